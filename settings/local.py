@@ -1,0 +1,99 @@
+"""Settings for one developer's machine: known passwords, SQLite, S3 and SQS from a local server.
+
+They cannot be deployed by accident: only loopback host names are answered, and S3 and SQS are whatever
+listens at AWS_ENDPOINT_URL on this machine (`make serve` starts it), never AWS.
+"""
+
+import os
+from urllib.parse import urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from settings.base import *  # noqa: F403 - the usual way to layer Django settings
+from settings.base import BASE_DIR, REST_FRAMEWORK
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+DEBUG = True
+SECRET_KEY = "local-development-only"  # noqa: S105 - good on loopback only, see above
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+REST_FRAMEWORK = {
+    **REST_FRAMEWORK,
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.BasicAuthentication",
+        *REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],
+    ],
+}
+
+# The passwords are public. Basic authentication hashes with every request, which would slow down imports.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+DATABASES = {
+    "default": dj_database_url.config(
+        default=f"sqlite:///{BASE_DIR / '.local' / 'db.sqlite3'}",
+        conn_max_age=60,  # seconds; opening SQLite anew for every request costs as much as a create
+    ),
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "timeout": 20,  # seconds to wait for another writer
+        "transaction_mode": "IMMEDIATE",  # take the write lock at BEGIN, so that waiting can work
+    }
+
+AWS_ENDPOINT_URL = os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+if urlsplit(AWS_ENDPOINT_URL).hostname not in LOOPBACK:
+    raise ImproperlyConfigured("settings.local talks to S3 and SQS on this machine only; see AWS_ENDPOINT_URL.")
+
+_local_aws = {
+    "endpoint_url": AWS_ENDPOINT_URL,
+    "region_name": "us-east-1",
+}
+_local_credentials = {"access_key": "local", "secret_key": "local"}
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "bulk_import_payloads": {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {"bucket_name": "bulk-import-payloads", **_local_aws, **_local_credentials},
+    },
+    "bulk_import_failures": {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {"bucket_name": "bulk-import-failures", **_local_aws, **_local_credentials},
+    },
+}
+
+BULK_IMPORT = {
+    "TARGETS": {
+        "products": {
+            "create_url": "products:product-list",
+            "serializer": "products.serializers.ProductSerializer",
+        },
+    },
+    "QUEUE_URL": f"{AWS_ENDPOINT_URL}/123456789012/bulk-import",
+    "QUEUE_CLIENT": {
+        **_local_aws,
+        "aws_access_key_id": "local",
+        "aws_secret_access_key": "local",
+    },
+    "WORKER_SECRETS": ["local-worker-secret-on-loopback-only"],
+    # Small steps and short leases, so that one sees something happen and a killed worker is soon replaced.
+    "CHUNK_ROWS": 100,
+    "LEASE_SECONDS": 20,
+    "HEARTBEAT_SECONDS": 1,
+    "CONCURRENCY": 4,
+}
+
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = os.environ.get("EMAIL_FILE_PATH", BASE_DIR / ".local" / "mail")
+DEFAULT_FROM_EMAIL = "imports@localhost"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"bulk_import": {"handlers": ["console"], "level": "INFO"}},
+}

@@ -1,0 +1,11 @@
+"""WSGI entry point. DJANGO_SETTINGS_MODULE must be set: nothing is served with settings nobody chose."""
+
+import os
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.wsgi import get_wsgi_application
+
+if "DJANGO_SETTINGS_MODULE" not in os.environ:
+    raise ImproperlyConfigured("Set DJANGO_SETTINGS_MODULE, for example to settings.local.")
+
+application = get_wsgi_application()
