@@ -1,0 +1,81 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from products.models import Category
+
+
+@pytest.fixture(autouse=True)
+def _empty_throttle_cache() -> Iterator[None]:
+    """Every test starts with its whole rate unspent, and leaves none of its requests behind."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def tents(db: None) -> Category:  # noqa: ARG001 - the fixture opens the database
+    return Category.objects.create(slug="tents", name="Tents")
+
+
+@pytest.fixture
+def ski_rental(db: None) -> Category:  # noqa: ARG001 - the fixture opens the database
+    return Category.objects.create(slug="ski-rental", name="Ski Rental", is_open=False)
+
+
+@pytest.fixture
+def shopkeeper(db: None) -> User:  # noqa: ARG001 - the fixture opens the database
+    """Somebody who may create products, and nothing else."""
+    user = User.objects.create_user("shopkeeper")
+    user.user_permissions.add(
+        Permission.objects.get(content_type__app_label="products", codename="add_product"),
+    )
+    return user
+
+
+@pytest.fixture
+def visitor(db: None) -> User:  # noqa: ARG001 - the fixture opens the database
+    """Somebody with an account and no permission at all."""
+    return User.objects.create_user("visitor")
+
+
+def client_of(user: User) -> APIClient:
+    """A client that speaks JSON and shows the user's token."""
+    client = APIClient()
+    client.default_format = "json"
+    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    return client
+
+
+@pytest.fixture
+def shopkeeper_client(shopkeeper: User) -> APIClient:
+    return client_of(shopkeeper)
+
+
+@pytest.fixture
+def visitor_client(visitor: User) -> APIClient:
+    return client_of(visitor)
+
+
+@pytest.fixture
+def tent(tents: Category) -> dict[str, Any]:
+    """A product as a client sends it, with every field a client may set."""
+    return {
+        "sku": "TENT-DUNE-1",
+        "name": "Dune 1",
+        "description": "A tent for one.",
+        "price": "199.90",
+        "currency": "EUR",
+        "stock": 3,
+        "category": tents.slug,
+        "weight_kg": "1.250",
+        "color": "Sand",
+        "size": "1 person",
+        "barcode": "2000000000008",
+        "is_active": True,
+    }
