@@ -1,0 +1,49 @@
+"""The worker's configuration: environment variables, read once per process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from lambda_worker.contract import WORKER_API_PATH
+from lambda_worker.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REQUIRED = {
+    "BULK_IMPORT_BASE_URL": "the monolith's URL, for example https://shop.example",
+    "BULK_IMPORT_WORKER_SECRET": "one of the monolith's WORKER_SECRETS",
+    "BULK_IMPORT_PAYLOADS_BUCKET": "the bucket that the monolith stores payloads in",
+    "BULK_IMPORT_FAILURES_BUCKET": "the bucket for the rows that were not created",
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Config:
+    """Where the worker may go: it calls `base_url` and reads `payloads_bucket`, whatever a message says."""
+
+    base_url: str
+    worker_secret: str
+    payloads_bucket: str
+    failures_bucket: str
+    worker_api_path: str = WORKER_API_PATH
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Raises ConfigurationError, naming every variable that is missing."""
+        missing = [f"{name} ({meaning})" for name, meaning in REQUIRED.items() if not environ.get(name)]
+        if missing:
+            raise ConfigurationError("Set " + ", ".join(missing))
+        base_url = environ["BULK_IMPORT_BASE_URL"].rstrip("/")
+        if urlsplit(base_url).scheme not in {"http", "https"} or not urlsplit(base_url).hostname:
+            raise ConfigurationError("BULK_IMPORT_BASE_URL must be like https://shop.example")
+        return cls(
+            base_url=base_url,
+            worker_secret=environ["BULK_IMPORT_WORKER_SECRET"],
+            payloads_bucket=environ["BULK_IMPORT_PAYLOADS_BUCKET"],
+            failures_bucket=environ["BULK_IMPORT_FAILURES_BUCKET"],
+            worker_api_path=environ.get("BULK_IMPORT_WORKER_API_PATH", WORKER_API_PATH),
+        )

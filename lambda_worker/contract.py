@@ -1,0 +1,164 @@
+"""The wire contract between the monolith (`bulk_import`) and the worker (`lambda_worker`).
+
+Standard library only, so that both sides can import it. Three kinds of things cross the wire:
+
+- `ChunkMessage`: the SQS message. A link to a byte range of a payload; no row, credential or URL.
+- the worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|finish}`, whose bodies are
+  the other dataclasses here;
+- the create call: the target's own endpoint, with `IMPORT_SCHEME` and `IDEMPOTENCY_KEY` headers in and
+  the `ROW_HEADER` out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self, get_type_hints
+
+MESSAGE_VERSION = 1
+MAX_MESSAGE_BYTES = 2048
+"""A message has a handful of short fields; whatever is larger was not written by us."""
+
+WORKER_API_PATH = "/bulk-import/worker/"
+"""Where the monolith mounts `bulk_import.worker_urls`, unless both sides are configured otherwise."""
+
+IMPORT_SCHEME = "Import"
+"""Authorization scheme of the create call: `Authorization: Import <token>`."""
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""Header of the create call, `<job id>:<row index>`: names the row whatever becomes of the connection."""
+
+ROW_HEADER = "Bulk-Import-Row"
+"""Header of every answer that passed the monolith's ledger; its value is a `RowVerdict`. It is the only
+proof of a creation: a 201 without it may come from a proxy, a login page or an unconfigured monolith."""
+
+
+class RowVerdict(StrEnum):
+    """What the ledger says of one create call."""
+
+    CREATED = "created"  # the row and its ledger record are committed
+    REPLAYED = "replayed"  # they had been committed by an earlier call with the same key
+    NOT_CREATED = "not-created"  # nothing was kept; the HTTP status tells why
+    STALE = "stale"  # this worker no longer holds the chunk: stop at once
+
+
+class Outcome(StrEnum):
+    """What became of a row."""
+
+    CREATED = "created"
+    REJECTED = "rejected"  # the endpoint said no
+    FAILED = "failed"  # no answer worth having after all retries
+    UNPROCESSED = "unprocessed"  # cancelled, or never reached
+
+
+class MessageError(ValueError):
+    """The text is no message of this contract. Do not read or call anything on its behalf."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A flat JSON object with exactly these fields."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Build from decoded JSON; raises MessageError when a field is missing, unknown or of another type."""
+        if not isinstance(data, dict):
+            raise MessageError(f"expected a JSON object, got {type(data).__name__}")
+        types = get_type_hints(cls)
+        names = {f.name for f in fields(cls)}
+        if data.keys() != names:
+            odd = sorted(map(str, data.keys() ^ names))
+            raise MessageError(f"missing or unknown fields: {', '.join(odd)[:200]}")
+        for name, value in data.items():
+            expected = getattr(types[name], "__origin__", types[name])
+            if type(value) is not expected:
+                raise MessageError(f"{name}: expected {expected.__name__}, got {type(value).__name__}")
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkMessage(_Body):
+    """One SQS message: where the rows of one chunk lie.
+
+    The chunk is `byte_count` bytes of the object `bucket`/`key` from `first_byte`, as long as its ETag is
+    `etag`; `row_count` lines, the first of which is row `first_index` of the job.
+    """
+
+    job_id: str
+    chunk_id: str
+    bucket: str
+    key: str
+    etag: str
+    first_byte: int
+    byte_count: int
+    first_index: int
+    row_count: int
+    version: int = MESSAGE_VERSION
+
+    def encode(self) -> str:
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Read a message body; raises MessageError, whose text never repeats what the message held."""
+        if len(text) > MAX_MESSAGE_BYTES:
+            raise MessageError(f"longer than {MAX_MESSAGE_BYTES} bytes")
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise MessageError("not JSON") from error
+        if isinstance(data, dict) and data.get("version") != MESSAGE_VERSION:
+            raise MessageError(f"unknown version (this worker reads version {MESSAGE_VERSION})")
+        message = cls.from_dict(data)
+        if min(message.first_byte, message.first_index) < 0 or min(message.byte_count, message.row_count) < 1:
+            raise MessageError("a count or offset is out of range")
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(_Body):
+    """Answer to `claim`, whose request body is the message itself: the right to work on a chunk."""
+
+    epoch: int
+    lease_seconds: int
+    heartbeat_seconds: int
+    create_path: str  # path on the worker's configured base URL
+    token: str  # for `Authorization: Import <token>`; acts as the submitter
+    language: str  # for Accept-Language, so that refusals can be read by the submitter
+    created: list[list[int]]  # index ranges [first, last] that the ledger already holds
+    concurrency: int  # the most calls in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(_Body):
+    """Body of `heartbeat`."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer(_Body):
+    """Answer to `heartbeat`: the lease is good for `lease_seconds` from now."""
+
+    lease_seconds: int
+    cancelled: bool  # take no further row, let the calls in flight settle, then finish
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(_Body):
+    """Body of `finish`: every row of the chunk has an outcome, and the failures are stored.
+
+    How many were created is not said: the monolith counts its own ledger.
+    """
+
+    epoch: int
+    rejected: int
+    failed: int
+    unprocessed: int
+    failures_key: str  # "" when every row was created
+    problems: list[dict[str, Any]] = field(default_factory=list)  # see `lambda_worker.problems`

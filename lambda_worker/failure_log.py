@@ -1,0 +1,72 @@
+"""The rows that were not created, with the reason, in the failures bucket.
+
+    <failures bucket>/
+        <job id>/<first index of the chunk>-<epoch>.jsonl
+
+One JSON object a line, in input order: index, outcome, status, errors, attempts, at, row. The row is what
+was sent, byte for byte. Written before the chunk is finished, under a key of its own per epoch, so that a
+stale worker cannot overwrite what counts. Needs s3:PutObject on the failures bucket.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambda_worker.exceptions import ChunkReturned
+from lambda_worker.problems import merge_problems, problem
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from lambda_worker.contract import ChunkMessage, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row that was not created, and why. `errors` are `{"field", "code", "message"}`."""
+
+    index: int
+    row: bytes
+    outcome: Outcome
+    status: int | None  # HTTP status of the last answer; None when there was none
+    errors: list[dict[str, Any]]
+    attempts: int
+    at: str  # ISO 8601, UTC
+
+    def line(self) -> bytes:
+        known = {
+            "index": self.index,
+            "outcome": self.outcome,
+            "status": self.status,
+            "errors": self.errors,
+            "attempts": self.attempts,
+            "at": self.at,
+        }
+        # The row goes in as the bytes it is: a number must not change on its way through a float.
+        return json.dumps(known, ensure_ascii=False).encode()[:-1] + b', "row": ' + self.row + b"}\n"
+
+
+def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int, failures: list[RowFailure]) -> str:
+    """Store the failures of a chunk; returns their key, "" when there are none. Raises ChunkReturned."""
+    if not failures:
+        return ""
+    key = f"{message.job_id}/{message.first_index:09}-{epoch}.jsonl"
+    lines = (failure.line() for failure in sorted(failures, key=lambda failure: failure.index))
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"".join(lines), ContentType="application/x-ndjson")
+    except (BotoCoreError, ClientError) as error:
+        raise ChunkReturned("The failures bucket does not take the failures.") from error
+    return key
+
+
+def group_failures(failures: list[RowFailure]) -> list[dict[str, Any]]:
+    """The failures as problems. A row with several errors counts in each of them."""
+    return merge_problems(
+        [problem(error["field"], error["code"], error["message"], failure.index)]
+        for failure in failures
+        for error in failure.errors
+    )

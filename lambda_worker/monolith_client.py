@@ -1,0 +1,176 @@
+"""HTTP to the monolith: the worker API and the create endpoint. The one place that knows the HTTP client.
+
+httpx's API on aiohttp's connections: httpx's own pool takes ten times the CPU. Whatever a transport error
+calls itself, it means "may have happened": it becomes Unreachable, and the key makes asking again safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from lambda_worker.contract import (
+    IDEMPOTENCY_KEY,
+    IMPORT_SCHEME,
+    ROW_HEADER,
+    Claim,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    MessageError,
+)
+from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, Unreachable
+from lambda_worker.retries import MAX_TRIES, backoff_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambda_worker.config import Config
+    from lambda_worker.contract import ChunkMessage
+
+MAX_ANSWER_BYTES = 64 * 1024
+"""What is read of an answer; an endpoint's error for one row is far smaller."""
+
+CONNECT_TIMEOUT_SECONDS = 5
+API_TIMEOUT_SECONDS = 30
+"""For a call of the worker API; a claim waits for the create calls of the worker before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, its body cut off at MAX_ANSWER_BYTES."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def row_verdict(self) -> str:
+        return self.headers.get(ROW_HEADER, "")
+
+    def json(self) -> Any:
+        """The decoded body; None when it is no JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+class MonolithClient:
+    """Use as `async with`: one client, and its connections, for one invocation."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._http = httpx.AsyncClient(
+            base_url=config.base_url,
+            transport=AiohttpTransport(
+                client=lambda: aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0),  # the concurrency limit is the bound
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trust_env=False,
+                )
+            ),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS),  # each call has its own deadline
+            # A session cookie of one answer must not speak for the next row.
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._http.aclose()
+
+    async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:
+        """The create call of one row; `key` is `<job id>:<row index>`. Raises Unreachable."""
+        headers = {
+            "Authorization": f"{IMPORT_SCHEME} {claim.token}",
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Language": claim.language or "*",
+            IDEMPOTENCY_KEY: key,
+        }
+        return await self._post(claim.create_path, headers, row, timeout_seconds)
+
+    async def claim(self, message: ChunkMessage) -> Claim:
+        """Raises ChunkClosed, MessageRefused for a message that is not the chunk's own, ChunkReturned."""
+        answer = await self._call(message, "claim", message.to_dict())
+        try:
+            claim = Claim.from_dict(answer.json())
+        except MessageError as error:
+            raise ChunkReturned(f"The monolith's answer to claim is malformed: {error}") from error
+        if not claim.create_path.startswith("/") or claim.create_path.startswith("//"):
+            raise ChunkReturned("The create path must be a path on the monolith.")
+        return claim
+
+    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:
+        """Raises StaleEpoch, ChunkReturned."""
+        answer = await self._call(message, "heartbeat", Heartbeat(epoch=epoch).to_dict(), tries=1)
+        try:
+            return HeartbeatAnswer.from_dict(answer.json())
+        except MessageError as error:
+            raise ChunkReturned(f"The monolith's answer to heartbeat is malformed: {error}") from error
+
+    async def finish(self, message: ChunkMessage, finish: Finish) -> None:
+        """Raises StaleEpoch, ChunkReturned when it was not accepted; then the chunk is not finished."""
+        await self._call(message, "finish", finish.to_dict())
+
+    async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
+        """Call the worker API; an answer other than 200 becomes an exception of what to do about it."""
+        path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
+        headers = {
+            "Authorization": f"Bearer {self._config.worker_secret}",
+            "Content-Type": "application/json",
+        }
+        for tried in range(1, tries + 1):
+            try:
+                answer = await self._post(path, headers, json.dumps(body).encode(), API_TIMEOUT_SECONDS)
+            except Unreachable as error:
+                reason = f"no answer to {verb}: {error}"
+            else:
+                if answer.status == httpx.codes.OK:
+                    return answer
+                if answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise _refusal(verb, answer)
+                reason = f"{verb} was answered {answer.status}"
+            if tried < tries:
+                await asyncio.sleep(backoff_seconds(tried))
+        raise ChunkReturned(f"The worker API is away: {reason}.")
+
+    async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._http.stream("POST", path, headers=headers, content=content) as response,
+            ):
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > MAX_ANSWER_BYTES:
+                        break
+                return Answer(response.status_code, response.headers, bytes(body[:MAX_ANSWER_BYTES]))
+        except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unreachable(type(error).__name__) from error
+
+
+def _refusal(verb: str, answer: Answer) -> Exception:
+    """What a 3xx or 4xx of the worker API means for the message."""
+    document = answer.json()
+    code = document.get("code", "") if isinstance(document, dict) else ""
+    if answer.status == httpx.codes.GONE:
+        return ChunkClosed("The chunk is closed.")
+    if code == "stale_epoch":
+        return StaleEpoch("Another worker has the chunk.")
+    if code in {"unknown_chunk", "foreign_message", "malformed"}:
+        return MessageRefused(f"The monolith does not know this message: {code}.")
+    return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}.")

@@ -1,0 +1,59 @@
+"""Reads the rows of one chunk: a byte range of the payload, as long as the payload is the one promised.
+
+Needs s3:GetObject on the payloads bucket.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambda_worker.exceptions import ChunkReturned, MessageRefused
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from lambda_worker.contract import ChunkMessage
+
+logger = logging.getLogger(__name__)
+
+MAX_READS = 5
+"""A read that breaks off is resumed where it broke off, this many times in all."""
+
+
+def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
+    """The chunk's rows, in order, each the bytes that the create endpoint gets as its body.
+
+    Raises MessageRefused for another bucket than the worker's own, ChunkReturned when the object is
+    missing, changed or not as long as promised, or cannot be read now.
+    """
+    if message.bucket != bucket:
+        raise MessageRefused("The message names a bucket that is not this worker's.")
+    data = bytearray()
+    for _read in range(MAX_READS):
+        try:
+            _read_on(s3, message, data)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            raise ChunkReturned(f"The payload cannot be read: S3 says {code}.") from error
+        except BotoCoreError as error:
+            logger.warning("Read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
+            continue
+        break
+    rows = bytes(data).split(b"\n")
+    if len(data) != message.byte_count or rows.pop() != b"" or len(rows) != message.row_count:
+        raise ChunkReturned(f"The payload is not as promised: {len(data)} of {message.byte_count} bytes.")
+    return rows
+
+
+def _read_on(s3: S3Client, message: ChunkMessage, data: bytearray) -> None:
+    """Append the bytes that `data` still lacks. Raises what boto3 raises."""
+    first = message.first_byte + len(data)
+    last = message.first_byte + message.byte_count - 1
+    if first > last:
+        return
+    stored = s3.get_object(Bucket=message.bucket, Key=message.key, Range=f"bytes={first}-{last}", IfMatch=message.etag)
+    for piece in stored["Body"].iter_chunks(256 * 1024):
+        data += piece
