@@ -1,0 +1,118 @@
+"""Staff watch imports here. Nothing can be changed: the admin observes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.timesince import timesince
+from django.utils.translation import gettext_lazy as _
+
+from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.notifications import problem_text
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.utils.functional import _StrPromise
+    from django.utils.safestring import SafeString
+
+
+class ReadOnly:
+    """Whoever may view may look; nobody may add, change or delete."""
+
+    def has_add_permission(self, *_args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, *_args: Any) -> bool:
+        return False
+
+    def has_delete_permission(self, *_args: Any) -> bool:
+        return False
+
+
+class ChunkInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # generic in the stubs only
+    model = ImportChunk
+    fields = [
+        "number",
+        "status",
+        "first_index",
+        "row_count",
+        "created",
+        "rejected",
+        "failed",
+        "unprocessed",
+        "epoch",
+        "lease_expires_at",
+    ]
+    ordering = ["number"]
+
+
+@admin.register(ImportJob)
+class ImportJobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
+    list_display = [
+        "id",
+        "target",
+        "submitter",
+        "status",
+        "rows",
+        "created_rows",
+        "rejected_rows",
+        "failed_rows",
+        "pending_rows",
+        "age",
+    ]
+    list_filter = ["status", "target", "created_at"]
+    list_select_related = ["submitter"]
+    search_fields = ["id"]
+    show_full_result_count = False
+    fields = [
+        "id",
+        "target",
+        "submitter",
+        "status",
+        "rows",
+        "created_rows",
+        "rejected_rows",
+        "failed_rows",
+        "unprocessed_rows",
+        "pending_rows",
+        "problem_list",
+        "created_at",
+        "started_at",
+        "finished_at",
+    ]
+    inlines = [ChunkInline]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset
+
+    @admin.display(description=_("created"))
+    def created_rows(self, job: ImportJob) -> int:
+        return job.created_count
+
+    @admin.display(description=_("rejected"))
+    def rejected_rows(self, job: ImportJob) -> int:
+        return job.rejected_count
+
+    @admin.display(description=_("failed"))
+    def failed_rows(self, job: ImportJob) -> int:
+        return job.failed_count
+
+    @admin.display(description=_("unprocessed"))
+    def unprocessed_rows(self, job: ImportJob) -> int:
+        return job.unprocessed_count
+
+    @admin.display(description=_("pending"))
+    def pending_rows(self, job: ImportJob) -> int:
+        return job.counts["pending"]
+
+    @admin.display(description=_("age"), ordering="created_at")
+    def age(self, job: ImportJob) -> str:
+        return timesince(job.created_at, timezone.now(), depth=1)
+
+    @admin.display(description=_("problems"))
+    def problem_list(self, job: ImportJob) -> SafeString | _StrPromise:
+        items = format_html_join("", "<li>{}</li>", ((problem_text(entry),) for entry in job.problems))
+        return format_html("<ul>{}</ul>", items) if job.problems else _("none")

@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class BulkImportConfig(AppConfig):
+    name = "bulk_import"
+    verbose_name = _("Bulk import")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from bulk_import import checks  # noqa: F401, PLC0415 - registers the checks, once the apps are there

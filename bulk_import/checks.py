@@ -1,0 +1,119 @@
+"""Misconfiguration found by `manage.py check`, each with what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.urls import NoReverseMatch, Resolver404, reverse
+from rest_framework.serializers import Serializer
+
+from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
+SHORTEST_SECRET_CHARACTERS = 32
+
+
+@register(Tags.compatibility)
+def check_configuration(**_options: Any) -> list[CheckMessage]:
+    try:
+        conf()
+    except (ImproperlyConfigured, TypeError) as error:
+        return [Error(str(error), hint="See bulk_import.conf for the names.", id="bulk_import.E001")]
+    return [*_check_settings(), *_check_targets(), *_check_database()]
+
+
+def _check_settings() -> Iterator[CheckMessage]:
+    if not conf().queue_url:
+        yield Error("BULK_IMPORT has no QUEUE_URL.", hint="Set the SQS queue's URL.", id="bulk_import.E002")
+    if not conf().worker_secrets or any(len(secret) < SHORTEST_SECRET_CHARACTERS for secret in conf().worker_secrets):
+        yield Error(
+            f"BULK_IMPORT needs WORKER_SECRETS of {SHORTEST_SECRET_CHARACTERS} characters or more.",
+            hint="Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            id="bulk_import.E003",
+        )
+    for alias in (PAYLOADS_STORAGE, FAILURES_STORAGE):
+        if alias not in settings.STORAGES:
+            yield Error(
+                f"STORAGES has no {alias!r}.",
+                hint="Add an S3 storage of django-storages under this alias.",
+                id="bulk_import.E004",
+            )
+    if not settings.MIDDLEWARE or settings.MIDDLEWARE[-1] != MIDDLEWARE:
+        yield Error(
+            "ImportedRowMiddleware is not the last in MIDDLEWARE; without it no row can be created.",
+            hint=f"Put {MIDDLEWARE!r} at the end.",
+            id="bulk_import.E005",
+        )
+    try:
+        reverse("bulk-import-claim", kwargs={"chunk_id": "00000000-0000-0000-0000-000000000000"})
+    except NoReverseMatch:
+        yield Error(
+            "The worker API has no URL.",
+            hint='Add path("bulk-import/worker/", include("bulk_import.worker_urls")).',
+            id="bulk_import.E006",
+        )
+
+
+def _check_targets() -> Iterator[CheckMessage]:
+    for name in conf().targets:
+        try:
+            target = conf().target(name)
+        except TypeError:
+            yield Error(
+                f"The target {name!r} must have create_url and serializer, and nothing else.",
+                id="bulk_import.E007",
+            )
+            continue
+        yield from _check_target(target)
+
+
+def _check_target(target: Target) -> Iterator[CheckMessage]:
+    try:
+        target.create_view()
+    except (NoReverseMatch, Resolver404, AttributeError):
+        yield Error(
+            f"The create_url {target.create_url!r} of target {target.name!r} is not the URL of a DRF view.",
+            hint="Give the URL name of the endpoint that creates one row by POST.",
+            id="bulk_import.E008",
+        )
+    try:
+        serializer_class = target.serializer_class
+    except ImportError as error:
+        yield Error(f"The serializer of target {target.name!r}: {error}", id="bulk_import.E009")
+    else:
+        if not issubclass(serializer_class, Serializer):
+            yield Error(
+                f"{target.serializer} of target {target.name!r} is no DRF serializer of one row.",
+                id="bulk_import.E009",
+            )
+    try:
+        reverse("bulk-import-jobs", kwargs={"target": target.name})
+    except NoReverseMatch:
+        yield Error(
+            f"The target {target.name!r} has no URL.",
+            hint=f'Add path("…/bulk", include("bulk_import.urls"), {{"target": "{target.name}"}}).',
+            id="bulk_import.E010",
+        )
+
+
+def _check_database() -> Iterator[CheckMessage]:
+    connection = connections["default"]
+    if connection.vendor not in {"postgresql", "sqlite"}:
+        yield Error(
+            f"The ledger is proved on PostgreSQL and SQLite, not on {connection.display_name}.",
+            id="bulk_import.E011",
+        )
+    options = connection.settings_dict.get("OPTIONS", {})
+    if connection.vendor == "sqlite" and options.get("transaction_mode") != "IMMEDIATE":
+        yield Warning(
+            "SQLite without IMMEDIATE transactions answers concurrent creates with 'database is locked'.",
+            hint='Set OPTIONS["transaction_mode"] = "IMMEDIATE".',
+            id="bulk_import.W001",
+        )

@@ -1,0 +1,82 @@
+"""The `BULK_IMPORT` setting, typed, with its defaults. Read when used, so that a test can override it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import resolve, reverse
+from django.utils.module_loading import import_string
+
+if TYPE_CHECKING:
+    from rest_framework.serializers import BaseSerializer
+    from rest_framework.views import APIView
+
+PAYLOADS_STORAGE = "bulk_import_payloads"
+FAILURES_STORAGE = "bulk_import_failures"
+"""Aliases in Django's `STORAGES`; each an S3 storage of django-storages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A create endpoint that jobs can feed: one entry of `BULK_IMPORT["TARGETS"]`."""
+
+    name: str
+    create_url: str  # URL name of the create endpoint, a DRF view
+    serializer: str  # dotted path of the serializer that the endpoint uses
+
+    @property
+    def create_path(self) -> str:
+        return reverse(self.create_url)
+
+    @property
+    def serializer_class(self) -> type[BaseSerializer[Any]]:
+        serializer_class: type[BaseSerializer[Any]] = import_string(self.serializer)
+        return serializer_class
+
+    def create_view(self) -> APIView:
+        """A fresh instance of the create endpoint's view, to ask what it would allow."""
+        callback: Any = resolve(self.create_path).func
+        view: APIView = callback.cls(**callback.initkwargs)
+        view.action = "create"  # type: ignore[attr-defined] # what a ViewSet sets for POST
+        view.args, view.kwargs, view.format_kwarg = (), {}, None
+        return view
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conf:
+    """All settings. A name is written in capitals in `settings.BULK_IMPORT`."""
+
+    targets: dict[str, dict[str, str]] = field(default_factory=dict)
+    queue_url: str = ""
+    queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
+    worker_secrets: list[str] = field(default_factory=list)  # any of them opens the worker API, so they rotate
+
+    max_body_bytes: int = 64 * 1024 * 1024
+    max_rows: int = 100_000
+    max_row_bytes: int = 64 * 1024
+    max_depth: int = 32  # nesting of arrays and objects within a row
+    max_integer_digits: int = 30
+    max_listed_errors: int = 100  # all are counted
+
+    chunk_rows: int = 500  # some seconds of work: far from the 15 minutes that a Lambda has
+    chunk_bytes: int = 4 * 1024 * 1024  # what a worker holds in memory
+    concurrency: int = 8  # create calls in flight, per chunk
+    lease_seconds: int = 60
+    heartbeat_seconds: int = 2  # also how fresh the counts of a job are
+
+    def target(self, name: str) -> Target:
+        """Raises KeyError when there is no such target."""
+        return Target(name=name, **self.targets[name])
+
+
+def conf() -> Conf:
+    """The settings as they are now. Raises ImproperlyConfigured for a name that is not ours."""
+    given = {name.lower(): value for name, value in getattr(settings, "BULK_IMPORT", {}).items()}
+    unknown = given.keys() - {f.name for f in fields(Conf)}
+    if unknown:
+        names = ", ".join(sorted(unknown)).upper()
+        raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
+    return Conf(**given)

@@ -1,0 +1,48 @@
+"""The mail that tells the submitter how a job ended. The job in the API and the admin stays the truth."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.core.mail import EmailMessage
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from bulk_import.models import ImportJob
+from bulk_import.representation import message, things
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+logger = logging.getLogger(__name__)
+
+
+def mail_job_ended(job_id: UUID) -> None:
+    """Mail the submitter, in the language of the job. A mail server that is away is logged, never raised."""
+    job = ImportJob.objects.with_counts().select_related("submitter").get(pk=job_id)
+    if not job.submitter or not job.submitter.email:
+        return
+    with override(job.language or None):
+        subject = _("Import of %(things)s: %(status)s") % {
+            "things": things(job.target),
+            "status": job.get_status_display(),
+        }
+        problems = [f"- {problem_text(entry)}" for entry in job.problems]
+        body = "\n".join([message(job), "", *problems])
+    try:
+        EmailMessage(subject, body, to=[job.submitter.email]).send()
+    except OSError:  # smtplib's errors are OSErrors
+        logger.exception("The mail on job %s could not be sent", job.pk)
+
+
+def problem_text(entry: dict[str, object]) -> str:
+    """One problem as a sentence: "category: no such object: 412 rows, first at index 17"."""
+    where = f"{entry['field']}: " if entry["field"] else ""
+    text = _("%(where)s%(message)s %(count)s rows, first at index %(first)s")
+    return text % {
+        "where": where,
+        "message": entry["message"],
+        "count": entry["count"],
+        "first": entry["first_index"],
+    }

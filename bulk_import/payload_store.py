@@ -1,0 +1,53 @@
+"""The payload in S3: written once, never changed, read by byte range.
+
+    <STORAGES["bulk_import_payloads"] bucket>/<its location>/
+        <target>/<job id>.jsonl      one compact row a line
+
+Needs s3:PutObject, and s3:GetObject for the worker. A payload whose job was never committed (killed
+between the two) is an orphan; the bucket's lifecycle rule removes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from django.core.files.storage import storages
+from storages.utils import clean_name
+
+from bulk_import.conf import PAYLOADS_STORAGE
+from bulk_import.exceptions import StorageUnavailable
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPayload:
+    bucket: str
+    key: str
+    etag: str
+
+
+def put_payload(target: str, job_id: UUID, payload: bytes) -> StoredPayload:
+    """Store the payload of a job under its own key. Raises StorageUnavailable; then nothing counts as stored.
+
+    The put is conditional: an object that is there already can only be this one, sent by a retry within boto3.
+    """
+    storage: Any = storages[PAYLOADS_STORAGE]
+    client = storage.connection.meta.client
+    name = f"{target}/{job_id}.jsonl"
+    place = {"Bucket": storage.bucket_name, "Key": storage._normalize_name(clean_name(name))}  # noqa: SLF001 - the only way to honour the storage's `location`
+    options = {"ContentType": "application/x-ndjson", **storage.get_object_parameters(name)}
+    try:
+        try:
+            stored = client.put_object(**place, Body=payload, IfNoneMatch="*", **options)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.PRECONDITION_FAILED:
+                raise
+            stored = client.head_object(**place)
+    except (BotoCoreError, ClientError) as error:
+        raise StorageUnavailable("The payload could not be stored.") from error
+    return StoredPayload(bucket=place["Bucket"], key=place["Key"], etag=stored["ETag"])

@@ -1,0 +1,108 @@
+"""A job as people and programs see it: the same in the 202 and in GET."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from bulk_import.conf import conf
+from bulk_import.models import JobStatus
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+    from rest_framework.request import Request
+
+    from bulk_import.models import ImportJob
+
+MIN_POLL_SECONDS = 1
+MAX_POLL_SECONDS = 30
+
+MESSAGES: dict[JobStatus, _StrPromise] = {
+    JobStatus.PENDING: gettext_lazy(
+        "We received %(rows)s %(things)s and will create them as soon as the queue takes them. "
+        "We will e-mail you when it is done."
+    ),
+    JobStatus.QUEUED: gettext_lazy(
+        "We received %(rows)s %(things)s and are about to create them. We will e-mail you when it is done."
+    ),
+    JobStatus.PROCESSING: gettext_lazy(
+        "We received %(rows)s %(things)s and are creating them. We will e-mail you when it is done."
+    ),
+    JobStatus.PAUSED: gettext_lazy(
+        "The import of %(rows)s %(things)s is paused; %(created)s were created so far. It goes on by itself."
+    ),
+    JobStatus.SUCCEEDED: gettext_lazy("All %(rows)s %(things)s were created."),
+    JobStatus.PARTIALLY_SUCCEEDED: gettext_lazy(
+        "%(created)s of %(rows)s %(things)s were created. The failures tell why the others were not."
+    ),
+    JobStatus.FAILED: gettext_lazy("None of the %(rows)s %(things)s was created. The failures tell why, row by row."),
+    JobStatus.CANCELLED: gettext_lazy("The import was cancelled; %(created)s of %(rows)s %(things)s had been created."),
+}
+
+
+def message(job: ImportJob) -> str:
+    """What happened and what happens next, in the active language. `job` needs `with_counts`."""
+    return MESSAGES[JobStatus(job.status)] % {
+        "rows": number_format(job.rows, force_grouping=True),
+        "created": number_format(job.created_count, force_grouping=True),
+        "things": things(job.target),
+    }
+
+
+def things(target: str) -> str:
+    """What the rows of a target become, in the plural: its model's verbose name, or "rows"."""
+    try:
+        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # AttributeError below
+    except (KeyError, AttributeError):
+        return _("rows")
+    return str(model._meta.verbose_name_plural)
+
+
+def rows_per_second(job: ImportJob) -> float | None:
+    """Rows settled per second since the first claim; None before there is something to tell."""
+    if not job.started_at:
+        return None
+    seconds = ((job.finished_at or timezone.now()) - job.started_at).total_seconds()
+    settled = job.rows - job.counts["pending"]
+    return round(settled / seconds, 1) if settled and seconds > 0 else None
+
+
+def eta_seconds(job: ImportJob) -> int | None:
+    """Seconds until the job ends at the present rate; None when unknown or over."""
+    rate = rows_per_second(job)
+    return None if job.is_terminal or not rate else math.ceil(job.counts["pending"] / rate)
+
+
+def poll_after_seconds(job: ImportJob) -> int:
+    """When asking again is worth it: a tenth of the time left, within bounds."""
+    return min(max((eta_seconds(job) or 0) // 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
+
+
+def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
+    """The job as JSON. `job` needs `with_counts`."""
+    url = request.build_absolute_uri(job_path(job))
+    return {
+        "id": str(job.pk),
+        "target": job.target,
+        "status": job.status,
+        "rows": job.rows,
+        "message": message(job),
+        "counts": job.counts,
+        "problems": job.problems,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "rows_per_second": rows_per_second(job),
+        "eta_seconds": eta_seconds(job),
+        "links": {"self": url, "failures": f"{url}/failures"},
+    }
+
+
+def job_path(job: ImportJob) -> str:
+    return reverse("bulk-import-job", kwargs={"target": job.target, "job_id": job.pk})

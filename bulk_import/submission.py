@@ -1,0 +1,69 @@
+"""Accepting an import: payload, then job and chunks, then the messages. Each step stands on the one before."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils.translation import get_language
+
+from bulk_import import relay
+from bulk_import.conf import conf
+from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.payload_store import put_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bulk_import.conf import Target
+
+
+def submit(target: Target, submitter: Any, lines: list[bytes]) -> ImportJob:
+    """Store validated rows as a job and send it on its way. Raises StorageUnavailable; then there is no job."""
+    job_id = uuid.uuid4()
+    stored = put_payload(target.name, job_id, b"".join(line + b"\n" for line in lines))
+    with transaction.atomic(durable=True):
+        job = ImportJob.objects.create(
+            id=job_id,
+            target=target.name,
+            submitter=submitter,
+            language=get_language() or "",
+            rows=len(lines),
+            payload_bucket=stored.bucket,
+            payload_key=stored.key,
+            payload_etag=stored.etag,
+        )
+        ImportChunk.objects.bulk_create(cut_into_chunks(job, lines))
+        transaction.on_commit(partial(relay.send_job_after_commit, job))
+    return job
+
+
+def cut_into_chunks(job: ImportJob, lines: list[bytes]) -> Iterator[ImportChunk]:
+    """Chunks of at most CHUNK_ROWS rows and, unless a single row is larger, CHUNK_BYTES bytes."""
+    max_rows, max_bytes = conf().chunk_rows, conf().chunk_bytes
+    numbers = count()
+    first_index = first_byte = row_count = byte_count = 0
+
+    def chunk() -> ImportChunk:
+        return ImportChunk(
+            job=job,
+            number=next(numbers),
+            first_index=first_index,
+            row_count=row_count,
+            first_byte=first_byte,
+            byte_count=byte_count,
+        )
+
+    for line in lines:
+        size = len(line) + 1  # its newline
+        if row_count and (row_count == max_rows or byte_count + size > max_bytes):
+            yield chunk()
+            first_index += row_count
+            first_byte += byte_count
+            row_count = byte_count = 0
+        row_count += 1
+        byte_count += size
+    yield chunk()

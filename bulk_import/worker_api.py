@@ -1,0 +1,118 @@
+"""What a worker asks the monolith: claim a chunk, keep it, finish it. See `lambda_worker.contract`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils.decorators import method_decorator
+from rest_framework import status
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bulk_import import notifications
+from bulk_import.authentication import ImportToken, WorkerAuthentication
+from bulk_import.conf import conf
+from bulk_import.exceptions import ChunkClosed, ClaimError, LeaseHeld, LedgerDisagrees, StaleEpoch
+from bulk_import.models import ImportChunk
+from bulk_import.views import answer_error
+from lambda_worker.contract import ChunkMessage, Claim, Finish, Heartbeat, HeartbeatAnswer, MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from rest_framework.request import Request
+
+STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
+    LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
+    StaleEpoch: (status.HTTP_409_CONFLICT, "stale_epoch"),
+    LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
+    ChunkClosed: (status.HTTP_410_GONE, "closed"),
+}
+
+
+def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response | None:
+    if isinstance(error, ClaimError):
+        code, name = STATUS_OF_CLAIM_ERROR[type(error)]
+        response = Response({"code": name, "message": str(error)}, status=code)
+        if isinstance(error, LeaseHeld):
+            response["Retry-After"] = str(error.retry_after_seconds)
+        return response
+    if isinstance(error, MessageError):
+        return Response({"code": "malformed", "message": str(error)}, status=status.HTTP_400_BAD_REQUEST)
+    if isinstance(error, ImportChunk.DoesNotExist):
+        message = "There is no such chunk."
+        return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
+    return answer_error(error, context)
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class WorkerView(APIView):
+    """Base: for workers only, JSON only."""
+
+    authentication_classes = [WorkerAuthentication]
+    permission_classes = [IsAuthenticated]
+    throttle_classes = []
+    parser_classes = [JSONParser]
+    renderer_classes = [JSONRenderer]
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        return answer_worker_error
+
+
+class ClaimView(WorkerView):
+    """The body is the message itself: a message that differs from the chunk's own is not ours."""
+
+    @transaction.atomic
+    def post(self, request: Request, chunk_id: UUID) -> Response:
+        message = ChunkMessage.from_dict(request.data)
+        chunk = ImportChunk.objects.locked(chunk_id)
+        if message != chunk.message():
+            text = "This is not the message of this chunk."
+            return Response({"code": "foreign_message", "message": text}, status=422)
+        settings = conf()
+        chunk.claim(settings.lease_seconds)
+        claim = Claim(
+            epoch=chunk.epoch,
+            lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            create_path=settings.target(chunk.job.target).create_path,
+            token=ImportToken(chunk.pk, chunk.epoch).sign(),
+            language=chunk.job.language,
+            created=chunk.created_ranges(),
+            concurrency=settings.concurrency,
+        )
+        return Response(claim.to_dict())
+
+
+class HeartbeatView(WorkerView):
+    """Extends the lease; tells whether to go on, and how fast."""
+
+    @transaction.atomic
+    def post(self, request: Request, chunk_id: UUID) -> Response:
+        beat = Heartbeat.from_dict(request.data)
+        chunk = ImportChunk.objects.locked(chunk_id)
+        settings = conf()
+        chunk.heartbeat(beat.epoch, settings.lease_seconds)
+        answer = HeartbeatAnswer(
+            lease_seconds=settings.lease_seconds,
+            cancelled=chunk.job.is_terminal,
+            concurrency=settings.concurrency,
+        )
+        return Response(answer.to_dict())
+
+
+class FinishView(WorkerView):
+    """Ends the chunk, and with the last one the job."""
+
+    @transaction.atomic
+    def post(self, request: Request, chunk_id: UUID) -> Response:
+        report = Finish.from_dict(request.data)
+        chunk = ImportChunk.objects.locked(chunk_id)
+        if chunk.finish(report):
+            transaction.on_commit(lambda: notifications.mail_job_ended(chunk.job_id))
+        return Response({"status": chunk.status})
