@@ -1,0 +1,53 @@
+"""`python -m demo run [FILE]` imports a catalogue and reports; `python -m demo serve` keeps running."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from demo.run import import_catalogue
+from demo.serve import serve
+from demo.stack import local_stack, stop_process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SAMPLE = Path(__file__).with_name("catalogue.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="import a catalogue and report")
+    run.add_argument("file", nargs="?", type=Path, default=SAMPLE, help="a JSON array of products")
+    serving = commands.add_parser("serve", help="run everything until Ctrl-C")
+    serving.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args(arguments)
+
+    # SIGTERM and Ctrl-C both unwind the stack, so that every part is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    console = Console()
+    with ExitStack() as parts:
+        if options.command == "run":
+            if not options.file.is_file():
+                parser.error(f"there is no file {options.file}")
+            with console.status("Starting S3, SQS, the monolith and the poller …"):
+                stack = parts.enter_context(local_stack())
+                parts.callback(stop_process, stack.start_monolith())
+                parts.callback(stop_process, stack.start_poller())
+            return import_catalogue(stack, options.file, is_sample=options.file == SAMPLE, console=console)
+        stack = parts.enter_context(local_stack(options.port))
+        return serve(stack, parts, console)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(0)

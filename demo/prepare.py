@@ -1,0 +1,34 @@
+"""Fills the local database: tables, the shop, and two users whose passwords everybody knows.
+
+Run as `python -m demo.prepare` with settings.local, and with those only.
+"""
+
+import os
+
+import django
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+
+LOCAL_SETTINGS = "settings.local"
+
+
+def create_users() -> None:
+    """`admin` may do everything; `demo` may see and create products."""
+    users = get_user_model().objects
+    users.create_superuser("admin", "admin@localhost", "admin")
+    demo = users.create_user("demo", "demo@localhost", "demo")
+    codenames = ["add_product", "view_product"]
+    permissions = apps.get_model("auth", "Permission").objects.filter(content_type__app_label="products")
+    demo.user_permissions.set(permissions.filter(codename__in=codenames))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", LOCAL_SETTINGS)
+    if settings.SETTINGS_MODULE != LOCAL_SETTINGS:
+        raise SystemExit(f"These users exist in {LOCAL_SETTINGS} only, not in {settings.SETTINGS_MODULE}.")
+    django.setup()
+    call_command("migrate", verbosity=0)
+    call_command("seed_shop", verbosity=0)
+    create_users()

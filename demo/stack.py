@@ -1,0 +1,170 @@
+"""Everything on loopback, without AWS and without Docker.
+
+S3 and SQS from moto, in this process; the monolith on gunicorn and the poller (which stands in for AWS's
+event source mapping and for Lambda) as processes of their own. All state lives in one temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import boto3
+import httpx
+from moto.server import ThreadedMotoServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAYLOADS_BUCKET = "bulk-import-payloads"
+FAILURES_BUCKET = "bulk-import-failures"
+QUEUE = "bulk-import"
+DEAD_LETTER_QUEUE = "bulk-import-dead-letters"
+WORKER_SECRET = "local-worker-secret-on-loopback-only"  # noqa: S105 - as in settings.local
+
+FUNCTION_TIMEOUT_SECONDS = 10
+VISIBILITY_TIMEOUT_SECONDS = 6 * FUNCTION_TIMEOUT_SECONDS  # AWS's advice; so long a killed poller's message rests
+MAX_RECEIVE_COUNT = 5
+START_SECONDS = 60
+STOP_SECONDS = FUNCTION_TIMEOUT_SECONDS + 10  # a poller lets its running invocation end
+
+START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
+START_POLLER = [
+    "-m",
+    "lambda_worker",
+    "--concurrency=2",
+    f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}",
+    "--wait-seconds=1",
+]
+
+
+class LocalStack:
+    """The running parts. Use `local_stack()` to get one."""
+
+    def __init__(self, folder: Path, port: int, aws_url: str) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{port}"
+        self.aws_url = aws_url
+        self.queue_url = f"{aws_url}/123456789012/{QUEUE}"
+        self.database = folder / "db.sqlite3"
+        self.mail_folder = folder / "mail"
+        self._bind = f"--bind=127.0.0.1:{port}"
+        self._log = (folder / "stack.log").open("w")
+        # Nothing of the caller's own AWS or Django configuration reaches the parts.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_IMPORT_"))}
+        self.environment = inherited | {
+            "DJANGO_SETTINGS_MODULE": "settings.local",
+            "DATABASE_URL": os.environ.get("DATABASE_URL", f"sqlite:///{self.database}"),
+            "EMAIL_FILE_PATH": str(self.mail_folder),
+            "AWS_ENDPOINT_URL": aws_url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "BULK_IMPORT_QUEUE_URL": self.queue_url,
+            "BULK_IMPORT_BASE_URL": self.url,
+            "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
+            "BULK_IMPORT_PAYLOADS_BUCKET": PAYLOADS_BUCKET,
+            "BULK_IMPORT_FAILURES_BUCKET": FAILURES_BUCKET,
+        }
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "stack.log").read_text()
+
+    def run(self, *arguments: str) -> None:
+        """Run Python to its end. Raises subprocess.CalledProcessError."""
+        command = [sys.executable, *arguments]
+        subprocess.run(command, cwd=PROJECT, env=self.environment, check=True)  # noqa: S603 - our own command
+
+    def start_monolith(self) -> subprocess.Popen[bytes]:
+        """Start gunicorn and wait until it answers. Raises RuntimeError when it does not."""
+        monolith = self._start([*START_GUNICORN, self._bind])
+        give_up_at = time.monotonic() + START_SECONDS
+        while monolith.poll() is None and time.monotonic() < give_up_at:
+            try:
+                httpx.get(f"{self.url}/admin/login/", trust_env=False)
+            except httpx.TransportError:
+                time.sleep(0.1)
+            else:
+                return monolith
+        raise RuntimeError(f"The monolith did not start:\n{self.log}")
+
+    def start_poller(self) -> subprocess.Popen[bytes]:
+        return self._start(START_POLLER)
+
+    def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, *arguments],
+            cwd=PROJECT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C reaches this process only, which stops the others in order
+        )
+
+
+@contextmanager
+def local_stack(port: int = 0) -> Iterator[LocalStack]:
+    """S3, SQS and an empty, prepared database; the monolith and pollers are the caller's to start."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with ExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-")))
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        cleanup.callback(server.stop)
+        host, aws_port = server.get_host_and_port()
+        stack = LocalStack(folder, port or free_port(), f"http://{host}:{aws_port}")
+        create_aws_parts(stack.aws_url)
+        stack.run("-m", "demo.prepare")
+        yield stack
+
+
+def create_aws_parts(aws_url: str) -> None:
+    """The buckets, the queue and its dead-letter queue, as they are in AWS."""
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
+    for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
+        s3.create_bucket(Bucket=bucket)
+    dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]
+    redrive = {"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": MAX_RECEIVE_COUNT}
+    sqs.create_queue(
+        QueueName=QUEUE,
+        Attributes={"VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS), "RedrivePolicy": json.dumps(redrive)},
+    )
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to stop, then make its whole group: nothing is left behind."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # as it should be: the group is empty
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
