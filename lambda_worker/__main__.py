@@ -1,0 +1,115 @@
+"""`python -m lambda_worker`: poll the queue and run the handler, where there is no Lambda to do it.
+
+Exit codes: 0 after SIGTERM or SIGINT, when the running invocations have been answered · 1 broke down ·
+2 misconfigured · 128 + signal after a second signal, which waits for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from lambda_worker.event_source import QueueError
+from lambda_worker.execution_environment import configure_logging
+from lambda_worker.poller import Options, Poller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+QUEUE_URL_VARIABLE = "BULK_IMPORT_QUEUE_URL"
+
+MAX_CONCURRENCY = 1000  # Lambda's limit of MaximumConcurrency
+MAX_BATCH_SIZE = 10  # SQS's limit of one receive
+MAX_FUNCTION_TIMEOUT_SECONDS = 900  # Lambda's limit
+MAX_WAIT_SECONDS = 20  # SQS's limit of one long poll
+
+EXIT_BROKEN = 1
+EXIT_MISCONFIGURED = 2
+
+logger = logging.getLogger("lambda_worker")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Poll in a thread, and keep this one free for signals."""
+    options = parse(arguments)
+    configure_logging()
+    # A handler of signals may only do what is safe in the middle of anything: SimpleQueue.put is.
+    inbox: queue.SimpleQueue[int | signal.Signals] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: inbox.put(signal.Signals(number)))
+    stop = threading.Event()
+    threading.Thread(target=lambda: inbox.put(_poll(options, stop)), name="poller", daemon=True).start()
+    while isinstance(received := inbox.get(), signal.Signals):
+        if stop.is_set():
+            logger.warning("%s again: leaving at once", received.name)
+            for environment in multiprocessing.active_children():
+                environment.kill()
+            os._exit(128 + received)
+        logger.info("%s: stopping when the running invocations have ended", received.name)
+        stop.set()
+    logger.info("stopped")
+    return received
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m lambda_worker",
+        description="Polls an SQS queue and runs a Lambda handler, as AWS's event source mapping does.",
+        epilog="AWS endpoint, region and credentials come from the usual variables (AWS_ENDPOINT_URL, ...).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--queue-url", default=os.environ.get(QUEUE_URL_VARIABLE), help=f"or {QUEUE_URL_VARIABLE}")
+    parser.add_argument("--handler", default="lambda_worker.handler.handler", help="dotted path")
+    parser.add_argument(
+        "--concurrency", type=_from_to(1, MAX_CONCURRENCY), default=1, help="invocations at the same time"
+    )
+    parser.add_argument("--batch-size", type=_from_to(1, MAX_BATCH_SIZE), default=1, help="messages an invocation")
+    parser.add_argument(
+        "--function-timeout", type=_from_to(1, MAX_FUNCTION_TIMEOUT_SECONDS), default=300, help="seconds"
+    )
+    parser.add_argument("--wait-seconds", type=_from_to(0, MAX_WAIT_SECONDS), default=20, help="of a long poll")
+    given = parser.parse_args(arguments)
+    if not given.queue_url:
+        parser.error(f"no queue: pass --queue-url or set {QUEUE_URL_VARIABLE}")
+    if not all(given.handler.rpartition(".")):
+        parser.error(f"--handler must be a dotted path like package.module.function: {given.handler}")
+    return Options(
+        queue_url=given.queue_url,
+        handler=given.handler,
+        concurrency=given.concurrency,
+        batch_size=given.batch_size,
+        function_timeout=given.function_timeout,
+        wait_seconds=given.wait_seconds,
+    )
+
+
+def _from_to(minimum: int, maximum: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if not (text.isdecimal() and minimum <= int(text) <= maximum):
+            raise argparse.ArgumentTypeError(f"expected a whole number from {minimum} to {maximum}, got {text}")
+        return int(text)
+
+    return whole_number
+
+
+def _poll(options: Options, stop: threading.Event) -> int:
+    try:
+        Poller(options, stop).run()
+    except QueueError as error:
+        logger.error("%s", error)  # noqa: TRY400 -- a person has to change something, not code
+        return EXIT_MISCONFIGURED
+    except Exception:
+        logger.exception("broke down")
+        return EXIT_BROKEN
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
