@@ -45,7 +45,7 @@ class Refused(Exception):
 
     def response(self) -> JsonResponse:
         response = JsonResponse({"code": self.code, "message": self.message}, status=self.status)
-        response[ROW_HEADER] = self.verdict
+        response[ROW_HEADER] = self.verdict.value
         return response
 
 
@@ -106,7 +106,7 @@ class CreateCall:
             message = f"This {IDEMPOTENCY_KEY} was used for a row with other content."
             raise Refused(422, "key_reused", message, RowVerdict.NOT_CREATED)
         response = JsonResponse({"id": record.object_id}, status=HTTP_CREATED)
-        response[ROW_HEADER] = RowVerdict.REPLAYED
+        response[ROW_HEADER] = RowVerdict.REPLAYED.value
         return response
 
 
@@ -144,7 +144,8 @@ class ImportedRowMiddleware:
             else:
                 transaction.set_rollback(True, using=using)
                 _spell_out_errors(response)
-        response[ROW_HEADER] = RowVerdict.CREATED if created else RowVerdict.NOT_CREATED
+        verdict = RowVerdict.CREATED if created else RowVerdict.NOT_CREATED
+        response[ROW_HEADER] = verdict.value  # a plain str: WSGI servers insist
         return response
 
     def _act_as_submitter(self, request: HttpRequest, chunk: ImportChunk) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from lambda_worker.concurrency import ConcurrencyLimit
 from lambda_worker.contract import Finish, Outcome
-from lambda_worker.exceptions import ChunkReturned, StaleEpoch
+from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, WorkerError
 from lambda_worker.failure_log import group_failures, write_failures
 from lambda_worker.payload_reader import read_rows
 from lambda_worker.row_dispatch import RowDispatch
@@ -41,6 +42,18 @@ async def run_chunk(
     `stop_at` and `end_at` are of time.monotonic(): no row is taken after the first, no call lasts beyond
     the second. Raises ChunkClosed, MessageRefused, ChunkReturned.
     """
+    if time.monotonic() >= stop_at:  # a claim would only keep the next delivery from it
+        raise ChunkReturned("The time is over before the chunk was claimed.")
+    try:
+        async with asyncio.timeout(end_at - time.monotonic()):
+            await _run_in_time(message, monolith=monolith, s3=s3, config=config, stop_at=stop_at, end_at=end_at)
+    except TimeoutError as error:
+        raise ChunkReturned("The time is over; the next delivery goes on.") from error
+
+
+async def _run_in_time(
+    message: ChunkMessage, *, monolith: MonolithClient, s3: S3Client, config: Config, stop_at: float, end_at: float
+) -> None:
     claim = await monolith.claim(message)
 
     async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
@@ -91,10 +104,10 @@ async def _heartbeat(
             await asyncio.sleep(claim.heartbeat_seconds)
             try:
                 answer = await monolith.heartbeat(message, claim.epoch)
-            except StaleEpoch as stale:
-                dispatch.stop(stale)
+            except (StaleEpoch, ChunkClosed) as over:
+                dispatch.stop(over)
                 return
-            except ChunkReturned as error:
+            except WorkerError as error:
                 # One heartbeat more or less is no reason to stop: the ledger still guards every create.
                 logger.warning("Heartbeat for chunk %s failed: %s", message.chunk_id, error)
             else:

@@ -9,7 +9,7 @@ class ConcurrencyLimit:
     """A semaphore whose cap may change while calls are in flight."""
 
     def __init__(self, cap: int) -> None:
-        self._cap = cap
+        self._cap = max(1, cap)
         self._in_flight = 0
         self._changed = asyncio.Event()
 

@@ -38,12 +38,20 @@ class Config:
         if missing:
             raise ConfigurationError("Set " + ", ".join(missing))
         base_url = environ["BULK_IMPORT_BASE_URL"].rstrip("/")
-        if urlsplit(base_url).scheme not in {"http", "https"} or not urlsplit(base_url).hostname:
+        if not _is_http_url(base_url):
             raise ConfigurationError("BULK_IMPORT_BASE_URL must be like https://shop.example")
         return cls(
             base_url=base_url,
             worker_secret=environ["BULK_IMPORT_WORKER_SECRET"],
             payloads_bucket=environ["BULK_IMPORT_PAYLOADS_BUCKET"],
             failures_bucket=environ["BULK_IMPORT_FAILURES_BUCKET"],
-            worker_api_path=environ.get("BULK_IMPORT_WORKER_API_PATH", WORKER_API_PATH),
+            worker_api_path=environ.get("BULK_IMPORT_WORKER_API_PATH", WORKER_API_PATH).rstrip("/") + "/",
         )
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a broken IPv6 address or port
+        return False

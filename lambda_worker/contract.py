@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 MESSAGE_VERSION = 1
 MAX_MESSAGE_BYTES = 2048
@@ -65,19 +66,29 @@ class _Body:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Build from decoded JSON; raises MessageError when a field is missing, unknown or of another type."""
+        """Build from decoded JSON; raises MessageError when a field is missing, unknown or of another type.
+
+        The error names our own fields only, never what the data held.
+        """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
         types = get_type_hints(cls)
         names = {f.name for f in fields(cls)}
         if data.keys() != names:
-            odd = sorted(map(str, data.keys() ^ names))
-            raise MessageError(f"missing or unknown fields: {', '.join(odd)[:200]}")
+            missing = ", ".join(sorted(names - data.keys())) or "none"
+            raise MessageError(f"fields missing: {missing}; unknown: {len(data.keys() - names)}")
         for name, value in data.items():
-            expected = getattr(types[name], "__origin__", types[name])
-            if type(value) is not expected:
-                raise MessageError(f"{name}: expected {expected.__name__}, got {type(value).__name__}")
+            if not _is(types[name], value):
+                raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
         return cls(**data)
+
+
+def _is(expected: Any, value: object) -> bool:
+    """Whether decoded JSON is of exactly this type (a bool is no int), also within lists."""
+    if get_origin(expected) is list:
+        (item_type,) = get_args(expected)
+        return isinstance(value, list) and all(_is(item_type, item) for item in value)
+    return type(value) is (get_origin(expected) or expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,7 @@ class ChunkMessage(_Body):
     `etag`; `row_count` lines, the first of which is row `first_index` of the job.
     """
 
-    job_id: str
+    job_id: str  # a UUID, as is the chunk's: both become part of paths
     chunk_id: str
     bucket: str
     key: str
@@ -116,7 +127,16 @@ class ChunkMessage(_Body):
         message = cls.from_dict(data)
         if min(message.first_byte, message.first_index) < 0 or min(message.byte_count, message.row_count) < 1:
             raise MessageError("a count or offset is out of range")
+        if not (_is_uuid(message.job_id) and _is_uuid(message.chunk_id)):
+            raise MessageError("an id is no UUID")
         return message
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Answer:
         """The decoded body; None when it is no JSON."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -70,6 +70,7 @@ class MonolithClient:
         self._config = config
         self._http = httpx.AsyncClient(
             base_url=config.base_url,
+            headers={"Accept-Encoding": "identity"},  # a compressed answer could grow a thousandfold in memory
             transport=AiohttpTransport(
                 client=lambda: aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0),  # the concurrency limit is the bound
@@ -111,10 +112,12 @@ class MonolithClient:
             raise ChunkReturned(f"The monolith's answer to claim is malformed: {error}") from error
         if not claim.create_path.startswith("/") or claim.create_path.startswith("//"):
             raise ChunkReturned("The create path must be a path on the monolith.")
+        if claim.heartbeat_seconds < 1 or any(len(pair) != 2 for pair in claim.created):  # noqa: PLR2004 - a pair
+            raise ChunkReturned("The monolith's answer to claim is malformed.")
         return claim
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:
-        """Raises StaleEpoch, ChunkReturned."""
+        """Raises StaleEpoch, ChunkClosed, MessageRefused, ChunkReturned."""
         answer = await self._call(message, "heartbeat", Heartbeat(epoch=epoch).to_dict(), tries=1)
         try:
             return HeartbeatAnswer.from_dict(answer.json())
@@ -154,19 +157,19 @@ class MonolithClient:
                 asyncio.timeout(timeout_seconds),
                 self._http.stream("POST", path, headers=headers, content=content) as response,
             ):
-                async for piece in response.aiter_bytes():
+                async for piece in response.aiter_raw():
                     body += piece
                     if len(body) > MAX_ANSWER_BYTES:
                         break
                 return Answer(response.status_code, response.headers, bytes(body[:MAX_ANSWER_BYTES]))
-        except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(type(error).__name__) from error
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
     """What a 3xx or 4xx of the worker API means for the message."""
     document = answer.json()
-    code = document.get("code", "") if isinstance(document, dict) else ""
+    code = str(document.get("code", ""))[:50] if isinstance(document, dict) else ""
     if answer.status == httpx.codes.GONE:
         return ChunkClosed("The chunk is closed.")
     if code == "stale_epoch":

@@ -17,15 +17,25 @@ MAX_PROBLEMS = 50
 """Groups kept; what does not fit is counted in one last group, `OTHER`."""
 
 MAX_MESSAGE_CHARACTERS = 300
+MAX_NAME_CHARACTERS = 100
+"""Of a field or code: they come from the endpoint's answer, which may say anything."""
 
 OTHER = {"field": None, "code": "other", "message": "Other reasons; the failures list each of them."}
 
 
 def problem(field: str | None, code: str, message: str, index: int) -> dict[str, Any]:
     """The problem of a single row."""
-    if len(message) > MAX_MESSAGE_CHARACTERS:
-        message = message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-    return {"field": field, "code": code, "message": message, "count": 1, "first_index": index}
+    return {
+        "field": None if field is None else _cut(field, MAX_NAME_CHARACTERS),
+        "code": _cut(code, MAX_NAME_CHARACTERS),
+        "message": _cut(message, MAX_MESSAGE_CHARACTERS),
+        "count": 1,
+        "first_index": index,
+    }
+
+
+def _cut(text: str, max_characters: int) -> str:
+    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
 def merge_problems(groups: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -68,11 +68,11 @@ def retry_after_seconds(header: str | None) -> float:
     if not header:
         return 0.0
     try:
-        seconds = float(int(header))
+        seconds: float = int(header)
     except ValueError:
         try:
             at = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    return float(min(max(seconds, 0), MAX_RETRY_AFTER_SECONDS))

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from lambda_worker.contract import Outcome
-from lambda_worker.exceptions import ChunkReturned, StaleEpoch, Unreachable
+from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure
 from lambda_worker.retries import MAX_TRIES, Decision, backoff_seconds, decide, retry_after_seconds
 
@@ -44,11 +44,11 @@ class RowDispatch:
     end_at: float  # time.monotonic() at which every call must have settled
     failures: list[RowFailure] = field(default_factory=list)
     cancelled: bool = False
-    _stopped_by: ChunkReturned | None = None
+    _stopped_by: ChunkReturned | ChunkClosed | None = None
     _unanswered: int = 0
 
     async def run(self, rows: Iterable[tuple[int, bytes]]) -> list[RowFailure]:
-        """Dispatch all rows; returns those that were not created. Raises ChunkReturned if some stay open."""
+        """Dispatch all rows; returns those that were not created. Raises what stopped it, if so: some stay open."""
         async with asyncio.TaskGroup() as calls:
             for index, row in rows:
                 await self.limit.acquire()
@@ -66,7 +66,7 @@ class RowDispatch:
             raise self._stopped_by
         return self.failures
 
-    def stop(self, reason: ChunkReturned) -> None:
+    def stop(self, reason: ChunkReturned | ChunkClosed) -> None:
         """Take no further row; the first reason counts."""
         self._stopped_by = self._stopped_by or reason
 
@@ -139,15 +139,32 @@ def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
         return _error("no_answer", "The endpoint did not answer.")
     document = answer.json()
     if answer.row_verdict and isinstance(document, dict):
-        errors = document.get("errors")  # as the ledger passes them on
-        if isinstance(errors, list) and errors:
+        listed = document.get("errors")  # as the ledger passes them on; an endpoint without DRF may say anything
+        if isinstance(listed, list) and (errors := [known for error in listed if (known := _read_error(error))]):
             return errors
-        if isinstance(document.get("message"), str):
-            return _error(str(document.get("code", "")), document["message"])
+        if error := _read_error(document):
+            return [error]
     text = f"The endpoint answered {answer.status}"
     if answer.status < HTTPStatus.BAD_REQUEST and not answer.row_verdict:
         text += " without a word of the ledger; is ImportedRowMiddleware the last in MIDDLEWARE?"
     return _error(f"http_{answer.status}", text)
+
+
+def _read_error(error: object) -> dict[str, Any] | None:
+    """A `{"field", "code", "message"}` of the answer; None when it has no message."""
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return None
+    field, code = error.get("field"), error.get("code", "")
+    return {
+        "field": None if field is None else _storable(str(field)),
+        "code": _storable(str(code)),
+        "message": _storable(error["message"]),
+    }
+
+
+def _storable(text: str) -> str:
+    """Without what UTF-8 or a PostgreSQL text cannot hold: lone surrogates and NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _error(code: str, message: str) -> list[dict[str, Any]]:

@@ -1,9 +1,20 @@
-"""Settings of the test suite: the local ones, with mail kept in memory.
+"""Settings of the test suite: the local ones, with mail kept in memory and a database that threads can share.
 
-DATABASE_URL chooses the database; the tests run on SQLite and on PostgreSQL.
+DATABASE_URL chooses the database; the tests run on SQLite and on PostgreSQL. S3 and SQS are a moto server's
+that the tests start.
 """
 
+import os
+import tempfile
+from pathlib import Path
+
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
+from settings.local import BULK_IMPORT, DATABASES
 
 DEBUG = False
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"bulk-import-{os.getpid()}.sqlite3")}
+
+BULK_IMPORT = {**BULK_IMPORT, "CHUNK_ROWS": 3}

@@ -1,0 +1,52 @@
+# The commands of this project; people and CI run the same ones. `make` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format lock clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.run ## Import a sample catalogue from end to end, or FILE=products.json
+	@$(BIN)/python -m demo run $(if $(FILE),"$(FILE)")
+
+serve: $(VENV)/.run ## Keep everything running on PORT=8000 until Ctrl-C
+	@exec $(BIN)/python -m demo serve --port $(PORT)
+
+test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL
+	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --database postgresql -m database $(TESTS)
+
+lint: $(VENV)/.dev ## Check style, types and migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py check --fail-level WARNING
+	$(BIN)/python -W ignore manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.dev ## Pin all dependencies anew from the pyproject files
+	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local --group dev -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --upgrade lambda_worker/pyproject.toml -o lambda_worker/requirements.txt
+
+clean: ## Remove the virtual environment and all caches
+	rm -rf $(VENV) .local .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.run

