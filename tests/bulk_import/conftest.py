@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 WORKER_SECRET = "local-worker-secret-on-loopback-only"
-CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": "us-east-1"}
 
 
 def product(sku: str, **fields: Any) -> dict[str, Any]:
@@ -64,8 +63,8 @@ def _empty_cache() -> None:
 @pytest.fixture
 def aws(aws_url: str, settings: Settings) -> Iterator[Aws]:
     """The settings' S3 and SQS, on the moto server."""
-    s3 = boto3.client("s3", endpoint_url=aws_url, **CREDENTIALS)
-    sqs = boto3.client("sqs", endpoint_url=aws_url, **CREDENTIALS)
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
     storages = {name: {**storage} for name, storage in settings.STORAGES.items()}
     for alias in ("bulk_import_payloads", "bulk_import_failures"):
         options = {**storages[alias]["OPTIONS"], "endpoint_url": aws_url}
@@ -89,13 +88,13 @@ def make_user(name: str, *codenames: str, **fields: Any) -> Any:
 
 
 @pytest.fixture
-def shop(db: None) -> None:  # noqa: ARG001 - the fixture is the point
+def shop(db: None) -> None:
     Category.objects.create(slug="tents", name="Tents")
     Category.objects.create(slug="cookware", name="Cookware")
 
 
 @pytest.fixture
-def merchandiser(shop: None) -> Any:  # noqa: ARG001 - the fixture is the point
+def merchandiser(shop: None) -> Any:
     """May create products."""
     return make_user("merchandiser", "add_product", "view_product")
 

@@ -8,7 +8,9 @@ from rest_framework import generics, serializers
 from products.models import Category
 from settings.urls import urlpatterns as shop_urls
 
-TARGETS = {"categories": {"create_url": "categories", "serializer": "tests.bulk_import.second_target.CategorySerializer"}}
+TARGETS = {
+    "categories": {"create_url": "categories", "serializer": "tests.bulk_import.second_target.CategorySerializer"}
+}
 
 if TYPE_CHECKING:
     CategoryModelSerializer = serializers.ModelSerializer[Category]

@@ -158,7 +158,14 @@ def test_a_finished_chunk_creates_nothing(importer: Importer) -> None:
 
 @pytest.mark.parametrize(
     ("key", "status"),
-    [("", 400), ("nonsense", 400), ("{job}:", 400), ("{job}:3", 403), ("{job}:-1", 403), (f"{uuid.UUID(int=1)}:0", 403)],
+    [
+        ("", 400),
+        ("nonsense", 400),
+        ("{job}:", 400),
+        ("{job}:3", 403),
+        ("{job}:-1", 403),
+        (f"{uuid.UUID(int=1)}:0", 403),
+    ],
 )
 def test_a_key_that_names_no_row_of_the_chunk_is_refused(importer: Importer, key: str, status: int) -> None:
     answer = importer.create(product("A"), Idempotency_Key=key.format(job=importer.job.pk))

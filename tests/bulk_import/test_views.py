@@ -182,9 +182,7 @@ def test_another_users_job_does_not_exist(client_of_merchandiser: APIClient, aws
     assert other.get(location).json() == other.get(f"/products/bulk/{uuid.uuid4()}").json()
 
 
-def test_s3_away_is_503_and_leaves_no_job(
-    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
-) -> None:
+def test_s3_away_is_503_and_leaves_no_job(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
     storage_away(settings, "bulk_import_payloads")
     answer = post_rows(client_of_merchandiser, [product("A")])
 
@@ -222,9 +220,7 @@ def test_failures_come_in_input_order(client_of_merchandiser: APIClient, aws: Aw
     assert [json.loads(line)["index"] for line in lines] == [0, 3, 6]
 
 
-def test_failures_that_cannot_be_read_are_503(
-    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
-) -> None:
+def test_failures_that_cannot_be_read_are_503(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
     location = post_rows(client_of_merchandiser, [product("A")]).json()["links"]["failures"]
     ImportChunk.objects.update(failures_key="missing.jsonl")
 

@@ -101,7 +101,7 @@ class RunningPoller:
     def __init__(self, *arguments: str, queue_url: str, endpoint: str, directory: Path) -> None:
         self.directory = directory
         self.log = ""
-        self._process = subprocess.Popen(  # noqa: S603 -- our own program
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "lambda_worker", *arguments],
             cwd=ROOT,
             env={

@@ -34,7 +34,8 @@ def test_the_sample_catalogue_is_imported_and_reported() -> None:
 
 
 def test_a_file_of_ones_own_is_imported(tmp_path: Path) -> None:
-    rows = [{"sku": f"MINE-{n}", "name": "Mug", "price": 9.5, "currency": "BRL", "category": "cookware"} for n in (1, 2)]
+    mug = {"name": "Mug", "price": 9.5, "currency": "BRL", "category": "cookware"}
+    rows = [{"sku": "MINE-1", **mug}, {"sku": "MINE-2", **mug}]
     own = tmp_path / "own.json"
     own.write_text(json.dumps(rows))
     done = demo(str(own))

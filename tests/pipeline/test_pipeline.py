@@ -44,10 +44,10 @@ class Shop:
             self.printed += line
         self.url = self.find(r"Products\s+(\S+)/products/")
         self.queue_url = self.find(r"Queue\s+(\S+)")
-        credentials = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
+        session = boto3.Session("any", "any", region_name="us-east-1")
         aws_url = self.find(r"AWS_ENDPOINT_URL=(\S+)")
-        self.sqs: Any = boto3.client("sqs", endpoint_url=aws_url, **credentials)
-        self.s3: Any = boto3.client("s3", endpoint_url=aws_url, **credentials)
+        self.sqs: Any = session.client("sqs", endpoint_url=aws_url)
+        self.s3: Any = session.client("s3", endpoint_url=aws_url)
         self.http = httpx.Client(base_url=self.url, auth=("demo", "demo"), timeout=60, trust_env=False)
 
     def __enter__(self) -> Self:

@@ -19,17 +19,17 @@ def _empty_throttle_cache() -> Iterator[None]:
 
 
 @pytest.fixture
-def tents(db: None) -> Category:  # noqa: ARG001 - the fixture opens the database
+def tents(db: None) -> Category:
     return Category.objects.create(slug="tents", name="Tents")
 
 
 @pytest.fixture
-def ski_rental(db: None) -> Category:  # noqa: ARG001 - the fixture opens the database
+def ski_rental(db: None) -> Category:
     return Category.objects.create(slug="ski-rental", name="Ski Rental", is_open=False)
 
 
 @pytest.fixture
-def shopkeeper(db: None) -> User:  # noqa: ARG001 - the fixture opens the database
+def shopkeeper(db: None) -> User:
     """Somebody who may create products, and nothing else."""
     user = User.objects.create_user("shopkeeper")
     user.user_permissions.add(
@@ -39,7 +39,7 @@ def shopkeeper(db: None) -> User:  # noqa: ARG001 - the fixture opens the databa
 
 
 @pytest.fixture
-def visitor(db: None) -> User:  # noqa: ARG001 - the fixture opens the database
+def visitor(db: None) -> User:
     """Somebody with an account and no permission at all."""
     return User.objects.create_user("visitor")
 
