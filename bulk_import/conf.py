@@ -11,7 +11,7 @@ from django.urls import resolve, reverse
 from django.utils.module_loading import import_string
 
 if TYPE_CHECKING:
-    from rest_framework.serializers import BaseSerializer
+    from rest_framework.serializers import Serializer
     from rest_framework.views import APIView
 
 PAYLOADS_STORAGE = "bulk_import_payloads"
@@ -32,8 +32,8 @@ class Target:
         return reverse(self.create_url)
 
     @property
-    def serializer_class(self) -> type[BaseSerializer[Any]]:
-        serializer_class: type[BaseSerializer[Any]] = import_string(self.serializer)
+    def serializer_class(self) -> type[Serializer[Any]]:
+        serializer_class: type[Serializer[Any]] = import_string(self.serializer)
         return serializer_class
 
     def create_view(self) -> APIView:
@@ -60,6 +60,11 @@ class Conf:
     max_depth: int = 32  # nesting of arrays and objects within a row
     max_integer_digits: int = 30
     max_listed_errors: int = 100  # all are counted
+
+    require_idempotency_key: bool = False  # whether a POST without Idempotency-Key is a 400
+    submission_rate: str = "60/min"  # POSTs of one user, in DRF's notation of a throttle rate
+    max_open_jobs: int = 20  # of one user, not yet ended
+    max_rows_per_day: int = 1_000_000  # of one user, in any 24 hours
 
     chunk_rows: int = 500  # some seconds of work: far from the 15 minutes that a Lambda has
     chunk_bytes: int = 4 * 1024 * 1024  # what a worker holds in memory

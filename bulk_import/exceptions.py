@@ -4,7 +4,9 @@ BulkImportError
 ├── BadImport               the client's doing: 4xx, nothing is kept
 │   ├── MalformedBody       the body is no array of rows; says where
 │   ├── BodyTooLarge        over a limit in bytes or rows
-│   └── InvalidRows         rows that the target's serializer refuses
+│   ├── InvalidRows         rows that the target's serializer refuses
+│   ├── BadIdempotencyKey   the key is missing, malformed, or was used for other content
+│   └── QuotaExceeded       too many open jobs or rows: 429 with Retry-After
 ├── Unavailable             our own trouble: 503 with Retry-After, nothing is lost
 │   ├── StorageUnavailable  S3 does not take or give an object
 │   └── QueueUnavailable    SQS does not take a message; the relay sends it later
@@ -29,11 +31,13 @@ class BadImport(BulkImportError):
 
     status = 400
     code = "invalid"
+    retry_after_seconds: int | None = None
 
-    def __init__(self, message: str, *, code: str | None = None, **extra: Any) -> None:
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None, **extra: Any) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.code
+        self.status = status or self.status
         self.extra = extra
 
 
@@ -54,6 +58,23 @@ class InvalidRows(BadImport):
     """Tell the client which rows and fields; `errors` is bounded, `error_count` is not."""
 
     code = "invalid_rows"
+
+
+class BadIdempotencyKey(BadImport):
+    """Tell the client to send a key, or a new one."""
+
+    code = "idempotency_key"
+
+
+class QuotaExceeded(BadImport):
+    """Tell the client the quota and when to come back."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(BulkImportError):

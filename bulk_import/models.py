@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.db import connections, models
-from django.db.models import F, Q, Sum
+from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
@@ -49,8 +49,17 @@ class ChunkStatus(models.TextChoices):
 class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def with_counts(self) -> Self:
         """Annotate created, rejected, failed and unprocessed, summed over the chunks."""
-        sums = {f"{outcome}_count": Coalesce(Sum(f"chunks__{outcome}"), 0) for outcome in COUNTED_OUTCOMES}
+        # A subquery each, so that a page of jobs reads the chunks of that page only.
+        chunks = ImportChunk.objects.filter(job=OuterRef("pk")).order_by().values("job")
+        sums = {
+            f"{outcome}_count": Coalesce(Subquery(chunks.annotate(total=Sum(str(outcome))).values("total")), 0)
+            for outcome in COUNTED_OUTCOMES
+        }
         return self.annotate(**sums)
+
+    def open(self) -> Self:
+        """The jobs that have not ended."""
+        return self.exclude(status__in=TERMINAL_STATUSES)
 
 
 class ImportJob(models.Model):
@@ -72,6 +81,8 @@ class ImportJob(models.Model):
     payload_bucket = models.CharField(max_length=63)
     payload_key = models.CharField(max_length=1024)
     payload_etag = models.CharField(max_length=100)
+    idempotency_key = models.CharField(max_length=255, blank=True)  # what the client sent; "" for none
+    request_sha256 = models.BinaryField(max_length=32)  # of the request's content: a key stands for one
     problems = models.JSONField(_("problems"), default=list)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)
@@ -89,6 +100,13 @@ class ImportJob(models.Model):
         verbose_name = _("import job")
         verbose_name_plural = _("import jobs")
         ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["submitter", "target", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="bulk_import_job_once",
+            ),
+        ]
         indexes = [
             models.Index(fields=["submitter", "-created_at"], name="bulk_import_job_own"),
             models.Index(fields=["-created_at"], name="bulk_import_job_newest"),

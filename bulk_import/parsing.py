@@ -1,29 +1,38 @@
 """From the bytes of a request to rows, strictly: what is not exactly JSON in UTF-8 is refused.
 
-`split_array` cuts the array into raw rows without building them; `parse_row` reads one of them. A number
-stays as it was sent, because the payload keeps the row's own bytes. Limits are settings, see `conf`.
+`split_array` cuts the array into raw rows; `parse_row` judges one of them. A number stays as it was sent,
+because the payload keeps the row's own bytes. Limits are settings, see `conf`.
 """
 
 from __future__ import annotations
 
 import codecs
+import json
 import math
-from itertools import chain
+import re
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jiter
 import msgspec
 from django.utils.translation import gettext as _
-from rest_framework.parsers import BaseParser
 
 from bulk_import.conf import Conf, conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-MEBIBYTE = 1024 * 1024
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BLANKS = re.compile(r"[ \t\n\r]*")
+
+# Finds where a row ends. It takes a little more than JSON (NaN, lone surrogates); `parse_row` does not.
+# Numbers stay text: Python refuses to build an integer of more than 4,300 digits.
+ROW_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+MALFORMED_ROW = "malformed_row"
+"""Code of a RowError that says: this is no JSON."""
 
 
 class RowError(Exception):
@@ -34,66 +43,46 @@ class RowError(Exception):
         self.code, self.message = code, message
 
 
-class JSONRowsParser(BaseParser):
-    """`application/json`: the body must be an array; gives its raw rows."""
+def split_array(body: bytes) -> Iterator[bytes]:
+    """Cut a JSON array into its elements' own bytes, one after the other.
 
-    media_type = "application/json"
-
-    def parse(  # type: ignore[override] # the stubs expect a form; request.data is whatever a parser gives
-        self,
-        stream: Any,
-        media_type: str | None = None,  # noqa: ARG002 - DRF's signature
-        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002 - DRF's signature
-    ) -> list[bytes]:
-        return split_array(read_body(stream))
-
-
-def read_body(stream: Any) -> bytes:
-    """Read a request's body. Raises BodyTooLarge, before reading where Content-Length tells."""
-    limit = conf().max_body_bytes
-    announced = int(stream.META.get("CONTENT_LENGTH") or 0)
-    body: bytes = b"" if announced > limit else stream.read(limit + 1)
-    if max(announced, len(body)) > limit:
-        message = _("The body is larger than %(limit)s MiB. Send the rows in several imports.")
-        raise BodyTooLarge(message % {"limit": limit // MEBIBYTE})
-    return body
-
-
-def split_array(body: bytes) -> list[bytes]:
-    """Cut a JSON array into its elements' own bytes.
-
-    Raises MalformedBody where the document breaks, and BodyTooLarge for too many elements. That an element
-    itself is well-formed is left to `parse_row`.
+    Raises MalformedBody where the document breaks, and BodyTooLarge for too large an element.
+    That an element itself is well-formed is left to `parse_row`.
     """
-    if body.startswith(BYTE_ORDER_MARKS):
-        raise MalformedBody(_("The body starts with a byte order mark. Send plain UTF-8 without one."))
-    if not body.strip():
+    if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
+        raise MalformedBody(_("The body is in UTF-16 or starts with a byte order mark. Send plain UTF-8."))
+    text = body.decode("latin-1")  # a character a byte, so that positions are the same in both
+    position = _skip_blanks(text, 0)
+    if position == len(text):
         raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
-    try:
-        rows = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except msgspec.ValidationError as error:
+    if text[position] != "[":
         message = _("The body is not an array. Send a JSON array of rows, also for a single one.")
-        raise MalformedBody(message, code="not_an_array") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        _refuse_malformed(body, error)
-    if not rows:
+        raise MalformedBody(message, code="not_an_array")
+    position = _skip_blanks(text, position + 1)
+    if text[position : position + 1] == "]":
+        _expect_end(text, position + 1)
         raise MalformedBody(_("The array is empty. Send at least one row."), code="no_rows")
-    limit = conf().max_rows
-    if len(rows) > limit:
-        message = _("%(rows)d rows are more than the %(limit)d allowed. Send them in several imports.")
-        raise BodyTooLarge(message % {"rows": len(rows), "limit": limit}, code="too_many_rows")
-    return [bytes(row) for row in rows]
+    limits = conf()
+    for index in count():
+        end = _row_end(text, position, index, limits)
+        yield body[position:end]
+        position = _skip_blanks(text, end)
+        match text[position : position + 1]:
+            case ",":
+                position = _skip_blanks(text, position + 1)
+            case "]":
+                _expect_end(text, position + 1)
+                return
+            case _:
+                _refuse_malformed(text, position, "expected a comma or the end of the array", index)
 
 
 def parse_row(raw: bytes, limits: Conf) -> Any:
     """The value of one row, as DRF's own JSON parser would read it. Raises RowError."""
-    if len(raw) > limits.max_row_bytes:
-        message = _("The row has %(size)d bytes; %(limit)d are allowed.")
-        raise RowError("row_too_large", message % {"size": len(raw), "limit": limits.max_row_bytes})
     try:
         row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        raise RowError("malformed_row", str(error)) from error
+        raise RowError(MALFORMED_ROW, str(error)) from error
     _check_value(row, limits, depth=2)  # the array around the rows is the first level
     return row
 
@@ -120,11 +109,52 @@ def _check_value(value: Any, limits: Conf, depth: int) -> None:
             _check_value(part, limits, depth + 1)
 
 
-def _refuse_malformed(body: bytes, error: Exception) -> NoReturn:
-    """Raise MalformedBody with a line and column if a second parser finds them, else with the byte."""
-    where = str(error)
+def _skip_blanks(text: str, position: int) -> int:
+    blanks = BLANKS.match(text, position)
+    return blanks.end() if blanks else position
+
+
+def _row_end(text: str, start: int, index: int, limits: Conf) -> int:
+    """Where the row that starts here ends. Raises MalformedBody or BodyTooLarge, naming the row."""
+    # Never more than a row may have is read, so that a huge one costs no more than a large one.
+    piece = text[start : start + limits.max_row_bytes + 1]
+    too_large = len(piece) > limits.max_row_bytes
     try:
-        jiter.from_json(body, allow_inf_nan=False, cache_mode="none")
-    except ValueError as found:
-        where = str(found)
-    raise MalformedBody(_("The body is not valid JSON: %(where)s") % {"where": where}) from error
+        _row, size = ROW_DECODER.raw_decode(piece)
+        too_large = size > limits.max_row_bytes
+    except RecursionError as error:
+        message = _("The row at index %(index)d is nested deeper than %(depth)d levels.")
+        message %= {"index": index, "depth": limits.max_depth}
+        raise MalformedBody(message, code="nested_too_deep") from error
+    except json.JSONDecodeError as error:
+        if not (too_large and _is_well_formed_so_far(piece)):
+            _refuse_malformed(text, start + error.pos, error.msg, index)
+    if too_large:
+        message = _("The row at index %(index)d has more than the %(limit)d bytes allowed.")
+        raise BodyTooLarge(message % {"index": index, "limit": limits.max_row_bytes}, code="row_too_large")
+    return start + size
+
+
+def _is_well_formed_so_far(piece: str) -> bool:
+    try:
+        jiter.from_json(f"[{piece}".encode())
+    except ValueError as error:
+        return str(error).startswith("EOF")  # all that it misses is the rest
+    return True
+
+
+def _expect_end(text: str, position: int) -> None:
+    position = _skip_blanks(text, position)
+    if position < len(text):
+        _refuse_malformed(text, position, "there is more after the end of the array")
+
+
+def _refuse_malformed(text: str, position: int, reason: str, index: int | None = None) -> NoReturn:
+    """Raise MalformedBody with the row if it is in one, the line and the column."""
+    line_start = text.rfind("\n", 0, position) + 1
+    where = {"reason": reason, "line": text.count("\n", 0, position) + 1, "column": position - line_start + 1}
+    if index is None:
+        message = _("The body is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
+    else:
+        message = _("The row at index %(index)d is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
+    raise MalformedBody(message % {"index": index, **where})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +104,13 @@ def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
         "eta_seconds": eta_seconds(job),
         "links": {"self": url, "failures": f"{url}/failures"},
     }
+
+
+def entity_tag(document: dict[str, Any]) -> str:
+    """A weak ETag of a job's document: it changes when the job does, not merely because time passes."""
+    lasting = {name: value for name, value in document.items() if name not in {"rows_per_second", "eta_seconds"}}
+    digest = hashlib.sha256(json.dumps(lasting, default=str, sort_keys=True).encode())
+    return f'W/"{digest.hexdigest()[:32]}"'
 
 
 def job_path(job: ImportJob) -> str:

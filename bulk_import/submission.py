@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import get_language
 
 from bulk_import import relay
 from bulk_import.conf import conf
+from bulk_import.idempotency import find_job
 from bulk_import.models import ImportChunk, ImportJob
 from bulk_import.payload_store import put_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from bulk_import.conf import Target
 
 
-def submit(target: Target, submitter: Any, lines: list[bytes]) -> ImportJob:
-    """Store validated rows as a job and send it on its way. Raises StorageUnavailable; then there is no job."""
-    job_id = uuid.uuid4()
+def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_key: str, request_sha256: bytes) -> UUID:
+    """Store the lines of a payload as a job and send it on its way; returns the job's id.
+
+    A twin of the request that was faster has made the job already; then that one is it. Raises
+    StorageUnavailable; then there is no job.
+    """
+    job_id = uuid4()
     stored = put_payload(target.name, job_id, b"".join(line + b"\n" for line in lines))
-    with transaction.atomic(durable=True):
-        job = ImportJob.objects.create(
-            id=job_id,
-            target=target.name,
-            submitter=submitter,
-            language=get_language() or "",
-            rows=len(lines),
-            payload_bucket=stored.bucket,
-            payload_key=stored.key,
-            payload_etag=stored.etag,
-        )
-        ImportChunk.objects.bulk_create(cut_into_chunks(job, lines))
-        transaction.on_commit(partial(relay.send_job_after_commit, job))
-    return job
+    try:
+        with transaction.atomic(durable=True):
+            job = ImportJob.objects.create(
+                id=job_id,
+                target=target.name,
+                submitter=submitter,
+                language=get_language() or "",
+                rows=len(lines),
+                payload_bucket=stored.bucket,
+                payload_key=stored.key,
+                payload_etag=stored.etag,
+                idempotency_key=idempotency_key,
+                request_sha256=request_sha256,
+            )
+            ImportChunk.objects.bulk_create(cut_into_chunks(job, lines))
+            transaction.on_commit(partial(relay.send_job_after_commit, job))
+    except IntegrityError:
+        twin = find_job(target, submitter, idempotency_key, request_sha256)
+        if twin is None:
+            raise
+        return twin.pk  # our payload is an orphan, as after a crash
+    return job_id
 
 
 def cut_into_chunks(job: ImportJob, lines: list[bytes]) -> Iterator[ImportChunk]:

@@ -7,6 +7,7 @@ endpoint, which judges every row again anyway: a row is refused here only if it 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -14,49 +15,78 @@ from django.utils.translation import ngettext
 from rest_framework import serializers
 from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.settings import api_settings
+from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import InvalidRows
-from bulk_import.parsing import RowError, compact, parse_row
+from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
+from bulk_import.parsing import MALFORMED_ROW, RowError, compact, parse_row
+from lambda_worker.contract import refused_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
+    from bulk_import.formats import RawRow
 
 logger = logging.getLogger(__name__)
 
 
-def validate_rows(target: Target, rows: list[bytes], request: Request) -> list[bytes]:
-    """The rows, compact, in order. Raises InvalidRows, which lists some errors and counts all."""
-    limits = conf()
-    validator = RowValidator(target, request)
-    lines: list[bytes] = []
-    errors: list[dict[str, Any]] = []
-    invalid_rows = error_count = 0
-    for index, raw in enumerate(rows):
-        try:
-            row_errors = validator.errors(parse_row(raw, limits))
-        except RowError as error:
-            row_errors = [{"field": None, "code": error.code, "message": error.message}]
-        if row_errors:
-            invalid_rows += 1
-            error_count += len(row_errors)
-            space = limits.max_listed_errors - len(errors)
-            errors += [{"index": index, **error} for error in row_errors[:space]]
-        else:
-            lines.append(compact(raw))
-    if invalid_rows:
+@dataclass(slots=True)
+class Verdicts:
+    """What the validation says of an import. `lines` are the rows as the payload holds them, one each."""
+
+    lines: list[bytes] = field(default_factory=list)
+    invalid_rows: int = 0
+    error_count: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)  # the first of them
+    is_malformed: bool = False  # a row is no JSON, so it can be neither stored nor skipped
+
+    @property
+    def rows(self) -> int:
+        return len(self.lines)
+
+    def expect_valid(self, *, skip_invalid: bool) -> None:
+        """Raises InvalidRows when there is nothing to import, or when an invalid row may not be skipped."""
+        if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
+            return
         message = ngettext(
             "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. Mend it and send all again.",
             "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. Mend them and send all again.",
-            invalid_rows,
+            self.invalid_rows,
         )
-        message %= {"invalid": invalid_rows, "rows": len(rows)}
-        raise InvalidRows(message, errors=errors, error_count=error_count, invalid_rows=invalid_rows)
-    return lines
+        message %= {"invalid": self.invalid_rows, "rows": self.rows}
+        raise InvalidRows(message, errors=self.errors, error_count=self.error_count, invalid_rows=self.invalid_rows)
+
+
+def judge_rows(target: Target, rows: Iterable[RawRow], request: Request) -> Verdicts:
+    """Judge every row. Raises BadImport where the document itself breaks, or has no rows or too many."""
+    limits = conf()
+    validator = RowValidator(target, request)
+    verdicts = Verdicts()
+    for index, row in enumerate(rows):
+        if index == limits.max_rows:
+            message = _("There are more than the %(limit)d rows allowed. Send them in several imports.")
+            raise BodyTooLarge(message % {"limit": limits.max_rows}, code="too_many_rows")
+        try:
+            errors = validator.errors(parse_row(row.json, limits), index)
+        except RowError as error:
+            errors = [{"field": None, "code": error.code, "message": error.message}]
+            verdicts.is_malformed |= error.code == MALFORMED_ROW
+        if errors:
+            verdicts.invalid_rows += 1
+            verdicts.error_count += len(errors)
+            where = {"index": index} if row.line is None else {"index": index, "line": row.line}
+            space = limits.max_listed_errors - len(verdicts.errors)
+            verdicts.errors += [{**where, **error} for error in errors[:space]]
+            is_row = errors[0]["code"] != MALFORMED_ROW
+            verdicts.lines.append(refused_line(compact(row.json), errors) if is_row else b"")
+        else:
+            verdicts.lines.append(compact(row.json))
+    if not verdicts.lines:
+        raise MalformedBody(_("There are no rows. Send at least one."), code="no_rows")
+    return verdicts
 
 
 class RowValidator:
@@ -64,18 +94,41 @@ class RowValidator:
 
     def __init__(self, target: Target, request: Request) -> None:
         self.serializer = target.serializer_class(context={"request": request, "view": target.create_view()})
+        self._first_index: dict[tuple[str, Any], int] = {}
+        self._unique_fields = [
+            field
+            for field in self.serializer.fields.values()
+            if not field.read_only and any(isinstance(check, UniqueValidator) for check in field.validators)
+        ]
         leave_database_to_endpoint(self.serializer)
 
-    def errors(self, row: Any) -> list[dict[str, Any]]:
+    def errors(self, row: Any, index: int) -> list[dict[str, Any]]:
         """What the target's serializer has against the row: field, code and message; [] when nothing."""
         try:
-            self.serializer.run_validation(row)
+            validated = self.serializer.run_validation(row)
         except serializers.ValidationError as error:
             return list(flatten(error.detail))
-        except Exception:
-            # The target's own code stumbled: that is no verdict. The create endpoint will give one.
-            logger.exception("The serializer %s raised on a row", type(self.serializer).__name__)
-        return []
+        except Exception:  # noqa: BLE001 - the target's own code stumbled: the create endpoint will give the verdict
+            # Its text may hold values of the row, so only the place is logged.
+            logger.warning("The serializer %s raised on a row", type(self.serializer).__name__)
+            return []
+        return list(self._duplicates(validated, index))
+
+    def _duplicates(self, validated: dict[str, Any], index: int) -> Iterator[dict[str, Any]]:
+        """Values of unique fields that an earlier valid row of the same import has."""
+        for field_ in self._unique_fields:
+            value = validated.get(field_.source)
+            if value is None or value == "":
+                continue
+            first_index = self._first_index.setdefault((field_.field_name, value), index)
+            if first_index != index:
+                message = _("An earlier row of this import has the same %(field)s.")
+                yield {
+                    "field": field_.field_name,
+                    "code": "duplicate",
+                    "message": message % {"field": field_.field_name},
+                    "first_index": first_index,
+                }
 
 
 class LeftToEndpoint(serializers.Field):  # type: ignore[type-arg] # generic in the stubs only
@@ -92,16 +145,16 @@ def leave_database_to_endpoint(serializer: Any) -> None:
         return
     serializer.validators = []
     serializer.validate = _accept
-    for name, field in list(serializer.fields.items()):
-        if field.read_only:
+    for name, field_ in list(serializer.fields.items()):
+        if field_.read_only:
             continue
-        if isinstance(field, RelatedField | ManyRelatedField):
-            serializer.fields[name] = LeftToEndpoint(required=field.required, allow_null=field.allow_null)
+        if isinstance(field_, RelatedField | ManyRelatedField):
+            serializer.fields[name] = LeftToEndpoint(required=field_.required, allow_null=field_.allow_null)
             setattr(serializer, f"validate_{name}", _accept)
             continue
-        if isinstance(field, serializers.BaseSerializer):
-            leave_database_to_endpoint(field)
-        field.validators = [check for check in field.validators if not hasattr(check, "queryset")]
+        if isinstance(field_, serializers.BaseSerializer):
+            leave_database_to_endpoint(field_)
+        field_.validators = [check for check in field_.validators if not hasattr(check, "queryset")]
 
 
 def flatten(detail: Any, path: str = "") -> Iterator[dict[str, Any]]:

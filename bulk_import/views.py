@@ -1,4 +1,4 @@
-"""The public API: POST an import, GET the job, GET what was not created.
+"""The public API: POST an import, GET the jobs, GET one, GET what was not created.
 
 The views of a target authenticate like its create endpoint; POST asks its permissions, too. A job is its
 submitter's own: for anybody else it does not exist.
@@ -12,23 +12,28 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.http import Http404, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
-from rest_framework import status
-from rest_framework.exceptions import APIException
+from django.utils.translation import ngettext
+from rest_framework import serializers, status
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from bulk_import.conf import Target, conf
-from bulk_import.exceptions import BadImport, MalformedBody, Unavailable
+from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.failures import read_failures
-from bulk_import.models import ImportJob
-from bulk_import.parsing import JSONRowsParser
-from bulk_import.representation import job_document, job_path, poll_after_seconds
+from bulk_import.formats import expect_content_length, read_upload
+from bulk_import.idempotency import find_job, read_key
+from bulk_import.models import ImportJob, JobStatus
+from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
+from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
 from bulk_import.submission import submit
-from bulk_import.validation import validate_rows
+from bulk_import.validation import Verdicts, flatten, judge_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,19 +41,28 @@ if TYPE_CHECKING:
 
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
+    from rest_framework.throttling import BaseThrottle
 
 
 def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
     """Every error of this API has one shape: `{"code", "message"}`, and `errors` where rows are to blame."""
     if isinstance(error, BadImport):
-        return Response({"code": error.code, "message": error.message, **error.extra}, status=error.status)
+        response = Response({"code": error.code, "message": error.message, **error.extra}, status=error.status)
+        if error.retry_after_seconds:
+            response["Retry-After"] = str(error.retry_after_seconds)
+        return response
     if isinstance(error, Unavailable):
         message = _("Our storage is not available right now, so nothing was imported. Please send it again.")
         response = Response({"code": "unavailable", "message": message}, status=status.HTTP_503_SERVICE_UNAVAILABLE)
         response["Retry-After"] = str(error.retry_after_seconds)
         return response
     answer = exception_handler(error, context)
-    if answer is not None:
+    if answer is None:
+        return None
+    if isinstance(error, ValidationError):
+        message = _("A parameter of the request is not valid.")
+        answer.data = {"code": "invalid_parameter", "message": message, "errors": list(flatten(error.detail))}
+    else:
         detail = error.detail if isinstance(error, APIException) else answer.data["detail"]
         answer.data = {"code": getattr(detail, "code", "error"), "message": str(detail)}
     return answer
@@ -75,46 +89,97 @@ class TargetView(APIView):
     def get_exception_handler(self) -> Callable[..., Any]:
         return answer_error
 
+    def get_jobs(self) -> Any:
+        """The jobs of this target that the user sent."""
+        return ImportJob.objects.filter(target=self.target.name, submitter=self.request.user.pk).with_counts()
+
     def get_job(self, job_id: UUID) -> ImportJob:
-        own = ImportJob.objects.filter(target=self.target.name, submitter=self.request.user.pk)
-        return get_object_or_404(own.with_counts(), pk=job_id)
+        job: ImportJob = get_object_or_404(self.get_jobs(), pk=job_id)
+        return job
+
+
+class ImportOptions(serializers.Serializer[Any]):
+    """Query parameters of a submission."""
+
+    on_invalid = serializers.ChoiceField(["reject", "skip"], default="reject")
+    dry_run = serializers.BooleanField(default=False)
+
+
+class JobFilter(serializers.Serializer[Any]):
+    """Query parameters of the list of jobs."""
+
+    status = serializers.ChoiceField(JobStatus.choices, required=False)
+
+
+class JobPagination(CursorPagination):
+    """Newest first; a page stays what it was while new jobs come in."""
+
+    ordering = ("-created_at", "-id")
+    page_size = 20
+    page_size_query_param = "page_size"
+    max_page_size = 100
 
 
 class ImportJobsView(TargetView):
-    """`POST /products/bulk`: an array of rows becomes a job."""
+    """`POST /products/bulk`: rows become a job. `GET /products/bulk`: the user's own jobs, newest first."""
 
-    parser_classes = [JSONRowsParser]
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        expect_content_length(request)  # before anything reads the body, as a CSRF check does
+        super().initial(request, *args, **kwargs)
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
-        create_view = self.target.create_view()
-        create_view.request = request
-        create_view.check_permissions(request)
+        if request.method == "POST":
+            create_view = self.target.create_view()
+            create_view.request = request
+            create_view.check_permissions(request)
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [SubmissionThrottle()] if self.request.method == "POST" else []
 
     def post(self, request: Request, **_kwargs: Any) -> Response:
-        rows = request.data
-        if not isinstance(rows, list):  # DRF does not call the parser for an empty body
-            raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
-        lines = validate_rows(self.target, rows, request)
-        submitted = submit(self.target, request.user, lines)
-        job = self.get_job(submitted.pk)
-        return Response(
-            job_document(job, request),
-            status=status.HTTP_202_ACCEPTED,
-            headers={
-                "Location": request.build_absolute_uri(job_path(job)),
-                "Retry-After": str(poll_after_seconds(job)),
-            },
-        )
+        options = read_parameters(ImportOptions, request)
+        key = read_key(request.headers.get("Idempotency-Key"))
+        upload = read_upload(request)
+        if job := find_job(self.target, request.user, key, upload.sha256):
+            return self.accepted(job.pk)
+        if not options["dry_run"]:
+            expect_open_job_quota(request.user)
+        verdicts = judge_rows(self.target, upload.rows, request)
+        if options["dry_run"]:
+            return Response(dry_run_document(verdicts))
+        verdicts.expect_valid(skip_invalid=options["on_invalid"] == "skip")
+        expect_row_quota(request.user, verdicts.rows)
+        job_id = submit(self.target, request.user, verdicts.lines, idempotency_key=key, request_sha256=upload.sha256)
+        return self.accepted(job_id)
+
+    def accepted(self, job_id: UUID) -> Response:
+        job = self.get_job(job_id)
+        headers = {
+            "Location": self.request.build_absolute_uri(job_path(job)),
+            "Retry-After": str(poll_after_seconds(job)),
+        }
+        return Response(job_document(job, self.request), status=status.HTTP_202_ACCEPTED, headers=headers)
+
+    def get(self, request: Request, **_kwargs: Any) -> Response:
+        jobs = self.get_jobs().filter(**read_parameters(JobFilter, request))
+        pagination = JobPagination()
+        page: list[ImportJob] = pagination.paginate_queryset(jobs, request, view=self) or []
+        return pagination.get_paginated_response([job_document(job, request) for job in page])
 
 
 class ImportJobView(TargetView):
-    """`GET /products/bulk/{id}`: the job as it stands."""
+    """`GET /products/bulk/{id}`: the job as it stands; 304 when it stands as the client knows it."""
 
-    def get(self, request: Request, job_id: UUID, **_kwargs: Any) -> Response:
+    def get(self, request: Request, job_id: UUID, **_kwargs: Any) -> Any:
         job = self.get_job(job_id)
-        headers = {} if job.is_terminal else {"Retry-After": str(poll_after_seconds(job))}
-        return Response(job_document(job, request), headers=headers)
+        document = job_document(job, request)
+        headers = {"ETag": entity_tag(document)}
+        if not job.is_terminal:
+            headers["Retry-After"] = str(poll_after_seconds(job))
+        response = Response(document, headers=headers)
+        patch_vary_headers(response, ["Accept-Language", "Authorization", "Cookie"])
+        return get_conditional_response(request._request, etag=headers["ETag"], response=response)  # noqa: SLF001 - DRF's own name for Django's request
 
 
 class FailuresView(TargetView):
@@ -124,3 +189,29 @@ class FailuresView(TargetView):
         pieces = read_failures(self.get_job(job_id))
         first = next(pieces, b"")  # a storage that is away is a 503, not a broken download
         return StreamingHttpResponse(chain([first], pieces), content_type="application/x-ndjson")
+
+
+def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
+    """The query parameters; raises ValidationError, which `answer_error` turns into a 400."""
+    serializer = serializer_class(data=request.query_params)
+    serializer.is_valid(raise_exception=True)
+    parameters: dict[str, Any] = serializer.validated_data
+    return parameters
+
+
+def dry_run_document(verdicts: Verdicts) -> dict[str, Any]:
+    """What a submission would say of its rows; nothing was stored."""
+    valid = verdicts.rows - verdicts.invalid_rows
+    message = ngettext(
+        "%(valid)d of %(rows)d row is valid. Nothing was imported: this was a dry run.",
+        "%(valid)d of %(rows)d rows are valid. Nothing was imported: this was a dry run.",
+        valid,
+    )
+    return {
+        "message": message % {"valid": valid, "rows": verdicts.rows},
+        "rows": verdicts.rows,
+        "valid_rows": valid,
+        "invalid_rows": verdicts.invalid_rows,
+        "error_count": verdicts.error_count,
+        "errors": verdicts.errors,
+    }

@@ -29,7 +29,9 @@ def import_catalogue(stack: LocalStack, file: Path, *, is_sample: bool, console:
     """Import the file and print what came of it; returns 0 when the counts are right."""
     products_before = count_products(stack)
     with httpx.Client(base_url=stack.url, auth=("demo", "demo"), trust_env=False, timeout=60) as shop:
-        answer = shop.post("/products/bulk", content=file.read_bytes(), headers={"Content-Type": "application/json"})
+        answer = shop.post(
+            "/products/bulk?on_invalid=skip", content=file.read_bytes(), headers={"Content-Type": "application/json"}
+        )
         if answer.status_code != httpx.codes.ACCEPTED:
             print_refusal(answer, console)
             return 1

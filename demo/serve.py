@@ -19,7 +19,7 @@ INTRODUCTION = """
 [bold]The shop is open.[/bold] Users: demo/demo (may create products) and admin/admin.
 
   Import       curl -u demo:demo -H 'Content-Type: application/json' \\
-                 --data-binary @demo/catalogue.json {url}/products/bulk
+                 --data-binary @demo/catalogue.json '{url}/products/bulk?on_invalid=skip'
   Products     {url}/products/
   Staff        {url}/admin/bulk_import/importjob/
 

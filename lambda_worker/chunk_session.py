@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import Finish, Outcome
+from lambda_worker.contract import Finish, Outcome, read_refused_line
 from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, WorkerError
-from lambda_worker.failure_log import group_failures, write_failures
+from lambda_worker.failure_log import RowFailure, group_failures, now, write_failures
 from lambda_worker.payload_reader import read_rows
 from lambda_worker.row_dispatch import RowDispatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from mypy_boto3_s3 import S3Client
 
@@ -63,7 +63,8 @@ async def _run_in_time(
     dispatch = RowDispatch(create=create, limit=limit, stop_at=stop_at, end_at=end_at)
     async with _heartbeat(message, claim, monolith, dispatch):
         rows = await asyncio.to_thread(read_rows, s3, config.payloads_bucket, message)
-        failures = await dispatch.run(open_rows(rows, message.first_index, claim.created))
+        to_create, refused = sort_rows(rows, message.first_index, claim.created)
+        failures = refused + await dispatch.run(to_create)
         failures_key = await asyncio.to_thread(
             write_failures, s3, config.failures_bucket, message, claim.epoch, failures
         )
@@ -87,10 +88,23 @@ async def _run_in_time(
     )
 
 
-def open_rows(rows: list[bytes], first_index: int, created_ranges: list[list[int]]) -> Iterator[tuple[int, bytes]]:
-    """The rows, with their indexes, that are in none of the ledger's ranges."""
+def sort_rows(
+    lines: list[bytes], first_index: int, created_ranges: list[list[int]]
+) -> tuple[list[tuple[int, bytes]], list[RowFailure]]:
+    """The rows to create, with their indexes, and those that were refused before they were stored.
+
+    Rows in one of the ledger's ranges are neither: they are created.
+    """
     created = {index for first, last in created_ranges for index in range(first, last + 1)}
-    return ((index, row) for index, row in enumerate(rows, first_index) if index not in created)
+    to_create: list[tuple[int, bytes]] = []
+    refused: list[RowFailure] = []
+    for index, line in enumerate(lines, first_index):
+        if refusal := read_refused_line(line):
+            row, errors = refusal
+            refused.append(RowFailure(index, row, Outcome.REJECTED, None, errors, attempts=0, at=now()))
+        elif index not in created:
+            to_create.append((index, line))
+    return to_create, refused
 
 
 @asynccontextmanager

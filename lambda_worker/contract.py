@@ -35,6 +35,23 @@ ROW_HEADER = "Bulk-Import-Row"
 proof of a creation: a 201 without it may come from a proxy, a login page or an unconfigured monolith."""
 
 
+REFUSED_MARK = b"!"
+"""First byte of a payload line whose row was refused before it was stored; no JSON begins with it."""
+
+
+def refused_line(row: bytes, errors: list[dict[str, Any]]) -> bytes:
+    """The payload line of a row that must not be sent to the endpoint: it goes straight to the failures."""
+    return REFUSED_MARK + json.dumps(errors).encode() + b"\t" + row
+
+
+def read_refused_line(line: bytes) -> tuple[bytes, list[dict[str, Any]]] | None:
+    """Row and errors of a refused line; None for the line of any other row, which is the row itself."""
+    if not line.startswith(REFUSED_MARK):
+        return None
+    errors, _, row = line.removeprefix(REFUSED_MARK).partition(b"\t")
+    return row, json.loads(errors)
+
+
 class RowVerdict(StrEnum):
     """What the ledger says of one create call."""
 

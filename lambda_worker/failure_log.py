@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -49,6 +50,11 @@ class RowFailure:
         }
         # The row goes in as the bytes it is: a number must not change on its way through a float.
         return json.dumps(known, ensure_ascii=False).encode()[:-1] + b', "row": ' + self.row + b"}\n"
+
+
+def now() -> str:
+    """The time for `RowFailure.at`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int, failures: list[RowFailure]) -> str:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from lambda_worker.contract import Outcome
 from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, Unreachable
-from lambda_worker.failure_log import RowFailure
+from lambda_worker.failure_log import RowFailure, now
 from lambda_worker.retries import MAX_TRIES, Decision, backoff_seconds, decide, retry_after_seconds
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ class RowDispatch:
                 status=answer.status if answer else None,
                 errors=CANCELLED if outcome == Outcome.UNPROCESSED else errors_of(answer),
                 attempts=attempts,
-                at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                at=now(),
             )
         )
 

@@ -65,7 +65,7 @@ def test_two_targets_are_imported_side_by_side(run_worker: Any) -> None:
     client.force_login(make_user("merchandiser", "add_product", "add_category"))
     categories = [{"slug": f"category-{n}", "name": f"Category {n}"} for n in range(4)]
     locations = [
-        post_rows(client, [*categories, categories[0]], "/categories/bulk")["Location"],
+        post_rows(client, [*categories, {"slug": "tents", "name": "There already"}], "/categories/bulk")["Location"],
         post_rows(client, [product("A"), product("B")])["Location"],
     ]
     run_worker()

@@ -1,0 +1,224 @@
+"""The formats that an import may come in. Each gives raw JSON rows; limits and errors are the same for all.
+
+    application/json        an array of rows
+    application/x-ndjson    a row a line
+    text/csv                a header row, then a row a line; an empty cell is an absent field
+    multipart/form-data     a form with one file in any of these
+
+`Content-Encoding: gzip` may wrap each of the first three.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.core.exceptions import SuspiciousOperation
+from django.core.handlers.wsgi import WSGIRequest
+from django.http.multipartparser import MultiPartParserError
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import UnsupportedMediaType
+
+from bulk_import.conf import conf
+from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.parsing import split_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rest_framework.request import Request
+
+MEBIBYTE = 1024 * 1024
+PIECE_BYTES = 256 * 1024
+FORM_OVERHEAD_BYTES = 64 * 1024  # what a form may add to its file
+GZIP = 16 + zlib.MAX_WBITS
+DELIMITERS = ",;\t"
+SUFFIXES = {
+    ".json": "application/json",
+    ".jsonl": "application/x-ndjson",
+    ".ndjson": "application/x-ndjson",
+    ".csv": "text/csv",
+}
+
+
+class RawRow(NamedTuple):
+    """One row as JSON, and the line of the document that it begins at where lines mean something."""
+
+    json: bytes
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A request's rows, to be read once, and a hash of its content and parameters."""
+
+    rows: Iterator[RawRow]
+    sha256: bytes
+
+
+def read_upload(request: Request) -> Upload:
+    """The rows of a request; where they are malformed, reading them raises BadImport.
+
+    Raises BodyTooLarge, MalformedBody for an empty body, and UnsupportedMediaType.
+    """
+    media_type = _media_type(request.content_type)
+    if media_type == "multipart/form-data":
+        media_type, body = _read_file(request)
+    else:
+        _expect_format(media_type)
+        body = _read_body(request)
+    if not body.strip():
+        raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
+    digest = hashlib.sha256(f"{media_type}?{request.META.get('QUERY_STRING', '')}\n".encode())
+    digest.update(body)
+    return Upload(FORMATS[media_type](body), digest.digest())
+
+
+def expect_content_length(request: Request) -> None:
+    """Raises BodyTooLarge when the body is announced as too large, before any of it is read."""
+    announced = int(request.META.get("CONTENT_LENGTH") or 0)
+    if announced > conf().max_body_bytes + FORM_OVERHEAD_BYTES:
+        raise _too_large()
+
+
+def split_json(body: bytes) -> Iterator[RawRow]:
+    """The elements of a JSON array."""
+    return map(RawRow, split_array(body))
+
+
+def split_lines(body: bytes) -> Iterator[RawRow]:
+    """The lines of JSON Lines; blank ones do not count."""
+    for number, line in enumerate(io.BytesIO(body), 1):
+        if row := line.strip(b" \t\r\n"):
+            yield RawRow(row, number)
+
+
+def split_table(body: bytes) -> Iterator[RawRow]:
+    """The records of a CSV, each an object of strings under the names of the header row.
+
+    As spreadsheets write them: with or without a byte order mark, and with comma, semicolon or tab between cells.
+    Raises MalformedBody, naming the line.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = _("The CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8”.")
+        raise MalformedBody(message % {"line": body.count(b"\n", 0, error.start) + 1}) from error
+    first_line = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = max(DELIMITERS, key=first_line.count)
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for record in records:
+            if header is None:
+                header = _header(record, line) if any(record) else None
+            elif any(record):
+                yield _table_row(header, record, line)
+            line = records.line_num + 1
+    except csv.Error as error:
+        message = _("The CSV cannot be read, line %(line)d: %(reason)s.")
+        raise MalformedBody(message % {"line": line, "reason": error}) from error
+
+
+FORMATS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {
+    "application/json": split_json,
+    "application/x-ndjson": split_lines,
+    "text/csv": split_table,
+}
+
+
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def _expect_format(media_type: str) -> None:
+    if media_type not in FORMATS:
+        raise UnsupportedMediaType(media_type)
+
+
+def _too_large() -> BodyTooLarge:
+    message = _("The body is larger than %(limit)s MiB. Send the rows in several imports.")
+    return BodyTooLarge(message % {"limit": conf().max_body_bytes // MEBIBYTE})
+
+
+def _read_body(request: Request) -> bytes:
+    """The body, inflated if it is compressed, never more than the limit of either. Raises BodyTooLarge."""
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in {"identity", "gzip"}:
+        raise UnsupportedMediaType(coding, _("The content coding “{media_type}” is not supported; gzip is."))
+    limit = conf().max_body_bytes
+    stream = _stream(request)
+    body = bytearray()
+    received = 0
+    inflater = zlib.decompressobj(GZIP) if coding == "gzip" else None
+    while piece := stream.read(PIECE_BYTES):
+        received += len(piece)
+        body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
+        if max(received, len(body)) > limit:
+            raise _too_large()
+    if inflater and not inflater.eof:
+        raise MalformedBody(_("The gzip data breaks off."))
+    return bytes(body)
+
+
+def _inflate(inflater: Any, piece: bytes, most: int) -> bytes:
+    try:
+        inflated: bytes = inflater.decompress(piece, most)
+    except zlib.error as error:
+        raise MalformedBody(_("The body is not valid gzip data.")) from error
+    if inflater.unused_data:
+        raise MalformedBody(_("There is more after the end of the gzip data."))
+    return inflated
+
+
+def _stream(request: Request) -> Any:
+    """What to read the body from; also a chunked one, whose length nobody announced."""
+    django_request = request._request  # noqa: SLF001 - DRF's own name for Django's request
+    if isinstance(django_request, WSGIRequest):
+        environ = django_request.environ
+        if environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH"):
+            return environ["wsgi.input"]  # Django would take the body for empty
+    return django_request
+
+
+def _read_file(request: Request) -> tuple[str, bytes]:
+    """Media type and content of the one file of a form. Raises MalformedBody, BodyTooLarge."""
+    try:
+        files = [file for name in request._request.FILES for file in request._request.FILES.getlist(name)]  # noqa: SLF001 - as in `_stream`
+    except (MultiPartParserError, SuspiciousOperation) as error:
+        raise MalformedBody(_("The form cannot be read.")) from error
+    if len(files) != 1:
+        message = _("Send exactly one file in the form; this one has %(files)d.")
+        raise MalformedBody(message % {"files": len(files)}, code="not_one_file")
+    file = files[0]
+    if (file.size or 0) > conf().max_body_bytes:
+        raise _too_large()
+    media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or _media_type(file.content_type)
+    _expect_format(media_type)
+    return media_type, file.read()
+
+
+def _header(record: list[str], line: int) -> list[str]:
+    """The names of the columns. Raises MalformedBody when one is missing or there twice."""
+    names = [name.strip() for name in record]
+    for name in names:
+        if not name or names.count(name) > 1:
+            message = _("The header row (line %(line)d) has a column without a name, or a name twice: “%(name)s”.")
+            raise MalformedBody(message % {"line": line, "name": name}, code="malformed_header")
+    return names
+
+
+def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
+    if len(record) > len(header):
+        message = _("Line %(line)d has %(cells)d cells, the header row has %(columns)d.")
+        message %= {"line": line, "cells": len(record), "columns": len(header)}
+        raise MalformedBody(message, code="too_many_cells")
+    row = {name: cell for name, cell in zip(header, record, strict=False) if cell}
+    return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
