@@ -95,11 +95,11 @@ class RowValidator:
     def __init__(self, target: Target, request: Request) -> None:
         self.serializer = target.serializer_class(context={"request": request, "view": target.create_view()})
         self._first_index: dict[tuple[str, Any], int] = {}
-        self._unique_fields = [
-            field
-            for field in self.serializer.fields.values()
+        self._unique_fields = {
+            name: str(field.source)
+            for name, field in self.serializer.fields.items()
             if not field.read_only and any(isinstance(check, UniqueValidator) for check in field.validators)
-        ]
+        }
         leave_database_to_endpoint(self.serializer)
 
     def errors(self, row: Any, index: int) -> list[dict[str, Any]]:
@@ -116,19 +116,14 @@ class RowValidator:
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> Iterator[dict[str, Any]]:
         """Values of unique fields that an earlier valid row of the same import has."""
-        for field_ in self._unique_fields:
-            value = validated.get(field_.source)
+        for name, source in self._unique_fields.items():
+            value = validated.get(source)
             if value is None or value == "":
                 continue
-            first_index = self._first_index.setdefault((field_.field_name, value), index)
+            first_index = self._first_index.setdefault((name, value), index)
             if first_index != index:
-                message = _("An earlier row of this import has the same %(field)s.")
-                yield {
-                    "field": field_.field_name,
-                    "code": "duplicate",
-                    "message": message % {"field": field_.field_name},
-                    "first_index": first_index,
-                }
+                message = _("An earlier row of this import has the same %(field)s.") % {"field": name}
+                yield {"field": name, "code": "duplicate", "message": message, "first_index": first_index}
 
 
 class LeftToEndpoint(serializers.Field):  # type: ignore[type-arg] # generic in the stubs only
