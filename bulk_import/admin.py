@@ -48,6 +48,9 @@ class ChunkInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # ge
     ]
     ordering = ["number"]
 
+    def has_view_permission(self, *_args: Any) -> bool:
+        return True  # whoever may see the job
+
 
 @admin.register(ImportJob)
 class ImportJobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only

@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -9,3 +11,6 @@ class BulkImportConfig(AppConfig):
 
     def ready(self) -> None:
         from bulk_import import checks  # noqa: F401, PLC0415 - registers the checks, once the apps are there
+
+        if find_spec("drf_spectacular"):
+            from bulk_import import openapi  # noqa: F401, PLC0415 - registers the extension with drf-spectacular

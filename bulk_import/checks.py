@@ -88,7 +88,7 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
     except ImportError as error:
         yield Error(f"The serializer of target {target.name!r}: {error}", id="bulk_import.E009")
     else:
-        if not issubclass(serializer_class, Serializer):
+        if not (isinstance(serializer_class, type) and issubclass(serializer_class, Serializer)):
             yield Error(
                 f"{target.serializer} of target {target.name!r} is no DRF serializer of one row.",
                 id="bulk_import.E009",

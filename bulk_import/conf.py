@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import resolve, reverse
+from django.urls import get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
 
 if TYPE_CHECKING:
+    from rest_framework.request import Request
     from rest_framework.serializers import Serializer
     from rest_framework.views import APIView
 
@@ -36,12 +37,15 @@ class Target:
         serializer_class: type[Serializer[Any]] = import_string(self.serializer)
         return serializer_class
 
-    def create_view(self) -> APIView:
+    def create_view(self, request: Request | None = None) -> APIView:
         """A fresh instance of the create endpoint's view, to ask what it would allow."""
-        callback: Any = resolve(self.create_path).func
+        # reverse() knows of the prefix that the server mounts the site at, resolve() must not see it.
+        callback: Any = resolve("/" + self.create_path.removeprefix(get_script_prefix())).func
         view: APIView = callback.cls(**callback.initkwargs)
         view.action = "create"  # type: ignore[attr-defined] # what a ViewSet sets for POST
         view.args, view.kwargs, view.format_kwarg = (), {}, None
+        if request is not None:
+            view.request = request
         return view
 
 
@@ -78,10 +82,15 @@ class Conf:
 
 
 def conf() -> Conf:
-    """The settings as they are now. Raises ImproperlyConfigured for a name that is not ours."""
-    given = {name.lower(): value for name, value in getattr(settings, "BULK_IMPORT", {}).items()}
+    """The settings as they are now. Raises ImproperlyConfigured for what cannot be meant."""
+    setting = getattr(settings, "BULK_IMPORT", {})
+    if not isinstance(setting, dict):
+        raise ImproperlyConfigured("BULK_IMPORT must be a dict.")
+    given = {name.lower(): value for name, value in setting.items()}
     unknown = given.keys() - {f.name for f in fields(Conf)}
     if unknown:
         names = ", ".join(sorted(unknown)).upper()
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
+    if isinstance(given.get("worker_secrets"), str):
+        raise ImproperlyConfigured("BULK_IMPORT WORKER_SECRETS must be a list; each letter would be a secret.")
     return Conf(**given)

@@ -5,10 +5,12 @@ The bucket's tree is drawn in `lambda_worker.failure_log`, which owns it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.storage import storages
+from django.utils.translation import gettext as _
 
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import StorageUnavailable
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bulk_import.models import ImportJob
+
+logger = logging.getLogger(__name__)
 
 
 def read_failures(job: ImportJob) -> Iterator[bytes]:
@@ -31,4 +35,5 @@ def read_failures(job: ImportJob) -> Iterator[bytes]:
         try:
             yield from client.get_object(Bucket=storage.bucket_name, Key=key)["Body"].iter_chunks(64 * 1024)
         except (BotoCoreError, ClientError) as error:
-            raise StorageUnavailable("The failures could not be read.") from error
+            logger.exception("S3 did not give the failures of job %s", job.pk)
+            raise StorageUnavailable(_("The failures cannot be read right now. Please ask again.")) from error

@@ -14,20 +14,21 @@ import csv
 import hashlib
 import io
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
-from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
-from bulk_import.parsing import split_array
+from bulk_import.parsing import ROW_TOO_LARGE, split_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ MEBIBYTE = 1024 * 1024
 PIECE_BYTES = 256 * 1024
 FORM_OVERHEAD_BYTES = 64 * 1024  # what a form may add to its file
 GZIP = 16 + zlib.MAX_WBITS
-DELIMITERS = ",;\t"
+DELIMITERS = b",;\t"
+FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*([^\r\n]{0,65535})")
 SUFFIXES = {
     ".json": "application/json",
     ".jsonl": "application/x-ndjson",
@@ -62,6 +64,25 @@ class Upload:
     sha256: bytes
 
 
+class UnreadBody(BaseParser):
+    """Leaves the body to `read_upload`. DRF would parse it whole when a session's CSRF check looks for a form."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:  # noqa: ARG002 - DRF's signature
+        return {}
+
+
+class FileForm(MultiPartParser):
+    """Reads a form; where it is malformed, whoever asks for it first gets MalformedBody."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except (ParseError, SuspiciousOperation) as error:
+            raise MalformedBody(_("The form cannot be read.")) from error
+
+
 def read_upload(request: Request) -> Upload:
     """The rows of a request; where they are malformed, reading them raises BadImport.
 
@@ -73,7 +94,7 @@ def read_upload(request: Request) -> Upload:
     else:
         _expect_format(media_type)
         body = _read_body(request)
-    if not body.strip():
+    if not body or body.isspace():
         raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
     digest = hashlib.sha256(f"{media_type}?{request.META.get('QUERY_STRING', '')}\n".encode())
     digest.update(body)
@@ -105,26 +126,56 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     As spreadsheets write them: with or without a byte order mark, and with comma, semicolon or tab between cells.
     Raises MalformedBody, naming the line.
     """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = _("The CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8”.")
-        raise MalformedBody(message % {"line": body.count(b"\n", 0, error.start) + 1}) from error
-    first_line = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(DELIMITERS, key=first_line.count)
-    records = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    first_line = FIRST_LINE.match(body)
+    delimiter = max(DELIMITERS, key=first_line[1].count) if first_line else DELIMITERS[0]
+    lines = RecordLines(body, conf().max_row_bytes)
+    records = csv.reader(lines, delimiter=chr(delimiter), strict=True)
     header: list[str] | None = None
     line = 1
     try:
         for record in records:
+            lines.start_record()
             if header is None:
                 header = _header(record, line) if any(record) else None
             elif any(record):
                 yield _table_row(header, record, line)
             line = records.line_num + 1
+    except UnicodeDecodeError as error:
+        message = _("The CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8”.")
+        raise MalformedBody(message % {"line": _undecodable_line(body)}) from error
     except csv.Error as error:
         message = _("The CSV cannot be read, line %(line)d: %(reason)s.")
         raise MalformedBody(message % {"line": line, "reason": error}) from error
+
+
+class RecordLines:
+    """The lines of a CSV, one at a time. Raises BodyTooLarge when those of one record exceed the limit of a row.
+
+    Neither the text as a whole nor a record without end is ever in memory.
+    """
+
+    def __init__(self, body: bytes, limit: int) -> None:
+        self._text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")
+        self._limit = limit
+        self._line = 0
+        self.start_record()
+
+    def start_record(self) -> None:
+        self._left = self._limit
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._left + 1)
+        if not line:
+            raise StopIteration
+        self._line += 1
+        self._left -= len(line)
+        if self._left < 0:
+            message = _("The row that ends in line %(line)d or later has more than the %(limit)d bytes allowed.")
+            raise BodyTooLarge(message % {"line": self._line, "limit": self._limit}, code=ROW_TOO_LARGE)
+        return line
 
 
 FORMATS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {
@@ -158,11 +209,16 @@ def _read_body(request: Request) -> bytes:
     body = bytearray()
     received = 0
     inflater = zlib.decompressobj(GZIP) if coding == "gzip" else None
-    while piece := stream.read(PIECE_BYTES):
-        received += len(piece)
-        body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
-        if max(received, len(body)) > limit:
-            raise _too_large()
+    try:
+        while piece := stream.read(PIECE_BYTES):
+            received += len(piece)
+            body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
+            if max(received, len(body)) > limit:
+                raise _too_large()
+    except OSError as error:
+        raise MalformedBody(_("The body breaks off.")) from error
+    if received < int(request.META.get("CONTENT_LENGTH") or 0):  # half a CSV would pass for a whole one
+        raise MalformedBody(_("The body breaks off."))
     if inflater and not inflater.eof:
         raise MalformedBody(_("The gzip data breaks off."))
     return bytes(body)
@@ -190,10 +246,9 @@ def _stream(request: Request) -> Any:
 
 def _read_file(request: Request) -> tuple[str, bytes]:
     """Media type and content of the one file of a form. Raises MalformedBody, BodyTooLarge."""
-    try:
-        files = [file for name in request._request.FILES for file in request._request.FILES.getlist(name)]  # noqa: SLF001 - as in `_stream`
-    except (MultiPartParserError, SuspiciousOperation) as error:
-        raise MalformedBody(_("The form cannot be read.")) from error
+    if not request.META.get("CONTENT_LENGTH"):
+        raise MalformedBody(_("Send a form with its Content-Length."), code="length_required", status=411)
+    files = [file for name in request.FILES for file in request.FILES.getlist(name)]
     if len(files) != 1:
         message = _("Send exactly one file in the form; this one has %(files)d.")
         raise MalformedBody(message % {"files": len(files)}, code="not_one_file")
@@ -222,3 +277,13 @@ def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
         raise MalformedBody(message, code="too_many_cells")
     row = {name: cell for name, cell in zip(header, record, strict=False) if cell}
     return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
+
+
+def _undecodable_line(body: bytes) -> int:
+    """The number of the first line that is not UTF-8."""
+    for number, line in enumerate(io.BytesIO(body), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return number
+    return 1

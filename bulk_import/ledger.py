@@ -14,16 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.core import signing
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, transaction
 from django.http import JsonResponse
+from rest_framework.exceptions import ErrorDetail
 
 from bulk_import.authentication import ImportToken
 from bulk_import.conf import conf
-from bulk_import.models import ImportChunk, ImportedRow
+from bulk_import.models import ImportChunk, ImportedRow, database
 from bulk_import.validation import flatten
 from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ROW_HEADER, RowVerdict
 
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
-
-HTTP_CREATED = 201
 
 
 class Refused(Exception):
@@ -95,9 +95,12 @@ class CreateCall:
     def write_record(self) -> ImportedRow:
         """Write the ledger record. Raises AlreadyImported, after waiting for a twin that is under way."""
         try:
-            return ImportedRow.objects.create(job_id=self.job_id, index=self.index, body_sha256=self.body_sha256)
+            record: ImportedRow = ImportedRow.objects.create(
+                job_id=self.job_id, index=self.index, body_sha256=self.body_sha256
+            )
         except IntegrityError as error:
             raise AlreadyImported from error
+        return record
 
     def replay(self) -> JsonResponse:
         """Answer from the ledger what was answered when the row was created. Raises Refused."""
@@ -105,7 +108,7 @@ class CreateCall:
         if bytes(record.body_sha256) != self.body_sha256:
             message = f"This {IDEMPOTENCY_KEY} was used for a row with other content."
             raise Refused(422, "key_reused", message, RowVerdict.NOT_CREATED)
-        response = JsonResponse({"id": record.object_id}, status=HTTP_CREATED)
+        response = JsonResponse({"id": record.object_id}, status=HTTPStatus.CREATED)
         response[ROW_HEADER] = RowVerdict.REPLAYED.value
         return response
 
@@ -130,14 +133,14 @@ class ImportedRowMiddleware:
             return refused.response()
 
     def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
-        using = router.db_for_write(ImportedRow)
+        using = database()
         # Durable: when the block is left, the row is committed, whatever happens to the answer.
         with transaction.atomic(using=using, durable=True):
             chunk = call.hold_chunk()
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             response = self.get_response(request)
-            created = response.status_code == HTTP_CREATED and not transaction.get_rollback(using=using)
+            created = response.status_code == HTTPStatus.CREATED and not transaction.get_rollback(using=using)
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])
@@ -168,6 +171,10 @@ def _spell_out_errors(response: Any) -> None:
     DRF's own answer has lost the codes; here they are still there.
     """
     data = getattr(response, "data", None)
+    if response.status_code < HTTPStatus.BAD_REQUEST:
+        # The answer holds what would have been created, which is no reason and nobody's to read.
+        message = f"The endpoint answered {response.status_code} without having created the row (201)."
+        data = [ErrorDetail(message, code="not_created")]
     if not isinstance(data, dict | list):
         return
     if isinstance(data, dict) and data.keys() == {"detail"}:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
-from django.db import connections, models
+from django.db import connections, models, router
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
@@ -44,6 +44,18 @@ class ChunkStatus(models.TextChoices):
     QUEUED = "queued", _("queued")
     PROCESSING = "processing", _("processing")
     DONE = "done", _("done")
+
+
+def database() -> str:
+    """The alias that this app writes to, and also reads from: a replica may lag behind what was just written."""
+    return router.db_for_write(ImportedRow)
+
+
+class PrimaryManager(models.Manager[Any]):
+    """Reads from where it writes."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        return super().get_queryset().using(database())
 
 
 class ImportJobQuerySet(models.QuerySet["ImportJob"]):
@@ -94,7 +106,7 @@ class ImportJob(models.Model):
     failed_count: int
     unprocessed_count: int
 
-    objects = ImportJobQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
 
     class Meta:
         verbose_name = _("import job")
@@ -144,6 +156,8 @@ class ImportJob(models.Model):
         Call inside the transaction that ended the chunk. Returns whether the job ended now.
         """
         job = ImportJob.objects.select_for_update(no_key=True).get(pk=self.pk)
+        if job.is_terminal:
+            return False
         job.problems = merge_problems([job.problems, problems])
         ended = not job.chunks.exclude(status=ChunkStatus.DONE).exists()
         if ended:
@@ -152,8 +166,8 @@ class ImportJob(models.Model):
                 job.status = JobStatus.SUCCEEDED
             else:
                 job.status = JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
-            ImportJob.objects.filter(pk=job.pk).update(finished_at=Now())
-        job.save(update_fields=["problems", "status"])
+            job.finished_at = Now()
+        job.save(update_fields=["problems", "status", "finished_at"])
         return ended
 
 
@@ -161,15 +175,18 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def unsent(self) -> Self:
         return self.filter(status=ChunkStatus.PENDING).order_by("job__created_at", "number")
 
-    def locked(self, chunk_id: uuid.UUID) -> ImportChunk:
-        """The chunk, exclusively: waits until no create call holds it. Raises ImportChunk.DoesNotExist."""
-        chunks = self.select_for_update(of=("self",)).select_related("job")
+    def locked(self, chunk_id: uuid.UUID, *, against_creates: bool = False) -> ImportChunk:
+        """The chunk, against other claims, heartbeats and finishes. Raises ImportChunk.DoesNotExist.
+
+        With `against_creates` it also waits for the create calls that hold the chunk. PostgreSQL lets new
+        ones pass meanwhile, so ask for it only when the chunk's worker has none left to make.
+        """
         # Named by a dict, because mypy's plugin would take the name for a second declaration.
         lease_left = {"lease_left": F("lease_expires_at") - Now()}
-        return chunks.annotate(**lease_left).get(pk=chunk_id)
+        return self.select_for_update(no_key=not against_creates).annotate(**lease_left).get(pk=chunk_id)
 
     def shared(self, chunk_id: uuid.UUID) -> ImportChunk:
-        """The chunk, for one create call among others: no claim and no finish until the transaction ends.
+        """The chunk, for one create call among others: it cannot be finished until the transaction ends.
 
         Raises ImportChunk.DoesNotExist. SQLite needs no lock: there, a transaction writes alone.
         """
@@ -203,7 +220,7 @@ class ImportChunk(models.Model):
     # Annotated by `locked`.
     lease_left: timedelta | None
 
-    objects = ImportChunkQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(ImportChunkQuerySet)()
 
     class Meta:
         verbose_name = _("chunk")
@@ -269,8 +286,7 @@ class ImportChunk(models.Model):
             raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         self.epoch += 1
         self.status = ChunkStatus.PROCESSING
-        self._extend_lease(lease_seconds)
-        self.save(update_fields=["epoch", "status"])
+        self._extend_lease(lease_seconds, epoch=self.epoch, status=self.status)
         self.job.mark_processing()
 
     def heartbeat(self, epoch: int, lease_seconds: int) -> None:
@@ -307,10 +323,11 @@ class ImportChunk(models.Model):
         if epoch != self.epoch:
             raise StaleEpoch(f"epoch {epoch} of chunk {self} is over, it is at {self.epoch}")
 
-    def _extend_lease(self, lease_seconds: int) -> None:
+    def _extend_lease(self, lease_seconds: int, **fields: Any) -> None:
         ImportChunk.objects.filter(pk=self.pk).update(
             lease_expires_at=Now() + timedelta(seconds=lease_seconds),
             created=self.imported_rows().count(),
+            **fields,
         )
 
 
@@ -325,6 +342,8 @@ class ImportedRow(models.Model):
     body_sha256 = models.BinaryField(max_length=32)  # of the create call's body: a key names one row only
     object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" of what was created
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = PrimaryManager()
 
     class Meta:
         verbose_name = _("imported row")

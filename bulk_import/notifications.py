@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from django.core.mail import EmailMessage
@@ -15,11 +14,9 @@ from bulk_import.representation import message, things
 if TYPE_CHECKING:
     from uuid import UUID
 
-logger = logging.getLogger(__name__)
-
 
 def mail_job_ended(job_id: UUID) -> None:
-    """Mail the submitter, in the language of the job. A mail server that is away is logged, never raised."""
+    """Mail the submitter, in the language of the job. Raises what the mail backend raises."""
     job = ImportJob.objects.with_counts().select_related("submitter").get(pk=job_id)
     if not job.submitter or not job.submitter.email:
         return
@@ -30,10 +27,7 @@ def mail_job_ended(job_id: UUID) -> None:
         }
         problems = [f"- {problem_text(entry)}" for entry in job.problems]
         body = "\n".join([message(job), "", *problems])
-    try:
-        EmailMessage(subject, body, to=[job.submitter.email]).send()
-    except OSError:  # smtplib's errors are OSErrors
-        logger.exception("The mail on job %s could not be sent", job.pk)
+    EmailMessage(subject, body, to=[job.submitter.email]).send()
 
 
 def problem_text(entry: dict[str, object]) -> str:

@@ -30,9 +30,9 @@ BLANKS = re.compile(r"[ \t\n\r]*")
 # Numbers stay text: Python refuses to build an integer of more than 4,300 digits.
 ROW_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
-
-MALFORMED_ROW = "malformed_row"
-"""Code of a RowError that says: this is no JSON."""
+MALFORMED_ROW, ROW_TOO_LARGE = "malformed_row", "row_too_large"
+UNREADABLE = frozenset({MALFORMED_ROW, ROW_TOO_LARGE})
+"""Codes of a RowError that says: this is no JSON, or was not looked at, so it cannot be kept."""
 
 
 class RowError(Exception):
@@ -79,6 +79,9 @@ def split_array(body: bytes) -> Iterator[bytes]:
 
 def parse_row(raw: bytes, limits: Conf) -> Any:
     """The value of one row, as DRF's own JSON parser would read it. Raises RowError."""
+    if len(raw) > limits.max_row_bytes:
+        message = _("The row has %(size)d bytes; %(limit)d are allowed.")
+        raise RowError(ROW_TOO_LARGE, message % {"size": len(raw), "limit": limits.max_row_bytes})
     try:
         row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
@@ -131,7 +134,7 @@ def _row_end(text: str, start: int, index: int, limits: Conf) -> int:
             _refuse_malformed(text, start + error.pos, error.msg, index)
     if too_large:
         message = _("The row at index %(index)d has more than the %(limit)d bytes allowed.")
-        raise BodyTooLarge(message % {"index": index, "limit": limits.max_row_bytes}, code="row_too_large")
+        raise BodyTooLarge(message % {"index": index, "limit": limits.max_row_bytes}, code=ROW_TOO_LARGE)
     return start + size
 
 

@@ -3,18 +3,20 @@
     <STORAGES["bulk_import_payloads"] bucket>/<its location>/
         <target>/<job id>.jsonl      one compact row a line
 
-Needs s3:PutObject, and s3:GetObject for the worker. A payload whose job was never committed (killed
-between the two) is an orphan; the bucket's lifecycle rule removes it.
+Needs s3:PutObject, and s3:GetObject to look again after an answer was lost. A payload whose job was never
+committed (killed between the two) is an orphan; the bucket's lifecycle rule removes it.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.storage import storages
+from django.utils.translation import gettext as _
 from storages.utils import clean_name
 
 from bulk_import.conf import PAYLOADS_STORAGE
@@ -22,6 +24,8 @@ from bulk_import.exceptions import StorageUnavailable
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +53,7 @@ def put_payload(target: str, job_id: UUID, payload: bytes) -> StoredPayload:
                 raise
             stored = client.head_object(**place)
     except (BotoCoreError, ClientError) as error:
-        raise StorageUnavailable("The payload could not be stored.") from error
+        logger.exception("S3 did not take a payload for %s", place["Bucket"])
+        message = _("Our storage is not available right now, so nothing was imported. Please send it again.")
+        raise StorageUnavailable(message) from error
     return StoredPayload(bucket=place["Bucket"], key=place["Key"], etag=stored["ETag"])

@@ -27,15 +27,10 @@ MAX_POLL_SECONDS = 30
 
 MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.PENDING: gettext_lazy(
-        "We received %(rows)s %(things)s and will create them as soon as the queue takes them. "
-        "We will e-mail you when it is done."
+        "We received %(rows)s %(things)s and will create them as soon as the queue takes them."
     ),
-    JobStatus.QUEUED: gettext_lazy(
-        "We received %(rows)s %(things)s and are about to create them. We will e-mail you when it is done."
-    ),
-    JobStatus.PROCESSING: gettext_lazy(
-        "We received %(rows)s %(things)s and are creating them. We will e-mail you when it is done."
-    ),
+    JobStatus.QUEUED: gettext_lazy("We received %(rows)s %(things)s and are about to create them."),
+    JobStatus.PROCESSING: gettext_lazy("We received %(rows)s %(things)s and are creating them."),
     JobStatus.PAUSED: gettext_lazy(
         "The import of %(rows)s %(things)s is paused; %(created)s were created so far. It goes on by itself."
     ),
@@ -50,11 +45,14 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
 
 def message(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
-    return MESSAGES[JobStatus(job.status)] % {
+    text = MESSAGES[JobStatus(job.status)] % {
         "rows": number_format(job.rows, force_grouping=True),
         "created": number_format(job.created_count, force_grouping=True),
         "things": things(job.target),
     }
+    if not job.is_terminal and job.submitter and job.submitter.email:
+        text += " " + _("We will e-mail you when it is done.")
+    return text
 
 
 def things(target: str) -> str:
@@ -68,17 +66,21 @@ def things(target: str) -> str:
 
 def rows_per_second(job: ImportJob) -> float | None:
     """Rows settled per second since the first claim; None before there is something to tell."""
-    if not job.started_at:
-        return None
-    seconds = ((job.finished_at or timezone.now()) - job.started_at).total_seconds()
-    settled = job.rows - job.counts["pending"]
-    return round(settled / seconds, 1) if settled and seconds > 0 else None
+    rate = _rate(job)
+    return round(rate, 1) if rate else None
 
 
 def eta_seconds(job: ImportJob) -> int | None:
     """Seconds until the job ends at the present rate; None when unknown or over."""
-    rate = rows_per_second(job)
+    rate = _rate(job)
     return None if job.is_terminal or not rate else math.ceil(job.counts["pending"] / rate)
+
+
+def _rate(job: ImportJob) -> float | None:
+    if not job.started_at:
+        return None
+    seconds = ((job.finished_at or timezone.now()) - job.started_at).total_seconds()
+    return (job.rows - job.counts["pending"]) / seconds if seconds > 0 else None
 
 
 def poll_after_seconds(job: ImportJob) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,7 +12,7 @@ from django.utils.translation import get_language
 from bulk_import import relay
 from bulk_import.conf import conf
 from bulk_import.idempotency import find_job
-from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.models import ImportChunk, ImportJob, database
 from bulk_import.payload_store import put_payload
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_ke
     job_id = uuid4()
     stored = put_payload(target.name, job_id, b"".join(line + b"\n" for line in lines))
     try:
-        with transaction.atomic(durable=True):
+        with transaction.atomic(using=database(), durable=True):
             job = ImportJob.objects.create(
                 id=job_id,
                 target=target.name,
@@ -46,7 +45,8 @@ def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_ke
                 request_sha256=request_sha256,
             )
             ImportChunk.objects.bulk_create(cut_into_chunks(job, lines))
-            transaction.on_commit(partial(relay.send_job_after_commit, job))
+            # Robust: whatever goes wrong there is logged. The job is accepted, and the relay sends it later.
+            transaction.on_commit(lambda: relay.send_unsent_chunks(job_id), using=database(), robust=True)
     except IntegrityError:
         twin = find_job(target, submitter, idempotency_key, request_sha256)
         if twin is None:

@@ -19,7 +19,7 @@ from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
-from bulk_import.parsing import MALFORMED_ROW, RowError, compact, parse_row
+from bulk_import.parsing import UNREADABLE, RowError, compact, parse_row
 from lambda_worker.contract import refused_line
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def judge_rows(target: Target, rows: Iterable[RawRow], request: Request) -> Verd
             errors = validator.errors(parse_row(row.json, limits), index)
         except RowError as error:
             errors = [{"field": None, "code": error.code, "message": error.message}]
-            verdicts.is_malformed |= error.code == MALFORMED_ROW
+            verdicts.is_malformed |= error.code in UNREADABLE
         if errors:
             verdicts.invalid_rows += 1
             verdicts.error_count += len(errors)
             where = {"index": index} if row.line is None else {"index": index, "line": row.line}
             space = limits.max_listed_errors - len(verdicts.errors)
             verdicts.errors += [{**where, **error} for error in errors[:space]]
-            is_row = errors[0]["code"] != MALFORMED_ROW
+            is_row = errors[0]["code"] not in UNREADABLE
             verdicts.lines.append(refused_line(compact(row.json), errors) if is_row else b"")
         else:
             verdicts.lines.append(compact(row.json))
@@ -93,7 +93,7 @@ class RowValidator:
     """Judges one row after the other with a single serializer instance."""
 
     def __init__(self, target: Target, request: Request) -> None:
-        self.serializer = target.serializer_class(context={"request": request, "view": target.create_view()})
+        self.serializer = target.serializer_class(context={"request": request, "view": target.create_view(request)})
         self._first_index: dict[tuple[str, Any], int] = {}
         self._unique_fields = {
             name: str(field.source)
@@ -105,25 +105,25 @@ class RowValidator:
     def errors(self, row: Any, index: int) -> list[dict[str, Any]]:
         """What the target's serializer has against the row: field, code and message; [] when nothing."""
         try:
-            validated = self.serializer.run_validation(row)
+            return list(self._duplicates(self.serializer.run_validation(row), index))
         except serializers.ValidationError as error:
             return list(flatten(error.detail))
         except Exception:  # noqa: BLE001 - the target's own code stumbled: the create endpoint will give the verdict
             # Its text may hold values of the row, so only the place is logged.
             logger.warning("The serializer %s raised on a row", type(self.serializer).__name__)
             return []
-        return list(self._duplicates(validated, index))
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> Iterator[dict[str, Any]]:
         """Values of unique fields that an earlier valid row of the same import has."""
-        for name, source in self._unique_fields.items():
-            value = validated.get(source)
-            if value is None or value == "":
-                continue
-            first_index = self._first_index.setdefault((name, value), index)
-            if first_index != index:
-                message = _("An earlier row of this import has the same %(field)s.") % {"field": name}
-                yield {"field": name, "code": "duplicate", "message": message, "first_index": first_index}
+        values = [(name, validated.get(source)) for name, source in self._unique_fields.items()]
+        values = [(name, value) for name, value in values if value is not None and value != ""]
+        duplicates = [value for value in values if value in self._first_index]
+        if not duplicates:
+            self._first_index.update(dict.fromkeys(values, index))
+        for name, value in duplicates:
+            message = _("An earlier row of this import has the same %(field)s.") % {"field": name}
+            first_index = self._first_index[name, value]
+            yield {"field": name, "code": "duplicate", "message": message, "first_index": first_index}
 
 
 class LeftToEndpoint(serializers.Field):  # type: ignore[type-arg] # generic in the stubs only
@@ -161,7 +161,7 @@ def flatten(detail: Any, path: str = "") -> Iterator[dict[str, Any]]:
     elif isinstance(detail, list):
         for place, part in enumerate(detail):
             nested = isinstance(part, dict | list)
-            yield from flatten(part, f"{path}.{place}" if nested else path)
+            yield from flatten(part, ".".join(filter(None, (path, str(place)))) if nested else path)
     else:
         code = getattr(detail, "code", "invalid")
         yield {"field": path or None, "code": code, "message": str(detail) or _("Invalid value.")}

@@ -6,6 +6,7 @@ submitter's own: for anybody else it does not exist.
 
 from __future__ import annotations
 
+import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,14 @@ from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from bulk_import.conf import Target, conf
 from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.failures import read_failures
-from bulk_import.formats import expect_content_length, read_upload
+from bulk_import.formats import FileForm, UnreadBody, expect_content_length, read_upload
 from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.throttling import BaseThrottle
 
+MAX_PAGE_SIZE = 100
+
 
 def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
     """Every error of this API has one shape: `{"code", "message"}`, and `errors` where rows are to blame."""
@@ -52,8 +55,8 @@ def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
             response["Retry-After"] = str(error.retry_after_seconds)
         return response
     if isinstance(error, Unavailable):
-        message = _("Our storage is not available right now, so nothing was imported. Please send it again.")
-        response = Response({"code": "unavailable", "message": message}, status=status.HTTP_503_SERVICE_UNAVAILABLE)
+        body = {"code": "unavailable", "message": str(error)}
+        response = Response(body, status=status.HTTP_503_SERVICE_UNAVAILABLE)
         response["Retry-After"] = str(error.retry_after_seconds)
         return response
     answer = exception_handler(error, context)
@@ -91,7 +94,11 @@ class TargetView(APIView):
 
     def get_jobs(self) -> Any:
         """The jobs of this target that the user sent."""
-        return ImportJob.objects.filter(target=self.target.name, submitter=self.request.user.pk).with_counts()
+        submitter = self.request.user.pk
+        if submitter is None:  # a user object without a record; NULL would be the jobs of deleted users
+            raise Http404
+        jobs = ImportJob.objects.filter(target=self.target.name, submitter=submitter)
+        return jobs.select_related("submitter").with_counts()
 
     def get_job(self, job_id: UUID) -> ImportJob:
         job: ImportJob = get_object_or_404(self.get_jobs(), pk=job_id)
@@ -109,6 +116,7 @@ class JobFilter(serializers.Serializer[Any]):
     """Query parameters of the list of jobs."""
 
     status = serializers.ChoiceField(JobStatus.choices, required=False)
+    page_size = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_SIZE, required=False)
 
 
 class JobPagination(CursorPagination):
@@ -117,11 +125,13 @@ class JobPagination(CursorPagination):
     ordering = ("-created_at", "-id")
     page_size = 20
     page_size_query_param = "page_size"
-    max_page_size = 100
+    max_page_size = MAX_PAGE_SIZE
 
 
 class ImportJobsView(TargetView):
     """`POST /products/bulk`: rows become a job. `GET /products/bulk`: the user's own jobs, newest first."""
+
+    parser_classes = [FileForm, UnreadBody]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         expect_content_length(request)  # before anything reads the body, as a CSRF check does
@@ -130,9 +140,7 @@ class ImportJobsView(TargetView):
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
         if request.method == "POST":
-            create_view = self.target.create_view()
-            create_view.request = request
-            create_view.check_permissions(request)
+            self.target.create_view(request).check_permissions(request)
 
     def get_throttles(self) -> list[BaseThrottle]:
         return [SubmissionThrottle()] if self.request.method == "POST" else []
@@ -162,7 +170,8 @@ class ImportJobsView(TargetView):
         return Response(job_document(job, self.request), status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def get(self, request: Request, **_kwargs: Any) -> Response:
-        jobs = self.get_jobs().filter(**read_parameters(JobFilter, request))
+        parameters = read_parameters(JobFilter, request)
+        jobs = self.get_jobs().filter(**{name: parameters[name] for name in ("status",) if name in parameters})
         pagination = JobPagination()
         page: list[ImportJob] = pagination.paginate_queryset(jobs, request, view=self) or []
         return pagination.get_paginated_response([job_document(job, request) for job in page])
@@ -182,8 +191,20 @@ class ImportJobView(TargetView):
         return get_conditional_response(request._request, etag=headers["ETag"], response=response)  # noqa: SLF001 - DRF's own name for Django's request
 
 
+class JSONLinesRenderer(BaseRenderer):
+    """So that a client may ask for what it gets; the lines are streamed as they are."""
+
+    media_type = "application/x-ndjson"
+    format = "ndjson"
+
+    def render(self, data: Any, *_args: Any) -> bytes:
+        return json.dumps(data).encode()  # an error
+
+
 class FailuresView(TargetView):
     """`GET /products/bulk/{id}/failures`: the rows not created, with reasons, as JSON Lines."""
+
+    renderer_classes = [JSONRenderer, JSONLinesRenderer]
 
     def get(self, request: Request, job_id: UUID, **_kwargs: Any) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
         pieces = read_failures(self.get_job(job_id))

@@ -17,7 +17,7 @@ from bulk_import import notifications
 from bulk_import.authentication import ImportToken, WorkerAuthentication
 from bulk_import.conf import conf
 from bulk_import.exceptions import ChunkClosed, ClaimError, LeaseHeld, LedgerDisagrees, StaleEpoch
-from bulk_import.models import ImportChunk
+from bulk_import.models import ImportChunk, database
 from bulk_import.views import answer_error
 from lambda_worker.contract import ChunkMessage, Claim, Finish, Heartbeat, HeartbeatAnswer, MessageError
 
@@ -52,24 +52,31 @@ def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response |
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class WorkerView(APIView):
-    """Base: for workers only, JSON only."""
+    """Base: for workers only, JSON only; each call is one transaction."""
 
     authentication_classes = [WorkerAuthentication]
     permission_classes = [IsAuthenticated]
     throttle_classes = []
     parser_classes = [JSONParser]
     renderer_classes = [JSONRenderer]
+    schema = None  # no part of the public schema
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return answer_worker_error
+
+    def post(self, request: Request, chunk_id: UUID) -> Response:
+        with transaction.atomic(using=database()):
+            return self.answer(request.data, chunk_id)
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        raise NotImplementedError
 
 
 class ClaimView(WorkerView):
     """The body is the message itself: a message that differs from the chunk's own is not ours."""
 
-    @transaction.atomic
-    def post(self, request: Request, chunk_id: UUID) -> Response:
-        message = ChunkMessage.from_dict(request.data)
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        message = ChunkMessage.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
         if message != chunk.message():
             text = "This is not the message of this chunk."
@@ -92,9 +99,8 @@ class ClaimView(WorkerView):
 class HeartbeatView(WorkerView):
     """Extends the lease; tells whether to go on, and how fast."""
 
-    @transaction.atomic
-    def post(self, request: Request, chunk_id: UUID) -> Response:
-        beat = Heartbeat.from_dict(request.data)
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        beat = Heartbeat.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
         settings = conf()
         chunk.heartbeat(beat.epoch, settings.lease_seconds)
@@ -109,10 +115,12 @@ class HeartbeatView(WorkerView):
 class FinishView(WorkerView):
     """Ends the chunk, and with the last one the job."""
 
-    @transaction.atomic
-    def post(self, request: Request, chunk_id: UUID) -> Response:
-        report = Finish.from_dict(request.data)
-        chunk = ImportChunk.objects.locked(chunk_id)
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        report = Finish.from_dict(body)
+        chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
+        if report.failures_key and not report.failures_key.startswith(f"{chunk.job_id}/"):
+            raise MessageError("failures_key: not a key of this job")
         if chunk.finish(report):
-            transaction.on_commit(lambda: notifications.mail_job_ended(chunk.job_id))
+            # Robust: a mail that fails is logged, the chunk is finished all the same.
+            transaction.on_commit(lambda: notifications.mail_job_ended(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})

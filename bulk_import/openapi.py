@@ -1,0 +1,273 @@
+"""The public API in a monolith's OpenAPI schema; imported only where drf-spectacular is installed.
+
+Each target is described with its own serializer. The worker API is no part of the schema.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from django.urls import resolve
+from drf_spectacular.extensions import OpenApiViewExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+from rest_framework import serializers
+
+from bulk_import import openapi_components as components
+from bulk_import.conf import conf
+from bulk_import.idempotency import MAX_KEY_CHARACTERS
+from bulk_import.models import JobStatus
+from bulk_import.views import MAX_PAGE_SIZE
+
+if TYPE_CHECKING:
+    from bulk_import.conf import Target
+
+Schema = dict[str, Any]
+HEADER, PATH, QUERY = OpenApiParameter.HEADER, OpenApiParameter.PATH, OpenApiParameter.QUERY
+NDJSON = "application/x-ndjson"
+STRING: Schema = {"type": "string"}
+SECONDS: Schema = {"type": "integer", "minimum": 1}
+ANY_JOB = str(UUID(int=0))
+
+ERRORS = {
+    400: ("The request or its rows are not valid; nothing was imported.", components.INVALID_ROWS),
+    401: ("There are no credentials, or not the right ones.", "not_authenticated"),
+    403: ("This user may not create rows of this target.", "permission_denied"),
+    404: ("There is no such job or page for this user.", "not_found"),
+    413: ("The body, a row or the number of rows is over a limit.", "body_too_large"),
+    415: ("The format or its content coding is not one that we take.", "unsupported_media_type"),
+    422: ("The Idempotency-Key was used for other content.", "idempotency_key_reused"),
+    429: ("Too many requests, open jobs or rows; try again after Retry-After seconds.", "quota_exceeded"),
+    503: ("Our storage is not available; try again after Retry-After seconds.", "unavailable"),
+}
+"""What an error status means, and an example: a whole body, or the code of one."""
+
+
+class DescribedTarget(OpenApiViewExtension):
+    """Gives the views of the public API their schema, and tells them which target their path stands for."""
+
+    target_class = "bulk_import.views.TargetView"
+    match_subclasses = True
+
+    def view_replacement(self) -> Any:
+        operations = OPERATIONS[self.target.__name__]
+
+        class DescribedView(self.target):  # type: ignore[misc, name-defined] # only known at run time
+            schema = operations()
+
+            def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+                self.kwargs = resolve(request.path.replace("{job_id}", ANY_JOB)).kwargs
+                return super().initialize_request(request, *args, **kwargs)
+
+        return DescribedView
+
+
+class TargetSchema(AutoSchema):
+    """Base: what the operations of a target have in common."""
+
+    names: dict[str, str]
+    """The last part of the operation id, by method."""
+    summaries: dict[str, str]
+    errors: dict[str, tuple[int, ...]]
+
+    @property
+    def import_target(self) -> Target:
+        return cast("Target", self.view.target)
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> Schema | None:
+        operation = cast("Schema | None", super().get_operation(*args, **kwargs))
+        if operation and "requestBody" in operation:
+            operation["requestBody"]["required"] = True
+        return operation
+
+    def get_operation_id(self) -> str:
+        return f"{self.import_target.name}_bulk_{self.names[self.method]}"
+
+    def get_tags(self) -> list[str]:
+        return [f"{self.import_target.name} bulk import"]
+
+    def get_summary(self) -> str:
+        return self.summaries[self.method]
+
+    def get_description(self) -> str:
+        return ""
+
+    def get_override_parameters(self) -> list[Any]:
+        statuses = [status for status in (429, 503) if status in self.errors[self.method]]
+        return [response_header("Retry-After", "Seconds to wait.", statuses, SECONDS)] if statuses else []
+
+    def get_response_serializers(self) -> dict[Any, Any]:
+        return {**self.answers(), **{status: error_answer(status) for status in self.errors[self.method]}}
+
+    def answers(self) -> dict[Any, Any]:
+        """What is answered when all goes well."""
+        raise NotImplementedError
+
+
+class JobsSchema(TargetSchema):
+    names = {"GET": "list", "POST": "create"}
+    summaries = {"GET": "Your imports, newest first", "POST": "Import many rows"}
+    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 413, 415, 422, 429, 503)}
+
+    def get_description(self) -> str:
+        if self.method == "GET":
+            return "Only the jobs that you sent yourself."
+        return (
+            "Rows are validated, stored and created one by one in the background. The answer is a job: ask for it at "
+            "`Location`, every `Retry-After` seconds. The same Idempotency-Key with the same content is one job."
+        )
+
+    def get_override_parameters(self) -> list[Any]:
+        if self.method == "GET":
+            return [
+                OpenApiParameter("status", str, QUERY, enum=JobStatus.values),
+                OpenApiParameter("page_size", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE}, QUERY),
+                OpenApiParameter("cursor", str, QUERY, description="From the links `next` and `previous`."),
+            ]
+        return [
+            OpenApiParameter(
+                "on_invalid",
+                {**STRING, "enum": ["reject", "skip"], "default": "reject"},
+                QUERY,
+                description="With invalid rows: `reject` the whole import, or `skip` them and import the others.",
+            ),
+            OpenApiParameter(
+                "dry_run", {"type": "boolean", "default": False}, QUERY, description="Judge the rows, store nothing."
+            ),
+            OpenApiParameter(
+                "Idempotency-Key",
+                {**STRING, "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": "^[!#-~]+$"},
+                HEADER,
+                required=conf().require_idempotency_key,
+                description="Any text of your own, such as a UUID.",
+            ),
+            OpenApiParameter("Content-Encoding", str, HEADER, enum=["identity", "gzip"], description="Not for forms."),
+            response_header("Location", "Where the job is.", [202], {**STRING, "format": "uri"}),
+            response_header("Retry-After", "Seconds to wait.", [202, 429, 503], SECONDS),
+        ]
+
+    def get_request_serializer(self) -> dict[str, Any]:
+        serializer = self.import_target.serializer_class()
+        item = self.resolve_serializer(serializer, "request").ref
+        rows = {"type": "array", "items": item, "minItems": 1, "maxItems": conf().max_rows}
+        row = sample_row(serializer)
+        form = {"type": "object", "properties": {"file": {**STRING, "format": "binary"}}, "required": ["file"]}
+        text = {**STRING, "minLength": 1}
+        return {
+            "application/json": described(rows, "An array of rows.", [row]),
+            NDJSON: described(text, "JSON Lines: a row a line.", json.dumps(row) + "\n"),
+            "text/csv": described(text, "A header row, then a row a line; an empty cell is left out.", as_csv(row)),
+            "multipart/form-data": described(form, "One file, .json, .jsonl or .csv; the field's name is free."),
+        }
+
+    def answers(self) -> dict[Any, Any]:
+        if self.method == "GET":
+            return {200: answer(components.JobPageSerializer, "A page of jobs.", components.JOB_PAGE)}
+        return {
+            200: answer(components.DryRunSerializer, "With `dry_run`: nothing was stored.", components.DRY_RUN),
+            202: answer(components.JobSerializer, "The rows are stored and will be created.", components.JOB),
+        }
+
+
+class JobSchema(TargetSchema):
+    names = {"GET": "retrieve"}
+    summaries = {"GET": "One import as it stands"}
+    errors = {"GET": (401, 403, 404)}
+
+    def get_override_parameters(self) -> list[Any]:
+        return [
+            job_id(),
+            OpenApiParameter("If-None-Match", str, HEADER, description="The last ETag: 304 when nothing changed."),
+            response_header("ETag", "Of the job as it stands.", [200, 304], STRING),
+            response_header("Retry-After", "Seconds until it is worth asking again.", [200], SECONDS, required=False),
+        ]
+
+    def answers(self) -> dict[Any, Any]:
+        return {
+            200: answer(components.JobSerializer, "The job.", components.JOB),
+            304: OpenApiResponse(description="The job stands as in your ETag."),
+        }
+
+
+class FailuresSchema(TargetSchema):
+    names = {"GET": "failures"}
+    summaries = {"GET": "The rows that were not created, with reasons"}
+    errors = {"GET": (401, 403, 404, 503)}
+
+    def get_override_parameters(self) -> list[Any]:
+        return [job_id(), *super().get_override_parameters()]
+
+    def answers(self) -> dict[Any, Any]:
+        lines = answer(STRING, "JSON Lines, in the order that was sent.", json.dumps(components.FAILURE) + "\n")
+        return {(200, NDJSON): lines}
+
+
+OPERATIONS: dict[str, type[TargetSchema]] = {
+    "ImportJobsView": JobsSchema,
+    "ImportJobView": JobSchema,
+    "FailuresView": FailuresSchema,
+}
+
+
+def job_id() -> OpenApiParameter:
+    return OpenApiParameter("job_id", UUID, PATH, description="`id` of the job.")
+
+
+def response_header(
+    name: str, description: str, statuses: list[int], schema: Schema, *, required: bool = True
+) -> OpenApiParameter:
+    return OpenApiParameter(
+        name, schema, HEADER, required=required, description=description, response=cast("Any", statuses)
+    )
+
+
+def answer(schema: Any, description: str, example: Any) -> OpenApiResponse:
+    return OpenApiResponse(schema, description, [OpenApiExample("Example", example)])
+
+
+def error_answer(status: int) -> OpenApiResponse:
+    description, example = ERRORS[status]
+    if isinstance(example, str):
+        example = {"code": example, "message": description}
+    return answer(components.ErrorSerializer, description, example)
+
+
+def described(schema: Schema, description: str, example: Any = None) -> OpenApiRequest:
+    examples = [OpenApiExample("Example", example)] if example else []
+    return OpenApiRequest({**schema, "description": description}, examples=examples)
+
+
+def as_csv(row: dict[str, Any]) -> str:
+    table = io.StringIO()
+    csv.writer(table).writerows([row.keys(), row.values()])
+    return table.getvalue()
+
+
+def sample_row(serializer: serializers.Serializer[Any]) -> dict[str, Any]:
+    """A row with the required fields, for the examples."""
+    return {name: sample(field) for name, field in serializer.fields.items() if field.required and not field.read_only}
+
+
+SAMPLES: dict[type[serializers.Field[Any, Any, Any, Any]], Any] = {
+    serializers.BooleanField: True,
+    serializers.IntegerField: 1,
+    serializers.PrimaryKeyRelatedField: 1,
+    serializers.FloatField: 1.5,
+    serializers.DecimalField: "19.90",
+    serializers.DateTimeField: "2026-01-31T12:00:00Z",
+    serializers.DateField: "2026-01-31",
+    serializers.EmailField: "name@example.com",
+    serializers.URLField: "https://example.com/",
+}
+
+
+def sample(field: Any) -> Any:
+    """A value that looks like the field's; its own name where nothing better is known."""
+    if isinstance(field, serializers.ChoiceField):
+        return next(iter(field.choices), "")
+    value = next((value for kind, value in SAMPLES.items() if isinstance(field, kind)), field.field_name)
+    return value[: field.max_length] if isinstance(value, str) and getattr(field, "max_length", None) else value
