@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("file", nargs="?", type=Path, default=SAMPLE, help="a JSON array of products")
     serving = commands.add_parser("serve", help="run everything until Ctrl-C")
     serving.add_argument("--port", type=int, default=8000)
+    serving.add_argument("--database-url", help="an empty database to use instead of a SQLite of its own")
     options = parser.parse_args(arguments)
 
     # SIGTERM and Ctrl-C both unwind the stack, so that every part is stopped.
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parts.callback(stop_process, stack.start_monolith())
                 parts.callback(stop_process, stack.start_poller())
             return import_catalogue(stack, options.file, is_sample=options.file == SAMPLE, console=console)
-        stack = parts.enter_context(local_stack(options.port))
+        stack = parts.enter_context(local_stack(options.port, options.database_url))
         return serve(stack, parts, console)
 
 

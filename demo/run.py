@@ -69,7 +69,7 @@ def follow(shop: httpx.Client, location: str, console: Console) -> dict[str, Any
 
 
 def count_products(stack: LocalStack) -> int:
-    with sqlite3.connect(stack.database) as database:
+    with sqlite3.connect(stack.sqlite) as database:
         count: int = database.execute("SELECT count(*) FROM products_product").fetchone()[0]
     database.close()
     return count

@@ -25,7 +25,7 @@ INTRODUCTION = """
 
   S3 and SQS   AWS_ENDPOINT_URL={aws_url} (any credentials)
   Queue        {queue_url}
-  Database     {database}
+  Database     {database_url}
   Mail         {mail_folder}
   Log          {folder}/stack.log
 

@@ -52,12 +52,13 @@ START_POLLER = [
 class LocalStack:
     """The running parts. Use `local_stack()` to get one."""
 
-    def __init__(self, folder: Path, port: int, aws_url: str) -> None:
+    def __init__(self, folder: Path, port: int, aws_url: str, database_url: str | None) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{port}"
         self.aws_url = aws_url
         self.queue_url = f"{aws_url}/123456789012/{QUEUE}"
-        self.database = folder / "db.sqlite3"
+        self.sqlite = folder / "db.sqlite3"
+        self.database_url = database_url or f"sqlite:///{self.sqlite}"
         self.mail_folder = folder / "mail"
         self._bind = f"--bind=127.0.0.1:{port}"
         self._log = (folder / "stack.log").open("w")
@@ -65,7 +66,7 @@ class LocalStack:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_IMPORT_"))}
         self.environment = inherited | {
             "DJANGO_SETTINGS_MODULE": "settings.local",
-            "DATABASE_URL": os.environ.get("DATABASE_URL", f"sqlite:///{self.database}"),
+            "DATABASE_URL": self.database_url,
             "EMAIL_FILE_PATH": str(self.mail_folder),
             "AWS_ENDPOINT_URL": aws_url,
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -118,8 +119,11 @@ class LocalStack:
 
 
 @contextmanager
-def local_stack(port: int = 0) -> Iterator[LocalStack]:
-    """S3, SQS and an empty, prepared database; the monolith and pollers are the caller's to start."""
+def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[LocalStack]:
+    """S3, SQS and a prepared database; the monolith and pollers are the caller's to start.
+
+    The database is a SQLite in the stack's own folder unless the caller names another one, which must be empty.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-")))
@@ -127,7 +131,7 @@ def local_stack(port: int = 0) -> Iterator[LocalStack]:
         server.start()
         cleanup.callback(server.stop)
         host, aws_port = server.get_host_and_port()
-        stack = LocalStack(folder, port or free_port(), f"http://{host}:{aws_port}")
+        stack = LocalStack(folder, port or free_port(), f"http://{host}:{aws_port}", database_url)
         create_aws_parts(stack.aws_url)
         stack.run("-m", "demo.prepare")
         yield stack

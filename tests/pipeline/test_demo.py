@@ -19,12 +19,6 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(autouse=True)
-def _own_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo runs on a SQLite of its own, which it counts the products in."""
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-
-
 def test_the_sample_catalogue_is_imported_and_reported() -> None:
     done = demo()
 
