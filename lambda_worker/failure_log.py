@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from lambda_worker.exceptions import ChunkReturned
 from lambda_worker.problems import merge_problems, problem
@@ -65,7 +64,7 @@ def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int,
     lines = (failure.line() for failure in sorted(failures, key=lambda failure: failure.index))
     try:
         s3.put_object(Bucket=bucket, Key=key, Body=b"".join(lines), ContentType="application/x-ndjson")
-    except (BotoCoreError, ClientError, ResponseParserError) as error:
+    except (BotoCoreError, ClientError) as error:
         raise ChunkReturned("The failures bucket does not take the failures.") from error
     return key
 

@@ -6,10 +6,10 @@ Needs s3:GetObject on the payloads bucket.
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from lambda_worker.exceptions import ChunkReturned, MessageRefused
 
@@ -39,7 +39,7 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
             raise ChunkReturned(f"The payload cannot be read: S3 says {code}.") from error
-        except (BotoCoreError, ResponseParserError) as error:
+        except BotoCoreError as error:
             logger.warning("Read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
         else:
             break
@@ -60,7 +60,8 @@ def _read_on(s3: S3Client, message: ChunkMessage, data: bytearray) -> None:
     if first > last:
         return
     stored = s3.get_object(Bucket=message.bucket, Key=message.key, Range=f"bytes={first}-{last}", IfMatch=message.etag)
-    for piece in stored["Body"].iter_chunks(256 * 1024):
-        data += piece
-        if len(data) > message.byte_count:  # a store that ignores Range: do not read a whole payload into memory
-            return
+    with closing(stored["Body"]) as body:
+        for piece in body.iter_chunks(256 * 1024):
+            data += piece
+            if len(data) > message.byte_count:  # a store that ignores Range: do not read a whole payload into memory
+                return

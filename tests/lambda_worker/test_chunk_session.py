@@ -1,0 +1,406 @@
+"""One chunk from claim to finish, against a monolith and S3 over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_worker.chunk_session import run_chunk, sort_rows
+from lambda_worker.contract import ROW_HEADER, Finish, HeartbeatAnswer, RowVerdict, refused_line
+from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
+from lambda_worker.monolith_client import Answer, MonolithClient
+from lambda_worker.retries import MAX_TRIES
+from tests.lambda_worker.conftest import (
+    JOB_ID,
+    LOST,
+    Buckets,
+    HttpServer,
+    Monolith,
+    Reply,
+    a_claim,
+    a_config,
+    a_row,
+    json_reply,
+    with_client,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lambda_worker.contract import ChunkMessage, Claim
+
+pytestmark = pytest.mark.usefixtures("_no_backoff")
+
+FIRST_INDEX = 100
+ROWS = [a_row(index) for index in range(FIRST_INDEX, FIRST_INDEX + 8)]
+INDEXES = list(range(FIRST_INDEX, FIRST_INDEX + 8))
+ENOUGH_SECONDS = 60.0
+
+TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
+REJECTED = json_reply(400, {"errors": [TAKEN]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+BROKEN = json_reply(500, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+ALL_CREATED = {"epoch": 1, "rejected": 0, "failed": 0, "unprocessed": 0, "failures_key": "", "problems": []}
+
+
+@pytest.fixture
+def message(buckets: Buckets) -> ChunkMessage:
+    return buckets.store(ROWS, first_index=FIRST_INDEX, before=b'{"sku":"of another chunk"}\n')
+
+
+class Session:
+    """Runs the chunk of a message."""
+
+    def __init__(self, server: HttpServer, buckets: Buckets) -> None:
+        self.server, self.buckets = server, buckets
+
+    def run(self, message: ChunkMessage, **buckets: str) -> None:
+        names = {"payloads_bucket": self.buckets.payloads, "failures_bucket": self.buckets.failures, **buckets}
+
+        async def use(client: MonolithClient) -> None:
+            now = time.monotonic()
+            await run_chunk(
+                message,
+                monolith=client,
+                s3=self.buckets.s3,
+                config=a_config(self.server.url, **names),
+                stop_at=now + ENOUGH_SECONDS,
+                end_at=now + ENOUGH_SECONDS,
+            )
+
+        with_client(self.server.url, use)
+
+
+@pytest.fixture
+def session(monolith_server: HttpServer, buckets: Buckets) -> Session:
+    return Session(monolith_server, buckets)
+
+
+def ledger_of(indexes: list[int]) -> dict[str, bytes]:
+    return {f"{JOB_ID}:{index}": a_row(index) for index in indexes}
+
+
+def test_when_every_row_is_created_the_chunk_is_finished_without_failures(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    session.run(message)
+
+    assert monolith.ledger == ledger_of(INDEXES)
+    assert set(monolith.creates.values()) == {1}
+    assert monolith.calls == ["claim", "finish"]
+    assert monolith.finishes == [ALL_CREATED]
+    assert session.buckets.failure_keys() == []
+
+
+def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.replies = {101: [REJECTED], 104: [BROKEN], 106: [REJECTED]}
+
+    session.run(message)
+
+    (key,) = session.buckets.failure_keys()
+    no_answer = {"field": None, "code": "http_500", "message": "The endpoint answered 500"}
+    assert monolith.finishes == [
+        {
+            "epoch": 1,
+            "rejected": 2,
+            "failed": 1,
+            "unprocessed": 0,
+            "failures_key": key,
+            "problems": [
+                {**TAKEN, "count": 2, "first_index": 101},
+                {**no_answer, "count": 1, "first_index": 104},
+            ],
+        }
+    ]
+    kept = {"index", "outcome", "status", "attempts", "errors"}
+    assert [{name: line[name] for name in kept} for line in session.buckets.failure_lines(key)] == [
+        {"index": 101, "outcome": "rejected", "status": 400, "attempts": 1, "errors": [TAKEN]},
+        {"index": 104, "outcome": "failed", "status": 500, "attempts": MAX_TRIES, "errors": [no_answer]},
+        {"index": 106, "outcome": "rejected", "status": 400, "attempts": 1, "errors": [TAKEN]},
+    ]
+    assert monolith.ledger == ledger_of([100, 102, 103, 105, 107])
+
+
+def test_rows_that_the_ledger_holds_are_not_called_again(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.created_ranges = [[100, 102], [105, 105]]
+
+    session.run(message)
+
+    assert sorted(monolith.creates) == [103, 104, 106, 107]
+    assert monolith.finishes == [ALL_CREATED]
+
+
+def test_when_the_ledger_holds_every_row_the_chunk_is_finished_without_a_call(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.created_ranges = [[100, 107]]
+
+    session.run(message)
+
+    assert not monolith.creates
+    assert monolith.finishes == [ALL_CREATED]
+
+
+def test_when_an_answer_is_lost_after_the_commit_the_row_is_asked_for_again_and_counts_as_created(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    created = json_reply(201, {}, **{ROW_HEADER: RowVerdict.REPLAYED})
+    monolith.replies = {101: [LOST, created], 103: [LOST, LOST, created]}
+
+    session.run(message)
+
+    assert (monolith.creates[101], monolith.creates[103]) == (2, 3)
+    assert monolith.ledger == ledger_of(INDEXES)
+    assert monolith.finishes == [ALL_CREATED]
+
+
+def test_when_the_failures_bucket_refuses_the_chunk_is_not_finished(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.replies = {101: [REJECTED]}
+
+    with pytest.raises(ChunkReturned, match="failures bucket"):
+        session.run(message, failures_bucket="no-such-bucket")
+
+    assert monolith.finishes == []
+
+
+def test_when_the_payload_is_gone_nothing_is_called_and_the_chunk_is_not_finished(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    session.buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
+
+    with pytest.raises(ChunkReturned, match="NoSuchKey"):
+        session.run(message)
+
+    assert not monolith.creates
+    assert monolith.finishes == []
+
+
+def test_when_the_message_names_a_foreign_bucket_nothing_is_created(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    with pytest.raises(MessageRefused):
+        session.run(message, payloads_bucket="another")
+
+    assert not monolith.creates
+    assert monolith.finishes == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (json_reply(410, {"code": "closed"}), ChunkClosed),
+        (json_reply(409, {"code": "lease_held"}), ChunkReturned),
+        (json_reply(422, {"code": "foreign_message"}), MessageRefused),
+    ],
+)
+def test_when_the_claim_is_refused_nothing_is_called_or_finished(
+    session: Session, monolith: Monolith, message: ChunkMessage, refusal: Reply, expected: type[WorkerError]
+) -> None:
+    monolith.replies = {"claim": [refusal]}
+
+    with pytest.raises(expected):
+        session.run(message)
+
+    assert monolith.calls == ["claim"]
+    assert not monolith.creates
+
+
+def test_when_a_create_call_says_stale_the_chunk_is_not_finished(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.replies = {103: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})]}
+
+    with pytest.raises(StaleEpoch):
+        session.run(message)
+
+    assert monolith.finishes == []
+    assert session.buckets.failure_keys() == []
+
+
+@pytest.mark.parametrize("reply", [json_reply(409, {"code": "ledger_disagrees"}), Reply(500), LOST])
+def test_when_finish_is_not_accepted_the_message_stays(
+    session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
+) -> None:
+    monolith.replies = {"finish": [reply]}
+
+    with pytest.raises(ChunkReturned):
+        session.run(message)
+
+
+class Scripted(MonolithClient):
+    """A monolith without a wire, whose heartbeats come one after the other without a pause.
+
+    Rows are created, except that those from `busy_from` on are busy until a heartbeat has been answered.
+    """
+
+    def __init__(self, beat: Callable[[], HeartbeatAnswer], busy_from: int = FIRST_INDEX + 4) -> None:
+        super().__init__(a_config("http://127.0.0.1:1"))
+        self.beat, self.busy_from = beat, busy_from
+        self.beats = 0
+        self.created: list[int] = []
+        self.finishes: list[Finish] = []
+
+    async def claim(self, message: ChunkMessage) -> Claim:  # noqa: ARG002 - as the real one
+        return a_claim(heartbeat_seconds=0, concurrency=2)
+
+    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - as the real one
+        await asyncio.sleep(0)
+        if self.created and self.created[-1] >= self.busy_from - 1:
+            self.beats += 1
+            return self.beat()
+        return HeartbeatAnswer(lease_seconds=60, cancelled=False, concurrency=2)
+
+    async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 - as the real one
+        await asyncio.sleep(0)
+        index = int(key.rpartition(":")[2])
+        if index >= self.busy_from and not self.beats:
+            return Answer(503, {}, b"")
+        self.created.append(index)
+        return Answer(201, {ROW_HEADER: RowVerdict.CREATED}, b"")
+
+    async def finish(self, message: ChunkMessage, finish: Finish) -> None:  # noqa: ARG002 - as the real one
+        self.finishes.append(finish)
+
+
+def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **times: float) -> None:
+    """Run the chunk, and see that no task is left over."""
+    config = a_config("http://127.0.0.1:1", payloads_bucket=buckets.payloads, failures_bucket=buckets.failures)
+
+    async def use() -> None:
+        end = time.monotonic() + ENOUGH_SECONDS
+        at = {"stop_at": end, "end_at": end, **times}
+        async with client:
+            try:
+                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, **at)
+            finally:
+                assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(use())
+
+
+def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_is_left_over(
+    message: ChunkMessage, buckets: Buckets
+) -> None:
+    client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=False, concurrency=2))
+
+    run_scripted(client, message, buckets)
+
+    assert client.beats
+    assert sorted(client.created) == INDEXES
+    assert [finish.to_dict() for finish in client.finishes] == [ALL_CREATED]
+
+
+def test_when_a_heartbeat_says_cancelled_the_rest_is_unprocessed_and_reported(
+    message: ChunkMessage, buckets: Buckets
+) -> None:
+    client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=True, concurrency=2))
+
+    run_scripted(client, message, buckets)
+
+    (finish,) = client.finishes
+    untouched = [line["index"] for line in buckets.failure_lines(finish.failures_key)]
+    assert finish.unprocessed == len(untouched) > 0
+    assert sorted(client.created + untouched) == INDEXES
+    assert [problem["code"] for problem in finish.problems] == ["cancelled"]
+
+
+@pytest.mark.parametrize("news", [StaleEpoch("stale"), ChunkClosed("closed")])
+def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_taken_and_nothing_is_reported(
+    message: ChunkMessage, buckets: Buckets, news: WorkerError
+) -> None:
+    def beat() -> HeartbeatAnswer:
+        raise news
+
+    client = Scripted(beat)
+
+    with pytest.raises(type(news)) as caught:
+        run_scripted(client, message, buckets)
+
+    assert caught.value is news
+    assert sorted(client.created) != INDEXES
+    assert client.finishes == []
+
+
+@pytest.mark.parametrize("error", [ChunkReturned("away"), MessageRefused("unknown_chunk")])
+def test_a_heartbeat_that_fails_is_no_reason_to_stop(
+    message: ChunkMessage, buckets: Buckets, error: WorkerError
+) -> None:
+    def beat() -> HeartbeatAnswer:
+        raise error
+
+    client = Scripted(beat)
+
+    run_scripted(client, message, buckets)
+
+    assert sorted(client.created) == INDEXES
+    assert len(client.finishes) == 1
+
+
+def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: ChunkMessage, buckets: Buckets) -> None:
+    class NotToBeClaimed(Scripted):
+        async def claim(self, message: ChunkMessage) -> Claim:
+            raise AssertionError(message)
+
+    client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+
+    with pytest.raises(ChunkReturned, match="time is over"):
+        run_scripted(client, message, buckets, stop_at=time.monotonic())
+
+
+@pytest.mark.parametrize("step", ["claim", "create", "finish"])
+def test_when_a_step_hangs_the_chunk_is_returned_before_the_invocation_ends(
+    message: ChunkMessage, buckets: Buckets, step: str
+) -> None:
+    async def hang(*_args: object) -> None:
+        await asyncio.Event().wait()
+
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    setattr(client, step, hang)
+    soon = time.monotonic() + 0.3
+
+    with pytest.raises(ChunkReturned, match="time is over"):
+        run_scripted(client, message, buckets, stop_at=soon, end_at=soon)
+
+    assert client.finishes == []
+
+
+def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_reported_as_rejected(
+    session: Session, monolith: Monolith, buckets: Buckets
+) -> None:
+    lines = [a_row(100), refused_line(b'{"sku":12.50}', [TAKEN]), a_row(102)]
+
+    session.run(buckets.store(lines, first_index=100))
+
+    (finish,) = monolith.finishes
+    (line,) = buckets.failure_lines(finish["failures_key"])
+    assert monolith.ledger == ledger_of([100, 102])
+    assert (finish["rejected"], finish["problems"]) == (1, [{**TAKEN, "count": 1, "first_index": 101}])
+    assert (line["index"], line["outcome"], line["errors"], line["row"]) == (101, "rejected", [TAKEN], {"sku": 12.5})
+
+
+ranges_in_the_ledger = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 9)), max_size=5)
+
+
+@given(st.integers(0, 50), st.lists(st.booleans(), max_size=30), ranges_in_the_ledger)
+def test_the_rows_to_create_are_all_rows_minus_the_refused_ones_and_the_ledgers_ranges(
+    first_index: int, refused: list[bool], ranges: list[tuple[int, int]]
+) -> None:
+    indexes = range(first_index, first_index + len(refused))
+    rows = [refused_line(a_row(i), [TAKEN]) if no else a_row(i) for i, no in zip(indexes, refused, strict=True)]
+
+    to_create, failures = sort_rows(rows, first_index, [[first, first + more] for first, more in ranges])
+
+    in_ledger = {i for i in indexes if any(first <= i <= first + more for first, more in ranges)}
+    not_refused = [i for i, no in zip(indexes, refused, strict=True) if not no]
+    assert to_create == [(i, a_row(i)) for i in not_refused if i not in in_ledger]
+    assert [(f.index, f.row) for f in failures] == [(i, a_row(i)) for i in indexes if i not in not_refused]

@@ -1,0 +1,66 @@
+"""The environment is complete and sound, or the worker says what to set."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambda_worker.config import REQUIRED, Config
+from lambda_worker.contract import WORKER_API_PATH
+from lambda_worker.exceptions import ConfigurationError
+
+SECRET = "secret-never-to-be-shown"
+COMPLETE = {
+    "BULK_IMPORT_BASE_URL": "https://shop.example",
+    "BULK_IMPORT_WORKER_SECRET": SECRET,
+    "BULK_IMPORT_PAYLOADS_BUCKET": "payloads",
+    "BULK_IMPORT_FAILURES_BUCKET": "failures",
+}
+
+
+def test_a_complete_environment_is_read() -> None:
+    config = Config.from_environment(COMPLETE)
+
+    assert config == Config("https://shop.example", SECRET, "payloads", "failures", WORKER_API_PATH)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_variable_that_is_missing_or_empty_is_named(name: str, value: str | None) -> None:
+    environ = {key: text for key, text in {**COMPLETE, name: value}.items() if text is not None}
+
+    with pytest.raises(ConfigurationError, match=name):
+        Config.from_environment(environ)
+
+
+def test_all_missing_variables_are_named_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Config.from_environment({})
+
+    assert all(name in str(caught.value) for name in REQUIRED)
+
+
+@pytest.mark.parametrize(
+    "url", ["shop.example", "ftp://shop.example", "https://", "/shop", "http://[::1", "http://a:b"]
+)
+def test_a_base_url_that_leads_nowhere_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="BULK_IMPORT_BASE_URL"):
+        Config.from_environment({**COMPLETE, "BULK_IMPORT_BASE_URL": url})
+
+
+def test_a_slash_at_the_end_of_the_base_url_does_not_matter() -> None:
+    assert Config.from_environment({**COMPLETE, "BULK_IMPORT_BASE_URL": "http://a/b/"}).base_url == "http://a/b"
+
+
+@pytest.mark.parametrize("path", ["/internal/imports", "/internal/imports/"])
+def test_another_worker_api_path_is_taken_with_or_without_its_last_slash(path: str) -> None:
+    environ = {**COMPLETE, "BULK_IMPORT_WORKER_API_PATH": path}
+
+    assert Config.from_environment(environ).worker_api_path == "/internal/imports/"
+
+
+def test_the_secret_is_never_shown() -> None:
+    config = Config.from_environment(COMPLETE)
+    with pytest.raises(ConfigurationError) as caught:
+        Config.from_environment({"BULK_IMPORT_WORKER_SECRET": SECRET})
+
+    assert SECRET not in f"{config!r} {config} {[config]} {caught.value!r}"

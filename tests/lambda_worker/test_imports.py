@@ -1,0 +1,74 @@
+"""The worker is packaged on its own: what it imports must be in its package or in the Lambda runtime."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import lambda_worker
+
+PACKAGE = Path(lambda_worker.__file__).parent
+MODULES = sorted(PACKAGE.glob("**/*.py"))
+
+OWN = {"lambda_worker"}
+PACKAGED = {"httpx", "httpx_aiohttp", "aiohttp"}  # lambda_worker/pyproject.toml
+RUNTIME = {"boto3", "botocore"}  # AWS's Python runtime brings them
+STANDARD_LIBRARY = sys.stdlib_module_names
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The modules that are imported when the code runs, wherever the import stands."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found |= imports(node)
+    return found
+
+
+def packages(source: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(ast.parse(source))}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_nothing_but_what_is_packaged(module: Path) -> None:
+    assert packages(module.read_text()) <= STANDARD_LIBRARY | OWN | PACKAGED | RUNTIME
+
+
+@pytest.mark.parametrize("name", ["contract", "problems"])
+def test_what_both_sides_import_needs_the_standard_library_only(name: str) -> None:
+    assert packages((PACKAGE / f"{name}.py").read_text()) <= STANDARD_LIBRARY
+
+
+def test_only_the_monolith_client_knows_the_http_client() -> None:
+    knowing = {module.stem for module in MODULES if packages(module.read_text()) & PACKAGED}
+
+    assert knowing == {"monolith_client"}
+
+
+def test_an_import_is_found_wherever_it_stands_unless_it_is_for_types_only() -> None:
+    source = """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import for_types
+else:
+    pass
+def function():
+    try:
+        import django.db
+    except ImportError:
+        from bulk_import import conf
+"""
+    assert packages(source) == {"typing", "django", "bulk_import"}

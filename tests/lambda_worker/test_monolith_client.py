@@ -1,0 +1,407 @@
+"""The client against real servers that misbehave: a transport fault is Unreachable, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambda_worker.contract import (
+    IDEMPOTENCY_KEY,
+    ROW_HEADER,
+    WORKER_API_PATH,
+    Finish,
+    HeartbeatAnswer,
+    MessageError,
+    RowVerdict,
+)
+from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, Unreachable, WorkerError
+from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer, MonolithClient
+from lambda_worker.retries import MAX_TRIES
+from tests.lambda_worker.conftest import (
+    CREATE_PATH,
+    JOB_ID,
+    TOKEN,
+    WORKER_SECRET,
+    HttpServer,
+    Monolith,
+    Reply,
+    Request,
+    a_claim,
+    a_config,
+    a_message,
+    a_row,
+    json_reply,
+    misbehaving,
+    say_without_end,
+    serving,
+    with_client,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lambda_worker.contract import Claim
+
+pytestmark = pytest.mark.usefixtures("_no_backoff")
+
+KEY = f"{JOB_ID}:7"
+CLAIM_URL = f"{WORKER_API_PATH}chunks/{a_message().chunk_id}/claim"
+FINISH = Finish(epoch=1, rejected=0, failed=0, unprocessed=0, failures_key="")
+HEAD = b"HTTP/1.1 201 Created\r\n"
+ENOUGH_SECONDS = 20.0
+
+
+def create(url: str, timeout_seconds: float = ENOUGH_SECONDS, claim: Claim | None = None) -> Answer:
+    return with_client(url, lambda client: client.create(claim or a_claim(), KEY, a_row(7), timeout_seconds))
+
+
+def close(connection: socket.socket) -> None:
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def say(data: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(data)
+
+
+def say_and_hang(data: bytes) -> Callable[[socket.socket], object]:
+    """Until the client hangs up."""
+
+    def behave(connection: socket.socket) -> object:
+        connection.sendall(data)
+        return connection.recv(1)
+
+    return behave
+
+
+def test_a_create_call_sends_the_row_as_it_is_in_the_name_of_the_submitter() -> None:
+    with serving(lambda _request: json_reply(201, {"id": 1}, **{ROW_HEADER: RowVerdict.CREATED})) as server:
+        answer = create(server.url, claim=a_claim(language="pt-br"))
+
+    (request,) = server.requests
+    assert (request.method, request.path, request.body) == ("POST", CREATE_PATH, a_row(7))
+    assert request.headers["Authorization"] == f"Import {TOKEN}"
+    assert request.headers[IDEMPOTENCY_KEY] == KEY
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["Accept-Language"] == "pt-br"
+    assert (answer.status, answer.row_verdict, answer.json()) == (201, RowVerdict.CREATED, {"id": 1})
+
+
+def test_when_the_connection_is_refused_the_endpoint_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    with pytest.raises(Unreachable):
+        create(url)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        pytest.param(close, id="closed"),
+        pytest.param(reset, id="reset"),
+        pytest.param(say(b"garbage\r\n\r\n"), id="garbage"),
+        pytest.param(say(b"HTTP/1.1 2"), id="half a status line"),
+        pytest.param(say(HEAD), id="half a head"),
+        pytest.param(say(HEAD + b"Content-Length: 100\r\n\r\n{"), id="half a body"),
+        pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"), id="half a chunk"),
+        pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc"), id="no chunk"),
+        pytest.param(say(HEAD + b"Content-Length: many\r\n\r\n"), id="no length"),
+        pytest.param(say(HEAD + b"X: " + b"x" * 100_000 + b"\r\n\r\n"), id="an endless header"),
+        pytest.param(say(HEAD + b"X: \x00\r\n\r\n"), id="a NUL"),
+        pytest.param(say(b"HTTP/1.1 201 \xff\r\n\r\n"), id="no text"),
+    ],
+)
+def test_a_transport_fault_is_unreachable_and_nothing_else(behave: Callable[[socket.socket], object]) -> None:
+    with misbehaving(behave) as url, pytest.raises(Unreachable):
+        create(url)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"], ids=["nothing", "half a head", "half a body"]
+)
+def test_an_endpoint_that_does_not_go_on_is_unreachable_when_the_time_is_out(said: bytes) -> None:
+    with misbehaving(say_and_hang(said)) as url, pytest.raises(Unreachable, match="TimeoutError"):
+        create(url, timeout_seconds=0.1)
+
+
+@pytest.mark.parametrize("path", ["/a\nb", "/\x00", "/\ud800", "/" + "a" * 70_000])
+def test_a_create_path_that_is_no_url_is_unreachable_rather_than_a_crash(path: str) -> None:
+    with pytest.raises(Unreachable):
+        create("http://127.0.0.1:1", claim=a_claim(create_path=path))
+
+
+@pytest.mark.parametrize("token", ["a\r\nX-Injected: yes", "ü"])
+def test_a_token_that_is_no_header_is_never_sent(token: str, monolith_server: HttpServer) -> None:
+    with pytest.raises(Unreachable):
+        create(monolith_server.url, claim=a_claim(token=token))
+
+    assert monolith_server.requests == []
+
+
+def test_of_an_endless_answer_only_the_beginning_is_read() -> None:
+    with misbehaving(say_without_end(HEAD + b"Content-Length: 1000000000000\r\n\r\n")) as url:
+        answer = create(url)
+
+    assert answer.body == b"x" * MAX_ANSWER_BYTES
+
+
+def test_a_compressed_answer_is_neither_asked_for_nor_inflated() -> None:
+    with serving(lambda _request: Reply(400, b"\x1f\x8b", {"Content-Encoding": "gzip"})) as server:
+        assert create(server.url).body == b"\x1f\x8b"
+
+    assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("location", ["/elsewhere", "http://evil.example/"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(status: int, location: str) -> None:
+    with serving(lambda _request: Reply(status, headers={"Location": location})) as server:
+        assert create(server.url).status == status
+
+    assert [request.path for request in server.requests] == [CREATE_PATH]
+
+
+def test_a_cookie_is_never_sent_back() -> None:
+    async def twice(client: MonolithClient) -> None:
+        for _call in range(2):
+            await client.create(a_claim(), KEY, a_row(7), ENOUGH_SECONDS)
+
+    with serving(lambda _request: Reply(headers={"Set-Cookie": "sessionid=of-a-row; Path=/"})) as server:
+        with_client(
+            server.url.replace("127.0.0.1", "localhost"), twice
+        )  # of an address, aiohttp takes no cookie anyway
+
+    assert [request.headers["Cookie"] for request in server.requests] == [None, None]
+
+
+def test_a_proxy_in_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda _request: Reply(502)) as proxy, serving(lambda _request: Reply(201)) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+
+        assert create(server.url).status == 201
+
+    assert proxy.requests == []
+
+
+def claimed(client: MonolithClient) -> Any:
+    return client.claim(a_message())
+
+
+def beaten(client: MonolithClient) -> Any:
+    return client.heartbeat(a_message(), 1)
+
+
+def finished(client: MonolithClient) -> Any:
+    return client.finish(a_message(), FINISH)
+
+
+CALLS = {"claim": claimed, "heartbeat": beaten, "finish": finished}
+
+
+def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
+    """What a call of the worker API comes to when these are the answers, the last one for ever after."""
+    monolith = Monolith()
+    monolith.replies[verb] = list(replies)
+    with serving(monolith.respond) as server:
+        try:
+            return with_client(server.url, CALLS[verb]), server.requests
+        except WorkerError as error:
+            return error, server.requests
+
+
+def test_a_claim_is_the_message_itself_sent_with_the_worker_secret() -> None:
+    claim, (request,) = answered("claim")
+
+    assert claim == a_claim()
+    assert (request.method, request.path) == ("POST", CLAIM_URL)
+    assert request.json() == a_message().to_dict()
+    assert request.headers["Authorization"] == f"Bearer {WORKER_SECRET}"
+
+
+def test_a_heartbeat_tells_the_epoch_and_is_told_how_to_go_on() -> None:
+    answer, (request,) = answered("heartbeat")
+
+    assert answer == HeartbeatAnswer(lease_seconds=60, cancelled=False, concurrency=4)
+    assert request.json() == {"epoch": 1}
+
+
+def test_a_finish_sends_the_report() -> None:
+    _, (request,) = answered("finish")
+
+    assert request.json() == FINISH.to_dict()
+
+
+@pytest.mark.parametrize("verb", CALLS)
+@pytest.mark.parametrize(
+    ("status", "document", "expected"),
+    [
+        (409, {"code": "lease_held"}, ChunkReturned),
+        (409, {"code": "ledger_disagrees"}, ChunkReturned),
+        (409, {"code": "stale_epoch"}, StaleEpoch),
+        (410, {"code": "closed"}, ChunkClosed),
+        (410, None, ChunkClosed),
+        (404, {"code": "unknown_chunk"}, MessageRefused),
+        (404, None, ChunkReturned),
+        (422, {"code": "foreign_message"}, MessageRefused),
+        (400, {"code": "malformed"}, MessageRefused),
+        (401, {"detail": "No."}, ChunkReturned),
+        (403, "No.", ChunkReturned),
+        (429, {}, ChunkReturned),
+        (302, {}, ChunkReturned),
+        (201, {}, ChunkReturned),
+        (400, {"code": ["malformed"]}, ChunkReturned),
+        (400, {"code": {}}, ChunkReturned),
+        (400, {"code": None}, ChunkReturned),
+        (400, ["malformed"], ChunkReturned),
+    ],
+)
+def test_a_refusal_says_what_to_do_with_the_message_and_is_not_asked_for_again(
+    verb: str, status: int, document: object, expected: type[WorkerError]
+) -> None:
+    error, requests = answered(verb, json_reply(status, document))
+
+    assert type(error) is expected
+    assert len(requests) == 1
+
+
+def test_a_refusal_of_any_length_makes_a_short_reason() -> None:
+    error, _ = answered("claim", json_reply(400, {"code": "x" * 10_000}))
+
+    assert len(str(error)) < 200
+
+
+@pytest.mark.parametrize("verb", ["claim", "finish"])
+@pytest.mark.parametrize("fault", [Reply(500), Reply(503, b"<html>"), Reply(cut_at=-1), Reply(cut_at=1)])
+def test_after_a_fault_the_worker_api_is_asked_again(verb: str, fault: Reply) -> None:
+    good = json_reply(200, a_claim().to_dict())
+
+    result, requests = answered(verb, fault, fault, good)
+
+    assert not isinstance(result, WorkerError)
+    assert len(requests) == 3
+
+
+@pytest.mark.parametrize("verb", ["claim", "finish"])
+@pytest.mark.parametrize("fault", [Reply(500), Reply(cut_at=-1)])
+def test_when_the_faults_do_not_end_the_chunk_is_returned(verb: str, fault: Reply) -> None:
+    error, requests = answered(verb, fault)
+
+    assert type(error) is ChunkReturned
+    assert len(requests) == MAX_TRIES
+
+
+def test_a_heartbeat_is_tried_once_because_the_next_one_comes_soon() -> None:
+    error, requests = answered("heartbeat", Reply(500))
+
+    assert type(error) is ChunkReturned
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b"null", b"{}", b"[" * MAX_ANSWER_BYTES, b"\xff", b" " * (MAX_ANSWER_BYTES + 1) + b"{}"],
+    ids=["empty", "html", "list", "null", "object", "deep", "bytes", "long"],
+)
+@pytest.mark.parametrize("verb", ["claim", "heartbeat"])
+def test_a_malformed_answer_returns_the_chunk(verb: str, body: bytes) -> None:
+    error, _ = answered(verb, Reply(200, body))
+
+    assert type(error) is ChunkReturned
+    assert isinstance(error.__cause__, MessageError)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epoch": "1"},
+        {"token": None},
+        {"concurrency": True},
+        {"created": [[1]]},
+        {"created": [[1, 2, 3]]},
+        {"created": [["1", "2"]]},
+        {"heartbeat_seconds": 0},
+        {"url": "http://evil.example/"},
+    ],
+)
+def test_a_claim_that_makes_no_sense_returns_the_chunk(fields: dict[str, Any]) -> None:
+    error, _ = answered("claim", json_reply(200, a_claim().to_dict() | fields))
+
+    assert type(error) is ChunkReturned
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "http://evil", "https://evil/x", "products/", "", "\\\\evil\\x"])
+def test_a_create_path_that_leaves_the_monolith_is_refused(path: str) -> None:
+    error, requests = answered("claim", json_reply(200, a_claim(create_path=path).to_dict()))
+
+    assert type(error) is ChunkReturned
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(401),
+        json_reply(403, {"code": "x"}),
+        Reply(500),
+        Reply(cut_at=-1),
+        Reply(200, b"<html>"),
+        json_reply(410, {}),
+        json_reply(200, a_claim(create_path="http://evil").to_dict()),
+    ],
+)
+def test_no_error_shows_the_secret_or_a_token(reply: Reply) -> None:
+    error, _ = answered("claim", reply)
+
+    shown = ""
+    while error is not None:
+        shown += f"{error!r} {error} "
+        error = error.__cause__
+    assert shown
+    assert WORKER_SECRET not in shown
+    assert TOKEN not in shown
+
+
+def test_when_the_time_is_out_no_error_shows_the_token() -> None:
+    with misbehaving(say_and_hang(b"")) as url, pytest.raises(Unreachable) as caught:
+        create(url, timeout_seconds=0.05)
+
+    assert TOKEN not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_a_base_url_with_a_path_stays_in_front_of_every_path() -> None:
+    async def call(client: MonolithClient) -> None:
+        await client.create(a_claim(), KEY, b"{}", ENOUGH_SECONDS)
+        with suppress(ChunkReturned):
+            await client.heartbeat(a_message(), 1)
+
+    with serving(lambda _request: Reply(400)) as server:
+        with_client(f"{server.url}/shop", call)
+
+    assert [request.path for request in server.requests] == [
+        f"/shop{CREATE_PATH}",
+        f"/shop{WORKER_API_PATH}chunks/{a_message().chunk_id}/heartbeat",
+    ]
+
+
+def test_many_calls_go_at_once_over_one_client(monolith: Monolith, monolith_server: HttpServer) -> None:
+    async def many() -> list[Answer]:
+        async with MonolithClient(a_config(monolith_server.url)) as client:
+            return await asyncio.gather(
+                *(client.create(a_claim(), f"{JOB_ID}:{index}", a_row(index), ENOUGH_SECONDS) for index in range(40))
+            )
+
+    assert {answer.row_verdict for answer in asyncio.run(many())} == {RowVerdict.CREATED}
+    assert monolith.ledger == {f"{JOB_ID}:{index}": a_row(index) for index in range(40)}

@@ -1,0 +1,438 @@
+"""Every row is called, every call settles, and what concerns the whole chunk stops the taking of rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_worker.concurrency import ConcurrencyLimit
+from lambda_worker.contract import ROW_HEADER, Outcome, RowVerdict
+from lambda_worker.exceptions import ChunkReturned, StaleEpoch, Unreachable
+from lambda_worker.failure_log import RowFailure, group_failures
+from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer
+from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
+from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, CALL_TIMEOUT_SECONDS, RowDispatch, errors_of
+from tests.lambda_worker.conftest import a_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("_no_backoff")
+
+CREATED = RowVerdict.CREATED
+NOT_CREATED = RowVerdict.NOT_CREATED
+NEVER = 3600.0
+
+
+def an_answer(status: int, verdict: str = "", body: bytes = b"", **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, httpx.Headers({**named, **({ROW_HEADER: verdict} if verdict else {})}), body)
+
+
+def rejection(field: str | None, code: str, message: str, status: int = 400) -> Answer:
+    errors = [{"field": field, "code": code, "message": message}]
+    return an_answer(status, NOT_CREATED, json.dumps({"errors": errors}).encode())
+
+
+UNREACHABLE = None
+"""Instead of an answer: there was none."""
+
+
+class Endpoint:
+    """The create endpoint, in place of `MonolithClient.create`: answers by row and call, otherwise created.
+
+    The last answer given for a row stays. `on_call` may act in the middle of a call.
+    """
+
+    def __init__(self, answers: dict[int, list[Answer | None]] | None = None, default: Answer | None = None) -> None:
+        self.answers = answers or {}
+        self.default = default
+        self.on_call: Callable[[int], None] = lambda _index: None
+        self.calls: Counter[int] = Counter()
+        self.bodies: dict[int, bytes] = {}
+        self.timeouts: list[float] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.settled = 0
+
+    async def __call__(self, index: int, row: bytes, timeout_seconds: float) -> Answer:
+        self.calls[index] += 1
+        self.bodies[index] = row
+        self.timeouts.append(timeout_seconds)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.on_call(index)
+        for _turn in range(index % 4 + 1):  # so that calls do not end in the order in which they began
+            await asyncio.sleep(0)
+        self.in_flight -= 1
+        self.settled += 1
+        given = self.answers.get(index, [self.default])
+        answer = given[min(self.calls[index], len(given)) - 1]
+        if answer is UNREACHABLE:
+            raise Unreachable("ReadError")
+        return answer
+
+
+def accepting(answers: dict[int, list[Answer | None]] | None = None) -> Endpoint:
+    return Endpoint(answers, default=an_answer(201, CREATED))
+
+
+def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, end_in: float = NEVER) -> RowDispatch:
+    now = time.monotonic()
+    return RowDispatch(create=endpoint, limit=ConcurrencyLimit(cap), stop_at=now + stop_in, end_at=now + end_in)
+
+
+def run(dispatch: RowDispatch, count: int) -> list[RowFailure]:
+    return asyncio.run(dispatch.run((index, a_row(index)) for index in range(count)))
+
+
+def stopped(dispatch: RowDispatch, count: int) -> ChunkReturned:
+    with pytest.raises(ChunkReturned) as caught:
+        run(dispatch, count)
+    return caught.value
+
+
+def by_index(failures: list[RowFailure]) -> dict[int, Outcome]:
+    return {failure.index: failure.outcome for failure in failures}
+
+
+def test_each_row_is_called_once_with_its_own_bytes() -> None:
+    endpoint = accepting()
+
+    assert run(a_dispatch(endpoint), 20) == []
+    assert endpoint.bodies == {index: a_row(index) for index in range(20)}
+    assert set(endpoint.calls.values()) == {1}
+
+
+def test_no_rows_are_no_failures() -> None:
+    assert run(a_dispatch(accepting()), 0) == []
+
+
+def test_every_call_settles_though_others_fail() -> None:
+    endpoint = accepting({
+        1: [rejection("sku", "unique", "Taken.")],
+        2: [an_answer(500, NOT_CREATED)],
+        3: [UNREACHABLE],
+        4: [an_answer(302, "", Location="/login")],
+        5: [an_answer(200, "", b"<html>")],
+    })  # fmt: skip
+
+    failures = run(a_dispatch(endpoint), 12)
+
+    assert by_index(failures) == {
+        1: Outcome.REJECTED,
+        2: Outcome.FAILED,
+        3: Outcome.FAILED,
+        4: Outcome.FAILED,
+        5: Outcome.FAILED,
+    }
+    assert sorted(endpoint.calls) == list(range(12))
+    assert endpoint.settled == endpoint.calls.total()
+
+
+@pytest.mark.parametrize("cap", [1, 2, 7])
+def test_never_more_calls_are_in_flight_than_the_cap(cap: int) -> None:
+    endpoint = accepting({index: [UNREACHABLE, an_answer(201, CREATED)] for index in range(0, 50, 3)})
+
+    run(a_dispatch(endpoint, cap=cap), 50)
+
+    assert endpoint.most_in_flight == cap
+
+
+def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
+    endpoint = accepting()
+    dispatch = a_dispatch(endpoint, cap=6)
+    after: list[int] = []
+
+    def lower(index: int) -> None:
+        if index == 10:
+            dispatch.limit.set_cap(2)
+        if index >= 10 + 6:  # by then, those that were in flight at the change have settled
+            after.append(endpoint.in_flight)
+
+    endpoint.on_call = lower
+    run(dispatch, 60)
+
+    assert endpoint.most_in_flight == 6
+    assert max(after) == 2
+
+
+def test_a_higher_cap_takes_effect_while_rows_are_under_way() -> None:
+    endpoint = accepting()
+    dispatch = a_dispatch(endpoint, cap=1)
+    endpoint.on_call = lambda index: dispatch.limit.set_cap(5) if index == 10 else None
+
+    run(dispatch, 60)
+
+    assert endpoint.most_in_flight == 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (an_answer(500, NOT_CREATED), 500, "http_500"),
+        (an_answer(502), 502, "http_502"),
+        (UNREACHABLE, None, "no_answer"),
+    ],
+)
+def test_a_row_without_an_answer_worth_having_fails_after_all_tries(
+    answer: Answer | None, status: int | None, code: str
+) -> None:
+    endpoint = accepting({2: [answer]})
+
+    (failure,) = run(a_dispatch(endpoint), 5)
+
+    assert endpoint.calls[2] == failure.attempts == MAX_TRIES
+    assert (failure.index, failure.row, failure.outcome) == (2, a_row(2), Outcome.FAILED)
+    assert (failure.status, failure.errors[0]["code"]) == (status, code)
+
+
+def test_a_row_that_is_created_at_last_is_no_failure() -> None:
+    endpoint = accepting({0: [*[an_answer(500)] * (MAX_TRIES - 1), an_answer(201, CREATED)]})
+
+    assert run(a_dispatch(endpoint), 1) == []
+
+
+def test_a_lost_answer_then_replayed_counts_as_created() -> None:
+    endpoint = accepting({0: [UNREACHABLE, an_answer(201, RowVerdict.REPLAYED)]})
+
+    assert run(a_dispatch(endpoint), 1) == []
+    assert endpoint.calls[0] == 2
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 422, 404])
+def test_a_row_that_the_endpoint_refuses_is_rejected_once_with_its_reason(status: int) -> None:
+    endpoint = accepting({1: [rejection("sku", "unique", "Taken.", status)]})
+
+    (failure,) = run(a_dispatch(endpoint), 3)
+
+    assert (failure.outcome, failure.status, failure.attempts) == (Outcome.REJECTED, status, 1)
+    assert failure.errors == [{"field": "sku", "code": "unique", "message": "Taken."}]
+    assert endpoint.calls[1] == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry_after", ["", "0", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_busy_endpoint_costs_a_row_no_try(status: int, retry_after: str) -> None:
+    busy = an_answer(status, Retry_After=retry_after)
+    unanswered: list[Answer | None] = [an_answer(500)] * (MAX_TRIES - 1)
+    endpoint = accepting({0: [*unanswered, *[busy] * (3 * MAX_TRIES), an_answer(201, CREATED)]})
+
+    assert run(a_dispatch(endpoint), 4) == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry_after", ["20", "31536000", "9" * 400, "Wed, 21 Oct 2222 07:28:00 GMT"])
+def test_retry_after_is_waited_for_and_when_there_is_not_that_much_time_the_chunk_is_returned(
+    status: int, retry_after: str
+) -> None:
+    endpoint = accepting({0: [an_answer(status, Retry_After=retry_after)]})
+
+    assert "time is over" in str(stopped(a_dispatch(endpoint, stop_in=15), 1))
+    assert endpoint.calls[0] == 1
+
+
+def test_a_retry_after_of_a_year_is_not_believed() -> None:
+    """With more time left than the most that is believed, the row waits; the heartbeat's news ends the test."""
+    endpoint = accepting({0: [an_answer(429, Retry_After="31536000")]})
+    dispatch = a_dispatch(endpoint, stop_in=MAX_RETRY_AFTER_SECONDS + 60)
+
+    async def wait_until_it_sleeps() -> bool:
+        running = asyncio.create_task(dispatch.run([(0, a_row(0))]))
+        for _turn in range(20):
+            await asyncio.sleep(0)
+        waits = not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return waits
+
+    assert asyncio.run(wait_until_it_sleeps())
+
+
+def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle() -> None:
+    endpoint = Endpoint(default=UNREACHABLE)
+
+    reason = stopped(a_dispatch(endpoint, cap=10), 100)
+
+    assert "away" in str(reason)
+    assert endpoint.settled == endpoint.calls.total() < AWAY_AFTER_CALLS + 10
+    assert endpoint.in_flight == 0
+
+
+def test_one_answer_between_shows_that_the_endpoint_is_not_away() -> None:
+    endpoint = accepting({index: [UNREACHABLE, an_answer(201, CREATED)] for index in range(100)})
+
+    assert run(a_dispatch(endpoint, cap=AWAY_AFTER_CALLS - 1), 100) == []
+
+
+def test_a_stale_worker_takes_no_further_row_and_lets_its_calls_settle() -> None:
+    endpoint = accepting({3: [an_answer(409, RowVerdict.STALE)]})
+    rows = ((index, a_row(index)) for index in range(100))
+
+    with pytest.raises(StaleEpoch):
+        asyncio.run(a_dispatch(endpoint, cap=4).run(rows))
+
+    assert endpoint.settled == endpoint.calls.total()
+    assert max(endpoint.calls) < 3 + 4 + 4
+    assert len(list(rows)) > 100 - 3 - 4 - 4
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row(status: int) -> None:
+    endpoint = accepting({
+        index: [rejection(None, "permission_denied", "You may not.", status)] for index in range(5, 100)
+    })  # fmt: skip
+    dispatch = a_dispatch(endpoint)
+
+    assert "You may not." in str(stopped(dispatch, 100))
+    assert dispatch.failures == []
+    assert endpoint.calls.total() < 5 + 2 * 3
+    assert set(endpoint.calls.values()) == {1}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_an_endpoint_that_is_not_there_returns_the_chunk_and_rejects_no_row(status: int) -> None:
+    dispatch = a_dispatch(Endpoint(default=an_answer(status, "", b"<h1>Not found</h1>")))
+
+    stopped(dispatch, 10)
+
+    assert dispatch.failures == []
+
+
+def test_after_the_deadline_no_row_is_taken() -> None:
+    endpoint = accepting()
+
+    assert "time is over" in str(stopped(a_dispatch(endpoint, stop_in=-1), 10))
+    assert not endpoint.calls
+
+
+def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_taken() -> None:
+    endpoint = accepting()
+    dispatch = a_dispatch(endpoint, cap=3)
+
+    def end(index: int) -> None:
+        if index == 10:
+            dispatch.stop_at = time.monotonic()
+
+    endpoint.on_call = end
+
+    assert not isinstance(stopped(dispatch, 100), StaleEpoch)
+    assert endpoint.settled == endpoint.calls.total() < 10 + 2 * 3
+
+
+def test_a_row_that_would_wait_beyond_the_deadline_is_left_open() -> None:
+    endpoint = accepting({0: [an_answer(500)]})
+    dispatch = a_dispatch(endpoint)
+    endpoint.on_call = lambda _index: setattr(dispatch, "stop_at", time.monotonic())
+
+    stopped(dispatch, 1)
+
+    assert endpoint.calls[0] == 1
+    assert dispatch.failures == []
+
+
+@pytest.mark.parametrize(
+    ("end_in", "at_least", "at_most"),
+    [(NEVER, CALL_TIMEOUT_SECONDS, CALL_TIMEOUT_SECONDS), (20, 0.1, 20), (-1, 0.1, 0.1)],
+)
+def test_no_call_may_last_longer_than_the_invocation(end_in: float, at_least: float, at_most: float) -> None:
+    endpoint = accepting()
+
+    run(a_dispatch(endpoint, end_in=end_in), 3)
+
+    assert all(at_least <= timeout <= at_most for timeout in endpoint.timeouts)
+
+
+def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle() -> None:
+    endpoint = accepting({9: [rejection("sku", "unique", "Taken.")]})
+    dispatch = a_dispatch(endpoint)
+
+    def cancel(index: int) -> None:
+        dispatch.cancelled |= index == 10
+
+    endpoint.on_call = cancel
+    failures = run(dispatch, 100)
+
+    called, untouched = max(endpoint.calls), [f for f in failures if f.outcome == Outcome.UNPROCESSED]
+    assert called < 10 + 2 * 3
+    assert endpoint.settled == called + 1
+    assert [failure.index for failure in untouched] == list(range(called + 1, 100))
+    assert {(f.attempts, f.status, f.errors[0]["code"]) for f in untouched} == {(0, None, "cancelled")}
+    assert [failure.index for failure in failures if failure.outcome == Outcome.REJECTED] == [9]
+
+
+def test_the_first_reason_to_stop_counts() -> None:
+    dispatch = a_dispatch(accepting())
+    first = StaleEpoch("first")
+    dispatch.stop(first)
+    dispatch.stop(ChunkReturned("second"))
+
+    assert stopped(dispatch, 3) is first
+
+
+@pytest.mark.parametrize(
+    ("document", "errors"),
+    [
+        ({"errors": [{"field": "a", "code": "b", "message": "c"}]}, [{"field": "a", "code": "b", "message": "c"}]),
+        ({"code": "key_reused", "message": "Used."}, [{"field": None, "code": "key_reused", "message": "Used."}]),
+        ({"message": "Just so."}, [{"field": None, "code": "", "message": "Just so."}]),
+        ({"errors": [{"message": "a\ud800b\0c"}]}, [{"field": None, "code": "", "message": "a?b?c"}]),
+        ({"errors": [{"field": 3, "code": 4, "message": "c"}]}, [{"field": "3", "code": "4", "message": "c"}]),
+    ],
+)
+def test_the_reasons_are_read_as_the_ledger_passes_them_on(document: object, errors: list[dict[str, Any]]) -> None:
+    assert errors_of(an_answer(400, NOT_CREATED, json.dumps(document).encode())) == errors
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff",
+        b"[" * MAX_ANSWER_BYTES,
+        b"9" * 5000,
+        b"[]",
+        b"{}",
+        b'{"errors": []}',
+        b'{"errors": "no"}',
+        b'{"errors": ["no"]}',
+        b'{"errors": [{"detail": "no"}]}',
+        b'{"message": 5}',
+    ],
+)
+def test_an_answer_without_a_readable_reason_is_named_by_its_status(body: bytes) -> None:
+    assert [error["code"] for error in errors_of(an_answer(400, NOT_CREATED, body))] == ["http_400"]
+
+
+def test_a_creation_without_the_ledgers_word_points_to_the_middleware() -> None:
+    assert "ImportedRowMiddleware" in errors_of(an_answer(201))[0]["message"]
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800") | st.just("\0"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+any_error = any_json | st.fixed_dictionaries({}, optional={"field": any_json, "code": any_json, "message": any_json})
+any_answer = st.fixed_dictionaries({}, optional={"errors": st.lists(any_error, max_size=4), "message": any_json})
+
+
+@given(any_answer | any_json)
+def test_whatever_the_endpoint_says_a_rejected_row_can_be_stored_and_grouped(document: object) -> None:
+    """An endpoint without DRF may answer anything; its chunk must end all the same."""
+    endpoint = accepting({0: [an_answer(400, NOT_CREATED, json.dumps(document).encode())]})
+
+    failures = run(a_dispatch(endpoint), 1)
+
+    line = json.loads(failures[0].line().decode())
+    assert line["errors"]
+    assert group_failures(failures)
+    assert "\\u0000" not in json.dumps([line["errors"], group_failures(failures)])
