@@ -42,8 +42,8 @@ TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 def decide(status: int, row_verdict: str) -> Decision:
     """The decision on an answer with this HTTP status and `ROW_HEADER`.
 
-    Created is only what the ledger calls created: a 201 or an HTML 200 without its word may come from
-    anywhere. Not there (404, 405) is the row's fault only if the endpoint itself said so.
+    Created and rejected need the ledger's word: a 201, an HTML 200 or a 400 without it may come from
+    anywhere, such as a proxy.
     """
     if row_verdict in {RowVerdict.CREATED, RowVerdict.REPLAYED}:
         return Decision.CREATED
@@ -53,9 +53,8 @@ def decide(status: int, row_verdict: str) -> Decision:
         return Decision.WAIT
     if status in FORBIDDEN or (status in NOT_THERE and not row_verdict):
         return Decision.RETURN
-    if status in TRANSIENT or not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Decision.RETRY
-    return Decision.REJECTED
+    is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in TRANSIENT
+    return Decision.REJECTED if is_refusal and row_verdict else Decision.RETRY
 
 
 def backoff_seconds(tries: int) -> float:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from lambda_worker.contract import Outcome
 from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure, now
-from lambda_worker.retries import MAX_TRIES, Decision, backoff_seconds, decide, retry_after_seconds
+from lambda_worker.retries import BUSY, MAX_TRIES, Decision, backoff_seconds, decide, retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -28,7 +27,7 @@ CALL_TIMEOUT_SECONDS = 30.0
 """For one create call, unless the invocation ends sooner."""
 
 AWAY_AFTER_CALLS = 25
-"""Calls without an answer in a row, over all rows, after which the endpoint counts as away."""
+"""Calls in a row, over all rows, without an answer that passed the ledger, after which the endpoint counts as away."""
 
 CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was cancelled before this row's turn."}]
 
@@ -44,7 +43,8 @@ class RowDispatch:
     failures: list[RowFailure] = field(default_factory=list)
     cancelled: bool = False
     _stopped_by: ChunkReturned | ChunkClosed | None = None
-    _unanswered: int = 0
+    _answered: int = 0  # calls with an answer that passed the ledger
+    _unanswered_in_a_row: int = 0
 
     async def run(self, rows: Iterable[tuple[int, bytes]]) -> list[RowFailure]:
         """Dispatch all rows; returns those that were not created. Raises what stopped it, if so: some stay open."""
@@ -78,12 +78,17 @@ class RowDispatch:
 
     async def _attempt(self, index: int, row: bytes) -> None:
         tries = 0
+        answered_before = self._answered
         while not self._stopped_by:
             answer = await self._call(index, row)
             decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
             if decision == Decision.CREATED:
                 return
             tries += decision == Decision.RETRY
+            if tries >= MAX_TRIES and self._answered == answered_before:
+                # Nobody got an answer meanwhile: it is not this row's fault.
+                self._stop_for_absence(answer)
+                return
             if decision == Decision.REJECTED or tries >= MAX_TRIES:
                 outcome = Outcome.REJECTED if decision == Decision.REJECTED else Outcome.FAILED
                 self._fail(index, row, outcome, answer, attempts=max(tries, 1))
@@ -99,15 +104,22 @@ class RowDispatch:
     async def _call(self, index: int, row: bytes) -> Answer | None:
         """One create call; None when there was no answer."""
         seconds_left = max(self.end_at - time.monotonic(), 0.1)
+        answer: Answer | None
         try:
             answer = await self.create(index, row, min(CALL_TIMEOUT_SECONDS, seconds_left))
         except Unreachable:
-            self._unanswered += 1
-            if self._unanswered >= AWAY_AFTER_CALLS:
-                self.stop(ChunkReturned("The create endpoint is away."))
-            return None
-        self._unanswered = 0
+            answer = None
+        if answer and answer.row_verdict:
+            self._answered += 1
+            self._unanswered_in_a_row = 0
+        elif answer is None or answer.status not in BUSY:
+            self._unanswered_in_a_row += 1
+            if self._unanswered_in_a_row >= AWAY_AFTER_CALLS:
+                self._stop_for_absence(answer)
         return answer
+
+    def _stop_for_absence(self, answer: Answer | None) -> None:
+        self.stop(ChunkReturned(f"The create endpoint is away: {errors_of(answer)[0]['message']}"))
 
     async def _wait(self, answer: Answer | None, tries: int) -> None:
         """Wait before the next try, as long as the endpoint asks for; not beyond the time there is."""
@@ -144,7 +156,7 @@ def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
         if error := _read_error(document):
             return [error]
     text = f"The endpoint answered {answer.status}"
-    if answer.status < HTTPStatus.BAD_REQUEST and not answer.row_verdict:
+    if not answer.row_verdict:
         text += " without a word of the ledger; is ImportedRowMiddleware the last in MIDDLEWARE?"
     return _error(f"http_{answer.status}", text)
 

@@ -54,7 +54,8 @@ def expected(status: int, verdict: str) -> Decision:
         return OF_VERDICT[RowVerdict(verdict)]
     if not verdict and status in OF_STATUS_WITHOUT_VERDICT:
         return OF_STATUS_WITHOUT_VERDICT[status]
-    return OF_STATUS.get(status) or OF_STATUS_CLASS[status // 100]
+    decision = OF_STATUS.get(status) or OF_STATUS_CLASS[status // 100]
+    return Decision.RETRY if decision == Decision.REJECTED and not verdict else decision
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

@@ -267,6 +267,16 @@ def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle()
     assert endpoint.in_flight == 0
 
 
+@pytest.mark.parametrize("answer", [UNREACHABLE, an_answer(502), an_answer(400, body=b"<h1>Bad Request</h1>")])
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | None, rows: int) -> None:
+    """As behind a load balancer whose monolith is being deployed."""
+    dispatch = a_dispatch(Endpoint(default=answer))
+
+    assert "away" in str(stopped(dispatch, rows))
+    assert dispatch.failures == []
+
+
 def test_one_answer_between_shows_that_the_endpoint_is_not_away() -> None:
     endpoint = accepting({index: [UNREACHABLE, an_answer(201, CREATED)] for index in range(100)})
 
