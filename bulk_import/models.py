@@ -183,7 +183,8 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         """
         # Named by a dict, because mypy's plugin would take the name for a second declaration.
         lease_left = {"lease_left": F("lease_expires_at") - Now()}
-        return self.select_for_update(no_key=not against_creates).annotate(**lease_left).get(pk=chunk_id)
+        chunk: ImportChunk = self.select_for_update(no_key=not against_creates).annotate(**lease_left).get(pk=chunk_id)
+        return chunk
 
     def shared(self, chunk_id: uuid.UUID) -> ImportChunk:
         """The chunk, for one create call among others: it cannot be finished until the transaction ends.
