@@ -40,6 +40,24 @@ def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws
     assert unsent_job.status == "queued"
 
 
+def test_killed_before_the_messages_were_sent_the_relay_sends_them(
+    client_of_merchandiser: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SystemExit in place of the kill: the job is committed, nothing after it runs."""
+
+    def killed(*_arguments: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr("bulk_import.relay.send_messages", killed)
+        with pytest.raises(SystemExit):
+            post_rows(client_of_merchandiser, [product("A")])
+    assert aws.messages() == []
+
+    call_command("bulk_import_relay", stdout=StringIO())
+    assert len(aws.messages()) == 1
+
+
 def test_while_sqs_is_away_the_relay_says_so_and_keeps_the_chunks(unsent_job: ImportJob, settings: Settings) -> None:
     queue_away(settings)
 

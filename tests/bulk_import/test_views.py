@@ -191,6 +191,24 @@ def test_s3_away_is_503_and_leaves_no_job(client_of_merchandiser: APIClient, aws
     assert aws.messages() == []
 
 
+def test_killed_before_the_commit_leaves_an_orphan_and_a_retry_is_clean(
+    client_of_merchandiser: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SystemExit in place of the kill: nothing after it runs, the transaction ends uncommitted."""
+
+    def killed(*_arguments: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr("bulk_import.submission.cut_into_chunks", killed)
+        with pytest.raises(SystemExit):
+            post_rows(client_of_merchandiser, [product("A")], headers={"Idempotency-Key": "one"})
+    assert (ImportJob.objects.count(), len(aws.payload_keys())) == (0, 1)
+
+    answer = post_rows(client_of_merchandiser, [product("A")], headers={"Idempotency-Key": "one"})
+    assert (answer.status_code, ImportJob.objects.count(), len(aws.payload_keys())) == (202, 1, 2)
+
+
 def test_sqs_away_leaves_the_job_pending_for_the_relay(
     client_of_merchandiser: APIClient, aws: Aws, settings: Settings
 ) -> None:
