@@ -68,6 +68,7 @@ def _check_targets() -> Iterator[CheckMessage]:
         except TypeError:
             yield Error(
                 f"The target {name!r} must have create_url and serializer, and nothing else.",
+                hint='Write {"create_url": "<URL name>", "serializer": "<dotted path>"}.',
                 id="bulk_import.E007",
             )
             continue
@@ -86,11 +87,16 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
     try:
         serializer_class = target.serializer_class
     except ImportError as error:
-        yield Error(f"The serializer of target {target.name!r}: {error}", id="bulk_import.E009")
+        yield Error(
+            f"The serializer of target {target.name!r}: {error}",
+            hint="Give the dotted path of the serializer that the endpoint creates a row with.",
+            id="bulk_import.E009",
+        )
     else:
         if not (isinstance(serializer_class, type) and issubclass(serializer_class, Serializer)):
             yield Error(
                 f"{target.serializer} of target {target.name!r} is no DRF serializer of one row.",
+                hint="Give the dotted path of the serializer that the endpoint creates a row with.",
                 id="bulk_import.E009",
             )
     try:
@@ -108,6 +114,7 @@ def _check_database() -> Iterator[CheckMessage]:
     if connection.vendor not in {"postgresql", "sqlite"}:
         yield Error(
             f"The ledger is proved on PostgreSQL and SQLite, not on {connection.display_name}.",
+            hint="Keep the app's tables in one of the two.",
             id="bulk_import.E011",
         )
     options = connection.settings_dict.get("OPTIONS", {})

@@ -81,6 +81,9 @@ class Conf:
         return Target(name=name, **self.targets[name])
 
 
+NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
+
+
 def conf() -> Conf:
     """The settings as they are now. Raises ImproperlyConfigured for what cannot be meant."""
     setting = getattr(settings, "BULK_IMPORT", {})
@@ -93,4 +96,7 @@ def conf() -> Conf:
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
     if isinstance(given.get("worker_secrets"), str):
         raise ImproperlyConfigured("BULK_IMPORT WORKER_SECRETS must be a list; each letter would be a secret.")
+    for name in given.keys() & NUMBERS:
+        if type(given[name]) is not int or given[name] < 1:
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
     return Conf(**given)

@@ -203,25 +203,31 @@ def _read_body(request: Request) -> bytes:
     """The body, inflated if it is compressed, never more than the limit of either. Raises BodyTooLarge."""
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"identity", "gzip"}:
-        raise UnsupportedMediaType(coding, _("The content coding “{media_type}” is not supported; gzip is."))
+        message = _("The content coding “%(coding)s” is not supported; gzip is.")
+        raise UnsupportedMediaType(coding, message % {"coding": coding})
     limit = conf().max_body_bytes
     stream = _stream(request)
     body = bytearray()
     received = 0
     inflater = zlib.decompressobj(GZIP) if coding == "gzip" else None
-    try:
-        while piece := stream.read(PIECE_BYTES):
-            received += len(piece)
-            body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
-            if max(received, len(body)) > limit:
-                raise _too_large()
-    except OSError as error:
-        raise MalformedBody(_("The body breaks off.")) from error
+    while piece := _read_piece(stream):
+        received += len(piece)
+        body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
+        if max(received, len(body)) > limit:
+            raise _too_large()
     if received < int(request.META.get("CONTENT_LENGTH") or 0):  # half a CSV would pass for a whole one
         raise MalformedBody(_("The body breaks off."))
     if inflater and not inflater.eof:
         raise MalformedBody(_("The gzip data breaks off."))
     return bytes(body)
+
+
+def _read_piece(stream: Any) -> bytes:
+    try:
+        piece: bytes = stream.read(PIECE_BYTES)
+    except Exception as error:  # a server has errors of its own for a connection that breaks
+        raise MalformedBody(_("The body breaks off.")) from error
+    return piece
 
 
 def _inflate(inflater: Any, piece: bytes, most: int) -> bytes:

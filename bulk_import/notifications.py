@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMessage
 from django.utils.translation import gettext as _
-from django.utils.translation import override
+from django.utils.translation import ngettext, override
 
 from bulk_import.models import ImportJob
 from bulk_import.representation import message, things
@@ -30,13 +30,8 @@ def mail_job_ended(job_id: UUID) -> None:
     EmailMessage(subject, body, to=[job.submitter.email]).send()
 
 
-def problem_text(entry: dict[str, object]) -> str:
-    """One problem as a sentence: "category: no such object: 412 rows, first at index 17"."""
+def problem_text(entry: dict[str, Any]) -> str:
+    """One problem as a line: "category: No such category. (412 rows, first at index 17)"."""
     where = f"{entry['field']}: " if entry["field"] else ""
-    text = _("%(where)s%(message)s %(count)s rows, first at index %(first)s")
-    return text % {
-        "where": where,
-        "message": entry["message"],
-        "count": entry["count"],
-        "first": entry["first_index"],
-    }
+    rows = ngettext("(%(count)d row, at index %(first)d)", "(%(count)d rows, first at index %(first)d)", entry["count"])
+    return f"{where}{entry['message']} {rows % {'count': entry['count'], 'first': entry['first_index']}}"

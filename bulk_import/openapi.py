@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from django.urls import resolve
@@ -25,9 +25,11 @@ from bulk_import.views import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
     from bulk_import.conf import Target
+    from bulk_import.views import TargetView
 
 Schema = dict[str, Any]
-HEADER, PATH, QUERY = OpenApiParameter.HEADER, OpenApiParameter.PATH, OpenApiParameter.QUERY
+HEADER: Final = "header"
+QUERY: Final = "query"
 NDJSON = "application/x-ndjson"
 STRING: Schema = {"type": "string"}
 SECONDS: Schema = {"type": "integer", "minimum": 1}
@@ -36,8 +38,9 @@ ANY_JOB = str(UUID(int=0))
 ERRORS = {
     400: ("The request or its rows are not valid; nothing was imported.", components.INVALID_ROWS),
     401: ("There are no credentials, or not the right ones.", "not_authenticated"),
-    403: ("This user may not create rows of this target.", "permission_denied"),
+    403: ("This user may not do that.", "permission_denied"),
     404: ("There is no such job or page for this user.", "not_found"),
+    411: ("A form came without its Content-Length.", "length_required"),
     413: ("The body, a row or the number of rows is over a limit.", "body_too_large"),
     415: ("The format or its content coding is not one that we take.", "unsupported_media_type"),
     422: ("The Idempotency-Key was used for other content.", "idempotency_key_reused"),
@@ -47,7 +50,7 @@ ERRORS = {
 """What an error status means, and an example: a whole body, or the code of one."""
 
 
-class DescribedTarget(OpenApiViewExtension):
+class DescribedTarget(OpenApiViewExtension):  # type: ignore[no-untyped-call] # registers itself
     """Gives the views of the public API their schema, and tells them which target their path stands for."""
 
     target_class = "bulk_import.views.TargetView"
@@ -76,10 +79,10 @@ class TargetSchema(AutoSchema):
 
     @property
     def import_target(self) -> Target:
-        return cast("Target", self.view.target)
+        return cast("TargetView", self.view).target
 
     def get_operation(self, *args: Any, **kwargs: Any) -> Schema | None:
-        operation = cast("Schema | None", super().get_operation(*args, **kwargs))
+        operation: Schema | None = super().get_operation(*args, **kwargs)
         if operation and "requestBody" in operation:
             operation["requestBody"]["required"] = True
         return operation
@@ -93,14 +96,14 @@ class TargetSchema(AutoSchema):
     def get_summary(self) -> str:
         return self.summaries[self.method]
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override] # as drf-spectacular has it
         return ""
 
     def get_override_parameters(self) -> list[Any]:
-        statuses = [status for status in (429, 503) if status in self.errors[self.method]]
+        statuses: list[int] = [status for status in (429, 503) if status in self.errors[self.method]]
         return [response_header("Retry-After", "Seconds to wait.", statuses, SECONDS)] if statuses else []
 
-    def get_response_serializers(self) -> dict[Any, Any]:
+    def get_response_serializers(self) -> Any:
         return {**self.answers(), **{status: error_answer(status) for status in self.errors[self.method]}}
 
     def answers(self) -> dict[Any, Any]:
@@ -111,9 +114,9 @@ class TargetSchema(AutoSchema):
 class JobsSchema(TargetSchema):
     names = {"GET": "list", "POST": "create"}
     summaries = {"GET": "Your imports, newest first", "POST": "Import many rows"}
-    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 413, 415, 422, 429, 503)}
+    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 411, 413, 415, 422, 429, 503)}
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override] # as above
         if self.method == "GET":
             return "Only the jobs that you sent yourself."
         return (
@@ -150,7 +153,7 @@ class JobsSchema(TargetSchema):
             response_header("Retry-After", "Seconds to wait.", [202, 429, 503], SECONDS),
         ]
 
-    def get_request_serializer(self) -> dict[str, Any]:
+    def get_request_serializer(self) -> Any:
         serializer = self.import_target.serializer_class()
         item = self.resolve_serializer(serializer, "request").ref
         rows = {"type": "array", "items": item, "minItems": 1, "maxItems": conf().max_rows}
@@ -161,7 +164,11 @@ class JobsSchema(TargetSchema):
             "application/json": described(rows, "An array of rows.", [row]),
             NDJSON: described(text, "JSON Lines: a row a line.", json.dumps(row) + "\n"),
             "text/csv": described(text, "A header row, then a row a line; an empty cell is left out.", as_csv(row)),
-            "multipart/form-data": described(form, "One file, .json, .jsonl or .csv; the field's name is free."),
+            "multipart/form-data": described(
+                form,
+                "One file, .json, .jsonl or .csv; the field's name is free.",
+                encoding={"file": {"contentType": f"application/json, {NDJSON}, text/csv"}},
+            ),
         }
 
     def answers(self) -> dict[Any, Any]:
@@ -183,7 +190,9 @@ class JobSchema(TargetSchema):
             job_id(),
             OpenApiParameter("If-None-Match", str, HEADER, description="The last ETag: 304 when nothing changed."),
             response_header("ETag", "Of the job as it stands.", [200, 304], STRING),
-            response_header("Retry-After", "Seconds until it is worth asking again.", [200], SECONDS, required=False),
+            response_header(
+                "Retry-After", "Seconds until it is worth asking again.", [200, 304], SECONDS, required=False
+            ),
         ]
 
     def answers(self) -> dict[Any, Any]:
@@ -199,7 +208,8 @@ class FailuresSchema(TargetSchema):
     errors = {"GET": (401, 403, 404, 503)}
 
     def get_override_parameters(self) -> list[Any]:
-        return [job_id(), *super().get_override_parameters()]
+        accept = OpenApiParameter("format", exclude=True)  # both formats of the errors are the same
+        return [job_id(), accept, *super().get_override_parameters()]
 
     def answers(self) -> dict[Any, Any]:
         lines = answer(STRING, "JSON Lines, in the order that was sent.", json.dumps(components.FAILURE) + "\n")
@@ -214,7 +224,7 @@ OPERATIONS: dict[str, type[TargetSchema]] = {
 
 
 def job_id() -> OpenApiParameter:
-    return OpenApiParameter("job_id", UUID, PATH, description="`id` of the job.")
+    return OpenApiParameter("job_id", UUID, "path", description="`id` of the job.")
 
 
 def response_header(
@@ -236,9 +246,9 @@ def error_answer(status: int) -> OpenApiResponse:
     return answer(components.ErrorSerializer, description, example)
 
 
-def described(schema: Schema, description: str, example: Any = None) -> OpenApiRequest:
+def described(schema: Schema, description: str, example: Any = None, **options: Any) -> OpenApiRequest:
     examples = [OpenApiExample("Example", example)] if example else []
-    return OpenApiRequest({**schema, "description": description}, examples=examples)
+    return OpenApiRequest({**schema, "description": description}, examples=examples, **options)
 
 
 def as_csv(row: dict[str, Any]) -> str:

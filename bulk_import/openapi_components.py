@@ -36,7 +36,7 @@ class CountsSerializer(Document):
 class ProblemSerializer(Document):
     """Rows that were not created for the same reason."""
 
-    field = serializers.CharField(allow_null=True)  # type: ignore[assignment] # Field has no such attribute on instances
+    field = serializers.CharField(allow_null=True)
     code = serializers.CharField()
     message = serializers.CharField()
     count = serializers.IntegerField(min_value=1)
@@ -81,7 +81,7 @@ class RowErrorSerializer(Document):
 
     index = serializers.IntegerField(min_value=0, required=False, help_text="0-based place of the row.")
     line = serializers.IntegerField(min_value=1, required=False, help_text="Of the file, for CSV and JSON Lines.")
-    field = serializers.CharField(allow_null=True)  # type: ignore[assignment] # as above
+    field = serializers.CharField(allow_null=True)
     code = serializers.CharField()
     message = serializers.CharField()
     first_index = serializers.IntegerField(
@@ -95,7 +95,7 @@ class ErrorSerializer(Document):
 
     code = serializers.CharField(help_text="For programs.")
     message = serializers.CharField(help_text="For people, in the language of the request.")
-    errors = RowErrorSerializer(many=True, required=False, help_text="The first of them.")
+    errors = RowErrorSerializer(many=True, required=False, help_text="The first of them.")  # type: ignore[assignment] # Serializer.errors is never asked for here
     error_count = serializers.IntegerField(min_value=1, required=False, help_text="All of them.")
     invalid_rows = serializers.IntegerField(min_value=1, required=False)
 

@@ -2,7 +2,8 @@
 
 path("products/bulk", include("bulk_import.urls"), {"target": "products"})
 
-Every address also works with a trailing slash, which the API's schema does not mention.
+Every address also works with a trailing slash, which the API's schema does not mention. A job's id is any text
+here, so that a wrong one is answered by the API and not by a page.
 """
 
 from django.urls import include, path
@@ -16,10 +17,10 @@ urlpatterns = [
         include(
             [
                 path("", views.ImportJobsView.as_view(schema=None)),
-                path("<uuid:job_id>", views.ImportJobView.as_view(), name="bulk-import-job"),
-                path("<uuid:job_id>/", views.ImportJobView.as_view(schema=None)),
-                path("<uuid:job_id>/failures", views.FailuresView.as_view(), name="bulk-import-failures"),
-                path("<uuid:job_id>/failures/", views.FailuresView.as_view(schema=None)),
+                path("<str:job_id>", views.ImportJobView.as_view(), name="bulk-import-job"),
+                path("<str:job_id>/", views.ImportJobView.as_view(schema=None)),
+                path("<str:job_id>/failures", views.FailuresView.as_view(), name="bulk-import-failures"),
+                path("<str:job_id>/failures/", views.FailuresView.as_view(schema=None)),
             ],
         ),
     ),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from django.core.exceptions import ValidationError as BadValue
 from django.db import transaction
 from django.http import Http404, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
@@ -18,7 +20,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers, status
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -38,7 +40,6 @@ from bulk_import.validation import Verdicts, flatten, judge_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from uuid import UUID
 
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
@@ -100,8 +101,12 @@ class TargetView(APIView):
         jobs = ImportJob.objects.filter(target=self.target.name, submitter=submitter)
         return jobs.select_related("submitter").with_counts()
 
-    def get_job(self, job_id: UUID) -> ImportJob:
-        job: ImportJob = get_object_or_404(self.get_jobs(), pk=job_id)
+    def get_job(self, job_id: UUID | str) -> ImportJob:
+        try:
+            key = UUID(str(job_id))
+        except ValueError:
+            raise Http404 from None
+        job: ImportJob = get_object_or_404(self.get_jobs(), pk=key)
         return job
 
 
@@ -126,6 +131,12 @@ class JobPagination(CursorPagination):
     page_size = 20
     page_size_query_param = "page_size"
     max_page_size = MAX_PAGE_SIZE
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> Any:
+        try:
+            return super().paginate_queryset(queryset, request, view=view)
+        except (BadValue, OverflowError) as error:  # a cursor that we did not make: its position is no time
+            raise NotFound(self.invalid_cursor_message) from error
 
 
 class ImportJobsView(TargetView):
@@ -180,15 +191,16 @@ class ImportJobsView(TargetView):
 class ImportJobView(TargetView):
     """`GET /products/bulk/{id}`: the job as it stands; 304 when it stands as the client knows it."""
 
-    def get(self, request: Request, job_id: UUID, **_kwargs: Any) -> Any:
+    def get(self, request: Request, job_id: str, **_kwargs: Any) -> Any:
         job = self.get_job(job_id)
         document = job_document(job, request)
-        headers = {"ETag": entity_tag(document)}
-        if not job.is_terminal:
-            headers["Retry-After"] = str(poll_after_seconds(job))
-        response = Response(document, headers=headers)
+        etag = entity_tag(document)
+        response = Response(document, headers={"ETag": etag})
         patch_vary_headers(response, ["Accept-Language", "Authorization", "Cookie"])
-        return get_conditional_response(request._request, etag=headers["ETag"], response=response)  # noqa: SLF001 - DRF's own name for Django's request
+        answer: Any = get_conditional_response(request._request, etag=etag, response=response)  # noqa: SLF001 - DRF's own name for Django's request
+        if not job.is_terminal:
+            answer["Retry-After"] = str(poll_after_seconds(job))
+        return answer
 
 
 class JSONLinesRenderer(BaseRenderer):
@@ -206,7 +218,7 @@ class FailuresView(TargetView):
 
     renderer_classes = [JSONRenderer, JSONLinesRenderer]
 
-    def get(self, request: Request, job_id: UUID, **_kwargs: Any) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
+    def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
         pieces = read_failures(self.get_job(job_id))
         first = next(pieces, b"")  # a storage that is away is a 503, not a broken download
         return StreamingHttpResponse(chain([first], pieces), content_type="application/x-ndjson")

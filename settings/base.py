@@ -14,6 +14,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "rest_framework.authtoken",
+    "drf_spectacular",
     "products",
     "bulk_import",
 ]
@@ -64,4 +65,14 @@ REST_FRAMEWORK: dict[str, Any] = {
     "PAGE_SIZE": 50,
     # Wide enough for an import (one process creates fewer), yet a bound: beyond it the API says 429.
     "DEFAULT_THROTTLE_RATES": {"products": "500/second"},
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Shop",
+    "DESCRIPTION": "Products, one at a time or many thousands at once.",
+    "VERSION": "1.0.0",
+    "SCHEMA_PATH_PREFIX": "/",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,  # what a client sends has other fields than what it gets
 }

@@ -11,13 +11,17 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from settings.base import *  # noqa: F403 - the usual way to layer Django settings
-from settings.base import BASE_DIR, REST_FRAMEWORK
+from settings.base import BASE_DIR, INSTALLED_APPS, REST_FRAMEWORK, SPECTACULAR_SETTINGS
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 DEBUG = True
 SECRET_KEY = "local-development-only"  # noqa: S105 - good on loopback only, see above
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+# The browsable page of the API, from files on this machine.
+INSTALLED_APPS = [*INSTALLED_APPS, "drf_spectacular_sidecar"]
+SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SWAGGER_UI_DIST": "SIDECAR", "SWAGGER_UI_FAVICON_HREF": "SIDECAR"}
 
 REST_FRAMEWORK = {
     **REST_FRAMEWORK,

@@ -14,6 +14,7 @@ from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
+from lambda_worker import handler as worker_handler
 from lambda_worker.contract import ChunkMessage
 from products.models import Category
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from pytest_django import Settings
+    from pytest_django.live_server_helper import LiveServer
 
 WORKER_SECRET = "local-worker-secret-on-loopback-only"
 
@@ -110,6 +112,44 @@ def client_of_merchandiser(merchandiser: Any) -> APIClient:
 def worker() -> APIClient:
     """Knows the worker secret."""
     return APIClient(headers={"Authorization": f"Bearer {WORKER_SECRET}"})
+
+
+class Context:
+    """A Lambda context with a minute left."""
+
+    aws_request_id = function_name = function_version = memory_limit_in_mb = invoked_function_arn = ""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+@pytest.fixture
+def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the Lambda handler on all messages of the queue, against the monolith on a real server."""
+    for name, value in {
+        "BULK_IMPORT_BASE_URL": live_server.url,
+        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
+        "BULK_IMPORT_PAYLOADS_BUCKET": "bulk-import-payloads",
+        "BULK_IMPORT_FAILURES_BUCKET": "bulk-import-failures",
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    worker_handler._config.cache_clear()
+    worker_handler._s3.cache_clear()
+
+    def run() -> None:
+        records: Any = [{"messageId": m.chunk_id, "body": m.encode()} for m in aws.messages()]
+        assert worker_handler.handler({"Records": records}, Context()) == {"batchItemFailures": []}
+
+    return run
+
+
+def post_bytes(client: Any, path: str, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> Any:
+    """`client.post` would encode a form where there is no content type."""
+    return client.generic("POST", path, body, content_type=content_type, headers=headers or {})
 
 
 def post_rows(client: APIClient, rows: Any, path: str = "/products/bulk", **extra: Any) -> Any:

@@ -26,7 +26,8 @@ def unsent_job(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) 
     queue_away(settings)
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(36)])
     settings.BULK_IMPORT = reachable
-    return ImportJob.objects.get()
+    job: ImportJob = ImportJob.objects.get()
+    return job
 
 
 def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws) -> None:

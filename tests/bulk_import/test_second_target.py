@@ -7,49 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rest_framework.test import APIClient
 
-from lambda_worker import handler as worker_handler
 from products.models import Category, Product
 from tests.bulk_import import second_target
-from tests.bulk_import.conftest import WORKER_SECRET, Aws, make_user, post_rows, product
+from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
 if TYPE_CHECKING:
     from pytest_django import Settings
-    from pytest_django.live_server_helper import LiveServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Context:
-    """A Lambda context with a minute left."""
-
-    aws_request_id = function_name = function_version = memory_limit_in_mb = invoked_function_arn = ""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 60_000
-
-
-@pytest.fixture
-def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the Lambda handler on all messages of the queue, against the monolith on a real server."""
-    for name, value in {
-        "BULK_IMPORT_BASE_URL": live_server.url,
-        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
-        "BULK_IMPORT_PAYLOADS_BUCKET": "bulk-import-payloads",
-        "BULK_IMPORT_FAILURES_BUCKET": "bulk-import-failures",
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    worker_handler._config.cache_clear()
-    worker_handler._s3.cache_clear()
-
-    def run() -> None:
-        records: Any = [{"messageId": m.chunk_id, "body": m.encode()} for m in aws.messages()]
-        assert worker_handler.handler({"Records": records}, Context()) == {"batchItemFailures": []}
-
-    return run
 
 
 @pytest.fixture

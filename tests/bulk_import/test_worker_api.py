@@ -235,4 +235,4 @@ def test_the_submitter_gets_one_mail_when_the_job_ends(worker: APIClient, messag
     (sent,) = mail.outbox
     assert sent.to == ["merchandiser@shop.example"]
     assert sent.subject == "Import of products: failed"
-    assert "category: No such category. 2 rows, first at index 0" in sent.body
+    assert "category: No such category. (2 rows, first at index 0)" in sent.body

@@ -1,0 +1,193 @@
+"""The admin in a real browser: what staff see of an import."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.db import connections
+from django.utils import timezone
+from playwright.sync_api import Page, Request, expect, sync_playwright
+
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from lambda_worker.problems import problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import ConsoleMessage
+    from pytest_django.live_server_helper import LiveServer
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def page(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A page that fails the test if it logs an error, or asks any other server for anything."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    # Playwright's sync API runs an event loop in this thread, where Django would refuse to touch the database.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    complaints: list[str] = []
+
+    def hear(logged: ConsoleMessage) -> None:
+        is_favicon = logged.location["url"].endswith("/favicon.ico")  # the site's own affair
+        if logged.type in {"error", "warning"} and not is_favicon:
+            complaints.append(logged.text)
+
+    def see(request: Request) -> None:
+        if not request.url.startswith((f"{live_server.url}/", "data:")):
+            complaints.append(f"asked {request.url}")
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        opened = browser.new_page(base_url=live_server.url, viewport={"width": 1366, "height": 900}, locale="en-GB")
+        opened.on("console", hear)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("request", see)
+        yield opened
+        browser.close()
+        connections.close_all()  # those of the event loop; Django has others outside it and would forget these
+    assert complaints == []
+
+
+def take_screenshot(page: Page, name: str) -> None:
+    """Keep what the page looks like, in the folder that SCREENSHOTS names, if it does."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def make_staff(name: str) -> Any:
+    user = get_user_model().objects.create_user(name, f"{name}@shop.example", "secret", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_importjob"))
+    return user
+
+
+def make_job(status: JobStatus, *chunks: tuple[int, int, int], **fields: Any) -> ImportJob:
+    """A chunk of a hundred rows for each (created, rejected, failed)."""
+    job: ImportJob = ImportJob.objects.create(target="products", status=status, rows=100 * len(chunks), **fields)
+    for number, (created, rejected, failed) in enumerate(chunks):
+        ImportChunk.objects.create(
+            job=job,
+            number=number,
+            status=ChunkStatus.DONE if created + rejected + failed == 100 else ChunkStatus.PROCESSING,
+            first_index=100 * number,
+            row_count=100,
+            first_byte=0,
+            byte_count=1,
+            created=created,
+            rejected=rejected,
+            failed=failed,
+            epoch=1,
+        )
+    return job
+
+
+def short_id(job: ImportJob) -> str:
+    return str(job.pk)[:8]
+
+
+def log_in(page: Page, name: str) -> None:
+    page.goto("/admin/")
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Log in").click()
+
+
+def test_staff_log_in_and_follow_an_import(page: Page) -> None:
+    """From the login to the list, to the job with its chunks and problems."""
+    supervisor = make_staff("supervisor")
+    now = timezone.now()
+    make_job(JobStatus.PENDING, (0, 0, 0), submitter=supervisor)
+    make_job(
+        JobStatus.SUCCEEDED,
+        *[(100, 0, 0)] * 5,
+        submitter=supervisor,
+        started_at=now - timedelta(seconds=20),
+        finished_at=now,
+    )
+    make_job(JobStatus.PAUSED, (40, 2, 0), (0, 0, 0))
+    job = make_job(
+        JobStatus.PROCESSING,
+        (97, 3, 0),
+        (88, 0, 12),
+        (41, 0, 0),
+        submitter=supervisor,
+        started_at=now - timedelta(seconds=7),
+        problems=[
+            {**problem(None, "unavailable", "The endpoint did not answer.", 117), "count": 12},
+            {**problem("category", "does_not_exist", "Object with slug=boats does not exist.", 17), "count": 2},
+            problem("price", "invalid", "A valid number is required", 4),
+            problem(None, "odd", "<script>console.error('run')</script>", 4),
+        ],
+    )
+
+    log_in(page, "supervisor")
+    take_screenshot(page, "1-start")
+    page.get_by_role("link", name="Import jobs").first.click()
+    take_screenshot(page, "2-list")
+
+    row = page.get_by_role("row").filter(has_text=short_id(job))
+    expect(row).to_contain_text("processing", ignore_case=True)
+    assert [cell.strip() for cell in row.locator("td").all_inner_texts()][2:7] == ["300", "226", "3", "12", "59"]
+
+    assert page.locator(".results").evaluate("table => table.scrollWidth <= table.clientWidth"), "columns are cut off"
+
+    row.get_by_role("link").click()
+    take_screenshot(page, "3-job")
+
+    expect(page.get_by_text("category: Object with slug=boats does not exist.")).to_be_visible()
+    expect(page.get_by_text("<script>console.error('run')</script>")).to_be_visible()
+    chunks = page.locator("tr.has_original")
+    expect(chunks).to_have_count(3)
+    expect(chunks.nth(1)).to_contain_text("88")
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)
+    expect(page.get_by_role("link", name="Delete")).to_have_count(0)
+
+
+def test_staff_filter_and_search_the_list(page: Page) -> None:
+    make_staff("supervisor")
+    paused, ended = make_job(JobStatus.PAUSED, (40, 2, 0)), make_job(JobStatus.SUCCEEDED, (100, 0, 0))
+    log_in(page, "supervisor")
+
+    page.goto("/admin/bulk_import/importjob/")
+    page.locator("#changelist-filter").get_by_role("link", name="paused").click()
+    expect(page.get_by_role("link", name=short_id(paused))).to_be_visible()
+    expect(page.get_by_role("link", name=short_id(ended))).to_have_count(0)
+
+    page.goto("/admin/bulk_import/importjob/")
+    page.locator("#searchbar").fill(str(ended.pk)[:13])
+    page.locator("#searchbar").press("Enter")
+    take_screenshot(page, "4-search")
+    expect(page.get_by_role("link", name=short_id(ended))).to_be_visible()
+    expect(page.get_by_role("link", name=short_id(paused))).to_have_count(0)
+
+
+def test_a_job_can_be_read_on_a_phone(page: Page) -> None:
+    make_staff("supervisor")
+    job = make_job(
+        JobStatus.PROCESSING, (97, 3, 0), (41, 0, 0), problems=[problem("price", "invalid", "No number.", 4)]
+    )
+    page.set_viewport_size({"width": 390, "height": 800})
+    log_in(page, "supervisor")
+
+    page.goto(f"/admin/bulk_import/importjob/{job.pk}/change/")
+    take_screenshot(page, "5-phone")
+    expect(page.get_by_text("price: No number.")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"

@@ -1,0 +1,140 @@
+"""`manage.py check` finds what is not configured, and says what to do about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connections
+from django.http import HttpResponse
+from django.urls import include, path
+
+from bulk_import import checks
+from bulk_import.checks import check_configuration
+from settings.urls import urlpatterns as shop_urls
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+
+SERIALIZER = "products.serializers.ProductSerializer"
+CREATE_URL = "products:product-list"
+TARGET = {"create_url": CREATE_URL, "serializer": SERIALIZER}
+WORKER_URLS = path("bulk-import/worker/", include("bulk_import.worker_urls"))
+
+# For ROOT_URLCONF, which names this module: the shop with an endpoint that is no DRF view.
+urlpatterns = [path("plain", lambda _request: HttpResponse(), name="plain"), *shop_urls]
+
+MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
+    ("E001", {"MAX_ROW": 7}),
+    ("E001", {"CHUNK_ROWS": 0}),
+    ("E002", {"QUEUE_URL": ""}),
+    ("E003", {"WORKER_SECRETS": []}),
+    ("E003", {"WORKER_SECRETS": ["x" * 32, "x" * 31]}),
+    ("E003", {"WORKER_SECRETS": ["x" * 32, ""]}),
+    ("E001", {"WORKER_SECRETS": "a string of 32 characters, or so"}),
+    ("E007", {"TARGETS": {"products": {"create_url": CREATE_URL}}}),
+    ("E007", {"TARGETS": {"products": {**TARGET, "colour": "red"}}}),
+    ("E007", {"TARGETS": {"products": None}}),
+    ("E007", {"TARGETS": {"products": SERIALIZER}}),
+    ("E008", {"TARGETS": {"products": {**TARGET, "create_url": "products:nothing"}}}),
+    ("E008", {"TARGETS": {"products": {**TARGET, "create_url": "products:product-detail"}}}),
+    ("E008", {"TARGETS": {"products": {**TARGET, "create_url": "plain"}}}),
+    ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.serializers.Nothing"}}}),
+    ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "nothing"}}}),
+    ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.models.Product"}}}),
+    ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.validators.validate_ean13"}}}),
+    ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "rest_framework.serializers.ListSerializer"}}}),
+    ("E010", {"TARGETS": {"boats": TARGET}}),
+]
+
+
+@pytest.fixture
+def _with_plain_url(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+
+
+def assert_told(identifier: str) -> None:
+    """Assert that this and nothing else is told, with what to do."""
+    [message] = check_configuration()
+
+    assert (message.id, bool(message.hint)) == (f"bulk_import.{identifier}", True)
+
+
+def test_the_stand_ins_settings_are_clean() -> None:
+    assert check_configuration() == []
+
+
+@pytest.mark.django_db
+def test_django_runs_the_checks(settings: Settings) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "QUEUE_URL": ""}
+
+    assert [message.id for message in run_checks()] == ["bulk_import.E002"]
+
+
+@pytest.mark.usefixtures("_with_plain_url")
+@pytest.mark.parametrize(("identifier", "wrong"), MISCONFIGURED)
+def test_a_misconfigured_setting_is_told(identifier: str, wrong: dict[str, Any], settings: Settings) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **wrong}
+
+    assert_told(identifier)
+
+
+def test_a_setting_that_is_no_dict_is_told(settings: Settings) -> None:
+    settings.BULK_IMPORT = "products"
+
+    assert_told("E001")
+
+
+@pytest.mark.parametrize("alias", ["bulk_import_payloads", "bulk_import_failures"])
+def test_a_missing_storage_is_told(alias: str, settings: Settings) -> None:
+    settings.STORAGES = {name: storage for name, storage in settings.STORAGES.items() if name != alias}
+
+    assert_told("E004")
+    assert alias in check_configuration()[0].msg
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        [],
+        ["django.middleware.common.CommonMiddleware"],
+        ["bulk_import.ledger.ImportedRowMiddleware", "django.middleware.common.CommonMiddleware"],
+    ],
+    ids=["none at all", "without ours", "ours not last"],
+)
+def test_a_ledger_that_is_not_the_last_middleware_is_told(middleware: list[str], settings: Settings) -> None:
+    settings.MIDDLEWARE = middleware
+
+    assert_told("E005")
+
+
+def test_a_worker_api_without_url_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = [pattern for pattern in shop_urls if "worker" not in str(pattern.pattern)]
+    monkeypatch.setattr(f"{__name__}.urlpatterns", without)
+    settings.ROOT_URLCONF = __name__
+
+    assert_told("E006")
+
+
+def test_another_database_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "oracle")
+
+    assert_told("E011")
+
+
+def test_sqlite_without_immediate_transactions_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
+
+    assert_told("W001")
+
+
+def test_every_check_has_a_test_here() -> None:
+    """A new one without a test fails this."""
+    told = set(re.findall(r"bulk_import\.([EW]\d{3})", Path(checks.__file__).read_text(encoding="utf-8")))
+    tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
+
+    assert told == tested
