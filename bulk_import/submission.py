@@ -29,7 +29,7 @@ def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_ke
     StorageUnavailable; then there is no job.
     """
     job_id = uuid4()
-    stored = put_payload(target.name, job_id, b"".join(line + b"\n" for line in lines))
+    stored = put_payload(target.name, job_id, b"\n".join([*lines, b""]))
     try:
         with transaction.atomic(using=database(), durable=True):
             job = ImportJob.objects.create(

@@ -1,0 +1,226 @@
+"""Limits of a body on a real server: what counts is what gunicorn's worker reads, and holds in memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import socket
+import sys
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from demo.stack import START_GUNICORN, local_stack, stop_process
+from tests.bulk_import.conftest import product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEBIBYTE = 1024 * 1024
+LIMIT_BYTES = 64 * MEBIBYTE
+JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
+PATH = "/products/bulk"
+AUTHORIZATION = "Basic " + b64encode(b"demo:demo").decode()
+ROWS = json.dumps([product("A"), product("B")]).encode()
+HEADER = b"sku,name,price,currency,category\n"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads and resets memory peaks in /proc")
+
+
+class Monolith(NamedTuple):
+    """gunicorn with one worker."""
+
+    url: str
+    worker_pid: int
+
+    def post(self, body: Any, content_type: str = JSON, query: str = "", **headers: str) -> httpx.Response:
+        headers |= {"Authorization": AUTHORIZATION, "Content-Type": content_type}
+        url = f"{self.url}{PATH}{query}"
+        return httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False)
+
+    def converse(self, *lines: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
+        """Send a head and what there is of a body, then nothing more; the status and document of the answer."""
+        address = urlsplit(self.url)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+            head = [f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: {AUTHORIZATION}", *lines, "", ""]
+            connection.sendall("\r\n".join(head).encode() + body)
+            if body:
+                connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while not answer.endswith(b"}") and (piece := connection.recv(65536)):
+                answer += piece
+        status, document = answer.split()[1], answer.partition(b"\r\n\r\n")[2]
+        return int(status), json.loads(document)
+
+    def reset_memory_peak(self) -> int:
+        """Forget the peak; returns what is in memory now, in bytes."""
+        Path(f"/proc/{self.worker_pid}/clear_refs").write_text("5")
+        return self.memory("VmRSS")
+
+    def memory(self, name: str) -> int:
+        status = Path(f"/proc/{self.worker_pid}/status").read_text()
+        (kibibytes,) = [line.split()[1] for line in status.splitlines() if line.startswith(f"{name}:")]
+        return int(kibibytes) * 1024
+
+
+@pytest.fixture(scope="module")
+def monolith() -> Iterator[Monolith]:
+    with local_stack() as stack:
+        arguments = [argument for argument in START_GUNICORN if not argument.startswith("--workers")]
+        process = stack._start([*arguments, "--workers=1", f"--bind={urlsplit(stack.url).netloc}"])
+        try:
+            while True:
+                assert process.poll() is None, stack.log
+                try:
+                    httpx.get(f"{stack.url}/admin/login/", trust_env=False)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            monolith = Monolith(stack.url, int(child))
+            assert monolith.post(ROWS).status_code == 202  # all that is imported late is imported now
+            yield monolith
+        finally:
+            stop_process(process)
+            stack._log.close()
+
+
+def in_pieces(body: bytes, size: int = 64 * 1024) -> Iterator[bytes]:
+    """What httpx sends in chunked transfer encoding."""
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+# --- how a body may come
+
+
+def test_a_chunked_body_is_read(monolith: Monolith) -> None:
+    answer = monolith.post(in_pieces(ROWS, 7))
+
+    assert "Content-Length" not in answer.request.headers
+    assert (answer.status_code, answer.json()["rows"]) == (202, 2)
+
+
+def test_a_chunked_gzip_body_is_read(monolith: Monolith) -> None:
+    answer = monolith.post(in_pieces(gzip.compress(ROWS), 7), **{"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.json()["rows"]) == (202, 2)
+
+
+def test_a_chunked_body_over_the_limit_is_413(monolith: Monolith) -> None:
+    answer = monolith.post(in_pieces(b" " * (LIMIT_BYTES + 1)))
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_chunked_form_is_asked_for_its_length(monolith: Monolith) -> None:
+    answer = monolith.post(in_pieces(b"--x--\r\n"), "multipart/form-data; boundary=x")
+
+    assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
+
+
+@pytest.mark.parametrize("content_type", [JSON, "multipart/form-data; boundary=x"])
+def test_a_body_announced_over_the_limit_is_413_before_any_of_it_is_sent(monolith: Monolith, content_type: str) -> None:
+    status, document = monolith.converse(f"Content-Type: {content_type}", f"Content-Length: {2 * LIMIT_BYTES}")
+
+    assert (status, document["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("coding", ["deflate", "br"])
+def test_another_coding_is_415(monolith: Monolith, coding: str) -> None:
+    answer = monolith.post(ROWS, **{"Content-Encoding": coding})
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+# --- a body that breaks off
+
+
+def test_half_a_table_is_not_taken_for_a_whole_one(monolith: Monolith) -> None:
+    """The connection breaks right after a record."""
+    body = HEADER + b"A,Tent,1,EUR,tents\n"
+    status, document = monolith.converse(f"Content-Type: {CSV}", f"Content-Length: {len(body) + 100}", body=body)
+
+    assert (status, document["message"]) == (400, "The body breaks off.")
+
+
+@pytest.mark.parametrize("end", [b"", b"0", b"zz\r\n"], ids=["no end", "half an end", "no chunk"])
+def test_half_a_chunked_table_is_not_taken_for_a_whole_one(monolith: Monolith, end: bytes) -> None:
+    piece = HEADER + b"A,Tent,1,EUR,tents\n"
+    body = b"%x\r\n%s\r\n%s" % (len(piece), piece, end)
+    status, document = monolith.converse(f"Content-Type: {CSV}", "Transfer-Encoding: chunked", body=body)
+
+    assert (status, document["message"]) == (400, "The body breaks off.")
+
+
+# --- memory
+
+
+def long_rows(size: int) -> list[dict[str, Any]]:
+    """Few rows with a long description each, together so many bytes: quickly judged."""
+    return [product(str(number), description="d" * 19_800) for number in range(size // 20_000)]
+
+
+def valid_array() -> bytes:
+    return json.dumps(long_rows(60 * MEBIBYTE)).encode()
+
+
+def invalid_lines() -> bytes:
+    return b"\n".join(json.dumps({**row, "price": "x"}).encode() for row in long_rows(60 * MEBIBYTE))
+
+
+def table() -> bytes:
+    """With a character in it that makes Python use four bytes for each of a text."""
+    row = "A{n},Tent \U0001f3d5,1,EUR,tents,{text}\n"
+    rows = [row.format(n=number, text="d" * 19_900) for number in range(60 * MEBIBYTE // 20_000)]
+    return b"sku,name,price,currency,category,description\n" + "".join(rows).encode()
+
+
+def garbage() -> bytes:
+    return random.Random(7).randbytes(LIMIT_BYTES)  # noqa: S311 - any bytes will do, as long as they are the same
+
+
+BODIES: dict[str, tuple[str, Any, int]] = {
+    "garbage": (JSON, garbage, 400),
+    "garbage in an array": (JSON, lambda: b"[" + garbage()[1:], 400),
+    "garbage lines": (NDJSON, garbage, 413),
+    "garbage table": (CSV, garbage, 400),
+    "nesting": (JSON, lambda: b"[" * LIMIT_BYTES, 400),
+    "nesting in a line": (NDJSON, lambda: b"[" * LIMIT_BYTES, 400),
+    "endless string": (JSON, lambda: b'["' + b"a" * (LIMIT_BYTES - 2), 413),
+    "endless line": (NDJSON, lambda: b'"' + b"a" * (LIMIT_BYTES - 1), 400),
+    "endless cell": (CSV, lambda: b'"' + b"a" * (LIMIT_BYTES - 1), 413),
+    "blanks": (JSON, lambda: b" " * LIMIT_BYTES, 400),
+    "valid array": (JSON, valid_array, 202),
+    "invalid lines": (NDJSON, invalid_lines, 400),
+    "table": (CSV, table, 202),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_memory_that_a_body_costs_is_bounded(monolith: Monolith, name: str, record_property: Any) -> None:
+    """Three times the body and 64 MiB: the body, its text, and its rows."""
+    content_type, make_body, status = BODIES[name]
+    body = make_body()
+    baseline = monolith.reset_memory_peak()
+    answer = monolith.post(body, content_type)
+    peak = monolith.memory("VmHWM") - baseline
+
+    record_property("peak_mebibytes", peak // MEBIBYTE)
+    assert answer.status_code == status, answer.text[:300]
+    assert peak <= 3 * len(body) + 64 * MEBIBYTE, f"{peak // MEBIBYTE} MiB"
+
+
+def test_a_gzip_bomb_is_413_and_costs_no_more_than_the_limit(monolith: Monolith) -> None:
+    bomb = gzip.compress(b"[" + b" " * (4 * LIMIT_BYTES))
+    baseline = monolith.reset_memory_peak()
+    answer = monolith.post(bomb, **{"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert monolith.memory("VmHWM") - baseline <= 3 * LIMIT_BYTES + 64 * MEBIBYTE

@@ -1,0 +1,162 @@
+"""How much one user may import at a time, and when to come back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobStatus
+from tests.bulk_import.conftest import Aws, make_user, post_rows, product
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+    from rest_framework.test import APIClient
+
+pytestmark = pytest.mark.django_db
+
+DAY_SECONDS = 24 * 3600
+
+
+def set_quota(settings: Settings, **quota: Any) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **quota}
+
+
+def make_job(submitter: Any, rows: int = 1, status: str = JobStatus.PROCESSING, seconds_ago: int = 0) -> None:
+    job = ImportJob.objects.create(
+        target="products", submitter=submitter, rows=rows, status=status, request_sha256=b"", language=""
+    )
+    ImportJob.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(seconds=seconds_ago))
+
+
+def test_too_many_open_jobs_are_429_with_retry_after(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_OPEN_JOBS=2)
+    for _ in range(2):
+        assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
+    answer = post_rows(client_of_merchandiser, [product("B")])
+
+    assert (answer.status_code, answer.json()["code"], answer["Retry-After"]) == (429, "quota_exceeded", "60")
+    assert ImportJob.objects.count() == len(aws.payload_keys()) == 2
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_only_a_job_that_has_not_ended_counts(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings, status: JobStatus
+) -> None:
+    set_quota(settings, MAX_OPEN_JOBS=1)
+    make_job(merchandiser, status=status)
+
+    expected = 202 if status in TERMINAL_STATUSES else 429
+    assert post_rows(client_of_merchandiser, [product("A")]).status_code == expected
+
+
+def test_anothers_jobs_and_rows_do_not_count(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
+    set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
+    make_job(make_user("rival"), rows=100)
+    make_job(None, rows=100)
+
+    assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
+
+
+def test_a_dry_run_needs_no_quota(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
+    make_job(merchandiser)
+
+    assert post_rows(client_of_merchandiser, [product("A")], "/products/bulk?dry_run=1").status_code == 200
+
+
+def test_rows_up_to_the_daily_quota_are_accepted(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=10)
+    make_job(merchandiser, rows=8)
+
+    assert post_rows(client_of_merchandiser, [product(str(n)) for n in range(2)]).status_code == 202
+
+
+def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    """The one of an hour ago is too few rows; the one of half an hour ago frees enough."""
+    set_quota(settings, MAX_ROWS_PER_DAY=10)
+    make_job(merchandiser, rows=1, seconds_ago=3600)
+    make_job(merchandiser, rows=6, seconds_ago=1800)
+    make_job(merchandiser, rows=3, seconds_ago=60)
+    answer = post_rows(client_of_merchandiser, [product(str(n)) for n in range(2)])
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+    assert int(answer["Retry-After"]) == pytest.approx(DAY_SECONDS - 1800, abs=30)
+    assert ImportJob.objects.count() == 3
+    assert aws.payload_keys() == []
+
+
+def test_what_is_a_day_old_no_longer_counts(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=1)
+    make_job(merchandiser, seconds_ago=DAY_SECONDS + 1)
+
+    assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
+
+
+def test_more_rows_at_once_than_a_day_allows_are_413_for_they_will_never_fit(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=1)
+    answer = post_rows(client_of_merchandiser, [product("A"), product("B")])
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_many_rows")
+    assert "Retry-After" not in answer
+
+
+def test_too_many_submissions_are_429_with_retry_after(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, SUBMISSION_RATE="2/min")
+    answers = [post_rows(client_of_merchandiser, b"[]") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [400, 400, 429]
+    assert answers[2].json()["code"] == "throttled"
+    assert 0 < int(answers[2]["Retry-After"]) <= 60
+
+
+def test_looking_is_not_throttled_with_submitting(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, SUBMISSION_RATE="1/min")
+    location = post_rows(client_of_merchandiser, [product("A")])["Location"]
+
+    for _ in range(3):
+        assert client_of_merchandiser.get(location).status_code == 200
+        assert client_of_merchandiser.get("/products/bulk").status_code == 200
+
+
+def test_an_accepted_key_gets_its_job_even_with_the_quota_full(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
+    first, second = (
+        post_rows(client_of_merchandiser, [product("A")], headers={"Idempotency-Key": "key"}) for _ in range(2)
+    )
+
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first["Location"] == second["Location"]
+    assert post_rows(client_of_merchandiser, [product("A")], headers={"Idempotency-Key": "new"}).status_code == 429
+
+
+def test_a_request_over_the_quota_leaves_its_key_free(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_OPEN_JOBS=1)
+    make_job(merchandiser)
+    headers = {"Idempotency-Key": "key"}
+    assert post_rows(client_of_merchandiser, [product("A")], headers=headers).status_code == 429
+
+    ImportJob.objects.update(status="succeeded")
+    assert post_rows(client_of_merchandiser, [product("A")], headers=headers).status_code == 202
