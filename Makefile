@@ -18,7 +18,7 @@ serve: $(VENV)/.run ## Keep everything running on PORT=8000 until Ctrl-C
 
 test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest $(TESTS)
-	$(BIN)/python -m pytest --database postgresql -m database $(TESTS)
+	$(if $(TESTS),,$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline)
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .

@@ -60,8 +60,11 @@ class Verdicts:
         raise InvalidRows(message, errors=self.errors, error_count=self.error_count, invalid_rows=self.invalid_rows)
 
 
-def judge_rows(target: Target, rows: Iterable[RawRow], request: Request) -> Verdicts:
-    """Judge every row. Raises BadImport where the document itself breaks, or has no rows or too many."""
+def judge_rows(target: Target, rows: Iterable[RawRow], request: Request, *, keep_refused: bool = True) -> Verdicts:
+    """Judge every row. The lines of refused ones, larger than the rows, need be kept only to be skipped.
+
+    Raises BadImport where the document itself breaks, or has no rows or too many.
+    """
     limits = conf()
     validator = RowValidator(target, request)
     verdicts = Verdicts()
@@ -80,8 +83,8 @@ def judge_rows(target: Target, rows: Iterable[RawRow], request: Request) -> Verd
             where = {"index": index} if row.line is None else {"index": index, "line": row.line}
             space = limits.max_listed_errors - len(verdicts.errors)
             verdicts.errors += [{**where, **error} for error in errors[:space]]
-            is_row = errors[0]["code"] not in UNREADABLE
-            verdicts.lines.append(refused_line(compact(row.json), errors) if is_row else b"")
+            is_kept = keep_refused and errors[0]["code"] not in UNREADABLE
+            verdicts.lines.append(refused_line(compact(row.json), errors) if is_kept else b"")
         else:
             verdicts.lines.append(compact(row.json))
     if not verdicts.lines:

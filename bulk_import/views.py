@@ -164,10 +164,12 @@ class ImportJobsView(TargetView):
             return self.accepted(job.pk)
         if not options["dry_run"]:
             expect_open_job_quota(request.user)
-        verdicts = judge_rows(self.target, upload.rows, request)
+        skip_invalid = options["on_invalid"] == "skip"
+        keep_refused = skip_invalid and not options["dry_run"]
+        verdicts = judge_rows(self.target, upload.rows, request, keep_refused=keep_refused)
         if options["dry_run"]:
             return Response(dry_run_document(verdicts))
-        verdicts.expect_valid(skip_invalid=options["on_invalid"] == "skip")
+        verdicts.expect_valid(skip_invalid=skip_invalid)
         expect_row_quota(request.user, verdicts.rows)
         job_id = submit(self.target, request.user, verdicts.lines, idempotency_key=key, request_sha256=upload.sha256)
         return self.accepted(job_id)

@@ -6,9 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rest_framework.test import APIClient
+from rest_framework.request import Request
+from rest_framework.test import APIClient, APIRequestFactory
 
+from bulk_import.conf import conf
+from bulk_import.formats import RawRow
 from bulk_import.models import ImportJob
+from bulk_import.validation import judge_rows
 from products.models import Category, Product
 from tests.bulk_import.conftest import Aws, post_rows, product
 
@@ -55,6 +59,15 @@ def test_errors_are_listed_up_to_a_limit_and_all_counted(
 
     assert places(refusal) == [(0, "price", "invalid"), (0, "stock", "invalid"), (1, "price", "invalid")]
     assert (refusal["error_count"], refusal["invalid_rows"]) == (10, 5)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_refused_row_is_held_in_memory_only_to_be_skipped(*, is_kept: bool) -> None:
+    """With its errors it may be many times as large as it was sent."""
+    request = Request(APIRequestFactory().post(PATH))
+    verdicts = judge_rows(conf().target("products"), [RawRow(b"{}")], request, keep_refused=is_kept)
+
+    assert (verdicts.rows, verdicts.invalid_rows, bool(verdicts.lines[0])) == (1, 1, is_kept)
 
 
 # --- skip

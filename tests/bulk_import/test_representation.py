@@ -93,7 +93,7 @@ def test_an_open_job_promises_a_mail_to_whom_it_can_be_sent(status: JobStatus) -
     assert message(made).endswith(promise)
 
 
-@pytest.mark.parametrize("status", TERMINAL_STATUSES)
+@pytest.mark.parametrize("status", sorted(TERMINAL_STATUSES))
 def test_an_ended_job_promises_no_mail(status: JobStatus) -> None:
     made = job(status)
     made.submitter = get_user_model()(username="ann", email="ann@shop.example")
@@ -189,7 +189,7 @@ def test_a_slow_job_has_an_eta_although_its_rate_rounds_to_nothing() -> None:
     assert eta_seconds(job(rows=11, seconds=1000, created=1)) in {10_000, 10_001}
 
 
-@pytest.mark.parametrize("status", TERMINAL_STATUSES)
+@pytest.mark.parametrize("status", sorted(TERMINAL_STATUSES))
 def test_an_ended_job_has_no_eta(status: JobStatus) -> None:
     assert eta_seconds(job(status, seconds=10, created=5)) is None
 
