@@ -1,4 +1,4 @@
-"""Staff watch imports here. Nothing can be changed: the admin observes."""
+"""Staff watch imports here. Only the concurrency of a job can be changed: the rest is what happened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.safestring import mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.models import ImportChunk, ImportEvent, ImportJob
 from bulk_import.notifications import problem_text
 
 if TYPE_CHECKING:
@@ -55,6 +55,16 @@ class ChunkInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # ge
         return True  # whoever may see the job
 
 
+class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # generic in the stubs only
+    model = ImportEvent
+    fields = ["at", "kind", "actor", "note"]
+    readonly_fields = ["at"]
+    ordering = ["at"]
+
+    def has_view_permission(self, *_args: Any) -> bool:
+        return True  # whoever may see the job
+
+
 @admin.register(ImportJob)
 class ImportJobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
     list_display = [
@@ -83,12 +93,24 @@ class ImportJobAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # ge
         "failed_rows",
         "unprocessed_rows",
         "pending_rows",
+        "concurrency",
         "problem_list",
+        "pause_code",
+        "paused_at",
+        "paused_until",
         "created_at",
         "started_at",
         "finished_at",
     ]
-    inlines = [ChunkInline]
+    readonly_fields = [str(name) for name in fields if name != "concurrency"]
+    inlines = [EventInline, ChunkInline]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_change_permission(self, request, obj)
+
+    def save_model(self, _request: HttpRequest, job: ImportJob, _form: Any, _change: Any) -> None:
+        """Write nothing but what was changed: the job lives on while staff look at the form."""
+        job.save(update_fields=["concurrency"])
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset

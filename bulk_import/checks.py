@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connections, router
 from django.urls import NoReverseMatch, Resolver404, reverse
 from rest_framework.serializers import Serializer
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
+from bulk_import.models import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,13 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
                 hint="Give the dotted path of the serializer that the endpoint creates a row with.",
                 id="bulk_import.E009",
             )
+        model = getattr(getattr(serializer_class, "Meta", None), "model", None)
+        if model is not None and router.db_for_write(model) != database():
+            yield Error(
+                f"The rows of target {target.name!r} are not in the ledger's database: no transaction spans both.",
+                hint="Route the models of bulk_import to the database of the target's model.",
+                id="bulk_import.E012",
+            )
     try:
         reverse("bulk-import-jobs", kwargs={"target": target.name})
     except NoReverseMatch:
@@ -110,7 +118,7 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
 
 
 def _check_database() -> Iterator[CheckMessage]:
-    connection = connections["default"]
+    connection = connections[database()]
     if connection.vendor not in {"postgresql", "sqlite"}:
         yield Error(
             f"The ledger is proved on PostgreSQL and SQLite, not on {connection.display_name}.",

@@ -75,6 +75,7 @@ class Conf:
     concurrency: int = 8  # create calls in flight, per chunk
     lease_seconds: int = 60
     heartbeat_seconds: int = 2  # also how fresh the counts of a job are
+    pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
 
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""

@@ -11,7 +11,9 @@ BulkImportError
 │   ├── StorageUnavailable  S3 does not take or give an object
 │   └── QueueUnavailable    SQS does not take a message; the relay sends it later
 └── ClaimError              a worker asks for what it may not have
-    ├── LeaseHeld           another worker holds a live lease: come back later
+    ├── NotNow              come back later
+    │   ├── LeaseHeld       another worker holds a live lease
+    │   └── JobPaused       no row of the job can be created now
     ├── ChunkClosed         done or cancelled: acknowledge the message, do nothing
     ├── StaleEpoch          the chunk was claimed by another worker since: stop at once
     └── LedgerDisagrees     the counts do not add up with the ledger: claim again and look
@@ -95,12 +97,26 @@ class ClaimError(BulkImportError):
     """Answer the worker with the status of its kind."""
 
 
-class LeaseHeld(ClaimError):
+class NotNow(ClaimError):
     """Ask again after `retry_after_seconds`."""
 
+    reason = ""
+
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"another worker holds the lease for {retry_after_seconds} s")
+        super().__init__(f"{self.reason}; ask again in {retry_after_seconds} s")
         self.retry_after_seconds = retry_after_seconds
+
+
+class LeaseHeld(NotNow):
+    """Another worker is at it."""
+
+    reason = "another worker holds the lease"
+
+
+class JobPaused(NotNow):
+    """The endpoint is away, or nobody may create; one claim at a time is let through to see."""
+
+    reason = "the job is paused"
 
 
 class ChunkClosed(ClaimError):

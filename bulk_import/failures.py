@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import StorageUnavailable
+from bulk_import.models import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 def read_failures(job: ImportJob) -> Iterator[bytes]:
-    """The failures of the finished chunks as JSON Lines, in input order, a piece at a time.
+    """The failures of the chunks that have ended as JSON Lines, in input order, a piece at a time.
 
     Raises StorageUnavailable, for the first piece at the call that asks for it.
     """
     storage: Any = storages[FAILURES_STORAGE]
     client = storage.connection.meta.client
-    keys = job.chunks.exclude(failures_key="").order_by("number").values_list("failures_key", flat=True)
+    ended = job.chunks.filter(status__in=ENDED).exclude(failures_key="")
+    keys = ended.order_by("number").values_list("failures_key", flat=True)
     for key in keys:
         try:
             yield from client.get_object(Bucket=storage.bucket_name, Key=key)["Body"].iter_chunks(64 * 1024)

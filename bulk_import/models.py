@@ -8,17 +8,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
+from django.core.validators import MinValueValidator
 from django.db import connections, models, router
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import.exceptions import ChunkClosed, LeaseHeld, LedgerDisagrees, StaleEpoch
-from lambda_worker.contract import ChunkMessage, Outcome
+from bulk_import.exceptions import ChunkClosed, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
+from lambda_worker.contract import ChunkMessage, Outcome, PauseCode
 from lambda_worker.problems import merge_problems
 
 if TYPE_CHECKING:
     from lambda_worker.contract import Finish
+
+MAX_PAUSE_SECONDS = 300
+"""Of one pause; then a claim is let through to see. SQS can delay a message for 900 s."""
+
+PAUSE_MAIL_AFTER = timedelta(minutes=10)
+"""A pause that ends sooner is nobody's concern."""
 
 COUNTED_OUTCOMES = tuple(Outcome)
 
@@ -44,6 +51,19 @@ class ChunkStatus(models.TextChoices):
     QUEUED = "queued", _("queued")
     PROCESSING = "processing", _("processing")
     DONE = "done", _("done")
+    DEAD = "dead", _("dead")  # its message ran out of deliveries; what was left is unprocessed
+
+
+ENDED = frozenset({ChunkStatus.DONE, ChunkStatus.DEAD})
+"""Every row of the chunk has an outcome."""
+
+
+class EventKind(models.TextChoices):
+    PAUSED = "paused", _("paused")
+    RESUMED = "resumed", _("resumed")
+    DEAD_LETTERED = "dead_lettered", _("dead-lettered")
+    REDRIVEN = "redriven", _("redriven")
+    ENDED = "ended", _("ended")
 
 
 def database() -> str:
@@ -58,6 +78,13 @@ class PrimaryManager(models.Manager[Any]):
         return super().get_queryset().using(database())
 
 
+PAUSE_REASONS = {
+    PauseCode.ENDPOINT_AWAY.value: _("the endpoint that creates them does not answer"),
+    PauseCode.ENDPOINT_BUSY.value: _("the endpoint that creates them is too busy"),
+    PauseCode.FORBIDDEN.value: _("the user who sent them may not create them"),
+}
+
+
 class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def with_counts(self) -> Self:
         """Annotate created, rejected, failed and unprocessed, summed over the chunks."""
@@ -68,6 +95,12 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
             for outcome in COUNTED_OUTCOMES
         }
         return self.annotate(**sums)
+
+    def locked(self, job_id: uuid.UUID) -> ImportJob:
+        """The job, against other changes of it until the transaction ends."""
+        paused_for = {"paused_for": Now() - F("paused_at")}
+        job: ImportJob = self.select_for_update(no_key=True).annotate(**paused_for).get(pk=job_id)
+        return job
 
     def open(self) -> Self:
         """The jobs that have not ended."""
@@ -96,6 +129,16 @@ class ImportJob(models.Model):
     idempotency_key = models.CharField(max_length=255, blank=True)  # what the client sent; "" for none
     request_sha256 = models.BinaryField(max_length=32)  # of the request's content: a key stands for one
     problems = models.JSONField(_("problems"), default=list)
+    concurrency = models.PositiveSmallIntegerField(
+        _("concurrency"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("The most create calls in flight for each chunk; empty for the setting. Takes effect at once."),
+    )
+    pause_code = models.CharField(_("paused because"), max_length=20, choices=PAUSE_REASONS, blank=True)
+    paused_at = models.DateTimeField(_("paused since"), null=True)
+    paused_until = models.DateTimeField(_("tried again at"), null=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)
@@ -105,6 +148,9 @@ class ImportJob(models.Model):
     rejected_count: int
     failed_count: int
     unprocessed_count: int
+
+    # Annotated by `locked`.
+    paused_for: timedelta | None
 
     objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
 
@@ -147,28 +193,91 @@ class ImportJob(models.Model):
         """A chunk was claimed."""
         ImportJob.objects.filter(pk=self.pk, status__in=[JobStatus.PENDING, JobStatus.QUEUED]).update(
             status=JobStatus.PROCESSING,
-            started_at=Now(),
+            started_at=Coalesce("started_at", Now()),
         )
 
-    def settle_chunk(self, problems: list[dict[str, Any]]) -> bool:
-        """A chunk is done: take over its problems, and end the job if it was the last one.
+    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> int:
+        """No row can be created now; returns the seconds until it is worth trying again.
 
-        Call inside the transaction that ended the chunk. Returns whether the job ended now.
+        A first pause lasts `first_seconds`; one that goes on, as long again as it lasted so far; what the
+        endpoint asked for at least. Call inside a transaction. Does nothing to a job that has ended.
         """
-        job = ImportJob.objects.select_for_update(no_key=True).get(pk=self.pk)
+        job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
-            return False
+            return 0
+        lasted = job.paused_for.total_seconds() if job.paused_for is not None else 0
+        seconds = math.ceil(min(max(first_seconds, lasted, asked_seconds), MAX_PAUSE_SECONDS))
+        if job.status != JobStatus.PAUSED:
+            job.status = JobStatus.PAUSED
+            job.paused_at = Now()
+            job.record(EventKind.PAUSED, note=code, mail_after=PAUSE_MAIL_AFTER)
+        job.pause_code = code
+        job.paused_until = Now() + timedelta(seconds=seconds)
+        job.save(update_fields=["status", "pause_code", "paused_at", "paused_until"])
+        return seconds
+
+    def resume(self) -> None:
+        """Rows are being created again. Changes nothing unless the job is paused."""
+        resumed = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED).update(
+            status=JobStatus.PROCESSING, pause_code="", paused_at=None, paused_until=None
+        )
+        if resumed:
+            self.events.filter(kind=EventKind.PAUSED).update(mail_due_at=None)
+            self.record(EventKind.RESUMED)
+
+    def expect_probe(self, seconds: int) -> None:
+        """Let one claim through to a paused job when its pause is over, and the next one `seconds` later.
+
+        Raises JobPaused for the others.
+        """
+        paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED)
+        is_probe = paused.filter(paused_until__lte=Now()).update(paused_until=Now() + timedelta(seconds=seconds))
+        pause_left = paused.annotate(left=F("paused_until") - Now()).values_list("left", flat=True).first()
+        if pause_left and not is_probe:
+            raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
+
+    def settle_chunk(self, problems: list[dict[str, Any]]) -> None:
+        """A chunk has ended: take over its problems, and end the job if it was the last one.
+
+        Call inside the transaction that ended the chunk.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if job.is_terminal:
+            return
         job.problems = merge_problems([job.problems, problems])
-        ended = not job.chunks.exclude(status=ChunkStatus.DONE).exists()
-        if ended:
+        if not job.chunks.exclude(status__in=ENDED).exists():
             created = job.chunks.aggregate(total=Sum("created"))["total"]
             if created == job.rows:
                 job.status = JobStatus.SUCCEEDED
             else:
                 job.status = JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
             job.finished_at = Now()
-        job.save(update_fields=["problems", "status", "finished_at"])
-        return ended
+            job.pause_code, job.paused_at, job.paused_until = "", None, None
+            job.record(EventKind.ENDED, mail_after=timedelta(0))
+        job.save()
+
+    def redrive(self, actor: Any = None) -> int:
+        """Open the dead chunks again, and with them the job; returns how many. Again changes nothing.
+
+        Call inside a transaction, and send the unsent chunks after it.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        redriven = dead.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0)
+        if redriven:
+            job.problems = merge_problems(job.chunks.filter(status=ChunkStatus.DONE).values_list("problems", flat=True))
+            if job.is_terminal:
+                job.status, job.finished_at = JobStatus.PENDING, None
+            job.save()
+            job.record(EventKind.REDRIVEN, actor=actor)
+        return redriven
+
+    def record(
+        self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
+    ) -> None:
+        """Write down what happened, who did it if a person did, and when people should be mailed about it."""
+        mail_due_at = None if mail_after is None else Now() + mail_after
+        ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)
 
 
 class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
@@ -211,12 +320,14 @@ class ImportChunk(models.Model):
     byte_count = models.PositiveBigIntegerField()
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # grows with each claim
+    claimant = models.CharField(max_length=36, blank=True)  # who made the last claim; see the contract
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
     created = models.PositiveIntegerField(_("created"), default=0)  # counted in the ledger, never reported
     rejected = models.PositiveIntegerField(_("rejected"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
     unprocessed = models.PositiveIntegerField(_("unprocessed"), default=0)
-    failures_key = models.CharField(max_length=1024, blank=True)
+    problems = models.JSONField(_("problems"), default=list)
+    failures_key = models.CharField(max_length=1024, blank=True)  # until the chunk ended: of a delivery before
 
     # Annotated by `locked`.
     lease_left: timedelta | None
@@ -276,18 +387,23 @@ class ImportChunk(models.Model):
                 ranges.append([index, index])
         return ranges
 
-    def claim(self, lease_seconds: int) -> None:
+    def claim(self, claimant: str, lease_seconds: int) -> None:
         """Give the chunk to a worker, with a new epoch. The chunk must be `locked`.
 
-        Raises ChunkClosed when there is nothing left to do, LeaseHeld while another worker may be at it.
+        Raises ChunkClosed when there is nothing left to do, LeaseHeld while another worker may be at it,
+        JobPaused. A claimant who has the chunk already, whose answer was lost, has it still.
         """
-        if self.status == ChunkStatus.DONE or self.job.is_terminal:
+        if self.status in ENDED or self.job.is_terminal:
             raise ChunkClosed(f"chunk {self} is {self.status}")
         if self.lease_left is not None and self.lease_left > timedelta(0):
-            raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
-        self.epoch += 1
+            if claimant != self.claimant:
+                raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
+        else:
+            self.job.expect_probe(lease_seconds)
+            self.epoch += 1
+        self.claimant = claimant
         self.status = ChunkStatus.PROCESSING
-        self._extend_lease(lease_seconds, epoch=self.epoch, status=self.status)
+        self._extend_lease(lease_seconds, epoch=self.epoch, claimant=claimant, status=self.status)
         self.job.mark_processing()
 
     def heartbeat(self, epoch: int, lease_seconds: int) -> None:
@@ -296,39 +412,54 @@ class ImportChunk(models.Model):
         Raises StaleEpoch.
         """
         self._expect_epoch(epoch)
-        if self.status == ChunkStatus.DONE:
-            raise StaleEpoch(f"chunk {self} is done")
+        created_before = self.created
         self._extend_lease(lease_seconds)
+        if self.created > created_before:
+            self.job.resume()
 
-    def finish(self, report: Finish) -> bool:
+    def release(self, epoch: int, failures_key: str) -> None:
+        """End the lease: the worker stops, and leaves rows. The chunk must be `locked`. Raises StaleEpoch."""
+        self._expect_epoch(epoch)
+        created_before = self.created
+        self._extend_lease(0, failures_key=failures_key)
+        if self.created > created_before:
+            self.job.resume()
+
+    def finish(self, report: Finish, *, is_dead: bool = False) -> None:
         """End the chunk: every row has an outcome. The chunk must be `locked`.
 
-        Again with the same epoch changes nothing. Returns whether the job ended with it. Raises StaleEpoch,
-        and LedgerDisagrees when the outcomes do not add up, as after a create call whose answer was lost.
+        `is_dead`: its message ran out of deliveries. Again with the same epoch changes nothing. Raises
+        StaleEpoch, and LedgerDisagrees when the outcomes do not add up, as after a create call whose answer
+        was lost.
         """
+        if self.status in ENDED and self.epoch == report.epoch:
+            return
         self._expect_epoch(report.epoch)
-        if self.status == ChunkStatus.DONE:
-            return False
         created = self.imported_rows().count()
         if created + report.rejected + report.failed + report.unprocessed != self.row_count:
             raise LedgerDisagrees(f"chunk {self}: {created} of {self.row_count} rows are in the ledger")
         self.created = created
         self.rejected, self.failed, self.unprocessed = report.rejected, report.failed, report.unprocessed
-        self.failures_key = report.failures_key
-        self.status = ChunkStatus.DONE
+        self.problems, self.failures_key = report.problems, report.failures_key
         self.lease_expires_at = None
+        if is_dead:
+            if not self.job.chunks.filter(status=ChunkStatus.DEAD).exists():  # one mail tells of all of them
+                self.job.record(EventKind.DEAD_LETTERED, note=str(self.number), mail_after=timedelta(0))
+            self.status = ChunkStatus.DEAD
+        else:
+            self.job.resume()
+            self.status = ChunkStatus.DONE
         self.save()
-        return self.job.settle_chunk(report.problems)
+        self.job.settle_chunk(report.problems)
 
     def _expect_epoch(self, epoch: int) -> None:
-        if epoch != self.epoch:
-            raise StaleEpoch(f"epoch {epoch} of chunk {self} is over, it is at {self.epoch}")
+        if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:
+            raise StaleEpoch(f"epoch {epoch} of chunk {self} is over: {self.status}, epoch {self.epoch}")
 
     def _extend_lease(self, lease_seconds: int, **fields: Any) -> None:
+        self.created = self.imported_rows().count()
         ImportChunk.objects.filter(pk=self.pk).update(
-            lease_expires_at=Now() + timedelta(seconds=lease_seconds),
-            created=self.imported_rows().count(),
-            **fields,
+            lease_expires_at=Now() + timedelta(seconds=lease_seconds), created=self.created, **fields
         )
 
 
@@ -353,3 +484,35 @@ class ImportedRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id}:{self.index}"
+
+
+class ImportEvent(models.Model):
+    """Something that happened to a job and that people may want to know of: its timeline, and its mails.
+
+    `mail_due_at` is set as long as a mail about it is owed; see `notifications`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(ImportJob, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(_("event"), max_length=20, choices=EventKind.choices)
+    at = models.DateTimeField(_("time"), auto_now_add=True)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("who")
+    )
+    note = models.CharField(_("note"), max_length=100, blank=True)
+    mail_due_at = models.DateTimeField(null=True)
+
+    objects = PrimaryManager()
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        ordering = ["at"]
+        indexes = [
+            models.Index(
+                fields=["mail_due_at"], condition=Q(mail_due_at__isnull=False), name="bulk_import_event_mail_due"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.kind}"

@@ -202,6 +202,24 @@ class JobSchema(TargetSchema):
         }
 
 
+class RedriveSchema(TargetSchema):
+    names = {"POST": "redrive"}
+    summaries = {"POST": "Run again the rows that were given up, once the cause was mended"}
+    errors = {"POST": (401, 403, 404)}
+
+    def get_override_parameters(self) -> list[Any]:
+        return [job_id()]
+
+    def get_request_serializer(self) -> Any:
+        return None
+
+    def answers(self) -> dict[Any, Any]:
+        return {
+            200: answer(components.JobSerializer, "No rows were given up; nothing changed.", components.JOB),
+            202: answer(components.JobSerializer, "The rows run again.", components.JOB),
+        }
+
+
 class FailuresSchema(TargetSchema):
     names = {"GET": "failures"}
     summaries = {"GET": "The rows that were not created, with reasons"}
@@ -220,6 +238,7 @@ OPERATIONS: dict[str, type[TargetSchema]] = {
     "ImportJobsView": JobsSchema,
     "ImportJobView": JobSchema,
     "FailuresView": FailuresSchema,
+    "RedriveView": RedriveSchema,
 }
 
 

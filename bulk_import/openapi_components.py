@@ -47,6 +47,17 @@ class ProblemSerializer(Document):
 class LinksSerializer(Document):
     self = serializers.URLField()
     failures = serializers.URLField()
+    redrive = serializers.URLField()
+
+
+@extend_schema_serializer(component_name="ImportJobPause")
+class PauseSerializer(Document):
+    """Why no row can be created now. The import goes on by itself."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    since = serializers.DateTimeField()
+    retry_at = serializers.DateTimeField()
 
 
 @extend_schema_serializer(component_name="ImportJob")
@@ -65,6 +76,7 @@ class JobSerializer(Document):
     finished_at = serializers.DateTimeField(allow_null=True)
     rows_per_second = serializers.FloatField(allow_null=True, min_value=0)
     eta_seconds = serializers.IntegerField(allow_null=True, min_value=0)
+    pause = PauseSerializer(allow_null=True)
     links = LinksSerializer()
 
 
@@ -150,7 +162,8 @@ JOB = {
     "finished_at": None,
     "rows_per_second": 310.5,
     "eta_seconds": 3,
-    "links": {"self": URL, "failures": f"{URL}/failures"},
+    "pause": None,
+    "links": {"self": URL, "failures": f"{URL}/failures", "redrive": f"{URL}/redrive"},
 }
 JOB_PAGE = {"next": None, "previous": None, "results": [JOB]}
 FAILURE = {

@@ -1,25 +1,41 @@
-"""From the database to the queue: sends the message of every chunk that has none there.
+"""From the database to the outside: the messages of chunks that are not on the queue, and the mails owed.
 
-The commit of a new job calls it; `manage.py bulk_import_relay` sweeps up behind it, for chunks whose
-process died, or whose queue was away, in between. Sending twice is harmless: a claim is exclusive.
+The commit of a new job sends its messages, the commit of a finished chunk its mails. `sweep` comes behind
+them, for whatever their process did not live to send, or the queue or mail server did not take. Sending a
+message twice is harmless: a claim is exclusive.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from django.db.models.functions import Now
 
 from bulk_import.job_queue import MAX_BATCH_MESSAGES, send_messages
 from bulk_import.models import ChunkStatus, ImportChunk
+from bulk_import.notifications import send_due_mails
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+FAST_PATH_SECONDS = 5
+"""What a job's own process has for sending its messages, before a sweep takes them for forgotten."""
+
+
+def sweep() -> tuple[int, int]:
+    """Send all that is owed; returns how many messages and mails. Raises QueueUnavailable, after the mails."""
+    mails = send_due_mails()
+    return send_unsent_chunks(), mails
+
 
 def send_unsent_chunks(job_id: UUID | None = None) -> int:
-    """Send the unsent chunks of one job, or of all; returns how many were sent. Raises QueueUnavailable."""
-    unsent = ImportChunk.objects.unsent().select_related("job").defer("job__problems")
+    """Send the unsent chunks of one job, or of all that had their time; returns how many. Raises QueueUnavailable."""
+    unsent = ImportChunk.objects.unsent().select_related("job").defer("job__problems", "problems")
     if job_id:
         unsent = unsent.filter(job_id=job_id)
+    else:
+        unsent = unsent.filter(job__created_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
     total = 0
     while chunks := list(unsent[:MAX_BATCH_MESSAGES]):
         sent = send_messages([chunk.message() for chunk in chunks])

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import JobStatus
+from bulk_import.models import PAUSE_REASONS, JobStatus
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -104,7 +104,20 @@ def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
         "finished_at": job.finished_at,
         "rows_per_second": rows_per_second(job),
         "eta_seconds": eta_seconds(job),
-        "links": {"self": url, "failures": f"{url}/failures"},
+        "pause": pause_document(job),
+        "links": {"self": url, "failures": f"{url}/failures", "redrive": f"{url}/redrive"},
+    }
+
+
+def pause_document(job: ImportJob) -> dict[str, Any] | None:
+    """Why and since when a job is paused, and when it is tried again; None when it is not."""
+    if job.status != JobStatus.PAUSED:
+        return None
+    return {
+        "code": job.pause_code,
+        "message": str(PAUSE_REASONS[job.pause_code]),
+        "since": job.paused_at,
+        "retry_at": job.paused_until,
     }
 
 

@@ -55,6 +55,14 @@ def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_ke
     return job_id
 
 
+def redrive(job: ImportJob, actor: Any = None) -> int:
+    """Run the dead chunks of a job again; returns how many there were. Again changes nothing."""
+    with transaction.atomic(using=database(), durable=True):
+        redriven = job.redrive(actor)
+        transaction.on_commit(lambda: relay.send_unsent_chunks(job.pk), using=database(), robust=True)
+    return redriven
+
+
 def cut_into_chunks(job: ImportJob, lines: list[bytes]) -> Iterator[ImportChunk]:
     """Chunks of at most CHUNK_ROWS rows and, unless a single row is larger, CHUNK_BYTES bytes."""
     max_rows, max_bytes = conf().chunk_rows, conf().chunk_bytes

@@ -21,6 +21,8 @@ urlpatterns = [
                 path("<str:job_id>/", views.ImportJobView.as_view(schema=None)),
                 path("<str:job_id>/failures", views.FailuresView.as_view(), name="bulk-import-failures"),
                 path("<str:job_id>/failures/", views.FailuresView.as_view(schema=None)),
+                path("<str:job_id>/redrive", views.RedriveView.as_view(), name="bulk-import-redrive"),
+                path("<str:job_id>/redrive/", views.RedriveView.as_view(schema=None)),
             ],
         ),
     ),

@@ -35,7 +35,7 @@ from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
-from bulk_import.submission import submit
+from bulk_import.submission import redrive, submit
 from bulk_import.validation import Verdicts, flatten, judge_rows
 
 if TYPE_CHECKING:
@@ -203,6 +203,20 @@ class ImportJobView(TargetView):
         if not job.is_terminal:
             answer["Retry-After"] = str(poll_after_seconds(job))
         return answer
+
+
+class RedriveView(TargetView):
+    """`POST /products/bulk/{id}/redrive`: run again what ended in the dead-letter queue."""
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        self.target.create_view(request).check_permissions(request)
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        job = self.get_job(job_id)
+        redriven = redrive(job, actor=request.user)
+        document = job_document(self.get_job(job.pk), request)
+        return Response(document, status=status.HTTP_202_ACCEPTED if redriven else status.HTTP_200_OK)
 
 
 class JSONLinesRenderer(BaseRenderer):

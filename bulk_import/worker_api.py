@@ -1,4 +1,4 @@
-"""What a worker asks the monolith: claim a chunk, keep it, finish it. See `lambda_worker.contract`."""
+"""What a worker asks the monolith: claim a chunk, keep it, release or finish it. See `lambda_worker.contract`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,29 @@ from rest_framework.views import APIView
 from bulk_import import notifications
 from bulk_import.authentication import ImportToken, WorkerAuthentication
 from bulk_import.conf import conf
-from bulk_import.exceptions import ChunkClosed, ClaimError, LeaseHeld, LedgerDisagrees, StaleEpoch
+from bulk_import.exceptions import (
+    ChunkClosed,
+    ClaimError,
+    JobPaused,
+    LeaseHeld,
+    LedgerDisagrees,
+    NotNow,
+    StaleEpoch,
+)
 from bulk_import.models import ImportChunk, database
 from bulk_import.views import answer_error
-from lambda_worker.contract import ChunkMessage, Claim, Finish, Heartbeat, HeartbeatAnswer, MessageError
+from lambda_worker.contract import (
+    ChunkMessage,
+    Claim,
+    ClaimRequest,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    MessageError,
+    PauseCode,
+    Release,
+    ReleaseAnswer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +48,7 @@ if TYPE_CHECKING:
 
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
+    JobPaused: (status.HTTP_409_CONFLICT, "paused"),
     StaleEpoch: (status.HTTP_409_CONFLICT, "stale_epoch"),
     LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
     ChunkClosed: (status.HTTP_410_GONE, "closed"),
@@ -39,7 +59,7 @@ def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response |
     if isinstance(error, ClaimError):
         code, name = STATUS_OF_CLAIM_ERROR[type(error)]
         response = Response({"code": name, "message": str(error)}, status=code)
-        if isinstance(error, LeaseHeld):
+        if isinstance(error, NotNow):
             response["Retry-After"] = str(error.retry_after_seconds)
         return response
     if isinstance(error, MessageError):
@@ -73,16 +93,17 @@ class WorkerView(APIView):
 
 
 class ClaimView(WorkerView):
-    """The body is the message itself: a message that differs from the chunk's own is not ours."""
+    """A message that differs from the chunk's own is not ours."""
 
     def answer(self, body: object, chunk_id: UUID) -> Response:
-        message = ChunkMessage.from_dict(body)
+        request = ClaimRequest.from_dict(body)
+        message = ChunkMessage.from_dict(request.message)
         chunk = ImportChunk.objects.locked(chunk_id)
         if message != chunk.message():
             text = "This is not the message of this chunk."
             return Response({"code": "foreign_message", "message": text}, status=422)
         settings = conf()
-        chunk.claim(settings.lease_seconds)
+        chunk.claim(request.claimant, settings.lease_seconds)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
@@ -91,7 +112,8 @@ class ClaimView(WorkerView):
             token=ImportToken(chunk.pk, chunk.epoch).sign(),
             language=chunk.job.language,
             created=chunk.created_ranges(),
-            concurrency=settings.concurrency,
+            failures_key=chunk.failures_key,
+            concurrency=chunk.job.concurrency or settings.concurrency,
         )
         return Response(claim.to_dict())
 
@@ -107,20 +129,50 @@ class HeartbeatView(WorkerView):
         answer = HeartbeatAnswer(
             lease_seconds=settings.lease_seconds,
             cancelled=chunk.job.is_terminal,
-            concurrency=settings.concurrency,
+            concurrency=chunk.job.concurrency or settings.concurrency,
         )
         return Response(answer.to_dict())
+
+
+class ReleaseView(WorkerView):
+    """Ends the lease of a worker that leaves rows, and pauses the job when none can be created now."""
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        release = Release.from_dict(body)
+        chunk = ImportChunk.objects.locked(chunk_id)
+        expect_own_key(chunk, release.failures_key)
+        if release.pause and release.pause not in set(PauseCode):
+            raise MessageError("pause: unknown code")
+        chunk.release(release.epoch, release.failures_key)
+        seconds = 0
+        if release.pause:
+            code, asked = PauseCode(release.pause), release.retry_after_seconds
+            seconds = chunk.job.pause(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+        return Response(ReleaseAnswer(retry_after_seconds=seconds).to_dict())
 
 
 class FinishView(WorkerView):
     """Ends the chunk, and with the last one the job."""
 
+    is_dead = False
+
     def answer(self, body: object, chunk_id: UUID) -> Response:
         report = Finish.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
-        if report.failures_key and not report.failures_key.startswith(f"{chunk.job_id}/"):
-            raise MessageError("failures_key: not a key of this job")
-        if chunk.finish(report):
-            # Robust: a mail that fails is logged, the chunk is finished all the same.
-            transaction.on_commit(lambda: notifications.mail_job_ended(chunk.job_id), using=database(), robust=True)
+        expect_own_key(chunk, report.failures_key)
+        chunk.finish(report, is_dead=self.is_dead)
+        # Robust: a mail that fails is logged and owed; the chunk is finished all the same.
+        transaction.on_commit(lambda: notifications.send_due_mails(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})
+
+
+class DeadView(FinishView):
+    """Ends a chunk whose message ran out of deliveries."""
+
+    is_dead = True
+
+
+def expect_own_key(chunk: ImportChunk, failures_key: str) -> None:
+    """Raises MessageError for a failures key that is none of the chunk's job."""
+    if failures_key and not failures_key.startswith(f"{chunk.job_id}/"):
+        raise MessageError("failures_key: not a key of this job")

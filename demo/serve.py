@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from demo.stack import stop_process
 
 if TYPE_CHECKING:
+    import subprocess
     from contextlib import ExitStack
 
     from rich.console import Console
@@ -34,22 +34,28 @@ Ctrl-C stops everything and forgets it all."""
 CHECK_SECONDS = 0.5
 
 
+def stop_all(running: dict[str, subprocess.Popen[bytes]]) -> None:
+    for process in running.values():
+        stop_process(process)
+
+
 def serve(stack: LocalStack, parts: ExitStack, console: Console) -> int:
-    """Run until interrupted. A poller that dies is started again, as Lambda would; returns the exit code."""
+    """Run until interrupted. Beside the monolith, what dies is started again, as in AWS; returns the exit code."""
     monolith = stack.start_monolith()
     parts.callback(stop_process, monolith)
-    pollers = [stack.start_poller()]
-    parts.callback(lambda: stop_process(pollers[-1]))
+    starts = {"poller": stack.start_poller, "dead-letter poller": stack.start_dead_letter_poller}
+    starts["relay"] = stack.start_relay
+    running = {name: start() for name, start in starts.items()}
+    parts.callback(stop_all, running)
     console.print(INTRODUCTION.format(**vars(stack)), soft_wrap=True, highlight=False)
-    console.print(f"  Poller       process {pollers[-1].pid}", highlight=False)
+    console.print(f"  Poller       process {running['poller'].pid}", highlight=False)
     while monolith.poll() is None:
-        try:
-            code = pollers[-1].wait(CHECK_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        stop_process(pollers[-1])
-        pollers.append(stack.start_poller())
-        console.print(f"The poller ended ({code}); a new one is process {pollers[-1].pid}.", highlight=False)
         time.sleep(CHECK_SECONDS)
+        for name, process in running.items():
+            if process.poll() is not None:
+                stop_process(process)
+                running[name] = starts[name]()
+                code = process.returncode
+                console.print(f"The {name} ended ({code}); a new one is process {running[name].pid}.", highlight=False)
     console.print(f"[red]The monolith ended.[/red]\n{stack.log}")
     return 1

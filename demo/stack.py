@@ -40,13 +40,8 @@ START_SECONDS = 60
 STOP_SECONDS = FUNCTION_TIMEOUT_SECONDS + 10  # a poller lets its running invocation end
 
 START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
-START_POLLER = [
-    "-m",
-    "lambda_worker",
-    "--concurrency=2",
-    f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}",
-    "--wait-seconds=1",
-]
+START_POLLER = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
+START_RELAY = ["manage.py", "bulk_import_relay", "--every=5"]
 
 
 class LocalStack:
@@ -57,6 +52,7 @@ class LocalStack:
         self.url = f"http://127.0.0.1:{port}"
         self.aws_url = aws_url
         self.queue_url = f"{aws_url}/123456789012/{QUEUE}"
+        self.dead_letter_url = f"{aws_url}/123456789012/{DEAD_LETTER_QUEUE}"
         self.sqlite = folder / "db.sqlite3"
         self.database_url = database_url or f"sqlite:///{self.sqlite}"
         self.mail_folder = folder / "mail"
@@ -104,7 +100,17 @@ class LocalStack:
         raise RuntimeError(f"The monolith did not start:\n{self.log}")
 
     def start_poller(self) -> subprocess.Popen[bytes]:
-        return self._start(START_POLLER)
+        """The stand-in for the Lambda function behind the queue."""
+        return self._start([*START_POLLER, "--concurrency=2"])
+
+    def start_dead_letter_poller(self) -> subprocess.Popen[bytes]:
+        """The stand-in for the Lambda function behind the dead-letter queue."""
+        handler = ["--handler=lambda_worker.dead_letter.handler", f"--queue-url={self.dead_letter_url}"]
+        return self._start([*START_POLLER, *handler])
+
+    def start_relay(self) -> subprocess.Popen[bytes]:
+        """The stand-in for cron."""
+        return self._start(START_RELAY)
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own command
@@ -143,12 +149,14 @@ def create_aws_parts(aws_url: str) -> None:
     s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
     for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
         s3.create_bucket(Bucket=bucket)
-    dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
+    visibility = str(VISIBILITY_TIMEOUT_SECONDS)
+    dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE, Attributes={"VisibilityTimeout": visibility})[
+        "QueueUrl"
+    ]
     attributes = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]
     redrive = {"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": MAX_RECEIVE_COUNT}
     sqs.create_queue(
-        QueueName=QUEUE,
-        Attributes={"VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS), "RedrivePolicy": json.dumps(redrive)},
+        QueueName=QUEUE, Attributes={"VisibilityTimeout": visibility, "RedrivePolicy": json.dumps(redrive)}
     )
 
 

@@ -1,136 +1,248 @@
-"""One chunk, from claim to finish. Each step that fails leaves the message on the queue."""
+"""One chunk, from claim to finish, or to release when rows are left."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import Finish, Outcome, read_refused_line
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, WorkerError
-from lambda_worker.failure_log import RowFailure, group_failures, now, write_failures
+from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, Release, read_refused_line
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, WorkerError
+from lambda_worker.failure_log import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.payload_reader import read_rows
 from lambda_worker.row_dispatch import RowDispatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from mypy_boto3_s3 import S3Client
 
     from lambda_worker.config import Config
     from lambda_worker.contract import ChunkMessage, Claim
+    from lambda_worker.deadlines import Deadlines
     from lambda_worker.monolith_client import Answer, MonolithClient
 
 logger = logging.getLogger(__name__)
 
+DEAD = {
+    "field": None,
+    "code": DEAD_LETTER,
+    "message": "Every attempt to work on this part of the import failed; staff can run it again.",
+}
+
+# asyncio's own executor makes a loop wait for its threads; a read of S3 must not hold an invocation beyond its time.
+S3_THREADS = ThreadPoolExecutor(thread_name_prefix="s3")
+
 
 async def run_chunk(
-    message: ChunkMessage,
-    *,
-    monolith: MonolithClient,
-    s3: S3Client,
-    config: Config,
-    stop_at: float,
-    end_at: float,
+    message: ChunkMessage, *, monolith: MonolithClient, s3: S3Client, config: Config, deadlines: Deadlines
 ) -> None:
     """Bring every row of the chunk to an outcome and report it; then the message may be acknowledged.
 
-    `stop_at` and `end_at` are of time.monotonic(): no row is taken after the first, no call lasts beyond
-    the second. Raises ChunkClosed, MessageRefused, ChunkReturned.
+    Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned.
     """
-    if time.monotonic() >= stop_at:  # a claim would only keep the next delivery from it
-        raise ChunkReturned("The time is over before the chunk was claimed.")
+    if time.monotonic() >= deadlines.stop_at:  # a claim would only keep the next delivery from it
+        raise ChunkDeferred("The time is over before the chunk was claimed.")
+    session = ChunkSession(message, monolith, s3, config, deadlines)
     try:
-        async with asyncio.timeout(end_at - time.monotonic()):
-            await _run_in_time(message, monolith=monolith, s3=s3, config=config, stop_at=stop_at, end_at=end_at)
+        async with asyncio.timeout_at(_loop_time(deadlines.end_at)):
+            await session.run()
     except TimeoutError as error:
-        raise ChunkReturned("The time is over; the next delivery goes on.") from error
+        raise ChunkReturned("The time is over, with calls that have not settled.") from error
 
 
-async def _run_in_time(
-    message: ChunkMessage, *, monolith: MonolithClient, s3: S3Client, config: Config, stop_at: float, end_at: float
-) -> None:
-    claim = await monolith.claim(message)
+class ChunkSession:
+    """One delivery of a chunk."""
 
-    async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
-        return await monolith.create(claim, f"{message.job_id}:{index}", row, timeout_seconds)
+    def __init__(
+        self, message: ChunkMessage, monolith: MonolithClient, s3: S3Client, config: Config, deadlines: Deadlines
+    ) -> None:
+        self.message, self.monolith, self.s3, self.config = message, monolith, s3, config
+        self.deadlines = deadlines
 
-    limit = ConcurrencyLimit(claim.concurrency)
-    dispatch = RowDispatch(create=create, limit=limit, stop_at=stop_at, end_at=end_at)
-    async with _heartbeat(message, claim, monolith, dispatch):
-        rows = await asyncio.to_thread(read_rows, s3, config.payloads_bucket, message)
-        to_create, refused = sort_rows(rows, message.first_index, claim.created)
-        failures = refused + await dispatch.run(to_create)
-        failures_key = await asyncio.to_thread(
-            write_failures, s3, config.failures_bucket, message, claim.epoch, failures
+    async def run(self) -> None:
+        claim = await self.monolith.claim(self.message, str(uuid.uuid4()))
+        try:
+            await self._work(claim)
+        except (StaleEpoch, ChunkClosed, ChunkDeferred):
+            raise
+        except ChunkReturned:
+            await self._let_go(claim)
+            raise
+
+    async def bury(self) -> None:
+        """End the chunk as dead: the rows that are left are unprocessed, with the reason, as far as they can be read.
+
+        Raises ChunkClosed, MessageRefused, ChunkReturned; then the monolith does not know it yet.
+        """
+        claim = await self.monolith.claim(self.message, str(uuid.uuid4()))
+        created = created_indexes(claim)
+        settled = await self._settled_before(claim, created)
+        over = created.union(failure.index for failure in settled)
+        try:
+            lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
+        except ChunkReturned as unreadable:  # the rows cannot be listed; the job tells how many they are
+            logger.warning("The rows of dead chunk %s are lost: %s", self.message.chunk_id, unreadable)
+            left = self.message.row_count - len(over)
+            finish = finish_report(claim.epoch, settled, claim.failures_key)
+            finish = replace(
+                finish,
+                unprocessed=left,
+                problems=[*finish.problems, {**DEAD, "count": left, "first_index": self.message.first_index}],
+            )
+        else:
+            to_create, refused = sort_rows(lines, self.message.first_index, over)
+            dead = [
+                RowFailure(index, row, Outcome.UNPROCESSED, None, [DEAD], attempts=0, at=now())
+                for index, row in to_create
+            ]
+            failures = settled + refused + dead
+            finish = finish_report(claim.epoch, failures, await self._write(claim, failures))
+        await self.monolith.finish(self.message, finish, is_dead=True)
+
+    async def _work(self, claim: Claim) -> None:
+        async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
+            return await self.monolith.create(claim, f"{self.message.job_id}:{index}", row, timeout_seconds)
+
+        limit = ConcurrencyLimit(claim.concurrency)
+        dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
+        async with self._heartbeat(claim, dispatch):
+            lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
+            created = created_indexes(claim)
+            settled = await self._settled_before(claim, created)
+            over = created.union(failure.index for failure in settled)
+            to_create, refused = sort_rows(lines, self.message.first_index, over)
+            await dispatch.run(to_create)
+            failures = settled + dispatch.failures
+            if dispatch.stopped_by:
+                await self._release(claim, failures, dispatch)
+            failures += refused
+            failures_key = await self._write(claim, failures)
+        await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
+        logger.info(
+            "Finished chunk %s of job %s, epoch %d: %d rows, %d not created",
+            self.message.chunk_id,
+            self.message.job_id,
+            claim.epoch,
+            self.message.row_count,
+            len(failures),
         )
-    outcomes = Counter(failure.outcome for failure in failures)
-    finish = Finish(
-        epoch=claim.epoch,
-        rejected=outcomes[Outcome.REJECTED],
-        failed=outcomes[Outcome.FAILED],
-        unprocessed=outcomes[Outcome.UNPROCESSED],
-        failures_key=failures_key,
-        problems=group_failures(failures),
-    )
-    await monolith.finish(message, finish)
-    logger.info(
-        "Finished chunk %s of job %s, epoch %d: %d rows, %d not created",
-        message.chunk_id,
-        message.job_id,
-        claim.epoch,
-        message.row_count,
-        len(failures),
-    )
+
+    async def _settled_before(self, claim: Claim, created: set[int]) -> list[RowFailure]:
+        """The failures of deliveries before, of rows that need not be tried again."""
+        if not claim.failures_key:
+            return []
+        failures = await self._in_thread(
+            read_failures, self.s3, self.config.failures_bucket, self.message, claim.failures_key
+        )
+        # One that failed for want of an answer may have been created all the same.
+        return [
+            failure
+            for failure in failures
+            if failure.outcome in {Outcome.REJECTED, Outcome.FAILED} and failure.index not in created
+        ]
+
+    async def _release(self, claim: Claim, failures: list[RowFailure], dispatch: RowDispatch) -> None:
+        """Keep what was settled for the next delivery, and raise what stopped this one."""
+        reason = dispatch.stopped_by
+        if not isinstance(reason, ChunkDeferred):
+            raise reason or AssertionError
+        failures_key = await self._write(claim, failures)
+        release = Release(
+            epoch=claim.epoch,
+            failures_key=failures_key,
+            pause=reason.pause.value if reason.pause else "",
+            retry_after_seconds=int(reason.delay_seconds),
+        )
+        answer = await self.monolith.release(self.message, release)
+        if not reason.pause and not dispatch.settled:
+            raise ChunkReturned("The time was over before any row was settled.")
+        raise ChunkDeferred(
+            str(reason), delay_seconds=max(reason.delay_seconds, answer.retry_after_seconds), pause=reason.pause
+        )
+
+    async def _let_go(self, claim: Claim) -> None:
+        """End the lease of a delivery that failed, so that the next one need not wait for its end."""
+        release = Release(epoch=claim.epoch, failures_key=claim.failures_key, pause="", retry_after_seconds=0)
+        try:
+            await self.monolith.release(self.message, release)
+        except WorkerError as error:
+            logger.warning("The lease of chunk %s runs on to its end: %s", self.message.chunk_id, error)
+
+    async def _write(self, claim: Claim, failures: list[RowFailure]) -> str:
+        bucket, epoch = self.config.failures_bucket, claim.epoch
+        key: str = await self._in_thread(write_failures, self.s3, bucket, self.message, epoch, failures)
+        return key
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(S3_THREADS, function, *args)
+
+    @asynccontextmanager
+    async def _heartbeat(self, claim: Claim, dispatch: RowDispatch) -> AsyncIterator[None]:
+        """Keep the lease while the block runs; stop the dispatch when it is lost or the job is cancelled."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(claim.heartbeat_seconds)
+                try:
+                    answer = await self.monolith.heartbeat(self.message, claim.epoch)
+                except (StaleEpoch, ChunkClosed) as over:
+                    dispatch.stop(over)
+                    return
+                except WorkerError as error:
+                    # One heartbeat more or less is no reason to stop: the ledger still guards every create.
+                    logger.warning("Heartbeat for chunk %s failed: %s", self.message.chunk_id, error)
+                else:
+                    dispatch.cancelled = answer.cancelled
+                    dispatch.limit.set_cap(answer.concurrency)
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
 
 
-def sort_rows(
-    lines: list[bytes], first_index: int, created_ranges: list[list[int]]
-) -> tuple[list[tuple[int, bytes]], list[RowFailure]]:
+def created_indexes(claim: Claim) -> set[int]:
+    return {index for first, last in claim.created for index in range(first, last + 1)}
+
+
+def sort_rows(lines: list[bytes], first_index: int, over: set[int]) -> tuple[list[tuple[int, bytes]], list[RowFailure]]:
     """The rows to create, with their indexes, and those that were refused before they were stored.
 
-    Rows in one of the ledger's ranges are neither: they are created.
+    Rows that are `over`, because an earlier delivery created or settled them, are neither.
     """
-    created = {index for first, last in created_ranges for index in range(first, last + 1)}
     to_create: list[tuple[int, bytes]] = []
     refused: list[RowFailure] = []
     for index, line in enumerate(lines, first_index):
         if refusal := read_refused_line(line):
             row, errors = refusal
             refused.append(RowFailure(index, row, Outcome.REJECTED, None, errors, attempts=0, at=now()))
-        elif index not in created:
+        elif index not in over:
             to_create.append((index, line))
     return to_create, refused
 
 
-@asynccontextmanager
-async def _heartbeat(
-    message: ChunkMessage, claim: Claim, monolith: MonolithClient, dispatch: RowDispatch
-) -> AsyncIterator[None]:
-    """Keep the lease while the block runs; stop the dispatch when it is lost or the job is cancelled."""
+def finish_report(epoch: int, failures: list[RowFailure], failures_key: str) -> Finish:
+    outcomes = Counter(failure.outcome for failure in failures)
+    return Finish(
+        epoch=epoch,
+        rejected=outcomes[Outcome.REJECTED],
+        failed=outcomes[Outcome.FAILED],
+        unprocessed=outcomes[Outcome.UNPROCESSED],
+        failures_key=failures_key,
+        problems=group_failures(failures),
+    )
 
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(claim.heartbeat_seconds)
-            try:
-                answer = await monolith.heartbeat(message, claim.epoch)
-            except (StaleEpoch, ChunkClosed) as over:
-                dispatch.stop(over)
-                return
-            except WorkerError as error:
-                # One heartbeat more or less is no reason to stop: the ledger still guards every create.
-                logger.warning("Heartbeat for chunk %s failed: %s", message.chunk_id, error)
-            else:
-                dispatch.cancelled = answer.cancelled
-                dispatch.limit.set_cap(answer.concurrency)
 
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+def _loop_time(monotonic: float) -> float:
+    """The same moment on the clock of the running loop."""
+    return asyncio.get_running_loop().time() + monotonic - time.monotonic()

@@ -18,6 +18,7 @@ REQUIRED = {
     "BULK_IMPORT_WORKER_SECRET": "one of the monolith's WORKER_SECRETS",
     "BULK_IMPORT_PAYLOADS_BUCKET": "the bucket that the monolith stores payloads in",
     "BULK_IMPORT_FAILURES_BUCKET": "the bucket for the rows that were not created",
+    "BULK_IMPORT_QUEUE_URL": "the queue that this worker is fed from, to put back what comes too early",
 }
 
 
@@ -29,6 +30,7 @@ class Config:
     worker_secret: str
     payloads_bucket: str
     failures_bucket: str
+    queue_url: str
     worker_api_path: str = WORKER_API_PATH
 
     @classmethod
@@ -45,6 +47,7 @@ class Config:
             worker_secret=environ["BULK_IMPORT_WORKER_SECRET"],
             payloads_bucket=environ["BULK_IMPORT_PAYLOADS_BUCKET"],
             failures_bucket=environ["BULK_IMPORT_FAILURES_BUCKET"],
+            queue_url=environ["BULK_IMPORT_QUEUE_URL"],
             worker_api_path=environ.get("BULK_IMPORT_WORKER_API_PATH", WORKER_API_PATH).rstrip("/") + "/",
         )
 

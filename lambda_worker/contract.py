@@ -3,8 +3,8 @@
 Standard library only, so that both sides can import it. Three kinds of things cross the wire:
 
 - `ChunkMessage`: the SQS message. A link to a byte range of a payload; no row, credential or URL.
-- the worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|finish}`, whose bodies are
-  the other dataclasses here;
+- the worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`, whose
+  bodies are the other dataclasses here;
 - the create call: the target's own endpoint, with `IMPORT_SCHEME` and `IDEMPOTENCY_KEY` headers in and
   the `ROW_HEADER` out.
 """
@@ -68,6 +68,18 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # the endpoint said no
     FAILED = "failed"  # no answer worth having after all retries
     UNPROCESSED = "unprocessed"  # cancelled, or never reached
+
+
+class PauseCode(StrEnum):
+    """Why no row of a job can be created now. The job is paused, and tried again from time to time."""
+
+    ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or not for the ledger
+    ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503, and nothing else
+    FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create, or not any more
+
+
+DEAD_LETTER = "dead_letter"
+"""Code of the problem of rows whose message ran out of deliveries."""
 
 
 class MessageError(ValueError):
@@ -157,8 +169,16 @@ def _is_uuid(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimRequest(_Body):
+    """Body of `claim`."""
+
+    message: dict[str, Any]  # the chunk's own: a message that differs is not the monolith's
+    claimant: str  # random; whoever asks again because an answer was lost gets the same claim
+
+
+@dataclass(frozen=True, slots=True)
 class Claim(_Body):
-    """Answer to `claim`, whose request body is the message itself: the right to work on a chunk."""
+    """Answer to `claim`: the right to work on a chunk."""
 
     epoch: int
     lease_seconds: int
@@ -167,6 +187,7 @@ class Claim(_Body):
     token: str  # for `Authorization: Import <token>`; acts as the submitter
     language: str  # for Accept-Language, so that refusals can be read by the submitter
     created: list[list[int]]  # index ranges [first, last] that the ledger already holds
+    failures_key: str  # what an earlier delivery of the chunk stored; "" for nothing
     concurrency: int  # the most calls in flight
 
 
@@ -187,8 +208,27 @@ class HeartbeatAnswer(_Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Release(_Body):
+    """Body of `release`: this worker stops, rows are left, and the lease is over."""
+
+    epoch: int
+    failures_key: str  # of the rows that need not be tried again; "" for none
+    pause: str  # a PauseCode; "" when the next delivery can go on at once
+    retry_after_seconds: int  # what the endpoint asked for; 0 for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAnswer(_Body):
+    """Answer to `release`."""
+
+    retry_after_seconds: int  # a claim is of no use before
+
+
+@dataclass(frozen=True, slots=True)
 class Finish(_Body):
-    """Body of `finish`: every row of the chunk has an outcome, and the failures are stored.
+    """Body of `finish`, and of `dead`: every row of the chunk has an outcome, and the failures are stored.
+
+    `dead` says that the message ran out of deliveries; the rows that were left are unprocessed.
 
     How many were created is not said: the monolith counts its own ledger.
     """

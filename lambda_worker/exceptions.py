@@ -4,10 +4,18 @@ WorkerError
 ├── ConfigurationError   the environment is incomplete; nothing can be done until it is mended
 ├── MessageRefused       not a message of this monolith: no read, no call, no acknowledgement
 ├── ChunkClosed          nothing left to do: acknowledge the message
-├── ChunkReturned        not now: the message goes back to the queue, the next delivery goes on
+├── ChunkReturned        this delivery failed; SQS delivers again, up to maxReceiveCount times
+│   ├── ChunkDeferred    nobody's fault: the chunk comes again later, and this delivery does not count
 │   └── StaleEpoch       another worker has the chunk; stop at once
 └── Unreachable          no answer to one call; it may have happened all the same
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lambda_worker.contract import PauseCode
 
 
 class WorkerError(Exception):
@@ -28,6 +36,18 @@ class ChunkClosed(WorkerError):
 
 class ChunkReturned(WorkerError):
     """Report the message as failed; what was created is in the ledger and is not done again."""
+
+
+class ChunkDeferred(ChunkReturned):
+    """Send the message again after `delay_seconds`, and acknowledge this one.
+
+    `pause` says why no row of the job can be created now; None when it is only this delivery that ends.
+    """
+
+    def __init__(self, reason: str, *, delay_seconds: float = 0, pause: PauseCode | None = None) -> None:
+        super().__init__(reason)
+        self.delay_seconds = delay_seconds
+        self.pause = pause
 
 
 class StaleEpoch(ChunkReturned):

@@ -4,8 +4,8 @@
         <job id>/<first index of the chunk>-<epoch>.jsonl
 
 One JSON object a line, in input order: index, outcome, status, errors, attempts, at, row. The row is what
-was sent, byte for byte. Written before the chunk is finished, under a key of its own per epoch, so that a
-stale worker cannot overwrite what counts. Needs s3:PutObject on the failures bucket.
+was sent, byte for byte. Written before the chunk is finished or released, under a key of its own per epoch,
+so that a stale worker cannot overwrite what counts. Needs s3:PutObject and s3:GetObject on the failures bucket.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambda_worker.contract import Outcome
 from lambda_worker.exceptions import ChunkReturned
 from lambda_worker.problems import merge_problems, problem
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from lambda_worker.contract import ChunkMessage, Outcome
+    from lambda_worker.contract import ChunkMessage
+
+ROW = b', "row": '
+"""Between what is known of a row and its bytes. Within a JSON string, its quotes would be escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,14 @@ class RowFailure:
             "at": self.at,
         }
         # The row goes in as the bytes it is: a number must not change on its way through a float.
-        return json.dumps(known, ensure_ascii=False).encode()[:-1] + b', "row": ' + self.row + b"}\n"
+        return json.dumps(known, ensure_ascii=False).encode()[:-1] + ROW + self.row + b"}\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """What `line` wrote, without its newline. Raises ValueError, KeyError."""
+        known, _, row = line.removesuffix(b"}").partition(ROW)
+        values = json.loads(known + b"}")
+        return cls(row=row, outcome=Outcome(values.pop("outcome")), **values)
 
 
 def now() -> str:
@@ -67,6 +78,19 @@ def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int,
     except (BotoCoreError, ClientError) as error:
         raise ChunkReturned("The failures bucket does not take the failures.") from error
     return key
+
+
+def read_failures(s3: S3Client, bucket: str, message: ChunkMessage, key: str) -> list[RowFailure]:
+    """What an earlier delivery of the chunk stored under the key. Raises ChunkReturned."""
+    if not key.startswith(f"{message.job_id}/"):
+        raise ChunkReturned("The failures key is not of this job.")
+    try:
+        lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().splitlines()
+        return [RowFailure.from_line(line) for line in lines]
+    except (BotoCoreError, ClientError) as error:
+        raise ChunkReturned("The failures bucket does not give what it took.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChunkReturned("The failures bucket holds something else under the failures key.") from error
 
 
 def group_failures(failures: list[RowFailure]) -> list[dict[str, Any]]:

@@ -14,22 +14,23 @@ from botocore.config import Config as ClientConfig
 from lambda_worker.chunk_session import run_chunk
 from lambda_worker.config import Config
 from lambda_worker.contract import ChunkMessage, MessageError
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused
+from lambda_worker.deadlines import Deadlines
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
 from lambda_worker.monolith_client import MonolithClient
+from lambda_worker.redelivery import defer, give_up, retry_later
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
 
 logger = logging.getLogger(__name__)
 
-MAX_SETTLE_SECONDS = 30.0
-"""Time kept at the end of an invocation for the calls in flight, or a fifth of it if that is less."""
-
-SETTLE_SHARE = 0.2
-REPORT_SECONDS = 1.0
-"""Of those, kept for telling the queue what was not done."""
+# Short, because an invocation cannot wait for long; what S3 or SQS does not take now, the next delivery brings.
+CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
@@ -37,57 +38,61 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
 
     Raises ConfigurationError when the environment is incomplete; then every message is delivered again.
     """
-    return asyncio.run(_handle(event, context))
+    deadlines = Deadlines.of(context, time.monotonic())
+
+    async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
+        return await _is_done(record, monolith, deadlines)
+
+    return asyncio.run(for_each_record(event, config(), is_done))
 
 
-async def _handle(event: SqsEvent, context: LambdaContext) -> BatchResponse:
-    seconds_left = context.get_remaining_time_in_millis() / 1000
-    settle_seconds = min(MAX_SETTLE_SECONDS, seconds_left * SETTLE_SHARE)
-    now = time.monotonic()
-    stop_at = now + seconds_left - settle_seconds
-    end_at = now + seconds_left - min(REPORT_SECONDS, settle_seconds / 2)
-    config = _config()
-    async with MonolithClient(config) as monolith:
-        done = [
-            await _is_done(record, monolith=monolith, config=config, stop_at=stop_at, end_at=end_at)
-            for record in event["Records"]
-        ]
+async def for_each_record(
+    event: SqsEvent, worker_config: Config, is_done: Callable[[SqsRecord, MonolithClient], Awaitable[bool]]
+) -> BatchResponse:
+    """One message after the other: a worker's calls in flight are bounded by its chunk's limit."""
+    async with MonolithClient(worker_config) as monolith:
+        done = [await is_done(record, monolith) for record in event["Records"]]
     return {
         "batchItemFailures": [
             {"itemIdentifier": record["messageId"]}
-            for record, is_done in zip(event["Records"], done, strict=True)
-            if not is_done
+            for record, is_over in zip(event["Records"], done, strict=True)
+            if not is_over
         ]
     }
 
 
-async def _is_done(
-    record: SqsRecord, *, monolith: MonolithClient, config: Config, stop_at: float, end_at: float
-) -> bool:
-    """Whether the message may be deleted: its chunk was finished now, or is closed already."""
+async def _is_done(record: SqsRecord, monolith: MonolithClient, deadlines: Deadlines) -> bool:
+    """Whether the message may be deleted: its chunk is finished, or closed already, or comes again as a copy."""
+    queue_url = config().queue_url
     try:
         message = ChunkMessage.decode(record["body"])
-        await run_chunk(message, monolith=monolith, s3=_s3(), config=config, stop_at=stop_at, end_at=end_at)
+        await run_chunk(message, monolith=monolith, s3=s3(), config=config(), deadlines=deadlines)
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
     except (MessageError, MessageRefused) as refusal:
         logger.error("Message %s is refused: %s", record["messageId"], refusal)  # noqa: TRY400 - no stack wanted
+        give_up(_sqs(), queue_url, record)
         return False
+    except ChunkDeferred as deferred:
+        logger.info("Message %s comes again in %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
+        return defer(_sqs(), queue_url, record, deferred.delay_seconds)
     except ChunkReturned as returned:
-        logger.warning("Message %s goes back to the queue: %s", record["messageId"], returned)
+        logger.warning("The delivery of message %s failed: %s", record["messageId"], returned)
+        retry_later(_sqs(), queue_url, record)
         return False
     return True
 
 
 @cache
-def _config() -> Config:
+def config() -> Config:
     return Config.from_environment()
 
 
 @cache
-def _s3() -> S3Client:
-    """One client a process; retries of a request that S3 did not take are boto3's, see `payload_reader` for reads."""
-    return boto3.client(
-        "s3",
-        config=ClientConfig(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4}),
-    )
+def s3() -> S3Client:
+    return boto3.client("s3", config=CLIENT)
+
+
+@cache
+def _sqs() -> SQSClient:
+    return boto3.client("sqs", config=CLIENT)

@@ -21,13 +21,23 @@ from lambda_worker.contract import (
     IMPORT_SCHEME,
     ROW_HEADER,
     Claim,
+    ClaimRequest,
     Finish,
     Heartbeat,
     HeartbeatAnswer,
     MessageError,
+    Release,
+    ReleaseAnswer,
 )
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, Unreachable
-from lambda_worker.retries import MAX_TRIES, backoff_seconds
+from lambda_worker.exceptions import (
+    ChunkClosed,
+    ChunkDeferred,
+    ChunkReturned,
+    MessageRefused,
+    StaleEpoch,
+    Unreachable,
+)
+from lambda_worker.retries import MAX_TRIES, backoff_seconds, retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +51,10 @@ MAX_ANSWER_BYTES = 64 * 1024
 CONNECT_TIMEOUT_SECONDS = 5
 API_TIMEOUT_SECONDS = 30
 """For a call of the worker API; a claim waits for the create calls of the worker before it."""
+
+
+AWAY_SECONDS = 30
+"""After which a message is worth another delivery when the worker API was away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +117,12 @@ class MonolithClient:
         }
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
-    async def claim(self, message: ChunkMessage) -> Claim:
-        """Raises ChunkClosed, MessageRefused for a message that is not the chunk's own, ChunkReturned."""
-        answer = await self._call(message, "claim", message.to_dict())
+    async def claim(self, message: ChunkMessage, claimant: str) -> Claim:
+        """Raises ChunkClosed, MessageRefused for a message that is not the chunk's own, and ChunkReturned.
+
+        ChunkDeferred while another worker has the chunk, or the job is paused.
+        """
+        answer = await self._call(message, "claim", ClaimRequest(message.to_dict(), claimant).to_dict())
         try:
             claim = Claim.from_dict(answer.json())
         except MessageError as error:
@@ -124,9 +141,17 @@ class MonolithClient:
         except MessageError as error:
             raise ChunkReturned(f"The monolith's answer to heartbeat is malformed: {error}") from error
 
-    async def finish(self, message: ChunkMessage, finish: Finish) -> None:
+    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:
+        """Raises StaleEpoch, ChunkReturned when it was not accepted."""
+        answer = await self._call(message, "release", release.to_dict())
+        try:
+            return ReleaseAnswer.from_dict(answer.json())
+        except MessageError as error:
+            raise ChunkReturned(f"The monolith's answer to release is malformed: {error}") from error
+
+    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:
         """Raises StaleEpoch, ChunkReturned when it was not accepted; then the chunk is not finished."""
-        await self._call(message, "finish", finish.to_dict())
+        await self._call(message, "dead" if is_dead else "finish", finish.to_dict())
 
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
         """Call the worker API; an answer other than 200 becomes an exception of what to do about it."""
@@ -139,16 +164,19 @@ class MonolithClient:
             try:
                 answer = await self._post(path, headers, json.dumps(body).encode(), API_TIMEOUT_SECONDS)
             except Unreachable as error:
-                reason = f"no answer to {verb}: {error}"
+                failure: ChunkReturned = _away(f"no answer to {verb}: {error}")
             else:
                 if answer.status == httpx.codes.OK:
                     return answer
-                if answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                if answer.status == httpx.codes.INTERNAL_SERVER_ERROR:  # not away: it stumbles over this chunk
+                    failure = ChunkReturned(f"The monolith answered {verb} with 500; its log tells why.")
+                elif answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise _refusal(verb, answer)
-                reason = f"{verb} was answered {answer.status}"
+                else:
+                    failure = _away(f"{verb} was answered {answer.status}")
             if tried < tries:
                 await asyncio.sleep(backoff_seconds(tried))
-        raise ChunkReturned(f"The worker API is away: {reason}.")
+        raise failure
 
     async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
         body = bytearray()
@@ -166,6 +194,10 @@ class MonolithClient:
             raise Unreachable(type(error).__name__) from error
 
 
+def _away(reason: str) -> ChunkDeferred:
+    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=AWAY_SECONDS)
+
+
 def _refusal(verb: str, answer: Answer) -> Exception:
     """What a 3xx or 4xx of the worker API means for the message."""
     document = answer.json()
@@ -174,6 +206,11 @@ def _refusal(verb: str, answer: Answer) -> Exception:
         return ChunkClosed("The chunk is closed.")
     if code == "stale_epoch":
         return StaleEpoch("Another worker has the chunk.")
+    if code in {"lease_held", "paused"}:
+        seconds = retry_after_seconds(answer.headers.get("Retry-After"))
+        return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
+    if answer.status == httpx.codes.TOO_MANY_REQUESTS:
+        return _away(f"{verb} was answered {answer.status}")
     if code in {"unknown_chunk", "foreign_message", "malformed"}:
         return MessageRefused(f"The monolith does not know this message: {code}.")
     return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}.")

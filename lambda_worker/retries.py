@@ -6,20 +6,38 @@ This is the only layer that retries a create call.
 from __future__ import annotations
 
 import random
+import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
 
 from lambda_worker.contract import RowVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
 
 MAX_TRIES = 5
 """Tries of a row that gets no answer worth having. Busy answers do not count, the deadline bounds them."""
 
 BACKOFF_BASE_SECONDS = 0.2
 BACKOFF_CAP_SECONDS = 5.0
-MAX_RETRY_AFTER_SECONDS = 30.0
+MAX_RETRY_AFTER_SECONDS = 300.0
 """What is believed of a Retry-After; it may say a year."""
+
+BUDGET_SHARE = 0.1
+"""Retries that a row's first call pays for: the endpoint never gets more than a tenth on top of the work."""
+
+BURST = MAX_TRIES - 1
+"""Retries in hand from the start: one bad row of a chunk too small to pay for them gets all its tries."""
+
+RETRIES_PER_SECOND = 1.0
+"""Retries that time pays for, up to BURST in hand: the last rows of a chunk have no others after them to pay.
+Percentage, start and trickle are as in Finagle's RetryBudget, whose trickle is 10; it serves a whole service."""
+
+ROUNDING = 1e-9
+"""Of a retry: ten tenths are one, whatever the sum of their floats."""
 
 
 class Decision(StrEnum):
@@ -29,32 +47,77 @@ class Decision(StrEnum):
     REJECTED = "rejected"  # the endpoint said no; asking again would not change it
     RETRY = "retry"  # no answer worth having; counts as a try
     WAIT = "wait"  # busy; the row is not to blame and loses no try
-    RETURN = "return"  # no row of this chunk can be created now: hand the chunk back
+    PAUSE = "pause"  # nobody's row can be created now
     STALE = "stale"  # another worker has the chunk
 
 
+class Rule(NamedTuple):
+    """A line of the table: the answers with one of these words of the ledger and one of these statuses."""
+
+    words: Container[str]
+    statuses: Container[int]
+    decision: Decision
+
+    def matches(self, word: str, status: int) -> bool:
+        return word in self.words and status in self.statuses
+
+
+NO_WORD = ""
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+REFUSAL = range(400, 500)  # among them 409, a conflict with what the endpoint has already
+ANY_STATUS = range(1000)  # three digits
+ANY_WORD = {*RowVerdict, NO_WORD}
+
+RULES = (
+    # the ledger's word                          status       decision
+    Rule({RowVerdict.CREATED, RowVerdict.REPLAYED}, ANY_STATUS, Decision.CREATED),
+    Rule({RowVerdict.STALE}, ANY_STATUS, Decision.STALE),
+    Rule(ANY_WORD, BUSY, Decision.WAIT),
+    Rule(ANY_WORD, FORBIDDEN, Decision.PAUSE),
+    Rule({NO_WORD}, NOT_THERE, Decision.PAUSE),
+    Rule(ANY_WORD, TRANSIENT, Decision.RETRY),
+    Rule({RowVerdict.NOT_CREATED}, REFUSAL, Decision.REJECTED),
+    Rule(ANY_WORD, ANY_STATUS, Decision.RETRY),
+)
+"""The first that matches decides.
+
+Created and rejected need the ledger's word: a 201, an HTML 200 or a 400 without it may come from anywhere,
+such as a proxy. Where the ledger says created, the row is committed, whatever became of the status on its way.
+"""
 
 
 def decide(status: int, row_verdict: str) -> Decision:
-    """The decision on an answer with this HTTP status and `ROW_HEADER`.
+    """The decision on an answer with this HTTP status and `ROW_HEADER`; a word we do not know is none."""
+    word = row_verdict if row_verdict in ANY_WORD else NO_WORD
+    return next(rule.decision for rule in RULES if rule.matches(word, status))
 
-    Created and rejected need the ledger's word: a 201, an HTML 200 or a 400 without it may come from
-    anywhere, such as a proxy.
-    """
-    if row_verdict in {RowVerdict.CREATED, RowVerdict.REPLAYED}:
-        return Decision.CREATED
-    if row_verdict == RowVerdict.STALE:
-        return Decision.STALE
-    if status in BUSY:
-        return Decision.WAIT
-    if status in FORBIDDEN or (status in NOT_THERE and not row_verdict):
-        return Decision.RETURN
-    is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in TRANSIENT
-    return Decision.REJECTED if is_refusal and row_verdict else Decision.RETRY
+
+class RetryBudget:
+    """What may be retried on top of the work itself: BUDGET_SHARE of it, and a little for small chunks."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._retries = float(BURST)  # in hand
+        self._at = clock()  # until when the trickle is in
+
+    def earn(self) -> None:
+        """A row's first call was made."""
+        self._retries += BUDGET_SHARE
+
+    def spend(self) -> float:
+        """Take a retry and return 0.0; if there is none, the seconds until there is one (ask again then)."""
+        now = self._clock()
+        trickled = (now - self._at) * RETRIES_PER_SECOND
+        self._at = now
+        self._retries = max(self._retries, min(self._retries + trickled, BURST))
+        missing = 1 - self._retries
+        if missing > ROUNDING:
+            return missing / RETRIES_PER_SECOND
+        self._retries -= 1
+        return 0.0
 
 
 def backoff_seconds(tries: int) -> float:

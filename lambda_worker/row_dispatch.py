@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lambda_worker.contract import Outcome
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, StaleEpoch, Unreachable
+from lambda_worker.contract import Outcome, PauseCode
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure, now
-from lambda_worker.retries import BUSY, MAX_TRIES, Decision, backoff_seconds, decide, retry_after_seconds
+from lambda_worker.refusals import CANCELLED, errors_of
+from lambda_worker.retries import (
+    BUSY,
+    FORBIDDEN,
+    MAX_TRIES,
+    Decision,
+    RetryBudget,
+    backoff_seconds,
+    decide,
+    retry_after_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -26,10 +37,10 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_SECONDS = 30.0
 """For one create call, unless the invocation ends sooner."""
 
-AWAY_AFTER_CALLS = 25
-"""Calls in a row, over all rows, without an answer that passed the ledger, after which the endpoint counts as away."""
-
-CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was cancelled before this row's turn."}]
+AWAY_AFTER_CALLS = 5
+AWAY_AFTER_SECONDS = 20.0
+"""So many calls in a row, over so long a time (or a third of the invocation's), that got no word of the ledger:
+then the endpoint counts as away."""
 
 
 @dataclass(slots=True)
@@ -38,16 +49,21 @@ class RowDispatch:
 
     create: Callable[[int, bytes, float], Awaitable[Answer]]
     limit: ConcurrencyLimit
-    stop_at: float  # time.monotonic() after which no row is taken
-    end_at: float  # time.monotonic() at which every call must have settled
+    stop_at: float  # time.monotonic() after which no row is taken and no call begun
+    settle_by: float  # time.monotonic() at which every call must have settled
+    budget: RetryBudget = field(default_factory=RetryBudget)
     failures: list[RowFailure] = field(default_factory=list)
+    settled: int = 0  # rows that were created or failed
     cancelled: bool = False
-    _stopped_by: ChunkReturned | ChunkClosed | None = None
-    _answered: int = 0  # calls with an answer that passed the ledger
-    _unanswered_in_a_row: int = 0
+    stopped_by: ChunkReturned | ChunkClosed | None = None
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _answers: int = 0  # with a word of the ledger
+    _vain_calls: int = 0  # in a row, without one
+    _vain_since: float = 0.0
+    _open_at: float = 0.0  # no call begins before: the endpoint asked for it, or is in trouble
 
-    async def run(self, rows: Iterable[tuple[int, bytes]]) -> list[RowFailure]:
-        """Dispatch all rows; returns those that were not created. Raises what stopped it, if so: some stay open."""
+    async def run(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Dispatch all rows. If `stopped_by` says so afterwards, some of them have no outcome yet."""
         async with asyncio.TaskGroup() as calls:
             for index, row in rows:
                 await self.limit.acquire()
@@ -55,19 +71,16 @@ class RowDispatch:
                     self.limit.release()
                     self._fail(index, row, Outcome.UNPROCESSED, None, attempts=0)
                     continue
-                if time.monotonic() >= self.stop_at:
-                    self.stop(ChunkReturned("The time is over; the next delivery goes on."))
-                if self._stopped_by:
+                self._expect_time(0)
+                if self.stopped_by:
                     self.limit.release()
                     break
                 calls.create_task(self._settle(index, row))
-        if self._stopped_by:
-            raise self._stopped_by
-        return self.failures
 
     def stop(self, reason: ChunkReturned | ChunkClosed) -> None:
-        """Take no further row; the first reason counts."""
-        self._stopped_by = self._stopped_by or reason
+        """Take no further row, and begin no further call; the first reason counts."""
+        self.stopped_by = self.stopped_by or reason
+        self._stopping.set()
 
     async def _settle(self, index: int, row: bytes) -> None:
         """One row, until it has an outcome or the chunk is stopped. Never raises."""
@@ -77,60 +90,99 @@ class RowDispatch:
             self.limit.release()
 
     async def _attempt(self, index: int, row: bytes) -> None:
-        tries = 0
-        answered_before = self._answered
-        while not self._stopped_by:
+        tries = calls = 0
+        not_before = 0.0
+        answers_before = self._answers
+        while await self._may_call(not_before, is_first=not calls):
             answer = await self._call(index, row)
+            calls += 1
             decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
-            if decision == Decision.CREATED:
-                return
             tries += decision == Decision.RETRY
-            if tries >= MAX_TRIES and self._answered == answered_before:
-                # Nobody got an answer meanwhile: it is not this row's fault.
-                self._stop_for_absence(answer)
-                return
-            if decision == Decision.REJECTED or tries >= MAX_TRIES:
-                outcome = Outcome.REJECTED if decision == Decision.REJECTED else Outcome.FAILED
-                self._fail(index, row, outcome, answer, attempts=max(tries, 1))
+            if decision == Decision.CREATED:
+                self.settled += 1
+            elif decision == Decision.REJECTED:
+                self._fail(index, row, Outcome.REJECTED, answer, attempts=calls)
             elif decision == Decision.STALE:
                 self.stop(StaleEpoch("Another worker has the chunk."))
-            elif decision == Decision.RETURN:
-                self.stop(ChunkReturned(f"No row can be created now: {errors_of(answer)[0]['message']}"))
-            else:
-                await self._wait(answer, tries)
+            elif decision == Decision.PAUSE:
+                self._pause(answer)
+            elif tries < MAX_TRIES:
+                not_before = time.monotonic() + backoff_seconds(max(tries, 1))
                 continue
+            elif self._answers == answers_before:
+                self._pause(answer)  # nobody got an answer meanwhile: it is not this row's fault
+            else:
+                self._fail(index, row, Outcome.FAILED, answer, attempts=calls)
             return
+
+    async def _may_call(self, not_before: float, *, is_first: bool) -> bool:
+        """Wait for the endpoint, and for the budget if it is a retry; False when the chunk is stopped meanwhile."""
+        if is_first:
+            self.budget.earn()
+        while not self.stopped_by:
+            seconds = max(self._open_at, not_before) - time.monotonic()
+            if seconds <= 0 and not is_first:
+                seconds = self.budget.spend()
+            if seconds <= 0:
+                break
+            if self._expect_time(seconds):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), seconds)
+        return not self.stopped_by
 
     async def _call(self, index: int, row: bytes) -> Answer | None:
         """One create call; None when there was no answer."""
-        seconds_left = max(self.end_at - time.monotonic(), 0.1)
+        started = time.monotonic()
         answer: Answer | None
         try:
-            answer = await self.create(index, row, min(CALL_TIMEOUT_SECONDS, seconds_left))
+            answer = await self.create(index, row, min(CALL_TIMEOUT_SECONDS, max(self.settle_by - started, 0.1)))
         except Unreachable:
             answer = None
-        if answer and answer.row_verdict:
-            self._answered += 1
-            self._unanswered_in_a_row = 0
-        elif answer is None or answer.status not in BUSY:
-            self._unanswered_in_a_row += 1
-            if self._unanswered_in_a_row >= AWAY_AFTER_CALLS:
-                self._stop_for_absence(answer)
+        is_busy = answer is None or answer.status in BUSY
+        self.limit.record(time.monotonic() - started, overloaded=is_busy)
+        if answer and answer.row_verdict and not is_busy:
+            self._answers += 1
+            self._vain_calls = 0
+        else:
+            self._hold_on(answer, began_at=started)
         return answer
 
-    def _stop_for_absence(self, answer: Answer | None) -> None:
-        self.stop(ChunkReturned(f"The create endpoint is away: {errors_of(answer)[0]['message']}"))
-
-    async def _wait(self, answer: Answer | None, tries: int) -> None:
-        """Wait before the next try, as long as the endpoint asks for; not beyond the time there is."""
+    def _hold_on(self, answer: Answer | None, *, began_at: float) -> None:
+        """The call was in vain: begin no other for a while, and none at all if that goes on for long."""
+        if not self._vain_calls:
+            self._vain_since = began_at
+        self._vain_calls += 1
         asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-        seconds = max(asked, backoff_seconds(tries + 1))
-        if time.monotonic() + seconds >= self.stop_at:
-            self.stop(ChunkReturned("The time is over; the next delivery goes on."))
+        now_ = time.monotonic()
+        self._open_at = max(self._open_at, now_ + max(asked, backoff_seconds(self._vain_calls)))
+        patience = min(AWAY_AFTER_SECONDS, (self.stop_at - self._vain_since) / 3)
+        if self._vain_calls >= AWAY_AFTER_CALLS and now_ - self._vain_since >= patience:
+            self._pause(answer)
+
+    def _pause(self, answer: Answer | None) -> None:
+        """Nobody's row can be created now."""
+        if answer and answer.status in FORBIDDEN:
+            code = PauseCode.FORBIDDEN
+        elif answer and answer.status in BUSY:
+            code = PauseCode.ENDPOINT_BUSY
         else:
-            await asyncio.sleep(seconds)
+            code = PauseCode.ENDPOINT_AWAY
+        asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+        reason = f"No row can be created now: {errors_of(answer)[0]['message']}"
+        self.stop(ChunkDeferred(reason, delay_seconds=asked, pause=code))
+
+    def _expect_time(self, seconds: float) -> bool:
+        """Whether there will be time for a call after so many seconds; stops the chunk when not."""
+        if time.monotonic() + seconds < self.stop_at:
+            return True
+        if self._open_at > self.stop_at:  # the endpoint asked for more time than there is
+            wait = self._open_at - time.monotonic()
+            self.stop(ChunkDeferred("The endpoint is busy.", delay_seconds=wait, pause=PauseCode.ENDPOINT_BUSY))
+        self.stop(ChunkDeferred("The time is over; the next delivery goes on."))
+        return False
 
     def _fail(self, index: int, row: bytes, outcome: Outcome, answer: Answer | None, *, attempts: int) -> None:
+        self.settled += 1
         self.failures.append(
             RowFailure(
                 index=index,
@@ -142,41 +194,3 @@ class RowDispatch:
                 at=now(),
             )
         )
-
-
-def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
-    """What the answer has against the row, `{"field", "code", "message"}` each; at least one."""
-    if answer is None:
-        return _error("no_answer", "The endpoint did not answer.")
-    document = answer.json()
-    if answer.row_verdict and isinstance(document, dict):
-        listed = document.get("errors")  # as the ledger passes them on; an endpoint without DRF may say anything
-        if isinstance(listed, list) and (errors := [known for error in listed if (known := _read_error(error))]):
-            return errors
-        if error := _read_error(document):
-            return [error]
-    text = f"The endpoint answered {answer.status}"
-    if not answer.row_verdict:
-        text += " without a word of the ledger; is ImportedRowMiddleware the last in MIDDLEWARE?"
-    return _error(f"http_{answer.status}", text)
-
-
-def _read_error(error: object) -> dict[str, Any] | None:
-    """A `{"field", "code", "message"}` of the answer; None when it has no message."""
-    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
-        return None
-    field, code = error.get("field"), error.get("code", "")
-    return {
-        "field": None if field is None else _storable(str(field)),
-        "code": _storable(str(code)),
-        "message": _storable(error["message"]),
-    }
-
-
-def _storable(text: str) -> str:
-    """Without what UTF-8 or a PostgreSQL text cannot hold: lone surrogates and NUL."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
-
-
-def _error(code: str, message: str) -> list[dict[str, Any]]:
-    return [{"field": None, "code": code, "message": message}]

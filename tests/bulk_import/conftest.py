@@ -15,7 +15,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from lambda_worker import handler as worker_handler
-from lambda_worker.contract import ChunkMessage
+from lambda_worker.contract import ChunkMessage, ClaimRequest
 from products.models import Category
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class Aws:
 
     def payload_keys(self) -> list[str]:
         return [found["Key"] for found in self.s3.list_objects_v2(Bucket="bulk-import-payloads").get("Contents", [])]
+
+
+def claim_body(message: ChunkMessage) -> dict[str, Any]:
+    """The body of a claim by a worker that never claimed before."""
+    return ClaimRequest(message.to_dict(), str(uuid.uuid4())).to_dict()
 
 
 @pytest.fixture(autouse=True)
@@ -131,14 +136,15 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
         "BULK_IMPORT_PAYLOADS_BUCKET": "bulk-import-payloads",
         "BULK_IMPORT_FAILURES_BUCKET": "bulk-import-failures",
+        "BULK_IMPORT_QUEUE_URL": aws.queue_url,
         "AWS_ENDPOINT_URL": aws.url,
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    worker_handler._config.cache_clear()
-    worker_handler._s3.cache_clear()
+    for made_once in (worker_handler.config, worker_handler.s3, worker_handler._sqs):
+        made_once.cache_clear()
 
     def run() -> None:
         records: Any = [{"messageId": m.chunk_id, "body": m.encode()} for m in aws.messages()]

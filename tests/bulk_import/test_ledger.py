@@ -19,7 +19,7 @@ from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
 from lambda_worker.contract import ROW_HEADER, Claim
 from products.models import Product
-from tests.bulk_import.conftest import Aws, make_user, post_rows, product
+from tests.bulk_import.conftest import Aws, claim_body, make_user, post_rows, product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Importer:
     def __init__(self, worker: APIClient, aws: Aws) -> None:
         self.message = aws.messages()[0]
         path = f"/bulk-import/worker/chunks/{self.message.chunk_id}/claim"
-        self.claim = Claim.from_dict(worker.post(path, self.message.to_dict(), format="json").json())
+        self.claim = Claim.from_dict(worker.post(path, claim_body(self.message), format="json").json())
         self.job = ImportJob.objects.get()
 
     def create(
@@ -142,7 +142,7 @@ def test_a_view_that_raises_after_saving_leaves_nothing(importer: Importer, sign
 def test_a_stale_epoch_creates_nothing(importer: Importer, worker: APIClient) -> None:
     ImportChunk.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
     message = importer.message
-    worker.post(f"/bulk-import/worker/chunks/{message.chunk_id}/claim", message.to_dict(), format="json")
+    worker.post(f"/bulk-import/worker/chunks/{message.chunk_id}/claim", claim_body(message), format="json")
     answer = importer.create(product("A"))
 
     assert (answer.status_code, answer[ROW_HEADER], answer.json()["code"]) == (409, "stale", "stale_epoch")

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from bulk_import.models import ImportChunk, ImportJob
-from tests.bulk_import.conftest import Aws, post_rows, product
+from tests.bulk_import.conftest import Aws, claim_body, post_rows, product
 from tests.bulk_import.test_views import queue_away
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws
     call_command("bulk_import_relay", stdout=said)
     call_command("bulk_import_relay", stdout=said)
 
-    assert said.getvalue().splitlines() == ["12 chunks sent", "0 chunks sent"]
+    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails"]
     assert [message.first_index for message in aws.messages()] == list(range(0, 36, 3))
     unsent_job.refresh_from_db()
     assert unsent_job.status == "queued"
@@ -75,7 +75,7 @@ def test_a_chunk_that_a_worker_claimed_already_stays_claimed(
     unsent_job.chunks.exclude(pk=chunk.pk).delete()
 
     def send_and_be_overtaken(messages: list[object]) -> set[str]:
-        worker.post(f"/bulk-import/worker/chunks/{chunk.pk}/claim", chunk.message().to_dict(), format="json")
+        worker.post(f"/bulk-import/worker/chunks/{chunk.pk}/claim", claim_body(chunk.message()), format="json")
         return {str(chunk.pk)}
 
     monkeypatch.setattr("bulk_import.relay.send_messages", send_and_be_overtaken)

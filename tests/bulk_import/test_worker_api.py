@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
 from lambda_worker.contract import ChunkMessage, Claim, Finish, HeartbeatAnswer
 from lambda_worker.problems import problem
-from tests.bulk_import.conftest import Aws, post_rows, product
+from tests.bulk_import.conftest import Aws, claim_body, post_rows, product
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -32,7 +32,7 @@ def messages(client_of_merchandiser: APIClient, aws: Aws) -> list[ChunkMessage]:
 
 def call(worker: APIClient, verb: str, message: ChunkMessage, body: dict[str, Any] | None = None) -> Any:
     path = f"/bulk-import/worker/chunks/{message.chunk_id}/{verb}"
-    return worker.post(path, message.to_dict() if body is None else body, format="json")
+    return worker.post(path, claim_body(message) if body is None else body, format="json")
 
 
 def claim(worker: APIClient, message: ChunkMessage) -> Claim:

@@ -82,13 +82,15 @@ def coming_again(event: SqsEvent, context: Context | None = None) -> list[str]:
 @pytest.fixture(autouse=True)
 def _cold_start() -> Iterator[None]:
     """Let each test have an execution environment of its own: nothing is kept from the one before."""
-    handler_module._config.cache_clear()
-    handler_module._s3.cache_clear()
+    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
+    for function in made_once:
+        function.cache_clear()
     yield
-    if handler_module._s3.cache_info().currsize:
-        handler_module._s3().close()
-    handler_module._config.cache_clear()
-    handler_module._s3.cache_clear()
+    for client in (handler_module.s3, handler_module._sqs):
+        if client.cache_info().currsize:
+            client().close()
+    for function in made_once:
+        function.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,8 @@
-"""What each answer means, and how long to wait."""
+"""What each answer means, how many retries there are, and how long to wait."""
 
 from __future__ import annotations
 
 from email.utils import format_datetime
-from http import HTTPStatus
 from itertools import product
 
 import pytest
@@ -13,15 +12,23 @@ from hypothesis import strategies as st
 from lambda_worker.contract import RowVerdict
 from lambda_worker.retries import (
     BACKOFF_CAP_SECONDS,
+    BUDGET_SHARE,
+    BURST,
     MAX_RETRY_AFTER_SECONDS,
+    MAX_TRIES,
+    RETRIES_PER_SECOND,
+    RULES,
     Decision,
+    RetryBudget,
     backoff_seconds,
     decide,
     retry_after_seconds,
 )
 
 NO_VERDICT = ""
-VERDICTS = [NO_VERDICT, *RowVerdict]
+UNKNOWN_VERDICT = "maybe"
+VERDICTS = [NO_VERDICT, UNKNOWN_VERDICT, *RowVerdict]
+STATUSES = range(100, 600)
 
 OF_VERDICT = {
     RowVerdict.CREATED: Decision.CREATED,
@@ -30,42 +37,59 @@ OF_VERDICT = {
 }
 """The ledger's word counts, whatever the status."""
 
-OF_STATUS_WITHOUT_VERDICT = {404: Decision.RETURN, 405: Decision.RETURN}
-OF_STATUS = {
-    401: Decision.RETURN,
-    403: Decision.RETURN,
-    408: Decision.RETRY,
-    425: Decision.RETRY,
-    429: Decision.WAIT,
-    503: Decision.WAIT,
+OF_STATUS = {401: Decision.PAUSE, 403: Decision.PAUSE, 429: Decision.WAIT, 503: Decision.WAIT}
+"""With not-created, and with no word that we know."""
+
+OF_STATUS_NOT_CREATED = {408: Decision.RETRY, 425: Decision.RETRY} | {
+    status: Decision.REJECTED for status in range(400, 500) if status not in {408, 425}
 }
-OF_STATUS_CLASS = {
-    1: Decision.RETRY,
-    2: Decision.RETRY,
-    3: Decision.RETRY,
-    4: Decision.REJECTED,
-    5: Decision.RETRY,
-}
+OF_STATUS_WITHOUT_VERDICT = {404: Decision.PAUSE, 405: Decision.PAUSE}
 
 
 def expected(status: int, verdict: str) -> Decision:
-    """Look the decision up in the tables above, the most particular first."""
+    """Look the decision up in the tables above. What is in none of them is no answer worth having."""
     if verdict in OF_VERDICT:
         return OF_VERDICT[RowVerdict(verdict)]
-    if not verdict and status in OF_STATUS_WITHOUT_VERDICT:
-        return OF_STATUS_WITHOUT_VERDICT[status]
-    decision = OF_STATUS.get(status) or OF_STATUS_CLASS[status // 100]
-    return Decision.RETRY if decision == Decision.REJECTED and not verdict else decision
+    if status in OF_STATUS:
+        return OF_STATUS[status]
+    of_status = OF_STATUS_NOT_CREATED if verdict == RowVerdict.NOT_CREATED else OF_STATUS_WITHOUT_VERDICT
+    return of_status.get(status, Decision.RETRY)
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("status", HTTPStatus)
-def test_every_status_is_decided_as_the_tables_say(status: HTTPStatus, verdict: str) -> None:
-    assert decide(status, verdict) == expected(status, verdict)
+def test_every_status_has_the_one_decision_that_the_tables_say(verdict: str) -> None:
+    assert {status: decide(status, verdict) for status in STATUSES} == {
+        status: expected(status, verdict) for status in STATUSES
+    }
 
 
-def test_every_decision_is_reachable() -> None:
-    assert {decide(status, verdict) for status, verdict in product(HTTPStatus, VERDICTS)} == set(Decision)
+def test_each_rule_decides_about_some_answer_and_each_decision_is_reached() -> None:
+    deciding = {
+        next(number for number, rule in enumerate(RULES) if rule.matches(verdict, status))
+        for status, verdict in product(STATUSES, [NO_VERDICT, *RowVerdict])
+    }
+    assert deciding == set(range(len(RULES)))
+    assert {rule.decision for rule in RULES} == set(Decision)
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "decision"),
+    [
+        (403, RowVerdict.STALE, Decision.STALE),
+        (403, RowVerdict.CREATED, Decision.CREATED),  # committed, whoever changed the status
+        (403, RowVerdict.NOT_CREATED, Decision.PAUSE),
+        (404, RowVerdict.NOT_CREATED, Decision.REJECTED),
+        (404, NO_VERDICT, Decision.PAUSE),
+        (409, RowVerdict.NOT_CREATED, Decision.REJECTED),
+        (409, NO_VERDICT, Decision.RETRY),
+        (400, UNKNOWN_VERDICT, Decision.RETRY),
+        (503, RowVerdict.NOT_CREATED, Decision.WAIT),
+        (201, NO_VERDICT, Decision.RETRY),
+        (302, NO_VERDICT, Decision.RETRY),
+    ],
+)
+def test_what_is_easily_mistaken_is_not(status: int, verdict: str, decision: Decision) -> None:
+    assert decide(status, verdict) == decision
 
 
 @given(st.integers(0, 999), st.text().filter(lambda text: text not in {RowVerdict.CREATED, RowVerdict.REPLAYED}))
@@ -76,6 +100,93 @@ def test_created_is_only_what_the_ledger_calls_created(status: int, verdict: str
 @pytest.mark.parametrize("status", [0, 99, 600, 999])
 def test_a_status_that_does_not_exist_is_no_answer_worth_having(status: int) -> None:
     assert decide(status, NO_VERDICT) == Decision.RETRY
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def spend_all(budget: RetryBudget) -> int:
+    """How many retries are to be had at once."""
+    spent = 0
+    while not budget.spend():
+        spent += 1
+    return spent
+
+
+def test_one_bad_row_of_a_small_chunk_gets_all_its_tries() -> None:
+    assert spend_all(RetryBudget(Clock())) == MAX_TRIES - 1
+
+
+@pytest.mark.parametrize("rows", [10, 40, 5000])
+def test_every_tenth_row_pays_for_a_retry(rows: int) -> None:
+    budget = RetryBudget(Clock())
+    spend_all(budget)
+    for _row in range(rows):
+        budget.earn()
+    assert spend_all(budget) == rows / 10
+
+
+def test_who_waits_as_long_as_the_budget_says_gets_a_retry() -> None:
+    clock = Clock()
+    budget = RetryBudget(clock)
+    spend_all(budget)
+    waited = []
+    for _retry in range(20):
+        clock.seconds += 0.3
+        waited.append(budget.spend())
+        clock.seconds += waited[-1]
+        assert budget.spend() == 0
+    assert waited == pytest.approx([0.7] * 20)
+
+
+def test_rows_shorten_the_wait() -> None:
+    budget = RetryBudget(Clock())
+    spend_all(budget)
+    for _row in range(4):
+        budget.earn()
+    assert budget.spend() == pytest.approx(0.6)
+
+
+def test_a_long_time_without_retries_pays_for_no_more_than_the_burst() -> None:
+    clock = Clock()
+    budget = RetryBudget(clock)
+    clock.seconds += 86400
+    assert spend_all(budget) == BURST
+
+
+def test_time_takes_nothing_away_from_what_the_rows_paid_for() -> None:
+    clock = Clock()
+    budget = RetryBudget(clock)
+    for _row in range(100):
+        budget.earn()
+    clock.seconds += 86400
+    assert spend_all(budget) == BURST + 10
+
+
+@given(st.lists(st.sampled_from(["earn", "spend"]) | st.floats(0, 100), max_size=300))
+def test_no_more_is_retried_than_a_tenth_a_start_and_a_trickle(happenings: list[str | float]) -> None:
+    clock = Clock()
+    budget = RetryBudget(clock)
+    earned = spent = 0
+    elapsed = 0.0
+    for happening in happenings:
+        if happening == "earn":
+            budget.earn()
+            earned += 1
+        elif happening == "spend":
+            wait = budget.spend()
+            assert 0 <= wait <= 1 / RETRIES_PER_SECOND
+            spent += wait == 0
+        elif isinstance(happening, float):
+            clock.seconds += happening
+            elapsed += happening
+        assert spent <= BURST + BUDGET_SHARE * earned + RETRIES_PER_SECOND * elapsed + 1e-6
 
 
 @given(st.integers(0, 100))
@@ -98,7 +209,12 @@ def test_retry_after_is_within_its_bounds_whatever_the_header_says(header: str |
         ("31536000", MAX_RETRY_AFTER_SECONDS),
         ("9" * 400, MAX_RETRY_AFTER_SECONDS),
         ("9" * 5000, 0),
+        ("-" + "9" * 5000, 0),
+        ("\u0667", 7),  # ARABIC-INDIC DIGIT SEVEN
+        ("\u00b2", 0),  # SUPERSCRIPT TWO
         ("1.5", 0),
+        ("1e400", 0),
+        ("nan", 0),
         ("soon", 0),
         ("", 0),
         (None, 0),

@@ -1,19 +1,42 @@
-"""`manage.py bulk_import_relay`: send what the fast path could not. Made for cron, every minute."""
+"""`manage.py bulk_import_relay`: send what the fast path could not. For cron, every minute, or with --every."""
 
-from typing import Any
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, close_old_connections
 
 from bulk_import.exceptions import QueueUnavailable
-from bulk_import.relay import send_unsent_chunks
+from bulk_import.relay import sweep
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
 
 
 class Command(BaseCommand):
-    help = "Send the message of every chunk that is not on the queue. Sending twice is harmless."
+    help = "Send the message of every chunk that is not on the queue, and the mails owed. Twice is harmless."
 
-    def handle(self, **_options: Any) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--every", type=int, metavar="SECONDS", help="go on, with so many seconds in between")
+
+    def handle(self, *, every: int | None, **_options: Any) -> None:
+        if not every:
+            self.sweep()
+            return
+        while True:
+            try:
+                self.sweep()
+            except (CommandError, DatabaseError) as error:
+                self.stderr.write(str(error))
+            close_old_connections()
+            time.sleep(every)
+
+    def sweep(self) -> None:
         try:
-            sent = send_unsent_chunks()
+            messages, mails = sweep()
         except QueueUnavailable as error:
             raise CommandError(f"{error} The chunks stay pending; run this again.") from error
-        self.stdout.write(f"{sent} chunks sent")
+        if messages or mails:
+            self.stdout.write(f"sent: {messages} messages, {mails} mails")

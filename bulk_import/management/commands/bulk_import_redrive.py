@@ -1,0 +1,28 @@
+"""`manage.py bulk_import_redrive JOB`: run the chunks of a job again that ended in the dead-letter queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError
+
+from bulk_import.models import ImportJob
+from bulk_import.submission import redrive
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+class Command(BaseCommand):
+    help = "Run the dead chunks of a job again, after their cause was mended. Again changes nothing."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", type=UUID, help="the job's id")
+
+    def handle(self, *, job: UUID, **_options: Any) -> None:
+        try:
+            chunks = redrive(ImportJob.objects.get(pk=job))
+        except ImportJob.DoesNotExist as error:
+            raise CommandError(f"There is no job {job}.") from error
+        self.stdout.write(f"{chunks} chunks redriven")
