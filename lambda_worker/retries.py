@@ -62,24 +62,28 @@ class Rule(NamedTuple):
         return word in self.words and status in self.statuses
 
 
-NO_WORD = ""
+NO_WORD = {""}
+COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
+NOT_CREATED = {RowVerdict.NOT_CREATED}
+STALE = {RowVerdict.STALE}
+ANY_WORD = NO_WORD | {*RowVerdict}
+
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 REFUSAL = range(400, 500)  # among them 409, a conflict with what the endpoint has already
 ANY_STATUS = range(1000)  # three digits
-ANY_WORD = {*RowVerdict, NO_WORD}
 
 RULES = (
-    # the ledger's word                          status       decision
-    Rule({RowVerdict.CREATED, RowVerdict.REPLAYED}, ANY_STATUS, Decision.CREATED),
-    Rule({RowVerdict.STALE}, ANY_STATUS, Decision.STALE),
+    # the ledger's word, the status, the decision
+    Rule(COMMITTED, ANY_STATUS, Decision.CREATED),
+    Rule(STALE, ANY_STATUS, Decision.STALE),
     Rule(ANY_WORD, BUSY, Decision.WAIT),
     Rule(ANY_WORD, FORBIDDEN, Decision.PAUSE),
-    Rule({NO_WORD}, NOT_THERE, Decision.PAUSE),
+    Rule(NO_WORD, NOT_THERE, Decision.PAUSE),
     Rule(ANY_WORD, TRANSIENT, Decision.RETRY),
-    Rule({RowVerdict.NOT_CREATED}, REFUSAL, Decision.REJECTED),
+    Rule(NOT_CREATED, REFUSAL, Decision.REJECTED),
     Rule(ANY_WORD, ANY_STATUS, Decision.RETRY),
 )
 """The first that matches decides.
@@ -91,7 +95,7 @@ such as a proxy. Where the ledger says created, the row is committed, whatever b
 
 def decide(status: int, row_verdict: str) -> Decision:
     """The decision on an answer with this HTTP status and `ROW_HEADER`; a word we do not know is none."""
-    word = row_verdict if row_verdict in ANY_WORD else NO_WORD
+    word = row_verdict if row_verdict in ANY_WORD else ""
     return next(rule.decision for rule in RULES if rule.matches(word, status))
 
 
