@@ -40,6 +40,8 @@ PIECE_BYTES = 256 * 1024
 FORM_OVERHEAD_BYTES = 64 * 1024  # what a form may add to its file
 GZIP = 16 + zlib.MAX_WBITS
 DELIMITERS = b",;\t"
+TABLE_GROWTH = 2
+"""As JSON, each row of a CSV repeats the names of the columns: so many times the limit of a body, and no more."""
 FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*([^\r\n]{0,65535})")
 SUFFIXES = {
     ".json": "application/json",
@@ -124,7 +126,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     """The records of a CSV, each an object of strings under the names of the header row.
 
     As spreadsheets write them: with or without a byte order mark, and with comma, semicolon or tab between cells.
-    Raises MalformedBody, naming the line.
+    Raises MalformedBody, naming the line, and BodyTooLarge when the objects together are.
     """
     first_line = FIRST_LINE.match(body)
     delimiter = max(DELIMITERS, key=first_line[1].count) if first_line else DELIMITERS[0]
@@ -132,13 +134,20 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     records = csv.reader(lines, delimiter=chr(delimiter), strict=True)
     header: list[str] | None = None
     line = 1
+    space = TABLE_GROWTH * conf().max_body_bytes
     try:
         for record in records:
             lines.start_record()
             if header is None:
                 header = _header(record, line) if any(record) else None
             elif any(record):
-                yield _table_row(header, record, line)
+                row = _table_row(header, record, line)
+                space -= len(row.json)
+                if space < 0:
+                    message = _("With the names of the columns, the rows are larger than %(limit)s MiB. Send fewer.")
+                    limit = TABLE_GROWTH * conf().max_body_bytes // MEBIBYTE
+                    raise BodyTooLarge(message % {"limit": limit})
+                yield row
             line = records.line_num + 1
     except UnicodeDecodeError as error:
         message = _("The CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8”.")
