@@ -30,12 +30,12 @@ from rest_framework.views import APIView, exception_handler
 from bulk_import.conf import Target, conf
 from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.failures import read_failures
-from bulk_import.formats import FileForm, UnreadBody, expect_content_length, read_upload
 from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.payload import Payload
 from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
+from bulk_import.request_body import FileForm, UnreadBody, expect_content_length, read_upload
 from bulk_import.submission import submit
 from bulk_import.validation import Verdicts, flatten, judge_rows
 
