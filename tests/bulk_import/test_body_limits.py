@@ -88,7 +88,6 @@ def monolith() -> Iterator[Monolith]:
             yield monolith
         finally:
             stop_process(process)
-            stack._log.close()
 
 
 def in_pieces(body: bytes, size: int = 64 * 1024) -> Iterator[bytes]:
