@@ -83,13 +83,19 @@ class TargetView(APIView):
 
     @property
     def target(self) -> Target:
-        try:
-            return conf().target(self.kwargs["target"])
-        except KeyError:
-            raise Http404 from None
+        return conf().target(self.kwargs["target"])
+
+    def is_configured(self) -> bool:
+        return self.kwargs["target"] in conf().targets
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        return self.target.create_view().get_authenticators()
+        # DRF asks before it answers errors: that there is no such target is told by `initial`.
+        return self.target.create_view().get_authenticators() if self.is_configured() else []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if not self.is_configured():
+            raise Http404
+        super().initial(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return answer_error
