@@ -63,9 +63,7 @@ class InvalidRows(BadImport):
 
 
 class BadIdempotencyKey(BadImport):
-    """Tell the client to send a key, or a new one."""
-
-    code = "idempotency_key"
+    """Tell the client to send a key, or a new one; the code says which."""
 
 
 class QuotaExceeded(BadImport):

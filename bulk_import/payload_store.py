@@ -23,6 +23,7 @@ from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.exceptions import StorageUnavailable
 
 if TYPE_CHECKING:
+    from typing import IO
     from uuid import UUID
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class StoredPayload:
     etag: str
 
 
-def put_payload(target: str, job_id: UUID, payload: bytes) -> StoredPayload:
+def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> StoredPayload:
     """Store the payload of a job under its own key. Raises StorageUnavailable; then nothing counts as stored.
 
     The put is conditional: an object that is there already can only be this one, sent by a retry within boto3.

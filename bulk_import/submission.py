@@ -16,20 +16,21 @@ from bulk_import.models import ImportChunk, ImportJob, database
 from bulk_import.payload_store import put_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from uuid import UUID
 
     from bulk_import.conf import Target
+    from bulk_import.payload import Payload
 
 
-def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_key: str, request_sha256: bytes) -> UUID:
-    """Store the lines of a payload as a job and send it on its way; returns the job's id.
+def submit(target: Target, submitter: Any, payload: Payload, *, idempotency_key: str, request_sha256: bytes) -> UUID:
+    """Store a payload as a job and send it on its way; returns the job's id.
 
     A twin of the request that was faster has made the job already; then that one is it. Raises
     StorageUnavailable; then there is no job.
     """
     job_id = uuid4()
-    stored = put_payload(target.name, job_id, b"\n".join([*lines, b""]))
+    stored = put_payload(target.name, job_id, payload.open())
     try:
         with transaction.atomic(using=database(), durable=True):
             job = ImportJob.objects.create(
@@ -37,14 +38,14 @@ def submit(target: Target, submitter: Any, lines: list[bytes], *, idempotency_ke
                 target=target.name,
                 submitter=submitter,
                 language=get_language() or "",
-                rows=len(lines),
+                rows=len(payload.line_bytes),
                 payload_bucket=stored.bucket,
                 payload_key=stored.key,
                 payload_etag=stored.etag,
                 idempotency_key=idempotency_key,
                 request_sha256=request_sha256,
             )
-            ImportChunk.objects.bulk_create(cut_into_chunks(job, lines))
+            ImportChunk.objects.bulk_create(cut_into_chunks(job, payload.line_bytes))
             # Robust: whatever goes wrong there is logged. The job is accepted, and the relay sends it later.
             transaction.on_commit(lambda: relay.send_unsent_chunks(job_id), using=database(), robust=True)
     except IntegrityError:
@@ -63,7 +64,7 @@ def redrive(job: ImportJob, actor: Any = None) -> int:
     return redriven
 
 
-def cut_into_chunks(job: ImportJob, lines: list[bytes]) -> Iterator[ImportChunk]:
+def cut_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[ImportChunk]:
     """Chunks of at most CHUNK_ROWS rows and, unless a single row is larger, CHUNK_BYTES bytes."""
     max_rows, max_bytes = conf().chunk_rows, conf().chunk_bytes
     numbers = count()
@@ -79,8 +80,7 @@ def cut_into_chunks(job: ImportJob, lines: list[bytes]) -> Iterator[ImportChunk]
             byte_count=byte_count,
         )
 
-    for line in lines:
-        size = len(line) + 1  # its newline
+    for size in line_bytes:
         if row_count and (row_count == max_rows or byte_count + size > max_bytes):
             yield chunk()
             first_index += row_count

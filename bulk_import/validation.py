@@ -21,6 +21,7 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
 from bulk_import.parsing import UNREADABLE, RowError, compact, parse_row
 from lambda_worker.contract import refused_line
+from lambda_worker.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,23 +30,23 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.formats import RawRow
+    from bulk_import.payload import Payload
 
 logger = logging.getLogger(__name__)
+
+MAX_KEPT_ERRORS = 10
+"""Of one refused row, in the payload; with all those of a long list in it, a payload would grow without bound."""
 
 
 @dataclass(slots=True)
 class Verdicts:
-    """What the validation says of an import. `lines` are the rows as the payload holds them, one each."""
+    """What the validation says of an import."""
 
-    lines: list[bytes] = field(default_factory=list)
+    rows: int = 0
     invalid_rows: int = 0
     error_count: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)  # the first of them
     is_malformed: bool = False  # a row is no JSON, so it can be neither stored nor skipped
-
-    @property
-    def rows(self) -> int:
-        return len(self.lines)
 
     def expect_valid(self, *, skip_invalid: bool) -> None:
         """Raises InvalidRows when there is nothing to import, or when an invalid row may not be skipped."""
@@ -60,8 +61,15 @@ class Verdicts:
         raise InvalidRows(message, errors=self.errors, error_count=self.error_count, invalid_rows=self.invalid_rows)
 
 
-def judge_rows(target: Target, rows: Iterable[RawRow], request: Request, *, keep_refused: bool = True) -> Verdicts:
-    """Judge every row. The lines of refused ones, larger than the rows, need be kept only to be skipped.
+def judge_rows(
+    target: Target,
+    rows: Iterable[RawRow],
+    request: Request,
+    payload: Payload | None = None,
+    *,
+    skip_invalid: bool = False,
+) -> Verdicts:
+    """Judge every row, and append it to the payload if there is one; a refused row only if it may be skipped.
 
     Raises BadImport where the document itself breaks, or has no rows or too many.
     """
@@ -77,19 +85,29 @@ def judge_rows(target: Target, rows: Iterable[RawRow], request: Request, *, keep
         except RowError as error:
             errors = [{"field": None, "code": error.code, "message": error.message}]
             verdicts.is_malformed |= error.code in UNREADABLE
+        verdicts.rows += 1
         if errors:
             verdicts.invalid_rows += 1
             verdicts.error_count += len(errors)
             where = {"index": index} if row.line is None else {"index": index, "line": row.line}
             space = limits.max_listed_errors - len(verdicts.errors)
             verdicts.errors += [{**where, **error} for error in errors[:space]]
-            is_kept = keep_refused and errors[0]["code"] not in UNREADABLE
-            verdicts.lines.append(refused_line(compact(row.json), errors) if is_kept else b"")
-        else:
-            verdicts.lines.append(compact(row.json))
-    if not verdicts.lines:
+        if payload is None or verdicts.is_malformed or (verdicts.invalid_rows and not skip_invalid):
+            continue  # there will be no job
+        line = compact(row.json)
+        payload.append(refused_line(line, kept_errors(errors)) if errors else line)
+    if not verdicts.rows:
         raise MalformedBody(_("There are no rows. Send at least one."), code="no_rows")
     return verdicts
+
+
+def kept_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What goes with a refused row into its payload: the first errors, their texts cut as those of problems are."""
+    kept = []
+    for error in errors[:MAX_KEPT_ERRORS]:
+        cut = problem(error["field"], error["code"], error["message"], index=0)
+        kept.append({**error, **{name: cut[name] for name in ("field", "code", "message")}})
+    return kept
 
 
 class RowValidator:

@@ -30,11 +30,12 @@ from rest_framework.views import APIView, exception_handler
 from bulk_import.conf import Target, conf
 from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.failures import read_failures
-from bulk_import.formats import FileForm, UnreadBody, expect_content_length, read_upload
 from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
+from bulk_import.payload import Payload
 from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
+from bulk_import.request_body import FileForm, UnreadBody, expect_content_length, read_upload
 from bulk_import.submission import redrive, submit
 from bulk_import.validation import Verdicts, flatten, judge_rows
 
@@ -82,13 +83,19 @@ class TargetView(APIView):
 
     @property
     def target(self) -> Target:
-        try:
-            return conf().target(self.kwargs["target"])
-        except KeyError:
-            raise Http404 from None
+        return conf().target(self.kwargs["target"])
+
+    def is_configured(self) -> bool:
+        return self.kwargs["target"] in conf().targets
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        return self.target.create_view().get_authenticators()
+        # DRF asks before it answers errors: that there is no such target is told by `initial`.
+        return self.target.create_view().get_authenticators() if self.is_configured() else []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if not self.is_configured():
+            raise Http404
+        super().initial(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return answer_error
@@ -162,16 +169,15 @@ class ImportJobsView(TargetView):
         upload = read_upload(request)
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
-        if not options["dry_run"]:
-            expect_open_job_quota(request.user)
-        skip_invalid = options["on_invalid"] == "skip"
-        keep_refused = skip_invalid and not options["dry_run"]
-        verdicts = judge_rows(self.target, upload.rows, request, keep_refused=keep_refused)
         if options["dry_run"]:
-            return Response(dry_run_document(verdicts))
-        verdicts.expect_valid(skip_invalid=skip_invalid)
-        expect_row_quota(request.user, verdicts.rows)
-        job_id = submit(self.target, request.user, verdicts.lines, idempotency_key=key, request_sha256=upload.sha256)
+            return Response(dry_run_document(judge_rows(self.target, upload.rows, request)))
+        expect_open_job_quota(request.user)
+        skip_invalid = options["on_invalid"] == "skip"
+        with Payload() as payload:
+            verdicts = judge_rows(self.target, upload.rows, request, payload, skip_invalid=skip_invalid)
+            verdicts.expect_valid(skip_invalid=skip_invalid)
+            expect_row_quota(request.user, verdicts.rows)
+            job_id = submit(self.target, request.user, payload, idempotency_key=key, request_sha256=upload.sha256)
         return self.accepted(job_id)
 
     def accepted(self, job_id: UUID) -> Response:

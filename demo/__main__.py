@@ -31,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serving.add_argument("--database-url", help="an empty database to use instead of a SQLite of its own")
     options = parser.parse_args(arguments)
 
-    # SIGTERM and Ctrl-C both unwind the stack, so that every part is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # SIGTERM and Ctrl-C both unwind the stack, so that every part is stopped. A shell starts its background
+    # jobs with SIGINT ignored, and then Python leaves it so: it is not KeyboardInterrupt that we can wait for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     console = Console()
     with ExitStack() as parts:
         if options.command == "run":
@@ -48,7 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(0)
+    sys.exit(main())

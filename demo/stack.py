@@ -25,11 +25,13 @@ from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import IO
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAYLOADS_BUCKET = "bulk-import-payloads"
 FAILURES_BUCKET = "bulk-import-failures"
 QUEUE = "bulk-import"
+LOG = "stack.log"
 DEAD_LETTER_QUEUE = "bulk-import-dead-letters"
 WORKER_SECRET = "local-worker-secret-on-loopback-only"  # noqa: S105 - as in settings.local
 
@@ -47,7 +49,7 @@ START_RELAY = ["manage.py", "bulk_import_relay", "--every=5"]
 class LocalStack:
     """The running parts. Use `local_stack()` to get one."""
 
-    def __init__(self, folder: Path, port: int, aws_url: str, database_url: str | None) -> None:
+    def __init__(self, folder: Path, log: IO[str], port: int, aws_url: str, database_url: str | None) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{port}"
         self.aws_url = aws_url
@@ -57,7 +59,7 @@ class LocalStack:
         self.database_url = database_url or f"sqlite:///{self.sqlite}"
         self.mail_folder = folder / "mail"
         self._bind = f"--bind=127.0.0.1:{port}"
-        self._log = (folder / "stack.log").open("w")
+        self._log = log
         # Nothing of the caller's own AWS or Django configuration reaches the parts.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_IMPORT_"))}
         self.environment = inherited | {
@@ -79,7 +81,7 @@ class LocalStack:
 
     @property
     def log(self) -> str:
-        return (self.folder / "stack.log").read_text()
+        return (self.folder / LOG).read_text()
 
     def run(self, *arguments: str) -> None:
         """Run Python to its end. Raises subprocess.CalledProcessError."""
@@ -137,7 +139,8 @@ def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[Loca
         server.start()
         cleanup.callback(server.stop)
         host, aws_port = server.get_host_and_port()
-        stack = LocalStack(folder, port or free_port(), f"http://{host}:{aws_port}", database_url)
+        log = cleanup.enter_context((folder / LOG).open("w"))
+        stack = LocalStack(folder, log, port or free_port(), f"http://{host}:{aws_port}", database_url)
         create_aws_parts(stack.aws_url)
         stack.run("-m", "demo.prepare")
         yield stack

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
 
-from bulk_import.exceptions import BadImport
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.formats import RawRow, split_json, split_lines, split_table
 from tests.bulk_import.conftest import Aws, post_bytes, post_rows, product
 
@@ -207,6 +208,16 @@ def test_a_header_alone_has_no_rows(client_of_merchandiser: APIClient) -> None:
     answer = dry_run(client_of_merchandiser, HEADER, CSV)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "no_rows")
+
+
+def test_a_table_that_the_names_of_its_columns_make_huge_is_given_up(settings: Settings) -> None:
+    """Each row of 4 bytes is 1,000 as JSON."""
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_BODY_BYTES": 10_000}
+    rows = split_table(b"sku," + b"n" * 1000 + b"\n" + b"A,x\n" * 100)
+
+    assert len(list(islice(rows, 19))) == 19
+    with pytest.raises(BodyTooLarge):
+        next(rows)
 
 
 def test_a_record_without_end_is_given_up_at_the_limit_of_a_row(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from rest_framework.test import APIClient, APIRequestFactory
 from bulk_import.conf import conf
 from bulk_import.formats import RawRow
 from bulk_import.models import ImportJob
+from bulk_import.payload import Payload
 from bulk_import.validation import judge_rows
 from products.models import Category, Product
 from tests.bulk_import.conftest import Aws, post_rows, product
@@ -61,13 +62,14 @@ def test_errors_are_listed_up_to_a_limit_and_all_counted(
     assert (refusal["error_count"], refusal["invalid_rows"]) == (10, 5)
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_a_refused_row_is_held_in_memory_only_to_be_skipped(*, is_kept: bool) -> None:
-    """With its errors it may be many times as large as it was sent."""
+@pytest.mark.parametrize(("skip_invalid", "kept"), [(True, 3), (False, 1)])
+def test_the_payload_of_an_import_that_is_refused_is_not_written_to_its_end(*, skip_invalid: bool, kept: int) -> None:
     request = Request(APIRequestFactory().post(PATH))
-    verdicts = judge_rows(conf().target("products"), [RawRow(b"{}")], request, keep_refused=is_kept)
+    rows = [RawRow(json.dumps(row).encode()) for row in (product("A"), {}, product("B"))]
+    with Payload() as payload:
+        verdicts = judge_rows(conf().target("products"), rows, request, payload, skip_invalid=skip_invalid)
 
-    assert (verdicts.rows, verdicts.invalid_rows, bool(verdicts.lines[0])) == (1, 1, is_kept)
+        assert (verdicts.rows, verdicts.invalid_rows, len(payload.line_bytes)) == (3, 1, kept)
 
 
 # --- skip

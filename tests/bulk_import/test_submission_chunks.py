@@ -28,7 +28,7 @@ def limit_chunks(settings: Settings, rows: int, size_bytes: int) -> None:
 
 
 def cut(*lines: bytes) -> list[ImportChunk]:
-    return list(cut_into_chunks(ImportJob(rows=len(lines)), list(lines)))
+    return list(cut_into_chunks(ImportJob(rows=len(lines)), [len(line) + 1 for line in lines]))
 
 
 def change_storage(settings: Settings, **options: Any) -> None:

@@ -18,7 +18,9 @@ from rest_framework.views import APIView
 from bulk_import.conf import Target, conf
 from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
 from bulk_import.formats import RawRow
-from bulk_import.validation import RowValidator, Verdicts, flatten, judge_rows
+from bulk_import.payload import Payload
+from bulk_import.validation import MAX_KEPT_ERRORS, RowValidator, Verdicts, flatten, judge_rows, kept_errors
+from lambda_worker.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS
 from products.models import Category, Product
 from products.serializers import ProductSerializer
 from tests.bulk_import.conftest import product
@@ -350,12 +352,23 @@ def test_when_no_row_is_valid_there_is_nothing_to_skip() -> None:
         judge({}, {}).expect_valid(skip_invalid=True)
 
 
+def test_of_a_refused_row_no_more_errors_are_kept_than_people_read() -> None:
+    error = {"field": "f" * 5000, "code": "duplicate", "message": "m" * 5000, "first_index": 7}
+    kept = kept_errors([error] * 5000)
+
+    assert len(kept) == MAX_KEPT_ERRORS
+    assert (len(kept[0]["field"]), len(kept[0]["message"])) == (MAX_NAME_CHARACTERS, MAX_MESSAGE_CHARACTERS)
+    assert (kept[0]["code"], kept[0]["first_index"]) == ("duplicate", 7)
+
+
 def test_a_valid_row_is_kept_compact_and_with_its_numbers_as_they_were_sent() -> None:
     raw = b'{ "sku": "T-1", "name": "T\\u00e9nt", "price": 12.50,\n "currency": "EUR", "category": "tents" }'
 
-    [line] = judge_rows(PRODUCTS, [RawRow(raw)], request()).lines
+    with Payload() as payload:
+        judge_rows(PRODUCTS, [RawRow(raw)], request(), payload)
+        line = payload.open().read()
 
-    assert line == b'{"sku":"T-1","name":"T\\u00e9nt","price":12.50,"currency":"EUR","category":"tents"}'
+    assert line == b'{"sku":"T-1","name":"T\\u00e9nt","price":12.50,"currency":"EUR","category":"tents"}\n'
 
 
 def test_more_rows_than_allowed_are_not_judged(settings: Settings) -> None:

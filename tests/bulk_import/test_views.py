@@ -250,3 +250,16 @@ def test_an_unknown_target_is_404(client_of_merchandiser: APIClient, settings: S
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {}}
 
     assert post_rows(client_of_merchandiser, [product("A")], path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("get", ""), ("post", ""), ("get", "/no-job"), ("get", "/no-job/failures")]
+)
+def test_a_target_that_is_not_configured_is_not_found_like_anything_else(
+    client_of_merchandiser: APIClient, settings: Settings, method: str, path: str
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {}}
+    answer = client_of_merchandiser.generic(method.upper(), f"/products/bulk{path}")
+
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/json")
+    assert (answer.json().keys(), answer.json()["code"]) == ({"code", "message"}, "not_found")

@@ -104,10 +104,14 @@ def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
     return [{"sku": f"{prefix}-{number}", **basis} for number in range(count)]
 
 
+IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+"""Starts a command with SIGINT ignored, as shells without job control start a background job."""
+
+
 @contextmanager
-def serving(*database: str) -> Iterator[subprocess.Popen[str]]:
+def serving(*database: str, start: list[str] | None = None) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "demo", "serve", "--port", "0", *database],
+        [*(start or []), sys.executable, "-u", "-m", "demo", "serve", "--port", "0", *database],
         cwd=PROJECT,
         env={**os.environ, "COLUMNS": "300"},
         stdout=subprocess.PIPE,
@@ -189,7 +193,8 @@ def test_a_killed_poller_loses_and_doubles_nothing(shop: Shop) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_shop_leaves_no_process_behind(number: signal.Signals) -> None:
-    with serving() as process, Shop(process) as shop:
+    """Also one that a shell has put into the background."""
+    with serving(start=IN_BACKGROUND) as process, Shop(process) as shop:
         family = descendants(process.pid)
         shop.submit(rows("left", 300))
         process.send_signal(number)

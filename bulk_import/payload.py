@@ -1,0 +1,50 @@
+"""The payload while its rows are judged: in memory as long as it is small, then in a temporary file.
+
+With its errors, a refused row may be many times as large as it was sent, and so may a row of a CSV with the names of
+its columns. On disk that costs no memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import IO
+
+
+class Payload:
+    """Lines, one a row, to be appended and then read as one file. A context manager: its end removes the file.
+
+    Django's settings for uploads say how much stays in memory and where the file is.
+    """
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(  # noqa: SIM115 - this object is the context manager
+            settings.FILE_UPLOAD_MAX_MEMORY_SIZE, dir=settings.FILE_UPLOAD_TEMP_DIR
+        )
+        self._line_bytes = array("L")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()
+
+    def append(self, line: bytes) -> None:
+        self._file.write(line + b"\n")
+        self._line_bytes.append(len(line) + 1)
+
+    @property
+    def line_bytes(self) -> Sequence[int]:
+        """The size of each line, with its newline."""
+        return self._line_bytes
+
+    def open(self) -> IO[bytes]:
+        """The file, from its beginning."""
+        self._file.seek(0)
+        return self._file
