@@ -249,6 +249,8 @@ def test_the_next_page_keeps_the_filter(client_of_merchandiser: APIClient, merch
         ("status=PENDING", "status"),
         ("page_size=0", "page_size"),
         ("page_size=101", "page_size"),
+        ("page_size=", "page_size"),
+        ("status=", "status"),
     ],
 )
 def test_a_bad_filter_is_400_in_the_one_shape(client_of_merchandiser: APIClient, query: str, field: str) -> None:
@@ -260,7 +262,7 @@ def test_a_bad_filter_is_400_in_the_one_shape(client_of_merchandiser: APIClient,
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-@pytest.mark.parametrize("query", ["on_invalid=ignore", "dry_run=perhaps"])
+@pytest.mark.parametrize("query", ["on_invalid=ignore", "on_invalid=", "dry_run=perhaps", "dry_run="])
 def test_a_bad_option_is_400_in_the_one_shape(client_of_merchandiser: APIClient, query: str) -> None:
     answer = client_of_merchandiser.post(f"{LIST}?{query}", [product("A")], format="json")
 

@@ -116,7 +116,39 @@ def test_things_of_a_target_without_a_model_are_rows(settings: Settings) -> None
     plain = {"create_url": "products:product-list", "serializer": "rest_framework.serializers.Serializer"}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"plain": plain}}
 
-    assert (things("plain"), things("products")) == ("rows", "rows")
+    assert (things("plain", 2), things("products", 2)) == ("rows", "rows")
+    assert things("plain", 1) == "row"
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (job(JobStatus.PENDING, 1), "We received 1 product and will create it as soon as the queue takes it."),
+        (job(JobStatus.QUEUED, 1), "We received 1 product and are about to create it."),
+        (job(JobStatus.PROCESSING, 1), "We received 1 product and are creating it."),
+        (job(JobStatus.SUCCEEDED, 1, created=1), "1 product was created."),
+        (job(JobStatus.FAILED, 1), "1 product was not created. The failures tell why."),
+        (
+            job(JobStatus.PARTIALLY_SUCCEEDED, 3, created=1),
+            "1 of 3 products was created. The failures tell why the others were not.",
+        ),
+        (
+            job(JobStatus.PAUSED, 3, created=1),
+            "The import of 3 products is paused; 1 was created so far. It goes on by itself.",
+        ),
+    ],
+    ids=lambda value: value.status if isinstance(value, ImportJob) else "",
+)
+def test_one_is_not_told_as_many(made: ImportJob, text: str) -> None:
+    assert message(made) == text
+
+
+def test_one_and_many_differ_in_portuguese_too() -> None:
+    made = job(JobStatus.PARTIALLY_SUCCEEDED, 3, created=1)
+    with override("pt-br"):
+        assert message(made).startswith("Foi criado 1 de 3 ")
+        made.created_count = 2
+        assert message(made).startswith("Foram criados 2 de 3 ")
 
 
 def test_the_document_has_the_shape_of_the_design() -> None:
