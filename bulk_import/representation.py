@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import PAUSE_REASONS, JobStatus
+from bulk_import.models import JobStatus
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -32,7 +32,8 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.QUEUED: gettext_lazy("We received %(rows)s %(things)s and are about to create them."),
     JobStatus.PROCESSING: gettext_lazy("We received %(rows)s %(things)s and are creating them."),
     JobStatus.PAUSED: gettext_lazy(
-        "The import of %(rows)s %(things)s is paused; %(created)s were created so far. It goes on by itself."
+        "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s were created so far. "
+        "It goes on by itself."
     ),
     JobStatus.SUCCEEDED: gettext_lazy("All %(rows)s %(things)s were created."),
     JobStatus.PARTIALLY_SUCCEEDED: gettext_lazy(
@@ -49,6 +50,7 @@ def message(job: ImportJob) -> str:
         "rows": number_format(job.rows, force_grouping=True),
         "created": number_format(job.created_count, force_grouping=True),
         "things": things(job.target),
+        "reason": job.get_pause_code_display(),
     }
     if not job.is_terminal and job.submitter and job.submitter.email:
         text += " " + _("We will e-mail you when it is done.")
@@ -115,7 +117,7 @@ def pause_document(job: ImportJob) -> dict[str, Any] | None:
         return None
     return {
         "code": job.pause_code,
-        "message": str(PAUSE_REASONS[job.pause_code]),
+        "message": job.get_pause_code_display(),
         "since": job.paused_at,
         "retry_at": job.paused_until,
     }

@@ -242,7 +242,7 @@ class FailuresView(TargetView):
 
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
     """The query parameters; raises ValidationError, which `answer_error` turns into a 400."""
-    serializer = serializer_class(data=request.query_params)
+    serializer = serializer_class(data=request.query_params.dict())  # of a QueryDict, "" would be taken for the default
     serializer.is_valid(raise_exception=True)
     parameters: dict[str, Any] = serializer.validated_data
     return parameters
