@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import PAUSE_REASONS, JobStatus
+from bulk_import.models import JobStatus
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -43,8 +43,10 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
         "row_count",
     ),
     JobStatus.PAUSED: ngettext_lazy(
-        "The import of %(rows)s %(things)s is paused; %(created)s was created so far. It goes on by itself.",
-        "The import of %(rows)s %(things)s is paused; %(created)s were created so far. It goes on by itself.",
+        "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s was created so far. "
+        "It goes on by itself.",
+        "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s were created so far. "
+        "It goes on by itself.",
         "created_count",
     ),
     JobStatus.SUCCEEDED: ngettext_lazy(
@@ -74,6 +76,7 @@ def message(job: ImportJob) -> str:
         "created_count": job.created_count,
         "created": number_format(job.created_count, force_grouping=True),
         "things": things(job.target, job.rows),
+        "reason": job.get_pause_code_display(),
     }
     if not job.is_terminal and job.submitter and job.submitter.email:
         text += " " + _("We will e-mail you when it is done.")
@@ -140,7 +143,7 @@ def pause_document(job: ImportJob) -> dict[str, Any] | None:
         return None
     return {
         "code": job.pause_code,
-        "message": str(PAUSE_REASONS[job.pause_code]),
+        "message": job.get_pause_code_display(),
         "since": job.paused_at,
         "retry_at": job.paused_until,
     }
