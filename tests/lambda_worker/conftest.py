@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 import uuid
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -18,9 +19,18 @@ import pytest
 from botocore.config import Config as ClientConfig
 from hypothesis import settings
 
-from lambda_worker import retries
+from lambda_worker import retries, row_dispatch
 from lambda_worker.config import Config
-from lambda_worker.contract import IDEMPOTENCY_KEY, ROW_HEADER, ChunkMessage, Claim, HeartbeatAnswer, RowVerdict
+from lambda_worker.contract import (
+    IDEMPOTENCY_KEY,
+    ROW_HEADER,
+    ChunkMessage,
+    Claim,
+    HeartbeatAnswer,
+    ReleaseAnswer,
+    RowVerdict,
+)
+from lambda_worker.deadlines import Deadlines
 from lambda_worker.monolith_client import MonolithClient
 
 if TYPE_CHECKING:
@@ -159,14 +169,21 @@ class Monolith:
     """The monolith's side of the contract, over HTTP, with a ledger in memory.
 
     `replies` overrides the answer to a path or to a row's create call (by its index); the last one stays.
+    A claimant that asks again has the same epoch, any other a new one; what was released is told to it.
     """
+
+    pause_seconds = 37  # what the answer to a release with a pause asks for
 
     def __init__(self) -> None:
         self.ledger: dict[str, bytes] = {}
         self.created_ranges: list[list[int]] = []
         self.creates: Counter[int] = Counter()
         self.calls: list[str] = []
+        self.claimants: list[str] = []
+        self.failures_key = ""
+        self.releases: list[dict[str, Any]] = []
         self.finishes: list[dict[str, Any]] = []
+        self.deads: list[dict[str, Any]] = []
         self.replies: dict[str | int, list[Reply]] = {}
         self.concurrency = 4
         self._lock = threading.Lock()
@@ -179,21 +196,46 @@ class Monolith:
             self.calls.append(verb)
             if override := self._override(verb):
                 return override
-            return {"claim": self._claim, "heartbeat": self._heartbeat, "finish": self._finish}[verb](request)
+            answer: Callable[[Request], Reply] = getattr(self, f"_{verb}")
+            return answer(request)
 
     def _override(self, name: str | int) -> Reply | None:
         replies = self.replies.get(name)
         return None if not replies else replies[0] if len(replies) == 1 else replies.pop(0)
 
-    def _claim(self, _request: Request) -> Reply:
-        return json_reply(200, a_claim(created=self.created_ranges, concurrency=self.concurrency).to_dict())
+    def _claim(self, request: Request) -> Reply:
+        claimant = request.json()["claimant"]
+        if claimant not in self.claimants:
+            self.claimants.append(claimant)
+        claim = a_claim(
+            epoch=len(self.claimants),
+            created=self.created_ranges or [[index, index] for index in self.indexes],
+            failures_key=self.failures_key,
+            concurrency=self.concurrency,
+        )
+        return json_reply(200, claim.to_dict())
 
     def _heartbeat(self, _request: Request) -> Reply:
         return json_reply(200, HeartbeatAnswer(60, cancelled=False, concurrency=self.concurrency).to_dict())
 
+    def _release(self, request: Request) -> Reply:
+        release = request.json()
+        self.releases.append(release)
+        self.failures_key = release["failures_key"]
+        return json_reply(200, ReleaseAnswer(self.pause_seconds if release["pause"] else 0).to_dict())
+
     def _finish(self, request: Request) -> Reply:
         self.finishes.append(request.json())
         return json_reply(200, {"status": "done"})
+
+    def _dead(self, request: Request) -> Reply:
+        self.deads.append(request.json())
+        return json_reply(200, {"status": "dead"})
+
+    @property
+    def indexes(self) -> list[int]:
+        """Of the rows in the ledger."""
+        return sorted(int(key.rpartition(":")[2]) for key in self.ledger)
 
     def _create(self, request: Request) -> Reply:
         key = request.headers[IDEMPOTENCY_KEY]
@@ -220,6 +262,7 @@ def a_claim(**fields: Any) -> Claim:
         "token": TOKEN,
         "language": "en",
         "created": [],
+        "failures_key": "",
         "concurrency": 4,
     }
     return Claim(**(known | fields))
@@ -313,11 +356,36 @@ def monolith_server(monolith: Monolith) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let retries wait for nothing but what the endpoint asks for."""
     monkeypatch.setattr(retries, "BACKOFF_BASE_SECONDS", 0.0001)
+    monkeypatch.setattr(retries, "BACKOFF_CAP_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "RETRIES_PER_SECOND", 1e6)
+
+
+@pytest.fixture
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the endpoint count as away after AWAY_AFTER_CALLS, however fast they come."""
+    monkeypatch.setattr(row_dispatch, "AWAY_AFTER_SECONDS", 0.0)
+
+
+ENOUGH_SECONDS = 60.0
+"""More than any test takes."""
+
+
+def times(**seconds: float) -> Deadlines:
+    """So many seconds from now on; those that are not said, ENOUGH_SECONDS."""
+    names = ("stop_at", "settle_by", "report_by", "end_at")
+    now = time.monotonic()
+    return Deadlines(**{name: now + seconds.get(name, ENOUGH_SECONDS) for name in names})
 
 
 def a_config(base_url: str, **fields: str) -> Config:
-    known = {"worker_secret": WORKER_SECRET, "payloads_bucket": "payloads", "failures_bucket": "failures"}
+    known = {
+        "worker_secret": WORKER_SECRET,
+        "payloads_bucket": "payloads",
+        "failures_bucket": "failures",
+        "queue_url": "http://127.0.0.1:1/queue",
+    }
     return Config(base_url=base_url, **(known | fields))
 
 
