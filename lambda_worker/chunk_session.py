@@ -50,8 +50,6 @@ async def run_chunk(
 
     Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned.
     """
-    if time.monotonic() >= deadlines.stop_at:  # a claim would only keep the next delivery from it
-        raise ChunkDeferred("The time is over before the chunk was claimed.")
     await ChunkSession(message, monolith, s3, config, deadlines).run()
 
 
@@ -114,6 +112,8 @@ class ChunkSession:
     async def _claim(self) -> Claim:
         """Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned."""
         expect_own_bucket(self.config.payloads_bucket, self.message)
+        if time.monotonic() >= self.deadlines.stop_at:  # a claim would only keep the next delivery from it
+            raise ChunkDeferred("The time was over before the chunk was claimed.")
         try:
             async with asyncio.timeout_at(_loop_time(self.deadlines.stop_at)):
                 return await self.monolith.claim(self.message, str(uuid.uuid4()))

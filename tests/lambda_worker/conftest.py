@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config as ClientConfig
 from hypothesis import settings
 
+from lambda_worker import handler as handler_module
 from lambda_worker import retries, row_dispatch
 from lambda_worker.config import Config
 from lambda_worker.contract import (
@@ -31,6 +32,7 @@ from lambda_worker.contract import (
     RowVerdict,
 )
 from lambda_worker.deadlines import Deadlines
+from lambda_worker.event_source import to_record
 from lambda_worker.monolith_client import MonolithClient
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+    from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -341,6 +347,154 @@ def buckets(aws_url: str) -> Iterator[Buckets]:
         for name in names:
             s3.create_bucket(Bucket=name)
         yield Buckets(s3, *names)
+
+
+MAX_RECEIVE_COUNT = 3
+QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:chunks"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The test's own queue on the moto server, with a dead-letter queue behind it."""
+
+    sqs: SQSClient
+    url: str
+    dead_letter_url: str
+
+    def send(self, *bodies: str) -> None:
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def receive(self, url: str = "") -> list[SqsRecord]:
+        """The messages that are there now, as records of an event."""
+        answer = self.sqs.receive_message(
+            QueueUrl=url or self.url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+        )
+        return [to_record(message, QUEUE_ARN) for message in answer.get("Messages", [])]
+
+    def deliver(
+        self,
+        handler: Callable[[SqsEvent, LambdaContext], BatchResponse],
+        context: LambdaContext | None = None,
+        url: str = "",
+    ) -> list[str]:
+        """Hand what is there to the handler, and delete what is done; returns the bodies of the rest."""
+        records = self.receive(url)
+        answer = handler({"Records": records}, context or Context())
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        for record in records:
+            if record["messageId"] not in failed:
+                self.sqs.delete_message(QueueUrl=url or self.url, ReceiptHandle=record["receiptHandle"])
+        return [record["body"] for record in records if record["messageId"] in failed]
+
+    def _count(self, name: QueueAttributeNameType, url: str = "") -> int:
+        answer = self.sqs.get_queue_attributes(QueueUrl=url or self.url, AttributeNames=[name])
+        return int(answer["Attributes"][name])
+
+    @property
+    def waiting(self) -> int:
+        """Messages that can be received now."""
+        return self._count("ApproximateNumberOfMessages")
+
+    @property
+    def delayed(self) -> int:
+        """Messages that were sent for later."""
+        return self._count("ApproximateNumberOfMessagesDelayed")
+
+    @property
+    def resting(self) -> int:
+        """Messages that were received, and come again when their visibility time-out ends."""
+        return self._count("ApproximateNumberOfMessagesNotVisible")
+
+    @property
+    def dead(self) -> int:
+        """Messages in the dead-letter queue, received or not."""
+        names: tuple[QueueAttributeNameType, ...] = (
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+        )
+        return sum(self._count(name, self.dead_letter_url) for name in names)
+
+
+@contextmanager
+def sqs_at(url: str) -> Iterator[SQSClient]:
+    """A client that tries once."""
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        region_name="us-east-1",
+        config=ClientConfig(retries={"total_max_attempts": 1}),
+    )
+    yield sqs
+    sqs.close()
+
+
+@pytest.fixture
+def queue(aws_url: str) -> Iterator[Queue]:
+    with sqs_at(aws_url) as sqs:
+        name = f"chunks-{uuid.uuid4()}"
+        dead_letter_url = sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVE_COUNT})
+        url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy})["QueueUrl"]
+        yield Queue(sqs, url, dead_letter_url)
+
+
+@dataclass(frozen=True)
+class Context:
+    """An invocation with this much time left."""
+
+    milliseconds_left: int = 60_000
+    aws_request_id: str = "request"
+    function_name: str = "lambda_worker"
+    function_version: str = "$LATEST"
+    memory_limit_in_mb: str = "1024"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:lambda_worker"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds_left
+
+
+@pytest.fixture
+def _cold_start() -> Iterator[None]:
+    """Let each test have an execution environment of its own: nothing is kept from the one before."""
+    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
+    for function in made_once:
+        function.cache_clear()
+    yield
+    for client in (handler_module.s3, handler_module._sqs):
+        if client.cache_info().currsize:
+            client().close()
+    for function in made_once:
+        function.cache_clear()
+
+
+@pytest.fixture
+def _environment(  # noqa: PLR0917 - all that there is around a worker
+    _cold_start: None,
+    monkeypatch: pytest.MonkeyPatch,
+    monolith_server: HttpServer,
+    aws_url: str,
+    buckets: Buckets,
+    queue: Queue,
+) -> None:
+    """What a Lambda function is configured with."""
+    environment = {
+        "BULK_IMPORT_BASE_URL": monolith_server.url,
+        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
+        "BULK_IMPORT_PAYLOADS_BUCKET": buckets.payloads,
+        "BULK_IMPORT_FAILURES_BUCKET": buckets.failures,
+        "BULK_IMPORT_QUEUE_URL": queue.url,
+        "AWS_ENDPOINT_URL": aws_url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    monkeypatch.delenv("BULK_IMPORT_WORKER_API_PATH", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -355,7 +355,7 @@ def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: Chun
 
     client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
 
-    with pytest.raises(ChunkDeferred, match="time is over"):
+    with pytest.raises(ChunkDeferred, match="time was over"):
         run_scripted(client, message, buckets, stop_at=0)
 
 
