@@ -52,9 +52,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 API_TIMEOUT_SECONDS = 30
 """For a call of the worker API; a claim waits for the create calls of the worker before it."""
 
-
 AWAY_SECONDS = 30
-"""After which a message is worth another delivery when the worker API was away."""
+"""After which a message is worth another delivery when the worker API was away, unless it asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ class MonolithClient:
                 elif answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise _refusal(verb, answer)
                 else:
-                    failure = _away(f"{verb} was answered {answer.status}")
+                    failure = _away(f"{verb} was answered {answer.status}", answer)
             if tried < tries:
                 await asyncio.sleep(backoff_seconds(tried))
         raise failure
@@ -194,8 +193,9 @@ class MonolithClient:
             raise Unreachable(type(error).__name__) from error
 
 
-def _away(reason: str) -> ChunkDeferred:
-    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=AWAY_SECONDS)
+def _away(reason: str, answer: Answer | None = None) -> ChunkDeferred:
+    asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=max(asked, AWAY_SECONDS))
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
@@ -210,7 +210,7 @@ def _refusal(verb: str, answer: Answer) -> Exception:
         seconds = retry_after_seconds(answer.headers.get("Retry-After"))
         return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        return _away(f"{verb} was answered {answer.status}")
+        return _away(f"{verb} was answered {answer.status}", answer)
     if code in {"unknown_chunk", "foreign_message", "malformed"}:
         return MessageRefused(f"The monolith does not know this message: {code}.")
     return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}.")

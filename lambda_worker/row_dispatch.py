@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lambda_worker.contract import Outcome, PauseCode
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure, now
-from lambda_worker.refusals import CANCELLED, errors_of
+from lambda_worker.refusals import CANCELLED, describe, errors_of
 from lambda_worker.retries import (
     BUSY,
     FORBIDDEN,
@@ -152,11 +152,12 @@ class RowDispatch:
         if not self._vain_calls:
             self._vain_since = began_at
         self._vain_calls += 1
-        asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+        asked = _asked_seconds(answer)
         now_ = time.monotonic()
         self._open_at = max(self._open_at, now_ + max(asked, backoff_seconds(self._vain_calls)))
         patience = min(AWAY_AFTER_SECONDS, (self.stop_at - self._vain_since) / 3)
-        if self._vain_calls >= AWAY_AFTER_CALLS and now_ - self._vain_since >= patience:
+        is_away = self._vain_calls >= AWAY_AFTER_CALLS and now_ - self._vain_since >= patience
+        if is_away or (asked and now_ + asked >= self.stop_at):
             self._pause(answer)
 
     def _pause(self, answer: Answer | None) -> None:
@@ -167,17 +168,13 @@ class RowDispatch:
             code = PauseCode.ENDPOINT_BUSY
         else:
             code = PauseCode.ENDPOINT_AWAY
-        asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-        reason = f"No row can be created now: {errors_of(answer)[0]['message']}"
-        self.stop(ChunkDeferred(reason, delay_seconds=asked, pause=code))
+        reason = f"No row can be created now. {describe(answer)}"
+        self.stop(ChunkDeferred(reason, delay_seconds=_asked_seconds(answer), pause=code))
 
     def _expect_time(self, seconds: float) -> bool:
         """Whether there will be time for a call after so many seconds; stops the chunk when not."""
         if time.monotonic() + seconds < self.stop_at:
             return True
-        if self._open_at > self.stop_at:  # the endpoint asked for more time than there is
-            wait = self._open_at - time.monotonic()
-            self.stop(ChunkDeferred("The endpoint is busy.", delay_seconds=wait, pause=PauseCode.ENDPOINT_BUSY))
         self.stop(ChunkDeferred("The time is over; the next delivery goes on."))
         return False
 
@@ -194,3 +191,8 @@ class RowDispatch:
                 at=now(),
             )
         )
+
+
+def _asked_seconds(answer: Answer | None) -> float:
+    """How long the endpoint asked to be left alone."""
+    return retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0

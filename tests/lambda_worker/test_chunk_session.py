@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_worker.chunk_session import run_chunk, sort_rows
-from lambda_worker.contract import ROW_HEADER, Finish, HeartbeatAnswer, RowVerdict, refused_line
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
+from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
+from lambda_worker.contract import ROW_HEADER, Finish, HeartbeatAnswer, ReleaseAnswer, RowVerdict, refused_line
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
 from lambda_worker.monolith_client import Answer, MonolithClient
 from lambda_worker.retries import MAX_TRIES
 from tests.lambda_worker.conftest import (
@@ -26,20 +25,21 @@ from tests.lambda_worker.conftest import (
     a_config,
     a_row,
     json_reply,
+    times,
     with_client,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_worker.contract import ChunkMessage, Claim
+    from lambda_worker.contract import ChunkMessage, Claim, Release
+    from lambda_worker.deadlines import Deadlines
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")
 
 FIRST_INDEX = 100
 ROWS = [a_row(index) for index in range(FIRST_INDEX, FIRST_INDEX + 8)]
 INDEXES = list(range(FIRST_INDEX, FIRST_INDEX + 8))
-ENOUGH_SECONDS = 60.0
 
 TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
 REJECTED = json_reply(400, {"errors": [TAKEN]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
@@ -58,18 +58,16 @@ class Session:
     def __init__(self, server: HttpServer, buckets: Buckets) -> None:
         self.server, self.buckets = server, buckets
 
-    def run(self, message: ChunkMessage, **buckets: str) -> None:
+    def run(self, message: ChunkMessage, *, deadlines: Deadlines | None = None, **buckets: str) -> None:
         names = {"payloads_bucket": self.buckets.payloads, "failures_bucket": self.buckets.failures, **buckets}
 
         async def use(client: MonolithClient) -> None:
-            now = time.monotonic()
             await run_chunk(
                 message,
                 monolith=client,
                 s3=self.buckets.s3,
                 config=a_config(self.server.url, **names),
-                stop_at=now + ENOUGH_SECONDS,
-                end_at=now + ENOUGH_SECONDS,
+                deadlines=deadlines or times(),
             )
 
         with_client(self.server.url, use)
@@ -249,9 +247,14 @@ class Scripted(MonolithClient):
         self.beats = 0
         self.created: list[int] = []
         self.finishes: list[Finish] = []
+        self.releases: list[Release] = []
 
-    async def claim(self, message: ChunkMessage) -> Claim:  # noqa: ARG002 - as the real one
+    async def claim(self, message: ChunkMessage, claimant: str) -> Claim:  # noqa: ARG002 - as the real one
         return a_claim(heartbeat_seconds=0, concurrency=2)
+
+    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+        self.releases.append(release)
+        return ReleaseAnswer(retry_after_seconds=0)
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - as the real one
         await asyncio.sleep(0)
@@ -268,20 +271,19 @@ class Scripted(MonolithClient):
         self.created.append(index)
         return Answer(201, {ROW_HEADER: RowVerdict.CREATED}, b"")
 
-    async def finish(self, message: ChunkMessage, finish: Finish) -> None:  # noqa: ARG002 - as the real one
+    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - as the real one
         self.finishes.append(finish)
 
 
-def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **times: float) -> None:
+def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **seconds: float) -> None:
     """Run the chunk, and see that no task is left over."""
     config = a_config("http://127.0.0.1:1", payloads_bucket=buckets.payloads, failures_bucket=buckets.failures)
 
     async def use() -> None:
-        end = time.monotonic() + ENOUGH_SECONDS
-        at = {"stop_at": end, "end_at": end, **times}
+        deadlines = times(**seconds)
         async with client:
             try:
-                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, **at)
+                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, deadlines=deadlines)
             finally:
                 assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -348,30 +350,52 @@ def test_a_heartbeat_that_fails_is_no_reason_to_stop(
 
 def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: ChunkMessage, buckets: Buckets) -> None:
     class NotToBeClaimed(Scripted):
-        async def claim(self, message: ChunkMessage) -> Claim:
+        async def claim(self, message: ChunkMessage, claimant: str) -> Claim:  # noqa: ARG002 - as the real one
             raise AssertionError(message)
 
     client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
 
-    with pytest.raises(ChunkReturned, match="time is over"):
-        run_scripted(client, message, buckets, stop_at=time.monotonic())
+    with pytest.raises(ChunkDeferred, match="time was over"):
+        run_scripted(client, message, buckets, stop_at=0)
 
 
-@pytest.mark.parametrize("step", ["claim", "create", "finish"])
-def test_when_a_step_hangs_the_chunk_is_returned_before_the_invocation_ends(
+async def hang(*_args: object) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("step", ["create", "finish"])
+def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before_the_invocation_ends(
     message: ChunkMessage, buckets: Buckets, step: str
 ) -> None:
-    async def hang(*_args: object) -> None:
-        await asyncio.Event().wait()
-
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
     setattr(client, step, hang)
-    soon = time.monotonic() + 0.3
+
+    with pytest.raises(ChunkReturned, match="time is over") as caught:
+        run_scripted(client, message, buckets, stop_at=0.2, settle_by=0.2, report_by=0.3)
+
+    assert type(caught.value) is ChunkReturned
+    assert client.finishes == []
+    assert len(client.releases) == 1
+
+
+def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
+    message: ChunkMessage, buckets: Buckets
+) -> None:
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client.finish = client.release = hang  # type: ignore[method-assign, assignment] # neither answers
 
     with pytest.raises(ChunkReturned, match="time is over"):
-        run_scripted(client, message, buckets, stop_at=soon, end_at=soon)
+        run_scripted(client, message, buckets, report_by=0.3, end_at=0.4)
 
-    assert client.finishes == []
+
+def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMessage, buckets: Buckets) -> None:
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client.claim = hang  # type: ignore[method-assign, assignment] # never answers
+
+    with pytest.raises(ChunkDeferred, match="away"):
+        run_scripted(client, message, buckets, stop_at=0.1)
+
+    assert client.releases == []
 
 
 def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_reported_as_rejected(
@@ -398,7 +422,8 @@ def test_the_rows_to_create_are_all_rows_minus_the_refused_ones_and_the_ledgers_
     indexes = range(first_index, first_index + len(refused))
     rows = [refused_line(a_row(i), [TAKEN]) if no else a_row(i) for i, no in zip(indexes, refused, strict=True)]
 
-    to_create, failures = sort_rows(rows, first_index, [[first, first + more] for first, more in ranges])
+    created = created_indexes(a_claim(created=[[first, first + more] for first, more in ranges]))
+    to_create, failures = sort_rows(rows, first_index, created)
 
     in_ledger = {i for i in indexes if any(first <= i <= first + more for first, more in ranges)}
     not_refused = [i for i, no in zip(indexes, refused, strict=True) if not no]

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_worker import handler as handler_module
 from lambda_worker.config import REQUIRED
 from lambda_worker.contract import ROW_HEADER, RowVerdict
 from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
 from tests.lambda_worker.conftest import (
     JOB_ID,
+    MAX_RECEIVE_COUNT,
     TOKEN,
     WORKER_SECRET,
     Buckets,
+    Context,
     HttpServer,
     Monolith,
+    Queue,
     Reply,
     a_message,
     a_row,
@@ -29,29 +31,12 @@ from tests.lambda_worker.conftest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lambda_worker.contract import ChunkMessage
     from lambda_worker.events import SqsEvent, SqsRecord
 
-pytestmark = pytest.mark.usefixtures("_no_backoff")
+pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
 
 ROWS = [a_row(index) for index in range(4)]
-
-
-@dataclass(frozen=True)
-class Context:
-    """An invocation with this much time left."""
-
-    milliseconds_left: int = 60_000
-    aws_request_id: str = "request"
-    function_name: str = "lambda_worker"
-    function_version: str = "$LATEST"
-    memory_limit_in_mb: str = "1024"
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:lambda_worker"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.milliseconds_left
 
 
 def a_record(message_id: str, body: str) -> SqsRecord:
@@ -79,37 +64,6 @@ def coming_again(event: SqsEvent, context: Context | None = None) -> list[str]:
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-@pytest.fixture(autouse=True)
-def _cold_start() -> Iterator[None]:
-    """Let each test have an execution environment of its own: nothing is kept from the one before."""
-    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
-    for function in made_once:
-        function.cache_clear()
-    yield
-    for client in (handler_module.s3, handler_module._sqs):
-        if client.cache_info().currsize:
-            client().close()
-    for function in made_once:
-        function.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, monolith_server: HttpServer, aws_url: str, buckets: Buckets) -> None:
-    environment = {
-        "BULK_IMPORT_BASE_URL": monolith_server.url,
-        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
-        "BULK_IMPORT_PAYLOADS_BUCKET": buckets.payloads,
-        "BULK_IMPORT_FAILURES_BUCKET": buckets.failures,
-        "AWS_ENDPOINT_URL": aws_url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    monkeypatch.delenv("BULK_IMPORT_WORKER_API_PATH", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture
 def message(buckets: Buckets) -> ChunkMessage:
     return buckets.store(ROWS)
@@ -135,14 +89,17 @@ def test_when_some_rows_are_rejected_the_message_does_not_come_again(
     assert buckets.failure_keys() == [monolith.finishes[0]["failures_key"]]
 
 
-def test_exactly_the_messages_that_are_not_finished_come_again(monolith: Monolith, buckets: Buckets) -> None:
+def test_exactly_the_messages_that_are_not_finished_come_again(
+    monolith: Monolith, buckets: Buckets, queue: Queue
+) -> None:
     messages = [buckets.store([a_row(10 * place)], first_index=10 * place) for place in range(4)]
     gone = replace(messages[1], key="gone.jsonl")
     monolith.replies = {20: [json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
 
     bodies = [messages[0].encode(), gone.encode(), "no message", messages[2].encode(), messages[3].encode()]
 
-    assert coming_again(an_event(*bodies)) == ["1", "2", "3"]
+    assert coming_again(an_event(*bodies)) == ["1", "2"]
+    assert queue.delayed == 1  # the copy of the one whose rows nobody may create now
     assert set(monolith.ledger) == {f"{JOB_ID}:0", f"{JOB_ID}:30"}
     assert len(monolith.finishes) == 2
 
@@ -164,7 +121,7 @@ def test_a_malformed_message_comes_again_and_nothing_is_called_or_read(
     monkeypatch: pytest.MonkeyPatch, monolith_server: HttpServer, body: str
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
         assert coming_again(an_event(body)) == ["0"]
         assert s3.requests == []
@@ -175,7 +132,7 @@ def test_a_message_with_a_foreign_bucket_comes_again_and_nothing_is_read(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
         assert coming_again(an_event(a_message(bucket="of-somebody-else").encode())) == ["0"]
         assert s3.requests == []
@@ -193,37 +150,172 @@ def test_a_message_whose_chunk_is_closed_is_acknowledged_and_nothing_is_done(
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(409, "lease_held"), (404, "unknown_chunk"), (422, "foreign_message"), (401, ""), (500, "")]
+    ("status", "code"), [(404, "unknown_chunk"), (422, "foreign_message"), (401, ""), (404, ""), (500, "")]
 )
-def test_a_message_that_may_not_be_worked_on_now_comes_again(
-    monolith: Monolith, message: ChunkMessage, status: int, code: str
+def test_a_message_that_the_monolith_refuses_comes_again(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, status: int, code: str
 ) -> None:
     monolith.replies = {"claim": [json_reply(status, {"code": code})]}
 
     assert coming_again(an_event(message.encode())) == ["0"]
     assert not monolith.creates
+    assert (queue.waiting, queue.delayed) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        json_reply(409, {"code": "lease_held"}, Retry_After="20"),
+        json_reply(409, {"code": "paused"}, Retry_After="20"),
+        Reply(429),
+        Reply(502),
+        Reply(503),
+        Reply(cut_at=-1),
+    ],
+    ids=["lease held", "paused", "429", "502", "503", "no answer"],
+)
+def test_a_message_that_comes_too_early_is_replaced_by_a_copy_for_later(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
+) -> None:
+    monolith.replies = {"claim": [reply]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == []
+
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 0, 1)
+    assert not monolith.creates
+
+
+def test_when_sqs_takes_no_copy_the_message_itself_comes_again(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    monolith.replies = {"claim": [json_reply(409, {"code": "lease_held"})]}
+    monkeypatch.setenv("BULK_IMPORT_QUEUE_URL", queue.url + "-gone")
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert queue.resting == 1
+
+
+@pytest.mark.parametrize("verb", ["claim", "finish"])
+def test_a_delivery_that_the_monolith_stumbles_over_counts(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str
+) -> None:
+    monolith.replies = {verb: [Reply(500)]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("reply", [Reply(502), Reply(504), Reply(cut_at=-1)])
+def test_a_delivery_whose_report_is_not_taken_counts_and_gives_the_lease_back(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
+) -> None:
+    """Else a monolith that takes claims but no reports would keep the chunk going round without end."""
+    monolith.replies = {"finish": [reply]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert len(monolith.releases) == 1
+    assert queue.delayed == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no message",
+        json.dumps({**a_message().to_dict(), "version": 2}),
+        json.dumps({**a_message().to_dict(), "url": "http://evil.example/"}),
+        a_message(bucket="of-somebody-else").encode(),
+    ],
+    ids=["malformed", "another version", "another field", "a foreign bucket"],
+)
+def test_a_message_that_no_delivery_can_help_ends_in_the_dead_letter_queue_at_once(
+    monolith_server: HttpServer, queue: Queue, body: str
+) -> None:
+    queue.send(body)
+
+    for _delivery in range(MAX_RECEIVE_COUNT):
+        assert queue.deliver(handler) == [body]
+
+    assert queue.receive() == []  # this is when SQS moves it
+    assert (queue.waiting, queue.resting, queue.delayed, queue.dead) == (0, 0, 0, 1)
+    assert monolith_server.requests == []
+
+
+@pytest.mark.parametrize("code", ["unknown_chunk", "foreign_message", "malformed"])
+def test_a_message_that_the_monolith_never_wrote_ends_in_the_dead_letter_queue_at_once(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, code: str
+) -> None:
+    monolith.replies = {"claim": [json_reply(422, {"code": code})]}
+    queue.send(message.encode())
+
+    for _delivery in range(MAX_RECEIVE_COUNT):
+        assert queue.deliver(handler) == [message.encode()]
+
+    assert queue.receive() == []
+    assert queue.dead == 1
+    assert not monolith.creates
+
+
+@pytest.mark.parametrize("fault", ["gone", "changed", "truncated"])
+def test_when_the_payload_is_not_as_promised_the_delivery_fails_with_the_reason(  # noqa: PLR0917 - fixtures
+    monolith: Monolith,
+    message: ChunkMessage,
+    buckets: Buckets,
+    queue: Queue,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    if fault == "gone":
+        buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
+    elif fault == "changed":
+        buckets.s3.put_object(Bucket=message.bucket, Key=message.key, Body=b"{}\n" * 100)
+    else:
+        cut = buckets.s3.put_object(Bucket=message.bucket, Key=message.key, Body=ROWS[0] + b"\n")
+        message = replace(message, etag=cut["ETag"])
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+
+    assert not monolith.creates
+    assert (monolith.finishes, len(monolith.releases)) == ([], 1)
+    assert (queue.resting, queue.delayed) == (1, 0)
+    assert "The payload" in caplog.text
+
+
+def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_other(
+    monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    monolith.replies = {1: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert (monolith.releases, monolith.finishes) == ([], [])
 
 
 def test_when_a_redelivery_finds_some_rows_in_the_ledger_it_does_the_rest(
     monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {3: [json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
-    assert coming_again(an_event(message.encode())) == ["0"]
+    assert coming_again(an_event(message.encode())) == []
     calls_before = monolith.creates.copy()
 
     monolith.replies = {}
-    monolith.created_ranges = [[0, 2]]
+    assert monolith.indexes == [0, 1, 2]
 
     assert coming_again(an_event(message.encode())) == []
     assert monolith.creates - calls_before == {3: 1}
 
 
-def test_without_time_left_every_message_comes_again_and_nothing_is_claimed(
-    monolith_server: HttpServer, message: ChunkMessage
+def test_without_time_left_every_message_comes_again_as_a_copy_and_nothing_is_claimed(
+    monolith_server: HttpServer, message: ChunkMessage, queue: Queue
 ) -> None:
-    event = an_event(message.encode(), message.encode())
+    queue.send(message.encode(), message.encode())
 
-    assert coming_again(event, Context(milliseconds_left=0)) == ["0", "1"]
+    assert queue.deliver(handler, Context(milliseconds_left=0)) == []
+    assert (queue.waiting, queue.resting) == (2, 0)
     assert monolith_server.requests == []
 
 
