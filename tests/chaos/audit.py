@@ -60,6 +60,7 @@ class _Audit:
             self._read_reports()
             self._check_counts()
             self._check_failures()
+            self._check_mails()
         else:
             open_rows = len(self._rows) - sum(self._counts.values())
             self.findings.lost += [f"{job_id} is {self._status}: row open"] * max(open_rows, 1)
@@ -116,12 +117,17 @@ class _Audit:
         )
         outcomes = Counter(failure["outcome"] for failure in self._failures)
         errors = sum(len(failure["errors"]) for failure in self._failures)
+        has_dead_chunks = any(chunk[0] == "dead" for chunk in self._chunks)
+        told = any(problem["code"] == "dead_letter" for problem in self._problems)
+        unprocessed = sum(chunk[5] for chunk in self._chunks if chunk[0] == "dead")
+        self._expect("dead letters told", told, has_dead_chunks and unprocessed > 0)
+        self._expect("unprocessed rows, but for dead letters", self._counts["unprocessed"], unprocessed)
         self._expect("rows of the job", self._row_count, len(self._rows))
         self._expect("status", self._status, expected_status)
         self._expect("sum of the outcomes", sum(self._counts.values()), len(self._rows))
         self._expect("created by the chunks", self._counts["created"], created)
         for status, rows, *counts in self._chunks:
-            self._expect("status of a chunk", status, "done")
+            self._expect("status of a chunk", status in {"done", "dead"}, True)
             self._expect("sum of the outcomes of a chunk", sum(counts), rows)
         self._expect("status in the API", self._document["status"], self._status)
         self._expect("counts in the API", self._document["counts"], {**self._counts, "pending": 0})
@@ -140,6 +146,17 @@ class _Audit:
             self._expect(f"row {failure['index']} in the failures", failure["row"], row.body)
             if row.is_good and failure["outcome"] == "rejected":
                 self.findings.misreported.append(f"{self._job_id}:{failure['index']} is good and was rejected")
+
+    def _check_mails(self) -> None:
+        """Every mail that is not owed any more was sent."""
+        events = self._shop.sql.execute(
+            "SELECT id::text, kind FROM bulk_import_importevent"
+            " WHERE job_id = %s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL",
+            [self._job_id],
+        ).fetchall()
+        for event_id, kind in events:
+            if event_id not in self._shop.mailed_events():
+                self.findings.misreported.append(f"{self._job_id}: no mail was sent about {kind} {event_id}")
 
     def _expect(self, what: str, found: object, expected: object) -> None:
         if found != expected:

@@ -35,6 +35,7 @@ class Run:
     findings: Findings = field(default_factory=Findings)
     jobs: list[tuple[Submission, UUID]] = field(default_factory=list)
     failed_rows: int = 0  # good rows that met more faults than they have tries, and are reported so
+    dead_chunks: int = 0  # ended in the dead-letter queue, and redriven
     seconds: float = 0.0
     log: str = ""
 
@@ -48,7 +49,8 @@ class Run:
         return (
             f"seed {self.plan.seed:<6} {self.plan.profile_name:<8} rows {self.rows:<4}"
             f" faults {self.faults.total():<4} {self.seconds:5.1f} s  {verdict:<4}"
-            f"{f' failed {self.failed_rows}' if self.failed_rows else ''} ({kinds})"
+            f"{f' failed {self.failed_rows}' if self.failed_rows else ''}"
+            f"{f' redriven {self.dead_chunks}' if self.dead_chunks else ''} ({kinds})"
         )
 
 
@@ -90,8 +92,10 @@ class _Storm:
                 run.findings.misreported += sleeper.result()
         run.faults += self._weather.dealt
         self._shop.check_alive()
-        for submission, job_id in run.jobs:
-            run.findings += audit(self._shop, submission, job_id)
+        self._audit()
+        while self._redrive() and not run.findings:
+            self._await_end()
+            self._audit()
         run.failed_rows = self._failed_rows()
         run.seconds = time.monotonic() - self._began_at
         if run.findings:
@@ -143,26 +147,34 @@ class _Storm:
             self._shop.kill_monolith(event.which)
         elif event.kind == "kill relay":
             self._shop.kill_relay()
+        elif event.kind == "kill dead-letter poller":
+            self._shop.kill_dead_letter_poller()
         elif event.kind == "pause poller":
             poller = self._shop.pause_poller(event.which)
             self._paused.append((time.monotonic() + event.seconds, poller))
         elif event.kind == "copy message":
-            if not self._copy_message(event):
+            if not self._send_copies(event, self._shop.queue_url, copies=1 + event.which % 3):
+                return
+        elif event.kind == "dead letter":
+            if not self._send_copies(event, self._shop.dead_letter_url, copies=1):
                 return
         elif event.kind not in AWAY:  # those are the weather's
             raise ValueError(event.kind)
         self._run.faults[event.kind] += 1
 
-    def _copy_message(self, event: Event) -> bool:
+    def _send_copies(self, event: Event, queue_url: str, copies: int) -> bool:
+        """Put copies of a chunk's message on a queue; returns whether there was a chunk that had been sent."""
         chunks = self._shop.sql.execute(
-            "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) ORDER BY job_id, number", [self._job_ids]
+            "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status <> 'pending'"
+            " ORDER BY job_id, number",
+            [self._job_ids],
         ).fetchall()
         if not chunks:
             return False
         message = chunk_message(self._shop.sql, chunks[event.which % len(chunks)][0])
-        for _ in range(1 + event.which % 3):
+        for _ in range(copies):
             self._shop.sqs.send_message(
-                QueueUrl=self._shop.queue_url, MessageBody=message.encode(), DelaySeconds=round(event.seconds)
+                QueueUrl=queue_url, MessageBody=message.encode(), DelaySeconds=round(event.seconds)
             )
         return True
 
@@ -177,7 +189,7 @@ class _Storm:
         self._run.faults[event.kind] += 1
         rows = next(s.rows for s, job_id in self._run.jobs if str(job_id) == worker.message.job_id)
         first = worker.message.first_index
-        index = next(n for n in range(first, first + worker.message.row_count) if rows[n].is_good)
+        index = next((n for n in range(first, first + worker.message.row_count) if rows[n].is_good), first)
         let_through = worker.speak(rows[index], index)
         self._is_over.wait()
         return let_through + worker.speak(rows[index], index)
@@ -195,6 +207,25 @@ class _Storm:
             if all(status in TERMINAL for (status,) in statuses):
                 return
             time.sleep(PAUSE_SECONDS)
+
+    def _audit(self) -> None:
+        for submission, job_id in self._run.jobs:
+            self._run.findings += audit(self._shop, submission, job_id)
+
+    def _redrive(self) -> bool:
+        """Run the dead chunks again, now that it is calm; returns whether there are any."""
+        dead = self._shop.sql.execute(
+            "SELECT job_id, count(*) FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status = 'dead'"
+            " GROUP BY job_id",
+            [self._job_ids],
+        ).fetchall()
+        for job_id, count in dead:
+            self._run.dead_chunks += count
+            url = f"{self._shop.url}/products/bulk/{job_id}/redrive"
+            answers = [httpx.post(url, auth=USER, timeout=30, trust_env=False).status_code for _ in range(2)]
+            if answers[0] != httpx.codes.ACCEPTED:
+                self._run.findings.misreported.append(f"{job_id} has {count} dead chunks: redrive said {answers}")
+        return bool(dead)
 
     def _failed_rows(self) -> int:
         row = self._shop.sql.execute(

