@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models import (
@@ -174,7 +176,9 @@ class JobMachine(RuleBasedStateMachine):
 
         assert (self.attempt(hand_back, StaleEpoch) is not None) == is_stale
         if not is_stale:
-            assert ImportChunk.objects.filter(pk=self.chunk(number).pk, lease_expires_at__lte=Now()).exists()
+            lease_left = self.chunk(number).lease_left
+            assert lease_left is not None
+            assert lease_left <= timedelta(0)
             job = self.fresh_job()
             assert job.status == JobStatus.PAUSED or not code
             assert job.status != JobStatus.PAUSED or code or not grew
