@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import email
+import asyncio
 import re
-import socketserver
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
+from email import message_from_bytes
 from email.policy import default as default_policy
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiosmtpd.smtp import SMTP
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.management import call_command
@@ -191,58 +192,47 @@ def test_the_mail_is_in_the_language_of_the_import(owing_job: ImportJob) -> None
     assert "Nada foi criado" in mail.outbox[0].body
 
 
-class SmtpSession(socketserver.StreamRequestHandler):
-    """Enough of RFC 5321 for a client that sends mail; the server says when it is too busy."""
-
-    def handle(self) -> None:
-        server: Any = self.server
-        self.say("220 ready")
-        while line := self.rfile.readline():
-            verb = line[:4].upper()
-            if verb == b"DATA" and server.busy:
-                self.say("451 too busy, come back later")
-            elif verb == b"DATA":
-                self.say("354 go on")
-                text = b"".join(iter(self.rfile.readline, b".\r\n"))
-                server.taken.append(email.message_from_bytes(text, policy=default_policy))
-                self.say("250 taken")
-            else:
-                self.say("221 bye" if verb == b"QUIT" else "250 fine")
-
-    def say(self, text: str) -> None:
-        self.wfile.write(f"{text}\r\n".encode())
-
-
-class SmtpServer(socketserver.ThreadingTCPServer):
-    daemon_threads = True
+class PostOffice:
+    """What the mail server does with a mail: it takes it, or says that it is too busy."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), SmtpSession)
         self.busy = False
         self.taken: list[EmailMessage] = []
 
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        if self.busy:
+            return "451 too busy, come back later"
+        self.taken.append(message_from_bytes(envelope.content, policy=default_policy))
+        return "250 taken"
+
 
 @contextmanager
-def smtp_server(settings: Settings) -> Iterator[SmtpServer]:
-    with SmtpServer() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = server.server_address
-        try:
-            yield server
-        finally:
-            server.shutdown()
+def smtp_server(settings: Settings) -> Iterator[PostOffice]:
+    """A mail server on a free port, and the settings that send mail to it."""
+    office, loop = PostOffice(), asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(lambda: SMTP(office, loop=loop), "127.0.0.1", 0))
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = server.sockets[0].getsockname()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield office
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def test_a_mail_server_takes_the_mail_when_it_is_not_too_busy(owing_job: ImportJob, settings: Settings) -> None:
-    with smtp_server(settings) as server:
-        server.busy = True
+    with smtp_server(settings) as office:
+        office.busy = True
         assert (send_due_mails(), owed()) == (0, 1)
-        server.busy = False
+        office.busy = False
         let_time_pass(RETRY_AFTER)
         assert (send_due_mails(), owed()) == (1, 0)
 
-    (taken,) = server.taken
+    (taken,) = office.taken
     assert taken["To"] == "merchandiser@shop.example"
     assert taken["Message-ID"] == f"<{owing_job.events.get().pk}@localhost>"
     assert "None of the 4 products was created." in taken.get_content()
