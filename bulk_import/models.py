@@ -222,7 +222,7 @@ class ImportJob(models.Model):
             status=JobStatus.PROCESSING, pause_code="", paused_at=None, paused_until=None
         )
         if resumed:
-            self.events.filter(kind=EventKind.PAUSED).update(mail_due_at=None)
+            self.owe_no_mail(EventKind.PAUSED)
             self.record(EventKind.RESUMED)
 
     def expect_probe(self, seconds: int) -> None:
@@ -233,7 +233,7 @@ class ImportJob(models.Model):
         paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED)
         is_probe = paused.filter(paused_until__lte=Now()).update(paused_until=Now() + timedelta(seconds=seconds))
         pause_left = paused.annotate(left=F("paused_until") - Now()).values_list("left", flat=True).first()
-        if pause_left and not is_probe:
+        if pause_left is not None and not is_probe:
             raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
 
     def settle_chunk(self, problems: list[dict[str, Any]]) -> None:
@@ -253,6 +253,7 @@ class ImportJob(models.Model):
                 job.status = JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
             job.finished_at = Now()
             job.pause_code, job.paused_at, job.paused_until = "", None, None
+            job.owe_no_mail()  # the one about the end says all that is left to say
             job.record(EventKind.ENDED, mail_after=timedelta(0))
         job.save()
 
@@ -269,14 +270,21 @@ class ImportJob(models.Model):
             if job.is_terminal:
                 job.status, job.finished_at = JobStatus.PENDING, None
             job.save()
+            job.owe_no_mail()  # it would tell of an end that is none
             job.record(EventKind.REDRIVEN, actor=actor)
         return redriven
+
+    def owe_no_mail(self, *kinds: EventKind) -> None:
+        """What has happened so far, or what is of these kinds, needs no mail any more."""
+        events = self.events.filter(kind__in=kinds or EventKind.values)
+        events.filter(mail_due_at__isnull=False).update(mail_due_at=None)
 
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
     ) -> None:
         """Write down what happened, who did it if a person did, and when people should be mailed about it."""
-        mail_due_at = None if mail_after is None else Now() + mail_after
+        # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
+        mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
         ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)
 
 
@@ -436,10 +444,11 @@ class ImportChunk(models.Model):
             return
         self._expect_epoch(report.epoch)
         created = self.imported_rows().count()
-        if created + report.rejected + report.failed + report.unprocessed != self.row_count:
+        reported = (report.rejected, report.failed, report.unprocessed)
+        if min(reported) < 0 or created + sum(reported) != self.row_count:
             raise LedgerDisagrees(f"chunk {self}: {created} of {self.row_count} rows are in the ledger")
         self.created = created
-        self.rejected, self.failed, self.unprocessed = report.rejected, report.failed, report.unprocessed
+        self.rejected, self.failed, self.unprocessed = reported
         self.problems, self.failures_key = report.problems, report.failures_key
         self.lease_expires_at = None
         if is_dead:

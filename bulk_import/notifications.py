@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from email.utils import formatdate
+from email.utils import formatdate, parseaddr
 from typing import TYPE_CHECKING, Any
 
-from django.core.mail import DNS_NAME, EmailMessage
+from django.conf import settings
+from django.core.mail import EmailMessage
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
@@ -61,7 +62,12 @@ def mail(event: ImportEvent) -> None:
         }
         problems = [f"- {problem_text(entry)}" for entry in job.problems]
         body = "\n".join([message(job), "", *problems])
-    headers = {"Message-ID": f"<{event.pk}@{DNS_NAME}>", "Date": formatdate(event.at.timestamp())}
+    # Of the sender, not of the machine: whichever machine tries again, it is the same mail.
+    _name, sender = parseaddr(settings.DEFAULT_FROM_EMAIL)
+    headers = {
+        "Message-ID": f"<{event.pk}@{sender.rpartition('@')[2]}>",
+        "Date": formatdate(event.at.timestamp()),
+    }
     EmailMessage(subject, body, to=[job.submitter.email], headers=headers).send()
 
 

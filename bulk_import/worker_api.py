@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
     from rest_framework.request import Request
 
+MAX_CLAIMANT_CHARACTERS = 36
+"""A UUID; the column holds no more."""
+
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
     JobPaused: (status.HTTP_409_CONFLICT, "paused"),
@@ -98,6 +101,8 @@ class ClaimView(WorkerView):
     def answer(self, body: object, chunk_id: UUID) -> Response:
         request = ClaimRequest.from_dict(body)
         message = ChunkMessage.from_dict(request.message)
+        if not 0 < len(request.claimant) <= MAX_CLAIMANT_CHARACTERS:
+            raise MessageError(f"claimant: of 1 to {MAX_CLAIMANT_CHARACTERS} characters")
         chunk = ImportChunk.objects.locked(chunk_id)
         if message != chunk.message():
             text = "This is not the message of this chunk."

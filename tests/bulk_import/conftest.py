@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.db import connection
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
@@ -22,7 +25,7 @@ from lambda_worker.contract import ChunkMessage, Claim, ClaimRequest, Finish, Re
 from products.models import Category
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -201,3 +204,18 @@ def finish(epoch: int, **fields: Any) -> dict[str, Any]:
 
 def release(epoch: int, **fields: Any) -> dict[str, Any]:
     return replace(Release(epoch=epoch, failures_key="", pause="", retry_after_seconds=0), **fields).to_dict()
+
+
+def in_threads(*calls: Callable[[], Any]) -> list[Any]:
+    """What the calls return that begin at the same instant, each with a database connection of its own."""
+    together = threading.Barrier(len(calls))
+
+    def call_together(one: Callable[[], Any]) -> Any:
+        try:
+            together.wait()
+            return one()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(call_together, calls))
