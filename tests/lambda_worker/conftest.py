@@ -478,7 +478,7 @@ def _cold_start() -> Iterator[None]:
 
 
 @pytest.fixture
-def _environment(  # noqa: PLR0917 - all that there is around a worker
+def _environment(
     _cold_start: None,
     monkeypatch: pytest.MonkeyPatch,
     monolith_server: HttpServer,

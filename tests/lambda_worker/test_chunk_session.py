@@ -272,7 +272,7 @@ def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row
     session: Session, monolith: Monolith, message: ChunkMessage, status: int
 ) -> None:
     forbidden = json_reply(status, {"message": "You may not."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
-    monolith.replies = {101: [REJECTED], **dict.fromkeys(range(104, 108), [forbidden])}
+    monolith.replies = {101: [REJECTED], **{key: [forbidden] for key in range(104, 108)}}
 
     with pytest.raises(ChunkDeferred) as caught:
         session.run(message)
@@ -289,7 +289,7 @@ def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row
 def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_for(
     session: Session, monolith: Monolith, message: ChunkMessage, asked: str, seconds: float
 ) -> None:
-    monolith.replies = dict.fromkeys(INDEXES, [Reply(429, headers={"Retry-After": asked})])
+    monolith.replies = {key: [Reply(429, headers={"Retry-After": asked})] for key in INDEXES}
 
     with pytest.raises(ChunkDeferred) as caught:
         session.run(message)

@@ -348,7 +348,7 @@ def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_
     monolith.replies[3] = [unanswered]
     queue.send(message.encode())
     with monkeypatch.context() as patch:
-        set_deadlines(patch, stop_at=1.0, settle_by=1.2)
+        set_deadlines(patch, stop_at=2.0, settle_by=2.2)
         assert queue.deliver(handler) == []
 
     (release,) = monolith.releases
@@ -370,8 +370,8 @@ def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_
 def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
 ) -> None:
-    monolith.replies = dict.fromkeys(range(4), [unanswered])
-    set_deadlines(monkeypatch, stop_at=0.3, settle_by=0.4)
+    monolith.replies = {key: [unanswered] for key in range(4)}
+    set_deadlines(monkeypatch, stop_at=2.0, settle_by=2.1)
     queue.send(message.encode())
 
     assert queue.deliver(handler) == [message.encode()]
@@ -383,7 +383,7 @@ def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
 def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
 ) -> None:
-    set_deadlines(monkeypatch, report_by=0.3)
+    set_deadlines(monkeypatch, report_by=2.0)
     queue.send(message.encode())
     with serving(lambda _request: unanswered) as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
@@ -416,7 +416,7 @@ def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_o
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply, pause: str
 ) -> None:
     monolith.pause_seconds = 0
-    monolith.replies = dict.fromkeys(range(4), [reply])
+    monolith.replies = {key: [reply] for key in range(4)}
     queue.send(message.encode())
 
     for delivery in range(1, MAX_RECEIVE_COUNT + 3):
