@@ -71,12 +71,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response; `cut_at` closes the connection after that many bytes of the body, -1 before anything is sent."""
+    """A response; `cut_at` closes the connection after that many bytes of the body, -1 before anything is sent.
+
+    Nothing at all happens before `after` is set.
+    """
 
     status: int = 200
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_at: int | None = None
+    after: threading.Event | None = None
 
 
 def json_reply(status: int, document: object, **headers: str) -> Reply:
@@ -111,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, self.headers, body)
         self.server.requests.append(request)
         reply = self.server.respond(request)
+        if reply.after:
+            reply.after.wait()
         if reply.cut_at is not None:
             self.close_connection = True
         if reply.cut_at == -1:
@@ -472,7 +478,7 @@ def _cold_start() -> Iterator[None]:
 
 
 @pytest.fixture
-def _environment(  # noqa: PLR0917 - all that there is around a worker
+def _environment(
     _cold_start: None,
     monkeypatch: pytest.MonkeyPatch,
     monolith_server: HttpServer,

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
-from lambda_worker.contract import ROW_HEADER, Finish, HeartbeatAnswer, ReleaseAnswer, RowVerdict, refused_line
+from lambda_worker.contract import (
+    ROW_HEADER,
+    Finish,
+    HeartbeatAnswer,
+    PauseCode,
+    ReleaseAnswer,
+    RowVerdict,
+    refused_line,
+)
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
 from lambda_worker.monolith_client import Answer, MonolithClient
-from lambda_worker.retries import MAX_TRIES
+from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
 from tests.lambda_worker.conftest import (
     JOB_ID,
     LOST,
@@ -233,6 +241,75 @@ def test_when_finish_is_not_accepted_the_message_stays(
 
     with pytest.raises(ChunkReturned):
         session.run(message)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(302, headers={"Location": "/login"}),
+        Reply(200, b"<html>Welcome</html>"),
+        Reply(201, b'{"id":'),
+        Reply(201, b"x" * 10_000_000),
+        json_reply(201, {"id": 1}, **{ROW_HEADER: "yes"}),
+    ],
+    ids=["a redirect", "HTML", "broken JSON", "10 MB", "a word that is none of the ledger's"],
+)
+def test_nothing_but_the_ledgers_word_is_a_creation(
+    session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
+) -> None:
+    monolith.replies = {102: [reply]}
+
+    session.run(message)
+
+    assert monolith.creates[102] == MAX_TRIES
+    assert monolith.indexes == [index for index in INDEXES if index != 102]
+    (finish,) = monolith.finishes
+    assert (finish["failed"], finish["rejected"], finish["unprocessed"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row_is_rejected(
+    session: Session, monolith: Monolith, message: ChunkMessage, status: int
+) -> None:
+    forbidden = json_reply(status, {"message": "You may not."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+    monolith.replies = {101: [REJECTED], **{key: [forbidden] for key in range(104, 108)}}
+
+    with pytest.raises(ChunkDeferred) as caught:
+        session.run(message)
+
+    assert (caught.value.pause, caught.value.delay_seconds) == (PauseCode.FORBIDDEN, Monolith.pause_seconds)
+    (release,) = monolith.releases
+    assert release["pause"] == "forbidden"
+    assert [line["index"] for line in session.buckets.failure_lines(release["failures_key"])] == [101]
+    assert (monolith.indexes, monolith.finishes) == ([100, 102, 103], [])
+    assert all(monolith.creates[index] <= 1 for index in INDEXES)
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("120", 120), ("31536000", MAX_RETRY_AFTER_SECONDS)])
+def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_for(
+    session: Session, monolith: Monolith, message: ChunkMessage, asked: str, seconds: float
+) -> None:
+    monolith.replies = {key: [Reply(429, headers={"Retry-After": asked})] for key in INDEXES}
+
+    with pytest.raises(ChunkDeferred) as caught:
+        session.run(message)
+
+    assert (caught.value.pause, caught.value.delay_seconds) == (PauseCode.ENDPOINT_BUSY, seconds)
+    assert [(r["pause"], r["retry_after_seconds"]) for r in monolith.releases] == [("endpoint_busy", seconds)]
+    assert max(monolith.creates.values()) == 1
+
+
+def test_a_release_that_the_monolith_does_not_take_loses_nothing(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.replies = {104: [Reply(429, headers={"Retry-After": "120"})], "release": [Reply(502)]}
+
+    with pytest.raises(ChunkDeferred, match="away"):
+        session.run(message)
+
+    monolith.replies = {}
+    session.run(message)
+    assert monolith.indexes == INDEXES
 
 
 class Scripted(MonolithClient):

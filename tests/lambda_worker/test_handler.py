@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from lambda_worker.config import REQUIRED
 from lambda_worker.contract import ROW_HEADER, RowVerdict
+from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
 from tests.lambda_worker.conftest import (
@@ -28,9 +30,12 @@ from tests.lambda_worker.conftest import (
     a_row,
     json_reply,
     serving,
+    times,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lambda_worker.contract import ChunkMessage
     from lambda_worker.events import SqsEvent, SqsRecord
 
@@ -319,6 +324,114 @@ def test_without_time_left_every_message_comes_again_as_a_copy_and_nothing_is_cl
     assert monolith_server.requests == []
 
 
+@pytest.fixture
+def unanswered() -> Iterator[Reply]:
+    """No reply, as long as the test runs."""
+    event = threading.Event()
+    yield Reply(503, after=event)
+    event.set()
+
+
+def set_deadlines(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    monkeypatch.setattr(Deadlines, "of", lambda *_args: times(**seconds))
+
+
+def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_the_rest(  # noqa: PLR0917 - fixtures
+    monkeypatch: pytest.MonkeyPatch,
+    monolith: Monolith,
+    message: ChunkMessage,
+    buckets: Buckets,
+    queue: Queue,
+    unanswered: Reply,
+) -> None:
+    monolith.replies = {1: [json_reply(400, {"message": "No."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies[3] = [unanswered]
+    queue.send(message.encode())
+    with monkeypatch.context() as patch:
+        set_deadlines(patch, stop_at=2.0, settle_by=2.2)
+        assert queue.deliver(handler) == []
+
+    (release,) = monolith.releases
+    assert (release["epoch"], release["pause"], release["retry_after_seconds"]) == (1, "", 0)
+    assert [line["index"] for line in buckets.failure_lines(release["failures_key"])] == [1]
+    assert (monolith.indexes, monolith.finishes) == ([0, 2], [])
+    assert (queue.waiting, queue.resting, queue.delayed) == (1, 0, 0)
+
+    monolith.replies = {}
+    assert queue.deliver(handler) == []
+
+    assert dict(monolith.creates) == {0: 1, 1: 1, 2: 1, 3: 2}
+    (finish,) = monolith.finishes
+    assert (finish["epoch"], finish["rejected"], finish["failed"], finish["unprocessed"]) == (2, 1, 0, 0)
+    assert [line["index"] for line in buckets.failure_lines(finish["failures_key"])] == [1]
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 0, 0)
+
+
+def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
+) -> None:
+    monolith.replies = {key: [unanswered] for key in range(4)}
+    set_deadlines(monkeypatch, stop_at=2.0, settle_by=2.1)
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 1, 0)
+    assert [release["pause"] for release in monolith.releases] == [""]
+
+
+def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
+) -> None:
+    set_deadlines(monkeypatch, report_by=2.0)
+    queue.send(message.encode())
+    with serving(lambda _request: unanswered) as s3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
+
+        assert queue.deliver(handler) == [message.encode()]
+
+        assert len(s3.requests) == 1  # which is not over yet: the next would follow after a time-out
+    assert (queue.resting, queue.delayed) == (1, 0)
+    assert len(monolith.releases) == 1
+
+
+def test_when_what_was_settled_before_cannot_be_read_the_delivery_fails(
+    monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    monolith.failures_key = f"{JOB_ID}/gone.jsonl"
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert not monolith.creates
+    assert [release["failures_key"] for release in monolith.releases] == [monolith.failures_key]
+
+
+@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.parametrize(
+    ("reply", "pause"),
+    [(Reply(503), "endpoint_busy"), (Reply(429), "endpoint_busy"), (Reply(200, b"{}", cut_at=1), "endpoint_away")],
+    ids=["503", "429", "no answer"],
+)
+def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_on(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply, pause: str
+) -> None:
+    monolith.pause_seconds = 0
+    monolith.replies = {key: [reply] for key in range(4)}
+    queue.send(message.encode())
+
+    for delivery in range(1, MAX_RECEIVE_COUNT + 3):
+        assert queue.deliver(handler) == []
+        assert [release["pause"] for release in monolith.releases] == [pause] * delivery
+        assert (queue.waiting, queue.resting, queue.delayed) == (1, 0, 0)
+
+    assert {release["failures_key"] for release in monolith.releases} == {""}
+    monolith.replies = {}
+    assert queue.deliver(handler) == []
+    assert monolith.indexes == [0, 1, 2, 3]
+    assert len(monolith.finishes) == 1
+    assert queue.dead == 0
+
+
 def test_an_execution_environment_serves_one_invocation_after_the_other(monolith: Monolith, buckets: Buckets) -> None:
     for place in range(3):
         assert coming_again(an_event(buckets.store([a_row(place)], first_index=place).encode())) == []
@@ -339,13 +452,22 @@ def test_when_the_environment_is_incomplete_the_error_names_the_variable(
 
 
 def test_the_log_holds_neither_rows_nor_secrets(
-    monolith: Monolith, message: ChunkMessage, caplog: pytest.LogCaptureFixture
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "lambda_worker")
+    caplog.set_level(logging.INFO)
+    word = {ROW_HEADER: RowVerdict.NOT_CREATED}
     rejection: dict[str, Any] = {"errors": [{"field": "sku", "code": "unique", "message": "TENT-2 is taken."}]}
-    monolith.replies = {2: [json_reply(400, rejection, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies = {0: [json_reply(500, {"message": "TENT-0"}, **word)], 2: [json_reply(400, rejection, **word)]}
+    forbidden = buckets.store([a_row(20)], first_index=20)
+    monolith.replies[20] = [json_reply(403, {"message": "TENT-20 is not yours."}, **word)]
+    busy = buckets.store([a_row(30)], first_index=30)
+    monolith.replies[30] = [json_reply(429, {"message": "TENT-30"}, Retry_After="200", **word)]
+    gone = replace(message, key="TENT.jsonl")
+    bodies = [chunk.encode() for chunk in (message, forbidden, busy, gone)]
 
-    coming_again(an_event(message.encode(), json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
+    coming_again(an_event(*bodies, json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
 
+    assert len(monolith.releases) == 3
     assert message.chunk_id in caplog.text
     assert not [word for word in ("TENT", "12.50", WORKER_SECRET, TOKEN) if word in caplog.text]

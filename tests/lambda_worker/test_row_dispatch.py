@@ -6,6 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,15 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_worker import row_dispatch
 from lambda_worker.concurrency import START, ConcurrencyLimit
 from lambda_worker.contract import ROW_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure, group_failures
 from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer
 from lambda_worker.refusals import errors_of
-from lambda_worker.retries import BUDGET_SHARE, BURST, MAX_RETRY_AFTER_SECONDS, MAX_TRIES
-from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, CALL_TIMEOUT_SECONDS, RowDispatch
+from lambda_worker.retries import (
+    BUDGET_SHARE,
+    BURST,
+    MAX_RETRY_AFTER_SECONDS,
+    MAX_TRIES,
+    RETRIES_PER_SECOND,
+    RetryBudget,
+)
+from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS, CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
+from tests.lambda_worker.test_concurrency import now as leaping_now
+from tests.lambda_worker.test_concurrency import run as leap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -410,6 +422,156 @@ def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle()
     assert [failure.index for failure in untouched] == list(range(called + 1, 100))
     assert {(f.attempts, f.status, f.errors[0]["code"]) for f in untouched} == {(0, None, "cancelled")}
     assert [failure.index for failure in failures if failure.outcome == Outcome.REJECTED] == [9]
+
+
+def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
+    endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
+    dispatch = a_dispatch(endpoint)
+
+    async def lose() -> None:
+        running = asyncio.create_task(dispatch.run(rows(1)))
+        for _turn in range(50):
+            await asyncio.sleep(0)
+        assert not running.done()
+        dispatch.stop(StaleEpoch("lost"))
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(lose())
+
+    assert endpoint.calls[0] == 1
+    assert isinstance(dispatch.stopped_by, StaleEpoch)
+
+
+@dataclass
+class TimedEndpoint:
+    """On a clock that leaps: each call takes `seconds`, and is answered by what `answer` makes of row and try."""
+
+    answer: Callable[[int, int], Answer | None]
+    seconds: float = 0.1
+    begun: list[float] = field(default_factory=list)
+    settled_at: list[float] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
+    calls: Counter[int] = field(default_factory=Counter)
+    dispatch: RowDispatch = field(init=False)
+
+    async def __call__(self, index: int, _row: bytes, _timeout_seconds: float) -> Answer:
+        self.calls[index] += 1
+        self.begun.append(leaping_now())
+        self.limits.append(self.dispatch.limit.limit)
+        answer = self.answer(index, self.calls[index])
+        await asyncio.sleep(self.seconds)
+        self.settled_at.append(leaping_now())
+        if answer is UNREACHABLE:
+            raise Unreachable("ReadError")
+        return answer
+
+    def run(self, count: int, *, cap: int = 8, stop_in: float = NEVER) -> RowDispatch:
+        async def main() -> RowDispatch:
+            now = leaping_now()
+            limit, budget = ConcurrencyLimit(cap, leaping_now), RetryBudget(leaping_now)
+            self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, budget)
+            await self.dispatch.run(rows(count))
+            return self.dispatch
+
+        return leap(main())
+
+
+@pytest.fixture
+def _leaping(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all waits be the real ones, on a clock that leaps."""
+    monkeypatch.undo()
+    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=leaping_now))
+
+
+@pytest.mark.usefixtures("_leaping")
+@pytest.mark.parametrize("status", [429, 503])
+def test_when_one_call_is_asked_to_wait_no_other_begins_meanwhile(status: int) -> None:
+    busy = an_answer(status, Retry_After="40")
+    endpoint = TimedEndpoint(lambda index, tried: busy if (index, tried) == (5, 1) else an_answer(201, CREATED))
+
+    dispatch = endpoint.run(30)
+
+    asked_at = endpoint.begun[5] + endpoint.seconds
+    after = [at for at in endpoint.begun if at > asked_at]
+    assert min(after) >= asked_at + 40
+    assert dispatch.settled == 30
+    assert dispatch.stopped_by is None
+
+
+@pytest.mark.usefixtures("_leaping")
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(status))
+
+    dispatch = endpoint.run(500)
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert dispatch.stopped_by.pause == PauseCode.ENDPOINT_BUSY
+    assert endpoint.settled_at[-1] >= AWAY_AFTER_SECONDS
+    assert endpoint.calls.total() <= START + BURST + RETRIES_PER_SECOND * endpoint.settled_at[-1]
+    assert dispatch.failures == []
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_an_endpoint_that_is_busy_for_a_moment_pauses_nothing() -> None:
+    endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if leaping_now() < 10 else an_answer(201, CREATED))
+
+    dispatch = endpoint.run(100)
+
+    assert dispatch.stopped_by is None
+    assert dispatch.settled == 100
+
+
+@pytest.mark.usefixtures("_leaping")
+@pytest.mark.parametrize("count", [40, 400])
+def test_when_every_first_call_fails_no_more_is_retried_than_the_budget_allows(count: int) -> None:
+    broken = an_answer(500, NOT_CREATED)
+    endpoint = TimedEndpoint(lambda _index, tried: broken if tried == 1 else an_answer(201, CREATED))
+
+    dispatch = endpoint.run(count)
+
+    assert dispatch.settled == count
+    assert dispatch.failures == []
+    trickle = RETRIES_PER_SECOND * endpoint.settled_at[-1]
+    assert endpoint.calls.total() == 2 * count
+    assert endpoint.calls.total() <= (1 + BUDGET_SHARE) * count + BURST + trickle
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_when_the_endpoint_becomes_ten_times_as_slow_fewer_calls_are_in_flight() -> None:
+    def answer(index: int, _tried: int) -> Answer:
+        endpoint.seconds = 0.1 if index < 300 else 1.0
+        return an_answer(201, CREATED)
+
+    endpoint = TimedEndpoint(answer)
+    endpoint.run(600, cap=16)
+
+    assert max(endpoint.limits[:300]) == 16
+    assert min(endpoint.limits[300:]) <= 8
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_call_has_settled() -> None:
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(201, CREATED), seconds=1)
+
+    dispatch = endpoint.run(500, stop_in=5.5)
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert (dispatch.stopped_by.pause, dispatch.stopped_by.delay_seconds) == (None, 0)
+    assert max(endpoint.begun) < 5.5
+    assert dispatch.settled == len(endpoint.settled_at) == endpoint.calls.total() > 0
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_a_call_that_was_in_vain_just_before_the_end_pauses_no_job() -> None:
+    busy = an_answer(503)
+    endpoint = TimedEndpoint(lambda index, _tried: busy if index == 60 else an_answer(201, CREATED), seconds=1)
+
+    dispatch = endpoint.run(500, cap=4, stop_in=15.5)
+
+    assert endpoint.calls[60]
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert dispatch.stopped_by.pause is None
 
 
 def test_the_first_reason_to_stop_counts() -> None:
