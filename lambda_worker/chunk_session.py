@@ -250,10 +250,12 @@ def sort_rows(lines: list[bytes], first_index: int, over: set[int]) -> tuple[lis
     to_create: list[tuple[int, bytes]] = []
     refused: list[RowFailure] = []
     for index, line in enumerate(lines, first_index):
+        if index in over:
+            continue
         if refusal := read_refused_line(line):
             row, errors = refusal
             refused.append(RowFailure(index, row, Outcome.REJECTED, None, errors, attempts=0, at=now()))
-        elif index not in over:
+        else:
             to_create.append((index, line))
     return to_create, refused
 

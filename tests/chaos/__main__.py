@@ -6,14 +6,17 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.chaos.audit import Findings
 from tests.chaos.campaign import SETTLE_SECONDS, Run, audit_again, run_seed
 from tests.chaos.plan import PROFILES
 from tests.chaos.shop import Shop
 
+if TYPE_CHECKING:
+    from tests.chaos.audit import Findings
+
 SHOWN = 20
-"""Findings printed of a run, and again as many lines of its log."""
+"""Findings of a run that are printed; each says how often it was made."""
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -32,7 +32,7 @@ class Findings:
     def __bool__(self) -> bool:
         return bool(self.lost or self.doubled or self.misreported)
 
-    def __iadd__(self, other: Findings) -> Findings:
+    def __iadd__(self, other: Findings) -> Self:
         self.lost += other.lost
         self.doubled += other.doubled
         self.misreported += other.misreported
@@ -40,7 +40,7 @@ class Findings:
 
     def sentences(self) -> list[str]:
         kinds = {"lost": self.lost, "doubled": self.doubled, "misreported": self.misreported}
-        return [f"{kind}: {text} ({n} ×)" for kind, texts in kinds.items() for text, n in Counter(texts).items()]
+        return [f"{kind}: {text} ({n} times)" for kind, texts in kinds.items() for text, n in Counter(texts).items()]
 
 
 def audit(shop: Shop, submission: Submission, job_id: UUID) -> Findings:
@@ -91,7 +91,7 @@ class _Audit:
         for index, count in times.items():
             if count > 1:
                 self.findings.doubled.append(f"{self._job_id}:{index} is {count} times in the ledger")
-        record_of = dict(self._ledger)
+        record_of: dict[int, str] = dict(self._ledger)
         for index, row in enumerate(self._rows):
             name = f"{self._job_id}:{index} {row.body['sku']}"
             products = self._products.get(row.body["sku"], []) if row.is_ours else []
@@ -112,9 +112,7 @@ class _Audit:
 
     def _check_counts(self) -> None:
         created = len({index for index, _ in self._ledger})
-        expected_status = (
-            "succeeded" if created == len(self._rows) else "partially_succeeded" if created else "failed"
-        )
+        expected_status = "succeeded" if created == len(self._rows) else "partially_succeeded" if created else "failed"
         outcomes = Counter(failure["outcome"] for failure in self._failures)
         errors = sum(len(failure["errors"]) for failure in self._failures)
         has_dead_chunks = any(chunk[0] == "dead" for chunk in self._chunks)

