@@ -155,6 +155,7 @@ class ImportJob(models.Model):
     objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"  # so that a related job is read from where it is written, too
         verbose_name = _("import job")
         verbose_name_plural = _("import jobs")
         ordering = ["-created_at"]
@@ -196,17 +197,17 @@ class ImportJob(models.Model):
             started_at=Coalesce("started_at", Now()),
         )
 
-    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> int:
-        """No row can be created now; returns the seconds until it is worth trying again.
+    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
+        """No row can be created now; returns the seconds until it is worth trying again, and how long it lasted so far.
 
         A first pause lasts `first_seconds`; one that goes on, as long again as it lasted so far; what the
         endpoint asked for at least. Call inside a transaction. Does nothing to a job that has ended.
         """
         job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
-            return 0
-        lasted = job.paused_for.total_seconds() if job.paused_for is not None else 0
-        seconds = math.ceil(min(max(first_seconds, lasted, asked_seconds), MAX_PAUSE_SECONDS))
+            return 0, timedelta(0)
+        lasted = job.paused_for or timedelta(0)
+        seconds = math.ceil(min(max(first_seconds, lasted.total_seconds(), asked_seconds), MAX_PAUSE_SECONDS))
         if job.status != JobStatus.PAUSED:
             job.status = JobStatus.PAUSED
             job.paused_at = Now()
@@ -214,7 +215,7 @@ class ImportJob(models.Model):
         job.pause_code = code
         job.paused_until = Now() + timedelta(seconds=seconds)
         job.save(update_fields=["status", "pause_code", "paused_at", "paused_until"])
-        return seconds
+        return seconds, lasted
 
     def resume(self) -> None:
         """Rows are being created again. Changes nothing unless the job is paused."""
@@ -236,7 +237,7 @@ class ImportJob(models.Model):
         if pause_left is not None and not is_probe:
             raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
 
-    def settle_chunk(self, problems: list[dict[str, Any]]) -> None:
+    def settle_chunk(self, chunk: ImportChunk) -> None:
         """A chunk has ended: take over its problems, and end the job if it was the last one.
 
         Call inside the transaction that ended the chunk.
@@ -244,7 +245,10 @@ class ImportJob(models.Model):
         job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
             return
-        job.problems = merge_problems([job.problems, problems])
+        job.problems = merge_problems([job.problems, chunk.problems])
+        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
+            job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=ENDED).exists():
             created = job.chunks.aggregate(total=Sum("created"))["total"]
             if created == job.rows:
@@ -343,6 +347,7 @@ class ImportChunk(models.Model):
     objects = PrimaryManager.from_queryset(ImportChunkQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("chunk")
         verbose_name_plural = _("chunks")
         ordering = ["job", "number"]
@@ -395,11 +400,11 @@ class ImportChunk(models.Model):
                 ranges.append([index, index])
         return ranges
 
-    def claim(self, claimant: str, lease_seconds: int) -> None:
+    def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True) -> None:
         """Give the chunk to a worker, with a new epoch. The chunk must be `locked`.
 
         Raises ChunkClosed when there is nothing left to do, LeaseHeld while another worker may be at it,
-        JobPaused. A claimant who has the chunk already, whose answer was lost, has it still.
+        and JobPaused if rows are to be created. A claimant whose answer was lost has the chunk still.
         """
         if self.status in ENDED or self.job.is_terminal:
             raise ChunkClosed(f"chunk {self} is {self.status}")
@@ -407,7 +412,8 @@ class ImportChunk(models.Model):
             if claimant != self.claimant:
                 raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         else:
-            self.job.expect_probe(lease_seconds)
+            if creates:
+                self.job.expect_probe(lease_seconds)
             self.epoch += 1
         self.claimant = claimant
         self.status = ChunkStatus.PROCESSING
@@ -451,15 +457,11 @@ class ImportChunk(models.Model):
         self.rejected, self.failed, self.unprocessed = reported
         self.problems, self.failures_key = report.problems, report.failures_key
         self.lease_expires_at = None
-        if is_dead:
-            if not self.job.chunks.filter(status=ChunkStatus.DEAD).exists():  # one mail tells of all of them
-                self.job.record(EventKind.DEAD_LETTERED, note=str(self.number), mail_after=timedelta(0))
-            self.status = ChunkStatus.DEAD
-        else:
-            self.job.resume()
-            self.status = ChunkStatus.DONE
+        self.status = ChunkStatus.DEAD if is_dead else ChunkStatus.DONE
         self.save()
-        self.job.settle_chunk(report.problems)
+        if not is_dead:
+            self.job.resume()
+        self.job.settle_chunk(self)
 
     def _expect_epoch(self, epoch: int) -> None:
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:

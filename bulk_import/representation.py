@@ -44,9 +44,9 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
     ),
     JobStatus.PAUSED: ngettext_lazy(
         "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s was created so far. "
-        "It goes on by itself.",
+        "It goes on by itself when that is over.",
         "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s were created so far. "
-        "It goes on by itself.",
+        "It goes on by itself when that is over.",
         "created_count",
     ),
     JobStatus.SUCCEEDED: ngettext_lazy(

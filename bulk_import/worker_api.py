@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -108,7 +109,7 @@ class ClaimView(WorkerView):
             text = "This is not the message of this chunk."
             return Response({"code": "foreign_message", "message": text}, status=422)
         settings = conf()
-        chunk.claim(request.claimant, settings.lease_seconds)
+        chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
@@ -149,11 +150,12 @@ class ReleaseView(WorkerView):
         if release.pause and release.pause not in set(PauseCode):
             raise MessageError("pause: unknown code")
         chunk.release(release.epoch, release.failures_key)
-        seconds = 0
+        answer = ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
-            seconds = chunk.job.pause(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
-        return Response(ReleaseAnswer(retry_after_seconds=seconds).to_dict())
+            seconds, lasted = chunk.job.pause(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+            answer = ReleaseAnswer(seconds, is_too_long=lasted > timedelta(hours=conf().max_pause_hours))
+        return Response(answer.to_dict())
 
 
 class FinishView(WorkerView):

@@ -67,9 +67,9 @@ class ChunkSession:
         try:
             async with self._time_to_report():
                 await self._work(claim)
-        except (StaleEpoch, ChunkClosed, ChunkDeferred):
+        except ChunkDeferred:
             raise
-        except ChunkReturned:
+        except ChunkReturned:  # also where it seemed stale: if it is, letting go changes nothing
             await self._let_go(claim)
             raise
 
@@ -78,7 +78,7 @@ class ChunkSession:
 
         Raises ChunkClosed, MessageRefused, ChunkReturned; of these, only the first says that the monolith knows.
         """
-        claim = await self._claim()
+        claim = await self._claim(creates=False)
         try:
             async with self._time_to_report():
                 await self.monolith.finish(self.message, await self._report_of_dead(claim), is_dead=True)
@@ -109,14 +109,14 @@ class ChunkSession:
         ]
         return finish_report(claim.epoch, failures, await self._write(claim, failures))
 
-    async def _claim(self) -> Claim:
+    async def _claim(self, *, creates: bool = True) -> Claim:
         """Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned."""
         expect_own_bucket(self.config.payloads_bucket, self.message)
         if time.monotonic() >= self.deadlines.stop_at:  # a claim would only keep the next delivery from it
             raise ChunkDeferred("The time was over before the chunk was claimed.")
         try:
             async with asyncio.timeout_at(_loop_time(self.deadlines.stop_at)):
-                return await self.monolith.claim(self.message, str(uuid.uuid4()))
+                return await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
         except TimeoutError as error:
             reason = "The worker API is away: the time is over without an answer to claim."
             raise ChunkDeferred(reason, delay_seconds=AWAY_SECONDS) from error
@@ -142,11 +142,11 @@ class ChunkSession:
             over = created.union(failure.index for failure in settled)
             to_create, refused = sort_rows(lines, self.message.first_index, over)
             await dispatch.run(to_create)
-            failures = settled + dispatch.failures
-            if dispatch.stopped_by:
-                await self._release(claim, failures, dispatch)
-            failures += refused
-            failures_key = await self._write(claim, failures)
+        failures = settled + dispatch.failures
+        if dispatch.stopped_by:
+            await self._release(claim, failures, dispatch)
+        failures += refused
+        failures_key = await self._write(claim, failures)
         try:
             await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
         except ChunkDeferred as away:
@@ -190,6 +190,8 @@ class ChunkSession:
             retry_after_seconds=math.ceil(reason.delay_seconds),
         )
         answer = await self.monolith.release(self.message, release)
+        if answer.is_too_long:
+            raise ChunkReturned(f"The job has been paused for too long. {reason}")
         raise ChunkDeferred(
             str(reason), delay_seconds=max(reason.delay_seconds, answer.retry_after_seconds), pause=reason.pause
         )
@@ -227,6 +229,7 @@ class ChunkSession:
                     # One heartbeat more or less is no reason to stop: the ledger still guards every create.
                     logger.warning("Heartbeat for chunk %s failed: %s", self.message.chunk_id, error)
                 else:
+                    dispatch.heartbeats += 1
                     dispatch.cancelled = answer.cancelled
                     dispatch.limit.set_cap(answer.concurrency)
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOST = {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+"""What S3 answers when the object is not there, or is another one. (403 may be a matter of permissions.)"""
+
 MAX_READS = 5
 """A read that breaks off is resumed where it broke off, this many times in all."""
 
@@ -45,8 +48,7 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            is_away = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            failure = ChunkReturned if is_away else PayloadLost
+            failure = PayloadLost if status in LOST else ChunkReturned
             raise failure(f"The payload cannot be read: S3 says {code}.") from error
         except BotoCoreError as error:
             logger.warning("Read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)

@@ -326,7 +326,7 @@ class Scripted(MonolithClient):
         self.finishes: list[Finish] = []
         self.releases: list[Release] = []
 
-    async def claim(self, message: ChunkMessage, claimant: str) -> Claim:  # noqa: ARG002 - as the real one
+    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
         return a_claim(heartbeat_seconds=0, concurrency=2)
 
     async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
@@ -427,7 +427,7 @@ def test_a_heartbeat_that_fails_is_no_reason_to_stop(
 
 def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: ChunkMessage, buckets: Buckets) -> None:
     class NotToBeClaimed(Scripted):
-        async def claim(self, message: ChunkMessage, claimant: str) -> Claim:  # noqa: ARG002 - as the real one
+        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
             raise AssertionError(message)
 
     client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
