@@ -185,6 +185,7 @@ class Monolith:
     """
 
     pause_seconds = 37  # what the answer to a release with a pause asks for
+    is_paused_too_long = False
 
     def __init__(self) -> None:
         self.ledger: dict[str, bytes] = {}
@@ -234,7 +235,8 @@ class Monolith:
         release = request.json()
         self.releases.append(release)
         self.failures_key = release["failures_key"]
-        return json_reply(200, ReleaseAnswer(self.pause_seconds if release["pause"] else 0).to_dict())
+        seconds = self.pause_seconds if release["pause"] else 0
+        return json_reply(200, ReleaseAnswer(seconds, is_too_long=self.is_paused_too_long).to_dict())
 
     def _finish(self, request: Request) -> Reply:
         self.finishes.append(request.json())

@@ -293,7 +293,10 @@ def test_when_the_payload_is_not_as_promised_the_delivery_fails_with_the_reason(
 def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_other(
     monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
-    monolith.replies = {1: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})]}
+    monolith.replies = {
+        1: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})],
+        "release": [json_reply(409, {"code": "stale_epoch"})],
+    }
     queue.send(message.encode())
 
     assert queue.deliver(handler) == [message.encode()]

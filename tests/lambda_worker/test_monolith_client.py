@@ -247,7 +247,7 @@ def test_a_claim_is_the_message_itself_and_a_claimant_sent_with_the_worker_secre
 
     assert claim == a_claim()
     assert (request.method, request.path) == ("POST", CLAIM_URL)
-    assert request.json() == {"message": a_message().to_dict(), "claimant": CLAIMANT}
+    assert request.json() == {"message": a_message().to_dict(), "claimant": CLAIMANT, "creates": True}
     assert request.headers["Authorization"] == f"Bearer {WORKER_SECRET}"
 
 
@@ -268,7 +268,7 @@ def test_a_finish_sends_the_report(verb: str) -> None:
 def test_a_release_says_why_and_is_told_when_a_claim_is_of_use_again() -> None:
     answer, (request,) = answered("release")
 
-    assert answer == ReleaseAnswer(retry_after_seconds=Monolith.pause_seconds)
+    assert answer == ReleaseAnswer(retry_after_seconds=Monolith.pause_seconds, is_too_long=False)
     assert request.json() == RELEASE.to_dict()
 
 
@@ -281,7 +281,7 @@ def test_a_release_says_why_and_is_told_when_a_claim_is_of_use_again() -> None:
         (409, {"code": "ledger_disagrees"}, ChunkReturned),
         (409, {"code": "stale_epoch"}, StaleEpoch),
         (410, {"code": "closed"}, ChunkClosed),
-        (410, None, ChunkClosed),
+        (410, None, ChunkReturned),  # a proxy's
         (404, {"code": "unknown_chunk"}, MessageRefused),
         (404, None, ChunkReturned),
         (422, {"code": "foreign_message"}, MessageRefused),
@@ -315,12 +315,20 @@ def test_a_refusal_of_any_length_makes_a_short_reason() -> None:
 @pytest.mark.parametrize("verb", ["claim", "finish"])
 @pytest.mark.parametrize("fault", [Reply(500), Reply(503, b"<html>"), Reply(cut_at=-1), Reply(cut_at=1)])
 def test_after_a_fault_the_worker_api_is_asked_again(verb: str, fault: Reply) -> None:
-    good = json_reply(200, a_claim().to_dict())
+    good = {"claim": a_claim().to_dict(), "finish": {"status": "done"}}[verb]
 
-    result, requests = answered(verb, fault, fault, good)
+    result, requests = answered(verb, fault, fault, json_reply(200, good))
 
     assert not isinstance(result, WorkerError)
     assert len(requests) == 3
+
+
+@pytest.mark.parametrize("verb", ["finish", "dead"])
+@pytest.mark.parametrize("reply", [Reply(200, b"<h1>Maintenance</h1>"), json_reply(200, {}), json_reply(200, ["done"])])
+def test_a_report_is_accepted_in_the_monoliths_own_words_only(verb: str, reply: Reply) -> None:
+    error, _ = answered(verb, reply)
+
+    assert type(error) is ChunkReturned
 
 
 @pytest.mark.parametrize("verb", ["claim", "release", "finish", "dead"])

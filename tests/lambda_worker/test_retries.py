@@ -34,6 +34,7 @@ OF_VERDICT = {
     RowVerdict.CREATED: Decision.CREATED,
     RowVerdict.REPLAYED: Decision.CREATED,
     RowVerdict.STALE: Decision.STALE,
+    RowVerdict.REFUSED: Decision.REJECTED,
 }
 """The ledger's word counts, whatever the status."""
 

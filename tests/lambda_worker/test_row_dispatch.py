@@ -103,6 +103,16 @@ def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, sett
     return RowDispatch(create=endpoint, limit=ConcurrencyLimit(cap), stop_at=now + stop_in, settle_by=now + settle_in)
 
 
+def beating(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
+    """With a heartbeat answered during every call."""
+
+    def beat(_index: int) -> None:
+        dispatch.heartbeats += 1
+
+    endpoint.on_call = beat
+    return dispatch
+
+
 def rows(count: int) -> Iterator[tuple[int, bytes]]:
     return ((index, a_row(index)) for index in range(count))
 
@@ -160,7 +170,7 @@ def test_every_call_settles_though_others_fail_and_nothing_but_the_ledgers_word_
 ) -> None:
     endpoint = accepting({0: [rejection("sku", "unique", "Taken.")], 1: [bad]})
 
-    failures = run(a_dispatch(endpoint), 12)
+    failures = run(beating(a_dispatch(endpoint), endpoint), 12)
 
     assert by_index(failures) == {0: Outcome.REJECTED, 1: Outcome.FAILED}
     assert (endpoint.calls[0], endpoint.calls[1]) == (1, MAX_TRIES)
@@ -218,7 +228,7 @@ def test_a_row_without_an_answer_worth_having_fails_after_all_tries(
 ) -> None:
     endpoint = accepting({2: [answer]})
 
-    (failure,) = run(a_dispatch(endpoint), 5)
+    (failure,) = run(beating(a_dispatch(endpoint), endpoint), 5)
 
     assert endpoint.calls[2] == failure.attempts == MAX_TRIES
     assert (failure.index, failure.row, failure.outcome) == (2, a_row(2), Outcome.FAILED)
@@ -310,6 +320,7 @@ def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle()
 
 @pytest.mark.parametrize("answer", [UNREACHABLE, an_answer(502), an_answer(400, body=b"<h1>Bad Request</h1>")])
 @pytest.mark.parametrize("count", [1, 4, 100])
+@pytest.mark.usefixtures("_no_patience")
 def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | None, count: int) -> None:
     """As behind a load balancer whose monolith is being deployed."""
     dispatch = a_dispatch(Endpoint(default=answer))
