@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiosmtpd.smtp import SMTP
 from django.core import mail
+from django.core.mail import DNS_NAME
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.management import call_command
 from django.db.models.functions import Now
@@ -107,7 +108,7 @@ def test_killed_after_the_mail_was_sent_the_next_sweep_sends_the_same_mail(
         send_due_mails()
     assert owed() == 1
     settings.EMAIL_BACKEND = backend
-    monkeypatch.setattr(mail.message.DNS_NAME, "_fqdn", "another-machine", raising=False)
+    monkeypatch.setattr(DNS_NAME, "_fqdn", "another-machine", raising=False)
 
     assert send_due_mails() == 0  # the process may be at it still
     let_time_pass(RETRY_AFTER)
