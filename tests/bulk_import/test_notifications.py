@@ -18,6 +18,7 @@ from django.core import mail
 from django.core.mail import DNS_NAME
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.management import call_command
+from django.db import transaction
 from django.db.models.functions import Now
 
 from bulk_import.models import PAUSE_MAIL_AFTER, EventKind, ImportEvent, ImportJob, JobStatus
@@ -161,7 +162,8 @@ def test_nobody_to_mail_is_no_mail_owed(owing_job: ImportJob, merchandiser: Any,
 def pause(job: ImportJob) -> None:
     job.status = JobStatus.PROCESSING
     job.save()
-    job.pause(PauseCode.ENDPOINT_BUSY, asked_seconds=0, first_seconds=30)
+    with transaction.atomic():
+        job.pause(PauseCode.ENDPOINT_BUSY, asked_seconds=0, first_seconds=30)
 
 
 def test_a_pause_is_mailed_of_when_it_lasts(owing_job: ImportJob) -> None:
