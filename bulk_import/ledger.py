@@ -20,7 +20,7 @@ from uuid import UUID
 
 from django.core import signing
 from django.db import IntegrityError, transaction
-from django.http import JsonResponse
+from django.http import HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import ImportToken
@@ -147,13 +147,11 @@ class ImportedRowMiddleware:
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])
+                verdict = RowVerdict.CREATED
             else:
                 transaction.set_rollback(True, using=using)
-                _spell_out_errors(response)
-        if created:
-            verdict = RowVerdict.CREATED
-        else:
-            verdict = RowVerdict.REFUSED if _is_denied_for_itself(response) else RowVerdict.NOT_CREATED
+                verdict = RowVerdict.REFUSED if _is_denied_for_itself(response) else RowVerdict.NOT_CREATED
+                response = _spell_out_errors(response)
         response[ROW_HEADER] = verdict.value  # a plain str: WSGI servers insist
         return response
 
@@ -183,8 +181,8 @@ def _is_denied_for_itself(response: Any) -> bool:
     return True
 
 
-def _spell_out_errors(response: Any) -> None:
-    """Give the worker an endpoint's refusal as `{"errors": [{"field", "code", "message"}]}`.
+def _spell_out_errors(response: Any) -> Any:
+    """The response, with an endpoint's refusal spelled out as `{"errors": [{"field", "code", "message"}]}`.
 
     DRF's own answer has lost the codes; here they are still there.
     """
@@ -193,12 +191,16 @@ def _spell_out_errors(response: Any) -> None:
         # The answer holds what would have been created, which is no reason and nobody's to read.
         message = f"The endpoint answered {response.status_code} without having created the row (201)."
         data = [ErrorDetail(message, code="not_created")]
+        if response.streaming:
+            response.close()
+            response = HttpResponse(status=response.status_code)
     if not isinstance(data, dict | list):
-        return
+        return response
     if isinstance(data, dict) and data.keys() == {"detail"}:
         data = [data["detail"]]
     response.content = json.dumps({"errors": list(flatten(data))})
     response["Content-Type"] = "application/json"
+    return response
 
 
 def _object_id(response: Any) -> str:

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import signing
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
+from django.http import StreamingHttpResponse
+from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
 from lambda_worker.contract import ROW_HEADER, Claim
-from products.models import Product
+from products.models import Category, Product
+from products.views import ProductViewSet
 from tests.bulk_import.conftest import Aws, claim_body, make_user, post_rows, product
 
 if TYPE_CHECKING:
@@ -259,3 +262,101 @@ def test_a_token_of_one_chunk_does_not_open_another(importer: Importer) -> None:
     answer = importer.create(product("A"), Authorization=f"Import {ImportToken(chunk.pk, 1).sign()}")
 
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign_row")
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    """Let the shop's view answer this after it has created the product."""
+
+    def create(view: ProductViewSet, request: Any, *_arguments: Any, **_keywords: Any) -> Any:
+        serializer = view.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        view.perform_create(serializer)
+        return answer()
+
+    monkeypatch.setattr(ProductViewSet, "create", create)
+
+
+def expect_nothing_kept() -> None:
+    assert not Product.objects.exists()
+    assert not ImportedRow.objects.exists()
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 302])
+def test_a_view_that_does_not_answer_201_has_created_nothing(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Whatever it saved: only 201 says that the row is there."""
+    answering(monkeypatch, lambda: Response({"sku": "A"}, status=status, headers={"Location": "/elsewhere"}))
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[ROW_HEADER]) == (status, "not-created")
+    if status == 204:
+        assert answer.content == b""  # as HTTP has it
+    else:
+        assert [error["code"] for error in answer.json()["errors"]] == ["not_created"]
+    expect_nothing_kept()
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(201, "created"), (200, "not-created"), (400, "not-created")])
+def test_a_view_may_answer_a_stream(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, status: int, verdict: str
+) -> None:
+    answering(monkeypatch, lambda: StreamingHttpResponse([b"a", b"b"], status=status))
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[ROW_HEADER]) == (status, verdict)
+    if verdict == "created":
+        assert answer.getvalue() == b"ab"
+        assert ImportedRow.objects.get().object_id == ""
+        assert Product.objects.count() == 1
+    elif status < 400:
+        assert [error["code"] for error in answer.json()["errors"]] == ["not_created"]
+        expect_nothing_kept()
+    else:
+        assert answer.getvalue() == b"ab"
+        expect_nothing_kept()
+
+
+def test_a_view_that_answers_201_and_rolls_back_has_created_nothing(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def roll_back() -> Response:
+        transaction.set_rollback(True)
+        return Response({"id": 1}, status=201)
+
+    answering(monkeypatch, roll_back)
+
+    assert importer.create(product("A"))[ROW_HEADER] == "not-created"
+    expect_nothing_kept()
+
+
+def test_what_a_view_rolls_back_in_a_block_of_its_own_does_not_take_the_row_with_it(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def try_something() -> Response:
+        with transaction.atomic():
+            Category.objects.create(slug="boats", name="Boats")
+            transaction.set_rollback(True)
+        return Response({"id": 7}, status=201)
+
+    answering(monkeypatch, try_something)
+
+    assert importer.create(product("A"))[ROW_HEADER] == "created"
+    assert (Product.objects.count(), ImportedRow.objects.get().object_id) == (1, "7")
+    assert not Category.objects.filter(slug="boats").exists()
+
+
+def test_a_view_with_a_durable_block_of_its_own_fails_with_a_runtime_error_and_creates_nothing(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It insists on a transaction of its own, so no ledger record can be in the same one."""
+
+    def insist() -> Response:
+        with transaction.atomic(durable=True):
+            return Response({"id": 1}, status=201)
+
+    answering(monkeypatch, insist)
+
+    with pytest.raises(RuntimeError, match="A durable atomic block cannot be nested"):
+        importer.create(product("A"))
+    expect_nothing_kept()

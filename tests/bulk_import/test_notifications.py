@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiosmtpd.smtp import SMTP
 from django.core import mail
+from django.core.mail import DNS_NAME
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.management import call_command
+from django.db import transaction
 from django.db.models.functions import Now
 
 from bulk_import.models import PAUSE_MAIL_AFTER, EventKind, ImportEvent, ImportJob, JobStatus
@@ -107,7 +109,7 @@ def test_killed_after_the_mail_was_sent_the_next_sweep_sends_the_same_mail(
         send_due_mails()
     assert owed() == 1
     settings.EMAIL_BACKEND = backend
-    monkeypatch.setattr(mail.message.DNS_NAME, "_fqdn", "another-machine", raising=False)
+    monkeypatch.setattr(DNS_NAME, "_fqdn", "another-machine", raising=False)
 
     assert send_due_mails() == 0  # the process may be at it still
     let_time_pass(RETRY_AFTER)
@@ -160,7 +162,8 @@ def test_nobody_to_mail_is_no_mail_owed(owing_job: ImportJob, merchandiser: Any,
 def pause(job: ImportJob) -> None:
     job.status = JobStatus.PROCESSING
     job.save()
-    job.pause(PauseCode.ENDPOINT_BUSY, asked_seconds=0, first_seconds=30)
+    with transaction.atomic():
+        job.pause(PauseCode.ENDPOINT_BUSY, asked_seconds=0, first_seconds=30)
 
 
 def test_a_pause_is_mailed_of_when_it_lasts(owing_job: ImportJob) -> None:

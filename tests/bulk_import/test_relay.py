@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,3 +97,28 @@ def test_a_chunk_that_a_worker_claimed_already_stays_claimed(
     chunk.refresh_from_db()
     unsent_job.refresh_from_db()
     assert (chunk.status, unsent_job.status) == ("processing", "processing")
+
+
+def test_told_to_go_on_the_relay_survives_a_queue_that_is_away(
+    unsent_job: ImportJob, aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is away at the first sweep and back at the second, after which somebody interrupts it."""
+    reachable = settings.BULK_IMPORT
+    queue_away(settings)
+    slept: list[int] = []
+
+    def sleep(seconds: int) -> None:
+        slept.append(seconds)
+        settings.BULK_IMPORT = reachable
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bulk_import.management.commands.bulk_import_relay.time", SimpleNamespace(sleep=sleep))
+    said, complained = StringIO(), StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        call_command("bulk_import_relay", "--every", "7", stdout=said, stderr=complained)
+
+    assert slept == [7, 7]
+    assert "The chunks stay pending" in complained.getvalue()
+    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails"]
+    assert len(aws.messages()) == 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -11,7 +11,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models import (
@@ -26,53 +33,75 @@ from bulk_import.models import (
 from lambda_worker.contract import Finish, Outcome, PauseCode
 from lambda_worker.problems import problem
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LEASE_SECONDS = 3600
 """Longer than any test: time passes by a rule only."""
 
 numbers = st.integers(0, 2)
+LEFT = [outcome for outcome in Outcome if outcome != Outcome.CREATED]
 claimants = st.sampled_from(["one", "two", "three"])
 
 
 class JobMachine(RuleBasedStateMachine):
-    """`epochs` is what the workers believe: (chunk number, epoch) of every claim that was ever granted."""
+    """`epochs` is what the workers believe: (chunk number, epoch) of every claim that was ever granted.
+
+    `job`, `chunks` and `ledger`, the indexes of each chunk's records, are as they were after the last step.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.atomic = transaction.atomic()
         self.atomic.__enter__()
         self.epochs: list[tuple[int, int]] = []
-        self.seen: dict[int, int] = {}
-        self.settled: set[tuple[int, int]] = set()
-        sizes = [3, 1, 2]
+        self.highest = [0, 0, 0]
+
+    @initialize(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    def submit(self, sizes: list[int]) -> None:
         self.job = ImportJob.objects.create(target="products", rows=sum(sizes), request_sha256=b"")
         for number, size in enumerate(sizes):
             first = sum(sizes[:number])
             ImportChunk.objects.create(
                 job=self.job, number=number, first_index=first, row_count=size, first_byte=0, byte_count=1
             )
+        self.look()
 
     def teardown(self) -> None:
         transaction.set_rollback(True)
         self.atomic.__exit__(None, None, None)
 
-    def fresh_job(self) -> ImportJob:
-        job: ImportJob = ImportJob.objects.with_counts().get(pk=self.job.pk)
-        return job
+    def look(self) -> None:
+        self.job = ImportJob.objects.get(pk=self.job.pk)
+        self.chunks: list[ImportChunk] = list(ImportChunk.objects.filter(job=self.job).order_by("number"))
+        indexes = list(self.job.imported_rows.values_list("index", flat=True))
+        assert len(indexes) == len(set(indexes))
+        self.ledger = [{index for index in indexes if chunk.holds_index(index)} for chunk in self.chunks]
+        for outcome in Outcome:
+            setattr(self.job, f"{outcome}_count", sum(getattr(chunk, outcome) for chunk in self.chunks))
 
-    def chunk(self, number: int) -> ImportChunk:
-        return ImportChunk.objects.locked(self.job.chunks.get(number=number).pk)
-
-    def chunks(self) -> list[ImportChunk]:
-        return list(self.job.chunks.order_by("number"))
-
-    def attempt(self, act: Any, *refusals: type[ClaimError]) -> ClaimError | None:
-        """What the act was refused with; in a transaction of its own, as a request."""
+    def attempt(self, number: int, act: Callable[[ImportChunk], None], *refusals: type[ClaimError]) -> Any:
+        """What the act on the chunk is refused with; in a transaction of its own, as a request is."""
         try:
             with transaction.atomic():
-                act()
+                act(ImportChunk.objects.locked(self.chunks[number].pk))
         except refusals as refusal:
             return refusal
         return None
+
+    def draw_claim(self, data: st.DataObject) -> tuple[int, int]:
+        """Mostly one that is good still: the job must come to its end, too."""
+        good = [claim for claim in self.epochs if not self.is_stale(*claim)]
+        return data.draw(st.sampled_from(4 * good + self.epochs))
+
+    def is_stale(self, number: int, epoch: int) -> bool:
+        return self.chunks[number].epoch != epoch or self.chunks[number].status != ChunkStatus.PROCESSING
+
+    def has_new_rows(self, number: int) -> bool:
+        return len(self.ledger[number]) > self.chunks[number].created
+
+    def is_paused(self) -> bool:
+        return ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED).exists()
 
     # --- the monolith's own side
 
@@ -84,12 +113,10 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def redrive(self) -> None:
-        dead = self.job.chunks.filter(status=ChunkStatus.DEAD).count()
-        events = self.job.events.filter(kind="redriven").count()
+        dead = sum(chunk.status == ChunkStatus.DEAD for chunk in self.chunks)
         with transaction.atomic():
             assert self.job.redrive() == dead
             assert self.job.redrive() == 0
-        assert self.job.events.filter(kind="redriven").count() == events + bool(dead)
 
     # --- time
 
@@ -109,39 +136,40 @@ class JobMachine(RuleBasedStateMachine):
     @rule(number=numbers, claimant=claimants)
     def claim(self, number: int, claimant: str) -> None:
         """Any delivery, also a late copy, of any chunk at any time."""
-        job, chunk = self.fresh_job(), self.chunk(number)
-        is_held = chunk.lease_left is not None and chunk.lease_left > timedelta(0)
-        is_paused = ImportJob.objects.filter(pk=job.pk, status=JobStatus.PAUSED, paused_until__gt=Now()).exists()
-        refusal = self.attempt(lambda: chunk.claim(claimant, LEASE_SECONDS), ChunkClosed, LeaseHeld, JobPaused)
+        number %= len(self.chunks)
+        before = ImportChunk.objects.locked(self.chunks[number].pk)
+        is_held = before.lease_left is not None and before.lease_left > timedelta(0)
+        waits = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED, paused_until__gt=Now())
+        is_too_early = waits.exists()
 
-        if chunk.status in ENDED or job.is_terminal:
+        def claim(chunk: ImportChunk) -> None:
+            chunk.claim(claimant, LEASE_SECONDS)
+            assert chunk.epoch == before.epoch + (not is_held)
+            self.epochs.append((number, chunk.epoch))
+
+        refusal = self.attempt(number, claim, ChunkClosed, LeaseHeld, JobPaused)
+
+        if before.status in ENDED or self.job.is_terminal:
             assert isinstance(refusal, ChunkClosed)
-        elif is_held and chunk.claimant != claimant:
-            assert isinstance(refusal, LeaseHeld)
-        elif is_paused and not is_held:
+        elif is_held:
+            assert isinstance(refusal, LeaseHeld) == (claimant != before.claimant)
+        elif is_too_early:
             assert isinstance(refusal, JobPaused)
         else:
             assert refusal is None
-            self.epochs.append((number, chunk.epoch))
-            if job.status == JobStatus.PAUSED and not is_held:  # the one that is let through; nobody is, now
-                assert ImportJob.objects.filter(pk=job.pk, status=JobStatus.PAUSED, paused_until__gt=Now()).exists()
-
-    def is_stale(self, number: int, epoch: int) -> bool:
-        chunk = self.job.chunks.get(number=number)
-        return chunk.epoch != epoch or chunk.status != ChunkStatus.PROCESSING
+            assert waits.exists() == (self.job.status == JobStatus.PAUSED)  # the others wait for this one
 
     @precondition(lambda self: self.epochs)
-    @rule(data=st.data(), offset=st.integers(0, 2))
+    @rule(data=st.data(), offset=st.integers(0, 3))
     def create_row(self, data: st.DataObject, offset: int) -> None:
         """As the ledger does: hold the chunk, write the record."""
-        number, epoch = data.draw(st.sampled_from(self.epochs))
-        chunk = ImportChunk.objects.shared(self.job.chunks.get(number=number).pk)
+        number, epoch = self.draw_claim(data)
+        chunk = ImportChunk.objects.shared(self.chunks[number].pk)
         index = chunk.first_index + offset
+        assert chunk.is_held_by(epoch) != self.is_stale(number, epoch)
         if not chunk.holds_index(index) or not chunk.is_held_by(epoch):
-            assert offset >= chunk.row_count or self.is_stale(number, epoch)
             return
-        assert not self.is_stale(number, epoch)
-        if chunk.imported_rows().filter(index=index).exists():
+        if index in self.ledger[number]:
             with pytest.raises(IntegrityError), transaction.atomic():
                 ImportedRow.objects.create(job=self.job, index=index, body_sha256=b"")
         else:
@@ -150,41 +178,35 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.epochs)
     @rule(data=st.data())
     def heartbeat(self, data: st.DataObject) -> None:
-        number, epoch = data.draw(st.sampled_from(self.epochs))
+        number, epoch = self.draw_claim(data)
         is_stale = self.is_stale(number, epoch)
-        grew = self.grew(number)
-        refusal = self.attempt(lambda: self.chunk(number).heartbeat(epoch, LEASE_SECONDS), StaleEpoch)
+        refusal = self.attempt(number, lambda chunk: chunk.heartbeat(epoch, LEASE_SECONDS), StaleEpoch)
         assert (refusal is not None) == is_stale
-        assert not (grew and not is_stale and self.fresh_job().status == JobStatus.PAUSED)
-
-    def grew(self, number: int) -> bool:
-        chunk = self.job.chunks.get(number=number)
-        return chunk.imported_rows().count() > chunk.created
+        if not is_stale:
+            assert self.is_paused() == (self.job.status == JobStatus.PAUSED and not self.has_new_rows(number))
 
     @precondition(lambda self: self.epochs)
     @rule(data=st.data(), code=st.none() | st.sampled_from(PauseCode), asked=st.integers(-1, 1000))
     def release(self, data: st.DataObject, code: PauseCode | None, asked: int) -> None:
-        number, epoch = data.draw(st.sampled_from(self.epochs))
-        is_stale, grew = self.is_stale(number, epoch), self.grew(number)
+        number, epoch = self.draw_claim(data)
+        is_stale = self.is_stale(number, epoch)
 
-        def hand_back() -> None:
-            chunk = self.chunk(number)
+        def hand_back(chunk: ImportChunk) -> None:
             chunk.release(epoch, "")
             if code:
-                seconds = chunk.job.pause(code, asked, first_seconds=30)
-                assert max(30, min(asked, MAX_PAUSE_SECONDS)) <= seconds <= MAX_PAUSE_SECONDS
+                seconds, _lasted = chunk.job.pause(code, asked, first_seconds=30)
+                assert min(max(30, asked), MAX_PAUSE_SECONDS) <= seconds <= MAX_PAUSE_SECONDS
 
-        assert (self.attempt(hand_back, StaleEpoch) is not None) == is_stale
+        assert (self.attempt(number, hand_back, StaleEpoch) is not None) == is_stale
         if not is_stale:
-            lease_left = self.chunk(number).lease_left
+            lease_left = ImportChunk.objects.locked(self.chunks[number].pk).lease_left
             assert lease_left is not None
             assert lease_left <= timedelta(0)
-            job = self.fresh_job()
-            assert job.status == JobStatus.PAUSED or not code
-            assert job.status != JobStatus.PAUSED or code or not grew
+            was_paused = self.job.status == JobStatus.PAUSED and not self.has_new_rows(number)
+            assert self.is_paused() == (was_paused or bool(code))
 
     @precondition(lambda self: self.epochs)
-    @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(Outcome))
+    @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(LEFT))
     def finish(self, data: st.DataObject, wrong: int, outcome: Outcome) -> None:
         self.end(data, wrong, outcome, is_dead=False)
 
@@ -194,78 +216,72 @@ class JobMachine(RuleBasedStateMachine):
         self.end(data, wrong, Outcome.UNPROCESSED, is_dead=True)
 
     def end(self, data: st.DataObject, wrong: int, outcome: Outcome, *, is_dead: bool) -> None:
-        """Every row that is not in the ledger has this outcome, `wrong` too many; all created says nothing."""
-        number, epoch = data.draw(st.sampled_from(self.epochs))
-        chunk = self.chunk(number)
-        before = self.job.chunks.values().get(number=number)
-        is_again = chunk.status in ENDED and chunk.epoch == epoch
-        is_stale = self.is_stale(number, epoch)
-        counts = {str(one): 0 for one in Outcome if one != Outcome.CREATED}
-        left = chunk.row_count - chunk.imported_rows().count()
-        counts["failed" if outcome == Outcome.CREATED else str(outcome)] = left + wrong
-        problems = [{**problem(None, "x", "x", chunk.first_index), "count": left}] if left else []
+        """Every row that is not in the ledger has this outcome, and `wrong` more are said to."""
+        number, epoch = self.draw_claim(data)
+        before = self.chunks[number]
+        left = before.row_count - len(self.ledger[number])
+        counts = {str(one): left + wrong if one == outcome else 0 for one in LEFT}
+        problems = [{**problem(None, "x", "x", before.first_index), "count": left}] if left else []
         report = Finish(epoch=epoch, **counts, failures_key="", problems=problems)
+        is_again = before.status in ENDED and before.epoch == epoch
 
-        refusal = self.attempt(lambda: chunk.finish(report, is_dead=is_dead), StaleEpoch, LedgerDisagrees)
+        def end(chunk: ImportChunk) -> None:
+            chunk.finish(report, is_dead=is_dead)
 
-        after = self.job.chunks.values().get(number=number)
-        if is_again or is_stale or wrong:
-            assert after == before
+        refusal = self.attempt(number, end, StaleEpoch, LedgerDisagrees)
+
+        status = ImportChunk.objects.get(pk=before.pk).status
         if is_again:
-            assert refusal is None
-        elif is_stale:
-            assert isinstance(refusal, StaleEpoch)
+            assert (refusal, status) == (None, before.status)
+        elif self.is_stale(number, epoch):
+            assert (type(refusal), status) == (StaleEpoch, before.status)
         elif wrong:
-            assert isinstance(refusal, LedgerDisagrees)
+            assert (type(refusal), status) == (LedgerDisagrees, before.status)
         else:
-            assert refusal is None
-            assert after["status"] == (ChunkStatus.DEAD if is_dead else ChunkStatus.DONE)
+            assert (refusal, status) == (None, ChunkStatus.DEAD if is_dead else ChunkStatus.DONE)
 
     # --- what must always hold
 
     @invariant()
-    def every_row_is_counted_once(self) -> None:
-        counts = self.fresh_job().counts
+    def what_must_always_hold_does(self) -> None:
+        self.look()
+        self.expect_every_row_counted_once()
+        self.expect_an_end_when_every_chunk_has_ended()
+        self.expect_a_pause_with_all_its_parts_or_none()
+        self.expect_one_worker_a_chunk()
+
+    def expect_every_row_counted_once(self) -> None:
+        counts = self.job.counts
         assert sum(counts.values()) == self.job.rows
         assert min(counts.values()) >= 0
+        for chunk, indexes in zip(self.chunks, self.ledger, strict=True):
+            if chunk.status in ENDED:
+                assert chunk.created == len(indexes)
+            else:
+                assert chunk.created <= len(indexes)
+                assert (chunk.rejected, chunk.failed, chunk.unprocessed, chunk.problems) == (0, 0, 0, [])
 
-    @invariant()
-    def created_is_what_the_ledger_holds(self) -> None:
-        for chunk in self.chunks():
-            in_ledger = chunk.imported_rows().count()
-            assert chunk.created == in_ledger if chunk.status in ENDED else chunk.created <= in_ledger
-        assert self.job.imported_rows.count() == self.job.imported_rows.values("index").distinct().count()
+    def expect_an_end_when_every_chunk_has_ended(self) -> None:
+        assert self.job.is_terminal == all(chunk.status in ENDED for chunk in self.chunks)
+        assert self.job.is_terminal == (self.job.finished_at is not None)
+        if self.job.is_terminal:
+            created = sum(map(len, self.ledger))
+            end = {0: JobStatus.FAILED, self.job.rows: JobStatus.SUCCEEDED}
+            assert self.job.counts["pending"] == 0
+            assert self.job.status == end.get(created, JobStatus.PARTIALLY_SUCCEEDED)
+            assert sum(entry["count"] for entry in self.job.problems) == self.job.rows - created
 
-    @invariant()
-    def the_job_ends_when_every_chunk_has_and_not_before(self) -> None:
-        job = self.fresh_job()
-        assert job.is_terminal == all(chunk.status in ENDED for chunk in self.chunks())
-        assert job.is_terminal == (job.finished_at is not None)
-        if job.is_terminal:
-            created = self.job.imported_rows.count()
-            expected = {0: JobStatus.FAILED, job.rows: JobStatus.SUCCEEDED}
-            assert job.counts["pending"] == 0
-            assert job.status == expected.get(created, JobStatus.PARTIALLY_SUCCEEDED)
-            assert sum(entry["count"] for entry in job.problems) == job.rows - created
+    def expect_a_pause_with_all_its_parts_or_none(self) -> None:
+        parts = [bool(self.job.pause_code), self.job.paused_at is not None, self.job.paused_until is not None]
+        assert parts == [self.job.status == JobStatus.PAUSED] * 3
 
-    @invariant()
-    def a_pause_has_all_its_parts_or_none(self) -> None:
-        job = self.fresh_job()
-        parts = [bool(job.pause_code), job.paused_at is not None, job.paused_until is not None]
-        assert parts == [job.status == JobStatus.PAUSED] * 3
-
-    @invariant()
-    def an_epoch_never_falls(self) -> None:
-        for chunk in self.chunks():
-            assert chunk.epoch >= self.seen.get(chunk.number, 0)
-            self.seen[chunk.number] = chunk.epoch
-
-    @invariant()
-    def at_most_one_claim_of_a_chunk_may_create(self) -> None:
-        for chunk in self.chunks():
+    def expect_one_worker_a_chunk(self) -> None:
+        for chunk in self.chunks:
+            assert chunk.epoch >= self.highest[chunk.number]
+            self.highest[chunk.number] = chunk.epoch
             granted = {epoch for number, epoch in self.epochs if number == chunk.number}
-            assert sum(chunk.is_held_by(epoch) for epoch in granted) <= 1
-            assert not (chunk.status in ENDED and any(chunk.is_held_by(epoch) for epoch in granted))
+            holders = sum(not self.is_stale(chunk.number, epoch) for epoch in granted)
+            assert holders == (chunk.status == ChunkStatus.PROCESSING)
 
 
 @pytest.mark.django_db
