@@ -147,11 +147,12 @@ class ImportedRowMiddleware:
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])
-                verdict = RowVerdict.CREATED
             else:
                 transaction.set_rollback(True, using=using)
-                verdict = RowVerdict.REFUSED if _is_denied_for_itself(response) else RowVerdict.NOT_CREATED
-                response = _spell_out_errors(response)
+        verdict = RowVerdict.CREATED
+        if not created:
+            verdict = RowVerdict.REFUSED if _is_denied_for_itself(response) else RowVerdict.NOT_CREATED
+            response = _spell_out_errors(response)
         response[ROW_HEADER] = verdict.value  # a plain str: WSGI servers insist
         return response
 

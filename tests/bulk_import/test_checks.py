@@ -135,6 +135,12 @@ def test_sqlite_without_immediate_transactions_is_warned_of(monkeypatch: pytest.
     assert_told("W001")
 
 
+def test_a_mail_server_without_a_time_out_is_told(settings: Settings) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+
+    assert_told("W002")
+
+
 class ElsewhereRouter:
     """Writes the ledger to another database than the shop's own models."""
 

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
 from django.http import StreamingHttpResponse
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
@@ -218,6 +219,35 @@ def test_the_submitters_right_is_asked_for_every_row(importer: Importer, merchan
     assert (answer.status_code, answer[ROW_HEADER]) == (403, "not-created")
     assert answer.json()["errors"][0]["code"] == "permission_denied"
     assert Product.objects.count() == 1
+
+
+def test_a_row_that_is_denied_for_itself_is_refused(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The submitter may create products, but not this one: no reason to pause the job."""
+
+    def deny(*_arguments: Any) -> None:
+        raise PermissionDenied("Not in this category.")
+
+    monkeypatch.setattr(ProductViewSet, "perform_create", deny)
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[ROW_HEADER]) == (403, "refused")
+    assert answer.json()["errors"][0]["message"] == "Not in this category."
+    expect_nothing_kept()
+
+
+def test_a_row_that_the_database_refuses_at_the_commit_is_refused(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a deferred constraint: all foreign keys of Django are."""
+
+    def save(_view: Any, serializer: Any) -> None:
+        Product.objects.filter(pk=serializer.save().pk).update(category_id=987654)
+
+    monkeypatch.setattr(ProductViewSet, "perform_create", save)
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[ROW_HEADER], answer.json()["code"]) == (409, "refused", "integrity")
+    expect_nothing_kept()
 
 
 def test_a_disabled_submitter_creates_nothing(importer: Importer, merchandiser: Any) -> None:

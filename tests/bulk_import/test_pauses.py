@@ -150,7 +150,7 @@ def test_at_the_same_instant_one_claim_is_let_through(worker: APIClient, message
 def test_a_released_chunk_can_be_claimed_at_once(worker: APIClient, messages: list[ChunkMessage]) -> None:
     answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))
 
-    assert (answer.status_code, answer.json()) == (200, {"retry_after_seconds": 0})
+    assert (answer.status_code, answer.json()) == (200, {"retry_after_seconds": 0, "is_too_long": False})
     assert claim(worker, messages[0]).epoch == 2
     assert ImportJob.objects.get().status == JobStatus.PROCESSING
 
@@ -262,7 +262,7 @@ def test_a_job_that_has_ended_is_not_paused(worker: APIClient, messages: list[Ch
     ImportJob.objects.update(status=JobStatus.CANCELLED)
     answer = call(worker, "release", messages[0], release(epoch, pause="forbidden"))
 
-    assert answer.json() == {"retry_after_seconds": 0}
+    assert answer.json() == {"retry_after_seconds": 0, "is_too_long": False}
     assert ImportJob.objects.get().status == JobStatus.CANCELLED
     assert events() == []
 
@@ -302,7 +302,7 @@ def test_a_pause_after_some_rows_is_a_new_one(worker: APIClient, messages: list[
     record(messages[0], 0)
     answer = call(worker, "release", messages[0], release(epoch, pause="endpoint_busy"))
 
-    assert answer.json() == {"retry_after_seconds": PAUSE_SECONDS}
+    assert answer.json() == {"retry_after_seconds": PAUSE_SECONDS, "is_too_long": False}
     assert events() == ["paused", "resumed", "paused"]
 
 
@@ -318,3 +318,21 @@ def test_a_paused_job_whose_last_chunk_ends_is_not_paused_any_more(
     job = ImportJob.objects.get()
     assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.FAILED, "", None, None)
     assert not job.events.filter(kind="paused", mail_due_at__isnull=False).exists()
+
+
+def test_a_pause_of_more_than_a_day_is_too_long(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    let_time_pass(pause(worker, messages[0]))
+    let_time_pass(timedelta(hours=25).total_seconds())
+    answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, pause="endpoint_away"))
+
+    assert answer.json()["is_too_long"] is True
+
+
+def test_a_claim_that_only_reports_need_not_wait_for_the_end_of_a_pause(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    pause(worker, messages[0])
+    body = ClaimRequest(messages[1].to_dict(), "a dead-letter function", creates=False).to_dict()
+
+    assert call(worker, "claim", messages[1], body).status_code == 200
+    assert paused_job()
