@@ -25,6 +25,8 @@ SETTLE_SECONDS = 60.0
 """A job that has not ended so long after the last fault never will: its open rows are lost."""
 
 PAUSE_SECONDS = 0.05
+OPEN = ["queued", "processing"]
+"""Statuses of a chunk that was sent and has not ended."""
 
 
 @dataclass
@@ -150,8 +152,8 @@ class _Storm:
             "kill relay": shop.kill_relay,
             "kill dead-letter poller": shop.kill_dead_letter_poller,
             "pause poller": lambda: self._pause_poller(event),
-            "copy message": lambda: self._send_copies(event, shop.queue_url, copies=1 + which % 3),
-            "dead letter": lambda: self._send_copies(event, shop.dead_letter_url, copies=1),
+            "copy message": lambda: self._send_copies(event, shop.queue_url, [*OPEN, "done"], copies=1 + which % 3),
+            "dead letter": lambda: self._send_copies(event, shop.dead_letter_url, OPEN, copies=1),
             **dict.fromkeys(AWAY, lambda: None),  # those are the weather's
         }
         if causes[event.kind]() is not False:
@@ -160,12 +162,12 @@ class _Storm:
     def _pause_poller(self, event: Event) -> None:
         self._paused.append((time.monotonic() + event.seconds, self._shop.pause_poller(event.which)))
 
-    def _send_copies(self, event: Event, queue_url: str, copies: int) -> bool:
-        """Put copies of a chunk's message on a queue; returns whether there was a chunk that had been sent."""
+    def _send_copies(self, event: Event, queue_url: str, statuses: list[str], copies: int) -> bool:
+        """Put copies of a message on a queue; returns whether there was a chunk in one of these statuses."""
         chunks = self._shop.sql.execute(
-            "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status <> 'pending'"
+            "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status = ANY(%s)"
             " ORDER BY job_id, number",
-            [self._job_ids],
+            [self._job_ids, statuses],
         ).fetchall()
         if not chunks:
             return False

@@ -37,7 +37,10 @@ MONOLITH_STATUSES = (429, 500, 502, 503)
 AWS_STATUSES = (500, 503)
 RETRY_AFTERS = ("", "", "1", "0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
 
-WORKER_COUNT = 3
+LASTS_SECONDS = {
+    "pause poller": (2.2, 3.2),  # beyond the lease, and not beyond the function's time-out
+    "payloads away": (2.0, 4.0),  # for all deliveries of a message
+}
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,11 @@ PROFILES = {
             "dead letter": (1, 4),
             "kill dead-letter poller": (0, 2),
             "copy message": (0, 3),
-            "payloads away": (0, 3),
+            "payloads away": (0, 2),
             "kill poller": (0, 2),
         },
         create_rate=0.1,
-        aws_rate=0.12,
+        create_seconds=0.3,
     ),
     # Chunks that are committed while their messages cannot be sent.
     "unsent": Profile(
@@ -161,7 +164,7 @@ class Plan:
         for _ in range(random.randint(0, 3)):  # a sku that an earlier row has
             index = random.randrange(1, count)
             repeated = rows[random.randrange(index)]
-            if repeated.is_good:
+            if repeated.is_good and not any(rows[index].body["sku"] == row.body["sku"] for row in rows[index + 1 :]):
                 rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_good=False, is_ours=False)
         return Submission(round(number * random.uniform(0, 1.5), 2), f"{self.prefix}-{number}", rows)
 
@@ -190,7 +193,8 @@ class Plan:
     def _event(random: Random, kind: str) -> Event:
         at = 0.0 if kind.endswith("at first") else random.uniform(0.2, STORM_SECONDS)
         which = random.randrange(10_000)
-        seconds = random.uniform(2.2, 3.2) if kind == "pause poller" else random.uniform(0.5, 2.5)
+        least, most = LASTS_SECONDS.get(kind, (0.5, 2.5))
+        seconds = random.uniform(least, most)
         return Event(round(at, 2), kind, which, round(seconds, 2))
 
 
