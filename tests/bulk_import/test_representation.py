@@ -181,8 +181,10 @@ def test_things_of_a_target_without_a_model_are_rows(settings: Settings) -> None
         ),
         (
             job(JobStatus.PAUSED, 3, created=1),
-            "The import of 3 products is paused because the endpoint that creates them does not answer; "
-            "1 was created so far. It goes on by itself when that is over.",
+            (
+                "The import of 3 products is paused because the endpoint that creates them does not answer; "
+                "1 was created so far. It goes on by itself when that is over."
+            ),
         ),
     ],
     ids=lambda value: value.status if isinstance(value, ImportJob) else "",
