@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+RUNS ?= 20
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock clean
+.PHONY: help demo serve test chaos mutants lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -19,6 +21,12 @@ serve: $(VENV)/.run ## Keep everything running on PORT=8000 until Ctrl-C
 test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest $(TESTS)
 	$(if $(TESTS),,$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline)
+
+chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
+	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
+
+mutants: $(VENV)/.dev ## Break each guarantee in turn and see that the chaos tells
+	@$(BIN)/python -m tests.chaos.mutate
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .

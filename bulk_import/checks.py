@@ -27,7 +27,7 @@ def check_configuration(**_options: Any) -> list[CheckMessage]:
         conf()
     except (ImproperlyConfigured, TypeError) as error:
         return [Error(str(error), hint="See bulk_import.conf for the names.", id="bulk_import.E001")]
-    return [*_check_settings(), *_check_targets(), *_check_database()]
+    return [*_check_settings(), *_check_targets(), *_check_database(), *_check_mail()]
 
 
 def _check_settings() -> Iterator[CheckMessage]:
@@ -114,6 +114,15 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
             f"The target {target.name!r} has no URL.",
             hint=f'Add path("…/bulk", include("bulk_import.urls"), {{"target": "{target.name}"}}).',
             id="bulk_import.E010",
+        )
+
+
+def _check_mail() -> Iterator[CheckMessage]:
+    if settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend" and not settings.EMAIL_TIMEOUT:
+        yield Warning(
+            "A mail server that hangs holds up the relay and the reports of workers.",
+            hint="Set EMAIL_TIMEOUT, to 10 seconds for example.",
+            id="bulk_import.W002",
         )
 
 

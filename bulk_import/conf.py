@@ -76,6 +76,7 @@ class Conf:
     lease_seconds: int = 60
     heartbeat_seconds: int = 2  # also how fresh the counts of a job are
     pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
+    max_pause_hours: int = 24  # then what is left of a paused job is given up, to be redriven
 
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""

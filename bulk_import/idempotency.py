@@ -25,7 +25,7 @@ MAX_KEY_CHARACTERS = 255
 def read_key(header: str | None) -> str:
     """The key, without the quotes of the draft's notation; "" for none. Raises BadIdempotencyKey."""
     key = (header or "").strip().removeprefix('"').removesuffix('"')
-    if not key and (header is not None or conf().require_idempotency_key):
+    if not key.strip(' "') and (header is not None or conf().require_idempotency_key):
         message = _("Send an Idempotency-Key of your choice, for example a UUID: the same import is then made once.")
         raise BadIdempotencyKey(message, code="idempotency_key_missing")
     if len(key) > MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):

@@ -3,7 +3,7 @@
 `ImportedRowMiddleware` stands last in MIDDLEWARE, right before the view. A request without an import
 token passes untouched. For one with it, in a single transaction:
 
-1. hold the chunk, so that no other worker can claim it and nobody can finish it meanwhile;
+1. hold the chunk, so that nobody can finish it meanwhile;
 2. write the ledger record: a twin of the call waits here, and finds it written;
 3. let the target's view create, as the submitter and with the submitter's permissions;
 4. commit if the view answered 201, otherwise keep nothing.
@@ -21,7 +21,7 @@ from uuid import UUID
 from django.core import signing
 from django.db import IntegrityError, transaction
 from django.http import JsonResponse
-from rest_framework.exceptions import ErrorDetail
+from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import ImportToken
 from bulk_import.conf import conf
@@ -129,6 +129,9 @@ class ImportedRowMiddleware:
                 return self._create(request, call)
             except AlreadyImported:
                 return call.replay()
+            except IntegrityError as error:  # found at the commit, as deferred constraints are
+                message = "The database refused the row."
+                raise Refused(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
         except Refused as refused:
             return refused.response()
 
@@ -147,7 +150,10 @@ class ImportedRowMiddleware:
             else:
                 transaction.set_rollback(True, using=using)
                 _spell_out_errors(response)
-        verdict = RowVerdict.CREATED if created else RowVerdict.NOT_CREATED
+        if created:
+            verdict = RowVerdict.CREATED
+        else:
+            verdict = RowVerdict.REFUSED if _is_denied_for_itself(response) else RowVerdict.NOT_CREATED
         response[ROW_HEADER] = verdict.value  # a plain str: WSGI servers insist
         return response
 
@@ -163,6 +169,18 @@ class ImportedRowMiddleware:
         request.user = submitter
         # DRF's own hook for a request that is authenticated already (it serves its test client, too).
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+def _is_denied_for_itself(response: Any) -> bool:
+    """Whether a 403 is about this row: the view's own permissions would let the submitter create another."""
+    view = (getattr(response, "renderer_context", None) or {}).get("view")
+    if response.status_code != HTTPStatus.FORBIDDEN or view is None:
+        return False
+    try:
+        view.check_permissions(view.request)
+    except APIException:
+        return False
+    return True
 
 
 def _spell_out_errors(response: Any) -> None:

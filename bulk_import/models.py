@@ -155,6 +155,7 @@ class ImportJob(models.Model):
     objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"  # so that a related job is read from where it is written, too
         verbose_name = _("import job")
         verbose_name_plural = _("import jobs")
         ordering = ["-created_at"]
@@ -196,17 +197,17 @@ class ImportJob(models.Model):
             started_at=Coalesce("started_at", Now()),
         )
 
-    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> int:
-        """No row can be created now; returns the seconds until it is worth trying again.
+    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
+        """No row can be created now; returns the seconds until it is worth trying again, and how long it lasted so far.
 
         A first pause lasts `first_seconds`; one that goes on, as long again as it lasted so far; what the
         endpoint asked for at least. Call inside a transaction. Does nothing to a job that has ended.
         """
         job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
-            return 0
-        lasted = job.paused_for.total_seconds() if job.paused_for is not None else 0
-        seconds = math.ceil(min(max(first_seconds, lasted, asked_seconds), MAX_PAUSE_SECONDS))
+            return 0, timedelta(0)
+        lasted = job.paused_for or timedelta(0)
+        seconds = math.ceil(min(max(first_seconds, lasted.total_seconds(), asked_seconds), MAX_PAUSE_SECONDS))
         if job.status != JobStatus.PAUSED:
             job.status = JobStatus.PAUSED
             job.paused_at = Now()
@@ -214,7 +215,7 @@ class ImportJob(models.Model):
         job.pause_code = code
         job.paused_until = Now() + timedelta(seconds=seconds)
         job.save(update_fields=["status", "pause_code", "paused_at", "paused_until"])
-        return seconds
+        return seconds, lasted
 
     def resume(self) -> None:
         """Rows are being created again. Changes nothing unless the job is paused."""
@@ -222,7 +223,7 @@ class ImportJob(models.Model):
             status=JobStatus.PROCESSING, pause_code="", paused_at=None, paused_until=None
         )
         if resumed:
-            self.events.filter(kind=EventKind.PAUSED).update(mail_due_at=None)
+            self.owe_no_mail(EventKind.PAUSED)
             self.record(EventKind.RESUMED)
 
     def expect_probe(self, seconds: int) -> None:
@@ -233,10 +234,10 @@ class ImportJob(models.Model):
         paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED)
         is_probe = paused.filter(paused_until__lte=Now()).update(paused_until=Now() + timedelta(seconds=seconds))
         pause_left = paused.annotate(left=F("paused_until") - Now()).values_list("left", flat=True).first()
-        if pause_left and not is_probe:
+        if pause_left is not None and not is_probe:
             raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
 
-    def settle_chunk(self, problems: list[dict[str, Any]]) -> None:
+    def settle_chunk(self, chunk: ImportChunk) -> None:
         """A chunk has ended: take over its problems, and end the job if it was the last one.
 
         Call inside the transaction that ended the chunk.
@@ -244,7 +245,10 @@ class ImportJob(models.Model):
         job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
             return
-        job.problems = merge_problems([job.problems, problems])
+        job.problems = merge_problems([job.problems, chunk.problems])
+        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
+            job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=ENDED).exists():
             created = job.chunks.aggregate(total=Sum("created"))["total"]
             if created == job.rows:
@@ -253,6 +257,7 @@ class ImportJob(models.Model):
                 job.status = JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
             job.finished_at = Now()
             job.pause_code, job.paused_at, job.paused_until = "", None, None
+            job.owe_no_mail()  # the one about the end says all that is left to say
             job.record(EventKind.ENDED, mail_after=timedelta(0))
         job.save()
 
@@ -269,14 +274,21 @@ class ImportJob(models.Model):
             if job.is_terminal:
                 job.status, job.finished_at = JobStatus.PENDING, None
             job.save()
+            job.owe_no_mail()  # it would tell of an end that is none
             job.record(EventKind.REDRIVEN, actor=actor)
         return redriven
+
+    def owe_no_mail(self, *kinds: EventKind) -> None:
+        """What has happened so far, or what is of these kinds, needs no mail any more."""
+        events = self.events.filter(kind__in=kinds or EventKind.values)
+        events.filter(mail_due_at__isnull=False).update(mail_due_at=None)
 
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
     ) -> None:
         """Write down what happened, who did it if a person did, and when people should be mailed about it."""
-        mail_due_at = None if mail_after is None else Now() + mail_after
+        # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
+        mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
         ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)
 
 
@@ -335,6 +347,7 @@ class ImportChunk(models.Model):
     objects = PrimaryManager.from_queryset(ImportChunkQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("chunk")
         verbose_name_plural = _("chunks")
         ordering = ["job", "number"]
@@ -387,11 +400,11 @@ class ImportChunk(models.Model):
                 ranges.append([index, index])
         return ranges
 
-    def claim(self, claimant: str, lease_seconds: int) -> None:
+    def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True) -> None:
         """Give the chunk to a worker, with a new epoch. The chunk must be `locked`.
 
         Raises ChunkClosed when there is nothing left to do, LeaseHeld while another worker may be at it,
-        JobPaused. A claimant who has the chunk already, whose answer was lost, has it still.
+        and JobPaused if rows are to be created. A claimant whose answer was lost has the chunk still.
         """
         if self.status in ENDED or self.job.is_terminal:
             raise ChunkClosed(f"chunk {self} is {self.status}")
@@ -399,7 +412,8 @@ class ImportChunk(models.Model):
             if claimant != self.claimant:
                 raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         else:
-            self.job.expect_probe(lease_seconds)
+            if creates:
+                self.job.expect_probe(lease_seconds)
             self.epoch += 1
         self.claimant = claimant
         self.status = ChunkStatus.PROCESSING
@@ -436,21 +450,18 @@ class ImportChunk(models.Model):
             return
         self._expect_epoch(report.epoch)
         created = self.imported_rows().count()
-        if created + report.rejected + report.failed + report.unprocessed != self.row_count:
+        reported = (report.rejected, report.failed, report.unprocessed)
+        if min(reported) < 0 or created + sum(reported) != self.row_count:
             raise LedgerDisagrees(f"chunk {self}: {created} of {self.row_count} rows are in the ledger")
         self.created = created
-        self.rejected, self.failed, self.unprocessed = report.rejected, report.failed, report.unprocessed
+        self.rejected, self.failed, self.unprocessed = reported
         self.problems, self.failures_key = report.problems, report.failures_key
         self.lease_expires_at = None
-        if is_dead:
-            if not self.job.chunks.filter(status=ChunkStatus.DEAD).exists():  # one mail tells of all of them
-                self.job.record(EventKind.DEAD_LETTERED, note=str(self.number), mail_after=timedelta(0))
-            self.status = ChunkStatus.DEAD
-        else:
-            self.job.resume()
-            self.status = ChunkStatus.DONE
+        self.status = ChunkStatus.DEAD if is_dead else ChunkStatus.DONE
         self.save()
-        self.job.settle_chunk(report.problems)
+        if not is_dead:
+            self.job.resume()
+        self.job.settle_chunk(self)
 
     def _expect_epoch(self, epoch: int) -> None:
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:

@@ -1,18 +1,19 @@
 """The mails about a job: it ended, it is paused for long, or some of its rows are in the dead-letter queue.
 
 Each is owed by an event from the moment that it is committed until the mail server took it: sent at least
-once, under a Message-ID that stays the same, and twice only if the process dies in between. The job in the
-API and the admin stays the truth.
+once, under a Message-ID that stays the same, and twice only if the process dies in between, or the server takes
+longer than RETRY_AFTER. The job in the API and the admin stays the truth.
 """
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from email.utils import formatdate
+from email.utils import formatdate, parseaddr
 from typing import TYPE_CHECKING, Any
 
-from django.core.mail import DNS_NAME, EmailMessage
+from django.conf import settings
+from django.core.mail import EmailMessage
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
@@ -29,9 +30,13 @@ RETRY_AFTER = timedelta(minutes=2)
 """How long one process has for sending a mail, and how soon one that was not taken is tried again."""
 
 
+GIVE_UP_AFTER = timedelta(days=3)
+"""No mail server takes it any more; the address may be wrong."""
+
+
 def send_due_mails(job_id: UUID | None = None) -> int:
     """Send the mails that are due, of one job or of all; returns how many. What cannot be sent stays owed."""
-    due = ImportEvent.objects.filter(mail_due_at__lte=Now()).order_by("mail_due_at")
+    due = ImportEvent.objects.filter(mail_due_at__lte=Now(), at__gt=Now() - GIVE_UP_AFTER).order_by("mail_due_at")
     if job_id:
         due = due.filter(job_id=job_id)
     sent = 0
@@ -61,7 +66,12 @@ def mail(event: ImportEvent) -> None:
         }
         problems = [f"- {problem_text(entry)}" for entry in job.problems]
         body = "\n".join([message(job), "", *problems])
-    headers = {"Message-ID": f"<{event.pk}@{DNS_NAME}>", "Date": formatdate(event.at.timestamp())}
+    # Of the sender, not of the machine: whichever machine tries again, it is the same mail.
+    _name, sender = parseaddr(settings.DEFAULT_FROM_EMAIL)
+    headers = {
+        "Message-ID": f"<{event.pk}@{sender.rpartition('@')[2]}>",
+        "Date": formatdate(event.at.timestamp()),
+    }
     EmailMessage(subject, body, to=[job.submitter.email], headers=headers).send()
 
 

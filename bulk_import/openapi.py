@@ -32,6 +32,7 @@ HEADER: Final = "header"
 QUERY: Final = "query"
 NDJSON = "application/x-ndjson"
 STRING: Schema = {"type": "string"}
+KEY_PATTERN = r"^[ -~]*[!#-~][ -~]*$"  # printable ASCII, and not only blanks and quotes: see `idempotency`
 SECONDS: Schema = {"type": "integer", "minimum": 1}
 ANY_JOB = str(UUID(int=0))
 
@@ -143,7 +144,7 @@ class JobsSchema(TargetSchema):
             ),
             OpenApiParameter(
                 "Idempotency-Key",
-                {**STRING, "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": "^[!#-~]+$"},
+                {**STRING, "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": KEY_PATTERN},
                 HEADER,
                 required=conf().require_idempotency_key,
                 description="Any text of your own, such as a UUID.",
@@ -161,7 +162,7 @@ class JobsSchema(TargetSchema):
         form = {"type": "object", "properties": {"file": {**STRING, "format": "binary"}}, "required": ["file"]}
         text = {**STRING, "minLength": 1}
         return {
-            "application/json": described(rows, "An array of rows.", [row]),
+            "application/json": described(rows, "An array of rows. A decimal may also be a number.", [row]),
             NDJSON: described(text, "JSON Lines: a row a line.", json.dumps(row) + "\n"),
             "text/csv": described(text, "A header row, then a row a line; an empty cell is left out.", as_csv(row)),
             "multipart/form-data": described(

@@ -25,8 +25,11 @@ FAST_PATH_SECONDS = 5
 
 def sweep() -> tuple[int, int]:
     """Send all that is owed; returns how many messages and mails. Raises QueueUnavailable, after the mails."""
-    mails = send_due_mails()
-    return send_unsent_chunks(), mails
+    try:
+        messages = send_unsent_chunks()
+    finally:
+        mails = send_due_mails()
+    return messages, mails
 
 
 def send_unsent_chunks(job_id: UUID | None = None) -> int:

@@ -11,10 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import PAUSE_REASONS, JobStatus
+from bulk_import.models import JobStatus
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -24,21 +24,46 @@ if TYPE_CHECKING:
 
 MIN_POLL_SECONDS = 1
 MAX_POLL_SECONDS = 30
+MANY = 2  # takes the plural, where no number is told
 
 MESSAGES: dict[JobStatus, _StrPromise] = {
-    JobStatus.PENDING: gettext_lazy(
-        "We received %(rows)s %(things)s and will create them as soon as the queue takes them."
+    JobStatus.PENDING: ngettext_lazy(
+        "We received %(rows)s %(things)s and will create it as soon as the queue takes it.",
+        "We received %(rows)s %(things)s and will create them as soon as the queue takes them.",
+        "row_count",
     ),
-    JobStatus.QUEUED: gettext_lazy("We received %(rows)s %(things)s and are about to create them."),
-    JobStatus.PROCESSING: gettext_lazy("We received %(rows)s %(things)s and are creating them."),
-    JobStatus.PAUSED: gettext_lazy(
-        "The import of %(rows)s %(things)s is paused; %(created)s were created so far. It goes on by itself."
+    JobStatus.QUEUED: ngettext_lazy(
+        "We received %(rows)s %(things)s and are about to create it.",
+        "We received %(rows)s %(things)s and are about to create them.",
+        "row_count",
     ),
-    JobStatus.SUCCEEDED: gettext_lazy("All %(rows)s %(things)s were created."),
-    JobStatus.PARTIALLY_SUCCEEDED: gettext_lazy(
-        "%(created)s of %(rows)s %(things)s were created. The failures tell why the others were not."
+    JobStatus.PROCESSING: ngettext_lazy(
+        "We received %(rows)s %(things)s and are creating it.",
+        "We received %(rows)s %(things)s and are creating them.",
+        "row_count",
     ),
-    JobStatus.FAILED: gettext_lazy("None of the %(rows)s %(things)s was created. The failures tell why, row by row."),
+    JobStatus.PAUSED: ngettext_lazy(
+        "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s was created so far. "
+        "It goes on by itself when that is over.",
+        "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s were created so far. "
+        "It goes on by itself when that is over.",
+        "created_count",
+    ),
+    JobStatus.SUCCEEDED: ngettext_lazy(
+        "%(rows)s %(things)s was created.",
+        "All %(rows)s %(things)s were created.",
+        "row_count",
+    ),
+    JobStatus.PARTIALLY_SUCCEEDED: ngettext_lazy(
+        "%(created)s of %(rows)s %(things)s was created. The failures tell why the others were not.",
+        "%(created)s of %(rows)s %(things)s were created. The failures tell why the others were not.",
+        "created_count",
+    ),
+    JobStatus.FAILED: ngettext_lazy(
+        "%(rows)s %(things)s was not created. The failures tell why.",
+        "None of the %(rows)s %(things)s was created. The failures tell why, row by row.",
+        "row_count",
+    ),
     JobStatus.CANCELLED: gettext_lazy("The import was cancelled; %(created)s of %(rows)s %(things)s had been created."),
 }
 
@@ -46,22 +71,25 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
 def message(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
     text = MESSAGES[JobStatus(job.status)] % {
+        "row_count": job.rows,
         "rows": number_format(job.rows, force_grouping=True),
+        "created_count": job.created_count,
         "created": number_format(job.created_count, force_grouping=True),
-        "things": things(job.target),
+        "things": things(job.target, job.rows),
+        "reason": job.get_pause_code_display(),
     }
     if not job.is_terminal and job.submitter and job.submitter.email:
         text += " " + _("We will e-mail you when it is done.")
     return text
 
 
-def things(target: str) -> str:
-    """What the rows of a target become, in the plural: its model's verbose name, or "rows"."""
+def things(target: str, count: int = MANY) -> str:
+    """What so many rows of a target become: its model's verbose name, or "rows"."""
     try:
         model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # AttributeError below
     except (KeyError, AttributeError):
-        return _("rows")
-    return str(model._meta.verbose_name_plural)
+        return ngettext("row", "rows", count)
+    return str(model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural)
 
 
 def rows_per_second(job: ImportJob) -> float | None:
@@ -115,7 +143,7 @@ def pause_document(job: ImportJob) -> dict[str, Any] | None:
         return None
     return {
         "code": job.pause_code,
-        "message": str(PAUSE_REASONS[job.pause_code]),
+        "message": job.get_pause_code_display(),
         "since": job.paused_at,
         "retry_at": job.paused_until,
     }

@@ -19,7 +19,7 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
-from bulk_import.formats import FORMATS, SUFFIXES
+from bulk_import.formats import FORMATS, MEBIBYTE, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from bulk_import.formats import RawRow
 
-MEBIBYTE = 1024 * 1024
 PIECE_BYTES = 256 * 1024
 FORM_OVERHEAD_BYTES = 64 * 1024  # what a form may add to its file
 GZIP = 16 + zlib.MAX_WBITS

@@ -281,7 +281,8 @@ class FailureView(TargetView):
 
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
     """The query parameters; raises ValidationError, which `answer_error` turns into a 400."""
-    serializer = serializer_class(data=request.query_params)
+    # A plain dict: of a query, as of a form, DRF takes empty values for absent ones, and `dry_run=` is not "no".
+    serializer = serializer_class(data=request.query_params.dict())
     serializer.is_valid(raise_exception=True)
     parameters: dict[str, Any] = serializer.validated_data
     return parameters

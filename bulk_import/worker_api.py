@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rest_framework.request import Request
+
+MAX_CLAIMANT_CHARACTERS = 36
+"""A UUID; the column holds no more."""
 
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
@@ -98,12 +102,14 @@ class ClaimView(WorkerView):
     def answer(self, body: object, chunk_id: UUID) -> Response:
         request = ClaimRequest.from_dict(body)
         message = ChunkMessage.from_dict(request.message)
+        if not 0 < len(request.claimant) <= MAX_CLAIMANT_CHARACTERS:
+            raise MessageError(f"claimant: of 1 to {MAX_CLAIMANT_CHARACTERS} characters")
         chunk = ImportChunk.objects.locked(chunk_id)
         if message != chunk.message():
             text = "This is not the message of this chunk."
             return Response({"code": "foreign_message", "message": text}, status=422)
         settings = conf()
-        chunk.claim(request.claimant, settings.lease_seconds)
+        chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
@@ -144,11 +150,12 @@ class ReleaseView(WorkerView):
         if release.pause and release.pause not in set(PauseCode):
             raise MessageError("pause: unknown code")
         chunk.release(release.epoch, release.failures_key)
-        seconds = 0
+        answer = ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
-            seconds = chunk.job.pause(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
-        return Response(ReleaseAnswer(retry_after_seconds=seconds).to_dict())
+            seconds, lasted = chunk.job.pause(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+            answer = ReleaseAnswer(seconds, is_too_long=lasted > timedelta(hours=conf().max_pause_hours))
+        return Response(answer.to_dict())
 
 
 class FinishView(WorkerView):

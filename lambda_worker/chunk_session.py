@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections import Counter
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_worker.concurrency import ConcurrencyLimit
 from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, Release, read_refused_line
-from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, WorkerError
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, PayloadLost, StaleEpoch, WorkerError
 from lambda_worker.failure_log import RowFailure, group_failures, now, read_failures, write_failures
-from lambda_worker.payload_reader import read_rows
+from lambda_worker.monolith_client import AWAY_SECONDS
+from lambda_worker.payload_reader import expect_own_bucket, read_rows
 from lambda_worker.row_dispatch import RowDispatch
 
 if TYPE_CHECKING:
@@ -48,14 +50,7 @@ async def run_chunk(
 
     Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned.
     """
-    if time.monotonic() >= deadlines.stop_at:  # a claim would only keep the next delivery from it
-        raise ChunkDeferred("The time is over before the chunk was claimed.")
-    session = ChunkSession(message, monolith, s3, config, deadlines)
-    try:
-        async with asyncio.timeout_at(_loop_time(deadlines.end_at)):
-            await session.run()
-    except TimeoutError as error:
-        raise ChunkReturned("The time is over, with calls that have not settled.") from error
+    await ChunkSession(message, monolith, s3, config, deadlines).run()
 
 
 class ChunkSession:
@@ -68,44 +63,71 @@ class ChunkSession:
         self.deadlines = deadlines
 
     async def run(self) -> None:
-        claim = await self.monolith.claim(self.message, str(uuid.uuid4()))
+        claim = await self._claim()
         try:
-            await self._work(claim)
-        except (StaleEpoch, ChunkClosed, ChunkDeferred):
+            async with self._time_to_report():
+                await self._work(claim)
+        except ChunkDeferred:
             raise
-        except ChunkReturned:
+        except ChunkReturned:  # also where it seemed stale: if it is, letting go changes nothing
             await self._let_go(claim)
             raise
 
     async def bury(self) -> None:
         """End the chunk as dead: the rows that are left are unprocessed, with the reason, as far as they can be read.
 
-        Raises ChunkClosed, MessageRefused, ChunkReturned; then the monolith does not know it yet.
+        Raises ChunkClosed, MessageRefused, ChunkReturned; of these, only the first says that the monolith knows.
         """
-        claim = await self.monolith.claim(self.message, str(uuid.uuid4()))
+        claim = await self._claim(creates=False)
+        try:
+            async with self._time_to_report():
+                await self.monolith.finish(self.message, await self._report_of_dead(claim), is_dead=True)
+        except ChunkReturned:
+            await self._let_go(claim)
+            raise
+
+    async def _report_of_dead(self, claim: Claim) -> Finish:
         created = created_indexes(claim)
-        settled = await self._settled_before(claim, created)
-        over = created.union(failure.index for failure in settled)
+        try:
+            failures = await self._settled_before(claim, created)
+        except ChunkReturned as unreadable:  # a delivery would ask the endpoint again; here is none left
+            logger.warning("What was settled of dead chunk %s is lost: %s", self.message.chunk_id, unreadable)
+            failures = []
+        over = created.union(failure.index for failure in failures)
         try:
             lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
-        except ChunkReturned as unreadable:  # the rows cannot be listed; the job tells how many they are
-            logger.warning("The rows of dead chunk %s are lost: %s", self.message.chunk_id, unreadable)
+        except PayloadLost as lost:  # the rows cannot be listed; the job tells how many they are
+            logger.warning("The rows of dead chunk %s are lost: %s", self.message.chunk_id, lost)
+            report = finish_report(claim.epoch, failures, await self._write(claim, failures))
             left = self.message.row_count - len(over)
-            finish = finish_report(claim.epoch, settled, claim.failures_key)
-            finish = replace(
-                finish,
-                unprocessed=left,
-                problems=[*finish.problems, {**DEAD, "count": left, "first_index": self.message.first_index}],
-            )
-        else:
-            to_create, refused = sort_rows(lines, self.message.first_index, over)
-            dead = [
-                RowFailure(index, row, Outcome.UNPROCESSED, None, [DEAD], attempts=0, at=now())
-                for index, row in to_create
-            ]
-            failures = settled + refused + dead
-            finish = finish_report(claim.epoch, failures, await self._write(claim, failures))
-        await self.monolith.finish(self.message, finish, is_dead=True)
+            unlisted = [{**DEAD, "count": left, "first_index": self.message.first_index}] if left else []
+            return replace(report, unprocessed=left, problems=report.problems + unlisted)
+        to_create, refused = sort_rows(lines, self.message.first_index, over)
+        failures += refused
+        failures += [
+            RowFailure(index, row, Outcome.UNPROCESSED, None, [DEAD], attempts=0, at=now()) for index, row in to_create
+        ]
+        return finish_report(claim.epoch, failures, await self._write(claim, failures))
+
+    async def _claim(self, *, creates: bool = True) -> Claim:
+        """Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned."""
+        expect_own_bucket(self.config.payloads_bucket, self.message)
+        if time.monotonic() >= self.deadlines.stop_at:  # a claim would only keep the next delivery from it
+            raise ChunkDeferred("The time was over before the chunk was claimed.")
+        try:
+            async with asyncio.timeout_at(_loop_time(self.deadlines.stop_at)):
+                return await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
+        except TimeoutError as error:
+            reason = "The worker API is away: the time is over without an answer to claim."
+            raise ChunkDeferred(reason, delay_seconds=AWAY_SECONDS) from error
+
+    @asynccontextmanager
+    async def _time_to_report(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(_loop_time(self.deadlines.report_by)):
+                yield
+        except TimeoutError as error:
+            raise ChunkReturned("The time is over, and nothing was reported.") from error
 
     async def _work(self, claim: Claim) -> None:
         async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
@@ -120,12 +142,16 @@ class ChunkSession:
             over = created.union(failure.index for failure in settled)
             to_create, refused = sort_rows(lines, self.message.first_index, over)
             await dispatch.run(to_create)
-            failures = settled + dispatch.failures
-            if dispatch.stopped_by:
-                await self._release(claim, failures, dispatch)
-            failures += refused
-            failures_key = await self._write(claim, failures)
-        await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
+        failures = settled + dispatch.failures
+        if dispatch.stopped_by:
+            await self._release(claim, failures, dispatch)
+        failures += refused
+        failures_key = await self._write(claim, failures)
+        try:
+            await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
+        except ChunkDeferred as away:
+            # It took the claim. Were it to refuse nothing but reports, chunks would come again without end.
+            raise ChunkReturned(str(away)) from away
         logger.info(
             "Finished chunk %s of job %s, epoch %d: %d rows, %d not created",
             self.message.chunk_id,
@@ -154,16 +180,18 @@ class ChunkSession:
         reason = dispatch.stopped_by
         if not isinstance(reason, ChunkDeferred):
             raise reason or AssertionError
+        if not reason.pause and not dispatch.settled:
+            raise ChunkReturned("The time was over before any row was settled.")
         failures_key = await self._write(claim, failures)
         release = Release(
             epoch=claim.epoch,
             failures_key=failures_key,
             pause=reason.pause.value if reason.pause else "",
-            retry_after_seconds=int(reason.delay_seconds),
+            retry_after_seconds=math.ceil(reason.delay_seconds),
         )
         answer = await self.monolith.release(self.message, release)
-        if not reason.pause and not dispatch.settled:
-            raise ChunkReturned("The time was over before any row was settled.")
+        if answer.is_too_long:
+            raise ChunkReturned(f"The job has been paused for too long. {reason}")
         raise ChunkDeferred(
             str(reason), delay_seconds=max(reason.delay_seconds, answer.retry_after_seconds), pause=reason.pause
         )
@@ -172,9 +200,10 @@ class ChunkSession:
         """End the lease of a delivery that failed, so that the next one need not wait for its end."""
         release = Release(epoch=claim.epoch, failures_key=claim.failures_key, pause="", retry_after_seconds=0)
         try:
-            await self.monolith.release(self.message, release)
-        except WorkerError as error:
-            logger.warning("The lease of chunk %s runs on to its end: %s", self.message.chunk_id, error)
+            async with asyncio.timeout_at(_loop_time(self.deadlines.end_at)):
+                await self.monolith.release(self.message, release)
+        except (WorkerError, TimeoutError) as error:
+            logger.warning("The lease of chunk %s runs on to its end: %r", self.message.chunk_id, error)
 
     async def _write(self, claim: Claim, failures: list[RowFailure]) -> str:
         bucket, epoch = self.config.failures_bucket, claim.epoch
@@ -200,6 +229,7 @@ class ChunkSession:
                     # One heartbeat more or less is no reason to stop: the ledger still guards every create.
                     logger.warning("Heartbeat for chunk %s failed: %s", self.message.chunk_id, error)
                 else:
+                    dispatch.heartbeats += 1
                     dispatch.cancelled = answer.cancelled
                     dispatch.limit.set_cap(answer.concurrency)
 
@@ -223,10 +253,12 @@ def sort_rows(lines: list[bytes], first_index: int, over: set[int]) -> tuple[lis
     to_create: list[tuple[int, bytes]] = []
     refused: list[RowFailure] = []
     for index, line in enumerate(lines, first_index):
+        if index in over:
+            continue
         if refusal := read_refused_line(line):
             row, errors = refusal
             refused.append(RowFailure(index, row, Outcome.REJECTED, None, errors, attempts=0, at=now()))
-        elif index not in over:
+        else:
             to_create.append((index, line))
     return to_create, refused
 

@@ -76,6 +76,7 @@ class RowVerdict(StrEnum):
     CREATED = "created"  # the row and its ledger record are committed
     REPLAYED = "replayed"  # they had been committed by an earlier call with the same key
     NOT_CREATED = "not-created"  # nothing was kept; the HTTP status tells why
+    REFUSED = "refused"  # nothing was kept, and this very row is to blame, whatever the status
     STALE = "stale"  # this worker no longer holds the chunk: stop at once
 
 
@@ -192,6 +193,7 @@ class ClaimRequest(_Body):
 
     message: dict[str, Any]  # the chunk's own: a message that differs is not the monolith's
     claimant: str  # random; whoever asks again because an answer was lost gets the same claim
+    creates: bool = True  # False for a claim that only reports; it need not wait until a pause is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,7 @@ class ReleaseAnswer(_Body):
     """Answer to `release`."""
 
     retry_after_seconds: int  # a claim is of no use before
+    is_too_long: bool  # the job has been paused for so long that deliveries count again, and end
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,13 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
         try:
             message = ChunkMessage.decode(record["body"])
-            async with asyncio.timeout(max(0, deadlines.end_at - time.monotonic())):
-                await ChunkSession(message, monolith, s3(), config(), deadlines).bury()
+            await ChunkSession(message, monolith, s3(), config(), deadlines).bury()
         except ChunkClosed as closed:
             logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
         except (MessageError, MessageRefused) as refusal:
             logger.error("Message %s stays in the dead-letter queue: %s", record["messageId"], refusal)  # noqa: TRY400 - no stack wanted
             return False
-        except (ChunkReturned, TimeoutError) as returned:
+        except ChunkReturned as returned:
             logger.warning("Message %s is reported later: %s", record["messageId"], returned)
             return False
         return True

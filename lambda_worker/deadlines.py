@@ -20,7 +20,8 @@ class Deadlines:
     """Times of time.monotonic(), one after the other."""
 
     stop_at: float  # no row is taken after it
-    settle_by: float  # every call has settled; then what was left is reported
+    settle_by: float  # every call has settled; then what was settled is stored and reported
+    report_by: float  # it is reported, or the delivery has failed; then the lease is given back
     end_at: float  # nothing waits any longer; then the handler answers
 
     @classmethod
@@ -28,4 +29,9 @@ class Deadlines:
         seconds_left = context.get_remaining_time_in_millis() / 1000
         end = now + seconds_left
         settle_seconds = min(MAX_SETTLE_SECONDS, seconds_left * SETTLE_SHARE)
-        return cls(stop_at=end - settle_seconds, settle_by=end - settle_seconds / 2, end_at=end - settle_seconds / 8)
+        return cls(
+            stop_at=end - settle_seconds,
+            settle_by=end - settle_seconds / 2,
+            report_by=end - settle_seconds / 4,
+            end_at=end - settle_seconds / 8,
+        )

@@ -71,6 +71,8 @@ class EventSource:
             raise QueueError(f"the queue does not exist: {self._url}") from error
         except SQS_ERRORS as error:
             raise QueueAwayError(_one_line(error)) from error
+        if "Attributes" not in answer:  # botocore takes the first half of an answer for an empty one
+            raise QueueAwayError("the answer broke off")
         return {str(name): value for name, value in answer["Attributes"].items()}
 
     def receive(self) -> list[MessageTypeDef]:

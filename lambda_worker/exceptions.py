@@ -6,6 +6,7 @@ WorkerError
 ├── ChunkClosed          nothing left to do: acknowledge the message
 ├── ChunkReturned        this delivery failed; SQS delivers again, up to maxReceiveCount times
 │   ├── ChunkDeferred    nobody's fault: the chunk comes again later, and this delivery does not count
+│   ├── PayloadLost      its rows cannot be read, and no later delivery could
 │   └── StaleEpoch       another worker has the chunk; stop at once
 └── Unreachable          no answer to one call; it may have happened all the same
 """
@@ -48,6 +49,10 @@ class ChunkDeferred(ChunkReturned):
         super().__init__(reason)
         self.delay_seconds = delay_seconds
         self.pause = pause
+
+
+class PayloadLost(ChunkReturned):
+    """Say so; a person has to find out what became of the object."""
 
 
 class StaleEpoch(ChunkReturned):

@@ -79,8 +79,8 @@ def read_failures(s3: S3Client, bucket: str, message: ChunkMessage, key: str) ->
     if not key.startswith(f"{message.job_id}/"):
         raise ChunkReturned("The failures key is not of this job.")
     try:
-        lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().splitlines()
-        return [RowFailure.from_line(line) for line in lines]
+        lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().split(b"\n")
+        return [RowFailure.from_line(line) for line in lines if line]
     except (BotoCoreError, ClientError) as error:
         raise ChunkReturned("The failures bucket does not give what it took.") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -28,6 +28,7 @@ from lambda_worker.contract import (
     MessageError,
     Release,
     ReleaseAnswer,
+    RowVerdict,
 )
 from lambda_worker.exceptions import (
     ChunkClosed,
@@ -50,11 +51,10 @@ MAX_ANSWER_BYTES = 64 * 1024
 
 CONNECT_TIMEOUT_SECONDS = 5
 API_TIMEOUT_SECONDS = 30
-"""For a call of the worker API; a claim waits for the create calls of the worker before it."""
-
+"""For a call of the worker API; a finish waits for the create calls that are still under way."""
 
 AWAY_SECONDS = 30
-"""After which a message is worth another delivery when the worker API was away."""
+"""After which a message is worth another delivery when the worker API was away, unless it asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ class Answer:
 
     @property
     def row_verdict(self) -> str:
-        return self.headers.get(ROW_HEADER, "")
+        """The ledger's word; "" for none, or one that we do not know."""
+        word = self.headers.get(ROW_HEADER, "")
+        return word if word in set(RowVerdict) else ""
 
     def json(self) -> Any:
         """The decoded body; None when it is no JSON."""
@@ -117,12 +119,12 @@ class MonolithClient:
         }
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
-    async def claim(self, message: ChunkMessage, claimant: str) -> Claim:
+    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
         """Raises ChunkClosed, MessageRefused for a message that is not the chunk's own, and ChunkReturned.
 
         ChunkDeferred while another worker has the chunk, or the job is paused.
         """
-        answer = await self._call(message, "claim", ClaimRequest(message.to_dict(), claimant).to_dict())
+        answer = await self._call(message, "claim", ClaimRequest(message.to_dict(), claimant, creates).to_dict())
         try:
             claim = Claim.from_dict(answer.json())
         except MessageError as error:
@@ -151,7 +153,10 @@ class MonolithClient:
 
     async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:
         """Raises StaleEpoch, ChunkReturned when it was not accepted; then the chunk is not finished."""
-        await self._call(message, "dead" if is_dead else "finish", finish.to_dict())
+        verb = "dead" if is_dead else "finish"
+        document = (await self._call(message, verb, finish.to_dict())).json()
+        if not isinstance(document, dict) or document.get("status") not in {"done", "dead"}:
+            raise ChunkReturned(f"The answer to {verb} is not the monolith's.")
 
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
         """Call the worker API; an answer other than 200 becomes an exception of what to do about it."""
@@ -173,7 +178,7 @@ class MonolithClient:
                 elif answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise _refusal(verb, answer)
                 else:
-                    failure = _away(f"{verb} was answered {answer.status}")
+                    failure = _away(f"{verb} was answered {answer.status}", answer)
             if tried < tries:
                 await asyncio.sleep(backoff_seconds(tried))
         raise failure
@@ -194,15 +199,16 @@ class MonolithClient:
             raise Unreachable(type(error).__name__) from error
 
 
-def _away(reason: str) -> ChunkDeferred:
-    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=AWAY_SECONDS)
+def _away(reason: str, answer: Answer | None = None) -> ChunkDeferred:
+    asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=max(asked, AWAY_SECONDS))
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
     """What a 3xx or 4xx of the worker API means for the message."""
     document = answer.json()
     code = str(document.get("code", ""))[:50] if isinstance(document, dict) else ""
-    if answer.status == httpx.codes.GONE:
+    if code == "closed":
         return ChunkClosed("The chunk is closed.")
     if code == "stale_epoch":
         return StaleEpoch("Another worker has the chunk.")
@@ -210,7 +216,7 @@ def _refusal(verb: str, answer: Answer) -> Exception:
         seconds = retry_after_seconds(answer.headers.get("Retry-After"))
         return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        return _away(f"{verb} was answered {answer.status}")
+        return _away(f"{verb} was answered {answer.status}", answer)
     if code in {"unknown_chunk", "foreign_message", "malformed"}:
         return MessageRefused(f"The monolith does not know this message: {code}.")
     return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}.")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_worker.exceptions import ChunkReturned, MessageRefused
+from lambda_worker.exceptions import ChunkReturned, MessageRefused, PayloadLost
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,25 +21,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOST = {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+"""What S3 answers when the object is not there, or is another one. (403 may be a matter of permissions.)"""
+
 MAX_READS = 5
 """A read that breaks off is resumed where it broke off, this many times in all."""
+
+
+def expect_own_bucket(bucket: str, message: ChunkMessage) -> None:
+    """Raises MessageRefused for another bucket than the worker's own."""
+    if message.bucket != bucket:
+        raise MessageRefused("The message names a bucket that is not this worker's.")
 
 
 def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
     """The chunk's rows, in order, each the bytes that the create endpoint gets as its body.
 
-    Raises MessageRefused for another bucket than the worker's own, ChunkReturned when the object is
-    missing, changed or not as long as promised, or cannot be read now.
+    Raises MessageRefused for another bucket than the worker's own, PayloadLost when the object is
+    missing, changed or not as long as promised, ChunkReturned when it cannot be read now.
     """
-    if message.bucket != bucket:
-        raise MessageRefused("The message names a bucket that is not this worker's.")
+    expect_own_bucket(bucket, message)
     data = bytearray()
     for _read in range(MAX_READS):
         try:
             _read_on(s3, message, data)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
-            raise ChunkReturned(f"The payload cannot be read: S3 says {code}.") from error
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            failure = PayloadLost if status in LOST else ChunkReturned
+            raise failure(f"The payload cannot be read: S3 says {code}.") from error
         except BotoCoreError as error:
             logger.warning("Read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
         else:
@@ -46,10 +57,10 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
     else:
         raise ChunkReturned("The payload cannot be read: every read broke off.")
     if len(data) != message.byte_count:
-        raise ChunkReturned(f"The payload is not as promised: {len(data)} of {message.byte_count} bytes.")
+        raise PayloadLost(f"The payload is not as promised: {len(data)} of {message.byte_count} bytes.")
     rows = bytes(data).split(b"\n")
     if rows.pop() != b"" or len(rows) != message.row_count:
-        raise ChunkReturned(f"The payload is not as promised: {len(rows)} of {message.row_count} rows.")
+        raise PayloadLost(f"The payload is not as promised: {len(rows)} of {message.row_count} rows.")
     return rows
 
 

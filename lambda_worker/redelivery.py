@@ -10,11 +10,14 @@ import math
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from lambda_worker.events import SqsRecord
+
+SQS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def defer(sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: floa
     delay = min(math.ceil(delay_seconds), MAX_DELAY_SECONDS)
     try:
         sqs.send_message(QueueUrl=queue_url, MessageBody=record["body"], DelaySeconds=delay)
-    except (BotoCoreError, ClientError) as error:
+    except SQS_ERRORS as error:
         logger.warning("SQS did not take a copy of message %s: %s", record["messageId"], type(error).__name__)
         return False
     return True
@@ -57,5 +60,5 @@ def _show_again(sqs: SQSClient, queue_url: str, record: SqsRecord, seconds: int)
         sqs.change_message_visibility(
             QueueUrl=queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds
         )
-    except (BotoCoreError, ClientError) as error:  # then the queue's own visibility time-out counts
+    except SQS_ERRORS as error:  # then the queue's own visibility time-out counts
         logger.warning("The visibility of message %s stays: %s", record["messageId"], type(error).__name__)

@@ -10,10 +10,20 @@ if TYPE_CHECKING:
 CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was cancelled before this row's turn."}]
 
 
+def describe(answer: Answer | None) -> str:
+    """What came, in our own words: fit for a log, which must not hold what the endpoint says of a row."""
+    if answer is None:
+        return "The endpoint did not answer."
+    text = f"The endpoint answered {answer.status}"
+    if not answer.row_verdict:
+        text += " without a word of the ledger; is ImportedRowMiddleware the last in MIDDLEWARE?"
+    return text
+
+
 def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
     """What the answer has against the row, `{"field", "code", "message"}` each; at least one."""
     if answer is None:
-        return _error("no_answer", "The endpoint did not answer.")
+        return _error("no_answer", describe(answer))
     document = answer.json()
     if answer.row_verdict and isinstance(document, dict):
         listed = document.get("errors")  # as the ledger passes them on; an endpoint without DRF may say anything
@@ -21,10 +31,7 @@ def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
             return errors
         if error := _read_error(document):
             return [error]
-    text = f"The endpoint answered {answer.status}"
-    if not answer.row_verdict:
-        text += " without a word of the ledger; is ImportedRowMiddleware the last in MIDDLEWARE?"
-    return _error(f"http_{answer.status}", text)
+    return _error(f"http_{answer.status}", describe(answer))
 
 
 def _read_error(error: object) -> dict[str, Any] | None:

@@ -65,6 +65,7 @@ class Rule(NamedTuple):
 NO_WORD = {""}
 COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
+REFUSED = {RowVerdict.REFUSED}
 STALE = {RowVerdict.STALE}
 ANY_WORD = NO_WORD | {*RowVerdict}
 
@@ -79,6 +80,7 @@ RULES = (
     # the ledger's word, the status, the decision
     Rule(COMMITTED, ANY_STATUS, Decision.CREATED),
     Rule(STALE, ANY_STATUS, Decision.STALE),
+    Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
     Rule(ANY_WORD, BUSY, Decision.WAIT),
     Rule(ANY_WORD, FORBIDDEN, Decision.PAUSE),
     Rule(NO_WORD, NOT_THERE, Decision.PAUSE),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lambda_worker.contract import Outcome, PauseCode
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure, now
-from lambda_worker.refusals import CANCELLED, errors_of
+from lambda_worker.refusals import CANCELLED, describe, errors_of
 from lambda_worker.retries import (
     BUSY,
     FORBIDDEN,
@@ -55,11 +55,16 @@ class RowDispatch:
     failures: list[RowFailure] = field(default_factory=list)
     settled: int = 0  # rows that were created or failed
     cancelled: bool = False
+    heartbeats: int = 0  # that the monolith answered
     stopped_by: ChunkReturned | ChunkClosed | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_left: bool = False  # there was no time for another call of some row
+    _open: int = 0  # rows that were taken and are not settled
+    _is_taken: bool = False  # all of them
     _answers: int = 0  # with a word of the ledger
     _vain_calls: int = 0  # in a row, without one
     _vain_since: float = 0.0
+    _vain_signs: int = 0  # of life, when the first of these began
     _open_at: float = 0.0  # no call begins before: the endpoint asked for it, or is in trouble
 
     async def run(self, rows: Iterable[tuple[int, bytes]]) -> None:
@@ -71,11 +76,15 @@ class RowDispatch:
                     self.limit.release()
                     self._fail(index, row, Outcome.UNPROCESSED, None, attempts=0)
                     continue
-                self._expect_time(0)
-                if self.stopped_by:
+                self._is_left |= not self._is_time_for(0)
+                if self._is_left or self.stopped_by:
                     self.limit.release()
                     break
+                self._open += 1
                 calls.create_task(self._settle(index, row))
+            self._is_taken = True
+        if self._is_left:
+            self.stop(ChunkDeferred("The time is over; the next delivery goes on."))
 
     def stop(self, reason: ChunkReturned | ChunkClosed) -> None:
         """Take no further row, and begin no further call; the first reason counts."""
@@ -87,17 +96,27 @@ class RowDispatch:
         try:
             await self._attempt(index, row)
         finally:
+            self._open -= 1
             self.limit.release()
+
+    @property
+    def _signs_of_life(self) -> int:
+        """While this number stays, the endpoint may be away and no row is to blame.
+
+        Answers to rows are a sign. When a single row is left, heartbeats are the only other one there can be.
+        """
+        return self._answers + (self.heartbeats if self._is_taken and self._open == 1 else 0)
 
     async def _attempt(self, index: int, row: bytes) -> None:
         tries = calls = 0
-        not_before = 0.0
-        answers_before = self._answers
-        while await self._may_call(not_before, is_first=not calls):
+        signs_before = self._signs_of_life
+        self.budget.earn()
+        while await (self._may_call_again(calls) if calls else self._may_call()):
             answer = await self._call(index, row)
             calls += 1
             decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
-            tries += decision == Decision.RETRY
+            tries += decision == Decision.RETRY and self._signs_of_life > signs_before
+            signs_before = self._signs_of_life
             if decision == Decision.CREATED:
                 self.settled += 1
             elif decision == Decision.REJECTED:
@@ -106,28 +125,39 @@ class RowDispatch:
                 self.stop(StaleEpoch("Another worker has the chunk."))
             elif decision == Decision.PAUSE:
                 self._pause(answer)
-            elif tries < MAX_TRIES:
-                not_before = time.monotonic() + backoff_seconds(max(tries, 1))
-                continue
-            elif self._answers == answers_before:
-                self._pause(answer)  # nobody got an answer meanwhile: it is not this row's fault
-            else:
+            elif tries >= MAX_TRIES and not self.stopped_by:
                 self._fail(index, row, Outcome.FAILED, answer, attempts=calls)
+            else:
+                continue
             return
 
-    async def _may_call(self, not_before: float, *, is_first: bool) -> bool:
-        """Wait for the endpoint, and for the budget if it is a retry; False when the chunk is stopped meanwhile."""
-        if is_first:
-            self.budget.earn()
-        while not self.stopped_by:
-            seconds = max(self._open_at, not_before) - time.monotonic()
-            if seconds <= 0 and not is_first:
+    async def _may_call(self) -> bool:
+        """Wait until the endpoint can be called; False when the chunk is stopped, or its time over, before that."""
+        while (seconds := self._open_at - time.monotonic()) > 0:
+            if not await self._wait(seconds):
+                return False
+        return not self.stopped_by
+
+    async def _may_call_again(self, calls: int) -> bool:
+        """The same for a retry, which also waits for its backoff and for the budget; meanwhile, other rows go on."""
+        self.limit.release()
+        try:
+            seconds = backoff_seconds(calls)
+            while seconds > 0:
+                if not await self._wait(seconds):
+                    return False
                 seconds = self.budget.spend()
-            if seconds <= 0:
-                break
-            if self._expect_time(seconds):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), seconds)
+        finally:
+            await self.limit.acquire()
+        return await self._may_call()
+
+    async def _wait(self, seconds: float) -> bool:
+        """Whether there is time to wait so long and then call, and the chunk was not stopped meanwhile."""
+        if not self._is_time_for(seconds):
+            self._is_left = True
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
         return not self.stopped_by
 
     async def _call(self, index: int, row: bytes) -> Answer | None:
@@ -151,12 +181,18 @@ class RowDispatch:
         """The call was in vain: begin no other for a while, and none at all if that goes on for long."""
         if not self._vain_calls:
             self._vain_since = began_at
+            self._vain_signs = self._signs_of_life
         self._vain_calls += 1
-        asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+        asked = _asked_seconds(answer)
         now_ = time.monotonic()
         self._open_at = max(self._open_at, now_ + max(asked, backoff_seconds(self._vain_calls)))
         patience = min(AWAY_AFTER_SECONDS, (self.stop_at - self._vain_since) / 3)
-        if self._vain_calls >= AWAY_AFTER_CALLS and now_ - self._vain_since >= patience:
+        is_away = (
+            self._vain_calls >= AWAY_AFTER_CALLS
+            and now_ - self._vain_since >= patience
+            and self._signs_of_life == self._vain_signs
+        )
+        if is_away or (asked and now_ + asked >= self.stop_at):
             self._pause(answer)
 
     def _pause(self, answer: Answer | None) -> None:
@@ -167,19 +203,12 @@ class RowDispatch:
             code = PauseCode.ENDPOINT_BUSY
         else:
             code = PauseCode.ENDPOINT_AWAY
-        asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-        reason = f"No row can be created now: {errors_of(answer)[0]['message']}"
-        self.stop(ChunkDeferred(reason, delay_seconds=asked, pause=code))
+        reason = f"No row can be created now. {describe(answer)}"
+        self.stop(ChunkDeferred(reason, delay_seconds=_asked_seconds(answer), pause=code))
 
-    def _expect_time(self, seconds: float) -> bool:
-        """Whether there will be time for a call after so many seconds; stops the chunk when not."""
-        if time.monotonic() + seconds < self.stop_at:
-            return True
-        if self._open_at > self.stop_at:  # the endpoint asked for more time than there is
-            wait = self._open_at - time.monotonic()
-            self.stop(ChunkDeferred("The endpoint is busy.", delay_seconds=wait, pause=PauseCode.ENDPOINT_BUSY))
-        self.stop(ChunkDeferred("The time is over; the next delivery goes on."))
-        return False
+    def _is_time_for(self, seconds: float) -> bool:
+        """Whether a call can still begin after so many seconds."""
+        return time.monotonic() + seconds < self.stop_at
 
     def _fail(self, index: int, row: bytes, outcome: Outcome, answer: Answer | None, *, attempts: int) -> None:
         self.settled += 1
@@ -194,3 +223,8 @@ class RowDispatch:
                 at=now(),
             )
         )
+
+
+def _asked_seconds(answer: Answer | None) -> float:
+    """How long the endpoint asked to be left alone."""
+    return retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -12,14 +15,17 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.db import connection
+from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
+from bulk_import.models import ImportChunk, ImportedRow
 from lambda_worker import handler as worker_handler
-from lambda_worker.contract import ChunkMessage, ClaimRequest
+from lambda_worker.contract import ChunkMessage, Claim, ClaimRequest, Finish, Release
 from products.models import Category
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -161,3 +167,55 @@ def post_bytes(client: Any, path: str, body: bytes, content_type: str, headers: 
 def post_rows(client: APIClient, rows: Any, path: str = "/products/bulk", **extra: Any) -> Any:
     body = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
     return client.post(path, body, content_type="application/json", **extra)
+
+
+@pytest.fixture
+def messages(client_of_merchandiser: APIClient, aws: Aws) -> list[ChunkMessage]:
+    """The two messages of a job of four rows: rows 0 to 2, and row 3."""
+    assert post_rows(client_of_merchandiser, [product(str(n)) for n in range(4)]).status_code == 202
+    return aws.messages()
+
+
+def call(worker: APIClient, verb: str, message: ChunkMessage, body: dict[str, Any] | None = None) -> Any:
+    """Call the worker API; by default as a claim does."""
+    path = f"/bulk-import/worker/chunks/{message.chunk_id}/{verb}"
+    return worker.post(path, claim_body(message) if body is None else body, format="json")
+
+
+def claim(worker: APIClient, message: ChunkMessage) -> Claim:
+    return Claim.from_dict(call(worker, "claim", message).json())
+
+
+def expire_lease(message: ChunkMessage) -> None:
+    chunks = ImportChunk.objects.filter(pk=message.chunk_id)
+    chunks.update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def record(message: ChunkMessage, *indexes: int) -> None:
+    """Write ledger records, as the creates of these rows do."""
+    for index in indexes:
+        ImportedRow.objects.create(job_id=message.job_id, index=index, body_sha256=b"")
+
+
+def finish(epoch: int, **fields: Any) -> dict[str, Any]:
+    none = Finish(epoch=epoch, rejected=0, failed=0, unprocessed=0, failures_key="", problems=[])
+    return replace(none, **fields).to_dict()
+
+
+def release(epoch: int, **fields: Any) -> dict[str, Any]:
+    return replace(Release(epoch=epoch, failures_key="", pause="", retry_after_seconds=0), **fields).to_dict()
+
+
+def in_threads(*calls: Callable[[], Any]) -> list[Any]:
+    """What the calls return that begin at the same instant, each with a database connection of its own."""
+    together = threading.Barrier(len(calls))
+
+    def call_together(one: Callable[[], Any]) -> Any:
+        try:
+            together.wait()
+            return one()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(call_together, calls))

@@ -1,17 +1,19 @@
-"""Staff look at imports in the admin, and can change nothing."""
+"""Staff look at imports in the admin, and can change the concurrency of one, if they may change jobs."""
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
+from django.db.models.signals import pre_save
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportJob, JobStatus
 from lambda_worker.problems import problem
 from tests.bulk_import.conftest import make_user
 
@@ -123,8 +125,13 @@ def test_staff_without_the_permission_may_not_look() -> None:
     assert client.get(page(make_job())).status_code == 403
 
 
+FORM_OF_NO_INLINES = {
+    f"{inline}-{count}_FORMS": "0" for inline in ("events", "chunks") for count in ("TOTAL", "INITIAL")
+}
+
+
 @pytest.mark.parametrize("who", ["staff", "root"])
-def test_nothing_can_be_added_changed_or_deleted(who: str, request: pytest.FixtureRequest) -> None:
+def test_nothing_else_can_be_added_changed_or_deleted(who: str, request: pytest.FixtureRequest) -> None:
     """Not even by a superuser."""
     client = request.getfixturevalue(who)
     job = make_job()
@@ -132,12 +139,67 @@ def test_nothing_can_be_added_changed_or_deleted(who: str, request: pytest.Fixtu
 
     assert client.get(added).status_code == 403
     assert client.post(added, {"target": "products"}).status_code == 403
-    assert client.post(page(job), {"target": "boats", "status": "succeeded"}).status_code == 403
+    forged = {"target": "boats", "status": "succeeded", "rows": "1", "pause_code": "forbidden", **FORM_OF_NO_INLINES}
+    assert client.post(page(job), forged).status_code == (302 if who == "root" else 403)
     assert client.post(page(job, "delete"), {"post": "yes"}).status_code == 403
     client.post(LIST, {"action": "delete_selected", "_selected_action": [str(job.pk)], "post": "yes"})
 
+    before = {name: value for name, value in vars(job).items() if not name.startswith("_")}
     job.refresh_from_db()
-    assert (job.target, job.status, job.chunks.count()) == ("products", "processing", 2)
+    assert {name: getattr(job, name) for name in before} == before
+    assert job.chunks.count() == 2
+
+
+def test_the_concurrency_is_changed_by_whoever_may_change_jobs() -> None:
+    """And nothing else is written: the job lives on while they look at the form."""
+    client = Client()
+    client.force_login(make_user("operator", "view_importjob", "change_importjob", is_staff=True))
+    job = make_job()
+    assert 'name="concurrency"' in text(client.get(page(job)))
+
+    answer = client.post(page(job), {"concurrency": "2", **FORM_OF_NO_INLINES})
+
+    job.refresh_from_db()
+    assert (answer.status_code, job.concurrency) == (302, 2)
+    client.post(page(job), {"concurrency": "", **FORM_OF_NO_INLINES})
+    job.refresh_from_db()
+    assert job.concurrency is None
+
+
+def test_what_happened_to_the_job_while_staff_looked_at_the_form_stays(root: Client) -> None:
+    job = make_job()
+
+    def end_meanwhile(sender: Any, instance: ImportJob, **_signal: Any) -> None:
+        ImportJob.objects.filter(pk=instance.pk).update(status=JobStatus.FAILED)
+
+    pre_save.connect(end_meanwhile, sender=ImportJob)
+    try:
+        root.post(page(job), {"concurrency": "2", **FORM_OF_NO_INLINES})
+    finally:
+        pre_save.disconnect(end_meanwhile, sender=ImportJob)
+
+    job.refresh_from_db()
+    assert (job.status, job.concurrency) == (JobStatus.FAILED, 2)
+
+
+@pytest.mark.parametrize("nonsense", ["0", "-1", "many", "1.5"])
+def test_a_concurrency_that_cannot_be_is_refused(nonsense: str, root: Client) -> None:
+    job = make_job()
+
+    assert "errorlist" in text(root.post(page(job), {"concurrency": nonsense, **FORM_OF_NO_INLINES}))
+    job.refresh_from_db()
+    assert job.concurrency is None
+
+
+def test_a_job_shows_what_happened_to_it(staff: Client) -> None:
+    job = make_job()
+    job.record(EventKind.PAUSED, note="endpoint_busy")
+    job.record(EventKind.REDRIVEN, actor=make_user("ann"))
+
+    shown = text(staff.get(page(job)))
+
+    for expected in ("paused", "endpoint_busy", "redriven", "ann"):
+        assert expected in shown
 
 
 @pytest.mark.parametrize("model", ["importchunk", "importedrow"])
@@ -145,13 +207,25 @@ def test_chunks_and_ledger_have_no_pages_of_their_own(model: str, root: Client) 
     assert root.get(f"/admin/bulk_import/{model}/").status_code == 404
 
 
-def test_no_page_offers_a_change(root: Client) -> None:
+def test_no_page_offers_a_change_to_who_may_only_look(staff: Client) -> None:
+    job = make_job()
+
+    shown = text(staff.get(page(job))) + text(staff.get(LIST))
+
+    for offer in ('name="_save"', 'name="concurrency"', "deletelink", "importjob/add", "delete_selected"):
+        assert offer not in shown
+
+
+def test_no_page_offers_more_than_the_concurrency(root: Client) -> None:
     job = make_job()
 
     shown = text(root.get(page(job))) + text(root.get(LIST))
 
-    for offer in ('name="_save"', "deletelink", "importjob/add", "delete_selected"):
+    for offer in ("deletelink", "importjob/add", "delete_selected", "_saveasnew", "_addanother"):
         assert offer not in shown
+    fields = set(re.findall(r'<(?:input|select|textarea)[^>]* name="(\w+)"', shown))
+    assert {name for name in fields if hasattr(ImportJob, name)} == {"concurrency"}
+    assert not {name for name in fields if re.match(r"(events|chunks)-\d", name)}
 
 
 def test_the_list_makes_no_more_queries_for_more_jobs(staff: Client, merchandiser: Any) -> None:

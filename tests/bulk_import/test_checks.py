@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from django.core.checks import run_checks
@@ -14,9 +15,11 @@ from django.urls import include, path
 
 from bulk_import import checks
 from bulk_import.checks import check_configuration
+from bulk_import.models import ImportedRow
 from settings.urls import urlpatterns as shop_urls
 
 if TYPE_CHECKING:
+    from django.db.models import Model
     from pytest_django import Settings
 
 SERIALIZER = "products.serializers.ProductSerializer"
@@ -130,6 +133,31 @@ def test_sqlite_without_immediate_transactions_is_warned_of(monkeypatch: pytest.
     monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
 
     assert_told("W001")
+
+
+class ElsewhereRouter:
+    """Writes the ledger to another database than the shop's own models."""
+
+    def db_for_write(self, model: type[Model], **_hints: Any) -> str | None:
+        return "elsewhere" if model is ImportedRow else None
+
+
+def test_a_ledger_in_another_database_than_the_rows_is_told(settings: Settings) -> None:
+    """No transaction spans both: a row without its record would be created twice."""
+    settings.DATABASE_ROUTERS = [ElsewhereRouter()]
+
+    with patch.object(connections, "settings", {**connections.settings, "elsewhere": connections.settings["default"]}):
+        assert_told("E012")
+
+
+def test_a_ledger_in_the_database_of_the_rows_is_fine_whatever_its_name(settings: Settings) -> None:
+    class BothRouter:
+        def db_for_write(self, _model: type[Model], **_hints: Any) -> str:
+            return "elsewhere"
+
+    settings.DATABASE_ROUTERS = [BothRouter()]
+    with patch.object(connections, "settings", {**connections.settings, "elsewhere": connections.settings["default"]}):
+        assert check_configuration() == []
 
 
 def test_every_check_has_a_test_here() -> None:

@@ -174,7 +174,7 @@ def test_a_missing_key_is_400_where_one_is_required(
     assert post_with_key(client_of_merchandiser, [product("A")], "key").status_code == 202
 
 
-@pytest.mark.parametrize("key", ["", " ", '""'])
+@pytest.mark.parametrize("key", ["", " ", '""', '"""', '" "'])
 def test_an_empty_key_is_400_even_where_none_is_required(client_of_merchandiser: APIClient, key: str) -> None:
     answer = post_with_key(client_of_merchandiser, [product("A")], key)
 

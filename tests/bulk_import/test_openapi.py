@@ -18,6 +18,7 @@ import pytest
 import schemathesis
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
+from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -25,8 +26,9 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import APIException
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from bulk_import.models import ImportJob, JobStatus
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.parsing import UNREADABLE
+from lambda_worker.contract import DEAD_LETTER, PauseCode
 from tests.bulk_import import second_target
 from tests.bulk_import.conftest import Aws, post_rows, product
 
@@ -159,11 +161,9 @@ def as_json_schema(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     mapped = {name: as_json_schema(value) for name, value in part.items()}
-    if mapped.get("nullable") is True:
-        mapped["type"] = [mapped["type"], "null"]
     if mapped.get("type") == "object":
         mapped["additionalProperties"] = False
-    return mapped
+    return {"anyOf": [mapped, {"type": "null"}]} if mapped.get("nullable") is True else mapped
 
 
 @pytest.mark.django_db(transaction=True)
@@ -181,6 +181,14 @@ def test_the_answers_are_as_the_schema_says(client_of_merchandiser: APIClient, a
     expect_described(client.get(f"{path}?page_size=1"), path, "get", 200)
     expect_described(client.get(f"{path}?page_size=0"), path, "get", 400)
     expect_described(client.get(accepted["Location"]), f"{path}/{{job_id}}", "get", 200)
+    paused_at = timezone.now()
+    fields = {"pause_code": PauseCode.ENDPOINT_BUSY, "paused_at": paused_at, "paused_until": paused_at}
+    ImportJob.objects.update(status=JobStatus.PAUSED, **fields)
+    expect_described(client.get(accepted["Location"]), f"{path}/{{job_id}}", "get", 200)
+    redrive = accepted.json()["links"]["redrive"]
+    expect_described(client.post(redrive), f"{path}/{{job_id}}/redrive", "post", 200)
+    ImportChunk.objects.update(status=ChunkStatus.DEAD)
+    expect_described(client.post(redrive), f"{path}/{{job_id}}/redrive", "post", 202)
 
 
 @pytest.mark.django_db
@@ -261,9 +269,9 @@ def test_every_code_is_in_a_table_and_every_one_there_exists() -> None:
     public = [
         path for path in (PROJECT / "bulk_import").glob("*.py") if not path.name.startswith(("openapi", "worker"))
     ]
-    worker = [PROJECT / "lambda_worker" / name for name in ("row_dispatch.py", "problems.py")]
+    worker = [PROJECT / "lambda_worker" / name for name in ("refusals.py", "problems.py")]
     codes = {code for path in [*public, *worker] for code in codes_in(path)} | set(UNREADABLE)
-    codes |= {"error", *(error.default_code for error in APIException.__subclasses__())}
+    codes |= {"error", DEAD_LETTER, *(error.default_code for error in APIException.__subclasses__())}
     listed = set(re.findall(r"^\|(?: [\d, ]+ \|)? `([a-z_]+)` \|", API_PAGE, re.MULTILINE))
 
     assert listed - set(JobStatus.values) - codes == set()

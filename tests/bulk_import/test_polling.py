@@ -11,6 +11,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from bulk_import.models import TERMINAL_STATUSES, ImportChunk, ImportJob, JobStatus
+from lambda_worker.contract import PauseCode
 from tests.bulk_import.conftest import make_user, product
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ LIST = "/products/bulk"
 
 def make_job(submitter: Any, rows: int = 10, created: int = 0, *, target: str = "products", **fields: Any) -> ImportJob:
     """A job of one chunk, of which so many rows are created."""
+    if fields.get("status") == JobStatus.PAUSED:
+        fields |= {"pause_code": PauseCode.ENDPOINT_AWAY, "paused_at": timezone.now(), "paused_until": timezone.now()}
     job: ImportJob = ImportJob.objects.create(
         target=target, submitter=submitter, rows=rows, request_sha256=b"", **fields
     )
@@ -247,8 +250,10 @@ def test_the_next_page_keeps_the_filter(client_of_merchandiser: APIClient, merch
     [
         ("status=done", "status"),
         ("status=PENDING", "status"),
+        ("status=", "status"),
         ("page_size=0", "page_size"),
         ("page_size=101", "page_size"),
+        ("page_size=", "page_size"),
     ],
 )
 def test_a_bad_filter_is_400_in_the_one_shape(client_of_merchandiser: APIClient, query: str, field: str) -> None:
@@ -260,7 +265,7 @@ def test_a_bad_filter_is_400_in_the_one_shape(client_of_merchandiser: APIClient,
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-@pytest.mark.parametrize("query", ["on_invalid=ignore", "dry_run=perhaps"])
+@pytest.mark.parametrize("query", ["on_invalid=ignore", "on_invalid=", "dry_run=perhaps", "dry_run="])
 def test_a_bad_option_is_400_in_the_one_shape(client_of_merchandiser: APIClient, query: str) -> None:
     answer = client_of_merchandiser.post(f"{LIST}?{query}", [product("A")], format="json")
 

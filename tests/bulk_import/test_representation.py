@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
-from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobStatus
+from bulk_import.models import PAUSE_REASONS, TERMINAL_STATUSES, ImportJob, JobStatus
 from bulk_import.representation import (
     MAX_POLL_SECONDS,
     MESSAGES,
@@ -31,6 +31,7 @@ from bulk_import.representation import (
     rows_per_second,
     things,
 )
+from lambda_worker.contract import PauseCode
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -40,10 +41,10 @@ OPEN_STATUSES = [status for status in JobStatus if status not in TERMINAL_STATUS
 # The example of the design; a job may have fewer links.
 KEYS = {
     *("id", "target", "status", "rows", "message", "counts", "problems", "created_at", "started_at", "finished_at"),
-    *("rows_per_second", "eta_seconds", "links"),
+    *("rows_per_second", "eta_seconds", "pause", "links"),
 }
 COUNTS = {"created", "rejected", "failed", "unprocessed", "pending"}
-LINKS = {"self", "failures", "retry", "cancel"}
+LINKS = {"self", "failures", "redrive", "retry", "cancel"}
 
 
 def job(
@@ -52,6 +53,8 @@ def job(
     """A job that is not stored, as `with_counts` gives it, `seconds` after its first claim."""
     now = timezone.now()
     made = ImportJob(target="products", status=status, rows=rows, created_at=now)
+    if status == JobStatus.PAUSED:
+        made.pause_code, made.paused_at, made.paused_until = PauseCode.ENDPOINT_AWAY, now, now + timedelta(seconds=30)
     if seconds is not None:
         made.started_at = now - timedelta(seconds=seconds)
     for outcome in ("created", "rejected", "failed", "unprocessed"):
@@ -106,6 +109,50 @@ def test_a_job_with_failures_says_where_to_look(status: JobStatus) -> None:
     assert "The failures tell why" in message(job(status))
 
 
+PAUSE_CASES = [
+    (PauseCode.ENDPOINT_AWAY, "en", "is paused because the endpoint that creates them does not answer; 1,200 were"),
+    (PauseCode.ENDPOINT_BUSY, "en", "is paused because the endpoint that creates them is too busy; 1,200 were"),
+    (PauseCode.FORBIDDEN, "en", "is paused because the user who sent them may not create them; 1,200 were"),
+    (PauseCode.ENDPOINT_AWAY, "pt-br", "está pausada porque o endpoint que deve criar não responde; 1.200 já"),
+    (PauseCode.ENDPOINT_BUSY, "pt-br", "está pausada porque o endpoint que deve criar está ocupado demais; 1.200 já"),
+    (PauseCode.FORBIDDEN, "pt-br", "está pausada porque quem enviou não tem permissão para criar; 1.200 já"),
+]
+
+
+@pytest.mark.parametrize(("code", "language", "reason"), PAUSE_CASES)
+def test_a_paused_job_says_why(code: PauseCode, language: str, reason: str) -> None:
+    paused = job(JobStatus.PAUSED, created=1200)
+    paused.pause_code = code
+
+    with override(language):
+        assert reason in message(paused)
+
+
+def test_every_reason_for_a_pause_has_its_words() -> None:
+    """A new one without its words fails this."""
+    assert PAUSE_REASONS.keys() == set(PauseCode) == {code for code, *_words in PAUSE_CASES}
+
+
+def test_the_document_of_a_paused_job_tells_why_since_when_and_until_when() -> None:
+    paused = job(JobStatus.PAUSED)
+
+    assert document(paused)["pause"] == {
+        "code": "endpoint_away",
+        "message": "the endpoint that creates them does not answer",
+        "since": paused.paused_at,
+        "retry_at": paused.paused_until,
+    }
+    assert document(job(JobStatus.PROCESSING))["pause"] is None
+
+
+def test_the_entity_tag_changes_with_the_pause() -> None:
+    paused = job(JobStatus.PAUSED)
+    before = entity_tag(document(paused))
+    paused.paused_until = timezone.now() + timedelta(minutes=5)
+
+    assert entity_tag(document(paused)) != before
+
+
 def test_numbers_are_grouped_as_the_language_does() -> None:
     with override("pt-br"):
         assert "1.994" in message(job())
@@ -116,7 +163,39 @@ def test_things_of_a_target_without_a_model_are_rows(settings: Settings) -> None
     plain = {"create_url": "products:product-list", "serializer": "rest_framework.serializers.Serializer"}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"plain": plain}}
 
-    assert (things("plain"), things("products")) == ("rows", "rows")
+    assert (things("plain", 2), things("products", 2)) == ("rows", "rows")
+    assert things("plain", 1) == "row"
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (job(JobStatus.PENDING, 1), "We received 1 product and will create it as soon as the queue takes it."),
+        (job(JobStatus.QUEUED, 1), "We received 1 product and are about to create it."),
+        (job(JobStatus.PROCESSING, 1), "We received 1 product and are creating it."),
+        (job(JobStatus.SUCCEEDED, 1, created=1), "1 product was created."),
+        (job(JobStatus.FAILED, 1), "1 product was not created. The failures tell why."),
+        (
+            job(JobStatus.PARTIALLY_SUCCEEDED, 3, created=1),
+            "1 of 3 products was created. The failures tell why the others were not.",
+        ),
+        (
+            job(JobStatus.PAUSED, 3, created=1),
+            "The import of 3 products is paused; 1 was created so far. It goes on by itself when that is over.",
+        ),
+    ],
+    ids=lambda value: value.status if isinstance(value, ImportJob) else "",
+)
+def test_one_is_not_told_as_many(made: ImportJob, text: str) -> None:
+    assert message(made) == text
+
+
+def test_one_and_many_differ_in_portuguese_too() -> None:
+    made = job(JobStatus.PARTIALLY_SUCCEEDED, 3, created=1)
+    with override("pt-br"):
+        assert message(made).startswith("Foi criado 1 de 3 ")
+        made.created_count = 2
+        assert message(made).startswith("Foram criados 2 de 3 ")
 
 
 def test_the_document_has_the_shape_of_the_design() -> None:
@@ -230,7 +309,9 @@ def test_the_entity_tag_stays_as_time_passes() -> None:
     assert entity_tag(later) == before
 
 
-@pytest.mark.parametrize("change", [{"created_count": 6}, {"status": JobStatus.PAUSED}, {"problems": [{"count": 1}]}])
+@pytest.mark.parametrize(
+    "change", [{"created_count": 6}, {"status": JobStatus.SUCCEEDED}, {"problems": [{"count": 1}]}]
+)
 def test_the_entity_tag_changes_with_the_job(change: dict[str, Any]) -> None:
     shown = job(seconds=10, created=5)
     before = entity_tag(document(shown))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
 PACKAGE = Path(bulk_import.__file__).parent
-MARKERS = {"_", "gettext", "gettext_lazy", "ngettext"}
+MARKERS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]")
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db
 
+ENDED = [ChunkStatus.DONE, ChunkStatus.DEAD]
 AWAY = "http://127.0.0.1:9"
 """Nobody listens on the discard port."""
 
@@ -229,6 +230,7 @@ def test_the_failures_of_a_job_without_any_are_empty(client_of_merchandiser: API
 def test_failures_come_in_input_order(client_of_merchandiser: APIClient, aws: Aws) -> None:
     location = post_rows(client_of_merchandiser, [product(str(n)) for n in range(7)]).json()["links"]["failures"]
     for chunk in ImportChunk.objects.order_by("-number"):
+        chunk.status = ENDED[chunk.number % len(ENDED)]
         chunk.failures_key = f"{chunk.job_id}/{chunk.number}.jsonl"
         chunk.save()
         line = json.dumps({"index": chunk.first_index}).encode() + b"\n"
@@ -238,9 +240,18 @@ def test_failures_come_in_input_order(client_of_merchandiser: APIClient, aws: Aw
     assert [json.loads(line)["index"] for line in lines] == [0, 3, 6]
 
 
+def test_what_a_chunk_that_goes_on_has_stored_is_not_told_yet(client_of_merchandiser: APIClient, aws: Aws) -> None:
+    """Its rows may yet be created, or fail for another reason."""
+    location = post_rows(client_of_merchandiser, [product("A")]).json()["links"]["failures"]
+    for status in set(ChunkStatus) - set(ENDED):
+        ImportChunk.objects.update(status=status, failures_key="missing.jsonl")
+
+        assert client_of_merchandiser.get(location).getvalue() == b""
+
+
 def test_failures_that_cannot_be_read_are_503(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
     location = post_rows(client_of_merchandiser, [product("A")]).json()["links"]["failures"]
-    ImportChunk.objects.update(failures_key="missing.jsonl")
+    ImportChunk.objects.update(status="done", failures_key="missing.jsonl")
 
     assert client_of_merchandiser.get(location).status_code == 503
 

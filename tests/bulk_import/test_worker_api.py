@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,47 +11,15 @@ from django.core import mail
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
-from bulk_import.models import ImportChunk, ImportedRow, ImportJob
-from lambda_worker.contract import ChunkMessage, Claim, Finish, HeartbeatAnswer
+from bulk_import.models import ImportChunk, ImportJob
+from lambda_worker.contract import ChunkMessage, HeartbeatAnswer
 from lambda_worker.problems import problem
-from tests.bulk_import.conftest import Aws, claim_body, post_rows, product
+from tests.bulk_import.conftest import call, claim, expire_lease, finish, record
 
 if TYPE_CHECKING:
     from pytest_django import Settings
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def messages(client_of_merchandiser: APIClient, aws: Aws) -> list[ChunkMessage]:
-    """The two messages of a job of four rows: rows 0 to 2, and row 3."""
-    assert post_rows(client_of_merchandiser, [product(str(n)) for n in range(4)]).status_code == 202
-    return aws.messages()
-
-
-def call(worker: APIClient, verb: str, message: ChunkMessage, body: dict[str, Any] | None = None) -> Any:
-    path = f"/bulk-import/worker/chunks/{message.chunk_id}/{verb}"
-    return worker.post(path, claim_body(message) if body is None else body, format="json")
-
-
-def claim(worker: APIClient, message: ChunkMessage) -> Claim:
-    return Claim.from_dict(call(worker, "claim", message).json())
-
-
-def expire_lease(message: ChunkMessage) -> None:
-    chunks = ImportChunk.objects.filter(pk=message.chunk_id)
-    chunks.update(lease_expires_at=Now() - timedelta(seconds=1))
-
-
-def record(message: ChunkMessage, *indexes: int) -> None:
-    """Write ledger records, as the creates of these rows do."""
-    for index in indexes:
-        ImportedRow.objects.create(job_id=message.job_id, index=index, body_sha256=b"")
-
-
-def finish(epoch: int, **fields: Any) -> dict[str, Any]:
-    none = Finish(epoch=epoch, rejected=0, failed=0, unprocessed=0, failures_key="", problems=[])
-    return replace(none, **fields).to_dict()
 
 
 def test_a_claim_tells_all_that_a_worker_needs(worker: APIClient, messages: list[ChunkMessage]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 import uuid
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -18,9 +19,20 @@ import pytest
 from botocore.config import Config as ClientConfig
 from hypothesis import settings
 
-from lambda_worker import retries
+from lambda_worker import handler as handler_module
+from lambda_worker import retries, row_dispatch
 from lambda_worker.config import Config
-from lambda_worker.contract import IDEMPOTENCY_KEY, ROW_HEADER, ChunkMessage, Claim, HeartbeatAnswer, RowVerdict
+from lambda_worker.contract import (
+    IDEMPOTENCY_KEY,
+    ROW_HEADER,
+    ChunkMessage,
+    Claim,
+    HeartbeatAnswer,
+    ReleaseAnswer,
+    RowVerdict,
+)
+from lambda_worker.deadlines import Deadlines
+from lambda_worker.event_source import to_record
 from lambda_worker.monolith_client import MonolithClient
 
 if TYPE_CHECKING:
@@ -28,6 +40,10 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+    from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -55,12 +71,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response; `cut_at` closes the connection after that many bytes of the body, -1 before anything is sent."""
+    """A response; `cut_at` closes the connection after that many bytes of the body, -1 before anything is sent.
+
+    Nothing at all happens before `after` is set.
+    """
 
     status: int = 200
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_at: int | None = None
+    after: threading.Event | None = None
 
 
 def json_reply(status: int, document: object, **headers: str) -> Reply:
@@ -95,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, self.headers, body)
         self.server.requests.append(request)
         reply = self.server.respond(request)
+        if reply.after:
+            reply.after.wait()
         if reply.cut_at is not None:
             self.close_connection = True
         if reply.cut_at == -1:
@@ -159,14 +181,21 @@ class Monolith:
     """The monolith's side of the contract, over HTTP, with a ledger in memory.
 
     `replies` overrides the answer to a path or to a row's create call (by its index); the last one stays.
+    A claimant that asks again has the same epoch, any other a new one; what was released is told to it.
     """
+
+    pause_seconds = 37  # what the answer to a release with a pause asks for
 
     def __init__(self) -> None:
         self.ledger: dict[str, bytes] = {}
         self.created_ranges: list[list[int]] = []
         self.creates: Counter[int] = Counter()
         self.calls: list[str] = []
+        self.claimants: list[str] = []
+        self.failures_key = ""
+        self.releases: list[dict[str, Any]] = []
         self.finishes: list[dict[str, Any]] = []
+        self.deads: list[dict[str, Any]] = []
         self.replies: dict[str | int, list[Reply]] = {}
         self.concurrency = 4
         self._lock = threading.Lock()
@@ -179,21 +208,46 @@ class Monolith:
             self.calls.append(verb)
             if override := self._override(verb):
                 return override
-            return {"claim": self._claim, "heartbeat": self._heartbeat, "finish": self._finish}[verb](request)
+            answer: Callable[[Request], Reply] = getattr(self, f"_{verb}")
+            return answer(request)
 
     def _override(self, name: str | int) -> Reply | None:
         replies = self.replies.get(name)
         return None if not replies else replies[0] if len(replies) == 1 else replies.pop(0)
 
-    def _claim(self, _request: Request) -> Reply:
-        return json_reply(200, a_claim(created=self.created_ranges, concurrency=self.concurrency).to_dict())
+    def _claim(self, request: Request) -> Reply:
+        claimant = request.json()["claimant"]
+        if claimant not in self.claimants:
+            self.claimants.append(claimant)
+        claim = a_claim(
+            epoch=len(self.claimants),
+            created=self.created_ranges or [[index, index] for index in self.indexes],
+            failures_key=self.failures_key,
+            concurrency=self.concurrency,
+        )
+        return json_reply(200, claim.to_dict())
 
     def _heartbeat(self, _request: Request) -> Reply:
         return json_reply(200, HeartbeatAnswer(60, cancelled=False, concurrency=self.concurrency).to_dict())
 
+    def _release(self, request: Request) -> Reply:
+        release = request.json()
+        self.releases.append(release)
+        self.failures_key = release["failures_key"]
+        return json_reply(200, ReleaseAnswer(self.pause_seconds if release["pause"] else 0).to_dict())
+
     def _finish(self, request: Request) -> Reply:
         self.finishes.append(request.json())
         return json_reply(200, {"status": "done"})
+
+    def _dead(self, request: Request) -> Reply:
+        self.deads.append(request.json())
+        return json_reply(200, {"status": "dead"})
+
+    @property
+    def indexes(self) -> list[int]:
+        """Of the rows in the ledger."""
+        return sorted(int(key.rpartition(":")[2]) for key in self.ledger)
 
     def _create(self, request: Request) -> Reply:
         key = request.headers[IDEMPOTENCY_KEY]
@@ -220,6 +274,7 @@ def a_claim(**fields: Any) -> Claim:
         "token": TOKEN,
         "language": "en",
         "created": [],
+        "failures_key": "",
         "concurrency": 4,
     }
     return Claim(**(known | fields))
@@ -300,6 +355,154 @@ def buckets(aws_url: str) -> Iterator[Buckets]:
         yield Buckets(s3, *names)
 
 
+MAX_RECEIVE_COUNT = 3
+QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:chunks"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The test's own queue on the moto server, with a dead-letter queue behind it."""
+
+    sqs: SQSClient
+    url: str
+    dead_letter_url: str
+
+    def send(self, *bodies: str) -> None:
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def receive(self, url: str = "") -> list[SqsRecord]:
+        """The messages that are there now, as records of an event."""
+        answer = self.sqs.receive_message(
+            QueueUrl=url or self.url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+        )
+        return [to_record(message, QUEUE_ARN) for message in answer.get("Messages", [])]
+
+    def deliver(
+        self,
+        handler: Callable[[SqsEvent, LambdaContext], BatchResponse],
+        context: LambdaContext | None = None,
+        url: str = "",
+    ) -> list[str]:
+        """Hand what is there to the handler, and delete what is done; returns the bodies of the rest."""
+        records = self.receive(url)
+        answer = handler({"Records": records}, context or Context())
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        for record in records:
+            if record["messageId"] not in failed:
+                self.sqs.delete_message(QueueUrl=url or self.url, ReceiptHandle=record["receiptHandle"])
+        return [record["body"] for record in records if record["messageId"] in failed]
+
+    def _count(self, name: QueueAttributeNameType, url: str = "") -> int:
+        answer = self.sqs.get_queue_attributes(QueueUrl=url or self.url, AttributeNames=[name])
+        return int(answer["Attributes"][name])
+
+    @property
+    def waiting(self) -> int:
+        """Messages that can be received now."""
+        return self._count("ApproximateNumberOfMessages")
+
+    @property
+    def delayed(self) -> int:
+        """Messages that were sent for later."""
+        return self._count("ApproximateNumberOfMessagesDelayed")
+
+    @property
+    def resting(self) -> int:
+        """Messages that were received, and come again when their visibility time-out ends."""
+        return self._count("ApproximateNumberOfMessagesNotVisible")
+
+    @property
+    def dead(self) -> int:
+        """Messages in the dead-letter queue, received or not."""
+        names: tuple[QueueAttributeNameType, ...] = (
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+        )
+        return sum(self._count(name, self.dead_letter_url) for name in names)
+
+
+@contextmanager
+def sqs_at(url: str) -> Iterator[SQSClient]:
+    """A client that tries once."""
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        region_name="us-east-1",
+        config=ClientConfig(retries={"total_max_attempts": 1}),
+    )
+    yield sqs
+    sqs.close()
+
+
+@pytest.fixture
+def queue(aws_url: str) -> Iterator[Queue]:
+    with sqs_at(aws_url) as sqs:
+        name = f"chunks-{uuid.uuid4()}"
+        dead_letter_url = sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVE_COUNT})
+        url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy})["QueueUrl"]
+        yield Queue(sqs, url, dead_letter_url)
+
+
+@dataclass(frozen=True)
+class Context:
+    """An invocation with this much time left."""
+
+    milliseconds_left: int = 60_000
+    aws_request_id: str = "request"
+    function_name: str = "lambda_worker"
+    function_version: str = "$LATEST"
+    memory_limit_in_mb: str = "1024"
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:lambda_worker"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds_left
+
+
+@pytest.fixture
+def _cold_start() -> Iterator[None]:
+    """Let each test have an execution environment of its own: nothing is kept from the one before."""
+    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
+    for function in made_once:
+        function.cache_clear()
+    yield
+    for client in (handler_module.s3, handler_module._sqs):
+        if client.cache_info().currsize:
+            client().close()
+    for function in made_once:
+        function.cache_clear()
+
+
+@pytest.fixture
+def _environment(
+    _cold_start: None,
+    monkeypatch: pytest.MonkeyPatch,
+    monolith_server: HttpServer,
+    aws_url: str,
+    buckets: Buckets,
+    queue: Queue,
+) -> None:
+    """What a Lambda function is configured with."""
+    environment = {
+        "BULK_IMPORT_BASE_URL": monolith_server.url,
+        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
+        "BULK_IMPORT_PAYLOADS_BUCKET": buckets.payloads,
+        "BULK_IMPORT_FAILURES_BUCKET": buckets.failures,
+        "BULK_IMPORT_QUEUE_URL": queue.url,
+        "AWS_ENDPOINT_URL": aws_url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    monkeypatch.delenv("BULK_IMPORT_WORKER_API_PATH", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def monolith() -> Monolith:
     return Monolith()
@@ -313,11 +516,36 @@ def monolith_server(monolith: Monolith) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let retries wait for nothing but what the endpoint asks for."""
     monkeypatch.setattr(retries, "BACKOFF_BASE_SECONDS", 0.0001)
+    monkeypatch.setattr(retries, "BACKOFF_CAP_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "RETRIES_PER_SECOND", 1e6)
+
+
+@pytest.fixture
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the endpoint count as away after AWAY_AFTER_CALLS, however fast they come."""
+    monkeypatch.setattr(row_dispatch, "AWAY_AFTER_SECONDS", 0.0)
+
+
+ENOUGH_SECONDS = 60.0
+"""More than any test takes."""
+
+
+def times(**seconds: float) -> Deadlines:
+    """So many seconds from now on; those that are not said, ENOUGH_SECONDS."""
+    names = ("stop_at", "settle_by", "report_by", "end_at")
+    now = time.monotonic()
+    return Deadlines(**{name: now + seconds.get(name, ENOUGH_SECONDS) for name in names})
 
 
 def a_config(base_url: str, **fields: str) -> Config:
-    known = {"worker_secret": WORKER_SECRET, "payloads_bucket": "payloads", "failures_bucket": "failures"}
+    known = {
+        "worker_secret": WORKER_SECRET,
+        "payloads_bucket": "payloads",
+        "failures_bucket": "failures",
+        "queue_url": "http://127.0.0.1:1/queue",
+    }
     return Config(base_url=base_url, **(known | fields))
 
 

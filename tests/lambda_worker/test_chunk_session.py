@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_worker.chunk_session import run_chunk, sort_rows
-from lambda_worker.contract import ROW_HEADER, Finish, HeartbeatAnswer, RowVerdict, refused_line
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
+from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
+from lambda_worker.contract import (
+    ROW_HEADER,
+    Finish,
+    HeartbeatAnswer,
+    PauseCode,
+    ReleaseAnswer,
+    RowVerdict,
+    refused_line,
+)
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
 from lambda_worker.monolith_client import Answer, MonolithClient
-from lambda_worker.retries import MAX_TRIES
+from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
 from tests.lambda_worker.conftest import (
     JOB_ID,
     LOST,
@@ -26,20 +33,21 @@ from tests.lambda_worker.conftest import (
     a_config,
     a_row,
     json_reply,
+    times,
     with_client,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_worker.contract import ChunkMessage, Claim
+    from lambda_worker.contract import ChunkMessage, Claim, Release
+    from lambda_worker.deadlines import Deadlines
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")
 
 FIRST_INDEX = 100
 ROWS = [a_row(index) for index in range(FIRST_INDEX, FIRST_INDEX + 8)]
 INDEXES = list(range(FIRST_INDEX, FIRST_INDEX + 8))
-ENOUGH_SECONDS = 60.0
 
 TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
 REJECTED = json_reply(400, {"errors": [TAKEN]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
@@ -58,18 +66,16 @@ class Session:
     def __init__(self, server: HttpServer, buckets: Buckets) -> None:
         self.server, self.buckets = server, buckets
 
-    def run(self, message: ChunkMessage, **buckets: str) -> None:
+    def run(self, message: ChunkMessage, *, deadlines: Deadlines | None = None, **buckets: str) -> None:
         names = {"payloads_bucket": self.buckets.payloads, "failures_bucket": self.buckets.failures, **buckets}
 
         async def use(client: MonolithClient) -> None:
-            now = time.monotonic()
             await run_chunk(
                 message,
                 monolith=client,
                 s3=self.buckets.s3,
                 config=a_config(self.server.url, **names),
-                stop_at=now + ENOUGH_SECONDS,
-                end_at=now + ENOUGH_SECONDS,
+                deadlines=deadlines or times(),
             )
 
         with_client(self.server.url, use)
@@ -237,6 +243,75 @@ def test_when_finish_is_not_accepted_the_message_stays(
         session.run(message)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(302, headers={"Location": "/login"}),
+        Reply(200, b"<html>Welcome</html>"),
+        Reply(201, b'{"id":'),
+        Reply(201, b"x" * 10_000_000),
+        json_reply(201, {"id": 1}, **{ROW_HEADER: "yes"}),
+    ],
+    ids=["a redirect", "HTML", "broken JSON", "10 MB", "a word that is none of the ledger's"],
+)
+def test_nothing_but_the_ledgers_word_is_a_creation(
+    session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
+) -> None:
+    monolith.replies = {102: [reply]}
+
+    session.run(message)
+
+    assert monolith.creates[102] == MAX_TRIES
+    assert monolith.indexes == [index for index in INDEXES if index != 102]
+    (finish,) = monolith.finishes
+    assert (finish["failed"], finish["rejected"], finish["unprocessed"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row_is_rejected(
+    session: Session, monolith: Monolith, message: ChunkMessage, status: int
+) -> None:
+    forbidden = json_reply(status, {"message": "You may not."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+    monolith.replies = {101: [REJECTED], **{key: [forbidden] for key in range(104, 108)}}
+
+    with pytest.raises(ChunkDeferred) as caught:
+        session.run(message)
+
+    assert (caught.value.pause, caught.value.delay_seconds) == (PauseCode.FORBIDDEN, Monolith.pause_seconds)
+    (release,) = monolith.releases
+    assert release["pause"] == "forbidden"
+    assert [line["index"] for line in session.buckets.failure_lines(release["failures_key"])] == [101]
+    assert (monolith.indexes, monolith.finishes) == ([100, 102, 103], [])
+    assert all(monolith.creates[index] <= 1 for index in INDEXES)
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("120", 120), ("31536000", MAX_RETRY_AFTER_SECONDS)])
+def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_for(
+    session: Session, monolith: Monolith, message: ChunkMessage, asked: str, seconds: float
+) -> None:
+    monolith.replies = {key: [Reply(429, headers={"Retry-After": asked})] for key in INDEXES}
+
+    with pytest.raises(ChunkDeferred) as caught:
+        session.run(message)
+
+    assert (caught.value.pause, caught.value.delay_seconds) == (PauseCode.ENDPOINT_BUSY, seconds)
+    assert [(r["pause"], r["retry_after_seconds"]) for r in monolith.releases] == [("endpoint_busy", seconds)]
+    assert max(monolith.creates.values()) == 1
+
+
+def test_a_release_that_the_monolith_does_not_take_loses_nothing(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.replies = {104: [Reply(429, headers={"Retry-After": "120"})], "release": [Reply(502)]}
+
+    with pytest.raises(ChunkDeferred, match="away"):
+        session.run(message)
+
+    monolith.replies = {}
+    session.run(message)
+    assert monolith.indexes == INDEXES
+
+
 class Scripted(MonolithClient):
     """A monolith without a wire, whose heartbeats come one after the other without a pause.
 
@@ -249,9 +324,14 @@ class Scripted(MonolithClient):
         self.beats = 0
         self.created: list[int] = []
         self.finishes: list[Finish] = []
+        self.releases: list[Release] = []
 
-    async def claim(self, message: ChunkMessage) -> Claim:  # noqa: ARG002 - as the real one
+    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
         return a_claim(heartbeat_seconds=0, concurrency=2)
+
+    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+        self.releases.append(release)
+        return ReleaseAnswer(retry_after_seconds=0)
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - as the real one
         await asyncio.sleep(0)
@@ -268,20 +348,19 @@ class Scripted(MonolithClient):
         self.created.append(index)
         return Answer(201, {ROW_HEADER: RowVerdict.CREATED}, b"")
 
-    async def finish(self, message: ChunkMessage, finish: Finish) -> None:  # noqa: ARG002 - as the real one
+    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - as the real one
         self.finishes.append(finish)
 
 
-def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **times: float) -> None:
+def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **seconds: float) -> None:
     """Run the chunk, and see that no task is left over."""
     config = a_config("http://127.0.0.1:1", payloads_bucket=buckets.payloads, failures_bucket=buckets.failures)
 
     async def use() -> None:
-        end = time.monotonic() + ENOUGH_SECONDS
-        at = {"stop_at": end, "end_at": end, **times}
+        deadlines = times(**seconds)
         async with client:
             try:
-                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, **at)
+                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, deadlines=deadlines)
             finally:
                 assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -348,30 +427,52 @@ def test_a_heartbeat_that_fails_is_no_reason_to_stop(
 
 def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: ChunkMessage, buckets: Buckets) -> None:
     class NotToBeClaimed(Scripted):
-        async def claim(self, message: ChunkMessage) -> Claim:
+        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
             raise AssertionError(message)
 
     client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
 
-    with pytest.raises(ChunkReturned, match="time is over"):
-        run_scripted(client, message, buckets, stop_at=time.monotonic())
+    with pytest.raises(ChunkDeferred, match="time was over"):
+        run_scripted(client, message, buckets, stop_at=0)
 
 
-@pytest.mark.parametrize("step", ["claim", "create", "finish"])
-def test_when_a_step_hangs_the_chunk_is_returned_before_the_invocation_ends(
+async def hang(*_args: object) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("step", ["create", "finish"])
+def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before_the_invocation_ends(
     message: ChunkMessage, buckets: Buckets, step: str
 ) -> None:
-    async def hang(*_args: object) -> None:
-        await asyncio.Event().wait()
-
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
     setattr(client, step, hang)
-    soon = time.monotonic() + 0.3
+
+    with pytest.raises(ChunkReturned, match="time is over") as caught:
+        run_scripted(client, message, buckets, stop_at=0.2, settle_by=0.2, report_by=0.3)
+
+    assert type(caught.value) is ChunkReturned
+    assert client.finishes == []
+    assert len(client.releases) == 1
+
+
+def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
+    message: ChunkMessage, buckets: Buckets
+) -> None:
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client.finish = client.release = hang  # type: ignore[method-assign, assignment] # neither answers
 
     with pytest.raises(ChunkReturned, match="time is over"):
-        run_scripted(client, message, buckets, stop_at=soon, end_at=soon)
+        run_scripted(client, message, buckets, report_by=0.3, end_at=0.4)
 
-    assert client.finishes == []
+
+def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMessage, buckets: Buckets) -> None:
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client.claim = hang  # type: ignore[method-assign, assignment] # never answers
+
+    with pytest.raises(ChunkDeferred, match="away"):
+        run_scripted(client, message, buckets, stop_at=0.1)
+
+    assert client.releases == []
 
 
 def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_reported_as_rejected(
@@ -388,6 +489,14 @@ def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_report
     assert (line["index"], line["outcome"], line["errors"], line["row"]) == (101, "rejected", [TAKEN], {"sku": 12.5})
 
 
+def test_a_refused_row_that_an_earlier_delivery_reported_is_counted_once() -> None:
+    """As after a redrive: what the dead delivery stored holds the refused rows, too."""
+    to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, over={0})
+
+    assert to_create == [(1, a_row(1))]
+    assert failures == []
+
+
 ranges_in_the_ledger = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 9)), max_size=5)
 
 
@@ -398,9 +507,12 @@ def test_the_rows_to_create_are_all_rows_minus_the_refused_ones_and_the_ledgers_
     indexes = range(first_index, first_index + len(refused))
     rows = [refused_line(a_row(i), [TAKEN]) if no else a_row(i) for i, no in zip(indexes, refused, strict=True)]
 
-    to_create, failures = sort_rows(rows, first_index, [[first, first + more] for first, more in ranges])
+    created = created_indexes(a_claim(created=[[first, first + more] for first, more in ranges]))
+    to_create, failures = sort_rows(rows, first_index, created)
 
     in_ledger = {i for i in indexes if any(first <= i <= first + more for first, more in ranges)}
     not_refused = [i for i, no in zip(indexes, refused, strict=True) if not no]
     assert to_create == [(i, a_row(i)) for i in not_refused if i not in in_ledger]
-    assert [(f.index, f.row) for f in failures] == [(i, a_row(i)) for i in indexes if i not in not_refused]
+    assert [(f.index, f.row) for f in failures] == [
+        (i, a_row(i)) for i in indexes if i not in not_refused and i not in in_ledger
+    ]

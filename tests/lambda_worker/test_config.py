@@ -14,13 +14,16 @@ COMPLETE = {
     "BULK_IMPORT_WORKER_SECRET": SECRET,
     "BULK_IMPORT_PAYLOADS_BUCKET": "payloads",
     "BULK_IMPORT_FAILURES_BUCKET": "failures",
+    "BULK_IMPORT_QUEUE_URL": "https://sqs.example/1/chunks",
 }
 
 
 def test_a_complete_environment_is_read() -> None:
     config = Config.from_environment(COMPLETE)
 
-    assert config == Config("https://shop.example", SECRET, "payloads", "failures", WORKER_API_PATH)
+    assert config == Config(
+        "https://shop.example", SECRET, "payloads", "failures", "https://sqs.example/1/chunks", WORKER_API_PATH
+    )
 
 
 @pytest.mark.parametrize("value", [None, ""])

@@ -15,10 +15,13 @@ from lambda_worker.contract import (
     MESSAGE_VERSION,
     ChunkMessage,
     Claim,
+    ClaimRequest,
     Finish,
     Heartbeat,
     HeartbeatAnswer,
     MessageError,
+    Release,
+    ReleaseAnswer,
     read_refused_line,
     refused_line,
 )
@@ -171,13 +174,18 @@ def test_a_message_cannot_be_changed() -> None:
     "body",
     [
         a_claim(created=[[0, 3], [5, 5]]),
+        ClaimRequest(message=a_message().to_dict(), claimant="random"),
         Heartbeat(epoch=1),
+        Release(epoch=1, failures_key="k", pause="forbidden", retry_after_seconds=3),
+        ReleaseAnswer(retry_after_seconds=3),
         HeartbeatAnswer(lease_seconds=60, cancelled=True, concurrency=2),
         Finish(epoch=1, rejected=1, failed=0, unprocessed=0, failures_key="k", problems=[{"field": None, "count": 1}]),
     ],
     ids=lambda body: type(body).__name__,
 )
-def test_a_body_is_read_as_it_was_written(body: Claim | Heartbeat | HeartbeatAnswer | Finish) -> None:
+def test_a_body_is_read_as_it_was_written(
+    body: ClaimRequest | Claim | Heartbeat | HeartbeatAnswer | Release | ReleaseAnswer | Finish,
+) -> None:
     assert type(body).from_dict(json.loads(json.dumps(body.to_dict()))) == body
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lambda_worker.contract import Outcome
 from lambda_worker.exceptions import ChunkReturned
-from lambda_worker.failure_log import RowFailure, group_failures, write_failures
+from lambda_worker.failure_log import RowFailure, group_failures, read_failures, write_failures
 from tests.lambda_worker.conftest import JOB_ID, Buckets, Reply, a_message, a_row, s3_at, serving
 
 if TYPE_CHECKING:
@@ -49,6 +49,29 @@ def test_a_line_is_json_and_holds_the_row_byte_for_byte(row: bytes, message: str
     assert line.count(b"\n") == 1
     assert json.loads(line)["row"] == json.loads(row)
     assert json.loads(line)["errors"][0]["message"] == message
+
+
+def test_what_was_stored_is_read_again_as_it_was(buckets: Buckets) -> None:
+    """Also rows with what some take for the end of a line: a CR between values, U+2028, U+0085 in a string."""
+    odd = [b'{"a":\r1}', '{"a":"\u2028\u0085"}'.encode(), b'{"a":", \\"row\\": "}']
+    failures = [a_failure(index, row, errors=[{**TAKEN, "message": '"row": \u2028'}]) for index, row in enumerate(odd)]
+    key = write_failures(buckets.s3, buckets.failures, a_message(), 1, failures)
+
+    assert read_failures(buckets.s3, buckets.failures, a_message(), key) == failures
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b'{"index": 1, "row": {}}', b"\xff"])
+def test_what_is_no_failure_of_ours_is_not_taken_for_one(buckets: Buckets, content: bytes) -> None:
+    key = f"{JOB_ID}/0-1.jsonl"
+    buckets.s3.put_object(Bucket=buckets.failures, Key=key, Body=content)
+
+    with pytest.raises(ChunkReturned, match="something else"):
+        read_failures(buckets.s3, buckets.failures, a_message(), key)
+
+
+def test_the_failures_of_another_job_are_not_read(buckets: Buckets) -> None:
+    with pytest.raises(ChunkReturned, match="not of this job"):
+        read_failures(buckets.s3, buckets.failures, a_message(), "another-job/0-1.jsonl")
 
 
 def test_a_line_says_what_there_is_to_know() -> None:

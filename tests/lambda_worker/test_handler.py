@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_worker import handler as handler_module
 from lambda_worker.config import REQUIRED
 from lambda_worker.contract import ROW_HEADER, RowVerdict
+from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
 from tests.lambda_worker.conftest import (
     JOB_ID,
+    MAX_RECEIVE_COUNT,
     TOKEN,
     WORKER_SECRET,
     Buckets,
+    Context,
     HttpServer,
     Monolith,
+    Queue,
     Reply,
     a_message,
     a_row,
     json_reply,
     serving,
+    times,
 )
 
 if TYPE_CHECKING:
@@ -34,24 +39,9 @@ if TYPE_CHECKING:
     from lambda_worker.contract import ChunkMessage
     from lambda_worker.events import SqsEvent, SqsRecord
 
-pytestmark = pytest.mark.usefixtures("_no_backoff")
+pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
 
 ROWS = [a_row(index) for index in range(4)]
-
-
-@dataclass(frozen=True)
-class Context:
-    """An invocation with this much time left."""
-
-    milliseconds_left: int = 60_000
-    aws_request_id: str = "request"
-    function_name: str = "lambda_worker"
-    function_version: str = "$LATEST"
-    memory_limit_in_mb: str = "1024"
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:lambda_worker"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.milliseconds_left
 
 
 def a_record(message_id: str, body: str) -> SqsRecord:
@@ -79,37 +69,6 @@ def coming_again(event: SqsEvent, context: Context | None = None) -> list[str]:
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-@pytest.fixture(autouse=True)
-def _cold_start() -> Iterator[None]:
-    """Let each test have an execution environment of its own: nothing is kept from the one before."""
-    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
-    for function in made_once:
-        function.cache_clear()
-    yield
-    for client in (handler_module.s3, handler_module._sqs):
-        if client.cache_info().currsize:
-            client().close()
-    for function in made_once:
-        function.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, monolith_server: HttpServer, aws_url: str, buckets: Buckets) -> None:
-    environment = {
-        "BULK_IMPORT_BASE_URL": monolith_server.url,
-        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
-        "BULK_IMPORT_PAYLOADS_BUCKET": buckets.payloads,
-        "BULK_IMPORT_FAILURES_BUCKET": buckets.failures,
-        "AWS_ENDPOINT_URL": aws_url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    monkeypatch.delenv("BULK_IMPORT_WORKER_API_PATH", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture
 def message(buckets: Buckets) -> ChunkMessage:
     return buckets.store(ROWS)
@@ -135,14 +94,17 @@ def test_when_some_rows_are_rejected_the_message_does_not_come_again(
     assert buckets.failure_keys() == [monolith.finishes[0]["failures_key"]]
 
 
-def test_exactly_the_messages_that_are_not_finished_come_again(monolith: Monolith, buckets: Buckets) -> None:
+def test_exactly_the_messages_that_are_not_finished_come_again(
+    monolith: Monolith, buckets: Buckets, queue: Queue
+) -> None:
     messages = [buckets.store([a_row(10 * place)], first_index=10 * place) for place in range(4)]
     gone = replace(messages[1], key="gone.jsonl")
     monolith.replies = {20: [json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
 
     bodies = [messages[0].encode(), gone.encode(), "no message", messages[2].encode(), messages[3].encode()]
 
-    assert coming_again(an_event(*bodies)) == ["1", "2", "3"]
+    assert coming_again(an_event(*bodies)) == ["1", "2"]
+    assert queue.delayed == 1  # the copy of the one whose rows nobody may create now
     assert set(monolith.ledger) == {f"{JOB_ID}:0", f"{JOB_ID}:30"}
     assert len(monolith.finishes) == 2
 
@@ -164,7 +126,7 @@ def test_a_malformed_message_comes_again_and_nothing_is_called_or_read(
     monkeypatch: pytest.MonkeyPatch, monolith_server: HttpServer, body: str
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
         assert coming_again(an_event(body)) == ["0"]
         assert s3.requests == []
@@ -175,7 +137,7 @@ def test_a_message_with_a_foreign_bucket_comes_again_and_nothing_is_read(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
         assert coming_again(an_event(a_message(bucket="of-somebody-else").encode())) == ["0"]
         assert s3.requests == []
@@ -193,38 +155,281 @@ def test_a_message_whose_chunk_is_closed_is_acknowledged_and_nothing_is_done(
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(409, "lease_held"), (404, "unknown_chunk"), (422, "foreign_message"), (401, ""), (500, "")]
+    ("status", "code"), [(404, "unknown_chunk"), (422, "foreign_message"), (401, ""), (404, ""), (500, "")]
 )
-def test_a_message_that_may_not_be_worked_on_now_comes_again(
-    monolith: Monolith, message: ChunkMessage, status: int, code: str
+def test_a_message_that_the_monolith_refuses_comes_again(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, status: int, code: str
 ) -> None:
     monolith.replies = {"claim": [json_reply(status, {"code": code})]}
 
     assert coming_again(an_event(message.encode())) == ["0"]
     assert not monolith.creates
+    assert (queue.waiting, queue.delayed) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        json_reply(409, {"code": "lease_held"}, Retry_After="20"),
+        json_reply(409, {"code": "paused"}, Retry_After="20"),
+        Reply(429),
+        Reply(502),
+        Reply(503),
+        Reply(cut_at=-1),
+    ],
+    ids=["lease held", "paused", "429", "502", "503", "no answer"],
+)
+def test_a_message_that_comes_too_early_is_replaced_by_a_copy_for_later(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
+) -> None:
+    monolith.replies = {"claim": [reply]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == []
+
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 0, 1)
+    assert not monolith.creates
+
+
+def test_when_sqs_takes_no_copy_the_message_itself_comes_again(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    monolith.replies = {"claim": [json_reply(409, {"code": "lease_held"})]}
+    monkeypatch.setenv("BULK_IMPORT_QUEUE_URL", queue.url + "-gone")
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert queue.resting == 1
+
+
+@pytest.mark.parametrize("verb", ["claim", "finish"])
+def test_a_delivery_that_the_monolith_stumbles_over_counts(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str
+) -> None:
+    monolith.replies = {verb: [Reply(500)]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("reply", [Reply(502), Reply(504), Reply(cut_at=-1)])
+def test_a_delivery_whose_report_is_not_taken_counts_and_gives_the_lease_back(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
+) -> None:
+    """Else a monolith that takes claims but no reports would keep the chunk going round without end."""
+    monolith.replies = {"finish": [reply]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert len(monolith.releases) == 1
+    assert queue.delayed == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no message",
+        json.dumps({**a_message().to_dict(), "version": 2}),
+        json.dumps({**a_message().to_dict(), "url": "http://evil.example/"}),
+        a_message(bucket="of-somebody-else").encode(),
+    ],
+    ids=["malformed", "another version", "another field", "a foreign bucket"],
+)
+def test_a_message_that_no_delivery_can_help_ends_in_the_dead_letter_queue_at_once(
+    monolith_server: HttpServer, queue: Queue, body: str
+) -> None:
+    queue.send(body)
+
+    for _delivery in range(MAX_RECEIVE_COUNT):
+        assert queue.deliver(handler) == [body]
+
+    assert queue.receive() == []  # this is when SQS moves it
+    assert (queue.waiting, queue.resting, queue.delayed, queue.dead) == (0, 0, 0, 1)
+    assert monolith_server.requests == []
+
+
+@pytest.mark.parametrize("code", ["unknown_chunk", "foreign_message", "malformed"])
+def test_a_message_that_the_monolith_never_wrote_ends_in_the_dead_letter_queue_at_once(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, code: str
+) -> None:
+    monolith.replies = {"claim": [json_reply(422, {"code": code})]}
+    queue.send(message.encode())
+
+    for _delivery in range(MAX_RECEIVE_COUNT):
+        assert queue.deliver(handler) == [message.encode()]
+
+    assert queue.receive() == []
+    assert queue.dead == 1
+    assert not monolith.creates
+
+
+@pytest.mark.parametrize("fault", ["gone", "changed", "truncated"])
+def test_when_the_payload_is_not_as_promised_the_delivery_fails_with_the_reason(  # noqa: PLR0917 - fixtures
+    monolith: Monolith,
+    message: ChunkMessage,
+    buckets: Buckets,
+    queue: Queue,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    if fault == "gone":
+        buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
+    elif fault == "changed":
+        buckets.s3.put_object(Bucket=message.bucket, Key=message.key, Body=b"{}\n" * 100)
+    else:
+        cut = buckets.s3.put_object(Bucket=message.bucket, Key=message.key, Body=ROWS[0] + b"\n")
+        message = replace(message, etag=cut["ETag"])
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+
+    assert not monolith.creates
+    assert (monolith.finishes, len(monolith.releases)) == ([], 1)
+    assert (queue.resting, queue.delayed) == (1, 0)
+    assert "The payload" in caplog.text
+
+
+def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_other(
+    monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    monolith.replies = {1: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})]}
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert (monolith.releases, monolith.finishes) == ([], [])
 
 
 def test_when_a_redelivery_finds_some_rows_in_the_ledger_it_does_the_rest(
     monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {3: [json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
-    assert coming_again(an_event(message.encode())) == ["0"]
+    assert coming_again(an_event(message.encode())) == []
     calls_before = monolith.creates.copy()
 
     monolith.replies = {}
-    monolith.created_ranges = [[0, 2]]
+    assert monolith.indexes == [0, 1, 2]
 
     assert coming_again(an_event(message.encode())) == []
     assert monolith.creates - calls_before == {3: 1}
 
 
-def test_without_time_left_every_message_comes_again_and_nothing_is_claimed(
-    monolith_server: HttpServer, message: ChunkMessage
+def test_without_time_left_every_message_comes_again_as_a_copy_and_nothing_is_claimed(
+    monolith_server: HttpServer, message: ChunkMessage, queue: Queue
 ) -> None:
-    event = an_event(message.encode(), message.encode())
+    queue.send(message.encode(), message.encode())
 
-    assert coming_again(event, Context(milliseconds_left=0)) == ["0", "1"]
+    assert queue.deliver(handler, Context(milliseconds_left=0)) == []
+    assert (queue.waiting, queue.resting) == (2, 0)
     assert monolith_server.requests == []
+
+
+@pytest.fixture
+def unanswered() -> Iterator[Reply]:
+    """No reply, as long as the test runs."""
+    event = threading.Event()
+    yield Reply(503, after=event)
+    event.set()
+
+
+def set_deadlines(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    monkeypatch.setattr(Deadlines, "of", lambda *_args: times(**seconds))
+
+
+def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_the_rest(  # noqa: PLR0917 - fixtures
+    monkeypatch: pytest.MonkeyPatch,
+    monolith: Monolith,
+    message: ChunkMessage,
+    buckets: Buckets,
+    queue: Queue,
+    unanswered: Reply,
+) -> None:
+    monolith.replies = {1: [json_reply(400, {"message": "No."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies[3] = [unanswered]
+    queue.send(message.encode())
+    with monkeypatch.context() as patch:
+        set_deadlines(patch, stop_at=2.0, settle_by=2.2)
+        assert queue.deliver(handler) == []
+
+    (release,) = monolith.releases
+    assert (release["epoch"], release["pause"], release["retry_after_seconds"]) == (1, "", 0)
+    assert [line["index"] for line in buckets.failure_lines(release["failures_key"])] == [1]
+    assert (monolith.indexes, monolith.finishes) == ([0, 2], [])
+    assert (queue.waiting, queue.resting, queue.delayed) == (1, 0, 0)
+
+    monolith.replies = {}
+    assert queue.deliver(handler) == []
+
+    assert dict(monolith.creates) == {0: 1, 1: 1, 2: 1, 3: 2}
+    (finish,) = monolith.finishes
+    assert (finish["epoch"], finish["rejected"], finish["failed"], finish["unprocessed"]) == (2, 1, 0, 0)
+    assert [line["index"] for line in buckets.failure_lines(finish["failures_key"])] == [1]
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 0, 0)
+
+
+def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
+) -> None:
+    monolith.replies = {key: [unanswered] for key in range(4)}
+    set_deadlines(monkeypatch, stop_at=2.0, settle_by=2.1)
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+
+    assert (queue.waiting, queue.resting, queue.delayed) == (0, 1, 0)
+    assert [release["pause"] for release in monolith.releases] == [""]
+
+
+def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
+) -> None:
+    set_deadlines(monkeypatch, report_by=2.0)
+    queue.send(message.encode())
+    with serving(lambda _request: unanswered) as s3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
+
+        assert queue.deliver(handler) == [message.encode()]
+
+        assert len(s3.requests) == 1  # which is not over yet: the next would follow after a time-out
+    assert (queue.resting, queue.delayed) == (1, 0)
+    assert len(monolith.releases) == 1
+
+
+def test_when_what_was_settled_before_cannot_be_read_the_delivery_fails(
+    monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    monolith.failures_key = f"{JOB_ID}/gone.jsonl"
+    queue.send(message.encode())
+
+    assert queue.deliver(handler) == [message.encode()]
+    assert not monolith.creates
+    assert [release["failures_key"] for release in monolith.releases] == [monolith.failures_key]
+
+
+@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.parametrize(
+    ("reply", "pause"),
+    [(Reply(503), "endpoint_busy"), (Reply(429), "endpoint_busy"), (Reply(200, b"{}", cut_at=1), "endpoint_away")],
+    ids=["503", "429", "no answer"],
+)
+def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_on(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply, pause: str
+) -> None:
+    monolith.pause_seconds = 0
+    monolith.replies = {key: [reply] for key in range(4)}
+    queue.send(message.encode())
+
+    for delivery in range(1, MAX_RECEIVE_COUNT + 3):
+        assert queue.deliver(handler) == []
+        assert [release["pause"] for release in monolith.releases] == [pause] * delivery
+        assert (queue.waiting, queue.resting, queue.delayed) == (1, 0, 0)
+
+    assert {release["failures_key"] for release in monolith.releases} == {""}
+    monolith.replies = {}
+    assert queue.deliver(handler) == []
+    assert monolith.indexes == [0, 1, 2, 3]
+    assert len(monolith.finishes) == 1
+    assert queue.dead == 0
 
 
 def test_an_execution_environment_serves_one_invocation_after_the_other(monolith: Monolith, buckets: Buckets) -> None:
@@ -247,13 +452,22 @@ def test_when_the_environment_is_incomplete_the_error_names_the_variable(
 
 
 def test_the_log_holds_neither_rows_nor_secrets(
-    monolith: Monolith, message: ChunkMessage, caplog: pytest.LogCaptureFixture
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "lambda_worker")
+    caplog.set_level(logging.INFO)
+    word = {ROW_HEADER: RowVerdict.NOT_CREATED}
     rejection: dict[str, Any] = {"errors": [{"field": "sku", "code": "unique", "message": "TENT-2 is taken."}]}
-    monolith.replies = {2: [json_reply(400, rejection, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies = {0: [json_reply(500, {"message": "TENT-0"}, **word)], 2: [json_reply(400, rejection, **word)]}
+    forbidden = buckets.store([a_row(20)], first_index=20)
+    monolith.replies[20] = [json_reply(403, {"message": "TENT-20 is not yours."}, **word)]
+    busy = buckets.store([a_row(30)], first_index=30)
+    monolith.replies[30] = [json_reply(429, {"message": "TENT-30"}, Retry_After="200", **word)]
+    gone = replace(message, key="TENT.jsonl")
+    bodies = [chunk.encode() for chunk in (message, forbidden, busy, gone)]
 
-    coming_again(an_event(message.encode(), json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
+    coming_again(an_event(*bodies, json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
 
+    assert len(monolith.releases) == 3
     assert message.chunk_id in caplog.text
     assert not [word for word in ("TENT", "12.50", WORKER_SECRET, TOKEN) if word in caplog.text]

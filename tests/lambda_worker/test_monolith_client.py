@@ -17,11 +17,21 @@ from lambda_worker.contract import (
     Finish,
     HeartbeatAnswer,
     MessageError,
+    Release,
+    ReleaseAnswer,
     RowVerdict,
 )
-from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused, StaleEpoch, Unreachable, WorkerError
-from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer, MonolithClient
-from lambda_worker.retries import MAX_TRIES
+from lambda_worker.exceptions import (
+    ChunkClosed,
+    ChunkDeferred,
+    ChunkReturned,
+    MessageRefused,
+    StaleEpoch,
+    Unreachable,
+    WorkerError,
+)
+from lambda_worker.monolith_client import AWAY_SECONDS, MAX_ANSWER_BYTES, Answer, MonolithClient
+from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
 from tests.lambda_worker.conftest import (
     CREATE_PATH,
     JOB_ID,
@@ -52,6 +62,8 @@ pytestmark = pytest.mark.usefixtures("_no_backoff")
 KEY = f"{JOB_ID}:7"
 CLAIM_URL = f"{WORKER_API_PATH}chunks/{a_message().chunk_id}/claim"
 FINISH = Finish(epoch=1, rejected=0, failed=0, unprocessed=0, failures_key="")
+RELEASE = Release(epoch=1, failures_key="", pause="endpoint_busy", retry_after_seconds=7)
+CLAIMANT = "claimant"
 HEAD = b"HTTP/1.1 201 Created\r\n"
 ENOUGH_SECONDS = 20.0
 
@@ -197,7 +209,7 @@ def test_a_proxy_in_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) 
 
 
 def claimed(client: MonolithClient) -> Any:
-    return client.claim(a_message())
+    return client.claim(a_message(), CLAIMANT)
 
 
 def beaten(client: MonolithClient) -> Any:
@@ -208,7 +220,15 @@ def finished(client: MonolithClient) -> Any:
     return client.finish(a_message(), FINISH)
 
 
-CALLS = {"claim": claimed, "heartbeat": beaten, "finish": finished}
+def released(client: MonolithClient) -> Any:
+    return client.release(a_message(), RELEASE)
+
+
+def buried(client: MonolithClient) -> Any:
+    return client.finish(a_message(), FINISH, is_dead=True)
+
+
+CALLS = {"claim": claimed, "heartbeat": beaten, "release": released, "finish": finished, "dead": buried}
 
 
 def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
@@ -222,12 +242,12 @@ def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
             return error, server.requests
 
 
-def test_a_claim_is_the_message_itself_sent_with_the_worker_secret() -> None:
+def test_a_claim_is_the_message_itself_and_a_claimant_sent_with_the_worker_secret() -> None:
     claim, (request,) = answered("claim")
 
     assert claim == a_claim()
     assert (request.method, request.path) == ("POST", CLAIM_URL)
-    assert request.json() == a_message().to_dict()
+    assert request.json() == {"message": a_message().to_dict(), "claimant": CLAIMANT}
     assert request.headers["Authorization"] == f"Bearer {WORKER_SECRET}"
 
 
@@ -238,17 +258,26 @@ def test_a_heartbeat_tells_the_epoch_and_is_told_how_to_go_on() -> None:
     assert request.json() == {"epoch": 1}
 
 
-def test_a_finish_sends_the_report() -> None:
-    _, (request,) = answered("finish")
+@pytest.mark.parametrize("verb", ["finish", "dead"])
+def test_a_finish_sends_the_report(verb: str) -> None:
+    _, (request,) = answered(verb)
 
     assert request.json() == FINISH.to_dict()
+
+
+def test_a_release_says_why_and_is_told_when_a_claim_is_of_use_again() -> None:
+    answer, (request,) = answered("release")
+
+    assert answer == ReleaseAnswer(retry_after_seconds=Monolith.pause_seconds)
+    assert request.json() == RELEASE.to_dict()
 
 
 @pytest.mark.parametrize("verb", CALLS)
 @pytest.mark.parametrize(
     ("status", "document", "expected"),
     [
-        (409, {"code": "lease_held"}, ChunkReturned),
+        (409, {"code": "lease_held"}, ChunkDeferred),
+        (409, {"code": "paused"}, ChunkDeferred),
         (409, {"code": "ledger_disagrees"}, ChunkReturned),
         (409, {"code": "stale_epoch"}, StaleEpoch),
         (410, {"code": "closed"}, ChunkClosed),
@@ -259,7 +288,7 @@ def test_a_finish_sends_the_report() -> None:
         (400, {"code": "malformed"}, MessageRefused),
         (401, {"detail": "No."}, ChunkReturned),
         (403, "No.", ChunkReturned),
-        (429, {}, ChunkReturned),
+        (429, {}, ChunkDeferred),
         (302, {}, ChunkReturned),
         (201, {}, ChunkReturned),
         (400, {"code": ["malformed"]}, ChunkReturned),
@@ -294,13 +323,46 @@ def test_after_a_fault_the_worker_api_is_asked_again(verb: str, fault: Reply) ->
     assert len(requests) == 3
 
 
-@pytest.mark.parametrize("verb", ["claim", "finish"])
-@pytest.mark.parametrize("fault", [Reply(500), Reply(cut_at=-1)])
-def test_when_the_faults_do_not_end_the_chunk_is_returned(verb: str, fault: Reply) -> None:
-    error, requests = answered(verb, fault)
+@pytest.mark.parametrize("verb", ["claim", "release", "finish", "dead"])
+def test_when_the_worker_api_goes_on_to_stumble_over_a_chunk_the_delivery_has_failed(verb: str) -> None:
+    error, requests = answered(verb, Reply(500))
 
     assert type(error) is ChunkReturned
     assert len(requests) == MAX_TRIES
+
+
+@pytest.mark.parametrize("verb", ["claim", "release", "finish", "dead"])
+@pytest.mark.parametrize("fault", [Reply(cut_at=-1), Reply(502), Reply(503, b"<html>"), Reply(504)])
+def test_while_the_worker_api_is_away_nobody_is_to_blame(verb: str, fault: Reply) -> None:
+    error, requests = answered(verb, fault)
+
+    assert type(error) is ChunkDeferred
+    assert (error.delay_seconds, error.pause) == (AWAY_SECONDS, None)
+    assert len(requests) == MAX_TRIES
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("100", 100), ("1", AWAY_SECONDS), ("31536000", MAX_RETRY_AFTER_SECONDS)]
+)
+def test_when_the_worker_api_asks_for_time_it_gets_it(status: int, asked: str, seconds: float) -> None:
+    error, _ = answered("claim", Reply(status, headers={"Retry-After": asked}))
+
+    assert error.delay_seconds == seconds
+
+
+@pytest.mark.parametrize("code", ["lease_held", "paused"])
+@pytest.mark.parametrize(("asked", "seconds"), [("42", 42), ("0", 1), ("", 1), ("31536000", MAX_RETRY_AFTER_SECONDS)])
+def test_a_chunk_that_cannot_be_claimed_now_comes_again_when_it_can(code: str, asked: str, seconds: float) -> None:
+    error, _ = answered("claim", json_reply(409, {"code": code}, Retry_After=asked))
+
+    assert (type(error), error.delay_seconds, error.pause) == (ChunkDeferred, seconds, None)
+
+
+def test_a_claim_whose_answer_is_lost_is_asked_for_again_by_the_same_claimant() -> None:
+    _, requests = answered("claim", Reply(cut_at=-1), Reply(502), json_reply(200, a_claim().to_dict()))
+
+    assert [request.json()["claimant"] for request in requests] == [CLAIMANT] * 3
 
 
 def test_a_heartbeat_is_tried_once_because_the_next_one_comes_soon() -> None:

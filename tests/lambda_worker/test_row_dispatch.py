@@ -6,6 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,17 +15,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import ROW_HEADER, Outcome, RowVerdict
-from lambda_worker.exceptions import ChunkReturned, StaleEpoch, Unreachable
+from lambda_worker import row_dispatch
+from lambda_worker.concurrency import START, ConcurrencyLimit
+from lambda_worker.contract import ROW_HEADER, Outcome, PauseCode, RowVerdict
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_log import RowFailure, group_failures
 from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer
-from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
-from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, CALL_TIMEOUT_SECONDS, RowDispatch, errors_of
+from lambda_worker.refusals import errors_of
+from lambda_worker.retries import (
+    BUDGET_SHARE,
+    BURST,
+    MAX_RETRY_AFTER_SECONDS,
+    MAX_TRIES,
+    RETRIES_PER_SECOND,
+    RetryBudget,
+)
+from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS, CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
+from tests.lambda_worker.test_concurrency import now as leaping_now
+from tests.lambda_worker.test_concurrency import run as leap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")
 
@@ -85,19 +98,33 @@ def accepting(answers: dict[int, list[Answer | None]] | None = None) -> Endpoint
     return Endpoint(answers, default=an_answer(201, CREATED))
 
 
-def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, end_in: float = NEVER) -> RowDispatch:
+def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, settle_in: float = NEVER) -> RowDispatch:
     now = time.monotonic()
-    return RowDispatch(create=endpoint, limit=ConcurrencyLimit(cap), stop_at=now + stop_in, end_at=now + end_in)
+    return RowDispatch(create=endpoint, limit=ConcurrencyLimit(cap), stop_at=now + stop_in, settle_by=now + settle_in)
+
+
+def rows(count: int) -> Iterator[tuple[int, bytes]]:
+    return ((index, a_row(index)) for index in range(count))
 
 
 def run(dispatch: RowDispatch, count: int) -> list[RowFailure]:
-    return asyncio.run(dispatch.run((index, a_row(index)) for index in range(count)))
+    """The failures of a chunk of so many rows that was not stopped."""
+    asyncio.run(dispatch.run(rows(count)))
+    assert dispatch.stopped_by is None
+    return dispatch.failures
 
 
-def stopped(dispatch: RowDispatch, count: int) -> ChunkReturned:
-    with pytest.raises(ChunkReturned) as caught:
-        run(dispatch, count)
-    return caught.value
+def stopped(dispatch: RowDispatch, count: int) -> ChunkReturned | ChunkClosed:
+    """What stopped it; every call that was begun has settled all the same."""
+    asyncio.run(dispatch.run(rows(count)))
+    assert dispatch.stopped_by
+    return dispatch.stopped_by
+
+
+def deferred(dispatch: RowDispatch, count: int) -> ChunkDeferred:
+    reason = stopped(dispatch, count)
+    assert isinstance(reason, ChunkDeferred)
+    return reason
 
 
 def by_index(failures: list[RowFailure]) -> dict[int, Outcome]:
@@ -116,24 +143,27 @@ def test_no_rows_are_no_failures() -> None:
     assert run(a_dispatch(accepting()), 0) == []
 
 
-def test_every_call_settles_though_others_fail() -> None:
-    endpoint = accepting({
-        1: [rejection("sku", "unique", "Taken.")],
-        2: [an_answer(500, NOT_CREATED)],
-        3: [UNREACHABLE],
-        4: [an_answer(302, "", Location="/login")],
-        5: [an_answer(200, "", b"<html>")],
-    })  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        an_answer(500, NOT_CREATED),
+        UNREACHABLE,
+        an_answer(302, "", Location="/login"),
+        an_answer(200, "", b"<html>"),
+        an_answer(201, "", b'{"id":'),
+        an_answer(200, "", b"x" * MAX_ANSWER_BYTES),
+    ],
+    ids=["500", "no answer", "a redirect", "HTML", "broken JSON", "long"],
+)
+def test_every_call_settles_though_others_fail_and_nothing_but_the_ledgers_word_is_a_creation(
+    bad: Answer | None,
+) -> None:
+    endpoint = accepting({0: [rejection("sku", "unique", "Taken.")], 1: [bad]})
 
     failures = run(a_dispatch(endpoint), 12)
 
-    assert by_index(failures) == {
-        1: Outcome.REJECTED,
-        2: Outcome.FAILED,
-        3: Outcome.FAILED,
-        4: Outcome.FAILED,
-        5: Outcome.FAILED,
-    }
+    assert by_index(failures) == {0: Outcome.REJECTED, 1: Outcome.FAILED}
+    assert (endpoint.calls[0], endpoint.calls[1]) == (1, MAX_TRIES)
     assert sorted(endpoint.calls) == list(range(12))
     assert endpoint.settled == endpoint.calls.total()
 
@@ -144,24 +174,24 @@ def test_never_more_calls_are_in_flight_than_the_cap(cap: int) -> None:
 
     run(a_dispatch(endpoint, cap=cap), 50)
 
-    assert endpoint.most_in_flight == cap
+    assert 1 <= endpoint.most_in_flight <= cap
 
 
 def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
     endpoint = accepting()
-    dispatch = a_dispatch(endpoint, cap=6)
+    dispatch = a_dispatch(endpoint, cap=START)
     after: list[int] = []
 
     def lower(index: int) -> None:
         if index == 10:
             dispatch.limit.set_cap(2)
-        if index >= 10 + 6:  # by then, those that were in flight at the change have settled
+        if index >= 10 + START:  # by then, those that were in flight at the change have settled
             after.append(endpoint.in_flight)
 
     endpoint.on_call = lower
     run(dispatch, 60)
 
-    assert endpoint.most_in_flight == 6
+    assert endpoint.most_in_flight == START
     assert max(after) == 2
 
 
@@ -170,9 +200,9 @@ def test_a_higher_cap_takes_effect_while_rows_are_under_way() -> None:
     dispatch = a_dispatch(endpoint, cap=1)
     endpoint.on_call = lambda index: dispatch.limit.set_cap(5) if index == 10 else None
 
-    run(dispatch, 60)
+    run(dispatch, 200)
 
-    assert endpoint.most_in_flight == 5
+    assert endpoint.most_in_flight > 1
 
 
 @pytest.mark.parametrize(
@@ -230,13 +260,23 @@ def test_a_busy_endpoint_costs_a_row_no_try(status: int, retry_after: str) -> No
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("retry_after", ["20", "31536000", "9" * 400, "Wed, 21 Oct 2222 07:28:00 GMT"])
-def test_retry_after_is_waited_for_and_when_there_is_not_that_much_time_the_chunk_is_returned(
-    status: int, retry_after: str
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("20", 20),
+        ("31536000", MAX_RETRY_AFTER_SECONDS),
+        ("9" * 400, MAX_RETRY_AFTER_SECONDS),
+        ("Wed, 21 Oct 2222 07:28:00 GMT", MAX_RETRY_AFTER_SECONDS),
+    ],
+)
+def test_a_retry_after_beyond_the_time_left_pauses_the_job_for_that_long(
+    status: int, retry_after: str, seconds: float
 ) -> None:
     endpoint = accepting({0: [an_answer(status, Retry_After=retry_after)]})
 
-    assert "time is over" in str(stopped(a_dispatch(endpoint, stop_in=15), 1))
+    reason = deferred(a_dispatch(endpoint, stop_in=15), 1)
+
+    assert (reason.pause, reason.delay_seconds) == (PauseCode.ENDPOINT_BUSY, seconds)
     assert endpoint.calls[0] == 1
 
 
@@ -257,23 +297,24 @@ def test_a_retry_after_of_a_year_is_not_believed() -> None:
     assert asyncio.run(wait_until_it_sleeps())
 
 
+@pytest.mark.usefixtures("_no_patience")
 def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle() -> None:
     endpoint = Endpoint(default=UNREACHABLE)
 
-    reason = stopped(a_dispatch(endpoint, cap=10), 100)
+    reason = deferred(a_dispatch(endpoint, cap=10), 100)
 
-    assert "away" in str(reason)
+    assert reason.pause == PauseCode.ENDPOINT_AWAY
     assert endpoint.settled == endpoint.calls.total() < AWAY_AFTER_CALLS + 10
     assert endpoint.in_flight == 0
 
 
 @pytest.mark.parametrize("answer", [UNREACHABLE, an_answer(502), an_answer(400, body=b"<h1>Bad Request</h1>")])
-@pytest.mark.parametrize("rows", [1, 4, 100])
-def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | None, rows: int) -> None:
+@pytest.mark.parametrize("count", [1, 4, 100])
+def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | None, count: int) -> None:
     """As behind a load balancer whose monolith is being deployed."""
     dispatch = a_dispatch(Endpoint(default=answer))
 
-    assert "away" in str(stopped(dispatch, rows))
+    assert deferred(dispatch, count).pause == PauseCode.ENDPOINT_AWAY
     assert dispatch.failures == []
 
 
@@ -285,14 +326,15 @@ def test_one_answer_between_shows_that_the_endpoint_is_not_away() -> None:
 
 def test_a_stale_worker_takes_no_further_row_and_lets_its_calls_settle() -> None:
     endpoint = accepting({3: [an_answer(409, RowVerdict.STALE)]})
-    rows = ((index, a_row(index)) for index in range(100))
+    dispatch = a_dispatch(endpoint, cap=4)
+    taken = rows(100)
 
-    with pytest.raises(StaleEpoch):
-        asyncio.run(a_dispatch(endpoint, cap=4).run(rows))
+    asyncio.run(dispatch.run(taken))
 
+    assert isinstance(dispatch.stopped_by, StaleEpoch)
     assert endpoint.settled == endpoint.calls.total()
     assert max(endpoint.calls) < 3 + 4 + 4
-    assert len(list(rows)) > 100 - 3 - 4 - 4
+    assert len(list(taken)) > 100 - 3 - 4 - 4
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -302,7 +344,11 @@ def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row
     })  # fmt: skip
     dispatch = a_dispatch(endpoint)
 
-    assert "You may not." in str(stopped(dispatch, 100))
+    reason = deferred(dispatch, 100)
+
+    assert reason.pause == PauseCode.FORBIDDEN
+    assert str(status) in str(reason)
+    assert "You may not." not in str(reason)  # it goes into the log, and the endpoint may say anything
     assert dispatch.failures == []
     assert endpoint.calls.total() < 5 + 2 * 3
     assert set(endpoint.calls.values()) == {1}
@@ -312,8 +358,7 @@ def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row
 def test_an_endpoint_that_is_not_there_returns_the_chunk_and_rejects_no_row(status: int) -> None:
     dispatch = a_dispatch(Endpoint(default=an_answer(status, "", b"<h1>Not found</h1>")))
 
-    stopped(dispatch, 10)
-
+    assert deferred(dispatch, 10).pause == PauseCode.ENDPOINT_AWAY
     assert dispatch.failures == []
 
 
@@ -350,13 +395,13 @@ def test_a_row_that_would_wait_beyond_the_deadline_is_left_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end_in", "at_least", "at_most"),
+    ("settle_in", "at_least", "at_most"),
     [(NEVER, CALL_TIMEOUT_SECONDS, CALL_TIMEOUT_SECONDS), (20, 0.1, 20), (-1, 0.1, 0.1)],
 )
-def test_no_call_may_last_longer_than_the_invocation(end_in: float, at_least: float, at_most: float) -> None:
+def test_no_call_may_last_longer_than_the_invocation(settle_in: float, at_least: float, at_most: float) -> None:
     endpoint = accepting()
 
-    run(a_dispatch(endpoint, end_in=end_in), 3)
+    run(a_dispatch(endpoint, settle_in=settle_in), 3)
 
     assert all(at_least <= timeout <= at_most for timeout in endpoint.timeouts)
 
@@ -377,6 +422,156 @@ def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle()
     assert [failure.index for failure in untouched] == list(range(called + 1, 100))
     assert {(f.attempts, f.status, f.errors[0]["code"]) for f in untouched} == {(0, None, "cancelled")}
     assert [failure.index for failure in failures if failure.outcome == Outcome.REJECTED] == [9]
+
+
+def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
+    endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
+    dispatch = a_dispatch(endpoint)
+
+    async def lose() -> None:
+        running = asyncio.create_task(dispatch.run(rows(1)))
+        for _turn in range(50):
+            await asyncio.sleep(0)
+        assert not running.done()
+        dispatch.stop(StaleEpoch("lost"))
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(lose())
+
+    assert endpoint.calls[0] == 1
+    assert isinstance(dispatch.stopped_by, StaleEpoch)
+
+
+@dataclass
+class TimedEndpoint:
+    """On a clock that leaps: each call takes `seconds`, and is answered by what `answer` makes of row and try."""
+
+    answer: Callable[[int, int], Answer | None]
+    seconds: float = 0.1
+    begun: list[float] = field(default_factory=list)
+    settled_at: list[float] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
+    calls: Counter[int] = field(default_factory=Counter)
+    dispatch: RowDispatch = field(init=False)
+
+    async def __call__(self, index: int, _row: bytes, _timeout_seconds: float) -> Answer:
+        self.calls[index] += 1
+        self.begun.append(leaping_now())
+        self.limits.append(self.dispatch.limit.limit)
+        answer = self.answer(index, self.calls[index])
+        await asyncio.sleep(self.seconds)
+        self.settled_at.append(leaping_now())
+        if answer is UNREACHABLE:
+            raise Unreachable("ReadError")
+        return answer
+
+    def run(self, count: int, *, cap: int = 8, stop_in: float = NEVER) -> RowDispatch:
+        async def main() -> RowDispatch:
+            now = leaping_now()
+            limit, budget = ConcurrencyLimit(cap, leaping_now), RetryBudget(leaping_now)
+            self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, budget)
+            await self.dispatch.run(rows(count))
+            return self.dispatch
+
+        return leap(main())
+
+
+@pytest.fixture
+def _leaping(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all waits be the real ones, on a clock that leaps."""
+    monkeypatch.undo()
+    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=leaping_now))
+
+
+@pytest.mark.usefixtures("_leaping")
+@pytest.mark.parametrize("status", [429, 503])
+def test_when_one_call_is_asked_to_wait_no_other_begins_meanwhile(status: int) -> None:
+    busy = an_answer(status, Retry_After="40")
+    endpoint = TimedEndpoint(lambda index, tried: busy if (index, tried) == (5, 1) else an_answer(201, CREATED))
+
+    dispatch = endpoint.run(30)
+
+    asked_at = endpoint.begun[5] + endpoint.seconds
+    after = [at for at in endpoint.begun if at > asked_at]
+    assert min(after) >= asked_at + 40
+    assert dispatch.settled == 30
+    assert dispatch.stopped_by is None
+
+
+@pytest.mark.usefixtures("_leaping")
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(status))
+
+    dispatch = endpoint.run(500)
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert dispatch.stopped_by.pause == PauseCode.ENDPOINT_BUSY
+    assert endpoint.settled_at[-1] >= AWAY_AFTER_SECONDS
+    assert endpoint.calls.total() <= START + BURST + RETRIES_PER_SECOND * endpoint.settled_at[-1]
+    assert dispatch.failures == []
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_an_endpoint_that_is_busy_for_a_moment_pauses_nothing() -> None:
+    endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if leaping_now() < 10 else an_answer(201, CREATED))
+
+    dispatch = endpoint.run(100)
+
+    assert dispatch.stopped_by is None
+    assert dispatch.settled == 100
+
+
+@pytest.mark.usefixtures("_leaping")
+@pytest.mark.parametrize("count", [40, 400])
+def test_when_every_first_call_fails_no_more_is_retried_than_the_budget_allows(count: int) -> None:
+    broken = an_answer(500, NOT_CREATED)
+    endpoint = TimedEndpoint(lambda _index, tried: broken if tried == 1 else an_answer(201, CREATED))
+
+    dispatch = endpoint.run(count)
+
+    assert dispatch.settled == count
+    assert dispatch.failures == []
+    trickle = RETRIES_PER_SECOND * endpoint.settled_at[-1]
+    assert endpoint.calls.total() == 2 * count
+    assert endpoint.calls.total() <= (1 + BUDGET_SHARE) * count + BURST + trickle
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_when_the_endpoint_becomes_ten_times_as_slow_fewer_calls_are_in_flight() -> None:
+    def answer(index: int, _tried: int) -> Answer:
+        endpoint.seconds = 0.1 if index < 300 else 1.0
+        return an_answer(201, CREATED)
+
+    endpoint = TimedEndpoint(answer)
+    endpoint.run(600, cap=16)
+
+    assert max(endpoint.limits[:300]) == 16
+    assert min(endpoint.limits[300:]) <= 8
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_call_has_settled() -> None:
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(201, CREATED), seconds=1)
+
+    dispatch = endpoint.run(500, stop_in=5.5)
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert (dispatch.stopped_by.pause, dispatch.stopped_by.delay_seconds) == (None, 0)
+    assert max(endpoint.begun) < 5.5
+    assert dispatch.settled == len(endpoint.settled_at) == endpoint.calls.total() > 0
+
+
+@pytest.mark.usefixtures("_leaping")
+def test_a_call_that_was_in_vain_just_before_the_end_pauses_no_job() -> None:
+    busy = an_answer(503)
+    endpoint = TimedEndpoint(lambda index, _tried: busy if index == 60 else an_answer(201, CREATED), seconds=1)
+
+    dispatch = endpoint.run(500, cap=4, stop_in=15.5)
+
+    assert endpoint.calls[60]
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert dispatch.stopped_by.pause is None
 
 
 def test_the_first_reason_to_stop_counts() -> None:

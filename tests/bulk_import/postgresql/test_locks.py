@@ -81,7 +81,7 @@ def test_a_heartbeat_passes_the_create_calls_under_way(chunk: ImportChunk) -> No
 def test_a_claim_passes_the_create_calls_of_the_worker_before(chunk: ImportChunk) -> None:
     ImportChunk.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
     with overlapping_creates(chunk), impatient():
-        ImportChunk.objects.locked(chunk.pk).claim(lease_seconds=20)
+        ImportChunk.objects.locked(chunk.pk).claim("next", lease_seconds=20)
 
     chunk.refresh_from_db()
     assert chunk.epoch == 2

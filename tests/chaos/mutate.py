@@ -1,0 +1,141 @@
+"""`python -m tests.chaos.mutate`: take the guarantees out of the code, one at a time; the chaos must tell.
+
+Each mutation is made in a copy of the project. Green would mean that the chaos proves nothing about that
+line, and a text that is not found that the line has moved on: both are an error here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from demo.stack import PROJECT
+
+SETTLE_SECONDS = 15
+MAX_RUNS = 8
+TIMEOUT_SECONDS = 600
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "node_modules", "build", "dist")
+
+ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
+
+# Of `ImportedRowMiddleware._create`.
+BEGIN = "        with transaction.atomic(using=using, durable=True):\n"
+HOLD_CHUNK = "            chunk = call.hold_chunk()\n"
+WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
+CALL_VIEW = "            response = self.get_response(request)\n"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What is taken out: (file, text, text instead), each text found exactly once; and the chaos that shows it."""
+
+    name: str
+    profile: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "the ledger's unique constraint",
+        "twins",
+        (
+            ("bulk_import/models.py", 'models.UniqueConstraint(fields=["job", "index"], ', ANY_INDEX),
+            ("bulk_import/migrations/0001_initial.py", 'models.UniqueConstraint(fields=("job", "index"), ', ANY_INDEX),
+        ),
+    ),
+    Mutation(
+        "the transaction that record and product share",
+        "answers",
+        (
+            ("bulk_import/ledger.py", BEGIN + HOLD_CHUNK, BEGIN + HOLD_CHUNK + WRITE_RECORD + BEGIN),
+            ("bulk_import/ledger.py", WRITE_RECORD + CALL_VIEW, CALL_VIEW),
+        ),
+    ),
+    Mutation(
+        "the check of the epoch",
+        "pauses",
+        (
+            (
+                "bulk_import/models.py",
+                "return self.status == ChunkStatus.PROCESSING and self.epoch == epoch and not self.job.is_terminal",
+                "return True",
+            ),
+            (
+                "bulk_import/models.py",
+                "if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutation(
+        "the relay's sweep",
+        "unsent",
+        (("bulk_import/relay.py", "    return send_unsent_chunks(), mails\n", "    return 0, mails\n"),),
+    ),
+)
+
+
+def main() -> int:
+    verdicts = [try_mutation(mutation) for mutation in MUTATIONS]
+    return 0 if all(verdicts) else 1
+
+
+def try_mutation(mutation: Mutation) -> bool:
+    """Whether the chaos turns red without it. Prints a line."""
+    started_at = time.monotonic()
+    with TemporaryDirectory(prefix="bulk-import-mutant-") as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(PROJECT, copy, ignore=LEFT_OUT)
+        for path, text, instead in mutation.edits:
+            edit(copy / path, text, instead)
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.chaos",
+                f"--runs={MAX_RUNS}",
+                f"--profile={mutation.profile}",
+                f"--settle-seconds={SETTLE_SECONDS}",
+                "--until-red",
+            ],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    is_red, found = read_verdict(run.stdout)
+    seconds = time.monotonic() - started_at
+    print(f"without {mutation.name:<48} {'red' if is_red else 'GREEN':<6} {seconds:5.0f} s  {found}", flush=True)
+    if not found:
+        print(run.stdout, run.stderr, sep="\n")
+    return is_red
+
+
+def edit(path: Path, text: str, instead: str) -> None:
+    """Raises ValueError when the text is not there exactly once: the mutation is out of date."""
+    source = path.read_text()
+    if source.count(text) != 1:
+        raise ValueError(f"{path.name} has {source.count(text)} times: {text}")
+    path.write_text(source.replace(text, instead))
+
+
+def read_verdict(output: str) -> tuple[bool, str]:
+    """Red only by what was found: chaos that breaks down has shown nothing."""
+    lines = output.splitlines()
+    try:
+        summary = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return False, ""
+    wrong = {name: summary[name] for name in ("lost", "doubled", "misreported")}
+    return any(wrong.values()), f"{wrong} after {summary['runs']} runs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

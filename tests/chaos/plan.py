@@ -1,0 +1,269 @@
+"""What a run imports and what goes wrong meanwhile: all of it drawn from the run's seed.
+
+Same seed, same plan: the same rows, the same events at the same seconds, and the same fate for the n-th
+request of a kind. Which process happens to send that request is up to the machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.chaos.proxy import Fate, Kind
+
+STORM_SECONDS = 4.0
+"""How long things go wrong; then every part gets a chance to put it right."""
+
+CREATE = "create"
+API = ("claim", "heartbeat", "finish", "release", "dead", "submit")
+
+CREATE_FATES = {
+    Kind.RESET: 3,
+    Kind.CUT: 4,
+    Kind.TORN: 2,
+    Kind.ERROR: 5,
+    Kind.SWAPPED: 3,
+    Kind.LATE: 2,
+    Kind.TWICE: 3,
+    Kind.SLOW: 2,
+}
+API_FATES = {Kind.RESET: 3, Kind.CUT: 3, Kind.TORN: 1, Kind.ERROR: 3, Kind.SWAPPED: 2, Kind.SLOW: 2, Kind.TWICE: 2}
+AWS_FATES = {Kind.RESET: 2, Kind.CUT: 3, Kind.TORN: 2, Kind.ERROR: 4, Kind.SWAPPED: 1, Kind.SLOW: 2, Kind.TWICE: 1}
+
+MONOLITH_STATUSES = (429, 500, 502, 503)
+AWS_STATUSES = (500, 503)
+RETRY_AFTERS = ("", "", "1", "0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
+
+WORKER_COUNT = 3
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much goes wrong, and of which kind."""
+
+    events: dict[str, tuple[int, int]]  # how many of each kind, at least and at most
+    create_rate: float = 0.15  # share of the create calls that meet a fate
+    create_fates: dict[Kind, int] = field(default_factory=lambda: CREATE_FATES)
+    api_rate: float = 0.08  # ... of the other requests to the monolith
+    aws_rate: float = 0.08  # ... of the requests to S3 and SQS
+    aws_fates: dict[Kind, int] = field(default_factory=lambda: AWS_FATES)
+    create_seconds: float = 0.15  # mean time of a create call, so that there is something to interrupt
+    kill_sender: float = 0.0  # share of the messages sent at whose sending the monolith is killed
+    kill_finisher: float = 0.0  # share of the finishes after which a poller is killed
+
+
+PROFILES = {
+    "mixed": Profile(
+        {
+            "kill poller": (0, 2),
+            "kill monolith": (0, 2),
+            "kill relay": (0, 1),
+            "kill dead-letter poller": (0, 1),
+            "pause poller": (0, 2),
+            "copy message": (0, 5),
+            "dead letter": (0, 1),
+            "stale worker": (0, 1),
+            "monolith away": (0, 1),
+            "s3 away": (0, 1),
+            "sqs away": (0, 1),
+        },
+        kill_sender=0.1,
+        kill_finisher=0.1,
+    ),
+    # Requests and messages that come several times, at once or late.
+    "twins": Profile(
+        {"copy message": (6, 12), "kill poller": (0, 1)},
+        create_rate=0.5,
+        create_fates={Kind.TWICE: 8, Kind.LATE: 1, Kind.CUT: 1},
+    ),
+    # Answers that never arrive, or say something else than what happened.
+    "answers": Profile(
+        {"kill monolith": (1, 2), "copy message": (0, 2)},
+        create_rate=0.35,
+        create_fates={Kind.CUT: 4, Kind.TORN: 2, Kind.SWAPPED: 4, Kind.ERROR: 3, Kind.RESET: 1},
+    ),
+    # Workers that sleep past their lease and wake up to find another one at their chunk.
+    "pauses": Profile(
+        {"pause poller": (2, 4), "copy message": (4, 8), "stale worker": (1, 2)},
+        create_rate=0.1,
+        create_fates={Kind.LATE: 3, Kind.SLOW: 2, Kind.TWICE: 1},
+        create_seconds=0.3,
+    ),
+    # Messages that run out of deliveries, by themselves or by force.
+    "deaths": Profile(
+        {
+            "dead letter": (1, 4),
+            "kill dead-letter poller": (0, 2),
+            "copy message": (0, 3),
+            "payloads away": (0, 3),
+            "kill poller": (0, 2),
+        },
+        create_rate=0.1,
+        aws_rate=0.12,
+    ),
+    # Chunks that are committed while their messages cannot be sent.
+    "unsent": Profile(
+        {"sqs away at first": (1, 1), "kill relay": (0, 2), "kill poller": (0, 1)},
+        create_rate=0.05,
+        kill_sender=0.5,
+    ),
+}
+MIXTURE = ["mixed"] * 4 + [name for name in PROFILES if name != "mixed"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Event:
+    at: float  # seconds since the run began
+    kind: str
+    which: int  # a number that chooses one of whatever there is then
+    seconds: float  # how long it lasts, or a delay
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row, and whether the shop must take it."""
+
+    body: dict[str, Any]
+    is_good: bool
+    is_ours: bool = True  # whether a product with its sku can only be this row's
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    at: float
+    key: str
+    rows: list[Row]
+
+
+class Plan:
+    """Everything that is drawn before a run."""
+
+    def __init__(self, seed: int, profile: str = "", prefix: str = "") -> None:
+        random = Random(f"plan {seed}")  # noqa: S311 - a seed must replay
+        self.seed = seed
+        drawn = random.choice(MIXTURE)
+        self.profile_name = profile or drawn
+        self.profile = PROFILES[self.profile_name]
+        self.prefix = f"{prefix}{seed}"
+        self.submissions = [self._submission(random, number) for number in range(random.randint(1, 2))]
+        self.events = sorted(
+            self._event(random, kind)
+            for kind, (least, most) in self.profile.events.items()
+            for _ in range(random.randint(least, most))
+        )
+
+    def _submission(self, random: Random, number: int) -> Submission:
+        count = random.randint(40, 75)
+        rows = [self._row(random, f"{self.prefix}-{number}-{index}") for index in range(count)]
+        for _ in range(random.randint(0, 3)):  # a sku that an earlier row has
+            index = random.randrange(1, count)
+            repeated = rows[random.randrange(index)]
+            if repeated.is_good:
+                rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_good=False, is_ours=False)
+        return Submission(round(number * random.uniform(0, 1.5), 2), f"{self.prefix}-{number}", rows)
+
+    @staticmethod
+    def _row(random: Random, sku: str) -> Row:
+        good = {
+            "sku": sku,
+            "name": f"Kettle {random.randrange(1000)}",
+            "price": f"{random.randrange(1, 10_000) / 100:.2f}",
+            "currency": random.choice(["EUR", "USD", "BRL"]),
+            "category": "cookware",
+            "stock": random.randrange(10),
+        }
+        fault = random.choices(["", "unknown", "archived", "taken", "price"], [88, 4, 3, 3, 2])[0]
+        if fault == "unknown":
+            return Row({**good, "category": "kayaks"}, is_good=False)
+        if fault == "archived":
+            return Row({**good, "category": "ski-rental"}, is_good=False)
+        if fault == "taken":
+            return Row({**good, "sku": "TENT-RIDGE-2"}, is_good=False, is_ours=False)
+        if fault == "price":
+            return Row({**good, "price": "-1.00"}, is_good=False)
+        return Row(good, is_good=True)
+
+    @staticmethod
+    def _event(random: Random, kind: str) -> Event:
+        at = 0.0 if kind.endswith("at first") else random.uniform(0.2, STORM_SECONDS)
+        which = random.randrange(10_000)
+        seconds = random.uniform(2.2, 3.2) if kind == "pause poller" else random.uniform(0.5, 2.5)
+        return Event(round(at, 2), kind, which, round(seconds, 2))
+
+
+AWAY = {
+    "monolith away": ("create", *API),
+    "s3 away": ("GET ", "PUT "),
+    "payloads away": ("GET bulk-import-payloads",),
+    "sqs away": ("AmazonSQS",),
+    "sqs away at first": ("AmazonSQS.Send",),
+}
+
+
+class Weather:
+    """The fates of a run's requests, while it lasts. Counts what it dealt out."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._seen: Counter[str] = Counter()
+        self._began_at = time.monotonic()
+        self.dealt: Counter[str] = Counter()
+
+    def monolith_fate(self, label: str) -> Fate:
+        """For a request to the monolith; label is `create <index>` or a verb."""
+        random = self._random(label)
+        profile = self._plan.profile
+        if self._is_away(label):
+            return self._deal(Fate(Kind.ERROR, status=random.choice([502, 503])))
+        if label == "finish" and random.random() < profile.kill_finisher:
+            return self._deal(Fate(Kind.KILL_AFTER))
+        if label.startswith(CREATE):
+            rate, fates = profile.create_rate, profile.create_fates
+            usual = Fate(seconds=random.uniform(0, 2 * profile.create_seconds))
+        elif label in API:
+            rate, fates, usual = profile.api_rate, API_FATES, Fate()
+        else:
+            return Fate()
+        return self._draw(random, rate, fates, MONOLITH_STATUSES) or usual
+
+    def aws_fate(self, label: str) -> Fate:
+        """For a request to S3 or SQS; label is a method and bucket, or SQS's name of the call."""
+        random = self._random(label)
+        profile = self._plan.profile
+        if self._is_away(label):
+            return self._deal(Fate(Kind.ERROR, status=random.choice(AWS_STATUSES)))
+        if label == "AmazonSQS.SendMessageBatch" and random.random() < profile.kill_sender:
+            return self._deal(Fate(random.choice([Kind.KILL, Kind.KILL_AFTER])))
+        return self._draw(random, profile.aws_rate, profile.aws_fates, AWS_STATUSES) or Fate()
+
+    def _random(self, label: str) -> Random:
+        self._seen[label] += 1
+        return Random(f"{self._plan.seed} {label} {self._seen[label]}")  # noqa: S311 - a seed must replay
+
+    def _is_away(self, label: str) -> bool:
+        now = time.monotonic() - self._began_at
+        return any(
+            event.at <= now < event.at + event.seconds and label.startswith(AWAY[event.kind])
+            for event in self._plan.events
+            if event.kind in AWAY
+        )
+
+    def _draw(self, random: Random, rate: float, fates: dict[Kind, int], statuses: tuple[int, ...]) -> Fate | None:
+        if random.random() >= rate:
+            return None
+        return self._deal(
+            Fate(
+                kind=random.choices(list(fates), list(fates.values()))[0],
+                seconds=random.uniform(0.3, 3.0),
+                status=random.choice(statuses),
+                retry_after=random.choice(RETRY_AFTERS),
+            )
+        )
+
+    def _deal(self, fate: Fate) -> Fate:
+        name = f"answer {fate.status}" if fate.kind == Kind.ERROR else str(fate.kind)
+        self.dealt[name] += 1
+        return fate

@@ -1,0 +1,182 @@
+"""An HTTP/1.1 proxy that can misbehave: each request to the server behind it meets a fate."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+HOP_BY_HOP = ("Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length", "Expect", "Date", "Server")
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds: a close is a RST
+
+
+class Kind(StrEnum):
+    PASS = "pass"
+    SLOW = "slow"  # the answer comes later
+    LATE = "late"  # the request comes later, by when its sender may be gone
+    RESET = "reset"  # the connection breaks before the server sees the request
+    ERROR = "error"  # an error instead of the server's answer; the server sees nothing
+    CUT = "cut"  # the server has answered, and the connection breaks before its answer
+    TORN = "torn"  # ... in the middle of it
+    SWAPPED = "swapped"  # the server has answered, and the caller gets an error instead
+    TWICE = "twice"  # the server gets the request twice at once
+    KILL = "kill"  # a process is killed before the server sees the request
+    KILL_AFTER = "kill after"  # ... when the server has answered
+
+
+BEFORE = {Kind.RESET, Kind.ERROR, Kind.KILL}
+"""Those that the server never hears of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What happens to one request."""
+
+    kind: Kind = Kind.PASS
+    seconds: float = 0.0
+    status: int = 503
+    retry_after: str = ""  # a Retry-After header
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+
+
+class Proxy:
+    """Runs in a thread of its own between `start` and `stop`; `url` is what callers call instead of the server."""
+
+    def __init__(self, server_url: str, label: Callable[[web.Request], str]) -> None:
+        self._server_url = server_url
+        self._label = label
+        self.fate: Callable[[str], Fate] = lambda _label: Fate()
+        self.kill: Callable[[str], None] = lambda _label: None
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._client = aiohttp.ClientSession(
+            # A connection a request: one that the server closes while idle would be a fault nobody ordered.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        await self._client.close()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            body = await request.read()
+        except ConnectionError:  # the caller died before it had said everything
+            return web.Response()
+        label = self._label(request)
+        fate = self.fate(label)
+        if fate.kind in BEFORE:
+            return await self._keep_from_server(request, fate, label)
+        if fate.kind == Kind.LATE:
+            await asyncio.sleep(fate.seconds)
+        try:
+            answers = await asyncio.gather(
+                *(self._forward(request, body) for _ in range(2 if fate.kind == Kind.TWICE else 1))
+            )
+        except (aiohttp.ClientError, OSError):
+            return _break_off(request)
+        return await self._keep_from_caller(request, fate, label, answers[-1])
+
+    async def _keep_from_server(self, request: web.Request, fate: Fate, label: str) -> web.StreamResponse:
+        if fate.kind == Kind.KILL:
+            await asyncio.to_thread(self.kill, label)
+        return _error(fate) if fate.kind == Kind.ERROR else _break_off(request)
+
+    async def _keep_from_caller(
+        self, request: web.Request, fate: Fate, label: str, answer: _Answer
+    ) -> web.StreamResponse:
+        if fate.kind == Kind.KILL_AFTER:
+            await asyncio.to_thread(self.kill, label)
+        if fate.kind in {Kind.CUT, Kind.KILL_AFTER}:
+            return _break_off(request)
+        if fate.kind == Kind.SWAPPED:
+            return _error(fate)
+        if fate.kind == Kind.TORN and len(answer.body) > 1:
+            return await _tear(request, answer)
+        if fate.kind in {Kind.PASS, Kind.SLOW}:
+            await asyncio.sleep(fate.seconds)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+    async def _forward(self, request: web.Request, body: bytes) -> _Answer:
+        url = self._server_url + request.raw_path
+        headers = _end_to_end(request.headers)
+        async with self._client.request(
+            request.method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            return _Answer(answer.status, _end_to_end(answer.headers), await answer.read())
+
+
+def _end_to_end(headers: Any) -> CIMultiDict[str]:
+    kept = CIMultiDict(headers)
+    for name in HOP_BY_HOP:
+        kept.popall(name, None)
+    return kept
+
+
+def _error(fate: Fate) -> web.Response:
+    headers = {"Retry-After": fate.retry_after} if fate.retry_after else {}
+    return web.Response(status=fate.status, headers=headers, text="<html>The proxy says no.</html>")
+
+
+def _break_off(request: web.Request) -> web.Response:
+    """Reset the connection; what is returned reaches nobody."""
+    if transport := request.transport:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        transport.abort()
+    return web.Response()
+
+
+async def _tear(request: web.Request, answer: _Answer) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = len(answer.body)
+    try:
+        await response.prepare(request)
+        await response.write(answer.body[: len(answer.body) // 2])
+    except ConnectionError:  # the caller was gone before
+        return response
+    if transport := request.transport:
+        transport.close()  # what was written still arrives
+    return response

@@ -1,0 +1,18 @@
+"""The local settings in a hurry: small chunks, short leases, no quotas. Everything else is as it is."""
+
+from settings.local import *  # noqa: F403 - the usual way to layer Django settings
+from settings.local import BULK_IMPORT
+
+DEBUG = False  # it would keep every query in memory
+
+BULK_IMPORT = {
+    **BULK_IMPORT,
+    "CHUNK_ROWS": 15,
+    "LEASE_SECONDS": 2,
+    "HEARTBEAT_SECONDS": 1,
+    "PAUSE_SECONDS": 1,
+    "CONCURRENCY": 4,
+    "SUBMISSION_RATE": "100000/min",
+    "MAX_OPEN_JOBS": 1000,
+    "MAX_ROWS_PER_DAY": 10**9,
+}

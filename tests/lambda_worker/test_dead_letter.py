@@ -1,0 +1,185 @@
+"""A message in the dead-letter queue: its job tells the truth, or the message stays."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambda_worker.contract import DEAD_LETTER, ROW_HEADER, RowVerdict, refused_line
+from lambda_worker.dead_letter import handler
+from lambda_worker.failure_log import write_failures
+from lambda_worker.handler import handler as work
+from tests.lambda_worker.conftest import (
+    TOKEN,
+    WORKER_SECRET,
+    Buckets,
+    Context,
+    HttpServer,
+    Monolith,
+    Queue,
+    Reply,
+    a_message,
+    a_row,
+    json_reply,
+    serving,
+)
+from tests.lambda_worker.test_failure_log import a_failure
+
+if TYPE_CHECKING:
+    from lambda_worker.contract import ChunkMessage
+
+pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
+
+TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
+REJECTED = json_reply(400, {"errors": [TAKEN]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+FORBIDDEN = json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+
+
+@pytest.fixture
+def message(buckets: Buckets) -> ChunkMessage:
+    return buckets.store([a_row(0), refused_line(a_row(1), [TAKEN]), a_row(2), a_row(3), a_row(4)])
+
+
+def bury(queue: Queue, *bodies: str, context: Context | None = None) -> list[str]:
+    """The bodies that stay in the dead-letter queue."""
+    for body in bodies:
+        queue.sqs.send_message(QueueUrl=queue.dead_letter_url, MessageBody=body)
+    return queue.deliver(handler, context, queue.dead_letter_url)
+
+
+def counts(report: dict[str, Any]) -> tuple[int, int, int]:
+    return report["rejected"], report["failed"], report["unprocessed"]
+
+
+def outcomes(buckets: Buckets, key: str) -> dict[int, tuple[str, str]]:
+    """Outcome and code by index."""
+    return {line["index"]: (line["outcome"], line["errors"][0]["code"]) for line in buckets.failure_lines(key)}
+
+
+def test_what_was_created_or_settled_before_stays_and_the_rest_is_unprocessed(
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
+) -> None:
+    monolith.replies = {2: [REJECTED], 3: [FORBIDDEN], 4: [FORBIDDEN]}
+    queue.send(message.encode())
+    assert queue.deliver(work) == []  # stopped by the 403s, with what was settled released
+    calls = monolith.creates.copy()
+
+    assert bury(queue, message.encode()) == []
+
+    (report,) = monolith.deads
+    assert monolith.indexes == [0]
+    assert monolith.creates == calls
+    assert report["epoch"] == 2
+    assert counts(report) == (2, 0, 2)
+    assert outcomes(buckets, report["failures_key"]) == {
+        1: ("rejected", "unique"),
+        2: ("rejected", "unique"),
+        3: ("unprocessed", DEAD_LETTER),
+        4: ("unprocessed", DEAD_LETTER),
+    }
+    assert [(p["code"], p["count"], p["first_index"]) for p in report["problems"]] == [
+        ("unique", 2, 1),
+        (DEAD_LETTER, 2, 3),
+    ]
+    assert [line["row"] for line in buckets.failure_lines(report["failures_key"])] == [
+        json.loads(a_row(index)) for index in (1, 2, 3, 4)
+    ]
+    assert queue.dead == 0
+
+
+@pytest.mark.parametrize("fault", ["gone", "changed"])
+def test_when_the_payload_is_lost_the_job_is_told_how_many_rows_are_left(
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue, fault: str
+) -> None:
+    monolith.ledger = {f"{message.job_id}:0": a_row(0)}
+    monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, [a_failure(2)])
+    if fault == "gone":
+        buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
+    else:
+        buckets.s3.put_object(Bucket=message.bucket, Key=message.key, Body=b"{}\n")
+
+    assert bury(queue, message.encode()) == []
+
+    (report,) = monolith.deads
+    assert counts(report) == (1, 0, 3)
+    assert outcomes(buckets, report["failures_key"]) == {2: ("rejected", "unique")}
+    assert [(p["code"], p["count"]) for p in report["problems"]] == [("unique", 1), (DEAD_LETTER, 3)]
+
+
+def test_when_what_was_settled_cannot_be_read_those_rows_are_unprocessed(
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
+) -> None:
+    monolith.ledger = {f"{message.job_id}:0": a_row(0)}
+    monolith.failures_key = f"{message.job_id}/gone.jsonl"
+
+    assert bury(queue, message.encode()) == []
+    assert counts(monolith.deads[0]) == (1, 0, 3)
+
+
+def test_a_row_that_failed_for_want_of_an_answer_but_was_created_is_no_failure(
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
+) -> None:
+    monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, [a_failure(2)])
+    monolith.created_ranges = [[0, 0], [2, 4]]
+
+    assert bury(queue, message.encode()) == []
+    assert counts(monolith.deads[0]) == (1, 0, 0)
+    assert list(outcomes(buckets, monolith.deads[0]["failures_key"])) == [1]
+
+
+def test_while_s3_is_away_the_rows_are_not_given_up(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    with serving(lambda _request: Reply(503)) as s3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
+
+        assert bury(queue, message.encode()) == [message.encode()]
+
+    assert monolith.deads == []
+    assert len(monolith.releases) == 1  # the next one need not wait for the lease
+
+
+@pytest.mark.parametrize("verb", ["claim", "dead"])
+@pytest.mark.parametrize("reply", [Reply(cut_at=-1), Reply(502), Reply(500), json_reply(409, {"code": "lease_held"})])
+def test_as_long_as_the_monolith_does_not_know_the_message_stays(
+    monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str, reply: Reply
+) -> None:
+    monolith.replies = {verb: [reply]}
+
+    assert bury(queue, message.encode()) == [message.encode()]
+    assert (queue.dead, queue.waiting, queue.delayed) == (1, 0, 0)
+    assert monolith.deads == []
+
+
+def test_a_closed_chunk_is_acknowledged(monolith: Monolith, message: ChunkMessage, queue: Queue) -> None:
+    monolith.replies = {"claim": [json_reply(410, {"code": "closed"})]}
+
+    assert bury(queue, message.encode()) == []
+    assert (monolith.calls, queue.dead) == (["claim"], 0)
+
+
+@pytest.mark.parametrize("body", ["TENT-4", json.dumps({"TENT-3": WORKER_SECRET}), a_message(bucket="TENT-2").encode()])
+def test_what_is_no_message_of_ours_stays_and_its_content_is_not_logged(
+    monolith_server: HttpServer, queue: Queue, caplog: pytest.LogCaptureFixture, body: str
+) -> None:
+    assert bury(queue, body) == [body]
+
+    assert monolith_server.requests == []
+    assert "stays in the dead-letter queue" in caplog.text
+    assert not [word for word in ("TENT", WORKER_SECRET, TOKEN) if word in caplog.text]
+
+
+def test_without_time_left_the_message_stays(monolith_server: HttpServer, message: ChunkMessage, queue: Queue) -> None:
+    assert bury(queue, message.encode(), context=Context(milliseconds_left=0)) == [message.encode()]
+    assert monolith_server.requests == []
+
+
+def test_one_message_that_stays_keeps_no_other(
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
+) -> None:
+    other = buckets.store([a_row(10)], first_index=10)
+
+    assert bury(queue, message.encode(), "no message", other.encode()) == ["no message"]
+    assert len(monolith.deads) == 2
