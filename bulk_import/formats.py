@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from django.utils.translation import gettext as _
 
+from bulk_import.cells import as_sent
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
 from bulk_import.parsing import ROW_TOO_LARGE, split_array
@@ -141,7 +142,7 @@ def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
         message = _("Line %(line)d has %(cells)d cells, the header row has %(columns)d.")
         message %= {"line": line, "cells": len(record), "columns": len(header)}
         raise MalformedBody(message, code="too_many_cells")
-    row = {name: cell for name, cell in zip(header, record, strict=False) if cell}
+    row = {name: as_sent(cell) for name, cell in zip(header, record, strict=False) if cell}
     return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
 
 

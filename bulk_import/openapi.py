@@ -40,7 +40,7 @@ ERRORS = {
     400: ("The request or its rows are not valid; nothing was imported.", components.INVALID_ROWS),
     401: ("There are no credentials, or not the right ones.", "not_authenticated"),
     403: ("This user may not do that.", "permission_denied"),
-    404: ("There is no such job or page for this user.", "not_found"),
+    404: ("There is no such job, page or failure for this user.", "not_found"),
     411: ("A form came without its Content-Length.", "length_required"),
     413: ("The body, a row or the number of rows is over a limit.", "body_too_large"),
     415: ("The format or its content coding is not one that we take.", "unsupported_media_type"),
@@ -224,21 +224,52 @@ class RedriveSchema(TargetSchema):
 class FailuresSchema(TargetSchema):
     names = {"GET": "failures"}
     summaries = {"GET": "The rows that were not created, with reasons"}
+    errors = {"GET": (400, 401, 403, 404, 503)}
+
+    def get_description(self) -> str:  # type: ignore[override] # as above
+        return "In the order that was sent. A CSV, and the rows alone, can be mended and posted again."
+
+    def get_override_parameters(self) -> list[Any]:
+        return [
+            job_id(),
+            OpenApiParameter("format", str, QUERY, enum=["ndjson", "csv"], description="Instead of `Accept`."),
+            OpenApiParameter("part", str, QUERY, enum=["rows"], description="The rows alone, as they were sent."),
+            response_header(
+                "Content-Disposition", "A name for the file of a CSV or of rows.", [200], STRING, required=False
+            ),
+            *super().get_override_parameters(),
+        ]
+
+    def get_response_serializers(self) -> Any:
+        errors = {(status, "application/json"): error_answer(status) for status in self.errors[self.method]}
+        return {**self.answers(), **errors}
+
+    def answers(self) -> dict[Any, Any]:
+        lines = answer(STRING, "JSON Lines, or a CSV for spreadsheets.", json.dumps(components.FAILURE) + "\n")
+        table = answer(STRING, "JSON Lines, or a CSV for spreadsheets.", components.FAILURE_TABLE)
+        return {(200, NDJSON): lines, (200, "text/csv"): table}
+
+
+class FailureSchema(TargetSchema):
+    names = {"GET": "failure"}
+    summaries = {"GET": "One row that was not created, with reasons"}
     errors = {"GET": (401, 403, 404, 503)}
 
     def get_override_parameters(self) -> list[Any]:
-        accept = OpenApiParameter("format", exclude=True)  # both formats of the errors are the same
-        return [job_id(), accept, *super().get_override_parameters()]
+        index = OpenApiParameter(
+            "index", {"type": "integer", "minimum": 0}, "path", description="0-based place of the row in what was sent."
+        )
+        return [job_id(), index, *super().get_override_parameters()]
 
     def answers(self) -> dict[Any, Any]:
-        lines = answer(STRING, "JSON Lines, in the order that was sent.", json.dumps(components.FAILURE) + "\n")
-        return {(200, NDJSON): lines}
+        return {200: answer(components.FailureSerializer, "The failure.", components.FAILURE)}
 
 
 OPERATIONS: dict[str, type[TargetSchema]] = {
     "ImportJobsView": JobsSchema,
     "ImportJobView": JobSchema,
     "FailuresView": FailuresSchema,
+    "FailureView": FailureSchema,
     "RedriveView": RedriveSchema,
 }
 

@@ -11,6 +11,7 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from bulk_import.models import JobStatus
+from lambda_worker.contract import Outcome
 
 Document = serializers.Serializer[Any]
 
@@ -101,6 +102,19 @@ class RowErrorSerializer(Document):
     )
 
 
+@extend_schema_serializer(component_name="ImportJobFailure")
+class FailureSerializer(Document):
+    """A row that was not created, and why."""
+
+    index = serializers.IntegerField(min_value=0, help_text="0-based place of the row.")
+    outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome != Outcome.CREATED])
+    status = serializers.IntegerField(allow_null=True, help_text="What the create endpoint answered.")
+    errors = RowErrorSerializer(many=True)  # type: ignore[assignment] # Serializer.errors is never asked for here
+    attempts = serializers.IntegerField(min_value=0, help_text="Calls of the create endpoint.")
+    at = serializers.DateTimeField()
+    row = serializers.JSONField(help_text="As it was sent.")
+
+
 @extend_schema_serializer(component_name="BulkImportError")
 class ErrorSerializer(Document):
     """The shape of every error."""
@@ -175,3 +189,7 @@ FAILURE = {
     "at": "2026-01-31T12:00:02.123+00:00",
     "row": {"sku": "KAYAK-1", "category": "kayaks"},
 }
+FAILURE_TABLE = (
+    "index,outcome,HTTP status,reasons,sku,category,other fields\r\n"
+    "17,rejected,400,category: Object with slug=kayaks does not exist.,KAYAK-1,kayaks,\r\n"
+)

@@ -2,8 +2,8 @@
 
 path("products/bulk", include("bulk_import.urls"), {"target": "products"})
 
-Every address also works with a trailing slash, which the API's schema does not mention. A job's id is any text
-here, so that a wrong one is answered by the API and not by a page.
+Every address also works with a trailing slash, which the API's schema does not mention. A job's id and a
+row's index are any text here, so that a wrong one is answered by the API and not by a page.
 """
 
 from django.urls import include, path
@@ -21,6 +21,8 @@ urlpatterns = [
                 path("<str:job_id>/", views.ImportJobView.as_view(schema=None)),
                 path("<str:job_id>/failures", views.FailuresView.as_view(), name="bulk-import-failures"),
                 path("<str:job_id>/failures/", views.FailuresView.as_view(schema=None)),
+                path("<str:job_id>/failures/<str:index>", views.FailureView.as_view(), name="bulk-import-failure"),
+                path("<str:job_id>/failures/<str:index>/", views.FailureView.as_view(schema=None)),
                 path("<str:job_id>/redrive", views.RedriveView.as_view(), name="bulk-import-redrive"),
                 path("<str:job_id>/redrive/", views.RedriveView.as_view(schema=None)),
             ],

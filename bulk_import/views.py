@@ -6,30 +6,32 @@ submitter's own: for anybody else it does not exist.
 
 from __future__ import annotations
 
-import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError as BadValue
 from django.db import transaction
-from django.http import Http404, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.decorators import method_decorator
+from django.utils.http import content_disposition_header
+from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from bulk_import.conf import Target, conf
 from bulk_import.exceptions import BadImport, Unavailable
-from bulk_import.failures import read_failures
+from bulk_import.failure_formats import CSVRenderer, JSONLinesRenderer, as_rows, as_table, field_names, in_pieces
+from bulk_import.failures import read_failure, read_failures
 from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.payload import Payload
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from rest_framework.throttling import BaseThrottle
 
 MAX_PAGE_SIZE = 100
+MAX_INDEX_DIGITS = 10
+"""As many as the largest index that a chunk can have."""
 
 
 def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -225,25 +229,54 @@ class RedriveView(TargetView):
         return Response(document, status=status.HTTP_202_ACCEPTED if redriven else status.HTTP_200_OK)
 
 
-class JSONLinesRenderer(BaseRenderer):
-    """So that a client may ask for what it gets; the lines are streamed as they are."""
+class FailureOptions(serializers.Serializer[Any]):
+    """Query parameters of the failures; `format` is DRF's own."""
 
-    media_type = "application/x-ndjson"
-    format = "ndjson"
-
-    def render(self, data: Any, *_args: Any) -> bytes:
-        return json.dumps(data).encode()  # an error
+    part = serializers.ChoiceField(["rows"], required=False)
 
 
 class FailuresView(TargetView):
-    """`GET /products/bulk/{id}/failures`: the rows not created, with reasons, as JSON Lines."""
+    """`GET /products/bulk/{id}/failures`: the rows not created, with reasons, as JSON Lines or CSV."""
 
-    renderer_classes = [JSONRenderer, JSONLinesRenderer]
+    renderer_classes = [JSONRenderer, JSONLinesRenderer, CSVRenderer]
 
-    def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
-        pieces = read_failures(self.get_job(job_id))
+    def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:
+        rows_only = "part" in read_parameters(FailureOptions, request)
+        is_table = request.accepted_renderer.format == CSVRenderer.format
+        job = self.get_job(job_id)
+        lines = read_failures(job)
+        if is_table:
+            context = {"request": request, "view": self.target.create_view(request)}
+            fields = field_names(self.target.serializer_class(context=context))
+            lines = as_table(lines, fields, rows_only=rows_only)
+        elif rows_only:
+            lines = as_rows(lines)
+        pieces = in_pieces(lines)
         first = next(pieces, b"")  # a storage that is away is a 503, not a broken download
-        return StreamingHttpResponse(chain([first], pieces), content_type="application/x-ndjson")
+        response = StreamingHttpResponse(chain([first], pieces))
+        response["Content-Type"] = "text/csv; charset=utf-8" if is_table else JSONLinesRenderer.media_type
+        if is_table or rows_only:
+            suffix = "csv" if is_table else "jsonl"
+            name = get_valid_filename(f"{job.target}-failures-{str(job.pk)[:8]}.{suffix}")
+            response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
+        return response
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(response, Response):  # an error, or the answer to OPTIONS, whatever the download would have been
+            request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class FailureView(TargetView):
+    """`GET /products/bulk/{id}/failures/{index}`: one row that was not created, with reasons."""
+
+    def get(self, request: Request, job_id: str, index: str, **_kwargs: Any) -> HttpResponse:  # noqa: ARG002 - DRF's signature
+        job = self.get_job(job_id)
+        is_number = index.isascii() and index.isdecimal() and len(index) <= MAX_INDEX_DIGITS
+        line = read_failure(job, int(index)) if is_number else None
+        if line is None:
+            raise Http404
+        return HttpResponse(line, content_type=JSONRenderer.media_type)
 
 
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:

@@ -52,6 +52,24 @@ def read_refused_line(line: bytes) -> tuple[bytes, list[dict[str, Any]]] | None:
     return row, json.loads(errors)
 
 
+ROW = b', "row": '
+"""Between what is known of a failure and the bytes of its row. Within a JSON string, its quotes would be escaped."""
+
+
+def failure_line(known: dict[str, Any], row: bytes) -> bytes:
+    """The line of a row that was not created, in the failures bucket: one JSON object, whose last member is the row.
+
+    The row goes in as the bytes it is: a number must not change on its way through a float.
+    """
+    return json.dumps(known, ensure_ascii=False).encode()[:-1] + ROW + row + b"}\n"
+
+
+def read_failure_line(line: bytes) -> tuple[dict[str, Any], bytes]:
+    """What `failure_line` was given, with or without the newline at the end. Raises ValueError."""
+    known, _, row = line.removesuffix(b"\n").removesuffix(b"}").partition(ROW)
+    return json.loads(known + b"}"), row
+
+
 class RowVerdict(StrEnum):
     """What the ledger says of one create call."""
 

@@ -10,14 +10,13 @@ so that a stale worker cannot overwrite what counts. Needs s3:PutObject and s3:G
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_worker.contract import Outcome
+from lambda_worker.contract import Outcome, failure_line, read_failure_line
 from lambda_worker.exceptions import ChunkReturned
 from lambda_worker.problems import merge_problems, problem
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from lambda_worker.contract import ChunkMessage
-
-ROW = b', "row": '
-"""Between what is known of a row and its bytes. Within a JSON string, its quotes would be escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +47,12 @@ class RowFailure:
             "attempts": self.attempts,
             "at": self.at,
         }
-        # The row goes in as the bytes it is: a number must not change on its way through a float.
-        return json.dumps(known, ensure_ascii=False).encode()[:-1] + ROW + self.row + b"}\n"
+        return failure_line(known, self.row)
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """What `line` wrote, without its newline. Raises ValueError, KeyError."""
-        known, _, row = line.removesuffix(b"}").partition(ROW)
-        values = json.loads(known + b"}")
+        """What `line` wrote. Raises ValueError, KeyError, TypeError."""
+        values, row = read_failure_line(line)
         return cls(row=row, outcome=Outcome(values.pop("outcome")), **values)
 
 
