@@ -52,7 +52,7 @@ def summary(runs: list[Run], findings: Findings) -> dict[str, int]:
         "rows": sum(run.rows for run in runs),
         "faults": sum(run.faults.total() for run in runs),
         "lost": len(findings.lost),
-        "doubled": len(findings.doubled),
+        "duplicated": len(findings.duplicated),
         "misreported": len(findings.misreported),
     }
 

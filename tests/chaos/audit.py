@@ -26,20 +26,20 @@ class Findings:
     """One sentence for each row, or each report, that is not as it must be."""
 
     lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     misreported: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.lost or self.doubled or self.misreported)
+        return bool(self.lost or self.duplicated or self.misreported)
 
     def __iadd__(self, other: Findings) -> Self:
         self.lost += other.lost
-        self.doubled += other.doubled
+        self.duplicated += other.duplicated
         self.misreported += other.misreported
         return self
 
     def sentences(self) -> list[str]:
-        kinds = {"lost": self.lost, "doubled": self.doubled, "misreported": self.misreported}
+        kinds = {"lost": self.lost, "duplicated": self.duplicated, "misreported": self.misreported}
         return [f"{kind}: {text} ({n} times)" for kind, texts in kinds.items() for text, n in Counter(texts).items()]
 
 
@@ -90,12 +90,12 @@ class _Audit:
         times = Counter(index for index, _ in self._ledger)
         for index, count in times.items():
             if count > 1:
-                self.findings.doubled.append(f"{self._job_id}:{index} is {count} times in the ledger")
+                self.findings.duplicated.append(f"{self._job_id}:{index} is {count} times in the ledger")
         record_of: dict[int, str] = dict(self._ledger)
         for index, row in enumerate(self._rows):
             name = f"{self._job_id}:{index} {row.body['sku']}"
             products = self._products.get(row.body["sku"], []) if row.is_ours else []
-            self.findings.doubled += [f"{name} is a product once more"] * (len(products) - 1)
+            self.findings.duplicated += [f"{name} is a product once more"] * (len(products) - 1)
             if not row.is_good and (products or index in record_of):
                 self.findings.misreported.append(f"{name} was created, and must not be")
             elif products and index not in record_of:

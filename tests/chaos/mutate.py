@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "the relay's sweep",
         "unsent",
-        (("bulk_import/relay.py", "    return send_unsent_chunks(), mails\n", "    return 0, mails\n"),),
+        (("bulk_import/relay.py", "        messages = send_unsent_chunks()\n", "        messages = 0\n"),),
     ),
 )
 
@@ -133,7 +133,7 @@ def read_verdict(output: str) -> tuple[bool, str]:
         summary = json.loads(lines[-1])
     except (IndexError, ValueError):
         return False, ""
-    wrong = {name: summary[name] for name in ("lost", "doubled", "misreported")}
+    wrong = {name: summary[name] for name in ("lost", "duplicated", "misreported")}
     return any(wrong.values()), f"{wrong} after {summary['runs']} runs"
 
 
