@@ -146,11 +146,12 @@ class _Audit:
                 self.findings.misreported.append(f"{self._job_id}:{failure['index']} is good and was rejected")
 
     def _check_mails(self) -> None:
-        """Every mail that is not owed any more was sent. A redrive withdraws those owed before it."""
+        """Every mail that is not owed any more was sent. A later end or redrive withdraws the one about dead letters."""
         events = self._shop.sql.execute(
-            "SELECT id::text, kind FROM bulk_import_importevent"
-            " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL AND at > coalesce("
-            "(SELECT max(at) FROM bulk_import_importevent WHERE job_id = %(job)s AND kind = 'redriven'), '-infinity')",
+            "SELECT id::text, kind FROM bulk_import_importevent event"
+            " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL AND NOT EXISTS ("
+            "SELECT FROM bulk_import_importevent later WHERE later.job_id = event.job_id AND later.at > event.at"
+            " AND later.kind IN ('redriven', 'ended'))",
             {"job": self._job_id},
         ).fetchall()
         for event_id, kind in events:
