@@ -146,7 +146,7 @@ class _Audit:
                 self.findings.misreported.append(f"{self._job_id}:{failure['index']} is good and was rejected")
 
     def _check_mails(self) -> None:
-        """Every mail that is not owed any more was sent. A later end or redrive withdraws the one about dead letters."""
+        """Every mail that is not owed any more was sent. A later end or redrive withdraws the others."""
         events = self._shop.sql.execute(
             "SELECT id::text, kind FROM bulk_import_importevent event"
             " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL AND NOT EXISTS ("
