@@ -23,6 +23,8 @@ import boto3
 import httpx
 from moto.server import ThreadedMotoServer
 
+from demo.moto_queues import guard_queues
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
@@ -135,6 +137,7 @@ def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[Loca
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-")))
+        guard_queues()
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         cleanup.callback(server.stop)
