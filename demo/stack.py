@@ -1,13 +1,12 @@
 """Everything on loopback, without AWS and without Docker.
 
-S3 and SQS from moto, in this process; the monolith on gunicorn and the poller (which stands in for AWS's
-event source mapping and for Lambda) as processes of their own. All state lives in one temporary folder.
+S3 and SQS from moto, the monolith on gunicorn and the poller (which stands in for AWS's event source mapping
+and for Lambda), each a process of its own. All state lives in one temporary folder.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -21,9 +20,6 @@ from typing import TYPE_CHECKING
 
 import boto3
 import httpx
-from moto.server import ThreadedMotoServer
-
-from demo.moto_queues import guard_queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,15 +89,11 @@ class LocalStack:
     def start_monolith(self) -> subprocess.Popen[bytes]:
         """Start gunicorn and wait until it answers. Raises RuntimeError when it does not."""
         monolith = self._start([*START_GUNICORN, self._bind])
-        give_up_at = time.monotonic() + START_SECONDS
-        while monolith.poll() is None and time.monotonic() < give_up_at:
-            try:
-                httpx.get(f"{self.url}/admin/login/", trust_env=False)
-            except httpx.TransportError:
-                time.sleep(0.1)
-            else:
-                return monolith
-        raise RuntimeError(f"The monolith did not start:\n{self.log}")
+        try:
+            await_answer(f"{self.url}/admin/login/", monolith)
+        except RuntimeError as error:
+            raise RuntimeError(f"The monolith did not start:\n{self.log}") from error
+        return monolith
 
     def start_poller(self) -> subprocess.Popen[bytes]:
         """The stand-in for the Lambda function behind the queue."""
@@ -134,19 +126,50 @@ def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[Loca
 
     The database is a SQLite in the stack's own folder unless the caller names another one, which must be empty.
     """
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-")))
-        guard_queues()
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        cleanup.callback(server.stop)
-        host, aws_port = server.get_host_and_port()
         log = cleanup.enter_context((folder / LOG).open("w"))
-        stack = LocalStack(folder, log, port or free_port(), f"http://{host}:{aws_port}", database_url)
-        create_aws_parts(stack.aws_url)
+        aws_url = cleanup.enter_context(local_aws(log))
+        stack = LocalStack(folder, log, port or free_port(), aws_url, database_url)
         stack.run("-m", "demo.prepare")
         yield stack
+
+
+@contextmanager
+def local_aws(log: IO[str]) -> Iterator[str]:
+    """S3 and SQS, with the buckets and queues in them, at the URL that this gives.
+
+    Raises RuntimeError when they do not start.
+    """
+    port = free_port()
+    aws = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "demo.aws", str(port)],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # as the other parts
+    )
+    try:
+        aws_url = f"http://127.0.0.1:{port}"
+        await_answer(f"{aws_url}/moto-api/", aws)
+        create_aws_parts(aws_url)
+        yield aws_url
+    finally:
+        stop_process(aws)
+
+
+def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process answers at the URL. Raises RuntimeError when it does not."""
+    give_up_at = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < give_up_at:
+        try:
+            httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"There is no answer from {url}.")
 
 
 def create_aws_parts(aws_url: str) -> None:

