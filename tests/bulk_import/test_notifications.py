@@ -21,7 +21,8 @@ from django.core.management import call_command
 from django.db import transaction
 from django.db.models.functions import Now
 
-from bulk_import.models import PAUSE_MAIL_AFTER, EventKind, ImportEvent, ImportJob, JobStatus
+from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
+from bulk_import.models.job import PAUSE_MAIL_AFTER
 from bulk_import.notifications import RETRY_AFTER, send_due_mails
 from lambda_worker.contract import PauseCode
 from tests.bulk_import.conftest import call, claim, finish, in_threads

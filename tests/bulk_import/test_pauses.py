@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db.models import F
 
-from bulk_import.models import MAX_PAUSE_SECONDS, ImportChunk, ImportJob, JobStatus
+from bulk_import.models import ImportChunk, ImportJob, JobStatus
+from bulk_import.models.job import MAX_PAUSE_SECONDS
 from lambda_worker.contract import Claim, ClaimRequest, PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, in_threads, record, release
 

@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models import (
     ENDED,
-    MAX_PAUSE_SECONDS,
     ChunkStatus,
     ImportChunk,
     ImportedRow,
     ImportJob,
     JobStatus,
 )
+from bulk_import.models.job import MAX_PAUSE_SECONDS
 from lambda_worker.contract import Finish, Outcome, PauseCode
 from lambda_worker.problems import problem
 

@@ -45,7 +45,7 @@ MUTATIONS = (
         "the ledger's unique constraint",
         "twins",
         (
-            ("bulk_import/models.py", 'models.UniqueConstraint(fields=["job", "index"], ', ANY_INDEX),
+            ("bulk_import/models/row.py", 'models.UniqueConstraint(fields=["job", "index"], ', ANY_INDEX),
             ("bulk_import/migrations/0001_initial.py", 'models.UniqueConstraint(fields=("job", "index"), ', ANY_INDEX),
         ),
     ),
@@ -62,12 +62,12 @@ MUTATIONS = (
         "pauses",
         (
             (
-                "bulk_import/models.py",
+                "bulk_import/models/chunk.py",
                 "return self.status == ChunkStatus.PROCESSING and self.epoch == epoch and not self.job.is_terminal",
                 "return True",
             ),
             (
-                "bulk_import/models.py",
+                "bulk_import/models/chunk.py",
                 "if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:",
                 "if False:",
             ),

@@ -1,0 +1,238 @@
+"""Jobs. State changes are methods here, each with its guard."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from datetime import timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce, Now
+from django.utils.translation import gettext_lazy as _
+
+from bulk_import.exceptions import JobPaused
+from bulk_import.models.chunk import ImportChunk
+from bulk_import.models.database import PrimaryManager
+from bulk_import.models.event import EventKind, ImportEvent
+from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from lambda_worker.contract import Outcome, PauseCode
+from lambda_worker.problems import merge_problems
+
+MAX_PAUSE_SECONDS = 300
+"""Of one pause; then a claim is let through to see. SQS can delay a message for 900 s."""
+
+PAUSE_MAIL_AFTER = timedelta(minutes=10)
+"""A pause that ends sooner is nobody's concern."""
+
+COUNTED_OUTCOMES = tuple(Outcome)
+
+
+class ImportJobQuerySet(models.QuerySet["ImportJob"]):
+    def with_counts(self) -> Self:
+        """Annotate created, rejected, failed and unprocessed, summed over the chunks."""
+        # A subquery each, so that a page of jobs reads the chunks of that page only.
+        chunks = ImportChunk.objects.filter(job=OuterRef("pk")).order_by().values("job")
+        sums = {
+            f"{outcome}_count": Coalesce(Subquery(chunks.annotate(total=Sum(str(outcome))).values("total")), 0)
+            for outcome in COUNTED_OUTCOMES
+        }
+        return self.annotate(**sums)
+
+    def locked(self, job_id: uuid.UUID) -> ImportJob:
+        """The job, against other changes of it until the transaction ends."""
+        paused_for = {"paused_for": Now() - F("paused_at")}
+        job: ImportJob = self.select_for_update(no_key=True).annotate(**paused_for).get(pk=job_id)
+        return job
+
+    def open(self) -> Self:
+        """The jobs that have not ended."""
+        return self.exclude(status__in=TERMINAL_STATUSES)
+
+
+class ImportJob(models.Model):
+    """One accepted POST to a bulk endpoint. Its id is random (UUID4), so it cannot be guessed."""
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid.uuid4, editable=False)
+    target = models.CharField(_("target"), max_length=100)
+    submitter = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        # A user can be deleted without asking us; the job then stays, and can no longer act for anybody.
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        verbose_name=_("submitter"),
+    )
+    language = models.CharField(_("language"), max_length=20)
+    status = models.CharField(_("status"), max_length=20, choices=JobStatus.choices, default=JobStatus.PENDING)
+    rows = models.PositiveIntegerField(_("rows"))
+    payload_bucket = models.CharField(max_length=63)
+    payload_key = models.CharField(max_length=1024)
+    payload_etag = models.CharField(max_length=100)
+    idempotency_key = models.CharField(max_length=255, blank=True)  # what the client sent; "" for none
+    request_sha256 = models.BinaryField(max_length=32)  # of the request's content: a key stands for one
+    problems = models.JSONField(_("problems"), default=list)
+    concurrency = models.PositiveSmallIntegerField(
+        _("concurrency"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("The most create calls in flight for each chunk; empty for the setting. Takes effect at once."),
+    )
+    pause_code = models.CharField(_("paused because"), max_length=20, choices=PAUSE_REASONS, blank=True)
+    paused_at = models.DateTimeField(_("paused since"), null=True)
+    paused_until = models.DateTimeField(_("tried again at"), null=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    # Annotated by `with_counts`.
+    created_count: int
+    rejected_count: int
+    failed_count: int
+    unprocessed_count: int
+
+    # Annotated by `locked`.
+    paused_for: timedelta | None
+
+    objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
+
+    class Meta:
+        base_manager_name = "objects"  # so that a related job is read from where it is written, too
+        verbose_name = _("import job")
+        verbose_name_plural = _("import jobs")
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["submitter", "target", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="bulk_import_job_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["submitter", "-created_at"], name="bulk_import_job_own"),
+            models.Index(fields=["-created_at"], name="bulk_import_job_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.id}"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL_STATUSES
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by outcome, and those still open as `pending`. Needs `with_counts`."""
+        counts = {str(outcome): getattr(self, f"{outcome}_count") for outcome in COUNTED_OUTCOMES}
+        counts["pending"] = self.rows - sum(counts.values())
+        return counts
+
+    def mark_queued(self) -> None:
+        """Every message is on the queue. Changes nothing if a worker was faster or a chunk is unsent."""
+        if not self.chunks.filter(status=ChunkStatus.PENDING).exists():
+            ImportJob.objects.filter(pk=self.pk, status=JobStatus.PENDING).update(status=JobStatus.QUEUED)
+
+    def mark_processing(self) -> None:
+        """A chunk was claimed."""
+        ImportJob.objects.filter(pk=self.pk, status__in=[JobStatus.PENDING, JobStatus.QUEUED]).update(
+            status=JobStatus.PROCESSING,
+            started_at=Coalesce("started_at", Now()),
+        )
+
+    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
+        """No row can be created now; returns the seconds until it is worth trying again, and how long it lasted so far.
+
+        A first pause lasts `first_seconds`; one that goes on, as long again as it lasted so far; what the
+        endpoint asked for at least. Call inside a transaction. Does nothing to a job that has ended.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if job.is_terminal:
+            return 0, timedelta(0)
+        lasted = job.paused_for or timedelta(0)
+        seconds = math.ceil(min(max(first_seconds, lasted.total_seconds(), asked_seconds), MAX_PAUSE_SECONDS))
+        if job.status != JobStatus.PAUSED:
+            job.status = JobStatus.PAUSED
+            job.paused_at = Now()
+            job.record(EventKind.PAUSED, note=code, mail_after=PAUSE_MAIL_AFTER)
+        job.pause_code = code
+        job.paused_until = Now() + timedelta(seconds=seconds)
+        job.save(update_fields=["status", "pause_code", "paused_at", "paused_until"])
+        return seconds, lasted
+
+    def resume(self) -> None:
+        """Rows are being created again. Changes nothing unless the job is paused."""
+        resumed = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED).update(
+            status=JobStatus.PROCESSING, pause_code="", paused_at=None, paused_until=None
+        )
+        if resumed:
+            self.owe_no_mail(EventKind.PAUSED)
+            self.record(EventKind.RESUMED)
+
+    def expect_probe(self, seconds: int) -> None:
+        """Let one claim through to a paused job when its pause is over, and the next one `seconds` later.
+
+        Raises JobPaused for the others.
+        """
+        paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED)
+        is_probe = paused.filter(paused_until__lte=Now()).update(paused_until=Now() + timedelta(seconds=seconds))
+        pause_left = paused.annotate(left=F("paused_until") - Now()).values_list("left", flat=True).first()
+        if pause_left is not None and not is_probe:
+            raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
+
+    def settle_chunk(self, chunk: ImportChunk) -> None:
+        """A chunk has ended: take over its problems, and end the job if it was the last one.
+
+        Call inside the transaction that ended the chunk.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if job.is_terminal:
+            return
+        job.problems = merge_problems([job.problems, chunk.problems])
+        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
+            job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
+        if not job.chunks.exclude(status__in=ENDED).exists():
+            created = job.chunks.aggregate(total=Sum("created"))["total"]
+            if created == job.rows:
+                job.status = JobStatus.SUCCEEDED
+            else:
+                job.status = JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
+            job.finished_at = Now()
+            job.pause_code, job.paused_at, job.paused_until = "", None, None
+            job.owe_no_mail()  # the one about the end says all that is left to say
+            job.record(EventKind.ENDED, mail_after=timedelta(0))
+        job.save()
+
+    def redrive(self, actor: Any = None) -> int:
+        """Open the dead chunks again, and with them the job; returns how many. Again changes nothing.
+
+        Call inside a transaction, and send the unsent chunks after it.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        redriven = dead.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0)
+        if redriven:
+            job.problems = merge_problems(job.chunks.filter(status=ChunkStatus.DONE).values_list("problems", flat=True))
+            if job.is_terminal:
+                job.status, job.finished_at = JobStatus.PENDING, None
+            job.save()
+            job.owe_no_mail()  # it would tell of an end that is none
+            job.record(EventKind.REDRIVEN, actor=actor)
+        return redriven
+
+    def owe_no_mail(self, *kinds: EventKind) -> None:
+        """What has happened so far, or what is of these kinds, needs no mail any more."""
+        events = self.events.filter(kind__in=kinds or EventKind.values)
+        events.filter(mail_due_at__isnull=False).update(mail_due_at=None)
+
+    def record(
+        self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
+    ) -> None:
+        """Write down what happened, who did it if a person did, and when people should be mailed about it."""
+        # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
+        mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
+        ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)

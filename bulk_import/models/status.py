@@ -1,0 +1,43 @@
+"""What a job and a chunk can be: their statuses, and why a job pauses."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from lambda_worker.contract import PauseCode
+
+
+class JobStatus(models.TextChoices):
+    PENDING = "pending", _("pending")  # stored, not yet on the queue
+    QUEUED = "queued", _("queued")
+    PROCESSING = "processing", _("processing")
+    PAUSED = "paused", _("paused")
+    SUCCEEDED = "succeeded", _("succeeded")
+    PARTIALLY_SUCCEEDED = "partially_succeeded", _("partially succeeded")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+TERMINAL_STATUSES = frozenset(
+    {JobStatus.SUCCEEDED, JobStatus.PARTIALLY_SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED},
+)
+
+
+class ChunkStatus(models.TextChoices):
+    PENDING = "pending", _("pending")  # its message is not known to be on the queue
+    QUEUED = "queued", _("queued")
+    PROCESSING = "processing", _("processing")
+    DONE = "done", _("done")
+    DEAD = "dead", _("dead")  # its message ran out of deliveries; what was left is unprocessed
+
+
+ENDED = frozenset({ChunkStatus.DONE, ChunkStatus.DEAD})
+"""Every row of the chunk has an outcome."""
+
+
+PAUSE_REASONS = {
+    PauseCode.ENDPOINT_AWAY.value: _("the endpoint that creates them does not answer"),
+    PauseCode.ENDPOINT_BUSY.value: _("the endpoint that creates them is too busy"),
+    PauseCode.FORBIDDEN.value: _("the user who sent them may not create them"),
+}
