@@ -15,7 +15,7 @@
 At least once: the end owes the signal as it owes a mail, so that a process that is killed in between loses nothing;
 after a kill the receivers may be called twice for the same `event_id`. At most once would be simpler, and would lose
 the very call that one cannot see is missing. No signal is sent for an end that was undone, by a retry, before it was
-told of. Whatever a receiver raises is logged, changes nothing and does not call it again. It is called in the
+told of. What a receiver (a function or a method) raises is logged, changes nothing and does not call it again. It is called in the
 process that ended the job, where a worker waits for the answer, or in the relay; so leave long work to a queue of
 your own. Connect it in both, in your app's `ready()`.
 
