@@ -73,7 +73,7 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
             ["A" * 32],
             ["whsec_" + "A" * 28],  # 21 bytes
             ["whsec_" + "A" * 92],  # 69 bytes
-            ["whsec_" + "A" * 31 + "!"],
+            ["whsec_" + "A" * 32 + "!"],
             ["whsec_" + "A" * 32, "whsec_" + "é" * 32],
         ]
     ],
@@ -183,6 +183,13 @@ def test_a_webhook_to_elsewhere_by_https_and_with_debug_to_this_machine_is_fine(
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": url, "WEBHOOK_SECRETS": secrets}
 
     assert check_configuration() == []
+
+
+def test_a_webhook_to_another_machine_by_http_is_told_with_debug_too(settings: Settings) -> None:
+    settings.DEBUG = True
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": "http://shop.example/hooks"}
+
+    assert_told("E013")
 
 
 class ElsewhereRouter:

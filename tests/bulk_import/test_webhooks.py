@@ -193,7 +193,7 @@ def test_any_2xx_is_taken(status: int, owing_job: ImportJob, receiver: Receiver)
     assert (send_due_webhooks(), owed()) == (1, 0)
 
 
-@pytest.mark.parametrize("failure", [500, 404, 429, 301, "hang", "drip", "hang up"])
+@pytest.mark.parametrize("failure", [500, 404, 429, 307, "hang", "drip", "hang up"])
 @pytest.mark.usefixtures("_in_a_hurry")
 def test_what_is_not_taken_comes_again_under_the_same_id(
     failure: int | str, owing_job: ImportJob, receiver: Receiver, caplog: pytest.LogCaptureFixture
@@ -276,13 +276,13 @@ def test_a_webhook_that_cannot_be_written_does_not_keep_back_another(
     assert "could not be sent; it is tried again" in caplog.text
 
 
-def test_where_no_program_listens_nothing_is_owed_or_sent(
-    owing_job: ImportJob, receiver: Receiver, settings: Settings
+def test_where_no_program_listens_any_more_nothing_is_owed_or_tried(
+    owing_job: ImportJob, receiver: Receiver, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     listen(settings, "")
     owing_job.record(EventKind.RESUMED)
 
-    assert (send_due_webhooks(), owed(), receiver.deliveries) == (0, 1, [])
+    assert (send_due_webhooks(), owed(), receiver.deliveries, caplog.text) == (0, 1, [], "")
 
 
 @pytest.mark.usefixtures("_in_a_hurry")
