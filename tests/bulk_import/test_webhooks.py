@@ -13,11 +13,15 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 from django.core import mail
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.settings import spectacular_settings
+from drf_spectacular.validation import validate_schema
 
 from bulk_import import relay, webhooks
 from bulk_import.debts import GIVE_UP_AFTER, MAX_RETRY_AFTER, RETRY_AFTER, rest_after
@@ -128,6 +132,27 @@ def test_the_end_of_a_job_is_told_with_the_job_as_the_api_shows_it(
     assert {**delivery.document, "timestamp": None} == {"type": "import.failed", "timestamp": None, "data": shown}
     assert datetime.fromisoformat(delivery.document["timestamp"]) == event.at
     assert owed() == 0
+
+
+SPECTACULAR: tuple[Any, ...] = (SchemaGenerator, spectacular_settings, validate_schema)  # they have no types
+
+
+def test_a_schema_that_asks_for_it_describes_the_webhook(owing_job: ImportJob, receiver: Receiver) -> None:
+    send_due_webhooks()
+    generator, described_by, is_valid = SPECTACULAR
+    described_by.apply_patches({"OAS_VERSION": "3.1.0", "WEBHOOKS": ["bulk_import.openapi.JOB_WEBHOOK"]})
+    try:
+        schema = generator().get_schema(request=None, public=True)
+    finally:
+        described_by.clear_patches()
+    is_valid(schema)
+    body = schema["webhooks"]["importJob"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+    assert body == {"$ref": "#/components/schemas/ImportJobWebhook"}
+    (delivery,) = receiver.deliveries
+    jsonschema.validate(delivery.document, {**body, "components": schema["components"]})
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**delivery.document, "type": "import.ended"}, {**body, "components": schema["components"]})
 
 
 def pause(job: ImportJob) -> None:
