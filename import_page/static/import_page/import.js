@@ -417,10 +417,7 @@ let choice = null;
 
 async function choose(file) {
   if (choice?.sending) return;
-  choice?.check?.abort();
-  choice = null;
-  show("chosen", false);
-  fill("file-trouble");
+  forget();
   const problem = await unfit(file);
   if (problem) {
     trouble("file-trouble", { message: problem });
@@ -436,12 +433,21 @@ async function choose(file) {
   for (const radio of policies()) radio.checked = radio.value === "reject";
   show("checking", false);
   show("chosen", true);
-  show("recent", false);
+  for (const id of ["drop", "recent"]) show(id, false); // a file can still be dropped anywhere
   showRows();
   showSend();
   $("chosen-title").focus();
   if (file.size <= CHECK_BY_ITSELF_BYTES) check();
   else show("check", true);
+}
+
+// As if no file had been chosen.
+function forget() {
+  choice?.check?.abort();
+  choice = null;
+  show("chosen", false);
+  show("drop", true);
+  fill("file-trouble");
 }
 
 // Why this cannot be a file to import, or "".
@@ -560,6 +566,7 @@ function showSend() {
   show("advice", mendFirst);
   fill("advice", mendFirst ? t(verdict.valid_rows ? "mend_or_skip" : "mend_all") : "");
   show("import", !mendFirst);
+  show("choose-mended", mendFirst);
   $("import").disabled = sending;
   fill("import", importLabel(verdict, skips, inDoubt));
   $("choose-other").disabled = sending;
@@ -587,11 +594,12 @@ async function send() {
       headers: { ...mediaHeaders(mine.file), "Idempotency-Key": mine.key },
       onProgress: (part) => ($("upload").value = part),
     });
-    choice = null;
+    forget();
     history.pushState(null, "", `?job=${job.id}`);
     openJob(job.id, job);
   } catch (error) {
     mine.sending = false;
+    if (choice !== mine) return; // the page was left for a job
     // A Refused of 5xx comes from somewhere in between, or from a server in trouble: as much in doubt as no answer.
     mine.inDoubt = !(error instanceof Refused) || error.status >= 500 || (mine.inDoubt && error.status === 429);
     showRefusal(await explained(error, mine.file, t("not_sent")));
@@ -680,7 +688,7 @@ function countOf(outcome, rows) {
 
 function pace(job, ended) {
   const texts = [];
-  if (job.rows_per_second) texts.push(t("pace", { count: job.rows_per_second }));
+  if (job.rows_per_second) texts.push(t("pace", { rate: job.rows_per_second < 10 ? job.rows_per_second : Math.round(job.rows_per_second) }));
   if (!ended && job.status !== "paused" && job.eta_seconds) texts.push(t("time_left", { time: duration(job.eta_seconds) }));
   if (ended && job.started_at) texts.push(t("took", { time: duration((new Date(job.finished_at) - new Date(job.started_at)) / 1000) }));
   return texts.join(" · ");
@@ -700,8 +708,8 @@ function showActions({ links }) {
 
 function showFacts(job) {
   const facts = [t("accepted_at", { time: dateTime(job.created_at) })];
-  const corrects = job.links.corrects?.match(/[0-9a-f-]{36}(?=\/?$)/i);
-  fill("job-facts", facts.join(" · "), ...(corrects ? [" · ", h("a", { href: `?job=${corrects[0]}` }, t("corrects_that"))] : []));
+  const { corrects } = job;
+  fill("job-facts", facts.join(" · "), ...(corrects ? [" · ", h("a", { href: `?job=${corrects}` }, t("corrects_that"))] : []));
 }
 
 function showProblems({ problems }) {
@@ -774,7 +782,7 @@ function openStart() {
   document.title = t("title");
   show("job", false);
   show("start", true);
-  if (!choice) show("chosen", false);
+  forget();
   const corrects = parameter("corrects");
   show("corrects", corrects);
   if (corrects) fill("corrects", t("corrects_note"), " ", h("a", { href: `?job=${corrects}` }, t("corrects_that")));
@@ -810,7 +818,6 @@ document.addEventListener("click", (event) => {
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (link.getAttribute("href") === `?${query()}`) return; // a reload is wanted, to sign in again
   event.preventDefault();
-  choice = null;
   history.pushState(null, "", link.getAttribute("href") === "?" ? location.pathname : link.href);
   open();
   (shownJob || parameter("job") ? $("job-title") : $("start-title")).focus();
@@ -822,7 +829,7 @@ $("file").onchange = ({ target }) => {
   target.value = ""; // so that the same file, mended, can be chosen again
   if (file) choose(file);
 };
-$("choose-other").onclick = () => $("file").click();
+for (const id of ["choose-other", "choose-mended"]) $(id).onclick = () => $("file").click();
 $("check").onclick = check;
 $("correct").onclick = () => {
   history.pushState(null, "", `?corrects=${shownJob.id}`);
