@@ -99,8 +99,8 @@ class Visitors:
     complaints: list[str] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
-    def open(self, path: str = PAGE, **options: Any) -> Page:
-        """Signed in by a session that all tests share, unless `storage_state` says otherwise."""
+    def open(self, path: str = PAGE, user: str = "demo", **options: Any) -> Page:
+        """Signed in by the session that all tests share or, where that is replaced by None, as the user."""
         url = self.shop.stack.url
         defaults: dict[str, Any] = {"viewport": WIDE, "locale": "en-GB", "reduced_motion": "reduce"}
         defaults["storage_state"] = self.session
@@ -111,14 +111,14 @@ class Visitors:
         page = context.new_page()
         page.goto(path)
         if options.get("storage_state", self.session) is None:
-            sign_in(page)
+            sign_in(page, user)
         expect(page.locator("#start, #job").first).to_be_attached()
         return page
 
 
-def sign_in(page: Page) -> None:
-    page.locator("#id_username").fill("demo")
-    page.locator("#id_password").fill("demo")
+def sign_in(page: Page, user: str = "demo") -> None:
+    page.locator("#id_username").fill(user)
+    page.locator("#id_password").fill(user)
     page.locator("main button").click()
 
 
@@ -198,8 +198,10 @@ def badge(page: Page) -> Any:
 
 
 def assert_accessible(page: Page) -> None:
-    """axe finds nothing, and nothing is wider than the screen."""
-    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+    """Nothing that axe finds, and nothing is wider than the screen."""
+    found = Axe().run(
+        page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    )
     assert found.violations_count == 0, found.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than the screen"
 
@@ -315,12 +317,11 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(shop: Shop, page: Pa
 def losing_answers(page: Page) -> Iterator[None]:
     """The server answers submissions, and the browser never hears it."""
     devtools = page.context.new_cdp_session(page)
-    devtools.on(
-        "Fetch.requestPaused",
-        lambda paused: devtools.send(
-            "Fetch.failRequest", {"requestId": paused["requestId"], "errorReason": "ConnectionReset"}
-        ),
-    )
+
+    def lose(paused: Any) -> None:
+        devtools.send("Fetch.failRequest", {"requestId": paused["requestId"], "errorReason": "ConnectionReset"})
+
+    devtools.on("Fetch.requestPaused", lose)
     devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*/products/bulk?*", "requestStage": "Response"}]})
     yield
     devtools.send("Fetch.disable")
@@ -419,7 +420,9 @@ def tab_to(page: Page, selector: str) -> None:
     "options",
     [
         pytest.param({"color_scheme": "light"}, id="wide and light"),
-        pytest.param({"viewport": PHONE, "color_scheme": "dark", "locale": "pt-BR", "has_touch": True}, id="phone and dark"),
+        pytest.param(
+            {"viewport": PHONE, "color_scheme": "dark", "locale": "pt-BR", "has_touch": True}, id="phone and dark"
+        ),
     ],
 )
 def test_every_state_is_accessible(shop: Shop, visitors: Visitors, prefix: str, options: dict[str, Any]) -> None:
@@ -491,7 +494,8 @@ def test_a_server_that_is_away_is_asked_less_and_less(shop: Shop, page: Page, pr
         page.clock.resume()
     page.clock.run_for(60_000)
 
-    assert waits[0] < 10 < 20 <= waits[-1]
+    assert waits[0] < 10
+    assert waits[-1] >= 20
     expect(page.get_by_role("heading", name="Everything was imported")).to_be_visible()
 
 
@@ -547,18 +551,14 @@ def test_what_is_no_import_is_told_in_words(page: Page, name: str, content: str,
     expect(page.get_by_role("alert").filter(has_text=told)).to_be_visible()
 
 
-def test_who_may_not_create_products_is_told_so(shop: Shop, page: Page, prefix: str) -> None:
-    stop = "from django.contrib.auth.models import User; User.objects.get(username='demo').user_permissions.clear()"
-    allow = "from demo.prepare import *; from django.contrib.auth.models import *; User.objects.get(username='demo')" + (
-        ".user_permissions.set(Permission.objects.filter(content_type__app_label='products'))"
-    )
-    shop.stack.run("manage.py", "shell", "-c", stop)
-    try:
-        choose(page, "products.json", rows(prefix, 1))
-        told = page.get_by_role("alert").filter(has_text="You do not have permission to perform this action.")
-        expect(told).to_be_visible()
-    finally:
-        shop.stack.run("manage.py", "shell", "-c", allow)
+def test_who_may_not_create_products_is_told_so(shop: Shop, visitors: Visitors, prefix: str) -> None:
+    create = "from django.contrib.auth.models import User; User.objects.create_user('visitor', password='visitor')"
+    shop.stack.run("manage.py", "shell", "-v0", "-c", create)
+    page = visitors.open(storage_state=None, user="visitor")
+    choose(page, "products.json", rows(prefix, 1))
+
+    told = page.get_by_role("alert").filter(has_text="You do not have permission to perform this action.")
+    expect(told).to_be_visible()
 
 
 def test_a_session_that_is_over_leads_to_the_sign_in_and_back_to_the_import(page: Page, prefix: str) -> None:
@@ -589,7 +589,11 @@ def read_start(page: Page, name: str, text: str, times: int = 1) -> Any:
 
 def test_of_a_large_file_only_the_beginning_is_read(page: Page) -> None:
     line = '{"sku": "A", "name": "Zelt für zwei ⛺", "price": 9.50}'
-    for name, text in {"a.jsonl": f"{line}\n", "a.json": f"[{line}" + f",{line}" * 999, "a.csv": "sku;name\nA;⛺\n"}.items():
+    for name, text in {
+        "a.jsonl": f"{line}\n",
+        "a.json": f"[{line}" + f",{line}" * 999,
+        "a.csv": "sku;name\nA;⛺\n",
+    }.items():
         found = read_start(page, name, text, 60_000_000 // len(text.encode()))
 
         assert found["size"] > 59_000_000
@@ -600,11 +604,21 @@ def test_of_a_large_file_only_the_beginning_is_read(page: Page) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("a.csv", '\ufeffsku;name\r\nA;"x;""y""\nz"\r\n\r\nB;c\r\n', [(2, {"sku": "A", "name": 'x;"y"\nz'}), (5, {"sku": "B", "name": "c"})]),
+        (
+            "a.csv",
+            '\ufeffsku;name\r\nA;"x;""y""\nz"\r\n\r\nB;c\r\n',
+            [(2, {"sku": "A", "name": 'x;"y"\nz'}), (5, {"sku": "B", "name": "c"})],
+        ),
         ("a.csv", "sku\tname\nA\t1,5;2", [(2, {"sku": "A", "name": "1,5;2"})]),
         ("a.jsonl", '\n{"sku":"A"}\r\n[1]\n', [(2, {"sku": "A"}), (3, {"": "[1]"})]),
-        ("a.json", '[ {"sku": "\\u0041\\",]", "price": 9.50, "n": 12345678901234567890, "t": {"a": [1, 2]}}, 3]',
-         [(None, {"sku": 'A",]', "price": "9.50", "n": "12345678901234567890", "t": '{"a": [1, 2]}'}), (None, {"": "3"})]),
+        (
+            "a.json",
+            '[ {"sku": "\\u0041\\",]", "price": 9.50, "n": 12345678901234567890, "t": {"a": [1, 2]}}, 3]',
+            [
+                (None, {"sku": 'A",]', "price": "9.50", "n": "12345678901234567890", "t": '{"a": [1, 2]}'}),
+                (None, {"": "3"}),
+            ],
+        ),
         ("a.json", '[{"sku": "A"}, {"sku": "B', [(None, {"sku": "A"})]),
     ],
 )
