@@ -112,7 +112,7 @@ class Visitors:
         page.goto(path)
         if options.get("storage_state", self.session) is None:
             sign_in(page, user)
-        expect(page.locator("#start, #job").first).to_be_attached()
+        page.locator("#start:visible, #job:visible").wait_for()  # the script is ready
         return page
 
 
@@ -219,7 +219,7 @@ def test_a_stranger_imports_a_spreadsheet_and_mends_what_failed(shop: Shop, page
     expect(wrong.nth(1)).to_contain_text(f"{prefix}-3")
     expect(wrong.nth(1).get_by_role("rowheader")).to_have_text("5")  # its line in the file
     expect(wrong.nth(2)).to_contain_text("price: This field is required.")
-    expect(wrong.nth(4)).to_contain_text("sku: An earlier row of this import has the same sku. (line 2)")
+    expect(wrong.nth(4)).to_contain_text(f"sku “{prefix}-0”: An earlier row of this import has the same sku. (line 2)")
     expect(page.get_by_role("button", name="Import", exact=False)).to_have_count(0)
     page.get_by_label("Skip it and import the others").check()
     page.get_by_role("button", name="Import 228 rows, skip 2").click()

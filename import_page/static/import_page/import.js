@@ -13,7 +13,9 @@
 // ---------------------------------------------------------------------------------------------------- texts
 
 const TEXTS = JSON.parse(document.getElementById("texts").textContent);
-const LANGUAGE = document.documentElement.lang;
+const PAGE_LANGUAGE = document.documentElement.lang;
+// English has many ways to write a date: of the browser's languages, the one that is a kind of the page's.
+const LANGUAGE = navigator.languages.find((name) => name.toLowerCase().startsWith(PAGE_LANGUAGE)) ?? PAGE_LANGUAGE;
 const PLURALS = new Intl.PluralRules(LANGUAGE);
 const number = (value) => new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 1 }).format(value);
 const dateTime = (iso) => new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
@@ -330,7 +332,7 @@ const CHECK_BY_ITSELF_BYTES = 8e6; // a larger file is checked when it is asked 
 const SHOWN_ROWS = 10;
 const SHOWN_COLUMNS = 30;
 const SHOWN_CHARACTERS = 120; // of a cell
-const SHOWN_FAILURES = 20;
+const SHOWN_FAILURES = 10;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 const $ = (id) => document.getElementById(id);
@@ -373,7 +375,9 @@ const place = ({ index, line }) => (line ? t("line", { number: String(line) }) :
 
 // A table of rows; each row that has errors is followed by them.
 function rowsTable(rows, errors = new Map()) {
-  const names = [...new Set(rows.flatMap((row) => Object.keys(row.cells ?? {})))];
+  // The fullest rows first: an empty cell of a CSV is a field left out, and must not move its column to the end.
+  const keys = rows.map((row) => Object.keys(row.cells ?? {})).sort((one, other) => other.length - one.length);
+  const names = [...new Set(keys.flat())];
   const columns = names.slice(0, SHOWN_COLUMNS);
   const hasLines = rows.some((row) => row.line);
   const heads = [t(hasLines ? "line_heading" : "index_heading"), ...columns.map((name) => foreign(name || t("value"), 40))];
@@ -388,7 +392,8 @@ function rowsTable(rows, errors = new Map()) {
     const head = h("th", { scope: "row" }, String(row.line ?? row.index));
     body.append(h("tr", { className: wrong.length ? "has-errors" : "" }, head, ...cells));
     if (wrong.length) {
-      const reasons = wrong.map((error) => h("li", {}, ...reason(error, hasLines)));
+      // With the value: on a narrow screen its cell may be out of sight.
+      const reasons = wrong.map((error) => h("li", {}, ...reason(error, hasLines, row.cells?.[error.field])));
       const list = h("ul", {}, ...reasons);
       body.append(h("tr", { className: "errors" }, h("td", { colSpan: columns.length + 1 }, list)));
     }
@@ -399,8 +404,8 @@ function rowsTable(rows, errors = new Map()) {
   return more > 0 ? [table, h("p", { className: "hint" }, t("more_columns", { count: more }))] : [table];
 }
 
-function reason({ field, message, first_index: first }, hasLines = false) {
-  const parts = field ? [h("strong", {}, foreign(field, 60)), ": "] : [];
+function reason({ field, message, first_index: first }, hasLines = false, value = "") {
+  const parts = field ? [h("strong", {}, foreign(field, 60)), ...(value ? [" “", foreign(value, 40), "”"] : []), ": "] : [];
   parts.push(foreign(message, 300));
   // Of the earlier row, the API tells the index only; the rows at hand may know its line.
   if (first !== undefined) {
