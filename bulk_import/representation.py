@@ -83,13 +83,21 @@ HELD = ngettext_lazy(
 
 
 def message(job: ImportJob) -> str:
+    """What happened and what happens next, told to the submitter. `job` needs `with_counts`."""
+    text = summary(job)
+    if not job.is_terminal and job.submitter and job.submitter.email:
+        text += " " + _("We will e-mail you when it is done.")
+    return text
+
+
+def summary(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
     if job.is_being_cancelled:
         template = CANCELLING
     elif job.is_held:
         template = HELD
-    text = template % {
+    return template % {
         "row_count": job.rows,
         "rows": number_format(job.rows, force_grouping=True),
         "created_count": job.created_count,
@@ -97,9 +105,6 @@ def message(job: ImportJob) -> str:
         "things": things(job.target, job.rows),
         "reason": job.get_pause_code_display(),
     }
-    if not job.is_terminal and job.submitter and job.submitter.email:
-        text += " " + _("We will e-mail you when it is done.")
-    return text
 
 
 def things(target: str, count: int = MANY) -> str:

@@ -124,6 +124,12 @@ def cancel(job: ImportJob, actor: Any = None) -> bool:
     return cancelled
 
 
+def hold(job: ImportJob, actor: Any) -> bool:
+    """Pause a job until somebody lets it go on; returns whether that changed anything."""
+    with transaction.atomic(using=database(), durable=True):
+        return job.hold(actor)
+
+
 def resume(job: ImportJob, actor: Any = None) -> bool:
     """End a pause before its time; returns whether that changed anything."""
     with transaction.atomic(using=database(), durable=True):

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.models.database import PrimaryManager
+from bulk_import.models.status import PAUSE_REASONS
 
 
 class EventKind(models.TextChoices):
@@ -52,3 +53,8 @@ class ImportEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} {self.kind}"
+
+    @property
+    def reason(self) -> str:
+        """The note for people."""
+        return str(PAUSE_REASONS.get(self.note, self.note))

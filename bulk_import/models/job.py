@@ -130,6 +130,10 @@ class ImportJob(models.Model):
         indexes = [
             models.Index(fields=["submitter", "-created_at"], name="bulk_import_job_own"),
             models.Index(fields=["-created_at"], name="bulk_import_job_newest"),
+            # Few are open at a time, among all that ever were.
+            models.Index(
+                fields=["status"], condition=~Q(status__in=sorted(TERMINAL_STATUSES)), name="bulk_import_job_open"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -138,6 +142,10 @@ class ImportJob(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == JobStatus.PAUSED
 
     @property
     def is_being_cancelled(self) -> bool:
@@ -154,7 +162,7 @@ class ImportJob(models.Model):
     @property
     def is_held(self) -> bool:
         """Whether staff paused the job: then it goes on when they say so, and not before."""
-        return self.status == JobStatus.PAUSED and self.pause_code == PauseCode.STAFF
+        return self.is_paused and self.pause_code == PauseCode.STAFF
 
     @property
     def settled(self) -> int:
@@ -283,7 +291,7 @@ class ImportJob(models.Model):
         if job.is_terminal:
             return
         job.problems = merge_problems([job.problems, chunk.problems])
-        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        dead = job.chunks.dead()
         if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=ENDED).exists():
@@ -307,7 +315,7 @@ class ImportJob(models.Model):
         Rows that were rejected or failed stay so. Call inside a transaction, and send the unsent chunks after it.
         """
         job = ImportJob.objects.locked(self.pk)
-        return job.reopen(job.chunks.filter(status=ChunkStatus.DEAD), EventKind.REDRIVEN, actor)
+        return job.reopen(job.chunks.dead(), EventKind.REDRIVEN, actor)
 
     def retry(self, actor: Any = None) -> int:
         """Open every chunk with rows that were not created again; returns how many. Again changes nothing.
