@@ -464,7 +464,7 @@ def test_the_page_and_the_api_speak_portuguese(visitors: Visitors, prefix: str) 
     page.get_by_role("button", name="Importar 2 linhas, pular 1").click()
 
     expect(page.get_by_role("heading", name="Algumas linhas não foram importadas")).to_be_visible()
-    expect(page.locator("#job-message")).to_contain_text("2 de 3")
+    expect(page.locator("#job-message")).to_contain_text("2 de 3 produtos")
 
 
 def test_a_page_without_connection_says_so_and_goes_on_by_itself(shop: Shop, page: Page, prefix: str) -> None:
