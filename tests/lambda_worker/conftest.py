@@ -471,10 +471,12 @@ class Context:
 @pytest.fixture
 def _cold_start() -> Iterator[None]:
     """Let each test have an execution environment of its own: nothing is kept from the one before."""
-    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
+    made_once = (handler_module._environment, handler_module._stored_secret, handler_module.s3, handler_module._sqs)
     for function in made_once:
         function.cache_clear()
     yield
+    if handler_module._stored_secret.cache_info().currsize:
+        handler_module._stored_secret()._client.close()
     for client in (handler_module.s3, handler_module._sqs):
         if client.cache_info().currsize:
             client().close()
