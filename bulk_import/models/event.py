@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.models.database import PrimaryManager
-from bulk_import.models.status import PAUSE_REASONS
+from bulk_import.models.status import PAUSE_REASONS, JobStatus
 
 
 class EventKind(models.TextChoices):
@@ -63,4 +63,5 @@ class ImportEvent(models.Model):
     @property
     def reason(self) -> str:
         """The note for people."""
-        return str(PAUSE_REASONS.get(self.note, self.note))
+        words = {**PAUSE_REASONS, **dict(JobStatus.choices)}
+        return str(words.get(self.note, self.note))

@@ -15,9 +15,11 @@ import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from playwright.sync_api import expect
 
 from demo.stack import PROJECT, LocalStack, local_stack, stop_process
@@ -105,7 +107,35 @@ def import_page(scene: Scene) -> None:
     scene.take(page, "import-result")
 
 
-SCENES: list[Callable[[Scene], None]] = [import_page]
+def admin(scene: Scene) -> None:
+    """Three imports: one ended, one staff paused, one under way; the list, and the page of the first."""
+    post = partial(httpx.post, headers={"Content-Type": "text/csv"}, auth=("demo", "demo"), timeout=60, trust_env=False)
+    url = f"{scene.stack.url}/products/bulk"
+    ended = post(f"{url}?on_invalid=skip", content=spreadsheet()).headers["Location"]
+    page = scene.window.new_page()
+    if scene.width == "desktop":
+        page.set_viewport_size({"width": 1366, "height": 600})  # the admin has columns on both sides
+    page.goto("/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill("admin")
+    page.get_by_role("button", name="Log in").click()
+    job_page = f"/admin/bulk_import/importjob/{ended.rpartition('/')[2]}/change/"
+    page.goto(job_page)
+    expect(page.locator(".bi-summary .bi-badge")).to_have_text("partially succeeded", timeout=PATIENCE_MS)
+    scene.take(page, "admin-job")
+
+    scene.rest()
+    other = spreadsheet().replace("-XS,", "-XXS,")
+    paused = post(f"{url}?on_invalid=skip", content=other).headers["Location"].rpartition("/")[2]
+    post(f"{url}?on_invalid=skip", content=spreadsheet().replace("-XL,", "-XXXL,"))
+    page.goto(f"/admin/bulk_import/importjob/{paused}/do/pause/")
+    page.get_by_role("button", name="Pause").click()
+    page.goto("/admin/bulk_import/importjob/")
+    scene.take(page, "admin-list")
+    scene.go_on()
+
+
+SCENES: list[Callable[[Scene], None]] = [import_page, admin]
 
 
 def main() -> None:
