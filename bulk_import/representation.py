@@ -140,9 +140,10 @@ def poll_after_seconds(job: ImportJob) -> int:
     return min(max((eta_seconds(job) or 0) // 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
 
 
-def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
-    """The job as JSON. `job` needs `with_counts`."""
-    url = request.build_absolute_uri(job_path(job))
+def job_document(job: ImportJob, request: Request | None = None) -> dict[str, Any]:
+    """The job as JSON. `job` needs `with_counts`. Without a request its links are paths."""
+    path = job_path(job)
+    url = request.build_absolute_uri(path) if request else path
     return {
         "id": str(job.pk),
         "target": job.target,

@@ -34,6 +34,7 @@ SHOWN_ROWS = 10
 MAX_SHOWN_CHARACTERS = 300
 """Of a failing row; the download has all of it."""
 
+HELD = gettext_lazy("Somebody paused it. Resume it when it may go on, or cancel it.")
 MEND_AND_RETRY = gettext_lazy(
     "See the problems. If their cause can be mended here, mend it and retry; else the sender mends the rows and sends "
     "them again."
@@ -72,7 +73,7 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "badge": badge(job),
         "bar": progress_bar(job),
         "message": summary(job),
-        "advice": ADVICE[JobStatus(job.status)],
+        "advice": HELD if job.is_held else ADVICE[JobStatus(job.status)],
         "counts": {label: job.counts[name] for name, label in COUNT_LABELS.items()},
         "rate_chart": rate_chart(job),
         "problems": list(ranked_problems(job)),

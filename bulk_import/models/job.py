@@ -14,11 +14,13 @@ from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
+from bulk_import.conf import conf
 from bulk_import.exceptions import JobPaused
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from bulk_import.signals import job_finished
 from lambda_worker.contract import Outcome, PauseCode
 from lambda_worker.problems import merge_problems
 
@@ -306,7 +308,7 @@ class ImportJob(models.Model):
             for name, value in NO_PAUSE.items():
                 setattr(job, name, value)
             job.owe_no_mail()  # the one about the end says all that is left to say
-            job.record(EventKind.ENDED, mail_after=timedelta(0))
+            job.record(EventKind.ENDED, note=job.status, mail_after=timedelta(0))
         job.save()
 
     def redrive(self, actor: Any = None) -> int:
@@ -350,7 +352,20 @@ class ImportJob(models.Model):
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
     ) -> None:
-        """Write down what happened, who did it if a person did, and when people should be mailed about it."""
+        """Write down what happened, who did it if a person did, and when people should be mailed about it.
+
+        Where programs listen, a webhook or a signal about it is owed from now on.
+        """
         # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
         mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
-        ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)
+        is_for_webhook = conf().webhook_url and kind != EventKind.CANCELLED  # its end will tell
+        is_for_signal = kind == EventKind.ENDED and job_finished.has_listeners(ImportJob)
+        ImportEvent.objects.create(
+            job=self,
+            kind=kind,
+            note=note,
+            actor=actor,
+            mail_due_at=mail_due_at,
+            webhook_due_at=Now() if is_for_webhook else None,
+            signal_due_at=Now() if is_for_signal else None,
+        )
