@@ -12,7 +12,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.models import ImportChunk, ImportEvent, ImportJob
-from bulk_import.notifications import problem_text
+from bulk_import.representation import problem_text
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -90,6 +90,8 @@ BULK_IMPORT = {
     "HEARTBEAT_SECONDS": 1,
     "PAUSE_SECONDS": 3,
     "CONCURRENCY": 4,
+    "PUBLIC_URL": os.environ.get("BULK_IMPORT_PUBLIC_URL", "http://localhost:8000"),
+    "NOTIFY_DOMAINS": ["shop.example"],
 }
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
