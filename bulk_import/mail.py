@@ -213,7 +213,7 @@ def failures_note(job: ImportJob, attachment: Attachment | None) -> str:
     if attachment is None:
         return _("The rows that were not created are too many to be attached, or could not be read just now.")
     text = ngettext(
-        "%(file)s, attached, holds the row that was not created, with the reason.",
+        "%(file)s, attached, holds the %(count)s row that was not created, with the reason.",
         "%(file)s, attached, holds the %(count)s rows that were not created, each with the reason.",
         attachment.rows,
     )
