@@ -80,9 +80,9 @@ LEADS: dict[str, _StrPromise] = {
 
 EXPLANATIONS: dict[str, _StrPromise] = {
     Outcome.CREATED: gettext_lazy("they exist now"),
-    Outcome.REJECTED: gettext_lazy("refused, for the reasons below"),
+    Outcome.REJECTED: gettext_lazy("refused as they are"),
     Outcome.FAILED: gettext_lazy("no usable answer, even after several tries"),
-    Outcome.UNPROCESSED: gettext_lazy("not tried"),
+    Outcome.UNPROCESSED: gettext_lazy("not reached"),
     "pending": gettext_lazy("still to come"),
 }
 
@@ -223,7 +223,7 @@ def failures_note(job: ImportJob, attachment: Attachment | None) -> str:
 def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
     """What the submitter can do about the job as it stands."""
     if job.status == JobStatus.PAUSED and job.pause_code == PauseCode.FORBIDDEN:
-        yield Step(_("Ask for the right to create them back. The import then goes on by itself."), "")
+        yield Step(_("Ask whoever grants permissions to let you create them. The import then goes on by itself."), "")
     if not job.can_be_retried:
         return
     # With a page of its own, the job needs no explanation of the API.
@@ -236,7 +236,7 @@ def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
         else _("Correct: download what was not created, mend the rows and send them as a new import.")
     )
     yield Step(correct, jobs_path and f"POST {jobs_path}?corrects={job.pk}")
-    again = _("Retry: if the rows are right and something else was mended, run what was not created again as it is.")
+    again = _("Retry: if the rows are right and the cause was mended elsewhere, run them again in this import.")
     yield Step(again, path and f"POST {path}/retry")
 
 

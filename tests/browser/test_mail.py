@@ -19,7 +19,6 @@ from tests.browser.test_admin_pages import ARGUMENTS, CHROMIUM
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_django import Settings
 
 DESKTOP, PHONE = {"width": 760, "height": 600}, {"width": 375, "height": 667}
 SCRIPT = "<script>document.title = 'run'</script><img src=//evil.example/x onerror=alert(1)>"
@@ -43,9 +42,7 @@ def browser() -> Iterator[Browser]:
 
 def make_job(status: JobStatus, *counts: int, **fields: Any) -> ImportJob:
     """A job as `with_counts` gives it: created, rejected, failed, unprocessed of 1,994 rows."""
-    job = ImportJob(
-        id="6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55", target="products", status=status, rows=1994, **fields
-    )
+    job = ImportJob(id="6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55", target="products", status=status, rows=1994, **fields)
     job.created_count, job.rejected_count, job.failed_count, job.unprocessed_count = counts
     return job
 
@@ -88,7 +85,7 @@ MAILS = {
 @pytest.mark.parametrize("language", ["en", "pt-br"])
 @pytest.mark.parametrize("name", MAILS)
 def test_a_mail_is_whole_at_any_width_in_light_and_dark_and_asks_for_nothing(
-    name: str, language: str, viewport: dict[str, int], scheme: str, browser: Browser, request: pytest.FixtureRequest
+    browser: Browser, name: str, language: str, viewport: dict[str, int], scheme: str
 ) -> None:
     job, kind, attachment = MAILS[name]
     with override(language):
