@@ -138,7 +138,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
         rows += 1
         if rows > settings.mail_attachment_rows or len(content) > settings.mail_attachment_bytes:
             return None
-    return Attachment(file_name(job, "csv"), bytes(content), rows)
+    return Attachment(file_name(job, "csv"), bytes(content), rows) if rows > 0 else None
 
 
 def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, is_submitters: bool) -> Content:
