@@ -52,7 +52,7 @@ def expect_address(address: str) -> None:
         is_address = False
     else:
         # In quotes, nearly anything is an address.
-        is_address = address.isascii() and '"' not in address and len(address) <= MAX_ADDRESS_CHARACTERS
+        is_address = '"' not in address and len(address) <= MAX_ADDRESS_CHARACTERS
     if not is_address:
         message = _("Give e-mail addresses with commas between, or “none” for no mail at all.")
         raise serializers.ValidationError(message, code="invalid_address")
