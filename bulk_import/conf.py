@@ -58,6 +58,8 @@ class Conf:
     queue_url: str = ""
     queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
     worker_secrets: list[str] = field(default_factory=list)  # any of them opens the worker API, so they rotate
+    webhook_url: str = ""  # where programs are told what happens to a job; "" for nowhere
+    webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; signed with each of them, so they rotate
 
     max_body_bytes: int = 64 * 1024 * 1024
     max_rows: int = 100_000
@@ -93,6 +95,7 @@ class Conf:
 
 LISTS = {
     "worker_secrets": "each letter would be a secret",
+    "webhook_secrets": "each letter would be a secret",
     "notify_domains": "each letter would be a domain",
 }
 """The settings that are lists, and what becomes of a string."""

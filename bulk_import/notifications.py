@@ -1,8 +1,7 @@
 """The mails about a job: it ended, it is paused for long, or some of its rows are in the dead-letter queue.
 
-Each is owed by an event from the moment that it is committed until the mail server took it for every recipient: sent
-at least once, under a Message-ID that stays the same, and twice only if the process dies in between, or the server
-takes longer than RETRY_AFTER. Each recipient gets a mail of their own. The job in the API and the admin stays the
+Each is owed by an event until the mail server took it for every recipient (see `debts`): sent at least once, under a
+Message-ID that stays the same. Each recipient gets a mail of their own. The job in the API and the admin stays the
 truth.
 """
 
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 from django.utils.translation import override
 
+from bulk_import import debts
+from bulk_import.exceptions import NotTaken
 from bulk_import.mail import Attachment, Content, attach_failures, compose
 from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
 
@@ -30,53 +31,41 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = timedelta(minutes=2)
-"""How long one process has for sending a mail, and how soon one that was not taken is tried again at first."""
-
-MAX_RETRY_AFTER = timedelta(hours=1)
-"""A mail is tried again when it is twice as old, but no later than this."""
-
 ATTACH_WITHIN = timedelta(hours=1)
 """So long a mail waits for failures that cannot be read. Then it goes without them, and says so."""
 
-GIVE_UP_AFTER = timedelta(days=3)
-"""No mail server takes it any more; the address may be wrong."""
-
 
 def send_due_mails(job_id: UUID | None = None) -> int:
-    """Send the mails that are due, of one job or of all; returns how many. What cannot be sent stays owed."""
-    due = ImportEvent.objects.filter(mail_due_at__lte=Now(), at__gt=Now() - GIVE_UP_AFTER).order_by("mail_due_at")
-    if job_id:
-        due = due.filter(job_id=job_id)
-    sent = 0
-    for event in due:
-        # Whoever moves the time on has the mail to send; if that process dies, the next sweep finds it due again.
-        if not due.filter(pk=event.pk).update(mail_due_at=Now() + RETRY_AFTER):
-            continue
-        event.refresh_from_db(fields=["mailed"])
-        already_mailed = len(event.mailed)
-        try:
-            is_settled = mail(event)
-        except Exception as error:  # noqa: BLE001 - whatever S3, a template or the target's serializer raises
-            log_failure(event, error, "could not be written; it is tried again")
-            is_settled = False
-        sent += len(event.mailed) - already_mailed
-        next_try = None if is_settled else Now() + min(max(RETRY_AFTER, timezone.now() - event.at), MAX_RETRY_AFTER)
-        # Withdrawn meanwhile, it stays so.
-        ImportEvent.objects.filter(pk=event.pk, mail_due_at__isnull=False).update(mail_due_at=next_try)
-    return sent
+    """Send the mails that are due, of one job or of all; returns of how many events. What cannot be sent stays owed."""
+    return debts.settle("mail", mail, job_id=job_id)
 
 
-def mail(event: ImportEvent) -> bool:
-    """Mail everybody who is owed one how the job stands, in its language; returns whether all are served now."""
+def mail(event: ImportEvent) -> None:
+    """Mail everybody who is owed one how the job stands, in its language. Raises NotTaken if somebody was not served.
+
+    What went wrong is told without its own words: a mail server's name the address, others a value of a row.
+    """
     job = ImportJob.objects.with_counts().select_related("submitter").get(pk=event.job_id)
+    event.refresh_from_db(fields=["mailed"])
     places = [place for place, address in enumerate(job.recipients) if address and place not in event.mailed]
     if not places or not still_tells(event, job):
-        return True
-    with override(job.language or None):
-        attachment = find_attachment(event, job)
-        served = [send(event, job, place, attachment) for place in places]
-    return all(served)
+        return
+    try:
+        with override(job.language or None):
+            attachment = find_attachment(event, job)
+            contents = {place: compose(job, event.kind, attachment, is_submitters=place == 0) for place in places}
+    except Exception as error:
+        raise NotTaken(description(error)) from error
+    not_taken: list[Exception] = []
+    for place, content in contents.items():
+        try:
+            message(event, job.recipients[place], place, content, attachment).send()
+        except Exception as error:  # noqa: BLE001 - whatever a mail backend raises; the next recipient is not to blame
+            not_taken.append(error)
+        else:
+            note_mailed(event, place)
+    if not_taken:
+        raise NotTaken(f"for {len(not_taken)} of {len(places)}: {description(not_taken[0])}")
 
 
 def still_tells(event: ImportEvent, job: ImportJob) -> bool:
@@ -93,24 +82,17 @@ def find_attachment(event: ImportEvent, job: ImportJob) -> Attachment | None:
     except Exception as error:
         if timezone.now() - event.at < ATTACH_WITHIN:
             raise
-        log_failure(event, error, "goes without the failures")
+        logger.warning("The mail about job %s goes without the failures: %s", job.pk, description(error))
         return None
 
 
-def send(event: ImportEvent, job: ImportJob, place: int, attachment: Attachment | None) -> bool:
-    """Mail one recipient, and note that; returns whether the mail server took it."""
-    content = compose(job, event.kind, attachment, is_submitters=place == 0)
-    try:
-        message(event, job.recipients[place], place, content, attachment).send()
-    except Exception as error:  # noqa: BLE001 - whatever a mail backend raises; the next recipient is not to blame
-        log_failure(event, error, "could not be sent; it is tried again")
-        return False
+def note_mailed(event: ImportEvent, place: int) -> None:
+    """One recipient is served. The next one has the full time of a debt."""
     event.mailed.append(place)
-    # The next one gets its full time.
     own = ImportEvent.objects.filter(pk=event.pk)
     own.update(mailed=event.mailed)
-    own.filter(mail_due_at__isnull=False).update(mail_due_at=Now() + RETRY_AFTER)
-    return True
+    still_owed = own.filter(mail_due_at__isnull=False)
+    still_owed.update(mail_due_at=Greatest("mail_due_at", Now() + debts.RETRY_AFTER))
 
 
 def message(
@@ -136,15 +118,8 @@ def message(
     return letter
 
 
-def log_failure(event: ImportEvent, error: Exception, consequence: str) -> None:
-    """Say what failed and where, but not the error's own words: a mail server's name the address, others a value."""
+def description(error: Exception) -> str:
+    """What went wrong and where, without the error's own words."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    logger.error(
-        "The mail about job %s %s: %s%s, %s line %d",
-        event.job_id,
-        consequence,
-        type(error).__name__,
-        f" {error.smtp_code}" if hasattr(error, "smtp_code") else "",
-        place.filename,
-        place.lineno or 0,
-    )
+    code = f" {error.smtp_code}" if hasattr(error, "smtp_code") else ""
+    return f"{type(error).__name__}{code} at {place.filename}:{place.lineno}"

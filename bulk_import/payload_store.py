@@ -10,6 +10,7 @@ committed (killed between the two) is an orphan; the bucket's lifecycle rule rem
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,20 @@ from storages.utils import clean_name
 
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.exceptions import StorageUnavailable
+from lambda_worker.contract import read_refused_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import IO
     from uuid import UUID
 
+    from bulk_import.models import ImportJob
+
 logger = logging.getLogger(__name__)
+
+
+PIECE_BYTES = 64 * 1024
+"""Read from S3 at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,21 @@ class StoredPayload:
     bucket: str
     key: str
     etag: str
+
+
+def read_payload(job: ImportJob) -> Iterator[bytes]:
+    """The rows of the job as they were sent, a line of JSON at a time. Raises StorageUnavailable."""
+    storage: Any = storages[PAYLOADS_STORAGE]
+    try:
+        with closing(
+            storage.connection.meta.client.get_object(Bucket=job.payload_bucket, Key=job.payload_key)["Body"]
+        ) as body:
+            for line in body.iter_lines(PIECE_BYTES, keepends=True):
+                refused = read_refused_line(line)
+                yield refused[0] if refused else line
+    except (BotoCoreError, ClientError) as error:
+        logger.exception("S3 did not give the payload of job %s", job.pk)
+        raise StorageUnavailable(_("The rows cannot be read right now. Please ask again.")) from error
 
 
 def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> StoredPayload:

@@ -84,16 +84,21 @@ HELD = ngettext_lazy(
 
 
 def message(job: ImportJob) -> str:
+    """What happened and what happens next, told to the submitter. `job` needs `with_counts`."""
+    text = summary(job)
+    if not job.is_terminal and any(job.recipients[:1]):
+        text += " " + _("We will e-mail you when it is done.")
+    return text
+
+
+def summary(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
     if job.is_being_cancelled:
         template = CANCELLING
     elif job.is_held:
         template = HELD
-    text = template % words(job)
-    if not job.is_terminal and any(job.recipients[:1]):
-        text += " " + _("We will e-mail you when it is done.")
-    return text
+    return template % words(job)
 
 
 def words(job: ImportJob) -> dict[str, Any]:
@@ -167,9 +172,10 @@ def poll_after_seconds(job: ImportJob) -> int:
     return min(max((eta_seconds(job) or 0) // 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
 
 
-def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
-    """The job as JSON. `job` needs `with_counts`."""
-    url = request.build_absolute_uri(job_path(job))
+def job_document(job: ImportJob, request: Request | None = None) -> dict[str, Any]:
+    """The job as JSON. `job` needs `with_counts`. Without a request its links are paths."""
+    path = job_path(job)
+    url = request.build_absolute_uri(path) if request else path
     return {
         "id": str(job.pk),
         "target": job.target,

@@ -28,9 +28,10 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from bulk_import.debts import RETRY_AFTER
 from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
 from bulk_import.models.job import PAUSE_MAIL_AFTER
-from bulk_import.notifications import ATTACH_WITHIN, RETRY_AFTER, send_due_mails
+from bulk_import.notifications import ATTACH_WITHIN, send_due_mails
 from lambda_worker.contract import PauseCode, failure_line
 from lambda_worker.problems import problem
 from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, product, record
@@ -98,14 +99,14 @@ def test_a_mail_server_that_is_away_gets_the_mail_later(
     backend, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, RAISING
     end_job(worker, messages)
     assert ImportJob.objects.get().status == JobStatus.FAILED
-    assert "could not be sent; it is tried again" in caplog.text
+    assert "was not taken, for 1 of 1: ConnectionRefusedError" in caplog.text
     settings.EMAIL_BACKEND = backend
 
     assert (send_due_mails(), owed()) == (0, 1)  # not at once
     let_time_pass(RETRY_AFTER)
     said = StringIO()
     call_command("bulk_import_relay", stdout=said)
-    assert said.getvalue() == "sent: 0 messages, 1 mails\n"
+    assert said.getvalue() == "sent: 0 messages, 1 mails, 0 webhooks, 0 signals\n"
     assert [sent.subject for sent in mail.outbox] == ["None of the 4 products was created"]
     assert (owed(), send_due_mails()) == (0, 0)
 
@@ -209,18 +210,6 @@ def test_the_mail_is_in_the_language_of_the_import(owing_job: ImportJob) -> None
     assert "Nada foi criado" in mail.outbox[0].body
 
 
-def test_a_mail_that_was_not_taken_is_tried_again_ever_later(owing_job: ImportJob, settings: Settings) -> None:
-    backend, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, RAISING
-    ImportEvent.objects.update(at=Now() - timedelta(minutes=30))
-    assert send_due_mails() == 0
-    settings.EMAIL_BACKEND = backend
-
-    let_time_pass(timedelta(minutes=29))
-    assert send_due_mails() == 0
-    let_time_pass(timedelta(minutes=2))
-    assert send_due_mails() == 1
-
-
 @pytest.mark.parametrize(
     ("kind", "status"), [("ended", "processing"), ("paused", "processing"), ("dead_lettered", "failed")]
 )
@@ -239,7 +228,7 @@ def notify(job: ImportJob, *addresses: str) -> None:
 
 def test_everybody_who_was_named_gets_a_mail_of_their_own(owing_job: ImportJob) -> None:
     notify(owing_job, "ana@shop.example", "bo@shop.example")
-    assert send_due_mails() == 3
+    assert send_due_mails() == 1
 
     own, ana, bo = mail.outbox
     assert [sent.to for sent in mail.outbox] == [
@@ -378,7 +367,7 @@ def test_an_address_that_nobody_has_is_tried_again_alone_and_named_in_no_log(
     notify(owing_job, "gone@shop.example", "bo@shop.example")
     with smtp_server(settings) as office:
         office.unknown = "gone@shop.example"
-        assert (send_due_mails(), owed()) == (2, 1)
+        assert (send_due_mails(), owed()) == (0, 1)
         let_time_pass(RETRY_AFTER)
         assert (send_due_mails(), owed()) == (0, 1)
         office.unknown = ""
@@ -391,7 +380,7 @@ def test_an_address_that_nobody_has_is_tried_again_alone_and_named_in_no_log(
         ("bo@shop.example", f"<{event.pk}.2@localhost>"),
         ("gone@shop.example", f"<{event.pk}.1@localhost>"),
     ]
-    assert "could not be sent; it is tried again: SMTPRecipientsRefused" in own_log(caplog)
+    assert "was not taken, for 1 of 3: SMTPRecipientsRefused" in own_log(caplog)
     assert "shop.example" not in own_log(caplog)
 
 
@@ -423,7 +412,7 @@ def test_a_process_that_is_killed_while_it_sends_leaves_one_mail_or_the_same_one
         office.waits_at = ""
         let_time_pass(RETRY_AFTER)
         said, _ = start_relay(settings).communicate()
-        assert said == b"sent: 0 messages, 1 mails\n"
+        assert said == b"sent: 0 messages, 1 mails, 0 webhooks, 0 signals\n"
         assert start_relay(settings).communicate()[0] == b""
 
     assert len(office.taken) == taken_then + 1
