@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.utils.translation import override
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from bulk_import.mail import Attachment, compose
 from bulk_import.models import EventKind, ImportJob, JobStatus
 from lambda_worker.contract import PauseCode
 from lambda_worker.problems import problem
-from tests.browser.test_admin_pages import ARGUMENTS, CHROMIUM
+from tests.browser.chromium import CHROMIUM, chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,8 @@ ATTACHMENT = Attachment("products-failures-6bb4a9f6.csv", b"", 326)
 def browser() -> Iterator[Browser]:
     if not Path(CHROMIUM).exists():
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 def make_job(status: JobStatus, *counts: int, **fields: Any) -> ImportJob:

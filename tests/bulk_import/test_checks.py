@@ -173,7 +173,7 @@ def test_a_mail_server_without_a_time_out_is_told(settings: Settings) -> None:
 
 
 def test_mails_without_links_are_warned_of(settings: Settings) -> None:
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": ""}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "", "JOB_PAGE_URL": ""}
 
     assert_told("W003")
 

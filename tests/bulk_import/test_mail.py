@@ -52,51 +52,51 @@ AWAY = {"pause_code": PauseCode.ENDPOINT_AWAY}
             make_job("succeeded", 1994, 1994, 0, 0, 0),
             "ended",
             "All 1,994 products were created",
-            "Tudo foi criado: 1.994 products",
+            "Tudo foi criado: 1.994 produtos",
         ),
-        (make_job("succeeded", 1, 1, 0, 0, 0), "ended", "1 product was created", "Tudo foi criado: 1 product"),
+        (make_job("succeeded", 1, 1, 0, 0, 0), "ended", "1 product was created", "Tudo foi criado: 1 produto"),
         (
             make_job("partially_succeeded", 1994, 1668, 326, 0, 0),
             "ended",
             "1,668 of 1,994 products were created",
-            "Foram criados 1.668 de 1.994 products",
+            "Foram criados 1.668 de 1.994 produtos",
         ),
         (
             make_job("partially_succeeded", 4, 1, 3, 0, 0),
             "ended",
             "1 of 4 products was created",
-            "Foi criado 1 de 4 products",
+            "Foi criado 1 de 4 produtos",
         ),
         (
             make_job("failed", 1994, 0, 1994, 0, 0),
             "ended",
             "None of the 1,994 products was created",
-            "Nada foi criado, de 1.994 products",
+            "Nada foi criado, de 1.994 produtos",
         ),
-        (make_job("failed", 1, 0, 1, 0, 0), "ended", "1 product was not created", "Nada foi criado, de 1 product"),
+        (make_job("failed", 1, 0, 1, 0, 0), "ended", "1 product was not created", "Nada foi criado, de 1 produto"),
         (
             make_job("cancelled", 1994, 1200, 3, 0, 791),
             "ended",
             "Import cancelled: 1,200 of 1,994 products had been created",
-            "Importação cancelada: 1.200 de 1.994 products já existiam",
+            "Importação cancelada: 1.200 de 1.994 produtos já existiam",
         ),
         (
             make_job("paused", 1994, 1200, 0, 0, 0, **AWAY),
             "paused",
             "Import of 1,994 products paused: the endpoint that creates them does not answer",
-            "Importação de 1.994 products pausada: o endpoint que deve criar não responde",
+            "Importação de 1.994 produtos pausada: o endpoint que deve criar não responde",
         ),
         (
             make_job("processing", 1994, 1200, 0, 0, 1),
             "dead_lettered",
             "1 of 1,994 products was given up for now",
-            "Por ora desistimos de 1 de 1.994 products",
+            "Por ora desistimos de 1 de 1.994 produtos",
         ),
         (
             make_job("paused", 1994, 0, 0, 0, 500, **AWAY),
             "dead_lettered",
             "500 of 1,994 products were given up for now",
-            "Por ora desistimos de 500 de 1.994 products",
+            "Por ora desistimos de 500 de 1.994 produtos",
         ),
     ],
 )
@@ -146,7 +146,7 @@ def partly() -> ImportJob:
 
 
 def configure(settings: Settings, **changed: str) -> None:
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "https://shop.example", **changed}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "https://shop.example", "JOB_PAGE_URL": "", **changed}
 
 
 def test_the_text_reads_from_top_to_bottom(partly: ImportJob, settings: Settings) -> None:
