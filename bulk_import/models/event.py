@@ -39,6 +39,7 @@ class ImportEvent(models.Model):
     )
     note = models.CharField(_("note"), max_length=100, blank=True)
     mail_due_at = models.DateTimeField(null=True)
+    mailed = models.JSONField(default=list)  # which of the job's recipients, by their place, have this mail already
     webhook_due_at = models.DateTimeField(null=True)
     signal_due_at = models.DateTimeField(null=True)
 
