@@ -10,10 +10,13 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.urls import NoReverseMatch, Resolver404, reverse
 from rest_framework.serializers import Serializer
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
+from bulk_import.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.models import database
 
 if TYPE_CHECKING:
@@ -124,6 +127,21 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
 
 
 def _check_mail() -> Iterator[CheckMessage]:
+    try:
+        for template in (TEXT_TEMPLATE, HTML_TEMPLATE):
+            get_template(template)
+    except (TemplateDoesNotExist, ImproperlyConfigured):
+        yield Error(
+            "The templates of the mails are not found.",
+            hint="Have a DjangoTemplates engine with APP_DIRS in TEMPLATES.",
+            id="bulk_import.E015",
+        )
+    if not (conf().public_url or conf().job_page_url):
+        yield Warning(
+            "The mails have no links: BULK_IMPORT has neither PUBLIC_URL nor JOB_PAGE_URL.",
+            hint='Set PUBLIC_URL to where people reach the API, "https://shop.example" for example.',
+            id="bulk_import.W003",
+        )
     if settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend" and not settings.EMAIL_TIMEOUT:
         yield Warning(
             "A mail server that hangs holds up the relay and the reports of workers.",

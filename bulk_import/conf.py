@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -80,10 +81,24 @@ class Conf:
     pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
     max_pause_hours: int = 24  # then what is left of a paused job is given up, to be redriven
 
+    public_url: str = ""  # "https://shop.example": where people reach the API; without it, mails link to no download
+    job_page_url: str = ""  # "https://shop.example/imports/{id}": a page of yours about a job, for the mails
+    mail_attachment_rows: int = 1_000  # failures attached to a mail; more are a link
+    mail_attachment_bytes: int = 1024 * 1024  # of that CSV; mail makes a third more of it, and many servers take 10 MiB
+    max_notify: int = 5  # recipients of a job beside its submitter
+    notify_domains: list[str] = field(default_factory=list)  # whose addresses they may be; by default nobody's
+
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""
         return Target(name=name, **self.targets[name])
 
+
+LISTS = {
+    "worker_secrets": "each letter would be a secret",
+    "webhook_secrets": "each letter would be a secret",
+    "notify_domains": "each letter would be a domain",
+}
+"""The settings that are lists, and what becomes of a string."""
 
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
 
@@ -98,10 +113,20 @@ def conf() -> Conf:
     if unknown:
         names = ", ".join(sorted(unknown)).upper()
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
-    for name in ("worker_secrets", "webhook_secrets"):
+    for name, consequence in LISTS.items():
         if isinstance(given.get(name), str):
-            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; each letter would be a secret.")
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; {consequence}.")
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
+    for name in given.keys() & {"public_url", "job_page_url"}:
+        if given[name] and not is_web_address(given[name]):
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
+    if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
+        raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
     return Conf(**given)
+
+
+def is_web_address(url: Any) -> bool:
+    """Whether it is an absolute URL of http or https."""
+    return isinstance(url, str) and urlsplit(url).scheme in {"http", "https"} and bool(urlsplit(url).hostname)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from rest_framework import serializers
 from bulk_import import openapi_components as components
 from bulk_import.conf import conf
 from bulk_import.idempotency import MAX_KEY_CHARACTERS
-from bulk_import.models import JobStatus
+from bulk_import.models import NOBODY, JobStatus
 from bulk_import.views import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ QUERY: Final = "query"
 NDJSON = "application/x-ndjson"
 STRING: Schema = {"type": "string"}
 KEY_PATTERN = r"^[ -~]*[!#-~][ -~]*$"  # printable ASCII, and not only blanks and quotes: see `idempotency`
+ATOM = r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z]+"  # between the dots of a mailbox: see Django's EmailValidator
 SECONDS: Schema = {"type": "integer", "minimum": 1}
 ANY_JOB = str(UUID(int=0))
 
@@ -151,6 +153,12 @@ class JobsSchema(TargetSchema):
             ),
             OpenApiParameter(
                 "corrects", UUID, QUERY, description="`id` of your import whose failures these are, mended."
+            ),
+            OpenApiParameter(
+                "notify",
+                {**STRING, "pattern": notify_pattern()},
+                QUERY,
+                description="`none` for no mail at all; or whom to mail beside you, addresses with commas between.",
             ),
             OpenApiParameter(
                 "Idempotency-Key",
@@ -324,6 +332,15 @@ OPERATIONS: dict[str, type[TargetSchema]] = {
     "RetryView": RetrySchema,
     "RedriveView": RedriveSchema,
 }
+
+
+def notify_pattern() -> str:
+    """What `recipients` accepts, but for blanks and the user's own address."""
+    if not conf().notify_domains:
+        return f"^{NOBODY}$"
+    domains = "|".join(map(re.escape, conf().notify_domains))
+    address = rf"{ATOM}(\.{ATOM})*@({domains})"
+    return f"^({NOBODY}|{address}(,{address}){{0,{conf().max_notify - 1}}})$"
 
 
 def job_id() -> OpenApiParameter:

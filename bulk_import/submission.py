@@ -36,6 +36,7 @@ def accept(
     idempotency_key: str,
     skip_invalid: bool,
     corrects: ImportJob | None = None,
+    notify: str = "",
 ) -> UUID:
     """Judge an upload's rows and submit them, within the quotas of the request's user; returns the job's id.
 
@@ -53,6 +54,7 @@ def accept(
             idempotency_key=idempotency_key,
             request_sha256=upload.sha256,
             corrects=corrects,
+            notify=notify,
         )
 
 
@@ -64,10 +66,11 @@ def submit(
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
+    notify: str = "",
 ) -> UUID:
     """Store a payload as a job and send it on its way; returns the job's id.
 
-    `corrects`: the job whose failures these are, mended.
+    `corrects`: the job whose failures these are, mended. `notify`: whom to mail, see `recipients`.
 
     A twin of the request that was faster has made the job already; then that one is it. Raises
     StorageUnavailable; then there is no job.
@@ -88,6 +91,7 @@ def submit(
                 idempotency_key=idempotency_key,
                 request_sha256=request_sha256,
                 corrects=corrects,
+                notify=notify,
             )
             ImportChunk.objects.bulk_create(cut_into_chunks(job, payload.line_bytes))
             _send_after_commit(job_id)

@@ -70,6 +70,8 @@ STORAGES = {
     },
 }
 
+PUBLIC_URL = os.environ.get("BULK_IMPORT_PUBLIC_URL", "http://localhost:8000")
+
 BULK_IMPORT = {
     "TARGETS": {
         "products": {
@@ -92,6 +94,9 @@ BULK_IMPORT = {
     "HEARTBEAT_SECONDS": 1,
     "PAUSE_SECONDS": 3,
     "CONCURRENCY": 4,
+    "PUBLIC_URL": PUBLIC_URL,
+    "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",
+    "NOTIFY_DOMAINS": ["shop.example"],
 }
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"

@@ -16,8 +16,7 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import StorageUnavailable
 from bulk_import.failures import read_failures
 from bulk_import.models import JobStatus
-from bulk_import.notifications import problem_text
-from bulk_import.representation import summary
+from bulk_import.representation import problem_text, summary
 from lambda_worker.contract import read_failure_line
 
 if TYPE_CHECKING:

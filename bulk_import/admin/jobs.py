@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from bulk_import.admin.actions import ACTIONS, possible_actions
 from bulk_import.admin.charts import progress_bar
-from bulk_import.admin.dashboard import NONE, figures
+from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.exceptions import StorageUnavailable
 from bulk_import.failures import read_failures
@@ -49,7 +49,7 @@ class DeadLetterFilter(admin.SimpleListFilter):
 class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
     """Whoever may view jobs may look; whoever may change them may act."""
 
-    list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "rate", "age"]
+    list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
     list_filter = ["status", DeadLetterFilter, "target", "created_at", ("submitter", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["submitter"]
     list_per_page = 50
@@ -96,7 +96,9 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     def progress(self, job: ImportJob) -> SafeString:
         settled = number_format(job.settled, force_grouping=True)
         rows = number_format(job.rows, force_grouping=True)
-        return format_html("{}<br><small>{} / {}</small>", progress_bar(job), settled, rows)
+        rate = rows_per_second(job)
+        speed = "" if rate is None else format_html(" · {}/s", rate)
+        return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), settled, rows, speed)
 
     @admin.display(description=gettext_lazy("created"))
     def created_rows(self, job: ImportJob) -> int:
@@ -105,11 +107,6 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     @admin.display(description=gettext_lazy("not created"))
     def other_rows(self, job: ImportJob) -> int:
         return job.settled - job.created_count
-
-    @admin.display(description=gettext_lazy("rows/s"))
-    def rate(self, job: ImportJob) -> str:
-        rate = rows_per_second(job)
-        return NONE if rate is None else str(rate)
 
     @admin.display(description=gettext_lazy("age"), ordering="created_at")
     def age(self, job: ImportJob) -> str:

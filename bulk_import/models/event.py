@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.models.database import PrimaryManager
-from bulk_import.models.status import PAUSE_REASONS
+from bulk_import.models.status import PAUSE_REASONS, JobStatus
 
 
 class EventKind(models.TextChoices):
@@ -39,6 +39,7 @@ class ImportEvent(models.Model):
     )
     note = models.CharField(_("note"), max_length=100, blank=True)
     mail_due_at = models.DateTimeField(null=True)
+    mailed = models.JSONField(default=list)  # which of the job's recipients, by their place, have this mail already
     webhook_due_at = models.DateTimeField(null=True)
     signal_due_at = models.DateTimeField(null=True)
 
@@ -63,4 +64,5 @@ class ImportEvent(models.Model):
     @property
     def reason(self) -> str:
         """The note for people."""
-        return str(PAUSE_REASONS.get(self.note, self.note))
+        words = {**PAUSE_REASONS, **dict(JobStatus.choices)}
+        return str(words.get(self.note, self.note))

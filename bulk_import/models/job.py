@@ -33,6 +33,9 @@ PAUSE_MAIL_AFTER = timedelta(minutes=10)
 MAX_CONCURRENCY = 256
 """Create calls in flight for one chunk; no monolith serves more from one client in less time."""
 
+NOBODY = "none"
+"""The value of `notify` with which nobody is mailed, not even the submitter."""
+
 COUNTED_OUTCOMES = tuple(Outcome)
 
 
@@ -90,6 +93,7 @@ class ImportJob(models.Model):
         related_name="corrections",
         verbose_name=_("corrects"),  # the job whose failures were mended and sent again as this one
     )
+    notify = models.TextField(blank=True)  # whom else to mail, with commas between; NOBODY for no mail at all
     concurrency = models.PositiveSmallIntegerField(
         _("concurrency"),
         null=True,
@@ -165,6 +169,16 @@ class ImportJob(models.Model):
     def is_held(self) -> bool:
         """Whether staff paused the job: then it goes on when they say so, and not before."""
         return self.is_paused and self.pause_code == PauseCode.STAFF
+
+    @property
+    def recipients(self) -> list[str]:
+        """Whom to mail about the job: its submitter, "" if there is no address, then whom they named.
+
+        Nobody, if they wanted it so or are gone. The places in the list never change.
+        """
+        if self.submitter is None or self.notify == NOBODY:
+            return []
+        return [self.submitter.email, *filter(None, self.notify.split(","))]
 
     @property
     def settled(self) -> int:

@@ -13,11 +13,16 @@ import os
 import re
 import signal
 import time
+from base64 import b64encode
 from contextlib import ExitStack
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import default
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from playwright.sync_api import expect
 
 from demo.stack import PROJECT, LocalStack, local_stack, stop_process
@@ -26,6 +31,7 @@ from tests.browser.chromium import chromium
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from email.message import EmailMessage
 
     from playwright.sync_api import BrowserContext, Page
 
@@ -39,6 +45,7 @@ WIDTHS: dict[str, dict[str, Any]] = {
 MOST_HEIGHT = 1250  # in CSS pixels
 ENOUGH_FOR_A_BAR = 250  # rows
 PATIENCE_MS = 30_000
+END_OF_MAIL = b"-" * 79 + b"\n"  # as Django writes it to a file
 
 
 @dataclass
@@ -105,7 +112,57 @@ def import_page(scene: Scene) -> None:
     scene.take(page, "import-result")
 
 
-SCENES: list[Callable[[Scene], None]] = [import_page]
+def admin(scene: Scene) -> None:
+    """Three imports: one ended, one staff paused, one under way; the list, and the page of the first."""
+    post = partial(httpx.post, headers={"Content-Type": "text/csv"}, auth=("demo", "demo"), timeout=60, trust_env=False)
+    url = f"{scene.stack.url}/products/bulk"
+    ended = post(f"{url}?on_invalid=skip", content=spreadsheet()).headers["Location"]
+    page = scene.window.new_page()
+    if scene.width == "desktop":
+        page.set_viewport_size({"width": 1366, "height": 600})  # the admin has columns on both sides
+    page.goto("/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill("admin")
+    page.get_by_role("button", name="Log in").click()
+    job_page = f"/admin/bulk_import/importjob/{ended.rpartition('/')[2]}/change/"
+    page.goto(job_page)
+    expect(page.locator(".bi-summary .bi-badge")).to_have_text("partially succeeded", timeout=PATIENCE_MS)
+    scene.take(page, "admin-job")
+
+    scene.rest()
+    other = spreadsheet().replace("-XS,", "-XXS,")
+    paused = post(f"{url}?on_invalid=skip", content=other).headers["Location"].rpartition("/")[2]
+    post(f"{url}?on_invalid=skip", content=spreadsheet().replace("-XL,", "-XXXL,"))
+    page.goto(f"/admin/bulk_import/importjob/{paused}/do/pause/")
+    page.get_by_role("button", name="Pause").click()
+    page.goto("/admin/bulk_import/importjob/")
+    scene.take(page, "admin-list")
+    scene.go_on()
+
+
+def mail(scene: Scene) -> None:
+    """What the person gets who sent the demo's catalogue, as its HTML looks in a mail program."""
+    answer = scene.window.request.post(
+        "/products/bulk?on_invalid=skip",
+        data=CATALOGUE.read_bytes(),
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {b64encode(b'demo:demo').decode()}"},
+    )
+    expect(answer).to_be_ok()
+    letter: EmailMessage | None = None
+    while letter is None:
+        time.sleep(0.1)
+        written = [path.read_bytes() for path in scene.stack.mail_folder.glob("*.log")]
+        letter = next(
+            (message_from_bytes(mail, policy=default) for mail in written if mail.endswith(END_OF_MAIL)), None
+        )
+    html = letter.get_body(("html",))
+    assert html is not None
+    page = scene.window.new_page()
+    page.set_content(html.get_content())
+    scene.take(page, "mail")
+
+
+SCENES: list[Callable[[Scene], None]] = [import_page, admin, mail]
 
 
 def main() -> None:

@@ -202,11 +202,18 @@ def test_a_concurrency_that_cannot_be_is_refused(nonsense: str, root: Client) ->
 def test_a_job_shows_what_happened_to_it(staff: Client) -> None:
     job = make_job()
     job.record(EventKind.PAUSED, note="endpoint_busy")
+    job.record(EventKind.ENDED, note="partially_succeeded")
     job.record(EventKind.REDRIVEN, actor=make_user("ann"))
 
     shown = text(staff.get(page(job)))
 
-    for expected in ("paused", "the endpoint that creates them is too busy", "redriven", "ann"):
+    for expected in (
+        "paused",
+        "the endpoint that creates them is too busy",
+        "redriven",
+        "ann",
+        "ended · partially succeeded",
+    ):
         assert expected in shown
 
 

@@ -38,6 +38,11 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E003", {"WORKER_SECRETS": ["x" * 32, "x" * 31]}),
     ("E003", {"WORKER_SECRETS": ["x" * 32, ""]}),
     ("E001", {"WORKER_SECRETS": "a string of 32 characters, or so"}),
+    ("E001", {"NOTIFY_DOMAINS": "shop.example"}),
+    ("E001", {"PUBLIC_URL": "shop.example"}),
+    ("E001", {"PUBLIC_URL": "javascript://shop.example"}),
+    ("E001", {"JOB_PAGE_URL": "/imports/{id}"}),
+    ("E001", {"JOB_PAGE_URL": "https://shop.example/imports"}),
     ("E007", {"TARGETS": {"products": {"create_url": CREATE_URL}}}),
     ("E007", {"TARGETS": {"products": {**TARGET, "colour": "red"}}}),
     ("E007", {"TARGETS": {"products": None}}),
@@ -165,6 +170,25 @@ def test_a_mail_server_without_a_time_out_is_told(settings: Settings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
     assert_told("W002")
+
+
+def test_mails_without_links_are_warned_of(settings: Settings) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "", "JOB_PAGE_URL": ""}
+
+    assert_told("W003")
+
+
+def test_a_page_of_ones_own_is_link_enough(settings: Settings) -> None:
+    page = {"PUBLIC_URL": "", "JOB_PAGE_URL": "https://shop.example/imports/{id}"}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **page}
+
+    assert check_configuration() == []
+
+
+def test_templates_that_cannot_be_found_are_told(settings: Settings) -> None:
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "APP_DIRS": False}]
+
+    assert_told("E015")
 
 
 @pytest.mark.parametrize(
