@@ -65,9 +65,7 @@ async def for_each_record(
     }
 
 
-async def _is_done(
-    record: SqsRecord, monolith: MonolithClient, worker_config: Config, deadlines: Deadlines
-) -> bool:
+async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: Config, deadlines: Deadlines) -> bool:
     """Whether the message may be deleted: its chunk is finished, or closed already, or comes again as a copy."""
     queue_url = worker_config.queue_url
     try:

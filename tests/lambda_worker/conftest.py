@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
@@ -451,6 +452,21 @@ def queue(aws_url: str) -> Iterator[Queue]:
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVE_COUNT})
         url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy})["QueueUrl"]
         yield Queue(sqs, url, dead_letter_url)
+
+
+@pytest.fixture
+def secrets(aws_url: str) -> Iterator[SecretsManagerClient]:
+    """A client that tries once."""
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=aws_url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        region_name="us-east-1",
+        config=ClientConfig(retries={"total_max_attempts": 1}),
+    )
+    yield client
+    client.close()
 
 
 @dataclass(frozen=True)
