@@ -323,7 +323,11 @@ def test_a_function_has_time_for_a_call_of_the_worker_api_that_hangs(function: s
 
 @pytest.fixture
 def resources(
-    monkeypatch: pytest.MonkeyPatch, aws_url: str, buckets: Buckets, queue: Queue, secrets: Any
+    monkeypatch: pytest.MonkeyPatch,
+    _environment: None,
+    buckets: Buckets,
+    queue: Queue,
+    secrets: SecretsManagerClient,
 ) -> dict[str, str]:
     """The names that the test's own parts have in the template; the worker secret is one of them."""
     secret_id = secrets.create_secret(Name=f"of-{buckets.payloads}", SecretString=WORKER_SECRET)["ARN"]
