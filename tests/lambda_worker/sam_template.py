@@ -43,7 +43,9 @@ def source() -> dict[str, Any]:
 @cache
 def _expanded() -> str:
     template = source()
-    template["Globals"]["Function"]["CodeUri"] = "s3://packages/lambda_worker.zip"  # as `sam deploy` does
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":  # as `aws cloudformation package` does
+            resource["Properties"]["CodeUri"] = "s3://packages/lambda_worker.zip"
     # No managed policies: the template names its roles, so that SAM attaches none of its own.
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-west-1"))
     return json.dumps(translator.translate(template, parameter_values={}))

@@ -258,6 +258,16 @@ def test_behind_each_queue_is_its_handler(queue: str, module: Any) -> None:
     assert getattr(import_module(path), name) is module.handler
 
 
+@pytest.mark.parametrize("function", BEHIND.values())
+def test_each_function_names_the_package_itself(function: str) -> None:
+    """`aws cloudformation package` uploads nothing for a CodeUri among the Globals, but the template's whole folder."""
+    properties = source()["Resources"][function]["Properties"]
+
+    assert properties["CodeUri"] == "../dist/lambda_worker-arm64.zip"
+    assert source()["Globals"]["Function"]["Architectures"] == ["arm64"]
+    assert "CodeUri" not in source()["Globals"]["Function"]
+
+
 class Reading(dict[str, str]):
     """An environment that notes which variables are read."""
 
