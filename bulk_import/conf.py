@@ -78,12 +78,32 @@ class Conf:
     pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
     max_pause_hours: int = 24  # then what is left of a paused job is given up, to be redriven
 
+    # Days after a job's end; None keeps it for ever. `manage.py bulk_import_expire` deletes what has expired.
+    payload_retention_days: int | None = 30
+    failures_retention_days: int | None = 30
+    ledger_retention_days: int | None = 30  # not less than MIN_LEDGER_DAYS
+    job_retention_days: int | None = None  # and all that is left of it; not less than MIN_LEDGER_DAYS
+
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""
         return Target(name=name, **self.targets[name])
 
 
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
+
+MIN_LEDGER_DAYS = 28
+"""How long SQS may keep a message of a job that has ended: 14 days on the queue, 14 on the dead-letter queue."""
+
+MAX_RETENTION_DAYS = 36_500
+"""A hundred years; whoever means longer means None."""
+
+RETENTIONS = {
+    "payload_retention_days": 1,
+    "failures_retention_days": 1,
+    "ledger_retention_days": MIN_LEDGER_DAYS,
+    "job_retention_days": MIN_LEDGER_DAYS,
+}
+"""Each with the fewest days that it may be."""
 
 
 def conf() -> Conf:
@@ -101,4 +121,10 @@ def conf() -> Conf:
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
+    for name in given.keys() & RETENTIONS.keys():
+        days, least = given[name], RETENTIONS[name]
+        if days is not None and (type(days) is not int or not least <= days <= MAX_RETENTION_DAYS):
+            raise ImproperlyConfigured(
+                f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
+            )
     return Conf(**given)

@@ -3,8 +3,8 @@
     <STORAGES["bulk_import_payloads"] bucket>/<its location>/
         <target>/<job id>.jsonl      one compact row a line
 
-Needs s3:PutObject, and s3:GetObject to look again after an answer was lost. A payload whose job was never
-committed (killed between the two) is an orphan; the bucket's lifecycle rule removes it.
+Needs s3:PutObject, s3:GetObject to look again after an answer was lost, and s3:DeleteObject for `retention`. A
+payload whose job was never committed (killed between the two) is an orphan; the bucket's lifecycle rule removes it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from bulk_import.exceptions import StorageUnavailable
 if TYPE_CHECKING:
     from typing import IO
     from uuid import UUID
+
+    from bulk_import.models import ImportJob
 
 logger = logging.getLogger(__name__)
 
@@ -58,3 +60,12 @@ def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> Stored
         message = _("Our storage is not available right now, so nothing was imported. Please send it again.")
         raise StorageUnavailable(message) from error
     return StoredPayload(bucket=place["Bucket"], key=place["Key"], etag=stored["ETag"])
+
+
+def delete_payload(job: ImportJob) -> None:
+    """Delete the payload of a job. Again is harmless. Raises StorageUnavailable."""
+    client: Any = storages[PAYLOADS_STORAGE].connection.meta.client  # type: ignore[attr-defined] # an S3 storage
+    try:
+        client.delete_object(Bucket=job.payload_bucket, Key=job.payload_key)
+    except (BotoCoreError, ClientError) as error:
+        raise StorageUnavailable(f"S3 does not delete the payload of job {job.pk}: {error}") from error
