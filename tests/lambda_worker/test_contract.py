@@ -199,7 +199,7 @@ def test_a_claim_whose_ranges_are_no_integers_is_refused(created: object) -> Non
 
 def test_an_answer_whose_flag_is_a_number_is_refused() -> None:
     with pytest.raises(MessageError, match="cancelled"):
-        HeartbeatAnswer.from_dict({"lease_seconds": 60, "cancelled": 1, "concurrency": 2})
+        HeartbeatAnswer.from_dict({"lease_seconds": 60, "cancelled": 1, "paused": False, "concurrency": 2})
 
 
 @given(
