@@ -116,7 +116,7 @@ class TargetSchema(AutoSchema):
 class JobsSchema(TargetSchema):
     names = {"GET": "list", "POST": "create"}
     summaries = {"GET": "Your imports, newest first", "POST": "Import many rows"}
-    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 411, 413, 415, 422, 429, 503)}
+    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 404, 411, 413, 415, 422, 429, 503)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         if self.method == "GET":

@@ -195,13 +195,13 @@ class ImportJobsView(TargetView):
         return self.accepted(job_id)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
-        """The job that the client names with `corrects`. Raises ValidationError unless it is the user's own."""
+        """The job that the client names with `corrects`. Raises NotFound unless it is the user's own."""
         if "corrects" not in options:
             return None
         try:
             return self.get_job(options["corrects"])
         except Http404:
-            raise ValidationError({"corrects": _("You have no such import.")}) from None
+            raise NotFound(_("You have no import with the id that `corrects` names.")) from None
 
     def accepted(self, job_id: UUID) -> Response:
         job = self.get_job(job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -391,6 +392,42 @@ def test_when_a_heartbeat_says_cancelled_the_rest_is_unprocessed_and_reported(
     assert finish.unprocessed == len(untouched) > 0
     assert sorted(client.created + untouched) == INDEXES
     assert [problem["code"] for problem in finish.problems] == ["cancelled"]
+
+
+def test_a_claim_on_a_cancelled_job_is_reported_without_a_call(message: ChunkMessage, buckets: Buckets) -> None:
+    class Cancelled(Scripted):
+        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
+            return replace(await super().claim(message, claimant, creates=creates), cancelled=True)
+
+    client = Cancelled(lambda: HeartbeatAnswer(60, cancelled=True, paused=False, concurrency=2))
+
+    run_scripted(client, message, buckets)
+
+    (finish,) = client.finishes
+    assert client.created == []
+    assert finish.unprocessed == len(INDEXES)
+    assert [line["index"] for line in buckets.failure_lines(finish.failures_key)] == INDEXES
+
+
+def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_what_was_settled(
+    message: ChunkMessage, buckets: Buckets
+) -> None:
+    releases: list[Release] = []
+
+    class Held(Scripted):
+        async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+            releases.append(release)
+            return ReleaseAnswer(retry_after_seconds=300, is_too_long=False)
+
+    client = Held(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
+
+    with pytest.raises(ChunkDeferred) as caught:
+        run_scripted(client, message, buckets)
+
+    assert caught.value.delay_seconds == 300
+    assert [release.pause for release in releases] == [PauseCode.STAFF]
+    assert sorted(client.created) != INDEXES
+    assert client.finishes == []
 
 
 @pytest.mark.parametrize("news", [StaleEpoch("stale"), ChunkClosed("closed")])
