@@ -69,11 +69,11 @@ class Monolith(NamedTuple):
 
 
 @contextmanager
-def running_monolith() -> Iterator[Monolith]:
-    """With S3 and SQS, and a database of its own."""
+def running_monolith(*options: str) -> Iterator[Monolith]:
+    """With S3 and SQS, and a database of its own; `options` are gunicorn's."""
     with local_stack() as stack:
         arguments = [argument for argument in START_GUNICORN if not argument.startswith("--workers")]
-        process = stack._start([*arguments, "--workers=1", f"--bind={urlsplit(stack.url).netloc}"])
+        process = stack._start([*arguments, "--workers=1", *options, f"--bind={urlsplit(stack.url).netloc}"])
         try:
             while True:
                 assert process.poll() is None, stack.log

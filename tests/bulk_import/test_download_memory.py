@@ -53,7 +53,8 @@ for number, first in enumerate(range(0, rows, chunk_rows)):
 
 @pytest.fixture(scope="module")
 def monolith() -> Iterator[Monolith]:
-    with running_monolith() as monolith:
+    # Each thread has a client of S3, which takes 18 MiB.
+    with running_monolith("--threads=1") as monolith:
         yield monolith
 
 
