@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
 
 mutants: $(VENV)/.dev ## Break each guarantee in turn and see that the chaos tells
 	@$(BIN)/python -m tests.chaos.mutate
+
+screenshots: $(VENV)/.dev ## Take the pictures of the README anew
+	@$(BIN)/python -m tests.browser.screenshots
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .

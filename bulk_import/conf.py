@@ -57,6 +57,8 @@ class Conf:
     queue_url: str = ""
     queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
     worker_secrets: list[str] = field(default_factory=list)  # any of them opens the worker API, so they rotate
+    webhook_url: str = ""  # where programs are told what happens to a job; "" for nowhere
+    webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; signed with each of them, so they rotate
 
     max_body_bytes: int = 64 * 1024 * 1024
     max_rows: int = 100_000
@@ -116,8 +118,9 @@ def conf() -> Conf:
     if unknown:
         names = ", ".join(sorted(unknown)).upper()
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
-    if isinstance(given.get("worker_secrets"), str):
-        raise ImproperlyConfigured("BULK_IMPORT WORKER_SECRETS must be a list; each letter would be a secret.")
+    for name in ("worker_secrets", "webhook_secrets"):
+        if isinstance(given.get(name), str):
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; each letter would be a secret.")
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")

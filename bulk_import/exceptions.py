@@ -135,3 +135,7 @@ class StaleEpoch(ClaimError):
 
 class LedgerDisagrees(ClaimError):
     """The worker's outcomes and the ledger's records do not add up to the chunk's rows."""
+
+
+class NotTaken(Exception):
+    """Who was to be told did not take it; the text says why, and nothing confidential."""

@@ -1,57 +1,32 @@
 """The mails about a job: it ended, it is paused for long, or some of its rows are in the dead-letter queue.
 
-Each is owed by an event from the moment that it is committed until the mail server took it: sent at least
-once, under a Message-ID that stays the same, and twice only if the process dies in between, or the server takes
-longer than RETRY_AFTER. The job in the API and the admin stays the truth.
+Each is owed by an event until the mail server took it (see `debts`): sent at least once, under a Message-ID
+that stays the same. The job in the API and the admin stays the truth.
 """
 
 from __future__ import annotations
 
-import logging
-from datetime import timedelta
 from email.utils import formatdate, parseaddr
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
-from bulk_import.models import ImportEvent, ImportJob
+from bulk_import import debts
+from bulk_import.models import ImportJob
 from bulk_import.representation import message, things
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-logger = logging.getLogger(__name__)
-
-RETRY_AFTER = timedelta(minutes=2)
-"""How long one process has for sending a mail, and how soon one that was not taken is tried again."""
-
-
-GIVE_UP_AFTER = timedelta(days=3)
-"""No mail server takes it any more; the address may be wrong."""
+    from bulk_import.models import ImportEvent
 
 
 def send_due_mails(job_id: UUID | None = None) -> int:
     """Send the mails that are due, of one job or of all; returns how many. What cannot be sent stays owed."""
-    due = ImportEvent.objects.filter(mail_due_at__lte=Now(), at__gt=Now() - GIVE_UP_AFTER).order_by("mail_due_at")
-    if job_id:
-        due = due.filter(job_id=job_id)
-    sent = 0
-    for event in due:
-        # Whoever moves the time on has the mail to send; if that process dies, the next sweep finds it due again.
-        if not due.filter(pk=event.pk).update(mail_due_at=Now() + RETRY_AFTER):
-            continue
-        try:
-            mail(event)
-        except Exception:  # whatever a mail backend raises
-            logger.exception("The mail about job %s could not be sent; it is tried again", event.job_id)
-        else:
-            ImportEvent.objects.filter(pk=event.pk).update(mail_due_at=None)
-            sent += 1
-    return sent
+    return debts.settle("mail", mail, job_id=job_id)
 
 
 def mail(event: ImportEvent) -> None:

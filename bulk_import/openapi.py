@@ -14,7 +14,14 @@ from uuid import UUID
 from django.urls import resolve
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiRequest,
+    OpenApiResponse,
+    OpenApiWebhook,
+    extend_schema,
+)
 from rest_framework import serializers
 
 from bulk_import import openapi_components as components
@@ -295,6 +302,19 @@ class FailureSchema(TargetSchema):
 
     def answers(self) -> dict[Any, Any]:
         return {200: answer(components.FailureSerializer, "The failure.", components.FAILURE)}
+
+
+JOB_WEBHOOK = OpenApiWebhook(
+    "importJob",
+    extend_schema(
+        summary="Something happened to an import",
+        description="By the Standard Webhooks specification; answer 2xx within ten seconds.",
+        request=components.WebhookSerializer,
+        responses={204: OpenApiResponse(description="It was taken; anything else but 2xx, and it comes again.")},
+        tags=["bulk import"],
+    ),
+)
+"""For `SPECTACULAR_SETTINGS["WEBHOOKS"]`; such a schema is OpenAPI 3.1."""
 
 
 OPERATIONS: dict[str, type[TargetSchema]] = {

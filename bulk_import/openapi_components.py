@@ -10,10 +10,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from bulk_import.models import JobStatus
+from bulk_import.models import TERMINAL_STATUSES, EventKind, JobStatus
 from lambda_worker.contract import Outcome
 
 Document = serializers.Serializer[Any]
+
+WEBHOOK_TYPES = sorted({*TERMINAL_STATUSES, *EventKind} - {EventKind.ENDED})
 
 
 # A component of its own, so that another "status" of the monolith keeps the name it has.
@@ -87,6 +89,15 @@ class JobSerializer(Document):
     )
     expired_at = serializers.DateTimeField(allow_null=True, help_text="Since when that is so.")
     links = LinksSerializer()
+
+
+@extend_schema_serializer(component_name="ImportJobWebhook")
+class WebhookSerializer(Document):
+    """What happened to an import, and the import as it stands when this is sent; its links are paths."""
+
+    type = serializers.ChoiceField([f"import.{what}" for what in WEBHOOK_TYPES])
+    timestamp = serializers.DateTimeField(help_text="When it happened.")
+    data = JobSerializer()  # type: ignore[assignment] # Serializer.data is never asked for here
 
 
 @extend_schema_serializer(component_name="ImportJobPage")

@@ -10,6 +10,7 @@ payload whose job was never committed (killed between the two) is an orphan; the
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ from django.utils.translation import gettext as _
 from storages.utils import clean_name
 
 from bulk_import.conf import PAYLOADS_STORAGE
-from bulk_import.exceptions import StorageUnavailable
+from bulk_import.exceptions import Expired, StorageUnavailable
+from lambda_worker.contract import read_refused_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import IO
     from uuid import UUID
 
@@ -31,11 +34,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+PIECE_BYTES = 64 * 1024
+"""Read from S3 at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredPayload:
     bucket: str
     key: str
     etag: str
+
+
+def read_payload(job: ImportJob) -> Iterator[bytes]:
+    """The rows of the job as they were sent, a line of JSON at a time. Raises Expired, and StorageUnavailable."""
+    if "payload" in job.expired:
+        raise Expired(_("The rows of this import are no longer kept."))
+    storage: Any = storages[PAYLOADS_STORAGE]
+    try:
+        with closing(
+            storage.connection.meta.client.get_object(Bucket=job.payload_bucket, Key=job.payload_key)["Body"]
+        ) as body:
+            for line in body.iter_lines(PIECE_BYTES, keepends=True):
+                refused = read_refused_line(line)
+                yield refused[0] if refused else line
+    except (BotoCoreError, ClientError) as error:
+        logger.exception("S3 did not give the payload of job %s", job.pk)
+        raise StorageUnavailable(_("The rows cannot be read right now. Please ask again.")) from error
 
 
 def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> StoredPayload:

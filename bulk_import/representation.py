@@ -84,13 +84,23 @@ HELD = ngettext_lazy(
 
 
 def message(job: ImportJob) -> str:
+    """What happened and what happens next, told to the submitter. `job` needs `with_counts`."""
+    text = summary(job)
+    if not job.is_terminal and job.submitter and job.submitter.email:
+        text += " " + _("We will e-mail you when it is done.")
+    if "failures" in job.expired and job.status != JobStatus.SUCCEEDED:
+        text += " " + _("The failures are no longer kept.")
+    return text
+
+
+def summary(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
     if job.is_being_cancelled:
         template = CANCELLING
     elif job.is_held:
         template = HELD
-    text = template % {
+    return template % {
         "row_count": job.rows,
         "rows": number_format(job.rows, force_grouping=True),
         "created_count": job.created_count,
@@ -98,11 +108,6 @@ def message(job: ImportJob) -> str:
         "things": things(job.target, job.rows),
         "reason": job.get_pause_code_display(),
     }
-    if not job.is_terminal and job.submitter and job.submitter.email:
-        text += " " + _("We will e-mail you when it is done.")
-    if "failures" in job.expired and job.status != JobStatus.SUCCEEDED:
-        text += " " + _("The failures are no longer kept.")
-    return text
 
 
 def things(target: str, count: int = MANY) -> str:
@@ -138,9 +143,10 @@ def poll_after_seconds(job: ImportJob) -> int:
     return min(max((eta_seconds(job) or 0) // 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
 
 
-def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
-    """The job as JSON. `job` needs `with_counts`."""
-    url = request.build_absolute_uri(job_path(job))
+def job_document(job: ImportJob, request: Request | None = None) -> dict[str, Any]:
+    """The job as JSON. `job` needs `with_counts`. Without a request its links are paths."""
+    path = job_path(job)
+    url = request.build_absolute_uri(path) if request else path
     return {
         "id": str(job.pk),
         "target": job.target,

@@ -29,7 +29,7 @@ from django.utils import timezone
 from bulk_import.conf import conf
 from bulk_import.exceptions import StorageUnavailable
 from bulk_import.failures import delete_failures, stored_failures
-from bulk_import.models import KEPT, TERMINAL_STATUSES, ImportJob, database
+from bulk_import.models import KEPT, ImportJob, database
 from bulk_import.payload_store import delete_payload
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _due_jobs(deadlines: dict[str, datetime]) -> Iterator[ImportJob]:
     due = Q(is_expiring=True)
     for kind, deadline in deadlines.items():
         is_kept = Q() if kind == "job" else Q((f"{kind}_expired_at", None))
-        due |= is_kept & Q(status__in=TERMINAL_STATUSES, finished_at__lt=deadline)
+        due |= is_kept & Q(finished_at__lt=deadline)
     jobs = ImportJob.objects.filter(due).defer("problems").order_by("pk")
     last = UUID(int=0)
     while batch := list(jobs.filter(pk__gt=last)[:BATCH_JOBS]):

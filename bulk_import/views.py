@@ -34,11 +34,10 @@ from bulk_import.failure_formats import CSVRenderer, JSONLinesRenderer, as_rows,
 from bulk_import.failures import read_failure, read_failures
 from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.payload import Payload
-from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
+from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
 from bulk_import.request_body import FileForm, UnreadBody, expect_content_length, read_upload
-from bulk_import.submission import cancel, redrive, retry, submit
+from bulk_import.submission import accept, cancel, redrive, retry
 from bulk_import.validation import Verdicts, flatten, judge_rows
 
 if TYPE_CHECKING:
@@ -178,20 +177,14 @@ class ImportJobsView(TargetView):
             return self.accepted(job.pk)
         if options["dry_run"]:
             return Response(dry_run_document(judge_rows(self.target, upload.rows, request)))
-        expect_open_job_quota(request.user)
-        skip_invalid = options["on_invalid"] == "skip"
-        with Payload() as payload:
-            verdicts = judge_rows(self.target, upload.rows, request, payload, skip_invalid=skip_invalid)
-            verdicts.expect_valid(skip_invalid=skip_invalid)
-            expect_row_quota(request.user, verdicts.rows)
-            job_id = submit(
-                self.target,
-                request.user,
-                payload,
-                idempotency_key=key,
-                request_sha256=upload.sha256,
-                corrects=corrects,
-            )
+        job_id = accept(
+            self.target,
+            request,
+            upload,
+            idempotency_key=key,
+            skip_invalid=options["on_invalid"] == "skip",
+            corrects=corrects,
+        )
         return self.accepted(job_id)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:

@@ -84,6 +84,8 @@ BULK_IMPORT = {
         "aws_secret_access_key": "local",
     },
     "WORKER_SECRETS": ["local-worker-secret-on-loopback-only"],
+    "WEBHOOK_URL": os.environ.get("WEBHOOK_URL", ""),  # of a receiver on this machine
+    "WEBHOOK_SECRETS": ["whsec_bG9jYWwtd2ViaG9vay1zZWNyZXQtb24tbG9vcGJhY2s="],
     # Small steps and short leases, so that one sees something happen and a killed worker is soon replaced.
     "CHUNK_ROWS": 100,
     "LEASE_SECONDS": 20,

@@ -15,11 +15,13 @@ from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, JobPaused
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from bulk_import.signals import job_finished
 from lambda_worker.contract import Outcome, PauseCode
 from lambda_worker.problems import merge_problems
 
@@ -142,6 +144,10 @@ class ImportJob(models.Model):
         indexes = [
             models.Index(fields=["submitter", "-created_at"], name="bulk_import_job_own"),
             models.Index(fields=["-created_at"], name="bulk_import_job_newest"),
+            # Few are open at a time, among all that ever were.
+            models.Index(
+                fields=["status"], condition=~Q(status__in=sorted(TERMINAL_STATUSES)), name="bulk_import_job_open"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -150,6 +156,10 @@ class ImportJob(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == JobStatus.PAUSED
 
     @property
     def is_being_cancelled(self) -> bool:
@@ -166,7 +176,7 @@ class ImportJob(models.Model):
     @property
     def is_held(self) -> bool:
         """Whether staff paused the job: then it goes on when they say so, and not before."""
-        return self.status == JobStatus.PAUSED and self.pause_code == PauseCode.STAFF
+        return self.is_paused and self.pause_code == PauseCode.STAFF
 
     @property
     def expired(self) -> dict[str, datetime]:
@@ -301,7 +311,7 @@ class ImportJob(models.Model):
         if job.is_terminal:
             return
         job.problems = merge_problems([job.problems, chunk.problems])
-        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        dead = job.chunks.dead()
         if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=ENDED).exists():
@@ -316,7 +326,7 @@ class ImportJob(models.Model):
             for name, value in NO_PAUSE.items():
                 setattr(job, name, value)
             job.owe_no_mail()  # the one about the end says all that is left to say
-            job.record(EventKind.ENDED, mail_after=timedelta(0))
+            job.record(EventKind.ENDED, note=job.status, mail_after=timedelta(0))
         job.save()
 
     def redrive(self, actor: Any = None) -> int:
@@ -325,7 +335,7 @@ class ImportJob(models.Model):
         Rows that were rejected or failed stay so. Call inside a transaction, and send the unsent chunks after it.
         """
         job = ImportJob.objects.locked(self.pk)
-        return job.reopen(job.chunks.filter(status=ChunkStatus.DEAD), EventKind.REDRIVEN, actor)
+        return job.reopen(job.chunks.dead(), EventKind.REDRIVEN, actor)
 
     def retry(self, actor: Any = None) -> int:
         """Open every chunk with rows that were not created again; returns how many. Again changes nothing.
@@ -383,7 +393,20 @@ class ImportJob(models.Model):
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
     ) -> None:
-        """Write down what happened, who did it if a person did, and when people should be mailed about it."""
+        """Write down what happened, who did it if a person did, and when people should be mailed about it.
+
+        Where programs listen, a webhook or a signal about it is owed from now on.
+        """
         # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
         mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
-        ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)
+        is_for_webhook = conf().webhook_url and kind != EventKind.CANCELLED  # its end will tell
+        is_for_signal = kind == EventKind.ENDED and job_finished.has_listeners(ImportJob)
+        ImportEvent.objects.create(
+            job=self,
+            kind=kind,
+            note=note,
+            actor=actor,
+            mail_due_at=mail_due_at,
+            webhook_due_at=Now() if is_for_webhook else None,
+            signal_due_at=Now() if is_for_signal else None,
+        )

@@ -21,9 +21,10 @@ from django.core.management import call_command
 from django.db import transaction
 from django.db.models.functions import Now
 
+from bulk_import.debts import RETRY_AFTER
 from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
 from bulk_import.models.job import PAUSE_MAIL_AFTER
-from bulk_import.notifications import RETRY_AFTER, send_due_mails
+from bulk_import.notifications import send_due_mails
 from lambda_worker.contract import PauseCode
 from tests.bulk_import.conftest import call, claim, finish, in_threads
 
@@ -97,7 +98,7 @@ def test_a_mail_server_that_is_away_gets_the_mail_later(
     let_time_pass(RETRY_AFTER)
     said = StringIO()
     call_command("bulk_import_relay", stdout=said)
-    assert said.getvalue() == "sent: 0 messages, 1 mails\n"
+    assert said.getvalue() == "sent: 0 messages, 1 mails, 0 webhooks, 0 signals\n"
     assert [sent.subject for sent in mail.outbox] == ["Import of products: failed"]
     assert (owed(), send_due_mails()) == (0, 0)
 

@@ -26,12 +26,12 @@ from bulk_import import failures, retention
 from bulk_import.authentication import ImportToken
 from bulk_import.exceptions import Expired
 from bulk_import.models import KEPT, TERMINAL_STATUSES, ImportChunk, ImportedRow, ImportJob, JobStatus
-from bulk_import.retention import BATCH_RECORDS, MAX_POSTPONED_IN_A_ROW, expire_jobs
+from bulk_import.retention import BATCH_RECORDS, MAX_POSTPONED_IN_A_ROW, Deleted, expire_jobs
 from bulk_import.submission import redrive, retry
 from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME
 from lambda_worker.problems import problem
 from products.models import Product
-from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, post_rows, product, record
+from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, make_user, post_rows, product, record
 from tests.bulk_import.test_failures import a_line, use_storage
 
 if TYPE_CHECKING:
@@ -437,6 +437,21 @@ def test_a_job_that_was_reopened_and_ended_since_it_was_read_keeps_everything(
     assert expire() == f"deleted: {NOTHING}"
 
 
+def test_a_job_that_has_not_ended_cannot_expire(job: ImportJob) -> None:
+    ImportJob.objects.update(status=JobStatus.PROCESSING, finished_at=None)
+
+    assert not give_up(ImportJob.objects.get(), *KEPT)
+    assert ImportJob.objects.get().expired == {}
+
+
+def test_a_job_that_another_run_deleted_since_it_was_read_is_passed_over(job: ImportJob, aws: Aws) -> None:
+    as_read, deleted = ImportJob.objects.get(), Deleted()
+    ImportJob.objects.get().delete()
+    retention._expire_job(as_read, {*KEPT, "job"}, deleted)
+
+    assert deleted == Deleted()
+
+
 @pytest.mark.parametrize("reopen", [retry, redrive])
 def test_of_expiry_and_reopening_at_the_same_instant_one_wins(job: ImportJob, aws: Aws, reopen: Any) -> None:
     grow_old(31)
@@ -744,3 +759,50 @@ def peak_of_expiry(rows: int) -> int:
     assert deleted.ledger_records == rows
     assert sizes == [BATCH_RECORDS] * (rows // BATCH_RECORDS)
     return peak
+
+
+# --- staff
+
+
+@pytest.fixture
+def staff(client: Any) -> Any:
+    client.force_login(make_user("root", is_staff=True, is_superuser=True))
+    return client
+
+
+def admin_page(job: ImportJob, *rest: str) -> str:
+    return "/".join(["/admin/bulk_import/importjob", str(job.pk), *(rest or ["change"]), ""])
+
+
+def test_staff_see_when_a_job_expires_and_then_no_link_that_leads_nowhere(staff: Any, job: ImportJob, aws: Aws) -> None:
+    before = staff.get(admin_page(job)).content.decode()
+    grow_old(31)
+    expire()
+    after = staff.get(admin_page(job)).content.decode()
+
+    assert "<dt>expires</dt>" in before
+    assert "<dt>expired</dt>" in after
+    assert "so it cannot run again" in after
+    for link in ("payload", "failures", "do/retry", "do/redrive"):
+        assert admin_page(job, link) in before
+        assert admin_page(job, link) not in after
+
+
+@pytest.mark.parametrize(
+    ("path", "post", "message"),
+    [
+        ("payload", False, "The rows of this import are no longer kept."),
+        ("failures", False, "The failures of this import are no longer kept."),
+        ("do/retry", True, "Send them as a new import."),
+        ("do/redrive", True, "Send them as a new import."),
+    ],
+)
+def test_staff_with_an_old_page_are_told_that_the_job_has_expired(
+    staff: Any, job: ImportJob, aws: Aws, *, path: str, post: bool, message: str
+) -> None:
+    grow_old(31)
+    expire()
+    answer = (staff.post if post else staff.get)(admin_page(job, path), follow=True)
+
+    assert answer.redirect_chain == [(admin_page(job), 302)]
+    assert message in answer.content.decode()
