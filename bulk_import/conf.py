@@ -87,6 +87,11 @@ class Conf:
     mail_attachment_bytes: int = 1024 * 1024  # of that CSV; mail makes a third more of it, and many servers take 10 MiB
     max_notify: int = 5  # recipients of a job beside its submitter
     notify_domains: list[str] = field(default_factory=list)  # whose addresses they may be; by default nobody's
+    # Days after a job's end; None keeps it for ever. `manage.py bulk_import_expire` deletes what has expired.
+    payload_retention_days: int | None = 30
+    failures_retention_days: int | None = 30
+    ledger_retention_days: int | None = 30  # not less than MIN_LEDGER_DAYS
+    job_retention_days: int | None = None  # and all that is left of it; not less than MIN_LEDGER_DAYS
 
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""
@@ -101,6 +106,20 @@ LISTS = {
 """The settings that are lists, and what becomes of a string."""
 
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
+
+MIN_LEDGER_DAYS = 28
+"""How long SQS may keep a message of a job that has ended: 14 days on the queue, 14 on the dead-letter queue."""
+
+MAX_RETENTION_DAYS = 36_500
+"""A hundred years; whoever means longer means None."""
+
+RETENTIONS = {
+    "payload_retention_days": 1,
+    "failures_retention_days": 1,
+    "ledger_retention_days": MIN_LEDGER_DAYS,
+    "job_retention_days": MIN_LEDGER_DAYS,
+}
+"""Each with the fewest days that it may be."""
 
 
 def conf() -> Conf:
@@ -124,6 +143,12 @@ def conf() -> Conf:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
     if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
         raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
+    for name in given.keys() & RETENTIONS.keys():
+        days, least = given[name], RETENTIONS[name]
+        if days is not None and (type(days) is not int or not least <= days <= MAX_RETENTION_DAYS):
+            raise ImproperlyConfigured(
+                f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
+            )
     return Conf(**given)
 
 
