@@ -132,24 +132,33 @@ def conf() -> Conf:
     if unknown:
         names = ", ".join(sorted(unknown)).upper()
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
+    check_values(given)
+    return Conf(**given)
+
+
+def check_values(given: dict[str, Any]) -> None:
+    """Raises ImproperlyConfigured, with the name of the setting and what it must be."""
     for name, consequence in LISTS.items():
         if isinstance(given.get(name), str):
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; {consequence}.")
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
-    for name in given.keys() & {"public_url", "job_page_url"}:
-        if given[name] and not is_web_address(given[name]):
-            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
-    if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
-        raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
+    check_addresses(given)
     for name in given.keys() & RETENTIONS.keys():
         days, least = given[name], RETENTIONS[name]
         if days is not None and (type(days) is not int or not least <= days <= MAX_RETENTION_DAYS):
             raise ImproperlyConfigured(
                 f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
             )
-    return Conf(**given)
+
+
+def check_addresses(given: dict[str, Any]) -> None:
+    for name in given.keys() & {"public_url", "job_page_url"}:
+        if given[name] and not is_web_address(given[name]):
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
+    if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
+        raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
 
 
 def is_web_address(url: Any) -> bool:
