@@ -37,10 +37,27 @@ if TYPE_CHECKING:
 MEBIBYTE = 1024 * 1024
 WARM_UP_ROWS = 20
 ANSWER_SECONDS = 600
-WORDS = (
-    "alpine bivouac carbon down featherlight grün insulated jacket lightweight merino padded ridge summit tarp "
-    "three-season trail two-person vestibule waterproof zipped"
-).split()
+WORDS = [
+    "alpine",
+    "bivouac",
+    "carbon",
+    "down",
+    "featherlight",
+    "grün",
+    "insulated",
+    "jacket",
+    "lightweight",
+    "merino",
+    "ridge",
+    "summit",
+    "tarp",
+    "three-season",
+    "trail",
+    "two-person",
+    "vestibule",
+    "waterproof",
+    "zipped",
+]
 
 ENDPOINT, PLAIN, QUERYLESS, FLOOR = "endpoint", "plain", "queryless", "floor"
 PATHS = {ENDPOINT: "/products/bulk", PLAIN: "/plain", QUERYLESS: "/queryless", FLOOR: "/floor"}
