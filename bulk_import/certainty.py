@@ -78,7 +78,11 @@ class CompiledSerializer:
             for part in writable
             if part.field_name in tests
         ]
-        self._judged = [(part, _validate_method(part)) for part in writable if part.field_name not in tests]
+        self._judged = [
+            (part, _validate_method(part), _is_skipped_if_absent(part))
+            for part in writable
+            if part.field_name not in tests
+        ]
         self._wanted = [
             (part.field_name, part.source, part.default, _value_reader(part))
             for part in writable
@@ -125,7 +129,9 @@ class CompiledSerializer:
         """The rest of the fields, as in Serializer.to_internal_value."""
         validated: dict[str, Any] = {}
         errors: dict[str, Any] = {}
-        for part, validate_method in self._judged:
+        for part, validate_method, is_skipped_if_absent in self._judged:
+            if is_skipped_if_absent and part.field_name not in row:
+                continue
             try:
                 value = part.run_validation(part.get_value(row))
                 if validate_method is not None:
@@ -196,6 +202,12 @@ def _value_reader(part: Any) -> Callable[[Any], Any]:
         return str.strip if part.trim_whitespace else str
     read_value: Callable[[Any], Any] = part.to_internal_value
     return read_value
+
+
+def _is_skipped_if_absent(part: Any) -> bool:
+    """Whether DRF does nothing about the field when it is absent: not even `validate_<field>` is called then."""
+    is_known = type(part) in TESTS and not FIELD_METHODS & vars(part).keys()
+    return is_known and not part.required and part.default is empty
 
 
 def _may_be_absent(part: Any) -> bool:

@@ -103,7 +103,7 @@ def parse_row(raw: bytes, limits: Conf) -> Any:
         message = _("The row has %(size)d bytes; %(limit)d are allowed.")
         raise RowError(ROW_TOO_LARGE, message % {"size": len(raw), "limit": limits.max_row_bytes})
     try:
-        row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
+        row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
     except ValueError as error:
         raise RowError(MALFORMED_ROW, str(error)) from error
     if b"\\u0000" in raw or not _is_plain(row, limits):
