@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test chaos mutants lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -18,9 +18,14 @@ demo: $(VENV)/.run ## Import a sample catalogue from end to end, or FILE=product
 serve: $(VENV)/.run ## Keep everything running on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest $(TESTS)
-	$(if $(TESTS),,$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline)
+test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL at once; or TESTS=tests/products on SQLite
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j2 --output-sync=target test-sqlite test-postgresql)
+
+test-sqlite: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-postgresql: $(VENV)/.dev
+	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline
 
 chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)

@@ -92,6 +92,13 @@ class CreateCall:
             raise Refused(409, "stale_epoch", "Another worker has this chunk now.", RowVerdict.STALE)
         return chunk
 
+    def expect_not_cancelled(self, chunk: ImportChunk) -> None:
+        """Raises Refused if no further row of the job may be created, AlreadyImported if this one was before."""
+        if chunk.job.cancel_requested_at:
+            if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
+                raise AlreadyImported
+            raise Refused(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
+
     def write_record(self) -> ImportedRow:
         """Write the ledger record. Raises AlreadyImported, after waiting for a twin that is under way."""
         try:
@@ -140,6 +147,7 @@ class ImportedRowMiddleware:
         # Durable: when the block is left, the row is committed, whatever happens to the answer.
         with transaction.atomic(using=using, durable=True):
             chunk = call.hold_chunk()
+            call.expect_not_cancelled(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             response = self.get_response(request)

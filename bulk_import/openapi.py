@@ -115,7 +115,7 @@ class TargetSchema(AutoSchema):
 class JobsSchema(TargetSchema):
     names = {"GET": "list", "POST": "create"}
     summaries = {"GET": "Your imports, newest first", "POST": "Import many rows"}
-    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 411, 413, 415, 422, 429, 503)}
+    errors = {"GET": (400, 401, 403, 404), "POST": (400, 401, 403, 404, 411, 413, 415, 422, 429, 503)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         if self.method == "GET":
@@ -141,6 +141,9 @@ class JobsSchema(TargetSchema):
             ),
             OpenApiParameter(
                 "dry_run", {"type": "boolean", "default": False}, QUERY, description="Judge the rows, store nothing."
+            ),
+            OpenApiParameter(
+                "corrects", UUID, QUERY, description="`id` of your import whose failures these are, mended."
             ),
             OpenApiParameter(
                 "Idempotency-Key",
@@ -182,11 +185,18 @@ class JobsSchema(TargetSchema):
 
 
 class JobSchema(TargetSchema):
-    names = {"GET": "retrieve"}
-    summaries = {"GET": "One import as it stands"}
-    errors = {"GET": (401, 403, 404)}
+    names = {"GET": "retrieve", "DELETE": "cancel"}
+    summaries = {"GET": "One import as it stands", "DELETE": "Cancel an import"}
+    errors = {"GET": (401, 403, 404), "DELETE": (401, 403, 404)}
+
+    def get_description(self) -> str:  # type: ignore[override] # as above
+        if self.method == "GET":
+            return ""
+        return "No further row is created. What had been created stays; the rest is `unprocessed` and can be retried."
 
     def get_override_parameters(self) -> list[Any]:
+        if self.method == "DELETE":
+            return [job_id(), response_header("Retry-After", "Seconds until it is worth asking.", [202], SECONDS)]
         return [
             job_id(),
             OpenApiParameter("If-None-Match", str, HEADER, description="The last ETag: 304 when nothing changed."),
@@ -197,28 +207,49 @@ class JobSchema(TargetSchema):
         ]
 
     def answers(self) -> dict[Any, Any]:
+        if self.method == "DELETE":
+            return {
+                200: answer(components.JobSerializer, "It had ended; nothing changed.", components.JOB),
+                202: answer(components.JobSerializer, "Calls in flight settle, then it has ended.", components.JOB),
+            }
         return {
             200: answer(components.JobSerializer, "The job.", components.JOB),
             304: OpenApiResponse(description="The job stands as in your ETag."),
         }
 
 
-class RedriveSchema(TargetSchema):
-    names = {"POST": "redrive"}
-    summaries = {"POST": "Run again the rows that were given up, once the cause was mended"}
-    errors = {"POST": (401, 403, 404)}
+class ReopenSchema(TargetSchema):
+    """Base: rows run again."""
 
     def get_override_parameters(self) -> list[Any]:
-        return [job_id()]
+        return [job_id(), *super().get_override_parameters()]
 
     def get_request_serializer(self) -> Any:
         return None
 
     def answers(self) -> dict[Any, Any]:
         return {
-            200: answer(components.JobSerializer, "No rows were given up; nothing changed.", components.JOB),
+            200: answer(components.JobSerializer, "There are no such rows; nothing changed.", components.JOB),
             202: answer(components.JobSerializer, "The rows run again.", components.JOB),
         }
+
+
+class RetrySchema(ReopenSchema):
+    names = {"POST": "retry"}
+    summaries = {"POST": "Run again all that was not created, once the cause was mended"}
+    errors = {"POST": (401, 403, 404, 429)}
+
+    def get_description(self) -> str:  # type: ignore[override] # as above
+        return "Of an import that has ended. Nothing that was created is touched."
+
+
+class RedriveSchema(ReopenSchema):
+    names = {"POST": "redrive"}
+    summaries = {"POST": "Run again the rows that were given up, once the cause was mended"}
+    errors = {"POST": (401, 403, 404)}
+
+    def get_description(self) -> str:  # type: ignore[override] # as above
+        return "Also of an import that has not ended. Rows that were rejected or failed stay so."
 
 
 class FailuresSchema(TargetSchema):
@@ -270,6 +301,7 @@ OPERATIONS: dict[str, type[TargetSchema]] = {
     "ImportJobView": JobSchema,
     "FailuresView": FailuresSchema,
     "FailureView": FailureSchema,
+    "RetryView": RetrySchema,
     "RedriveView": RedriveSchema,
 }
 

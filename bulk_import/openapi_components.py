@@ -48,17 +48,19 @@ class ProblemSerializer(Document):
 class LinksSerializer(Document):
     self = serializers.URLField()
     failures = serializers.URLField()
+    retry = serializers.URLField(allow_null=True, help_text="`POST` there; null while there is nothing to retry.")
     redrive = serializers.URLField()
+    cancel = serializers.URLField(allow_null=True, help_text="`DELETE` there; null when it is too late.")
 
 
 @extend_schema_serializer(component_name="ImportJobPause")
 class PauseSerializer(Document):
-    """Why no row can be created now. The import goes on by itself."""
+    """Why no row can be created now. The import goes on by itself, or, without `retry_at`, when staff let it."""
 
     code = serializers.CharField()
     message = serializers.CharField()
     since = serializers.DateTimeField()
-    retry_at = serializers.DateTimeField()
+    retry_at = serializers.DateTimeField(allow_null=True)
 
 
 @extend_schema_serializer(component_name="ImportJob")
@@ -78,6 +80,8 @@ class JobSerializer(Document):
     rows_per_second = serializers.FloatField(allow_null=True, min_value=0)
     eta_seconds = serializers.IntegerField(allow_null=True, min_value=0)
     pause = PauseSerializer(allow_null=True)
+    cancel_requested_at = serializers.DateTimeField(allow_null=True)
+    corrects = serializers.UUIDField(allow_null=True, help_text="The import whose failures these are, mended.")
     links = LinksSerializer()
 
 
@@ -177,7 +181,9 @@ JOB = {
     "rows_per_second": 310.5,
     "eta_seconds": 3,
     "pause": None,
-    "links": {"self": URL, "failures": f"{URL}/failures", "redrive": f"{URL}/redrive"},
+    "cancel_requested_at": None,
+    "corrects": None,
+    "links": {"self": URL, "failures": f"{URL}/failures", "retry": None, "redrive": f"{URL}/redrive", "cancel": URL},
 }
 JOB_PAGE = {"next": None, "previous": None, "results": [JOB]}
 FAILURE = {

@@ -68,9 +68,28 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
 }
 
 
+CANCELLING = ngettext_lazy(
+    "The import is being cancelled: no further row is created. So far, %(created)s of %(rows)s %(things)s was.",
+    "The import is being cancelled: no further row is created. So far, %(created)s of %(rows)s %(things)s were.",
+    "created_count",
+)
+HELD = ngettext_lazy(
+    "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s was created so far. "
+    "It goes on when staff let it.",
+    "The import of %(rows)s %(things)s is paused because %(reason)s; %(created)s were created so far. "
+    "It goes on when staff let it.",
+    "created_count",
+)
+
+
 def message(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
-    text = MESSAGES[JobStatus(job.status)] % {
+    template = MESSAGES[JobStatus(job.status)]
+    if job.is_being_cancelled:
+        template = CANCELLING
+    elif job.is_held:
+        template = HELD
+    text = template % {
         "row_count": job.rows,
         "rows": number_format(job.rows, force_grouping=True),
         "created_count": job.created_count,
@@ -93,7 +112,7 @@ def things(target: str, count: int = MANY) -> str:
 
 
 def rows_per_second(job: ImportJob) -> float | None:
-    """Rows settled per second since the first claim; None before there is something to tell."""
+    """Rows settled per second since the first claim, or that of a retry; None before there is something to tell."""
     rate = _rate(job)
     return round(rate, 1) if rate else None
 
@@ -108,7 +127,7 @@ def _rate(job: ImportJob) -> float | None:
     if not job.started_at:
         return None
     seconds = ((job.finished_at or timezone.now()) - job.started_at).total_seconds()
-    return (job.rows - job.counts["pending"]) / seconds if seconds > 0 else None
+    return (job.rows - job.counts["pending"] - job.settled_before) / seconds if seconds > 0 else None
 
 
 def poll_after_seconds(job: ImportJob) -> int:
@@ -133,7 +152,15 @@ def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
         "rows_per_second": rows_per_second(job),
         "eta_seconds": eta_seconds(job),
         "pause": pause_document(job),
-        "links": {"self": url, "failures": f"{url}/failures", "redrive": f"{url}/redrive"},
+        "cancel_requested_at": job.cancel_requested_at,
+        "corrects": job.corrects_id and str(job.corrects_id),
+        "links": {
+            "self": url,
+            "failures": f"{url}/failures",
+            "retry": f"{url}/retry" if job.can_be_retried else None,
+            "redrive": f"{url}/redrive",
+            "cancel": url if job.can_be_cancelled else None,
+        },
     }
 
 

@@ -23,8 +23,18 @@ if TYPE_CHECKING:
     from bulk_import.payload import Payload
 
 
-def submit(target: Target, submitter: Any, payload: Payload, *, idempotency_key: str, request_sha256: bytes) -> UUID:
+def submit(
+    target: Target,
+    submitter: Any,
+    payload: Payload,
+    *,
+    idempotency_key: str,
+    request_sha256: bytes,
+    corrects: ImportJob | None = None,
+) -> UUID:
     """Store a payload as a job and send it on its way; returns the job's id.
+
+    `corrects`: the job whose failures these are, mended.
 
     A twin of the request that was faster has made the job already; then that one is it. Raises
     StorageUnavailable; then there is no job.
@@ -44,10 +54,10 @@ def submit(target: Target, submitter: Any, payload: Payload, *, idempotency_key:
                 payload_etag=stored.etag,
                 idempotency_key=idempotency_key,
                 request_sha256=request_sha256,
+                corrects=corrects,
             )
             ImportChunk.objects.bulk_create(cut_into_chunks(job, payload.line_bytes))
-            # Robust: whatever goes wrong there is logged. The job is accepted, and the relay sends it later.
-            transaction.on_commit(lambda: relay.send_unsent_chunks(job_id), using=database(), robust=True)
+            _send_after_commit(job_id)
     except IntegrityError:
         twin = find_job(target, submitter, idempotency_key, request_sha256)
         if twin is None:
@@ -60,8 +70,46 @@ def redrive(job: ImportJob, actor: Any = None) -> int:
     """Run the dead chunks of a job again; returns how many there were. Again changes nothing."""
     with transaction.atomic(using=database(), durable=True):
         redriven = job.redrive(actor)
-        transaction.on_commit(lambda: relay.send_unsent_chunks(job.pk), using=database(), robust=True)
+        _send_after_commit(job.pk)
     return redriven
+
+
+def retry(job: ImportJob, actor: Any = None) -> int:
+    """Run what was not created again, in the same job; returns in how many chunks. Again changes nothing."""
+    with transaction.atomic(using=database(), durable=True):
+        retried = job.retry(actor)
+        _send_after_commit(job.pk)
+    return retried
+
+
+def cancel(job: ImportJob, actor: Any = None) -> bool:
+    """Have no further row created; returns whether that changed anything."""
+    with transaction.atomic(using=database(), durable=True):
+        cancelled = job.cancel(actor)
+    if cancelled:
+        _send_anew(job.pk)
+    return cancelled
+
+
+def resume(job: ImportJob, actor: Any = None) -> bool:
+    """End a pause before its time; returns whether that changed anything."""
+    with transaction.atomic(using=database(), durable=True):
+        resumed = job.let_go(actor)
+    if resumed:
+        _send_anew(job.pk)
+    return resumed
+
+
+def _send_anew(job_id: UUID) -> None:
+    # Not in the transaction that changed the job: a claim locks its chunk first and its job second.
+    with transaction.atomic(using=database(), durable=True):
+        ImportChunk.objects.filter(job_id=job_id).send_anew()
+        _send_after_commit(job_id)
+
+
+def _send_after_commit(job_id: UUID) -> None:
+    # Robust: whatever goes wrong there is logged. What was promised stands, and the relay sends it later.
+    transaction.on_commit(lambda: relay.send_unsent_chunks(job_id), using=database(), robust=True)
 
 
 def cut_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[ImportChunk]:

@@ -23,6 +23,8 @@ urlpatterns = [
                 path("<str:job_id>/failures/", views.FailuresView.as_view(schema=None)),
                 path("<str:job_id>/failures/<str:index>", views.FailureView.as_view(), name="bulk-import-failure"),
                 path("<str:job_id>/failures/<str:index>/", views.FailureView.as_view(schema=None)),
+                path("<str:job_id>/retry", views.RetryView.as_view(), name="bulk-import-retry"),
+                path("<str:job_id>/retry/", views.RetryView.as_view(schema=None)),
                 path("<str:job_id>/redrive", views.RedriveView.as_view(), name="bulk-import-redrive"),
                 path("<str:job_id>/redrive/", views.RedriveView.as_view(schema=None)),
             ],

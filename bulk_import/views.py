@@ -38,7 +38,7 @@ from bulk_import.payload import Payload
 from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
 from bulk_import.request_body import FileForm, UnreadBody, expect_content_length, read_upload
-from bulk_import.submission import redrive, submit
+from bulk_import.submission import cancel, redrive, retry, submit
 from bulk_import.validation import Verdicts, flatten, judge_rows
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class TargetView(APIView):
 class ImportOptions(serializers.Serializer[Any]):
     """Query parameters of a submission."""
 
+    corrects = serializers.UUIDField(required=False)
+
     on_invalid = serializers.ChoiceField(["reject", "skip"], default="reject")
     dry_run = serializers.BooleanField(default=False)
 
@@ -169,6 +171,7 @@ class ImportJobsView(TargetView):
 
     def post(self, request: Request, **_kwargs: Any) -> Response:
         options = read_parameters(ImportOptions, request)
+        corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
         upload = read_upload(request)
         if job := find_job(self.target, request.user, key, upload.sha256):
@@ -181,8 +184,24 @@ class ImportJobsView(TargetView):
             verdicts = judge_rows(self.target, upload.rows, request, payload, skip_invalid=skip_invalid)
             verdicts.expect_valid(skip_invalid=skip_invalid)
             expect_row_quota(request.user, verdicts.rows)
-            job_id = submit(self.target, request.user, payload, idempotency_key=key, request_sha256=upload.sha256)
+            job_id = submit(
+                self.target,
+                request.user,
+                payload,
+                idempotency_key=key,
+                request_sha256=upload.sha256,
+                corrects=corrects,
+            )
         return self.accepted(job_id)
+
+    def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
+        """The job that the client names with `corrects`. Raises NotFound unless it is the user's own."""
+        if "corrects" not in options:
+            return None
+        try:
+            return self.get_job(options["corrects"])
+        except Http404:
+            raise NotFound(_("You have no import with the id that `corrects` names.")) from None
 
     def accepted(self, job_id: UUID) -> Response:
         job = self.get_job(job_id)
@@ -201,7 +220,7 @@ class ImportJobsView(TargetView):
 
 
 class ImportJobView(TargetView):
-    """`GET /products/bulk/{id}`: the job as it stands; 304 when it stands as the client knows it."""
+    """`GET /products/bulk/{id}`: the job, or 304 when it stands as the client knows it. `DELETE` cancels it."""
 
     def get(self, request: Request, job_id: str, **_kwargs: Any) -> Any:
         job = self.get_job(job_id)
@@ -214,9 +233,16 @@ class ImportJobView(TargetView):
             answer["Retry-After"] = str(poll_after_seconds(job))
         return answer
 
+    def delete(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        cancel(self.get_job(job_id), actor=request.user)
+        job = self.get_job(job_id)
+        headers = {} if job.is_terminal else {"Retry-After": str(poll_after_seconds(job))}
+        code = status.HTTP_200_OK if job.is_terminal else status.HTTP_202_ACCEPTED
+        return Response(job_document(job, request), status=code, headers=headers)
 
-class RedriveView(TargetView):
-    """`POST /products/bulk/{id}/redrive`: run again what ended in the dead-letter queue."""
+
+class ReopenView(TargetView):
+    """Base: rows of the job run again."""
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
@@ -224,9 +250,30 @@ class RedriveView(TargetView):
 
     def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
         job = self.get_job(job_id)
-        redriven = redrive(job, actor=request.user)
+        reopened = self.reopen(job, request)
         document = job_document(self.get_job(job.pk), request)
-        return Response(document, status=status.HTTP_202_ACCEPTED if redriven else status.HTTP_200_OK)
+        return Response(document, status=status.HTTP_202_ACCEPTED if reopened else status.HTTP_200_OK)
+
+    def reopen(self, job: ImportJob, request: Request) -> int:
+        """Returns how many chunks run again."""
+        raise NotImplementedError
+
+
+class RetryView(ReopenView):
+    """`POST /products/bulk/{id}/retry`: run again all that was not created."""
+
+    def reopen(self, job: ImportJob, request: Request) -> int:
+        if not job.can_be_retried:
+            return 0
+        expect_open_job_quota(request.user)
+        return retry(job, actor=request.user)
+
+
+class RedriveView(ReopenView):
+    """`POST /products/bulk/{id}/redrive`: run again what ended in the dead-letter queue."""
+
+    def reopen(self, job: ImportJob, request: Request) -> int:
+        return redrive(job, actor=request.user)
 
 
 class FailureOptions(serializers.Serializer[Any]):

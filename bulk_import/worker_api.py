@@ -120,6 +120,7 @@ class ClaimView(WorkerView):
             created=chunk.created_ranges(),
             failures_key=chunk.failures_key,
             concurrency=chunk.job.concurrency or settings.concurrency,
+            cancelled=chunk.job.cancel_requested_at is not None,
         )
         return Response(claim.to_dict())
 
@@ -134,7 +135,8 @@ class HeartbeatView(WorkerView):
         chunk.heartbeat(beat.epoch, settings.lease_seconds)
         answer = HeartbeatAnswer(
             lease_seconds=settings.lease_seconds,
-            cancelled=chunk.job.is_terminal,
+            cancelled=chunk.job.cancel_requested_at is not None,
+            paused=chunk.job.is_held,
             concurrency=chunk.job.concurrency or settings.concurrency,
         )
         return Response(answer.to_dict())

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, Release, read_refused_line
+from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, PauseCode, Release, read_refused_line
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, PayloadLost, StaleEpoch, WorkerError
 from lambda_worker.failure_log import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.monolith_client import AWAY_SECONDS
@@ -135,6 +135,8 @@ class ChunkSession:
 
         limit = ConcurrencyLimit(claim.concurrency)
         dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
+        if claim.cancelled:
+            dispatch.cancel()
         async with self._heartbeat(claim, dispatch):
             lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
             created = created_indexes(claim)
@@ -230,8 +232,11 @@ class ChunkSession:
                     logger.warning("Heartbeat for chunk %s failed: %s", self.message.chunk_id, error)
                 else:
                     dispatch.heartbeats += 1
-                    dispatch.cancelled = answer.cancelled
                     dispatch.limit.set_cap(answer.concurrency)
+                    if answer.cancelled:
+                        dispatch.cancel()
+                    elif answer.paused:
+                        dispatch.stop(ChunkDeferred("Staff paused the job.", pause=PauseCode.STAFF))
 
         beating = asyncio.create_task(beat())
         try:

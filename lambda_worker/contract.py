@@ -78,6 +78,7 @@ class RowVerdict(StrEnum):
     NOT_CREATED = "not-created"  # nothing was kept; the HTTP status tells why
     REFUSED = "refused"  # nothing was kept, and this very row is to blame, whatever the status
     STALE = "stale"  # this worker no longer holds the chunk: stop at once
+    CANCELLED = "cancelled"  # nothing was kept: the job was cancelled, take no further row
 
 
 class Outcome(StrEnum):
@@ -95,6 +96,7 @@ class PauseCode(StrEnum):
     ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or not for the ledger
     ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503, and nothing else
     FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create, or not any more
+    STAFF = "staff"  # a member of staff said so, and says when to go on
 
 
 DEAD_LETTER = "dead_letter"
@@ -209,6 +211,7 @@ class Claim(_Body):
     created: list[list[int]]  # index ranges [first, last] that the ledger already holds
     failures_key: str  # what an earlier delivery of the chunk stored; "" for nothing
     concurrency: int  # the most calls in flight
+    cancelled: bool  # create nothing; every row that is left is unprocessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,7 @@ class HeartbeatAnswer(_Body):
 
     lease_seconds: int
     cancelled: bool  # take no further row, let the calls in flight settle, then finish
+    paused: bool  # take no further row, let the calls in flight settle, then release
     concurrency: int
 
 

@@ -49,6 +49,7 @@ class Decision(StrEnum):
     WAIT = "wait"  # busy; the row is not to blame and loses no try
     PAUSE = "pause"  # nobody's row can be created now
     STALE = "stale"  # another worker has the chunk
+    CANCEL = "cancel"  # the job was cancelled; the row is unprocessed, as are all that follow
 
 
 class Rule(NamedTuple):
@@ -67,6 +68,7 @@ COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
 STALE = {RowVerdict.STALE}
+CANCELLED = {RowVerdict.CANCELLED}
 ANY_WORD = NO_WORD | {*RowVerdict}
 
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -80,6 +82,7 @@ RULES = (
     # the ledger's word, the status, the decision
     Rule(COMMITTED, ANY_STATUS, Decision.CREATED),
     Rule(STALE, ANY_STATUS, Decision.STALE),
+    Rule(CANCELLED, ANY_STATUS, Decision.CANCEL),
     Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
     Rule(ANY_WORD, BUSY, Decision.WAIT),
     Rule(ANY_WORD, FORBIDDEN, Decision.PAUSE),

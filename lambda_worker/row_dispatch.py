@@ -54,7 +54,7 @@ class RowDispatch:
     budget: RetryBudget = field(default_factory=RetryBudget)
     failures: list[RowFailure] = field(default_factory=list)
     settled: int = 0  # rows that were created or failed
-    cancelled: bool = False
+    is_cancelled: bool = False
     heartbeats: int = 0  # that the monolith answered
     stopped_by: ChunkReturned | ChunkClosed | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,7 +72,7 @@ class RowDispatch:
         async with asyncio.TaskGroup() as calls:
             for index, row in rows:
                 await self.limit.acquire()
-                if self.cancelled:
+                if self.is_cancelled:
                     self.limit.release()
                     self._fail(index, row, Outcome.UNPROCESSED, None, attempts=0)
                     continue
@@ -89,6 +89,11 @@ class RowDispatch:
     def stop(self, reason: ChunkReturned | ChunkClosed) -> None:
         """Take no further row, and begin no further call; the first reason counts."""
         self.stopped_by = self.stopped_by or reason
+        self._stopping.set()
+
+    def cancel(self) -> None:
+        """Begin no further call: every row that has no outcome yet is unprocessed."""
+        self.is_cancelled = True
         self._stopping.set()
 
     async def _settle(self, index: int, row: bytes) -> None:
@@ -123,6 +128,9 @@ class RowDispatch:
                 self._fail(index, row, Outcome.REJECTED, answer, attempts=calls)
             elif decision == Decision.STALE:
                 self.stop(StaleEpoch("Another worker has the chunk."))
+            elif decision == Decision.CANCEL:
+                self.cancel()
+                continue
             elif decision == Decision.PAUSE:
                 self._pause(answer)
             elif tries >= MAX_TRIES and not self.stopped_by:
@@ -130,13 +138,15 @@ class RowDispatch:
             else:
                 continue
             return
+        if self.is_cancelled:
+            self._fail(index, row, Outcome.UNPROCESSED, None, attempts=calls)
 
     async def _may_call(self) -> bool:
-        """Wait until the endpoint can be called; False when the chunk is stopped, or its time over, before that."""
+        """Wait until the endpoint can be called; False when the chunk is stopped before that, or its time over."""
         while (seconds := self._open_at - time.monotonic()) > 0:
             if not await self._wait(seconds):
                 return False
-        return not self.stopped_by
+        return not self._stopping.is_set()
 
     async def _may_call_again(self, calls: int) -> bool:
         """The same for a retry, which also waits for its backoff and for the budget; meanwhile, other rows go on."""
@@ -152,13 +162,13 @@ class RowDispatch:
         return await self._may_call()
 
     async def _wait(self, seconds: float) -> bool:
-        """Whether there is time to wait so long and then call, and the chunk was not stopped meanwhile."""
+        """Whether there is time to wait so long and then call, and nothing stopped the chunk meanwhile."""
         if not self._is_time_for(seconds):
             self._is_left = True
             return False
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-        return not self.stopped_by
+        return not self._stopping.is_set()
 
     async def _call(self, index: int, row: bytes) -> Answer | None:
         """One create call; None when there was no answer."""

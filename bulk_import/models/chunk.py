@@ -7,7 +7,7 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def unsent(self) -> Self:
         return self.filter(status=ChunkStatus.PENDING).order_by("job__created_at", "number")
+
+    def send_anew(self) -> None:
+        """Have the relay send those that no worker holds: their messages may rest for as long as a pause."""
+        is_free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
+        free = self.filter(is_free, status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING]).order_by("number")
+        with transaction.atomic(using=self.db):
+            # One that is locked is being claimed this moment.
+            locked = free.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
+            self.model.objects.filter(pk__in=list(locked)).update(status=ChunkStatus.PENDING)
 
     def locked(self, chunk_id: uuid.UUID, *, against_creates: bool = False) -> ImportChunk:
         """The chunk, against other claims, heartbeats and finishes. Raises ImportChunk.DoesNotExist.
@@ -142,7 +151,7 @@ class ImportChunk(models.Model):
             if claimant != self.claimant:
                 raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         else:
-            if creates:
+            if creates and not self.job.cancel_requested_at:
                 self.job.expect_probe(lease_seconds)
             self.epoch += 1
         self.claimant = claimant

@@ -17,7 +17,9 @@ class EventKind(models.TextChoices):
     RESUMED = "resumed", _("resumed")
     DEAD_LETTERED = "dead_lettered", _("dead-lettered")
     REDRIVEN = "redriven", _("redriven")
+    CANCELLED = "cancelled", _("cancelled")
     ENDED = "ended", _("ended")
+    RETRIED = "retried", _("retried")
 
 
 class ImportEvent(models.Model):

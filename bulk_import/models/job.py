@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from django.conf import settings
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
@@ -28,7 +28,13 @@ MAX_PAUSE_SECONDS = 300
 PAUSE_MAIL_AFTER = timedelta(minutes=10)
 """A pause that ends sooner is nobody's concern."""
 
+MAX_CONCURRENCY = 256
+"""Create calls in flight for one chunk; no monolith serves more from one client in less time."""
+
 COUNTED_OUTCOMES = tuple(Outcome)
+
+
+NO_PAUSE: dict[str, Any] = {"pause_code": "", "paused_at": None, "paused_until": None}
 
 
 class ImportJobQuerySet(models.QuerySet["ImportJob"]):
@@ -75,18 +81,27 @@ class ImportJob(models.Model):
     idempotency_key = models.CharField(max_length=255, blank=True)  # what the client sent; "" for none
     request_sha256 = models.BinaryField(max_length=32)  # of the request's content: a key stands for one
     problems = models.JSONField(_("problems"), default=list)
+    corrects = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="corrections",
+        verbose_name=_("corrects"),  # the job whose failures were mended and sent again as this one
+    )
     concurrency = models.PositiveSmallIntegerField(
         _("concurrency"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CONCURRENCY)],
         help_text=_("The most create calls in flight for each chunk; empty for the setting. Takes effect at once."),
     )
     pause_code = models.CharField(_("paused because"), max_length=20, choices=PAUSE_REASONS, blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)
     paused_until = models.DateTimeField(_("tried again at"), null=True)
+    cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    started_at = models.DateTimeField(_("started"), null=True)
+    started_at = models.DateTimeField(_("started"), null=True)  # the first claim, since it was opened again if it was
+    settled_before = models.PositiveIntegerField(default=0)  # rows that had an outcome then, and keep it
     finished_at = models.DateTimeField(_("finished"), null=True)
 
     # Annotated by `with_counts`.
@@ -125,10 +140,33 @@ class ImportJob(models.Model):
         return self.status in TERMINAL_STATUSES
 
     @property
+    def is_being_cancelled(self) -> bool:
+        return not self.is_terminal and self.cancel_requested_at is not None
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        return not self.is_terminal and not self.cancel_requested_at
+
+    @property
+    def can_be_retried(self) -> bool:
+        return self.is_terminal and self.status != JobStatus.SUCCEEDED
+
+    @property
+    def is_held(self) -> bool:
+        """Whether staff paused the job: then it goes on when they say so, and not before."""
+        return self.status == JobStatus.PAUSED and self.pause_code == PauseCode.STAFF
+
+    @property
+    def settled(self) -> int:
+        """Rows with an outcome. Needs `with_counts`."""
+        settled: int = sum(getattr(self, f"{outcome}_count") for outcome in COUNTED_OUTCOMES)
+        return settled
+
+    @property
     def counts(self) -> dict[str, int]:
         """Rows by outcome, and those still open as `pending`. Needs `with_counts`."""
         counts = {str(outcome): getattr(self, f"{outcome}_count") for outcome in COUNTED_OUTCOMES}
-        counts["pending"] = self.rows - sum(counts.values())
+        counts["pending"] = self.rows - self.settled
         return counts
 
     def mark_queued(self) -> None:
@@ -147,10 +185,13 @@ class ImportJob(models.Model):
         """No row can be created now; returns the seconds until it is worth trying again, and how long it lasted so far.
 
         A first pause lasts `first_seconds`; one that goes on, as long again as it lasted so far; what the
-        endpoint asked for at least. Call inside a transaction. Does nothing to a job that has ended.
+        endpoint asked for at least. Call inside a transaction. Does nothing to a job that has ended, that is
+        being cancelled, or that staff paused.
         """
         job = ImportJob.objects.locked(self.pk)
-        if job.is_terminal:
+        if job.is_held:
+            return MAX_PAUSE_SECONDS, timedelta(0)
+        if job.is_terminal or job.cancel_requested_at or code == PauseCode.STAFF:  # these resumed it meanwhile
             return 0, timedelta(0)
         lasted = job.paused_for or timedelta(0)
         seconds = math.ceil(min(max(first_seconds, lasted.total_seconds(), asked_seconds), MAX_PAUSE_SECONDS))
@@ -164,13 +205,61 @@ class ImportJob(models.Model):
         return seconds, lasted
 
     def resume(self) -> None:
-        """Rows are being created again. Changes nothing unless the job is paused."""
-        resumed = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED).update(
-            status=JobStatus.PROCESSING, pause_code="", paused_at=None, paused_until=None
-        )
-        if resumed:
+        """Rows are being created again. Changes nothing unless the job is paused, and not by staff."""
+        paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED).exclude(pause_code=PauseCode.STAFF)
+        if paused.update(status=JobStatus.PROCESSING, **NO_PAUSE):
             self.owe_no_mail(EventKind.PAUSED)
             self.record(EventKind.RESUMED)
+
+    def hold(self, actor: Any) -> bool:
+        """Staff pause the job until they let it go on; returns whether that changed anything.
+
+        Workers hear of it with their next heartbeat. Call inside a transaction.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if not job.can_be_cancelled or job.is_held:
+            return False
+        job.status, job.pause_code = JobStatus.PAUSED, PauseCode.STAFF
+        job.paused_at, job.paused_until = job.paused_at or Now(), None
+        job.save(update_fields=["status", *NO_PAUSE])
+        job.owe_no_mail(EventKind.PAUSED)
+        job.record(EventKind.PAUSED, note=PauseCode.STAFF, actor=actor)
+        return True
+
+    def let_go(self, actor: Any) -> bool:
+        """Staff end a pause, whoever began it; returns whether that changed anything.
+
+        Call inside a transaction; after it, `send_anew` the chunks, whose messages rest.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if job.status != JobStatus.PAUSED:
+            return False
+        job.status = JobStatus.PROCESSING if job.started_at else JobStatus.PENDING
+        for name, value in NO_PAUSE.items():
+            setattr(job, name, value)
+        job.save(update_fields=["status", *NO_PAUSE])
+        job.owe_no_mail(EventKind.PAUSED)
+        job.record(EventKind.RESUMED, actor=actor)
+        return True
+
+    def cancel(self, actor: Any) -> bool:
+        """Have no further row created; returns whether that changed anything.
+
+        The calls in flight settle. The workers report what was not created, and with the last chunk the job
+        has ended. Call inside a transaction; after it, `send_anew` the chunks, whose messages may rest.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if not job.can_be_cancelled:
+            return False
+        job.cancel_requested_at = Now()
+        if job.status == JobStatus.PAUSED:
+            job.status = JobStatus.PROCESSING
+        for name, value in NO_PAUSE.items():
+            setattr(job, name, value)
+        job.save(update_fields=["status", "cancel_requested_at", *NO_PAUSE])
+        job.owe_no_mail(EventKind.PAUSED)
+        job.record(EventKind.CANCELLED, actor=actor)
+        return True
 
     def expect_probe(self, seconds: int) -> None:
         """Let one claim through to a paused job when its pause is over, and the next one `seconds` later.
@@ -180,6 +269,8 @@ class ImportJob(models.Model):
         paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED)
         is_probe = paused.filter(paused_until__lte=Now()).update(paused_until=Now() + timedelta(seconds=seconds))
         pause_left = paused.annotate(left=F("paused_until") - Now()).values_list("left", flat=True).first()
+        if paused.filter(pause_code=PauseCode.STAFF).exists():
+            raise JobPaused(MAX_PAUSE_SECONDS)
         if pause_left is not None and not is_probe:
             raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
 
@@ -196,13 +287,16 @@ class ImportJob(models.Model):
         if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=ENDED).exists():
-            created = job.chunks.aggregate(total=Sum("created"))["total"]
-            if created == job.rows:
+            totals = job.chunks.aggregate(created=Sum("created"), unprocessed=Sum("unprocessed"))
+            if totals["created"] == job.rows:
                 job.status = JobStatus.SUCCEEDED
+            elif job.cancel_requested_at and totals["unprocessed"]:
+                job.status = JobStatus.CANCELLED
             else:
-                job.status = JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
+                job.status = JobStatus.PARTIALLY_SUCCEEDED if totals["created"] else JobStatus.FAILED
             job.finished_at = Now()
-            job.pause_code, job.paused_at, job.paused_until = "", None, None
+            for name, value in NO_PAUSE.items():
+                setattr(job, name, value)
             job.owe_no_mail()  # the one about the end says all that is left to say
             job.record(EventKind.ENDED, mail_after=timedelta(0))
         job.save()
@@ -210,19 +304,35 @@ class ImportJob(models.Model):
     def redrive(self, actor: Any = None) -> int:
         """Open the dead chunks again, and with them the job; returns how many. Again changes nothing.
 
-        Call inside a transaction, and send the unsent chunks after it.
+        Rows that were rejected or failed stay so. Call inside a transaction, and send the unsent chunks after it.
         """
         job = ImportJob.objects.locked(self.pk)
-        dead = job.chunks.filter(status=ChunkStatus.DEAD)
-        redriven = dead.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0)
-        if redriven:
-            job.problems = merge_problems(job.chunks.filter(status=ChunkStatus.DONE).values_list("problems", flat=True))
-            if job.is_terminal:
-                job.status, job.finished_at = JobStatus.PENDING, None
-            job.save()
-            job.owe_no_mail()  # it would tell of an end that is none
-            job.record(EventKind.REDRIVEN, actor=actor)
-        return redriven
+        return job.reopen(job.chunks.filter(status=ChunkStatus.DEAD), EventKind.REDRIVEN, actor)
+
+    def retry(self, actor: Any = None) -> int:
+        """Open every chunk with rows that were not created again; returns how many. Again changes nothing.
+
+        Does nothing to a job that has not ended. Call as `redrive`.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if not job.is_terminal:
+            return 0
+        # Without the key of what was settled before, every row is tried that the ledger does not hold.
+        return job.reopen(job.chunks.filter(created__lt=F("row_count")), EventKind.RETRIED, actor, failures_key="")
+
+    def reopen(self, chunks: models.QuerySet[ImportChunk], kind: EventKind, actor: Any, **fields: Any) -> int:
+        """The common part of `redrive` and `retry`, which choose the chunks. The job must be `locked`."""
+        reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0, **fields)
+        if reopened:
+            self.problems = merge_problems(self.chunks.filter(status__in=ENDED).values_list("problems", flat=True))
+            if self.is_terminal:
+                self.status, self.cancel_requested_at = JobStatus.PENDING, None
+                self.started_at = self.finished_at = None
+                self.settled_before = ImportJob.objects.with_counts().get(pk=self.pk).settled
+            self.save()
+            self.owe_no_mail()  # it would tell of an end that is none
+            self.record(kind, actor=actor)
+        return reopened
 
     def owe_no_mail(self, *kinds: EventKind) -> None:
         """What has happened so far, or what is of these kinds, needs no mail any more."""

@@ -40,4 +40,5 @@ PAUSE_REASONS = {
     PauseCode.ENDPOINT_AWAY.value: _("the endpoint that creates them does not answer"),
     PauseCode.ENDPOINT_BUSY.value: _("the endpoint that creates them is too busy"),
     PauseCode.FORBIDDEN.value: _("the user who sent them may not create them"),
+    PauseCode.STAFF.value: _("a member of staff paused it"),
 }

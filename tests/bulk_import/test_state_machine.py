@@ -100,6 +100,10 @@ class JobMachine(RuleBasedStateMachine):
     def has_new_rows(self, number: int) -> bool:
         return len(self.ledger[number]) > self.chunks[number].created
 
+    def stays_paused(self, number: int) -> bool:
+        """Whether the job is paused still when it is known what the chunk's worker has created."""
+        return self.job.is_held or (self.job.status == JobStatus.PAUSED and not self.has_new_rows(number))
+
     def is_paused(self) -> bool:
         return ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED).exists()
 
@@ -118,6 +122,30 @@ class JobMachine(RuleBasedStateMachine):
             assert self.job.redrive() == dead
             assert self.job.redrive() == 0
 
+    @rule()
+    def retry(self) -> None:
+        with_rows_left = sum(chunk.created < chunk.row_count for chunk in self.chunks)
+        with transaction.atomic():
+            assert self.job.retry() == (with_rows_left if self.job.is_terminal else 0)
+            assert self.job.retry() == 0
+
+    @rule()
+    def cancel(self) -> None:
+        self.change_twice(self.job.cancel, can=self.job.can_be_cancelled)
+
+    @rule()
+    def hold(self) -> None:
+        self.change_twice(self.job.hold, can=self.job.can_be_cancelled and not self.job.is_held)
+
+    @rule()
+    def let_go(self) -> None:
+        self.change_twice(self.job.let_go, can=self.job.status == JobStatus.PAUSED)
+
+    def change_twice(self, change: Callable[[Any], bool], *, can: bool) -> None:
+        with transaction.atomic():
+            assert [change(None), change(None)] == [can, False]
+        self.job.chunks.send_anew()
+
     # --- time
 
     @rule(number=numbers)
@@ -128,7 +156,7 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def end_pause(self) -> None:
         passed = timedelta(seconds=MAX_PAUSE_SECONDS)
-        paused = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED)
+        paused = ImportJob.objects.filter(pk=self.job.pk, paused_until__isnull=False)
         paused.update(paused_at=F("paused_at") - passed, paused_until=Now() - timedelta(seconds=1))
 
     # --- workers
@@ -140,7 +168,7 @@ class JobMachine(RuleBasedStateMachine):
         before = ImportChunk.objects.locked(self.chunks[number].pk)
         is_held = before.lease_left is not None and before.lease_left > timedelta(0)
         waits = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED, paused_until__gt=Now())
-        is_too_early = waits.exists()
+        is_too_early = waits.exists() or self.job.is_held
 
         def claim(chunk: ImportChunk) -> None:
             chunk.claim(claimant, LEASE_SECONDS)
@@ -167,7 +195,7 @@ class JobMachine(RuleBasedStateMachine):
         chunk = ImportChunk.objects.shared(self.chunks[number].pk)
         index = chunk.first_index + offset
         assert chunk.is_held_by(epoch) != self.is_stale(number, epoch)
-        if not chunk.holds_index(index) or not chunk.is_held_by(epoch):
+        if not chunk.holds_index(index) or not chunk.is_held_by(epoch) or self.job.cancel_requested_at:
             return
         if index in self.ledger[number]:
             with pytest.raises(IntegrityError), transaction.atomic():
@@ -183,27 +211,28 @@ class JobMachine(RuleBasedStateMachine):
         refusal = self.attempt(number, lambda chunk: chunk.heartbeat(epoch, LEASE_SECONDS), StaleEpoch)
         assert (refusal is not None) == is_stale
         if not is_stale:
-            assert self.is_paused() == (self.job.status == JobStatus.PAUSED and not self.has_new_rows(number))
+            assert self.is_paused() == self.stays_paused(number)
 
     @precondition(lambda self: self.epochs)
     @rule(data=st.data(), code=st.none() | st.sampled_from(PauseCode), asked=st.integers(-1, 1000))
     def release(self, data: st.DataObject, code: PauseCode | None, asked: int) -> None:
         number, epoch = self.draw_claim(data)
         is_stale = self.is_stale(number, epoch)
+        can_pause = code not in {None, PauseCode.STAFF} and not self.job.cancel_requested_at
 
         def hand_back(chunk: ImportChunk) -> None:
             chunk.release(epoch, "")
             if code:
                 seconds, _lasted = chunk.job.pause(code, asked, first_seconds=30)
-                assert min(max(30, asked), MAX_PAUSE_SECONDS) <= seconds <= MAX_PAUSE_SECONDS
+                at_least = min(max(30, asked), MAX_PAUSE_SECONDS) if can_pause else 0
+                assert at_least <= seconds <= MAX_PAUSE_SECONDS
 
         assert (self.attempt(number, hand_back, StaleEpoch) is not None) == is_stale
         if not is_stale:
             lease_left = ImportChunk.objects.locked(self.chunks[number].pk).lease_left
             assert lease_left is not None
             assert lease_left <= timedelta(0)
-            was_paused = self.job.status == JobStatus.PAUSED and not self.has_new_rows(number)
-            assert self.is_paused() == (was_paused or bool(code))
+            assert self.is_paused() == (self.stays_paused(number) or can_pause)
 
     @precondition(lambda self: self.epochs)
     @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(LEFT))
@@ -266,14 +295,17 @@ class JobMachine(RuleBasedStateMachine):
         assert self.job.is_terminal == (self.job.finished_at is not None)
         if self.job.is_terminal:
             created = sum(map(len, self.ledger))
-            end = {0: JobStatus.FAILED, self.job.rows: JobStatus.SUCCEEDED}
+            end = {0: JobStatus.FAILED, self.job.rows: JobStatus.SUCCEEDED}.get(created, JobStatus.PARTIALLY_SUCCEEDED)
+            if self.job.cancel_requested_at and self.job.counts["unprocessed"]:
+                end = JobStatus.CANCELLED
             assert self.job.counts["pending"] == 0
-            assert self.job.status == end.get(created, JobStatus.PARTIALLY_SUCCEEDED)
+            assert self.job.status == end
             assert sum(entry["count"] for entry in self.job.problems) == self.job.rows - created
 
     def expect_a_pause_with_all_its_parts_or_none(self) -> None:
-        parts = [bool(self.job.pause_code), self.job.paused_at is not None, self.job.paused_until is not None]
-        assert parts == [self.job.status == JobStatus.PAUSED] * 3
+        parts = [bool(self.job.pause_code), self.job.paused_at is not None]
+        assert parts == [self.job.status == JobStatus.PAUSED] * 2
+        assert (self.job.paused_until is not None) == (self.job.status == JobStatus.PAUSED and not self.job.is_held)
 
     def expect_one_worker_a_chunk(self) -> None:
         for chunk in self.chunks:
@@ -290,6 +322,6 @@ def test_whatever_happens_in_whatever_order_nothing_is_lost_doubled_or_misreport
     run_state_machine_as_test(
         JobMachine,
         settings=settings(
-            max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=500, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -119,7 +119,9 @@ def test_a_heartbeat_extends_the_lease_and_refreshes_the_count(worker: APIClient
     answer = call(worker, "heartbeat", messages[0], {"epoch": epoch})
 
     chunk = ImportChunk.objects.get(pk=messages[0].chunk_id)
-    assert HeartbeatAnswer.from_dict(answer.json()) == HeartbeatAnswer(lease_seconds=20, cancelled=False, concurrency=4)
+    assert HeartbeatAnswer.from_dict(answer.json()) == HeartbeatAnswer(
+        lease_seconds=20, cancelled=False, paused=False, concurrency=4
+    )
     assert chunk.created == 2
     assert ImportChunk.objects.filter(pk=chunk.pk, lease_expires_at__gt=Now()).exists()
 

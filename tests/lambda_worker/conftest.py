@@ -229,7 +229,9 @@ class Monolith:
         return json_reply(200, claim.to_dict())
 
     def _heartbeat(self, _request: Request) -> Reply:
-        return json_reply(200, HeartbeatAnswer(60, cancelled=False, concurrency=self.concurrency).to_dict())
+        return json_reply(
+            200, HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=self.concurrency).to_dict()
+        )
 
     def _release(self, request: Request) -> Reply:
         release = request.json()
@@ -278,6 +280,7 @@ def a_claim(**fields: Any) -> Claim:
         "created": [],
         "failures_key": "",
         "concurrency": 4,
+        "cancelled": False,
     }
     return Claim(**(known | fields))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -338,7 +339,7 @@ class Scripted(MonolithClient):
         if self.created and self.created[-1] >= self.busy_from - 1:
             self.beats += 1
             return self.beat()
-        return HeartbeatAnswer(lease_seconds=60, cancelled=False, concurrency=2)
+        return HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=2)
 
     async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 - as the real one
         await asyncio.sleep(0)
@@ -370,7 +371,7 @@ def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **se
 def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_is_left_over(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
-    client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=False, concurrency=2))
+    client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=2))
 
     run_scripted(client, message, buckets)
 
@@ -382,7 +383,7 @@ def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_
 def test_when_a_heartbeat_says_cancelled_the_rest_is_unprocessed_and_reported(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
-    client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=True, concurrency=2))
+    client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=True, paused=False, concurrency=2))
 
     run_scripted(client, message, buckets)
 
@@ -391,6 +392,42 @@ def test_when_a_heartbeat_says_cancelled_the_rest_is_unprocessed_and_reported(
     assert finish.unprocessed == len(untouched) > 0
     assert sorted(client.created + untouched) == INDEXES
     assert [problem["code"] for problem in finish.problems] == ["cancelled"]
+
+
+def test_a_claim_on_a_cancelled_job_is_reported_without_a_call(message: ChunkMessage, buckets: Buckets) -> None:
+    class Cancelled(Scripted):
+        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
+            return replace(await super().claim(message, claimant, creates=creates), cancelled=True)
+
+    client = Cancelled(lambda: HeartbeatAnswer(60, cancelled=True, paused=False, concurrency=2))
+
+    run_scripted(client, message, buckets)
+
+    (finish,) = client.finishes
+    assert client.created == []
+    assert finish.unprocessed == len(INDEXES)
+    assert [line["index"] for line in buckets.failure_lines(finish.failures_key)] == INDEXES
+
+
+def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_what_was_settled(
+    message: ChunkMessage, buckets: Buckets
+) -> None:
+    releases: list[Release] = []
+
+    class Held(Scripted):
+        async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+            releases.append(release)
+            return ReleaseAnswer(retry_after_seconds=300, is_too_long=False)
+
+    client = Held(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
+
+    with pytest.raises(ChunkDeferred) as caught:
+        run_scripted(client, message, buckets)
+
+    assert caught.value.delay_seconds == 300
+    assert [release.pause for release in releases] == [PauseCode.STAFF]
+    assert sorted(client.created) != INDEXES
+    assert client.finishes == []
 
 
 @pytest.mark.parametrize("news", [StaleEpoch("stale"), ChunkClosed("closed")])
@@ -430,7 +467,7 @@ def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: Chun
         async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
             raise AssertionError(message)
 
-    client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
 
     with pytest.raises(ChunkDeferred, match="time was over"):
         run_scripted(client, message, buckets, stop_at=0)
@@ -444,7 +481,7 @@ async def hang(*_args: object, **_options: object) -> None:
 def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before_the_invocation_ends(
     message: ChunkMessage, buckets: Buckets, step: str
 ) -> None:
-    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     setattr(client, step, hang)
 
     with pytest.raises(ChunkReturned, match="time is over") as caught:
@@ -458,7 +495,7 @@ def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before
 def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
-    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.finish = client.release = hang  # type: ignore[method-assign, assignment] # neither answers
 
     with pytest.raises(ChunkReturned, match="time is over"):
@@ -466,7 +503,7 @@ def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
 
 
 def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMessage, buckets: Buckets) -> None:
-    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, concurrency=2))
+    client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.claim = hang  # type: ignore[method-assign, assignment] # never answers
 
     with pytest.raises(ChunkDeferred, match="away"):

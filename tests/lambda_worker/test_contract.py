@@ -178,7 +178,7 @@ def test_a_message_cannot_be_changed() -> None:
         Heartbeat(epoch=1),
         Release(epoch=1, failures_key="k", pause="forbidden", retry_after_seconds=3),
         ReleaseAnswer(retry_after_seconds=3, is_too_long=False),
-        HeartbeatAnswer(lease_seconds=60, cancelled=True, concurrency=2),
+        HeartbeatAnswer(lease_seconds=60, cancelled=True, paused=False, concurrency=2),
         Finish(epoch=1, rejected=1, failed=0, unprocessed=0, failures_key="k", problems=[{"field": None, "count": 1}]),
     ],
     ids=lambda body: type(body).__name__,
@@ -199,7 +199,7 @@ def test_a_claim_whose_ranges_are_no_integers_is_refused(created: object) -> Non
 
 def test_an_answer_whose_flag_is_a_number_is_refused() -> None:
     with pytest.raises(MessageError, match="cancelled"):
-        HeartbeatAnswer.from_dict({"lease_seconds": 60, "cancelled": 1, "concurrency": 2})
+        HeartbeatAnswer.from_dict({"lease_seconds": 60, "cancelled": 1, "paused": False, "concurrency": 2})
 
 
 @given(

@@ -254,7 +254,7 @@ def test_a_claim_is_the_message_itself_and_a_claimant_sent_with_the_worker_secre
 def test_a_heartbeat_tells_the_epoch_and_is_told_how_to_go_on() -> None:
     answer, (request,) = answered("heartbeat")
 
-    assert answer == HeartbeatAnswer(lease_seconds=60, cancelled=False, concurrency=4)
+    assert answer == HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=4)
     assert request.json() == {"epoch": 1}
 
 

@@ -35,6 +35,7 @@ OF_VERDICT = {
     RowVerdict.REPLAYED: Decision.CREATED,
     RowVerdict.STALE: Decision.STALE,
     RowVerdict.REFUSED: Decision.REJECTED,
+    RowVerdict.CANCELLED: Decision.CANCEL,
 }
 """The ledger's word counts, whatever the status."""
 

@@ -422,7 +422,8 @@ def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle()
     dispatch = a_dispatch(endpoint)
 
     def cancel(index: int) -> None:
-        dispatch.cancelled |= index == 10
+        if index == 10:
+            dispatch.cancel()
 
     endpoint.on_call = cancel
     failures = run(dispatch, 100)
@@ -435,22 +436,52 @@ def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle()
     assert [failure.index for failure in failures if failure.outcome == Outcome.REJECTED] == [9]
 
 
-def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
-    endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
-    dispatch = a_dispatch(endpoint)
+def wake(dispatch: RowDispatch, by: Callable[[], None]) -> None:
+    """Run one row, whose call is told to wait for minutes, and do this meanwhile."""
 
-    async def lose() -> None:
+    async def main() -> None:
         running = asyncio.create_task(dispatch.run(rows(1)))
         for _turn in range(50):
             await asyncio.sleep(0)
         assert not running.done()
-        dispatch.stop(StaleEpoch("lost"))
+        by()
         await asyncio.wait_for(running, 10)
 
-    asyncio.run(lose())
+    asyncio.run(main())
+
+
+def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
+    endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
+    dispatch = a_dispatch(endpoint)
+
+    wake(dispatch, lambda: dispatch.stop(StaleEpoch("lost")))
 
     assert endpoint.calls[0] == 1
     assert isinstance(dispatch.stopped_by, StaleEpoch)
+    assert dispatch.failures == []
+
+
+def test_a_row_that_waits_wakes_when_the_job_is_cancelled_and_is_unprocessed() -> None:
+    endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
+    dispatch = a_dispatch(endpoint)
+
+    wake(dispatch, dispatch.cancel)
+
+    assert endpoint.calls[0] == 1
+    assert [(failure.outcome, failure.attempts) for failure in dispatch.failures] == [(Outcome.UNPROCESSED, 1)]
+    assert dispatch.stopped_by is None
+
+
+def test_when_the_ledger_says_cancelled_the_row_and_all_that_follow_are_unprocessed() -> None:
+    endpoint = accepting({2: [an_answer(409, RowVerdict.CANCELLED)]})
+    dispatch = a_dispatch(endpoint)
+
+    failures = run(dispatch, 100)
+
+    assert max(endpoint.calls) < 2 + 2 * 3
+    assert {failure.outcome for failure in failures} == {Outcome.UNPROCESSED}
+    assert dispatch.settled == 100
+    assert 2 in {failure.index for failure in failures}
 
 
 @dataclass
