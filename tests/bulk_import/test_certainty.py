@@ -10,7 +10,6 @@ import logging
 import math
 import os
 from contextlib import contextmanager
-from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,12 @@ from tests.bulk_import.test_validation import FIELD_VALUES, PRODUCTS, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    Sample = serializers.Serializer[Any]
+    OfProduct = serializers.ModelSerializer[Product]
+else:
+    Sample = serializers.Serializer
+    OfProduct = serializers.ModelSerializer
 
 ROWS = 10
 EXAMPLES = int(os.environ.get("CERTAINTY_EXAMPLES", "300"))
@@ -149,7 +154,7 @@ TEXTS = [
     *(" 1", "1 ", "NaN", "Infinity", "-inf", "sNaN", "9" * 18, "9" * 19, "1" * 31, "1" * 1001, "0" * 20 + "1", "1,5"),
     *("2024-02-29", "2023-02-29", "20240229", "2024-W09-4", "2024-2-9", "2024-02-29T00:00", "0000-01-01", "29.02.2024"),
 ]
-OTHERS = [
+OTHERS: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 7, 10, 99, 100, 12345, 10**17, 10**18, -(10**18), 10**30, 10**5000),
     *(0.0, -0.0, 0.5, 1.0, 1.5, 0.1, 12.34, 1e16, 1e22, 1e-5, 1e-7, 100000.0, -1.5, float("inf"), float("nan")),
     *([], [1], ["a"], {}, {"a": 1}, {"f0": "a"}, [{"f0": "a"}], [{}], [None]),
@@ -170,9 +175,7 @@ def some(**options: Any) -> st.SearchStrategy[dict[str, Any]]:
 SMALL = st.integers(0, 4)
 BOUND = st.integers(-2, 12) | st.sampled_from([Decimal("0.5"), Decimal(0), Decimal("12.34")])
 YES_NO = st.booleans()
-DIGITS = st.tuples(st.integers(1, 5) | st.none(), st.integers(0, 3) | st.none()).filter(
-    lambda pair: None in pair or pair[0] >= pair[1]
-)
+DIGITS = st.sampled_from([(5, 2), (4, 0), (3, 1), (2, 2), (1, 0), (5, 3), (None, 2), (4, None), (None, None)])
 CHOICES = st.lists(st.sampled_from(["a", "b", "", " ", "1", 1, True, 2.5, "é"]), min_size=1, max_size=4)
 DATE_FORMATS = st.sampled_from([["iso-8601"], ["%d.%m.%Y", "iso-8601"], ["%d.%m.%Y"], ["ISO-8601", "%Y"], []])
 TEXT_OPTIONS = {"max_length": SMALL, "min_length": SMALL, "allow_blank": YES_NO, "trim_whitespace": YES_NO}
@@ -257,6 +260,11 @@ def fields(draw: st.DrawFn, depth: int) -> Any:
     return field_class(**options)
 
 
+def own_method(data: Any) -> Any:
+    CALLS.append(("own", repr(data)))
+    return data
+
+
 def meddle(serializer: Any, meddling: str) -> None:
     """What a target may do to its fields when a serializer is made."""
     if not serializer.fields:
@@ -264,7 +272,7 @@ def meddle(serializer: Any, meddling: str) -> None:
     field = next(iter(serializer.fields.values()))
     match meddling:
         case "method":
-            field.to_internal_value = lambda data: CALLS.append(("own", repr(data))) or data
+            field.to_internal_value = own_method
         case "required":
             field.required, field.allow_null = not field.required, not field.allow_null
         case "attributes":
@@ -297,7 +305,8 @@ def serializer_classes(draw: st.DrawFn, depth: int = 2) -> type[Any]:
         members["__init__"] = make
     override = draw(st.sampled_from([""] * 24 + ["to_internal_value", "run_validation", "run_validators", "fields"]))
     if override == "fields":
-        members["fields"] = property(lambda self: fewer(serializers.Serializer.fields.func(self)))
+        all_fields: Any = serializers.Serializer.fields
+        members["fields"] = property(lambda self: fewer(all_fields.func(self)))
     elif override:
 
         def overridden(self: Any, data: Any) -> Any:
@@ -482,12 +491,12 @@ def test_products_are_judged_as_by_drf_alone(values: list[dict[str, Any]]) -> No
 # --- that the tests say "certain" at all
 
 
-class NestedSerializer(serializers.Serializer):
+class NestedSerializer(Sample):
     name = serializers.CharField(max_length=5)
     until = serializers.DateField(allow_null=True)
 
 
-class WideSerializer(serializers.Serializer):
+class WideSerializer(Sample):
     """Every kind that has a test."""
 
     name = serializers.CharField(max_length=5, min_length=2)
@@ -502,10 +511,10 @@ class WideSerializer(serializers.Serializer):
     since = serializers.DateField(required=False)
     category = serializers.SlugRelatedField(slug_field="slug", queryset=Category.objects.all(), required=False)
     maker = NestedSerializer(required=False, allow_null=True)
-    parts = NestedSerializer(many=True, required=False, allow_empty=False, max_length=2)
+    parts: Any = serializers.ListSerializer(child=NestedSerializer(), required=False, allow_empty=False, max_length=2)
 
 
-class ModelOfNineSerializer(serializers.ModelSerializer):
+class ModelOfNineSerializer(OfProduct):
     """As many a monolith has it: nothing but a model and its fields."""
 
     class Meta:
@@ -591,7 +600,7 @@ def test_a_valid_product_needs_no_judgement_of_drf(
 
 
 def test_the_target_s_own_code_is_called_once_a_row_and_in_order() -> None:
-    class Own(serializers.Serializer):
+    class Own(Sample):
         first = ShoutingField()
         name = serializers.CharField()
         second = serializers.IntegerField(validators=[own_validator])
@@ -617,7 +626,11 @@ def test_a_mistake_in_the_tests_is_not_taken_for_a_stumble_of_the_target() -> No
     """Which would be no verdict, and let every row pass."""
     validator = RowValidator(PRODUCTS, request())
     assert validator._compiled
-    validator._compiled._tests.insert(0, ("sku", date.fromisoformat, False, False))
 
-    with pytest.raises(ValueError, match="isoformat"):
+    def raise_error(_value: Any) -> bool:
+        raise LookupError("a mistake")
+
+    validator._compiled._tests.insert(0, ("sku", raise_error, False, False))
+
+    with pytest.raises(LookupError, match="a mistake"):
         validator.errors(product("T-1"), index=0)

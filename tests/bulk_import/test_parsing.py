@@ -463,11 +463,14 @@ def test_rows_that_are_cut_many_at_once_are_those_that_are_cut_one_by_one(
 @pytest.mark.parametrize("indent", [None, 2])
 def test_rows_that_are_alike_are_cut_many_at_once(indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"sku": f"A-{number}", "parts": [{"sku": "{", "of": number}]} for number in range(10_000)]
-    cut_alone = []
+    cut_alone: list[int] = []
     row_end = parsing._row_end
-    monkeypatch.setattr(
-        parsing, "_row_end", lambda *arguments: (cut_alone.append(arguments[2]), row_end(*arguments))[1]
-    )
+
+    def record(body: bytes, start: int, index: int, limits: Conf) -> int:
+        cut_alone.append(index)
+        return row_end(body, start, index, limits)
+
+    monkeypatch.setattr(parsing, "_row_end", record)
 
     assert [json.loads(row) for row in split_array(json.dumps(rows, indent=indent).encode())] == rows
     assert cut_alone == [9_999]  # nothing says where the last one ends
@@ -485,7 +488,7 @@ def test_rows_that_are_alike_are_cut_many_at_once(indent: int | None, monkeypatc
         (b'{"b":{}}', {"max_depth": 3}),
     ],
 )
-def test_a_plain_row_with_one_value_beyond_a_limit_is_refused(value: bytes, limits: dict[str, int]) -> None:
+def test_a_plain_row_with_one_value_beyond_a_limit_is_refused(value: bytes, limits: dict[str, Any]) -> None:
     assert parse_row(b'{"a":"x","b":1.5,"c":null,"d":true}', Conf(**limits))
     with pytest.raises(RowError):
         parse_row(b'{"a":"x","b":%b}' % value, Conf(**limits))
