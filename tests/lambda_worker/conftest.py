@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
@@ -453,6 +454,21 @@ def queue(aws_url: str) -> Iterator[Queue]:
         yield Queue(sqs, url, dead_letter_url)
 
 
+@pytest.fixture
+def secrets(aws_url: str) -> Iterator[SecretsManagerClient]:
+    """A client that tries once."""
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=aws_url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        region_name="us-east-1",
+        config=ClientConfig(retries={"total_max_attempts": 1}),
+    )
+    yield client
+    client.close()
+
+
 @dataclass(frozen=True)
 class Context:
     """An invocation with this much time left."""
@@ -471,10 +487,12 @@ class Context:
 @pytest.fixture
 def _cold_start() -> Iterator[None]:
     """Let each test have an execution environment of its own: nothing is kept from the one before."""
-    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
+    made_once = (handler_module._environment, handler_module._stored_secret, handler_module.s3, handler_module._sqs)
     for function in made_once:
         function.cache_clear()
     yield
+    if handler_module._stored_secret.cache_info().currsize:
+        handler_module._stored_secret()._client.close()
     for client in (handler_module.s3, handler_module._sqs):
         if client.cache_info().currsize:
             client().close()

@@ -1,0 +1,44 @@
+"""The monolith's policy in the SAM template: every permission is used by a call, and every call has its permission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.files.storage import storages
+
+import bulk_import
+from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
+from bulk_import.payload_store import put_payload, read_payload
+from tests.bulk_import.conftest import Aws, post_rows, product
+from tests.lambda_worker.aws_calls import called_in, recorded
+from tests.lambda_worker.sam_template import Stack, allowed
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_monolith_may_do_what_it_does_and_nothing_else(client_of_merchandiser: APIClient, aws: Aws) -> None:
+    payloads: Any = storages[PAYLOADS_STORAGE]
+    failures: Any = storages[FAILURES_STORAGE]
+    resources = {
+        payloads.bucket_name: "PayloadsBucket.Arn",
+        failures.bucket_name: "FailuresBucket.Arn",
+        aws.queue_url: "Queue.Arn",
+    }
+
+    with recorded(resources, own=[aws.s3, aws.sqs]) as calls:
+        location = post_rows(client_of_merchandiser, [product("A")])["Location"]
+        job = ImportJob.objects.get()
+        put_payload("products", job.pk, b"again")  # as a retry within boto3 does: the object is there already
+        list(read_payload(job))
+        aws.s3.put_object(Bucket=failures.bucket_name, Key=f"{job.pk}/1.jsonl", Body=b"{}")
+        ImportChunk.objects.update(status=ChunkStatus.DONE, failures_key=f"{job.pk}/1.jsonl")
+        client_of_merchandiser.get(f"{location}/failures").getvalue()
+
+    policy = Stack().properties("MonolithPolicy")["PolicyDocument"]
+    assert calls.permissions == allowed(policy)
+    assert calls.operations == called_in(Path(bulk_import.__file__).parent.glob("**/*.py")), "a call that is not reached"
