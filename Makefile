@@ -7,10 +7,10 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots bench-accept lint format lock clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.run ## Import a sample catalogue from end to end, or FILE=products.json
 	@$(BIN)/python -m demo run $(if $(FILE),"$(FILE)")
@@ -35,6 +35,9 @@ mutants: $(VENV)/.dev ## Break each guarantee in turn and see that the chaos tel
 
 screenshots: $(VENV)/.dev ## Take the pictures of the README anew
 	@$(BIN)/python -m tests.browser.screenshots
+
+bench-accept: $(VENV)/.dev ## Measure how fast an import is accepted
+	@$(BIN)/python -m benchmarks.accept $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .
