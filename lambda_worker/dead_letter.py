@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Report each chunk as dead. Returns the messages to deliver again, as long as the monolith does not know.
 
-    Raises ConfigurationError when the environment is incomplete.
+    Raises ConfigurationError when the environment is incomplete. On Lambda the import already does.
     """
     deadlines = Deadlines.of(context, time.monotonic())
 

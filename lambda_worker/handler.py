@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING
@@ -36,7 +37,8 @@ CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "stand
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Process each chunk message. Returns those to deliver again (`ReportBatchItemFailures`).
 
-    Raises ConfigurationError when the environment is incomplete; then every message is delivered again.
+    Raises ConfigurationError when the environment is incomplete; then every message is delivered again. On Lambda
+    the import already does.
     """
     deadlines = Deadlines.of(context, time.monotonic())
 
@@ -96,3 +98,9 @@ def s3() -> S3Client:
 @cache
 def _sqs() -> SQSClient:
     return boto3.client("sqs", config=CLIENT)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # On Lambda: a function that cannot work fails at its start, and costs no message a delivery. What takes time is
+    # done where Lambda grants more of the processor.
+    config(), s3(), _sqs()
