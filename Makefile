@@ -7,10 +7,10 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots lambda lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots bench-accept lambda lint format lock clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.run ## Import a sample catalogue from end to end, or FILE=products.json
 	@$(BIN)/python -m demo run $(if $(FILE),"$(FILE)")
@@ -38,6 +38,9 @@ screenshots: $(VENV)/.dev ## Take the pictures of the README anew
 
 lambda: $(VENV)/.dev ## Build the zips for AWS Lambda, for arm64 and x86_64, in dist/
 	@$(BIN)/python -m lambda_worker.package
+
+bench-accept: $(VENV)/.dev ## Measure how fast an import is accepted
+	@$(BIN)/python -m benchmarks.accept $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .

@@ -87,6 +87,11 @@ class Conf:
     mail_attachment_bytes: int = 1024 * 1024  # of that CSV; mail makes a third more of it, and many servers take 10 MiB
     max_notify: int = 5  # recipients of a job beside its submitter
     notify_domains: list[str] = field(default_factory=list)  # whose addresses they may be; by default nobody's
+    # Days after a job's end; None keeps it for ever. `manage.py bulk_import_expire` deletes what has expired.
+    payload_retention_days: int | None = 30
+    failures_retention_days: int | None = 30
+    ledger_retention_days: int | None = 30  # not less than MIN_LEDGER_DAYS
+    job_retention_days: int | None = None  # and all that is left of it; not less than MIN_LEDGER_DAYS
 
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""
@@ -102,6 +107,20 @@ LISTS = {
 
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
 
+MIN_LEDGER_DAYS = 28
+"""How long SQS may keep a message of a job that has ended: 14 days on the queue, 14 on the dead-letter queue."""
+
+MAX_RETENTION_DAYS = 36_500
+"""A hundred years; whoever means longer means None."""
+
+RETENTIONS = {
+    "payload_retention_days": 1,
+    "failures_retention_days": 1,
+    "ledger_retention_days": MIN_LEDGER_DAYS,
+    "job_retention_days": MIN_LEDGER_DAYS,
+}
+"""Each with the fewest days that it may be."""
+
 
 def conf() -> Conf:
     """The settings as they are now. Raises ImproperlyConfigured for what cannot be meant."""
@@ -113,18 +132,33 @@ def conf() -> Conf:
     if unknown:
         names = ", ".join(sorted(unknown)).upper()
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
+    check_values(given)
+    return Conf(**given)
+
+
+def check_values(given: dict[str, Any]) -> None:
+    """Raises ImproperlyConfigured, with the name of the setting and what it must be."""
     for name, consequence in LISTS.items():
         if isinstance(given.get(name), str):
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; {consequence}.")
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
+    check_addresses(given)
+    for name in given.keys() & RETENTIONS.keys():
+        days, least = given[name], RETENTIONS[name]
+        if days is not None and (type(days) is not int or not least <= days <= MAX_RETENTION_DAYS):
+            raise ImproperlyConfigured(
+                f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
+            )
+
+
+def check_addresses(given: dict[str, Any]) -> None:
     for name in given.keys() & {"public_url", "job_page_url"}:
         if given[name] and not is_web_address(given[name]):
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
     if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
         raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
-    return Conf(**given)
 
 
 def is_web_address(url: Any) -> bool:

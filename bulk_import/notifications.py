@@ -36,7 +36,7 @@ ATTACH_WITHIN = timedelta(hours=1)
 
 
 def send_due_mails(job_id: UUID | None = None) -> int:
-    """Send the mails that are due, of one job or of all; returns of how many events. What cannot be sent stays owed."""
+    """Send the mails that are due, of one job or of all; returns for how many events. What was not taken stays owed."""
     return debts.settle("mail", mail, job_id=job_id)
 
 

@@ -50,6 +50,7 @@ ERRORS = {
     401: ("There are no credentials, or not the right ones.", "not_authenticated"),
     403: ("This user may not do that.", "permission_denied"),
     404: ("There is no such job, page or failure for this user.", "not_found"),
+    410: ("What this needs is no longer kept; see `expires_at` of the job.", "expired"),
     411: ("A form came without its Content-Length.", "length_required"),
     413: ("The body, a row or the number of rows is over a limit.", "body_too_large"),
     415: ("The format or its content coding is not one that we take.", "unsupported_media_type"),
@@ -252,7 +253,7 @@ class ReopenSchema(TargetSchema):
 class RetrySchema(ReopenSchema):
     names = {"POST": "retry"}
     summaries = {"POST": "Run again all that was not created, once the cause was mended"}
-    errors = {"POST": (401, 403, 404, 429)}
+    errors = {"POST": (401, 403, 404, 410, 429)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         return "Of an import that has ended. Nothing that was created is touched."
@@ -261,7 +262,7 @@ class RetrySchema(ReopenSchema):
 class RedriveSchema(ReopenSchema):
     names = {"POST": "redrive"}
     summaries = {"POST": "Run again the rows that were given up, once the cause was mended"}
-    errors = {"POST": (401, 403, 404)}
+    errors = {"POST": (401, 403, 404, 410)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         return "Also of an import that has not ended. Rows that were rejected or failed stay so."
@@ -270,7 +271,7 @@ class RedriveSchema(ReopenSchema):
 class FailuresSchema(TargetSchema):
     names = {"GET": "failures"}
     summaries = {"GET": "The rows that were not created, with reasons"}
-    errors = {"GET": (400, 401, 403, 404, 503)}
+    errors = {"GET": (400, 401, 403, 404, 410, 503)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         return "In the order that was sent. A CSV, and the rows alone, can be mended and posted again."
@@ -299,7 +300,7 @@ class FailuresSchema(TargetSchema):
 class FailureSchema(TargetSchema):
     names = {"GET": "failure"}
     summaries = {"GET": "One row that was not created, with reasons"}
-    errors = {"GET": (401, 403, 404, 503)}
+    errors = {"GET": (401, 403, 404, 410, 503)}
 
     def get_override_parameters(self) -> list[Any]:
         index = OpenApiParameter(

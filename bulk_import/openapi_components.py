@@ -49,9 +49,9 @@ class ProblemSerializer(Document):
 @extend_schema_serializer(component_name="ImportJobLinks")
 class LinksSerializer(Document):
     self = serializers.URLField()
-    failures = serializers.URLField()
+    failures = serializers.URLField(allow_null=True)
     retry = serializers.URLField(allow_null=True, help_text="`POST` there; null while there is nothing to retry.")
-    redrive = serializers.URLField()
+    redrive = serializers.URLField(allow_null=True)
     cancel = serializers.URLField(allow_null=True, help_text="`DELETE` there; null when it is too late.")
 
 
@@ -84,6 +84,10 @@ class JobSerializer(Document):
     pause = PauseSerializer(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
     corrects = serializers.UUIDField(allow_null=True, help_text="The import whose failures these are, mended.")
+    expires_at = serializers.DateTimeField(
+        allow_null=True, help_text="From then on it cannot run again, and its failures may be gone."
+    )
+    expired_at = serializers.DateTimeField(allow_null=True, help_text="Since when that is so.")
     links = LinksSerializer()
 
 
@@ -194,6 +198,8 @@ JOB = {
     "pause": None,
     "cancel_requested_at": None,
     "corrects": None,
+    "expires_at": None,
+    "expired_at": None,
     "links": {"self": URL, "failures": f"{URL}/failures", "retry": None, "redrive": f"{URL}/redrive", "cancel": URL},
 }
 JOB_PAGE = {"next": None, "previous": None, "results": [JOB]}

@@ -10,7 +10,7 @@ import codecs
 import json
 import math
 import re
-from itertools import chain, count
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jiter
@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-BLANKS = re.compile(r"[ \t\n\r]*")
+BLANKS = re.compile(rb"[ \t\n\r]*")
+FIRST_NAME = re.compile(rb'\{[ \t\n\r]*"[^"\\]{0,255}"')
+
+WINDOW_BYTES = 256 * 1024
+"""How much of an array is cut at once where its rows are alike; what it takes in memory is several times that."""
+WINDOW_TRIES = 3
+
+COMMON_DIGITS = 9
+COMMON = 10**COMMON_DIGITS
+
+RAW_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 # Finds where a row ends. It takes a little more than JSON (NaN, lone surrogates); `parse_row` does not.
 # Numbers stay text: Python refuses to build an integer of more than 4,300 digits.
@@ -51,30 +61,40 @@ def split_array(body: bytes) -> Iterator[bytes]:
     """
     if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
         raise MalformedBody(_("The body is in UTF-16 or starts with a byte order mark. Send plain UTF-8."))
-    text = body.decode("latin-1")  # a character a byte, so that positions are the same in both
-    position = _skip_blanks(text, 0)
-    if position == len(text):
+    position = _skip_blanks(body, 0)
+    if position == len(body):
         raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
-    if text[position] != "[":
+    if body[position : position + 1] != b"[":
         message = _("The body is not an array. Send a JSON array of rows, also for a single one.")
         raise MalformedBody(message, code="not_an_array")
-    position = _skip_blanks(text, position + 1)
-    if text[position : position + 1] == "]":
-        _expect_end(text, position + 1)
+    position = _skip_blanks(body, position + 1)
+    if body[position : position + 1] == b"]":
+        _expect_end(body, position + 1)
         raise MalformedBody(_("The array is empty. Send at least one row."), code="no_rows")
     limits = conf()
-    for index in count():
-        end = _row_end(text, position, index, limits)
+    first_name = FIRST_NAME.match(body, position)
+    index = 0
+    slow_until = position if first_name else len(body)
+    while True:
+        if first_name and position >= slow_until:
+            rows, end = _cut_window(body, position, first_name[0], limits)
+            if rows:
+                yield from rows
+                index, position = index + len(rows), end
+                continue
+            slow_until = position + WINDOW_BYTES
+        end = _row_end(body, position, index, limits)
         yield body[position:end]
-        position = _skip_blanks(text, end)
-        match text[position : position + 1]:
-            case ",":
-                position = _skip_blanks(text, position + 1)
-            case "]":
-                _expect_end(text, position + 1)
+        index += 1
+        position = _skip_blanks(body, end)
+        match body[position : position + 1]:
+            case b",":
+                position = _skip_blanks(body, position + 1)
+            case b"]":
+                _expect_end(body, position + 1)
                 return
             case _:
-                _refuse_malformed(text, position, "expected a comma or the end of the array", index)
+                _refuse_malformed(body, position, "expected a comma or the end of the array", index - 1)
 
 
 def parse_row(raw: bytes, limits: Conf) -> Any:
@@ -83,16 +103,33 @@ def parse_row(raw: bytes, limits: Conf) -> Any:
         message = _("The row has %(size)d bytes; %(limit)d are allowed.")
         raise RowError(ROW_TOO_LARGE, message % {"size": len(raw), "limit": limits.max_row_bytes})
     try:
-        row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
+        row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
     except ValueError as error:
         raise RowError(MALFORMED_ROW, str(error)) from error
-    _check_value(row, limits, depth=2)  # the array around the rows is the first level
+    if b"\\u0000" in raw or not _is_plain(row, limits):
+        _check_value(row, limits, depth=2)  # the array around the rows is the first level
     return row
 
 
 def compact(raw: bytes) -> bytes:
     """The same JSON on one line without blanks; numbers and strings keep their bytes."""
     return msgspec.json.format(raw, indent=-1)
+
+
+def _is_plain(row: Any, limits: Conf) -> bool:
+    """Whether a row is but an object of texts, literals and numbers of common size: there is nothing to refuse."""
+    if type(row) is not dict:
+        return False
+    for value in row.values():
+        kind = type(value)
+        if kind is str or value is None or kind is bool:
+            continue
+        if kind is int and -COMMON < value < COMMON and limits.max_integer_digits >= COMMON_DIGITS:
+            continue
+        if kind is float and math.isfinite(value):
+            continue
+        return False
+    return True
 
 
 def _check_value(value: Any, limits: Conf, depth: int) -> None:
@@ -112,15 +149,38 @@ def _check_value(value: Any, limits: Conf, depth: int) -> None:
             _check_value(part, limits, depth + 1)
 
 
-def _skip_blanks(text: str, position: int) -> int:
-    blanks = BLANKS.match(text, position)
+def _cut_window(body: bytes, start: int, first_name: bytes, limits: Conf) -> tuple[list[bytes], int]:
+    """Many rows at once, from the row that starts here, and where the next row starts; no rows if they are not alike.
+
+    The window ends where a row seems to begin as the first one does. If what is before that is an array's inside, the
+    row does begin there, whatever the bytes mean: a parser that reads from the left cannot have come to another end.
+    """
+    end = start + WINDOW_BYTES
+    for _try in range(WINDOW_TRIES):
+        end = body.rfind(first_name, start + 1, end)
+        if end == -1:
+            break
+        piece = body[start:end].rstrip(b" \t\n\r")
+        if not piece.endswith(b","):
+            continue
+        try:
+            rows = [bytes(row) for row in RAW_ROWS.decode(b"[%b]" % piece[:-1])]
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        return ([], start) if max(map(len, rows)) > limits.max_row_bytes else (rows, end)
+    return [], start
+
+
+def _skip_blanks(body: bytes, position: int) -> int:
+    blanks = BLANKS.match(body, position)
     return blanks.end() if blanks else position
 
 
-def _row_end(text: str, start: int, index: int, limits: Conf) -> int:
+def _row_end(body: bytes, start: int, index: int, limits: Conf) -> int:
     """Where the row that starts here ends. Raises MalformedBody or BodyTooLarge, naming the row."""
     # Never more than a row may have is read, so that a huge one costs no more than a large one.
-    piece = text[start : start + limits.max_row_bytes + 1]
+    # Latin-1 makes a character of each byte, so that positions are the same in both.
+    piece = body[start : start + limits.max_row_bytes + 1].decode("latin-1")
     too_large = len(piece) > limits.max_row_bytes
     try:
         _row, size = ROW_DECODER.raw_decode(piece)
@@ -131,7 +191,7 @@ def _row_end(text: str, start: int, index: int, limits: Conf) -> int:
         raise MalformedBody(message, code="nested_too_deep") from error
     except json.JSONDecodeError as error:
         if not (too_large and _is_well_formed_so_far(piece)):
-            _refuse_malformed(text, start + error.pos, error.msg, index)
+            _refuse_malformed(body, start + error.pos, error.msg, index)
     if too_large:
         message = _("The row at index %(index)d has more than the %(limit)d bytes allowed.")
         raise BodyTooLarge(message % {"index": index, "limit": limits.max_row_bytes}, code=ROW_TOO_LARGE)
@@ -146,16 +206,16 @@ def _is_well_formed_so_far(piece: str) -> bool:
     return True
 
 
-def _expect_end(text: str, position: int) -> None:
-    position = _skip_blanks(text, position)
-    if position < len(text):
-        _refuse_malformed(text, position, "there is more after the end of the array")
+def _expect_end(body: bytes, position: int) -> None:
+    position = _skip_blanks(body, position)
+    if position < len(body):
+        _refuse_malformed(body, position, "there is more after the end of the array")
 
 
-def _refuse_malformed(text: str, position: int, reason: str, index: int | None = None) -> NoReturn:
+def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None = None) -> NoReturn:
     """Raise MalformedBody with the row if it is in one, the line and the column."""
-    line_start = text.rfind("\n", 0, position) + 1
-    where = {"reason": reason, "line": text.count("\n", 0, position) + 1, "column": position - line_start + 1}
+    line_start = body.rfind(b"\n", 0, position) + 1
+    where = {"reason": reason, "line": body.count(b"\n", 0, position) + 1, "column": position - line_start + 1}
     if index is None:
         message = _("The body is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
     else:

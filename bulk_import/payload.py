@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import IO
 
+WRITE_BYTES = 64 * 1024
+"""How much is written at once."""
+
 
 class Payload:
     """Lines, one a row, to be appended and then read as one file. A context manager: its end removes the file.
@@ -27,6 +30,7 @@ class Payload:
         self._file = SpooledTemporaryFile(  # noqa: SIM115 - this object is the context manager
             settings.FILE_UPLOAD_MAX_MEMORY_SIZE, dir=settings.FILE_UPLOAD_TEMP_DIR
         )
+        self._unwritten = bytearray()
         self._line_bytes = array("L")
 
     def __enter__(self) -> Self:
@@ -36,7 +40,10 @@ class Payload:
         self._file.close()
 
     def append(self, line: bytes) -> None:
-        self._file.write(line + b"\n")
+        self._unwritten += line
+        self._unwritten += b"\n"
+        if len(self._unwritten) >= WRITE_BYTES:
+            self._write()
         self._line_bytes.append(len(line) + 1)
 
     @property
@@ -46,5 +53,10 @@ class Payload:
 
     def open(self) -> IO[bytes]:
         """The file, from its beginning."""
+        self._write()
         self._file.seek(0)
         return self._file
+
+    def _write(self) -> None:
+        self._file.write(self._unwritten)
+        self._unwritten.clear()

@@ -3,8 +3,8 @@
     <STORAGES["bulk_import_payloads"] bucket>/<its location>/
         <target>/<job id>.jsonl      one compact row a line
 
-Needs s3:PutObject, and s3:GetObject to look again after an answer was lost. A payload whose job was never
-committed (killed between the two) is an orphan; the bucket's lifecycle rule removes it.
+Needs s3:PutObject, s3:GetObject to look again after an answer was lost, and s3:DeleteObject for `retention`. A
+payload whose job was never committed (killed between the two) is an orphan; the bucket's lifecycle rule removes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from storages.utils import clean_name
 
 from bulk_import.conf import PAYLOADS_STORAGE
-from bulk_import.exceptions import StorageUnavailable
+from bulk_import.exceptions import Expired, StorageUnavailable
 from lambda_worker.contract import read_refused_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class StoredPayload:
 
 
 def read_payload(job: ImportJob) -> Iterator[bytes]:
-    """The rows of the job as they were sent, a line of JSON at a time. Raises StorageUnavailable."""
+    """The rows of the job as they were sent, a line of JSON at a time. Raises Expired, and StorageUnavailable."""
+    if "payload" in job.expired:
+        raise Expired(_("The rows of this import are no longer kept."))
     storage: Any = storages[PAYLOADS_STORAGE]
     try:
         with closing(
@@ -82,3 +84,12 @@ def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> Stored
         message = _("Our storage is not available right now, so nothing was imported. Please send it again.")
         raise StorageUnavailable(message) from error
     return StoredPayload(bucket=place["Bucket"], key=place["Key"], etag=stored["ETag"])
+
+
+def delete_payload(job: ImportJob) -> None:
+    """Delete the payload of a job. Again is harmless. Raises StorageUnavailable."""
+    client: Any = storages[PAYLOADS_STORAGE].connection.meta.client  # type: ignore[attr-defined] # an S3 storage
+    try:
+        client.delete_object(Bucket=job.payload_bucket, Key=job.payload_key)
+    except (BotoCoreError, ClientError) as error:
+        raise StorageUnavailable(f"S3 does not delete the payload of job {job.pk}: {error}") from error

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FAST_PATH_SECONDS = 5
 """What a job's own process has for sending its messages, before a sweep takes them for forgotten."""
 
+PAGE_BATCHES = 20
+"""How many batches of messages are read from the database at once: those of 100,000 rows in chunks of 500."""
+
 
 class Sent(NamedTuple):
     """How many of each a sweep has sent."""
@@ -74,12 +77,14 @@ def send_unsent_chunks(job_id: UUID | None = None) -> int:
     else:
         unsent = unsent.filter(job__created_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
     total = 0
-    while chunks := list(unsent[:MAX_BATCH_MESSAGES]):
-        sent = send_messages([chunk.message() for chunk in chunks])
-        # A worker may have claimed the chunk by now; then it is past being queued.
-        pending = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.PENDING)
-        pending.update(status=ChunkStatus.QUEUED)
+    while chunks := list(unsent[: PAGE_BATCHES * MAX_BATCH_MESSAGES]):
+        for first in range(0, len(chunks), MAX_BATCH_MESSAGES):
+            batch = chunks[first : first + MAX_BATCH_MESSAGES]
+            sent = send_messages([chunk.message() for chunk in batch])
+            # A worker may have claimed the chunk by now; then it is past being queued.
+            pending = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.PENDING)
+            pending.update(status=ChunkStatus.QUEUED)
+            total += len(sent)
         for job in {chunk.job_id: chunk.job for chunk in chunks}.values():
             job.mark_queued()
-        total += len(sent)
     return total

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
 from bulk_import.models import JobStatus
+from bulk_import.retention import expires_at
 from lambda_worker.problems import OTHER
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def message(job: ImportJob) -> str:
     text = summary(job)
     if not job.is_terminal and any(job.recipients[:1]):
         text += " " + _("We will e-mail you when it is done.")
+    if "failures" in job.expired and job.status != JobStatus.SUCCEEDED:
+        text += " " + _("The failures are no longer kept.")
     return text
 
 
@@ -192,11 +195,13 @@ def job_document(job: ImportJob, request: Request | None = None) -> dict[str, An
         "pause": pause_document(job),
         "cancel_requested_at": job.cancel_requested_at,
         "corrects": job.corrects_id and str(job.corrects_id),
+        "expires_at": expires_at(job),
+        "expired_at": min(job.expired.values(), default=None),
         "links": {
             "self": url,
-            "failures": f"{url}/failures",
-            "retry": f"{url}/retry" if job.can_be_retried else None,
-            "redrive": f"{url}/redrive",
+            "failures": None if "failures" in job.expired else f"{url}/failures",
+            "retry": f"{url}/retry" if job.can_be_retried and not job.expired else None,
+            "redrive": None if job.expired else f"{url}/redrive",
             "cancel": url if job.can_be_cancelled else None,
         },
     }

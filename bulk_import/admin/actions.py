@@ -59,7 +59,7 @@ ACTIONS = {
             _("All rows that were not created run again. What was created is not touched."),
             _("The rows that were not created run again."),
             submission.retry,
-            lambda job: job.can_be_retried,
+            lambda job: job.can_be_retried and not job.expired,
         ),
         Action(
             "redrive",
@@ -67,7 +67,7 @@ ACTIONS = {
             _("The rows that were given up run again. What was created or rejected is not touched."),
             _("The rows that were given up run again."),
             submission.redrive,
-            has_dead_chunks,
+            lambda job: has_dead_chunks(job) and not job.expired,
         ),
         Action(
             "cancel",

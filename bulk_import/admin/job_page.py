@@ -13,15 +13,17 @@ from django.utils.translation import gettext_lazy
 
 from bulk_import.admin.charts import progress_bar, rate_chart, share_bar
 from bulk_import.conf import conf
-from bulk_import.exceptions import StorageUnavailable
+from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.failures import read_failures
 from bulk_import.models import JobStatus
 from bulk_import.representation import problem_text, summary
+from bulk_import.retention import expires_at
 from lambda_worker.contract import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from django.utils.functional import _StrPromise
     from django.utils.safestring import SafeString
 
     from bulk_import.models import ImportJob
@@ -34,6 +36,7 @@ MAX_SHOWN_CHARACTERS = 300
 """Of a failing row; the download has all of it."""
 
 HELD = gettext_lazy("Somebody paused it. Resume it when it may go on, or cancel it.")
+EXPIRED = gettext_lazy("Its rows are no longer kept, so it cannot run again. The sender can send them as a new import.")
 MEND_AND_RETRY = gettext_lazy(
     "See the problems. If their cause can be mended here, mend it and retry; else the sender mends the rows and sends "
     "them again."
@@ -72,7 +75,8 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "badge": badge(job),
         "bar": progress_bar(job),
         "message": summary(job),
-        "advice": HELD if job.is_held else ADVICE[JobStatus(job.status)],
+        "advice": advice(job),
+        "expires_at": expires_at(job),
         "counts": {label: job.counts[name] for name, label in COUNT_LABELS.items()},
         "rate_chart": rate_chart(job),
         "problems": list(ranked_problems(job)),
@@ -83,6 +87,12 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "created": list(created_rows(job)),
         **first_failures(job),
     }
+
+
+def advice(job: ImportJob) -> _StrPromise:
+    if job.is_held:
+        return HELD
+    return EXPIRED if job.expired and job.can_be_retried else ADVICE[JobStatus(job.status)]
 
 
 def badge(job: ImportJob) -> SafeString:
@@ -130,6 +140,8 @@ def first_failures(job: ImportJob) -> dict[str, Any]:
     """What the page says of the first rows that were not created, and whether they could be read."""
     try:
         lines = [read_failure_line(line) for line in islice(read_failures(job), SHOWN_ROWS)]
+    except Expired:
+        return {"failures": [], "failures_error": ""}
     except StorageUnavailable as error:
         return {"failures": [], "failures_error": str(error)}
     return {

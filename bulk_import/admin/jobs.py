@@ -21,7 +21,7 @@ from bulk_import.admin.actions import ACTIONS, possible_actions
 from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
-from bulk_import.exceptions import StorageUnavailable
+from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.failures import read_failures
 from bulk_import.models import ChunkStatus, ImportJob
 from bulk_import.payload_store import read_payload
@@ -159,11 +159,14 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
                 "media": self.media,
             }
             return TemplateResponse(request, "admin/bulk_import/importjob/confirm.html", context)
-        if action.perform(job, request.user):
-            self.log_change(request, job, str(action.label))
-            self.message_user(request, action.done, messages.SUCCESS)
-        else:  # somebody was faster, as with a double click
-            self.message_user(request, _("There was nothing to do any more."), messages.INFO)
+        try:
+            if action.perform(job, request.user):
+                self.log_change(request, job, str(action.label))
+                self.message_user(request, action.done, messages.SUCCESS)
+            else:  # somebody was faster, as with a double click
+                self.message_user(request, _("There was nothing to do any more."), messages.INFO)
+        except Expired as error:  # since the page was made
+            self.message_user(request, error.message, messages.ERROR)
         return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
 
     def download_failures(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
@@ -173,12 +176,12 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         return self.download(request, job_id, "payload", read_payload)
 
     def download(self, request: HttpRequest, job_id: Any, kind: str, read: Any) -> HttpResponseBase:
-        """Lines of JSON as a file; back to the job's page, with a message, where the storage is away."""
+        """Lines of JSON as a file; back to the job's page, with a message, where there is none."""
         job = self.get_job(request, job_id)
         lines = read(job)
         try:
             first = next(lines, b"")
-        except StorageUnavailable as error:
+        except (Expired, StorageUnavailable) as error:
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
         name = f"{job.target}-{kind}-{str(job.pk)[:8]}.jsonl"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import uuid
 from datetime import timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import JobPaused
+from bulk_import.exceptions import Expired, JobPaused
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.event import EventKind, ImportEvent
@@ -23,6 +24,10 @@ from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, C
 from bulk_import.signals import job_finished
 from lambda_worker.contract import Outcome, PauseCode
 from lambda_worker.problems import merge_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
 
 MAX_PAUSE_SECONDS = 300
 """Of one pause; then a claim is let through to see. SQS can delay a message for 900 s."""
@@ -37,6 +42,9 @@ NOBODY = "none"
 """The value of `notify` with which nobody is mailed, not even the submitter."""
 
 COUNTED_OUTCOMES = tuple(Outcome)
+
+KEPT = ("payload", "failures", "ledger")
+"""What is kept of a job beside its counts, until it expires: `<kind>_expired_at`."""
 
 
 NO_PAUSE: dict[str, Any] = {"pause_code": "", "paused_at": None, "paused_until": None}
@@ -109,6 +117,10 @@ class ImportJob(models.Model):
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, since it was opened again if it was
     settled_before = models.PositiveIntegerField(default=0)  # rows that had an outcome then, and keep it
     finished_at = models.DateTimeField(_("finished"), null=True)
+    payload_expired_at = models.DateTimeField(null=True)
+    failures_expired_at = models.DateTimeField(null=True)
+    ledger_expired_at = models.DateTimeField(null=True)
+    is_expiring = models.BooleanField(default=False)  # something that has expired is yet to be deleted
 
     # Annotated by `with_counts`.
     created_count: int
@@ -179,6 +191,12 @@ class ImportJob(models.Model):
         if self.submitter is None or self.notify == NOBODY:
             return []
         return [self.submitter.email, *filter(None, self.notify.split(","))]
+
+    @property
+    def expired(self) -> dict[str, datetime]:
+        """What has expired, and when: by then it is deleted, or about to be."""
+        marks = {kind: getattr(self, f"{kind}_expired_at") for kind in KEPT}
+        return {kind: expired_at for kind, expired_at in marks.items() if expired_at}
 
     @property
     def settled(self) -> int:
@@ -345,7 +363,12 @@ class ImportJob(models.Model):
         return job.reopen(job.chunks.filter(created__lt=F("row_count")), EventKind.RETRIED, actor, failures_key="")
 
     def reopen(self, chunks: models.QuerySet[ImportChunk], kind: EventKind, actor: Any, **fields: Any) -> int:
-        """The common part of `redrive` and `retry`, which choose the chunks. The job must be `locked`."""
+        """The common part of `redrive` and `retry`, which choose the chunks. The job must be `locked`.
+
+        Raises Expired: without its ledger it would create everything twice, without its payload nothing.
+        """
+        if self.expired:
+            raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
         reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0, **fields)
         if reopened:
             self.problems = merge_problems(self.chunks.filter(status__in=ENDED).values_list("problems", flat=True))
@@ -357,6 +380,24 @@ class ImportJob(models.Model):
             self.owe_no_mail()  # it would tell of an end that is none
             self.record(kind, actor=actor)
         return reopened
+
+    def expire(self, kinds: Collection[str]) -> bool:
+        """Give up what is kept of these kinds; returns whether all of `expired` may be deleted now.
+
+        It may not when the job was reopened since it was read. Again changes nothing. Call inside a transaction.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if not job.is_terminal or job.finished_at != self.finished_at:
+            return False
+        if new := [f"{kind}_expired_at" for kind in kinds if kind not in job.expired]:
+            ImportJob.objects.filter(pk=self.pk).update(**dict.fromkeys(new, Now()), is_expiring=True)
+        self.refresh_from_db(fields=[f"{kind}_expired_at" for kind in KEPT])
+        return True
+
+    def mark_deleted(self) -> None:
+        """All of `expired` is deleted. Changes nothing if more has expired meanwhile."""
+        kept = {f"{kind}_expired_at": None for kind in KEPT if kind not in self.expired}
+        ImportJob.objects.filter(pk=self.pk, **kept).update(is_expiring=False)
 
     def owe_no_mail(self, *kinds: EventKind) -> None:
         """What has happened so far, or what is of these kinds, needs no mail any more."""

@@ -17,6 +17,7 @@ from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils.translation import deactivate
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow
@@ -69,8 +70,10 @@ def claim_body(message: ChunkMessage) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _empty_cache() -> None:
-    cache.clear()  # the throttle counts there
+def _fresh_process() -> None:
+    """What the test before has left in the process: counts of the throttle, and a request's language."""
+    cache.clear()
+    deactivate()
 
 
 @pytest.fixture

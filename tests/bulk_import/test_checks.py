@@ -33,6 +33,7 @@ urlpatterns = [path("plain", lambda _request: HttpResponse(), name="plain"), *sh
 MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E001", {"MAX_ROW": 7}),
     ("E001", {"CHUNK_ROWS": 0}),
+    ("E001", {"LEDGER_RETENTION_DAYS": 27}),
     ("E002", {"QUEUE_URL": ""}),
     ("E003", {"WORKER_SECRETS": []}),
     ("E003", {"WORKER_SECRETS": ["x" * 32, "x" * 31]}),

@@ -217,8 +217,9 @@ def test_what_is_not_so_any_more_is_not_mailed(owing_job: ImportJob, kind: str, 
     """Somebody retried the job between the mail coming due and its sending, for example."""
     ImportJob.objects.update(status=status)
     ImportEvent.objects.update(kind=kind)
+    send_due_mails()
 
-    assert (send_due_mails(), owed(), mail.outbox) == (0, 0, [])
+    assert (owed(), mail.outbox) == (0, [])
 
 
 def notify(job: ImportJob, *addresses: str) -> None:
@@ -248,8 +249,9 @@ def test_everybody_who_was_named_gets_a_mail_of_their_own(owing_job: ImportJob) 
 
 def test_who_wants_no_mail_gets_none(owing_job: ImportJob) -> None:
     notify(owing_job, "none")
+    send_due_mails()
 
-    assert (send_due_mails(), owed(), mail.outbox) == (0, 0, [])
+    assert (owed(), mail.outbox) == (0, [])
 
 
 def test_a_submitter_without_an_address_keeps_nobody_from_theirs(owing_job: ImportJob, merchandiser: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tracemalloc
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from bulk_import import parsing
 from bulk_import.conf import Conf, conf
 from bulk_import.exceptions import BadImport, BodyTooLarge, MalformedBody
 from bulk_import.parsing import RowError, compact, parse_row, split_array
@@ -417,3 +419,81 @@ def test_what_underflows_is_zero_and_not_an_error() -> None:
     value = parse_row(b"1e-400", conf())
 
     assert math.isclose(value, 0.0)
+
+
+# --- many rows at once
+
+ALIKE = st.lists(
+    st.fixed_dictionaries({"a": VALUES}, optional={"b": VALUES, "in": st.fixed_dictionaries({"a": VALUES})}) | VALUES,
+    min_size=1,
+    max_size=12,
+)
+BROKEN_BY = st.sampled_from(
+    [b"", b"\x01", b"\xff", b"\\ud800", b"NaN", b"1e400", b",", b"]", b"}", b'"', b'{"a"', b"\\", b" \n"]
+)
+
+
+def split(body: bytes, window_bytes: int) -> tuple[list[bytes], Any]:
+    """The rows of a body, and what it is refused for; without windows if they have no bytes."""
+    rows: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsing, "WINDOW_BYTES", window_bytes)
+        if not window_bytes:
+            patch.setattr(parsing, "FIRST_NAME", re.compile(b"(?!)"))
+        try:
+            for row in split_array(body):
+                rows.append(row)  # noqa: PERF402 - what came before the refusal counts
+        except BadImport as refusal:
+            return rows, (refusal.code, refusal.message)
+    return rows, None
+
+
+@given(rows=ALIKE, indent=st.none() | st.integers(0, 1), window=st.integers(1, 200), place=st.integers(0), by=BROKEN_BY)
+@hypothesis_settings(max_examples=1000)
+def test_rows_that_are_cut_many_at_once_are_those_that_are_cut_one_by_one(
+    rows: list[Any], indent: int | None, window: int, place: int, by: bytes
+) -> None:
+    """Also of a broken body: it gives the same rows before the same refusal."""
+    whole = json.dumps(rows, ensure_ascii=False, indent=indent).encode()
+    place %= len(whole)
+    for body in (whole, whole[:place] + by + whole[place:], whole[:place] + by + whole[place + len(by) :]):
+        assert split(body, window) == split(body, 0)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_that_are_alike_are_cut_many_at_once(indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"sku": f"A-{number}", "parts": [{"sku": "{", "of": number}]} for number in range(10_000)]
+    cut_alone: list[int] = []
+    row_end = parsing._row_end
+
+    def record(body: bytes, start: int, index: int, limits: Conf) -> int:
+        cut_alone.append(index)
+        return row_end(body, start, index, limits)
+
+    monkeypatch.setattr(parsing, "_row_end", record)
+
+    assert [json.loads(row) for row in split_array(json.dumps(rows, indent=indent).encode())] == rows
+    assert cut_alone == [9_999]  # nothing says where the last one ends
+
+
+@pytest.mark.parametrize(
+    ("value", "limits"),
+    [
+        (b'"\\u0000"', {}),
+        (b"1e400", {}),
+        (b"-1e400", {}),
+        (b"9" * 31, {}),
+        (b"100", {"max_integer_digits": 2}),
+        (b"[[]]", {"max_depth": 3}),
+        (b'{"b":{}}', {"max_depth": 3}),
+    ],
+)
+def test_a_plain_row_with_one_value_beyond_a_limit_is_refused(value: bytes, limits: dict[str, Any]) -> None:
+    assert parse_row(b'{"a":"x","b":1.5,"c":null,"d":true}', Conf(**limits))
+    with pytest.raises(RowError):
+        parse_row(b'{"a":"x","b":%b}' % value, Conf(**limits))
+
+
+def test_a_name_with_a_nul_is_refused() -> None:
+    with pytest.raises(RowError, match="NUL"):
+        parse_row(b'{"a\\u0000":"x"}', conf())

@@ -10,7 +10,6 @@ import os
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
@@ -30,6 +29,7 @@ from lambda_worker import package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ACCOUNT = "000000000000"  # ministack's
 FUNCTION = "bulk-import"

@@ -1,0 +1,226 @@
+"""`make bench-accept`: how long an import takes to be accepted, beside the same view written plainly, and the floor.
+
+From the body's first byte to the answer, over HTTP, from gunicorn servers of one worker each; S3 and SQS are moto's.
+The contenders take turns within one run. Memory is a worker's peak above what it had before its first import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from rich.console import Console
+from rich.table import Table
+
+from demo.stack import FAILURES_BUCKET, PAYLOADS_BUCKET, PROJECT, await_answer, free_port, local_stack, stop_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from demo.stack import LocalStack
+
+MEBIBYTE = 1024 * 1024
+WARM_UP_ROWS = 20
+ANSWER_SECONDS = 600
+WORDS = [
+    "alpine",
+    "bivouac",
+    "carbon",
+    "down",
+    "featherlight",
+    "grün",
+    "insulated",
+    "jacket",
+    "lightweight",
+    "merino",
+    "ridge",
+    "summit",
+    "tarp",
+    "three-season",
+    "trail",
+    "two-person",
+    "vestibule",
+    "waterproof",
+    "zipped",
+]
+
+ENDPOINT, PLAIN, QUERYLESS, FLOOR = "endpoint", "plain", "queryless", "floor"
+PATHS = {ENDPOINT: "/products/bulk", PLAIN: "/plain", QUERYLESS: "/queryless", FLOOR: "/floor"}
+LABELS = {
+    ENDPOINT: "this endpoint",
+    PLAIN: "plain view",
+    QUERYLESS: "plain view, queries taken out",
+    FLOOR: "floor: parse once, put once",
+}
+
+
+@dataclass
+class Figures:
+    """What one contender did with one size."""
+
+    seconds: list[float] = field(default_factory=list)
+    extra_bytes: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Server:
+    """A gunicorn with one worker, for one contender and one size: what it remembers of other imports is not counted."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, path: str) -> None:
+        self._port, self._path = port, path
+        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        self._proc = Path("/proc", worker)
+
+    def post(self, body: bytes) -> float:
+        """Send an import; returns the seconds from the first byte of the body to the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        connection.putrequest("POST", self._path)
+        connection.putheader("Authorization", "Basic " + base64.b64encode(b"demo:demo").decode())
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        began = time.perf_counter()
+        connection.send(body)
+        answer = connection.getresponse()
+        text = answer.read()
+        seconds = time.perf_counter() - began
+        connection.close()
+        if answer.status != http.client.ACCEPTED:
+            raise RuntimeError(f"{self._path} answered {answer.status}: {text[:500]!r}")
+        return seconds
+
+    def memory(self, name: str) -> int:
+        """Bytes, by the kernel's name for them."""
+        lines = (self._proc / "status").read_text().splitlines()
+        (kibibytes,) = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+        return int(kibibytes) * 1024
+
+    def forget_peak(self) -> None:
+        (self._proc / "clear_refs").write_text("5")
+
+
+def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Valid rows of nine fields, the same ones for the same seed."""
+    chance = random.Random(seed)  # noqa: S311 - any rows will do, as long as they are the same
+    categories = ["tees", "jackets", "backpacks", "tents", "cookware"]  # of the demo's shop
+    return [
+        {
+            "sku": f"BENCH-{seed}-{number:07d}",
+            "name": " ".join(chance.choices(WORDS, k=4)).capitalize(),
+            "description": " ".join(chance.choices(WORDS, k=20)).capitalize() + ".",
+            "price": f"{chance.randrange(100, 100_000) / 100:.2f}",
+            "currency": chance.choice(["BRL", "USD", "EUR"]),
+            "stock": chance.randrange(1000),
+            "category": chance.choice(categories),
+            "weight_kg": chance.choice([None, f"{chance.randrange(1, 9000) / 1000:.3f}"]),
+            "is_active": chance.random() < 0.9,  # noqa: PLR2004 - most are
+        }
+        for number in range(count)
+    ]
+
+
+@contextmanager
+def serve(stack: LocalStack, contender: str) -> Iterator[Server]:
+    """A server of its own for a contender, warmed up."""
+    port = free_port()
+    environment = stack.environment | {"DJANGO_SETTINGS_MODULE": "benchmarks.accept_settings"}
+    options = ["--workers=1", f"--timeout={ANSWER_SECONDS}", "--log-level=warning", f"--bind=127.0.0.1:{port}"]
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "gunicorn", "settings.wsgi", *options],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await_answer(f"http://127.0.0.1:{port}/admin/login/", process)
+        server = Server(process, port, PATHS[contender])
+        server.post(json.dumps(make_rows(WARM_UP_ROWS)).encode())
+        yield server
+    finally:
+        stop_process(process)
+
+
+def compare(stack: LocalStack, body: bytes, runs: int, plain_runs: int) -> dict[str, Figures]:
+    """Let the contenders take turns with one body."""
+    figures = {contender: Figures() for contender in PATHS}
+    s3 = boto3.Session("local", "local", region_name="us-east-1").resource("s3", endpoint_url=stack.aws_url)
+    with ExitStack() as cleanup:
+        servers = {contender: cleanup.enter_context(serve(stack, contender)) for contender in PATHS}
+        baselines = {contender: server.memory("VmRSS") for contender, server in servers.items()}
+        for run in range(runs):
+            for contender, server in servers.items():
+                if contender == PLAIN and run >= plain_runs:
+                    continue
+                server.forget_peak()
+                figures[contender].seconds.append(server.post(body))
+                extra = server.memory("VmHWM") - baselines[contender]
+                figures[contender].extra_bytes = max(extra, figures[contender].extra_bytes)
+                for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
+                    s3.Bucket(bucket).objects.delete()
+    return figures
+
+
+def summary(rows: int, body: bytes, figures: dict[str, Figures]) -> dict[str, Any]:
+    """The figures that the goals are about."""
+    endpoint = figures[ENDPOINT]
+    return {
+        "rows": rows,
+        "speedup_over_plain": round(figures[PLAIN].median / endpoint.median, 2),
+        "speedup_over_plain_without_queries": round(figures[QUERYLESS].median / endpoint.median, 2),
+        "times_floor": round(endpoint.median / figures[FLOOR].median, 2),
+        "extra_memory_over_body": round(endpoint.extra_bytes / len(body), 2),
+        "seconds": round(endpoint.median, 3),
+        "microseconds_per_row": round(endpoint.median / rows * 1e6, 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accept", description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--plain-runs", type=int, default=1, help="of the plain view with its queries, which is slow")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    console = Console(width=110)
+    console.print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    table = Table("rows", "contender", *("seconds", "µs a row", "times floor", "memory / body"), title="Accept")
+    last: dict[str, Any] = {}
+    with local_stack() as stack:
+        for rows in options.rows:
+            body = json.dumps(make_rows(rows, options.seed), ensure_ascii=False).encode()
+            figures = compare(stack, body, options.runs, options.plain_runs)
+            for contender, one in figures.items():
+                per_row, times = one.median / rows * 1e6, one.median / figures[FLOOR].median
+                memory = f"{one.extra_bytes / len(body):.1f}" if len(body) > MEBIBYTE else ""  # else it is all noise
+                label = LABELS[contender]
+                table.add_row(f"{rows:,}", label, f"{one.median:.3f}", f"{per_row:.1f}", f"{times:.1f}", memory)
+            table.add_section()
+            last = summary(rows, body, figures)
+            last["body_mebibytes"] = round(len(body) / MEBIBYTE, 1)
+    console.print(table)
+    console.print("Medians, the contenders taking turns; memory is the peak above the idle worker, the body included.")
+    sys.stdout.write(json.dumps(last) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

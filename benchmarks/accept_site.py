@@ -1,0 +1,71 @@
+"""The contenders, on one site: the endpoint itself, the same view as one would write it plainly, and the floor."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+from django.core.files.storage import storages
+from django.urls import path
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bulk_import.conf import PAYLOADS_STORAGE
+from bulk_import.endpoint_rules import leave_database_to_endpoint
+from products.models import Product
+from products.serializers import ProductSerializer
+from settings.urls import urlpatterns as shop_urls
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+
+def put(body: bytes) -> None:
+    storage: Any = storages[PAYLOADS_STORAGE]
+    storage.connection.meta.client.put_object(Bucket=storage.bucket_name, Key=f"plain/{uuid4()}", Body=body)
+
+
+class PlainView(APIView):
+    """What a day's work would give: DRF parses and judges all rows at once, and json writes them."""
+
+    queryset = Product.objects.all()  # for the permissions
+
+    def post(self, request: Request) -> Response:
+        serializer = self.get_serializer(request.data)
+        serializer.is_valid(raise_exception=True)
+        put(json.dumps(request.data).encode())
+        return Response({"rows": len(request.data)}, status=202)
+
+    def get_serializer(self, data: Any) -> Any:
+        return ProductSerializer(many=True, data=data, context={"request": self.request})
+
+
+class QuerylessView(PlainView):
+    """The plain view, spared all that reads the database, as this endpoint spares itself."""
+
+    def get_serializer(self, data: Any) -> Any:
+        serializer = super().get_serializer(data)
+        leave_database_to_endpoint(serializer)
+        return serializer
+
+
+class FloorView(APIView):
+    """The least that one can do: parse once, by the fastest parser at hand, and put the body as it came."""
+
+    queryset = Product.objects.all()
+
+    def post(self, request: Request) -> Response:
+        body = request.body
+        rows = msgspec.json.decode(body)
+        put(body)
+        return Response({"rows": len(rows)}, status=202)
+
+
+urlpatterns = [
+    path("plain", PlainView.as_view()),
+    path("queryless", QuerylessView.as_view()),
+    path("floor", FloorView.as_view()),
+    *shop_urls,
+]

@@ -1,0 +1,18 @@
+"""The benchmarks run, at a size that measures nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from demo.stack import PROJECT
+
+
+def test_the_accept_benchmark_prints_its_figures_last() -> None:
+    command = [sys.executable, "-m", "benchmarks.accept", "--rows", "30", "--runs", "1"]
+    printed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+
+    figures = json.loads(printed.splitlines()[-1])
+    assert figures["rows"] == 30
+    assert {"speedup_over_plain", "times_floor", "extra_memory_over_body"} <= figures.keys()
