@@ -152,7 +152,7 @@ def import_seconds(path: Path) -> float:
     with TemporaryDirectory(prefix="lambda-worker-") as folder:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
-        python = [sys.executable, "-m", "uv", "run", "--quiet", "--no-config", "--no-project", "--isolated"]
+        python = [sys.executable, "-m", "uv", "run", "--quiet", "--no-config", "--no-project"]
         python += ["--python", str(find_interpreter()), "--with", RUNTIME_BOTO3, "python", "-I"]
         run(*python, "-c", IMPORT_SECONDS, folder)  # once to warm the disk's cache, and for boto3's own byte code
         return float(run(*python, "-c", IMPORT_SECONDS, folder))

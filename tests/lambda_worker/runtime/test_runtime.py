@@ -80,9 +80,7 @@ def test_exactly_the_messages_that_failed_come_again(
 
 MALFORMED = {
     "html": Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"}),
-    "empty": Reply(200, b""),
     "other-json": json_reply(200, {"epoch": "one"}),
-    "no-object": Reply(200, b"[1]"),
     "deep": Reply(200, b"[" * 50_000),
     "cut-off": Reply(200, b'{"epoch": 1, "token": "', {"Content-Length": "4000"}, cut_at=20),
 }
