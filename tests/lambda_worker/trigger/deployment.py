@@ -95,7 +95,7 @@ def deploy(aws_url: str, monolith_url: str, zip_path: Path) -> Iterator[Deployme
     """Buckets, queues, both functions from the zip, and the mappings that trigger them."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
-    functions: Any = session.client("lambda", endpoint_url=aws_url)  # type: ignore[call-overload] # no stubs installed
+    functions: Any = session.client("lambda", endpoint_url=aws_url)
     create_aws_parts(aws_url)
     environment = {
         "AWS_ENDPOINT_URL": aws_url,
