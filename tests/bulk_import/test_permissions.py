@@ -41,4 +41,6 @@ def test_the_monolith_may_do_what_it_does_and_nothing_else(client_of_merchandise
 
     policy = Stack().properties("MonolithPolicy")["PolicyDocument"]
     assert calls.permissions == allowed(policy)
-    assert calls.operations == called_in(Path(bulk_import.__file__).parent.glob("**/*.py")), "a call that is not reached"
+    assert calls.operations == called_in(Path(bulk_import.__file__).parent.glob("**/*.py")), (
+        "a call that is not reached"
+    )
