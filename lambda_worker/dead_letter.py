@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Report each chunk as dead. Returns the messages to deliver again, as long as the monolith does not know.
 
-    Raises ConfigurationError when the environment is incomplete, or the worker secret cannot be read.
+    Raises ConfigurationError when the environment is incomplete (on Lambda the import already does), or the worker
+    secret cannot be read.
     """
     deadlines = Deadlines.of(context, time.monotonic())
     worker_config = config()

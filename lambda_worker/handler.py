@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from dataclasses import replace
 from functools import cache
@@ -38,8 +39,8 @@ CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "stand
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Process each chunk message. Returns those to deliver again (`ReportBatchItemFailures`).
 
-    Raises ConfigurationError when the environment is incomplete, or the worker secret cannot be read; then every
-    message is delivered again.
+    Raises ConfigurationError when the environment is incomplete (on Lambda the import already does), or the worker
+    secret cannot be read; then every message is delivered again.
     """
     deadlines = Deadlines.of(context, time.monotonic())
     worker_config = config()
@@ -113,3 +114,9 @@ def s3() -> S3Client:
 @cache
 def _sqs() -> SQSClient:
     return boto3.client("sqs", config=CLIENT)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # On Lambda: a function that cannot work fails at its start, and costs no message a delivery. What takes time is
+    # done where Lambda grants more of the processor.
+    config(), s3(), _sqs()
