@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 PERMISSIONS = {
     "ChangeMessageVisibility": "sqs:ChangeMessageVisibility",
+    "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
     "GetObject": "s3:GetObject",
     "GetSecretValue": "secretsmanager:GetSecretValue",
     "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
     "PutObject": "s3:PutObject",
     "SendMessage": "sqs:SendMessage",
     "SendMessageBatch": "sqs:SendMessage",
 }
 """As AWS's service authorization reference has it."""
+
+OF_OBJECTS = {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"}
+"""They are granted on what is in a bucket, the others on the thing itself."""
 
 SERVICES = ("s3", "sqs", "secretsmanager")
 
@@ -45,7 +51,7 @@ class Calls:
         action = PERMISSIONS[operation]
         name = next(params[key] for key in ("Bucket", "QueueUrl", "SecretId") if key in params)
         resource = self._resources[name]
-        self.permissions.add((action, f"{resource}/*" if action.startswith("s3:") else resource))
+        self.permissions.add((action, f"{resource}/*" if action in OF_OBJECTS else resource))
         if status == HTTPStatus.NOT_FOUND:  # without the right to list, S3 says 403 of an object that is not there
             self.permissions.add(("s3:ListBucket", resource))
 
