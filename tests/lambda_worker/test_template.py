@@ -18,6 +18,7 @@ from lambda_worker.contract import ROW_HEADER, WORKER_API_PATH, RowVerdict
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.event_source import RECOMMENDED_MAX_RECEIVE_COUNT, RECOMMENDED_VISIBILITY_FACTOR
 from lambda_worker.monolith_client import API_TIMEOUT_SECONDS
+from lambda_worker.package import DESTINATION, PYTHON
 from tests.lambda_worker.aws_calls import called_in, recorded
 from tests.lambda_worker.conftest import JOB_ID, WORKER_SECRET, Buckets, Context, Monolith, Queue, a_row, json_reply
 from tests.lambda_worker.sam_template import TEMPLATE, Stack, allowed, expanded, source, statements
@@ -262,11 +263,12 @@ def test_behind_each_queue_is_its_handler(queue: str, module: Any) -> None:
 @pytest.mark.parametrize("function", BEHIND.values())
 def test_each_function_names_the_package_itself(function: str) -> None:
     """`aws cloudformation package` uploads nothing for a CodeUri among the Globals, but the template's whole folder."""
-    properties = source()["Resources"][function]["Properties"]
+    uri = source()["Resources"][function]["Properties"]["CodeUri"]
+    common = source()["Globals"]["Function"]
 
-    assert properties["CodeUri"] == "../dist/lambda_worker-arm64.zip"
-    assert source()["Globals"]["Function"]["Architectures"] == ["arm64"]
-    assert "CodeUri" not in source()["Globals"]["Function"]
+    assert "CodeUri" not in common
+    assert (TEMPLATE.parent / uri).resolve() == DESTINATION / f"lambda_worker-{common['Architectures'][0]}.zip"
+    assert common["Runtime"] == f"python{PYTHON}"
 
 
 class Reading(dict[str, str]):
