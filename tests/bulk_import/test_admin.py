@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.signals import pre_save
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -335,7 +335,8 @@ def dead_job() -> ImportJob:
 
 def held_job() -> ImportJob:
     job = make_job()
-    job.hold(None)
+    with transaction.atomic():
+        job.hold(None)
     return job
 
 

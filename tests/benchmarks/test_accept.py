@@ -1,4 +1,4 @@
-"""The benchmarks run, at a size that measures nothing."""
+"""The accept benchmark runs, at a size that measures nothing."""
 
 from __future__ import annotations
 
