@@ -27,7 +27,7 @@ import boto3
 from rich.console import Console
 from rich.table import Table
 
-from demo.stack import FAILURES_BUCKET, PAYLOADS_BUCKET, PROJECT, await_answer, free_port, local_stack, stop_process
+from demo.stack import PAYLOADS_BUCKET, PROJECT, await_answer, free_port, local_stack, stop_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,7 +162,9 @@ def serve(stack: LocalStack, contender: str) -> Iterator[Server]:
 def compare(stack: LocalStack, body: bytes, runs: int, plain_runs: int) -> dict[str, Figures]:
     """Let the contenders take turns with one body."""
     figures = {contender: Figures() for contender in PATHS}
-    s3 = boto3.Session("local", "local", region_name="us-east-1").resource("s3", endpoint_url=stack.aws_url)
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    s3 = session.resource("s3", endpoint_url=stack.aws_url)
+    sqs = session.client("sqs", endpoint_url=stack.aws_url)
     with ExitStack() as cleanup:
         servers = {contender: cleanup.enter_context(serve(stack, contender)) for contender in PATHS}
         baselines = {contender: server.memory("VmRSS") for contender, server in servers.items()}
@@ -174,8 +176,8 @@ def compare(stack: LocalStack, body: bytes, runs: int, plain_runs: int) -> dict[
                 figures[contender].seconds.append(server.post(body))
                 extra = server.memory("VmHWM") - baselines[contender]
                 figures[contender].extra_bytes = max(extra, figures[contender].extra_bytes)
-                for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
-                    s3.Bucket(bucket).objects.delete()
+                s3.Bucket(PAYLOADS_BUCKET).objects.delete()
+                sqs.purge_queue(QueueUrl=stack.queue_url)  # moto takes the longer for a message the more there are
     return figures
 
 

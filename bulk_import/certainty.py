@@ -100,14 +100,9 @@ class CompiledSerializer:
             return False
         for name, test, allows_null, may_be_absent in self._tests:
             value = row.get(name, ABSENT)
-            if value is None:
-                if not allows_null:
-                    return False
-            elif value is ABSENT:
-                if not may_be_absent:
-                    return False
-            elif not test(value):
-                return False
+            if test(value) or (allows_null and value is None) or (may_be_absent and value is ABSENT):
+                continue
+            return False
         return True
 
     def validate(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +237,7 @@ def _is_number(limit: Any) -> bool:
     return type(limit) is int or (type(limit) is Decimal and limit.is_finite())
 
 
-# --- the tests; each is given a value that is neither absent nor null
+# --- the tests; none of them takes null, or what stands for an absent value
 
 
 def _text(part: Any, limits: Limits) -> Test | None:
@@ -373,7 +368,7 @@ def _nested_list(part: Any, limits: Limits) -> Test | None:
 
 
 def _left_to_endpoint(_part: Any, _limits: Limits) -> Test:
-    return lambda _value: True
+    return lambda value: value is not None and value is not ABSENT
 
 
 TESTS: dict[type, Callable[[Any, Limits], Test | None]] = {

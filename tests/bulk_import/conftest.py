@@ -152,7 +152,7 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    for made_once in (worker_handler.config, worker_handler.s3, worker_handler._sqs):
+    for made_once in (worker_handler._environment, worker_handler.s3, worker_handler._sqs):
         made_once.cache_clear()
 
     def run() -> None:

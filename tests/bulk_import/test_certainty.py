@@ -565,6 +565,7 @@ def test_a_plain_value_of_every_kind_is_certain(row: dict[str, Any]) -> None:
             {"stock": 10},
             {"stock": -1},
             {"stock": True},
+            {"stock": "²"},
             {"stock": "1.0"},
         ),
         *(
@@ -597,6 +598,70 @@ def test_a_valid_product_needs_no_judgement_of_drf(
     assert compiled
     assert compiled.is_certain(row)
     assert compiled.validate(row) == {"sku": "T-1"}
+
+
+class OverridesValidation(Sample):
+    name = serializers.CharField()
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        return super().run_validation(data)
+
+
+class ChoosesFields(Sample):
+    name = serializers.CharField()
+
+    @property
+    def fields(self) -> Any:
+        return {"name": serializers.CharField()}
+
+
+class SharesSource(Sample):
+    name = serializers.CharField(required=False)
+    title = serializers.CharField(source="name", required=False)
+
+
+class ReachesInside(Sample):
+    name = serializers.CharField(source="maker.name")
+
+
+class AsksForDefaults(Sample):
+    seen = serializers.CharField(read_only=True, default=own_default)
+
+
+class KeepsItsSetter(Sample):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        vars(self)["set_value"] = lambda *_arguments: None
+
+
+@pytest.mark.parametrize(
+    "serializer_class",
+    [OverridesValidation, ChoosesFields, SharesSource, ReachesInside, AsksForDefaults, KeepsItsSetter],
+)
+def test_a_serializer_that_is_not_wholly_known_is_not_compiled(serializer_class: type[Any]) -> None:
+    assert compile_serializer(stripped(serializer_class)) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ShoutingField(),
+        serializers.CharField(validators=[own_validator]),
+        serializers.RegexField("x", validators=[RegexValidator("b", inverse_match=True)]),
+        serializers.CharField(validators=[MinLengthValidator(lambda: 2)]),
+        serializers.CharField(validators=[MaxValueValidator(5)]),
+        serializers.DecimalField(5, 2, localize=True),
+        serializers.DecimalField(None, 2),
+        serializers.DecimalField(2, 2),
+        serializers.DateField(input_formats=["%Y"]),
+    ],
+    ids=repr,
+)
+def test_a_field_that_is_not_wholly_known_has_no_test(field: Any) -> None:
+    compiled = compile_serializer(stripped(type("One", (serializers.Serializer,), {"field": field})))
+
+    assert compiled
+    assert not compiled.is_only_tests
 
 
 def test_the_target_s_own_code_is_called_once_a_row_and_in_order() -> None:
