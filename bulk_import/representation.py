@@ -200,7 +200,7 @@ def job_document(job: ImportJob, request: Request | None = None) -> dict[str, An
         "links": {
             "self": url,
             "failures": None if "failures" in job.expired else f"{url}/failures",
-            "retry": f"{url}/retry" if job.can_be_retried and not job.expired else None,
+            "retry": f"{url}/retry" if job.can_be_retried else None,
             "redrive": None if job.expired else f"{url}/redrive",
             "cancel": url if job.can_be_cancelled else None,
         },

@@ -266,7 +266,7 @@ class RetryView(ReopenView):
     """`POST /products/bulk/{id}/retry`: run again all that was not created."""
 
     def reopen(self, job: ImportJob, request: Request) -> int:
-        if not job.can_be_retried:
+        if not (job.can_be_retried or job.expired):
             return 0
         expect_open_job_quota(request.user)
         return retry(job, actor=request.user)

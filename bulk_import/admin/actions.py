@@ -59,7 +59,7 @@ ACTIONS = {
             _("All rows that were not created run again. What was created is not touched."),
             _("The rows that were not created run again."),
             submission.retry,
-            lambda job: job.can_be_retried and not job.expired,
+            lambda job: job.can_be_retried,
         ),
         Action(
             "redrive",

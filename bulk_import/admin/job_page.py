@@ -92,7 +92,7 @@ def describe(job: ImportJob) -> dict[str, Any]:
 def advice(job: ImportJob) -> _StrPromise:
     if job.is_held:
         return HELD
-    return EXPIRED if job.expired and job.can_be_retried else ADVICE[JobStatus(job.status)]
+    return EXPIRED if job.expired and job.status != JobStatus.SUCCEEDED else ADVICE[JobStatus(job.status)]
 
 
 def badge(job: ImportJob) -> SafeString:

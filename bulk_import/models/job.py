@@ -175,7 +175,7 @@ class ImportJob(models.Model):
 
     @property
     def can_be_retried(self) -> bool:
-        return self.is_terminal and self.status != JobStatus.SUCCEEDED
+        return self.is_terminal and self.status != JobStatus.SUCCEEDED and not self.expired
 
     @property
     def is_held(self) -> bool:

@@ -25,7 +25,8 @@ from django.utils.dateparse import parse_datetime
 from bulk_import import failures, retention
 from bulk_import.authentication import ImportToken
 from bulk_import.exceptions import Expired
-from bulk_import.models import KEPT, TERMINAL_STATUSES, ImportChunk, ImportedRow, ImportJob, JobStatus
+from bulk_import.mail import compose
+from bulk_import.models import KEPT, TERMINAL_STATUSES, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import.retention import BATCH_RECORDS, MAX_POSTPONED_IN_A_ROW, Deleted, expire_jobs
 from bulk_import.submission import redrive, retry
 from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME
@@ -806,3 +807,22 @@ def test_staff_with_an_old_page_are_told_that_the_job_has_expired(
 
     assert answer.redirect_chain == [(admin_page(job), 302)]
     assert message in answer.content.decode()
+
+
+# --- mail
+
+
+def test_a_mail_that_comes_after_the_expiry_offers_nothing_that_is_gone(
+    job: ImportJob, aws: Aws, settings: Settings
+) -> None:
+    """With a retention of a day, and a mail server that was away for longer."""
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "https://shop.example", "JOB_PAGE_URL": ""}
+    before = compose(ImportJob.objects.with_counts().get(), EventKind.ENDED, None, is_submitters=True).text
+    grow_old(31)
+    expire()
+    after = compose(ImportJob.objects.with_counts().get(), EventKind.ENDED, None, is_submitters=True).text
+
+    for offer in ("/failures", "/retry", "download what was not created"):
+        assert offer in before
+        assert offer not in after
+    assert "2 of 4 products were created" in after
