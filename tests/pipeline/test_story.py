@@ -14,7 +14,7 @@ import httpx
 import pytest
 from aiosmtpd.controller import Controller
 
-from demo.stack import local_stack, stop_process
+from demo.stack import free_port, local_stack, stop_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,9 +60,10 @@ class Mailbox:
 def mailbox() -> Iterator[tuple[Mailbox, int]]:
     """The mailbox, and the port of its server."""
     taken = Mailbox()
-    server = Controller(taken, hostname="127.0.0.1", port=0)
+    port = free_port()
+    server = Controller(taken, hostname="127.0.0.1", port=port)
     server.start()
-    yield taken, server.server.sockets[0].getsockname()[1]  # type: ignore[union-attr] # it has started
+    yield taken, port
     server.stop()
 
 
