@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots bench-accept lambda lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants screenshots bench-accept lambda lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,13 +19,16 @@ serve: $(VENV)/.run ## Keep everything running on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
 test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL at once; or TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j2 --output-sync=target test-sqlite test-postgresql)
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j2 --output-sync=target test-sqlite test-postgresql test-worker)
 
 test-sqlite: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/lambda_worker
 
 test-postgresql: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline
+
+test-worker: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/lambda_worker
 
 chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)

@@ -322,6 +322,6 @@ def test_whatever_happens_in_whatever_order_nothing_is_lost_doubled_or_misreport
     run_state_machine_as_test(
         JobMachine,
         settings=settings(
-            max_examples=500, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -99,7 +99,8 @@ def test_a_catalogue_with_bad_rows_is_reported_corrected_and_created(
         assert "category: Object with slug=kayaks does not exist. (2 rows, first at index 2)" in text_of(told)
         assert "price: A valid number is required. (1 row, at index 3)" in text_of(told)
         (attached,) = told.iter_attachments()
-        table = list(csv.DictReader(io.StringIO(attached.get_content().decode("utf-8-sig"))))
+        content: Any = attached.get_payload(decode=True)
+        table = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
         assert [(line["index"], line["sku"]) for line in table] == [("2", "POT-3"), ("3", "POT-4"), ("4", "POT-5")]
         assert table[0]["name"] == "'=Kayak pot"  # no formula, in whatever opens it
 
