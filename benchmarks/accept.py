@@ -27,7 +27,7 @@ import boto3
 from rich.console import Console
 from rich.table import Table
 
-from demo.stack import PAYLOADS_BUCKET, PROJECT, await_answer, free_port, local_stack, stop_process
+from demo.stack import PAYLOADS_BUCKET, PROJECT, QUEUE, await_answer, free_port, local_stack, stop_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -177,7 +177,9 @@ def compare(stack: LocalStack, body: bytes, runs: int, plain_runs: int) -> dict[
                 extra = server.memory("VmHWM") - baselines[contender]
                 figures[contender].extra_bytes = max(extra, figures[contender].extra_bytes)
                 s3.Bucket(PAYLOADS_BUCKET).objects.delete()
-                sqs.purge_queue(QueueUrl=stack.queue_url)  # moto takes the longer for a message the more there are
+                # moto takes the longer for a message the more there are, and refuses to purge twice a minute.
+                sqs.delete_queue(QueueUrl=stack.queue_url)
+                sqs.create_queue(QueueName=QUEUE)
     return figures
 
 
