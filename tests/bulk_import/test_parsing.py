@@ -482,6 +482,29 @@ def test_rows_that_are_alike_are_cut_many_at_once(indent: int | None, monkeypatc
     assert cut_alone == [9_999]  # nothing says where the last one ends
 
 
+def test_a_row_that_is_too_large_among_rows_that_are_alike_is_refused_as_alone() -> None:
+    rows = [{"sku": number, "name": "x" * (70_000 if number == 50 else 10)} for number in range(100)]
+
+    with pytest.raises(BodyTooLarge, match="index 50 has more than the 65536 bytes"):
+        deque(split_array(json.dumps(rows).encode()), maxlen=0)
+
+
+def test_where_rows_are_not_alike_no_row_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"a": 1}, *[{"b": {"a": number}} for number in range(20_000)]]
+    body = json.dumps(rows).encode()
+    tried: list[int] = []
+    cut_window = parsing._cut_window
+
+    def record(body: bytes, start: int, first_name: bytes, limits: Conf) -> tuple[list[bytes], int]:
+        tried.append(start)
+        return cut_window(body, start, first_name, limits)
+
+    monkeypatch.setattr(parsing, "_cut_window", record)
+
+    assert len(list(split_array(body))) == len(rows)
+    assert len(tried) <= 1 + len(body) // parsing.WINDOW_BYTES
+
+
 @pytest.mark.parametrize(
     ("value", "limits"),
     [
