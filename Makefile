@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants bench-accept lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql chaos mutants screenshots bench-accept lambda lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
 mutants: $(VENV)/.dev ## Break each guarantee in turn and see that the chaos tells
 	@$(BIN)/python -m tests.chaos.mutate
 
+screenshots: $(VENV)/.dev ## Take the pictures of the README anew
+	@$(BIN)/python -m tests.browser.screenshots
+
+lambda: $(VENV)/.dev ## Build the zips for AWS Lambda, for arm64 and x86_64, in dist/
+	@$(BIN)/python -m lambda_worker.package
+
 bench-accept: $(VENV)/.dev ## Measure how fast an import is accepted
 	@$(BIN)/python -m benchmarks.accept $(ARGS)
 
@@ -50,7 +56,9 @@ format: $(VENV)/.dev ## Format the code
 lock: $(VENV)/.dev ## Pin all dependencies anew from the pyproject files
 	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local --group dev -o requirements-dev.txt
-	$(BIN)/uv pip compile -q --universal --upgrade lambda_worker/pyproject.toml -o lambda_worker/requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes lambda_worker/pyproject.toml -o lambda_worker/requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --python-version 3.13 --group runtime -o tests/lambda_worker/runtime/requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --python-version 3.13 --group trigger -o tests/lambda_worker/trigger/requirements.txt
 
 clean: ## Remove the virtual environment and all caches
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 
-# A spreadsheet skips blanks and what has no width, and takes the wide forms of the signs for the signs. Apostrophes
-# that are there already get one more, or else `as_sent` would take away one that was sent.
+# A spreadsheet skips blanks and what has no width, marks of direction among it, and takes the wide forms of the signs
+# for the signs. Apostrophes that are there already get one more, or else `as_sent` would take away one that was sent.
 FORMULA = re.compile(
-    r"'*(?:[\t\r\n]|[\s\x00-\x1f\u200b\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
+    r"'*(?:[\t\r\n]|[\s\x00-\x1f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*"
+    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
 )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.urls import NoReverseMatch, Resolver404, reverse
 from rest_framework.serializers import Serializer
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
+from bulk_import.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.models import database
 
 if TYPE_CHECKING:
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
 
 MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
 SHORTEST_SECRET_CHARACTERS = 32
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of all of them
+WEBHOOK_SECRET_BYTES = (24, 64)
+"""The least and the most, by the Standard Webhooks specification."""
 
 
 @register(Tags.compatibility)
@@ -27,7 +36,7 @@ def check_configuration(**_options: Any) -> list[CheckMessage]:
         conf()
     except (ImproperlyConfigured, TypeError) as error:
         return [Error(str(error), hint="See bulk_import.conf for the names.", id="bulk_import.E001")]
-    return [*_check_settings(), *_check_targets(), *_check_database(), *_check_mail()]
+    return [*_check_settings(), *_check_targets(), *_check_database(), *_check_mail(), *_check_webhook()]
 
 
 def _check_settings() -> Iterator[CheckMessage]:
@@ -118,12 +127,67 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
 
 
 def _check_mail() -> Iterator[CheckMessage]:
+    try:
+        for template in (TEXT_TEMPLATE, HTML_TEMPLATE):
+            get_template(template)
+    except (TemplateDoesNotExist, ImproperlyConfigured):
+        yield Error(
+            "The templates of the mails are not found.",
+            hint="Have a DjangoTemplates engine with APP_DIRS in TEMPLATES.",
+            id="bulk_import.E015",
+        )
+    if not (conf().public_url or conf().job_page_url):
+        yield Warning(
+            "The mails have no links: BULK_IMPORT has neither PUBLIC_URL nor JOB_PAGE_URL.",
+            hint='Set PUBLIC_URL to where people reach the API, "https://shop.example" for example.',
+            id="bulk_import.W003",
+        )
     if settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend" and not settings.EMAIL_TIMEOUT:
         yield Warning(
             "A mail server that hangs holds up the relay and the reports of workers.",
             hint="Set EMAIL_TIMEOUT, to 10 seconds for example.",
             id="bulk_import.W002",
         )
+
+
+def _check_webhook() -> Iterator[CheckMessage]:
+    if conf().webhook_url and not _is_fit_for_webhooks(conf().webhook_url):
+        yield Error(
+            "BULK_IMPORT has a WEBHOOK_URL that is not https://, or that holds a user name or password.",
+            hint="Give an https:// URL without credentials; with DEBUG, http:// to this machine will do.",
+            id="bulk_import.E013",
+        )
+    secrets = conf().webhook_secrets
+    if (conf().webhook_url and not secrets) or not all(_is_webhook_secret(secret) for secret in secrets):
+        yield Error(
+            "BULK_IMPORT needs WEBHOOK_SECRETS: whsec_, and {} to {} random bytes in base64.".format(
+                *WEBHOOK_SECRET_BYTES
+            ),
+            hint="Make one: python -c 'import base64, secrets; "
+            'print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())\'',
+            id="bulk_import.E014",
+        )
+
+
+def _is_fit_for_webhooks(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, has_credentials = parts.hostname or "", "@" in parts.netloc
+        _port = parts.port  # raises ValueError unless it is one
+    except ValueError:
+        return False
+    if not host or has_credentials:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and settings.DEBUG and host in LOOPBACK)
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix(WEBHOOK_SECRET_PREFIX), validate=True)
+    except ValueError:
+        return False
+    shortest, longest = WEBHOOK_SECRET_BYTES
+    return secret.startswith(WEBHOOK_SECRET_PREFIX) and shortest <= len(key) <= longest
 
 
 def _check_database() -> Iterator[CheckMessage]:

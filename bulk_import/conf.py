@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -57,6 +58,8 @@ class Conf:
     queue_url: str = ""
     queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
     worker_secrets: list[str] = field(default_factory=list)  # any of them opens the worker API, so they rotate
+    webhook_url: str = ""  # where programs are told what happens to a job; "" for nowhere
+    webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; signed with each of them, so they rotate
 
     max_body_bytes: int = 64 * 1024 * 1024
     max_rows: int = 100_000
@@ -78,12 +81,45 @@ class Conf:
     pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
     max_pause_hours: int = 24  # then what is left of a paused job is given up, to be redriven
 
+    public_url: str = ""  # "https://shop.example": where people reach the API; without it, mails link to no download
+    job_page_url: str = ""  # "https://shop.example/imports/{id}": a page of yours about a job, for the mails
+    mail_attachment_rows: int = 1_000  # failures attached to a mail; more are a link
+    mail_attachment_bytes: int = 1024 * 1024  # of that CSV; mail makes a third more of it, and many servers take 10 MiB
+    max_notify: int = 5  # recipients of a job beside its submitter
+    notify_domains: list[str] = field(default_factory=list)  # whose addresses they may be; by default nobody's
+    # Days after a job's end; None keeps it for ever. `manage.py bulk_import_expire` deletes what has expired.
+    payload_retention_days: int | None = 30
+    failures_retention_days: int | None = 30
+    ledger_retention_days: int | None = 30  # not less than MIN_LEDGER_DAYS
+    job_retention_days: int | None = None  # and all that is left of it; not less than MIN_LEDGER_DAYS
+
     def target(self, name: str) -> Target:
         """Raises KeyError when there is no such target."""
         return Target(name=name, **self.targets[name])
 
 
+LISTS = {
+    "worker_secrets": "each letter would be a secret",
+    "webhook_secrets": "each letter would be a secret",
+    "notify_domains": "each letter would be a domain",
+}
+"""The settings that are lists, and what becomes of a string."""
+
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
+
+MIN_LEDGER_DAYS = 28
+"""How long SQS may keep a message of a job that has ended: 14 days on the queue, 14 on the dead-letter queue."""
+
+MAX_RETENTION_DAYS = 36_500
+"""A hundred years; whoever means longer means None."""
+
+RETENTIONS = {
+    "payload_retention_days": 1,
+    "failures_retention_days": 1,
+    "ledger_retention_days": MIN_LEDGER_DAYS,
+    "job_retention_days": MIN_LEDGER_DAYS,
+}
+"""Each with the fewest days that it may be."""
 
 
 def conf() -> Conf:
@@ -96,9 +132,35 @@ def conf() -> Conf:
     if unknown:
         names = ", ".join(sorted(unknown)).upper()
         raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
-    if isinstance(given.get("worker_secrets"), str):
-        raise ImproperlyConfigured("BULK_IMPORT WORKER_SECRETS must be a list; each letter would be a secret.")
+    check_values(given)
+    return Conf(**given)
+
+
+def check_values(given: dict[str, Any]) -> None:
+    """Raises ImproperlyConfigured, with the name of the setting and what it must be."""
+    for name, consequence in LISTS.items():
+        if isinstance(given.get(name), str):
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; {consequence}.")
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
-    return Conf(**given)
+    check_addresses(given)
+    for name in given.keys() & RETENTIONS.keys():
+        days, least = given[name], RETENTIONS[name]
+        if days is not None and (type(days) is not int or not least <= days <= MAX_RETENTION_DAYS):
+            raise ImproperlyConfigured(
+                f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
+            )
+
+
+def check_addresses(given: dict[str, Any]) -> None:
+    for name in given.keys() & {"public_url", "job_page_url"}:
+        if given[name] and not is_web_address(given[name]):
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
+    if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
+        raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
+
+
+def is_web_address(url: Any) -> bool:
+    """Whether it is an absolute URL of http or https."""
+    return isinstance(url, str) and urlsplit(url).scheme in {"http", "https"} and bool(urlsplit(url).hostname)

@@ -6,7 +6,8 @@ BulkImportError
 │   ├── BodyTooLarge        over a limit in bytes or rows
 │   ├── InvalidRows         rows that the target's serializer refuses
 │   ├── BadIdempotencyKey   the key is missing, malformed, or was used for other content
-│   └── QuotaExceeded       too many open jobs or rows: 429 with Retry-After
+│   ├── QuotaExceeded       too many open jobs or rows: 429 with Retry-After
+│   └── Expired             what this needs was deleted when its time was over: 410
 ├── Unavailable             our own trouble: 503 with Retry-After, nothing is lost
 │   ├── StorageUnavailable  S3 does not take or give an object
 │   └── QueueUnavailable    SQS does not take a message; the relay sends it later
@@ -77,6 +78,13 @@ class QuotaExceeded(BadImport):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Expired(BadImport):
+    """Tell the client that it asks for what is no longer kept, or needs it; see `retention`."""
+
+    status = 410
+    code = "expired"
+
+
 class Unavailable(BulkImportError):
     """Answer 503 with Retry-After; whatever was promised still holds."""
 
@@ -127,3 +135,7 @@ class StaleEpoch(ClaimError):
 
 class LedgerDisagrees(ClaimError):
     """The worker's outcomes and the ledger's records do not add up to the chunk's rows."""
+
+
+class NotTaken(Exception):
+    """Who was to be told did not take it; the text says why, and nothing confidential."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from django.utils.formats import get_format
+from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.serializers import HiddenField
@@ -22,7 +23,10 @@ from lambda_worker.contract import read_failure_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rest_framework.serializers import Serializer
+    from rest_framework.request import Request
+
+    from bulk_import.conf import Target
+    from bulk_import.models import ImportJob
 
 BYTE_ORDER_MARK = "\ufeff"
 """Without it Excel takes UTF-8 for something else."""
@@ -114,11 +118,17 @@ def value_cell(value: msgspec.Raw | None) -> str:
     return inert(json.loads(text)) if text.startswith('"') else text
 
 
-def field_names(serializer: Serializer[Any]) -> list[str]:
-    """The fields that a client may send, in the serializer's order."""
+def row_fields(target: Target, request: Request) -> list[str]:
+    """The fields of a row that the user of the request may send, in the serializer's order."""
+    serializer = target.serializer_class(context={"request": request, "view": target.create_view(request)})
     return [
         name for name, field in serializer.fields.items() if not field.read_only and not isinstance(field, HiddenField)
     ]
+
+
+def file_name(job: ImportJob, suffix: str) -> str:
+    """What the file of a job's failures is called where it is kept."""
+    return get_valid_filename(f"{job.target}-failures-{str(job.pk)[:8]}.{suffix}")
 
 
 def in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,82 +1,125 @@
 """The mails about a job: it ended, it is paused for long, or some of its rows are in the dead-letter queue.
 
-Each is owed by an event from the moment that it is committed until the mail server took it: sent at least
-once, under a Message-ID that stays the same, and twice only if the process dies in between, or the server takes
-longer than RETRY_AFTER. The job in the API and the admin stays the truth.
+Each is owed by an event until the mail server took it for every recipient (see `debts`): sent at least once, under a
+Message-ID that stays the same. Each recipient gets a mail of their own. The job in the API and the admin stays the
+truth.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 from datetime import timedelta
+from email.encoders import encode_base64
+from email.mime.base import MIMEBase
 from email.utils import formatdate, parseaddr
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.core.mail import EmailMessage
-from django.db.models.functions import Now
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, override
+from django.core.mail import EmailMultiAlternatives
+from django.db.models.functions import Greatest, Now
+from django.utils import timezone
+from django.utils.translation import override
 
-from bulk_import.models import ImportEvent, ImportJob
-from bulk_import.representation import message, things
+from bulk_import import debts
+from bulk_import.exceptions import NotTaken
+from bulk_import.mail import Attachment, Content, attach_failures, compose
+from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = timedelta(minutes=2)
-"""How long one process has for sending a mail, and how soon one that was not taken is tried again."""
-
-
-GIVE_UP_AFTER = timedelta(days=3)
-"""No mail server takes it any more; the address may be wrong."""
+ATTACH_WITHIN = timedelta(hours=1)
+"""So long a mail waits for failures that cannot be read. Then it goes without them, and says so."""
 
 
 def send_due_mails(job_id: UUID | None = None) -> int:
-    """Send the mails that are due, of one job or of all; returns how many. What cannot be sent stays owed."""
-    due = ImportEvent.objects.filter(mail_due_at__lte=Now(), at__gt=Now() - GIVE_UP_AFTER).order_by("mail_due_at")
-    if job_id:
-        due = due.filter(job_id=job_id)
-    sent = 0
-    for event in due:
-        # Whoever moves the time on has the mail to send; if that process dies, the next sweep finds it due again.
-        if not due.filter(pk=event.pk).update(mail_due_at=Now() + RETRY_AFTER):
-            continue
-        try:
-            mail(event)
-        except Exception:  # whatever a mail backend raises
-            logger.exception("The mail about job %s could not be sent; it is tried again", event.job_id)
-        else:
-            ImportEvent.objects.filter(pk=event.pk).update(mail_due_at=None)
-            sent += 1
-    return sent
+    """Send the mails that are due, of one job or of all; returns for how many events. What was not taken stays owed."""
+    return debts.settle("mail", mail, job_id=job_id)
 
 
 def mail(event: ImportEvent) -> None:
-    """Mail the submitter how the job stands, in the language of the job. Raises what the mail backend raises."""
+    """Mail everybody who is owed one how the job stands, in its language. Raises NotTaken if somebody was not served.
+
+    What went wrong is told without its own words: a mail server's name the address, others a value of a row.
+    """
     job = ImportJob.objects.with_counts().select_related("submitter").get(pk=event.job_id)
-    if not job.submitter or not job.submitter.email:
+    event.refresh_from_db(fields=["mailed"])
+    places = [place for place, address in enumerate(job.recipients) if address and place not in event.mailed]
+    if not places or not still_tells(event, job):
         return
-    with override(job.language or None):
-        subject = _("Import of %(things)s: %(status)s") % {
-            "things": things(job.target),
-            "status": job.get_status_display(),
-        }
-        problems = [f"- {problem_text(entry)}" for entry in job.problems]
-        body = "\n".join([message(job), "", *problems])
+    try:
+        with override(job.language or None):
+            attachment = find_attachment(event, job)
+            contents = {place: compose(job, event.kind, attachment, is_submitters=place == 0) for place in places}
+    except Exception as error:
+        raise NotTaken(description(error)) from error
+    not_taken: list[Exception] = []
+    for place, content in contents.items():
+        try:
+            message(event, job.recipients[place], place, content, attachment).send()
+        except Exception as error:  # noqa: BLE001 - whatever a mail backend raises; the next recipient is not to blame
+            not_taken.append(error)
+        else:
+            note_mailed(event, place)
+    if not_taken:
+        raise NotTaken(f"for {len(not_taken)} of {len(places)}: {description(not_taken[0])}")
+
+
+def still_tells(event: ImportEvent, job: ImportJob) -> bool:
+    """Whether it is still so: a job may have been resumed, redriven or retried since the mail came due."""
+    if event.kind == EventKind.PAUSED:
+        return job.status == JobStatus.PAUSED
+    return job.is_terminal is not (event.kind == EventKind.DEAD_LETTERED)
+
+
+def find_attachment(event: ImportEvent, job: ImportJob) -> Attachment | None:
+    """The failures, if they are few. Raises whatever keeps them from being read, unless it has for ATTACH_WITHIN."""
+    try:
+        return attach_failures(job)
+    except Exception as error:
+        if timezone.now() - event.at < ATTACH_WITHIN:
+            raise
+        logger.warning("The mail about job %s goes without the failures: %s", job.pk, description(error))
+        return None
+
+
+def note_mailed(event: ImportEvent, place: int) -> None:
+    """One recipient is served. The next one has the full time of a debt."""
+    event.mailed.append(place)
+    own = ImportEvent.objects.filter(pk=event.pk)
+    own.update(mailed=event.mailed)
+    still_owed = own.filter(mail_due_at__isnull=False)
+    still_owed.update(mail_due_at=Greatest("mail_due_at", Now() + debts.RETRY_AFTER))
+
+
+def message(
+    event: ImportEvent, address: str, place: int, content: Content, attachment: Attachment | None
+) -> EmailMultiAlternatives:
+    """The mail in its envelope."""
     # Of the sender, not of the machine: whichever machine tries again, it is the same mail.
     _name, sender = parseaddr(settings.DEFAULT_FROM_EMAIL)
     headers = {
-        "Message-ID": f"<{event.pk}@{sender.rpartition('@')[2]}>",
+        "Message-ID": f"<{event.pk}{f'.{place}' if place else ''}@{sender.rpartition('@')[2]}>",
         "Date": formatdate(event.at.timestamp()),
+        "Auto-Submitted": "auto-generated",  # RFC 3834: no holiday notice answers it
     }
-    EmailMessage(subject, body, to=[job.submitter.email], headers=headers).send()
+    letter = EmailMultiAlternatives(content.subject, content.text, to=[address], headers=headers)
+    letter.attach_alternative(content.html, "text/html")
+    if attachment:
+        # As text, it would be a file with other line ends, also within its cells.
+        part = MIMEBase("text", "csv", charset="utf-8")
+        part.set_payload(attachment.content)
+        encode_base64(part)
+        part.add_header("Content-Disposition", "attachment", filename=attachment.name)
+        letter.attach(part)
+    return letter
 
 
-def problem_text(entry: dict[str, Any]) -> str:
-    """One problem as a line: "category: No such category. (412 rows, first at index 17)"."""
-    where = f"{entry['field']}: " if entry["field"] else ""
-    rows = ngettext("(%(count)d row, at index %(first)d)", "(%(count)d rows, first at index %(first)d)", entry["count"])
-    return f"{where}{entry['message']} {rows % {'count': entry['count'], 'first': entry['first_index']}}"
+def description(error: Exception) -> str:
+    """What went wrong and where, without the error's own words."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    code = f" {error.smtp_code}" if hasattr(error, "smtp_code") else ""
+    return f"{type(error).__name__}{code} at {place.filename}:{place.lineno}"

@@ -8,19 +8,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from django.urls import resolve
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiRequest,
+    OpenApiResponse,
+    OpenApiWebhook,
+    extend_schema,
+)
 from rest_framework import serializers
 
 from bulk_import import openapi_components as components
 from bulk_import.conf import conf
 from bulk_import.idempotency import MAX_KEY_CHARACTERS
-from bulk_import.models import JobStatus
+from bulk_import.models import NOBODY, JobStatus
 from bulk_import.views import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -33,6 +41,7 @@ QUERY: Final = "query"
 NDJSON = "application/x-ndjson"
 STRING: Schema = {"type": "string"}
 KEY_PATTERN = r"^[ -~]*[!#-~][ -~]*$"  # printable ASCII, and not only blanks and quotes: see `idempotency`
+ATOM = r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z]+"  # between the dots of a mailbox: see Django's EmailValidator
 SECONDS: Schema = {"type": "integer", "minimum": 1}
 ANY_JOB = str(UUID(int=0))
 
@@ -41,6 +50,7 @@ ERRORS = {
     401: ("There are no credentials, or not the right ones.", "not_authenticated"),
     403: ("This user may not do that.", "permission_denied"),
     404: ("There is no such job, page or failure for this user.", "not_found"),
+    410: ("What this needs is no longer kept; see `expires_at` of the job.", "expired"),
     411: ("A form came without its Content-Length.", "length_required"),
     413: ("The body, a row or the number of rows is over a limit.", "body_too_large"),
     415: ("The format or its content coding is not one that we take.", "unsupported_media_type"),
@@ -146,6 +156,12 @@ class JobsSchema(TargetSchema):
                 "corrects", UUID, QUERY, description="`id` of your import whose failures these are, mended."
             ),
             OpenApiParameter(
+                "notify",
+                {**STRING, "pattern": notify_pattern()},
+                QUERY,
+                description="`none` for no mail at all; or whom to mail beside you, addresses with commas between.",
+            ),
+            OpenApiParameter(
                 "Idempotency-Key",
                 {**STRING, "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": KEY_PATTERN},
                 HEADER,
@@ -237,7 +253,7 @@ class ReopenSchema(TargetSchema):
 class RetrySchema(ReopenSchema):
     names = {"POST": "retry"}
     summaries = {"POST": "Run again all that was not created, once the cause was mended"}
-    errors = {"POST": (401, 403, 404, 429)}
+    errors = {"POST": (401, 403, 404, 410, 429)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         return "Of an import that has ended. Nothing that was created is touched."
@@ -246,7 +262,7 @@ class RetrySchema(ReopenSchema):
 class RedriveSchema(ReopenSchema):
     names = {"POST": "redrive"}
     summaries = {"POST": "Run again the rows that were given up, once the cause was mended"}
-    errors = {"POST": (401, 403, 404)}
+    errors = {"POST": (401, 403, 404, 410)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         return "Also of an import that has not ended. Rows that were rejected or failed stay so."
@@ -255,7 +271,7 @@ class RedriveSchema(ReopenSchema):
 class FailuresSchema(TargetSchema):
     names = {"GET": "failures"}
     summaries = {"GET": "The rows that were not created, with reasons"}
-    errors = {"GET": (400, 401, 403, 404, 503)}
+    errors = {"GET": (400, 401, 403, 404, 410, 503)}
 
     def get_description(self) -> str:  # type: ignore[override] # as above
         return "In the order that was sent. A CSV, and the rows alone, can be mended and posted again."
@@ -284,7 +300,7 @@ class FailuresSchema(TargetSchema):
 class FailureSchema(TargetSchema):
     names = {"GET": "failure"}
     summaries = {"GET": "One row that was not created, with reasons"}
-    errors = {"GET": (401, 403, 404, 503)}
+    errors = {"GET": (401, 403, 404, 410, 503)}
 
     def get_override_parameters(self) -> list[Any]:
         index = OpenApiParameter(
@@ -296,6 +312,19 @@ class FailureSchema(TargetSchema):
         return {200: answer(components.FailureSerializer, "The failure.", components.FAILURE)}
 
 
+JOB_WEBHOOK = OpenApiWebhook(
+    "importJob",
+    extend_schema(
+        summary="Something happened to an import",
+        description="By the Standard Webhooks specification; answer 2xx within ten seconds.",
+        request=components.WebhookSerializer,
+        responses={204: OpenApiResponse(description="It was taken; anything else but 2xx, and it comes again.")},
+        tags=["bulk import"],
+    ),
+)
+"""For `SPECTACULAR_SETTINGS["WEBHOOKS"]`; such a schema is OpenAPI 3.1."""
+
+
 OPERATIONS: dict[str, type[TargetSchema]] = {
     "ImportJobsView": JobsSchema,
     "ImportJobView": JobSchema,
@@ -304,6 +333,15 @@ OPERATIONS: dict[str, type[TargetSchema]] = {
     "RetryView": RetrySchema,
     "RedriveView": RedriveSchema,
 }
+
+
+def notify_pattern() -> str:
+    """What `recipients` accepts, but for blanks and the user's own address."""
+    if not conf().notify_domains:
+        return f"^{NOBODY}$"
+    domains = "|".join(map(re.escape, conf().notify_domains))
+    address = rf"{ATOM}(\.{ATOM})*@({domains})"
+    return f"^({NOBODY}|{address}(,{address}){{0,{conf().max_notify - 1}}})$"
 
 
 def job_id() -> OpenApiParameter:

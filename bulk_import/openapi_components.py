@@ -10,10 +10,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from bulk_import.models import JobStatus
+from bulk_import.models import TERMINAL_STATUSES, EventKind, JobStatus
 from lambda_worker.contract import Outcome
 
 Document = serializers.Serializer[Any]
+
+WEBHOOK_TYPES = sorted({*TERMINAL_STATUSES, *EventKind} - {EventKind.ENDED})
 
 
 # A component of its own, so that another "status" of the monolith keeps the name it has.
@@ -47,9 +49,9 @@ class ProblemSerializer(Document):
 @extend_schema_serializer(component_name="ImportJobLinks")
 class LinksSerializer(Document):
     self = serializers.URLField()
-    failures = serializers.URLField()
+    failures = serializers.URLField(allow_null=True)
     retry = serializers.URLField(allow_null=True, help_text="`POST` there; null while there is nothing to retry.")
-    redrive = serializers.URLField()
+    redrive = serializers.URLField(allow_null=True)
     cancel = serializers.URLField(allow_null=True, help_text="`DELETE` there; null when it is too late.")
 
 
@@ -82,7 +84,20 @@ class JobSerializer(Document):
     pause = PauseSerializer(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
     corrects = serializers.UUIDField(allow_null=True, help_text="The import whose failures these are, mended.")
+    expires_at = serializers.DateTimeField(
+        allow_null=True, help_text="From then on it cannot run again, and its failures may be gone."
+    )
+    expired_at = serializers.DateTimeField(allow_null=True, help_text="Since when that is so.")
     links = LinksSerializer()
+
+
+@extend_schema_serializer(component_name="ImportJobWebhook")
+class WebhookSerializer(Document):
+    """What happened to an import, and the import as it stands when this is sent; its links are paths."""
+
+    type = serializers.ChoiceField([f"import.{what}" for what in WEBHOOK_TYPES])
+    timestamp = serializers.DateTimeField(help_text="When it happened.")
+    data = JobSerializer()  # type: ignore[assignment] # Serializer.data is never asked for here
 
 
 @extend_schema_serializer(component_name="ImportJobPage")
@@ -183,6 +198,8 @@ JOB = {
     "pause": None,
     "cancel_requested_at": None,
     "corrects": None,
+    "expires_at": None,
+    "expired_at": None,
     "links": {"self": URL, "failures": f"{URL}/failures", "retry": None, "redrive": f"{URL}/redrive", "cancel": URL},
 }
 JOB_PAGE = {"next": None, "previous": None, "results": [JOB]}

@@ -1,23 +1,28 @@
-"""From the database to the outside: the messages of chunks that are not on the queue, and the mails owed.
+"""From the database to the outside: the messages of chunks that are not on the queue, and what events owe.
 
-The commit of a new job sends its messages, the commit of a finished chunk its mails. `sweep` comes behind
-them, for whatever their process did not live to send, or the queue or mail server did not take. Sending a
-message twice is harmless: a claim is exclusive.
+The commit of a new job sends its messages, the commit of a finished chunk its signal and mails. `sweep` comes
+behind them, for whatever their process did not live to send, or the queue or mail server did not take. Webhooks are
+sent by the sweep alone, because their receiver may be slow. Sending a message twice is harmless: a claim is exclusive.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models.functions import Now
 
+from bulk_import import debts
 from bulk_import.job_queue import MAX_BATCH_MESSAGES, send_messages
-from bulk_import.models import ChunkStatus, ImportChunk
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
 from bulk_import.notifications import send_due_mails
+from bulk_import.signals import job_finished
+from bulk_import.webhooks import send_due_webhooks
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from bulk_import.models import ImportEvent
 
 FAST_PATH_SECONDS = 5
 """What a job's own process has for sending its messages, before a sweep takes them for forgotten."""
@@ -26,13 +31,42 @@ PAGE_BATCHES = 20
 """How many batches of messages are read from the database at once: those of 100,000 rows in chunks of 500."""
 
 
-def sweep() -> tuple[int, int]:
-    """Send all that is owed; returns how many messages and mails. Raises QueueUnavailable, after the mails."""
+class Sent(NamedTuple):
+    """How many of each a sweep has sent."""
+
+    messages: int
+    mails: int
+    webhooks: int
+    signals: int
+
+
+def sweep() -> Sent:
+    """Send all that is owed. Raises QueueUnavailable, after everything else."""
     try:
         messages = send_unsent_chunks()
-    finally:
+    finally:  # who may take longest comes last: the monolith's own receivers have no time-out
         mails = send_due_mails()
-    return messages, mails
+        webhooks = send_due_webhooks()
+        signals = send_due_signals()
+    return Sent(messages, mails, webhooks, signals)
+
+
+def tell(job_id: UUID) -> None:
+    """Send what the events of a job owe that can be sent while a worker waits for its answer."""
+    send_due_signals(job_id)
+    send_due_mails(job_id)
+
+
+def send_due_signals(job_id: UUID | None = None) -> int:
+    """Send the signals that are due, of one job or of all; returns how many."""
+    return debts.settle("signal", send_signal, job_id=job_id)
+
+
+def send_signal(event: ImportEvent) -> None:
+    """Call the receivers of `job_finished`, unless the end was undone. Django logs what they raise."""
+    job = ImportJob.objects.with_counts().select_related("submitter").get(pk=event.job_id)
+    if job.is_terminal:
+        job_finished.send_robust(sender=ImportJob, job=job, event_id=event.pk)
 
 
 def send_unsent_chunks(job_id: UUID | None = None) -> int:

@@ -15,6 +15,8 @@ from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
 from bulk_import.models import JobStatus
+from bulk_import.retention import expires_at
+from lambda_worker.problems import OTHER
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -83,23 +85,61 @@ HELD = ngettext_lazy(
 
 
 def message(job: ImportJob) -> str:
+    """What happened and what happens next, told to the submitter. `job` needs `with_counts`."""
+    text = summary(job)
+    if not job.is_terminal and any(job.recipients[:1]):
+        text += " " + _("We will e-mail you when it is done.")
+    if "failures" in job.expired and job.status != JobStatus.SUCCEEDED:
+        text += " " + _("The failures are no longer kept.")
+    return text
+
+
+def summary(job: ImportJob) -> str:
     """What happened and what happens next, in the active language. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
     if job.is_being_cancelled:
         template = CANCELLING
     elif job.is_held:
         template = HELD
-    text = template % {
+    return template % words(job)
+
+
+def words(job: ImportJob) -> dict[str, Any]:
+    """What a text about a job may name. `job` needs `with_counts`."""
+    return {
         "row_count": job.rows,
-        "rows": number_format(job.rows, force_grouping=True),
+        "rows": grouped(job.rows),
         "created_count": job.created_count,
-        "created": number_format(job.created_count, force_grouping=True),
+        "created": grouped(job.created_count),
+        "unprocessed_count": job.unprocessed_count,
+        "unprocessed": grouped(job.unprocessed_count),
         "things": things(job.target, job.rows),
         "reason": job.get_pause_code_display(),
     }
-    if not job.is_terminal and job.submitter and job.submitter.email:
-        text += " " + _("We will e-mail you when it is done.")
-    return text
+
+
+def grouped(number: int) -> str:
+    """As people read it: "1,994", or "1.994" in Brazil."""
+    return number_format(number, force_grouping=True)
+
+
+def problem_parts(entry: dict[str, Any]) -> tuple[str, str, str]:
+    """One problem as people read it: the field or "", the reason, each on one line, and where it was met."""
+    message = _("Other reasons; the failures list each of them.") if is_rest(entry) else entry["message"]
+    where = ngettext("%(count)s row, at index %(first)s", "%(count)s rows, first at index %(first)s", entry["count"])
+    where %= {"count": grouped(entry["count"]), "first": entry["first_index"]}
+    return " ".join((entry["field"] or "").split()), " ".join(message.split()), where
+
+
+def problem_text(entry: dict[str, Any]) -> str:
+    """One problem as a line: "category: No such category. (412 rows, first at index 17)"."""
+    field, reason, where = problem_parts(entry)
+    return f"{field}: {reason} ({where})" if field else f"{reason} ({where})"
+
+
+def is_rest(entry: dict[str, Any]) -> bool:
+    """Whether this problem stands for all that were too many to be listed."""
+    return all(entry[name] == value for name, value in OTHER.items())
 
 
 def things(target: str, count: int = MANY) -> str:
@@ -135,9 +175,10 @@ def poll_after_seconds(job: ImportJob) -> int:
     return min(max((eta_seconds(job) or 0) // 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
 
 
-def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
-    """The job as JSON. `job` needs `with_counts`."""
-    url = request.build_absolute_uri(job_path(job))
+def job_document(job: ImportJob, request: Request | None = None) -> dict[str, Any]:
+    """The job as JSON. `job` needs `with_counts`. Without a request its links are paths."""
+    path = job_path(job)
+    url = request.build_absolute_uri(path) if request else path
     return {
         "id": str(job.pk),
         "target": job.target,
@@ -154,11 +195,13 @@ def job_document(job: ImportJob, request: Request) -> dict[str, Any]:
         "pause": pause_document(job),
         "cancel_requested_at": job.cancel_requested_at,
         "corrects": job.corrects_id and str(job.corrects_id),
+        "expires_at": expires_at(job),
+        "expired_at": min(job.expired.values(), default=None),
         "links": {
             "self": url,
-            "failures": f"{url}/failures",
-            "retry": f"{url}/retry" if job.can_be_retried else None,
-            "redrive": f"{url}/redrive",
+            "failures": None if "failures" in job.expired else f"{url}/failures",
+            "retry": f"{url}/retry" if job.can_be_retried and not job.expired else None,
+            "redrive": None if job.expired else f"{url}/redrive",
             "cancel": url if job.can_be_cancelled else None,
         },
     }

@@ -71,9 +71,14 @@ def read_upload(request: Request) -> Upload:
     else:
         _expect_format(media_type)
         body = _read_body(request)
+    return as_upload(media_type, request.META.get("QUERY_STRING", ""), body)
+
+
+def as_upload(media_type: str, query: str, body: bytes) -> Upload:
+    """The rows of a body in one of the `formats`; the hash stands for all three arguments. Raises MalformedBody."""
     if not body or body.isspace():
         raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
-    digest = hashlib.sha256(f"{media_type}?{request.META.get('QUERY_STRING', '')}\n".encode())
+    digest = hashlib.sha256(f"{media_type}?{query}\n".encode())
     digest.update(body)
     return Upload(FORMATS[media_type](body), digest.digest())
 
@@ -82,7 +87,7 @@ def expect_content_length(request: Request) -> None:
     """Raises BodyTooLarge when the body is announced as too large, before any of it is read."""
     announced = int(request.META.get("CONTENT_LENGTH") or 0)
     if announced > conf().max_body_bytes + FORM_OVERHEAD_BYTES:
-        raise _too_large()
+        raise too_large()
 
 
 def _media_type(content_type: str | None) -> str:
@@ -94,7 +99,7 @@ def _expect_format(media_type: str) -> None:
         raise UnsupportedMediaType(media_type)
 
 
-def _too_large() -> BodyTooLarge:
+def too_large() -> BodyTooLarge:
     message = _("The body is larger than %(limit)s MiB. Send the rows in several imports.")
     return BodyTooLarge(message % {"limit": conf().max_body_bytes // MEBIBYTE})
 
@@ -114,7 +119,7 @@ def _read_body(request: Request) -> bytes:
         received += len(piece)
         body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
         if max(received, len(body)) > limit:
-            raise _too_large()
+            raise too_large()
     if received < int(request.META.get("CONTENT_LENGTH") or 0):  # half a CSV would pass for a whole one
         raise MalformedBody(_("The body breaks off."))
     if inflater and not inflater.eof:
@@ -160,7 +165,7 @@ def _read_file(request: Request) -> tuple[str, bytes]:
         raise MalformedBody(message % {"files": len(files)}, code="not_one_file")
     file = files[0]
     if (file.size or 0) > conf().max_body_bytes:
-        raise _too_large()
+        raise too_large()
     media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or _media_type(file.content_type)
     _expect_format(media_type)
     return media_type, file.read()

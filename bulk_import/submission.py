@@ -13,14 +13,49 @@ from bulk_import import relay
 from bulk_import.conf import conf
 from bulk_import.idempotency import find_job
 from bulk_import.models import ImportChunk, ImportJob, database
+from bulk_import.payload import Payload
 from bulk_import.payload_store import put_payload
+from bulk_import.quotas import expect_open_job_quota, expect_row_quota
+from bulk_import.validation import judge_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from uuid import UUID
 
+    from rest_framework.request import Request
+
     from bulk_import.conf import Target
-    from bulk_import.payload import Payload
+    from bulk_import.request_body import Upload
+
+
+def accept(
+    target: Target,
+    request: Request,
+    upload: Upload,
+    *,
+    idempotency_key: str,
+    skip_invalid: bool,
+    corrects: ImportJob | None = None,
+    notify: str = "",
+) -> UUID:
+    """Judge an upload's rows and submit them, within the quotas of the request's user; returns the job's id.
+
+    Raises BadImport and StorageUnavailable; then there is no job.
+    """
+    expect_open_job_quota(request.user)
+    with Payload() as payload:
+        verdicts = judge_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
+        verdicts.expect_valid(skip_invalid=skip_invalid)
+        expect_row_quota(request.user, verdicts.rows)
+        return submit(
+            target,
+            request.user,
+            payload,
+            idempotency_key=idempotency_key,
+            request_sha256=upload.sha256,
+            corrects=corrects,
+            notify=notify,
+        )
 
 
 def submit(
@@ -31,10 +66,11 @@ def submit(
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
+    notify: str = "",
 ) -> UUID:
     """Store a payload as a job and send it on its way; returns the job's id.
 
-    `corrects`: the job whose failures these are, mended.
+    `corrects`: the job whose failures these are, mended. `notify`: whom to mail, see `recipients`.
 
     A twin of the request that was faster has made the job already; then that one is it. Raises
     StorageUnavailable; then there is no job.
@@ -55,6 +91,7 @@ def submit(
                 idempotency_key=idempotency_key,
                 request_sha256=request_sha256,
                 corrects=corrects,
+                notify=notify,
             )
             ImportChunk.objects.bulk_create(cut_into_chunks(job, payload.line_bytes))
             _send_after_commit(job_id)
@@ -89,6 +126,12 @@ def cancel(job: ImportJob, actor: Any = None) -> bool:
     if cancelled:
         _send_anew(job.pk)
     return cancelled
+
+
+def hold(job: ImportJob, actor: Any) -> bool:
+    """Pause a job until somebody lets it go on; returns whether that changed anything."""
+    with transaction.atomic(using=database(), durable=True):
+        return job.hold(actor)
 
 
 def resume(job: ImportJob, actor: Any = None) -> bool:

@@ -17,7 +17,6 @@ from django.shortcuts import get_object_or_404
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.decorators import method_decorator
 from django.utils.http import content_disposition_header
-from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers, status
@@ -30,15 +29,23 @@ from rest_framework.views import APIView, exception_handler
 
 from bulk_import.conf import Target, conf
 from bulk_import.exceptions import BadImport, Unavailable
-from bulk_import.failure_formats import CSVRenderer, JSONLinesRenderer, as_rows, as_table, field_names, in_pieces
+from bulk_import.failure_formats import (
+    CSVRenderer,
+    JSONLinesRenderer,
+    as_rows,
+    as_table,
+    file_name,
+    in_pieces,
+    row_fields,
+)
 from bulk_import.failures import read_failure, read_failures
 from bulk_import.idempotency import find_job, read_key
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.payload import Payload
-from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota, expect_row_quota
+from bulk_import.quotas import SubmissionThrottle, expect_open_job_quota
+from bulk_import.recipients import RecipientsField
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
 from bulk_import.request_body import FileForm, UnreadBody, expect_content_length, read_upload
-from bulk_import.submission import cancel, redrive, retry, submit
+from bulk_import.submission import accept, cancel, redrive, retry
 from bulk_import.validation import Verdicts, flatten, judge_rows
 
 if TYPE_CHECKING:
@@ -128,6 +135,7 @@ class ImportOptions(serializers.Serializer[Any]):
 
     on_invalid = serializers.ChoiceField(["reject", "skip"], default="reject")
     dry_run = serializers.BooleanField(default=False)
+    notify = RecipientsField(default="")
 
 
 class JobFilter(serializers.Serializer[Any]):
@@ -178,20 +186,15 @@ class ImportJobsView(TargetView):
             return self.accepted(job.pk)
         if options["dry_run"]:
             return Response(dry_run_document(judge_rows(self.target, upload.rows, request)))
-        expect_open_job_quota(request.user)
-        skip_invalid = options["on_invalid"] == "skip"
-        with Payload() as payload:
-            verdicts = judge_rows(self.target, upload.rows, request, payload, skip_invalid=skip_invalid)
-            verdicts.expect_valid(skip_invalid=skip_invalid)
-            expect_row_quota(request.user, verdicts.rows)
-            job_id = submit(
-                self.target,
-                request.user,
-                payload,
-                idempotency_key=key,
-                request_sha256=upload.sha256,
-                corrects=corrects,
-            )
+        job_id = accept(
+            self.target,
+            request,
+            upload,
+            idempotency_key=key,
+            skip_invalid=options["on_invalid"] == "skip",
+            corrects=corrects,
+            notify=options["notify"],
+        )
         return self.accepted(job_id)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
@@ -293,9 +296,7 @@ class FailuresView(TargetView):
         job = self.get_job(job_id)
         lines = read_failures(job)
         if is_table:
-            context = {"request": request, "view": self.target.create_view(request)}
-            fields = field_names(self.target.serializer_class(context=context))
-            lines = as_table(lines, fields, rows_only=rows_only)
+            lines = as_table(lines, row_fields(self.target, request), rows_only=rows_only)
         elif rows_only:
             lines = as_rows(lines)
         pieces = in_pieces(lines)
@@ -303,8 +304,7 @@ class FailuresView(TargetView):
         response = StreamingHttpResponse(chain([first], pieces))
         response["Content-Type"] = "text/csv; charset=utf-8" if is_table else JSONLinesRenderer.media_type
         if is_table or rows_only:
-            suffix = "csv" if is_table else "jsonl"
-            name = get_valid_filename(f"{job.target}-failures-{str(job.pk)[:8]}.{suffix}")
+            name = file_name(job, "csv" if is_table else "jsonl")
             response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
         return response
 
@@ -329,7 +329,7 @@ class FailureView(TargetView):
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
     """The query parameters; raises ValidationError, which `answer_error` turns into a 400."""
     # A plain dict: of a query, as of a form, DRF takes empty values for absent ones, and `dry_run=` is not "no".
-    serializer = serializer_class(data=request.query_params.dict())
+    serializer = serializer_class(data=request.query_params.dict(), context={"request": request})
     serializer.is_valid(raise_exception=True)
     parameters: dict[str, Any] = serializer.validated_data
     return parameters

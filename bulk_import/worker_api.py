@@ -14,7 +14,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bulk_import import notifications
+from bulk_import import relay
 from bulk_import.authentication import ImportToken, WorkerAuthentication
 from bulk_import.conf import conf
 from bulk_import.exceptions import (
@@ -170,8 +170,8 @@ class FinishView(WorkerView):
         chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
         expect_own_key(chunk, report.failures_key)
         chunk.finish(report, is_dead=self.is_dead)
-        # Robust: a mail that fails is logged and owed; the chunk is finished all the same.
-        transaction.on_commit(lambda: notifications.send_due_mails(chunk.job_id), using=database(), robust=True)
+        # Robust: what fails is logged and owed; the chunk is finished all the same.
+        transaction.on_commit(lambda: relay.tell(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})
 
 

@@ -20,6 +20,7 @@ INTRODUCTION = """
 
   Import       curl -u demo:demo -H 'Content-Type: application/json' \\
                  --data-binary @demo/catalogue.json '{url}/products/bulk?on_invalid=skip'
+  Import page  {url}/products/import/
   Products     {url}/products/
   Staff        {url}/admin/bulk_import/importjob/
 

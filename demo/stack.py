@@ -72,6 +72,7 @@ class LocalStack:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "BULK_IMPORT_QUEUE_URL": self.queue_url,
             "BULK_IMPORT_BASE_URL": self.url,
+            "BULK_IMPORT_PUBLIC_URL": self.url,
             "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
             "BULK_IMPORT_PAYLOADS_BUCKET": PAYLOADS_BUCKET,
             "BULK_IMPORT_FAILURES_BUCKET": FAILURES_BUCKET,

@@ -28,14 +28,16 @@ logger = logging.getLogger(__name__)
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Report each chunk as dead. Returns the messages to deliver again, as long as the monolith does not know.
 
-    Raises ConfigurationError when the environment is incomplete.
+    Raises ConfigurationError when the environment is incomplete (on Lambda the import already does), or the worker
+    secret cannot be read.
     """
     deadlines = Deadlines.of(context, time.monotonic())
+    worker_config = config()
 
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
         try:
             message = ChunkMessage.decode(record["body"])
-            await ChunkSession(message, monolith, s3(), config(), deadlines).bury()
+            await ChunkSession(message, monolith, s3(), worker_config, deadlines).bury()
         except ChunkClosed as closed:
             logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
         except (MessageError, MessageRefused) as refusal:
@@ -46,4 +48,4 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
             return False
         return True
 
-    return asyncio.run(for_each_record(event, config(), is_done))
+    return asyncio.run(for_each_record(event, worker_config, is_done))

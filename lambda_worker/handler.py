@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
 from lambda_worker.monolith_client import MonolithClient
 from lambda_worker.redelivery import defer, give_up, retry_later
+from lambda_worker.stored_secret import StoredSecret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,14 +39,16 @@ CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "stand
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Process each chunk message. Returns those to deliver again (`ReportBatchItemFailures`).
 
-    Raises ConfigurationError when the environment is incomplete; then every message is delivered again.
+    Raises ConfigurationError when the environment is incomplete (on Lambda the import already does), or the worker
+    secret cannot be read; then every message is delivered again.
     """
     deadlines = Deadlines.of(context, time.monotonic())
+    worker_config = config()
 
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
-        return await _is_done(record, monolith, deadlines)
+        return await _is_done(record, monolith, worker_config, deadlines)
 
-    return asyncio.run(for_each_record(event, config(), is_done))
+    return asyncio.run(for_each_record(event, worker_config, is_done))
 
 
 async def for_each_record(
@@ -61,12 +66,12 @@ async def for_each_record(
     }
 
 
-async def _is_done(record: SqsRecord, monolith: MonolithClient, deadlines: Deadlines) -> bool:
+async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: Config, deadlines: Deadlines) -> bool:
     """Whether the message may be deleted: its chunk is finished, or closed already, or comes again as a copy."""
-    queue_url = config().queue_url
+    queue_url = worker_config.queue_url
     try:
         message = ChunkMessage.decode(record["body"])
-        await run_chunk(message, monolith=monolith, s3=s3(), config=config(), deadlines=deadlines)
+        await run_chunk(message, monolith=monolith, s3=s3(), config=worker_config, deadlines=deadlines)
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
     except (MessageError, MessageRefused) as refusal:
@@ -83,9 +88,22 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, deadlines: Deadl
     return True
 
 
-@cache
 def config() -> Config:
+    """The environment's, with the worker secret as it is now. Once an invocation: it may ask Secrets Manager."""
+    configured = _environment()
+    if configured.worker_secret:
+        return configured
+    return replace(configured, worker_secret=_stored_secret().value())
+
+
+@cache
+def _environment() -> Config:
     return Config.from_environment()
+
+
+@cache
+def _stored_secret() -> StoredSecret:
+    return StoredSecret(boto3.client("secretsmanager", config=CLIENT), _environment().worker_secret_id)
 
 
 @cache
@@ -96,3 +114,9 @@ def s3() -> S3Client:
 @cache
 def _sqs() -> SQSClient:
     return boto3.client("sqs", config=CLIENT)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # On Lambda: a function that cannot work fails at its start, and costs no message a delivery. What takes time is
+    # done where Lambda grants more of the processor.
+    config(), s3(), _sqs()

@@ -16,6 +16,7 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "drf_spectacular",
     "products",
+    "import_page",
     "bulk_import",
 ]
 
@@ -32,6 +33,9 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "settings.urls"
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "import_page:import"
+LOGOUT_REDIRECT_URL = "sign-in"
 WSGI_APPLICATION = "settings.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

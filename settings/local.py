@@ -70,6 +70,8 @@ STORAGES = {
     },
 }
 
+PUBLIC_URL = os.environ.get("BULK_IMPORT_PUBLIC_URL", "http://localhost:8000")
+
 BULK_IMPORT = {
     "TARGETS": {
         "products": {
@@ -84,12 +86,17 @@ BULK_IMPORT = {
         "aws_secret_access_key": "local",
     },
     "WORKER_SECRETS": ["local-worker-secret-on-loopback-only"],
+    "WEBHOOK_URL": os.environ.get("WEBHOOK_URL", ""),  # of a receiver on this machine
+    "WEBHOOK_SECRETS": ["whsec_bG9jYWwtd2ViaG9vay1zZWNyZXQtb24tbG9vcGJhY2s="],
     # Small steps and short leases, so that one sees something happen and a killed worker is soon replaced.
     "CHUNK_ROWS": 100,
     "LEASE_SECONDS": 20,
     "HEARTBEAT_SECONDS": 1,
     "PAUSE_SECONDS": 3,
     "CONCURRENCY": 4,
+    "PUBLIC_URL": PUBLIC_URL,
+    "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",
+    "NOTIFY_DOMAINS": ["shop.example"],
 }
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"

@@ -2,15 +2,21 @@
 
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.auth.views import LogoutView
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from import_page.views import SignIn
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
     path("bulk-import/worker/", include("bulk_import.worker_urls")),
+    path("products/import/", include("import_page.urls")),
     path("products/", include("products.urls")),
+    path("sign-in/", SignIn.as_view(), name="sign-in"),
+    path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     *staticfiles_urlpatterns(),  # the style sheets of the admin and of the API's page; with DEBUG only
 ]

@@ -26,6 +26,9 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def unsent(self) -> Self:
         return self.filter(status=ChunkStatus.PENDING).order_by("job__created_at", "number")
 
+    def dead(self) -> Self:
+        return self.filter(status=ChunkStatus.DEAD)
+
     def send_anew(self) -> None:
         """Have the relay send those that no worker holds: their messages may rest for as long as a pause."""
         is_free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
@@ -97,6 +100,7 @@ class ImportChunk(models.Model):
                 condition=Q(status=ChunkStatus.PENDING),
                 name="bulk_import_chunk_unsent",
             ),
+            models.Index(fields=["job"], condition=Q(status=ChunkStatus.DEAD), name="bulk_import_chunk_dead"),
         ]
 
     def __str__(self) -> str:

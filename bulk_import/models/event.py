@@ -1,4 +1,4 @@
-"""What happened to a job: its timeline, and the mails owed for it."""
+"""What happened to a job: its timeline, and the mails, webhooks and signals owed for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.models.database import PrimaryManager
+from bulk_import.models.status import PAUSE_REASONS, JobStatus
 
 
 class EventKind(models.TextChoices):
@@ -23,9 +24,10 @@ class EventKind(models.TextChoices):
 
 
 class ImportEvent(models.Model):
-    """Something that happened to a job and that people may want to know of: its timeline, and its mails.
+    """Something that happened to a job and that people may want to know of: its timeline.
 
-    `mail_due_at` is set as long as a mail about it is owed; see `notifications`.
+    `…_due_at` is set as long as a mail, a webhook or a signal about it is owed; see `debts`. The note of an end
+    is the status that the job ended with.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -37,6 +39,9 @@ class ImportEvent(models.Model):
     )
     note = models.CharField(_("note"), max_length=100, blank=True)
     mail_due_at = models.DateTimeField(null=True)
+    mailed = models.JSONField(default=list)  # which of the job's recipients, by their place, have this mail already
+    webhook_due_at = models.DateTimeField(null=True)
+    signal_due_at = models.DateTimeField(null=True)
 
     objects = PrimaryManager()
 
@@ -45,10 +50,19 @@ class ImportEvent(models.Model):
         verbose_name_plural = _("events")
         ordering = ["at"]
         indexes = [
-            models.Index(
-                fields=["mail_due_at"], condition=Q(mail_due_at__isnull=False), name="bulk_import_event_mail_due"
-            ),
+            models.Index(fields=[f"{debt}_due_at"], condition=Q(**{f"{debt}_due_at__isnull": False}), name=name)
+            for debt, name in [
+                ("mail", "bulk_import_event_mail_due"),
+                ("webhook", "bulk_import_event_hook_due"),
+                ("signal", "bulk_import_event_signal_due"),
+            ]
         ]
 
     def __str__(self) -> str:
         return f"{self.job_id} {self.kind}"
+
+    @property
+    def reason(self) -> str:
+        """The note for people."""
+        words = {**PAUSE_REASONS, **dict(JobStatus.choices)}
+        return str(words.get(self.note, self.note))

@@ -5,22 +5,29 @@ from __future__ import annotations
 import math
 import uuid
 from datetime import timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import.exceptions import JobPaused
+from bulk_import.conf import conf
+from bulk_import.exceptions import Expired, JobPaused
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from bulk_import.signals import job_finished
 from lambda_worker.contract import Outcome, PauseCode
 from lambda_worker.problems import merge_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
 
 MAX_PAUSE_SECONDS = 300
 """Of one pause; then a claim is let through to see. SQS can delay a message for 900 s."""
@@ -31,7 +38,13 @@ PAUSE_MAIL_AFTER = timedelta(minutes=10)
 MAX_CONCURRENCY = 256
 """Create calls in flight for one chunk; no monolith serves more from one client in less time."""
 
+NOBODY = "none"
+"""The value of `notify` with which nobody is mailed, not even the submitter."""
+
 COUNTED_OUTCOMES = tuple(Outcome)
+
+KEPT = ("payload", "failures", "ledger")
+"""What is kept of a job beside its counts, until it expires: `<kind>_expired_at`."""
 
 
 NO_PAUSE: dict[str, Any] = {"pause_code": "", "paused_at": None, "paused_until": None}
@@ -88,6 +101,7 @@ class ImportJob(models.Model):
         related_name="corrections",
         verbose_name=_("corrects"),  # the job whose failures were mended and sent again as this one
     )
+    notify = models.TextField(blank=True)  # whom else to mail, with commas between; NOBODY for no mail at all
     concurrency = models.PositiveSmallIntegerField(
         _("concurrency"),
         null=True,
@@ -103,6 +117,10 @@ class ImportJob(models.Model):
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, since it was opened again if it was
     settled_before = models.PositiveIntegerField(default=0)  # rows that had an outcome then, and keep it
     finished_at = models.DateTimeField(_("finished"), null=True)
+    payload_expired_at = models.DateTimeField(null=True)
+    failures_expired_at = models.DateTimeField(null=True)
+    ledger_expired_at = models.DateTimeField(null=True)
+    is_expiring = models.BooleanField(default=False)  # something that has expired is yet to be deleted
 
     # Annotated by `with_counts`.
     created_count: int
@@ -130,6 +148,10 @@ class ImportJob(models.Model):
         indexes = [
             models.Index(fields=["submitter", "-created_at"], name="bulk_import_job_own"),
             models.Index(fields=["-created_at"], name="bulk_import_job_newest"),
+            # Few are open at a time, among all that ever were.
+            models.Index(
+                fields=["status"], condition=~Q(status__in=sorted(TERMINAL_STATUSES)), name="bulk_import_job_open"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -138,6 +160,10 @@ class ImportJob(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == JobStatus.PAUSED
 
     @property
     def is_being_cancelled(self) -> bool:
@@ -154,7 +180,23 @@ class ImportJob(models.Model):
     @property
     def is_held(self) -> bool:
         """Whether staff paused the job: then it goes on when they say so, and not before."""
-        return self.status == JobStatus.PAUSED and self.pause_code == PauseCode.STAFF
+        return self.is_paused and self.pause_code == PauseCode.STAFF
+
+    @property
+    def recipients(self) -> list[str]:
+        """Whom to mail about the job: its submitter, "" if there is no address, then whom they named.
+
+        Nobody, if they wanted it so or are gone. The places in the list never change.
+        """
+        if self.submitter is None or self.notify == NOBODY:
+            return []
+        return [self.submitter.email, *filter(None, self.notify.split(","))]
+
+    @property
+    def expired(self) -> dict[str, datetime]:
+        """What has expired, and when: by then it is deleted, or about to be."""
+        marks = {kind: getattr(self, f"{kind}_expired_at") for kind in KEPT}
+        return {kind: expired_at for kind, expired_at in marks.items() if expired_at}
 
     @property
     def settled(self) -> int:
@@ -283,7 +325,7 @@ class ImportJob(models.Model):
         if job.is_terminal:
             return
         job.problems = merge_problems([job.problems, chunk.problems])
-        dead = job.chunks.filter(status=ChunkStatus.DEAD)
+        dead = job.chunks.dead()
         if chunk.status == ChunkStatus.DEAD and not dead.exclude(pk=chunk.pk).exists():  # one mail tells of all
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=ENDED).exists():
@@ -298,7 +340,7 @@ class ImportJob(models.Model):
             for name, value in NO_PAUSE.items():
                 setattr(job, name, value)
             job.owe_no_mail()  # the one about the end says all that is left to say
-            job.record(EventKind.ENDED, mail_after=timedelta(0))
+            job.record(EventKind.ENDED, note=job.status, mail_after=timedelta(0))
         job.save()
 
     def redrive(self, actor: Any = None) -> int:
@@ -307,7 +349,7 @@ class ImportJob(models.Model):
         Rows that were rejected or failed stay so. Call inside a transaction, and send the unsent chunks after it.
         """
         job = ImportJob.objects.locked(self.pk)
-        return job.reopen(job.chunks.filter(status=ChunkStatus.DEAD), EventKind.REDRIVEN, actor)
+        return job.reopen(job.chunks.dead(), EventKind.REDRIVEN, actor)
 
     def retry(self, actor: Any = None) -> int:
         """Open every chunk with rows that were not created again; returns how many. Again changes nothing.
@@ -321,7 +363,12 @@ class ImportJob(models.Model):
         return job.reopen(job.chunks.filter(created__lt=F("row_count")), EventKind.RETRIED, actor, failures_key="")
 
     def reopen(self, chunks: models.QuerySet[ImportChunk], kind: EventKind, actor: Any, **fields: Any) -> int:
-        """The common part of `redrive` and `retry`, which choose the chunks. The job must be `locked`."""
+        """The common part of `redrive` and `retry`, which choose the chunks. The job must be `locked`.
+
+        Raises Expired: without its ledger it would create everything twice, without its payload nothing.
+        """
+        if self.expired:
+            raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
         reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0, **fields)
         if reopened:
             self.problems = merge_problems(self.chunks.filter(status__in=ENDED).values_list("problems", flat=True))
@@ -334,6 +381,24 @@ class ImportJob(models.Model):
             self.record(kind, actor=actor)
         return reopened
 
+    def expire(self, kinds: Collection[str]) -> bool:
+        """Give up what is kept of these kinds; returns whether all of `expired` may be deleted now.
+
+        It may not when the job was reopened since it was read. Again changes nothing. Call inside a transaction.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if not job.is_terminal or job.finished_at != self.finished_at:
+            return False
+        if new := [f"{kind}_expired_at" for kind in kinds if kind not in job.expired]:
+            ImportJob.objects.filter(pk=self.pk).update(**dict.fromkeys(new, Now()), is_expiring=True)
+        self.refresh_from_db(fields=[f"{kind}_expired_at" for kind in KEPT])
+        return True
+
+    def mark_deleted(self) -> None:
+        """All of `expired` is deleted. Changes nothing if more has expired meanwhile."""
+        kept = {f"{kind}_expired_at": None for kind in KEPT if kind not in self.expired}
+        ImportJob.objects.filter(pk=self.pk, **kept).update(is_expiring=False)
+
     def owe_no_mail(self, *kinds: EventKind) -> None:
         """What has happened so far, or what is of these kinds, needs no mail any more."""
         events = self.events.filter(kind__in=kinds or EventKind.values)
@@ -342,7 +407,20 @@ class ImportJob(models.Model):
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
     ) -> None:
-        """Write down what happened, who did it if a person did, and when people should be mailed about it."""
+        """Write down what happened, who did it if a person did, and when people should be mailed about it.
+
+        Where programs listen, a webhook or a signal about it is owed from now on.
+        """
         # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
         mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
-        ImportEvent.objects.create(job=self, kind=kind, note=note, actor=actor, mail_due_at=mail_due_at)
+        is_for_webhook = conf().webhook_url and kind != EventKind.CANCELLED  # its end will tell
+        is_for_signal = kind == EventKind.ENDED and job_finished.has_listeners(ImportJob)
+        ImportEvent.objects.create(
+            job=self,
+            kind=kind,
+            note=note,
+            actor=actor,
+            mail_due_at=mail_due_at,
+            webhook_due_at=Now() if is_for_webhook else None,
+            signal_due_at=Now() if is_for_signal else None,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,24 +16,13 @@ from playwright.sync_api import Page, Request, expect, sync_playwright
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from lambda_worker.problems import problem
+from tests.browser.chromium import ARGUMENTS, CHROMIUM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import ConsoleMessage
     from pytest_django.live_server_helper import LiveServer
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture
@@ -145,7 +133,9 @@ def test_staff_log_in_and_follow_an_import(page: Page) -> None:
 
     row = page.get_by_role("row").filter(has_text=short_id(job))
     expect(row).to_contain_text("processing", ignore_case=True)
-    assert [cell.strip() for cell in row.locator("td").all_inner_texts()][2:7] == ["300", "226", "3", "12", "59"]
+    cells = [cell.strip() for cell in row.locator("td").all_inner_texts()]
+    assert cells[1].startswith("241 / 300 · ")
+    assert cells[2:5] == ["supervisor", "226", "15"]
 
     assert page.locator(".results").evaluate("table => table.scrollWidth <= table.clientWidth"), "columns are cut off"
 
@@ -154,9 +144,9 @@ def test_staff_log_in_and_follow_an_import(page: Page) -> None:
 
     expect(page.get_by_text("category: Object with slug=boats does not exist.")).to_be_visible()
     expect(page.get_by_text("<script>console.error('run')</script>")).to_be_visible()
-    chunks = page.locator("tr.has_original")
+    chunks = page.locator("tr.bi-chunk")
     expect(chunks).to_have_count(3)
-    expect(chunks.nth(1)).to_contain_text("88")
+    expect(chunks.filter(has_text="88")).to_have_count(1)
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
     expect(page.get_by_role("link", name="Delete")).to_have_count(0)
 
@@ -191,3 +181,45 @@ def test_a_job_can_be_read_on_a_phone(page: Page) -> None:
     take_screenshot(page, "5-phone")
     expect(page.get_by_text("price: No number.")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+
+
+def test_staff_pause_an_import_and_let_it_go_on(page: Page) -> None:
+    """Each action asks first; a double click on the confirmation has one effect."""
+    operator = make_staff("operator")
+    operator.user_permissions.add(Permission.objects.get(codename="change_importjob"))
+    job = make_job(JobStatus.PROCESSING, (41, 0, 0), submitter=operator, started_at=timezone.now())
+    log_in(page, "operator")
+
+    page.goto(f"/admin/bulk_import/importjob/{job.pk}/change/")
+    page.get_by_role("link", name="Pause").click()
+    take_screenshot(page, "6-confirm")
+    expect(page.get_by_text("no further row is created until somebody lets the import go on")).to_be_visible()
+    page.get_by_role("button", name="Pause").dblclick()
+
+    expect(page.get_by_text("The import is paused.")).to_be_visible()
+    expect(page.locator(".bi-summary .bi-badge")).to_have_text("paused")
+    expect(page.locator(".bi-event-paused")).to_have_count(1)
+    expect(page.locator(".bi-event-paused")).to_contain_text("a member of staff paused it · operator")
+    take_screenshot(page, "7-paused")
+
+    page.get_by_role("link", name="Resume").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator(".bi-summary .bi-badge")).to_have_text("processing")
+
+
+def test_the_page_follows_an_open_import_without_being_loaded_again(page: Page) -> None:
+    make_staff("supervisor")
+    job = make_job(JobStatus.PROCESSING, (41, 0, 0), started_at=timezone.now())
+    log_in(page, "supervisor")
+    page.goto("/admin/bulk_import/importjob/")
+    page.evaluate("window.isTheSamePage = true")
+    row = page.get_by_role("row").filter(has_text=short_id(job))
+    expect(row).to_contain_text("41 / 100")
+
+    job.chunks.update(created=100, status=ChunkStatus.DONE)
+    ImportJob.objects.filter(pk=job.pk).update(status=JobStatus.SUCCEEDED, finished_at=timezone.now())
+
+    expect(row).to_contain_text("100 / 100", timeout=15_000)
+    expect(row).to_contain_text("succeeded")
+    expect(page.locator(".bi-figure").first).to_contain_text("0 open imports")
+    assert page.evaluate("window.isTheSamePage")

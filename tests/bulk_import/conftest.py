@@ -17,6 +17,7 @@ from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils.translation import deactivate
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow
@@ -69,8 +70,10 @@ def claim_body(message: ChunkMessage) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _empty_cache() -> None:
-    cache.clear()  # the throttle counts there
+def _fresh_process() -> None:
+    """What the test before has left in the process: counts of the throttle, and a request's language."""
+    cache.clear()
+    deactivate()
 
 
 @pytest.fixture
@@ -149,7 +152,7 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    for made_once in (worker_handler.config, worker_handler.s3, worker_handler._sqs):
+    for made_once in (worker_handler._environment, worker_handler.s3, worker_handler._sqs):
         made_once.cache_clear()
 
     def run() -> None:

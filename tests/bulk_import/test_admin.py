@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
+from datetime import timedelta
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.db.models.signals import pre_save
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
-from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportJob, JobStatus
+from bulk_import.admin.actions import ACTIONS
+from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
 from lambda_worker.problems import problem
-from tests.bulk_import.conftest import make_user
+from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rest_framework.test import APIClient
 
 pytestmark = pytest.mark.django_db
 
@@ -91,7 +99,7 @@ def test_a_job_shows_its_chunks_and_problems(staff: Client) -> None:
 
     assert "category: No such object." in shown
     assert "412" in shown
-    assert shown.count("field-lease_expires_at") == 3
+    assert shown.count("bi-chunk") == 3
 
 
 def test_a_job_without_problems_and_submitter_can_be_looked_at(staff: Client) -> None:
@@ -194,11 +202,18 @@ def test_a_concurrency_that_cannot_be_is_refused(nonsense: str, root: Client) ->
 def test_a_job_shows_what_happened_to_it(staff: Client) -> None:
     job = make_job()
     job.record(EventKind.PAUSED, note="endpoint_busy")
+    job.record(EventKind.ENDED, note="partially_succeeded")
     job.record(EventKind.REDRIVEN, actor=make_user("ann"))
 
     shown = text(staff.get(page(job)))
 
-    for expected in ("paused", "endpoint_busy", "redriven", "ann"):
+    for expected in (
+        "paused",
+        "the endpoint that creates them is too busy",
+        "redriven",
+        "ann",
+        "ended · partially succeeded",
+    ):
         assert expected in shown
 
 
@@ -289,3 +304,204 @@ def test_an_unknown_job_is_said_to_be_missing(job_id: str, staff: Client) -> Non
     answer = staff.get(reverse("admin:bulk_import_importjob_change", args=[job_id]), follow=True)
 
     assert "exist. Perhaps it was deleted?" in text(answer)
+
+
+# --- actions
+
+
+@pytest.fixture
+def operator() -> Client:
+    """May change import jobs."""
+    client = Client()
+    client.force_login(make_user("operator", "view_importjob", "change_importjob", is_staff=True))
+    return client
+
+
+def act(job: ImportJob, name: str) -> str:
+    return reverse("admin:bulk_import_importjob_act", args=[job.pk, name])
+
+
+def ended_job() -> ImportJob:
+    job = make_job(chunks=1, status=JobStatus.PARTIALLY_SUCCEEDED, finished_at=timezone.now())
+    job.chunks.update(status=ChunkStatus.DONE, created=8, rejected=2)
+    return job
+
+
+def dead_job() -> ImportJob:
+    job = make_job(chunks=2)
+    job.chunks.filter(number=0).update(status=ChunkStatus.DEAD, created=0, rejected=0, unprocessed=10)
+    return job
+
+
+def held_job() -> ImportJob:
+    job = make_job()
+    job.hold(None)
+    return job
+
+
+ACTION_CASES = [
+    ("pause", make_job, JobStatus.PAUSED, "paused"),
+    ("resume", held_job, JobStatus.PENDING, "resumed"),
+    ("retry", ended_job, JobStatus.PENDING, "retried"),
+    ("redrive", dead_job, JobStatus.PROCESSING, "redriven"),
+    ("cancel", make_job, JobStatus.PROCESSING, "cancelled"),
+]
+
+
+def test_every_action_has_its_case() -> None:
+    assert [name for name, *_rest in ACTION_CASES] == list(ACTIONS)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("case", ACTION_CASES, ids=list(ACTIONS))
+def test_an_action_asks_first_has_one_effect_under_a_double_click_and_is_logged(
+    operator: Client, aws: Aws, case: tuple[str, Callable[[], ImportJob], JobStatus, str]
+) -> None:
+    name, made, status, kind = case
+    job = made()
+    before = ImportJob.objects.values().get()
+    assert act(job, name) in text(operator.get(page(job)))
+    assert str(ACTIONS[name].consequence) in unescape(text(operator.get(act(job, name))))
+    assert ImportJob.objects.values().get() == before
+
+    answers = [operator.post(act(job, name), follow=True) for _click in range(2)]
+
+    assert str(ACTIONS[name].done) in text(answers[0])
+    assert "There was nothing to do any more." in text(answers[1])
+    job = ImportJob.objects.get()
+    assert job.status == (JobStatus.QUEUED if status == JobStatus.PENDING and aws.messages() else status)
+    (event,) = job.events.filter(kind=kind).exclude(actor=None)
+    assert event.actor.get_username() == "operator"
+    (entry,) = LogEntry.objects.all()
+    assert (entry.user.get_username(), entry.object_id) == ("operator", str(job.pk))
+    assert str(ACTIONS[name].label) in entry.get_change_message()
+    assert act(job, name) not in text(operator.get(page(job)))
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_who_may_only_look_is_offered_nothing_and_may_do_nothing(staff: Client, name: str) -> None:
+    job = make_job()
+
+    assert "/do/" not in text(staff.get(page(job)))
+    assert [staff.get(act(job, name)).status_code, staff.post(act(job, name)).status_code] == [403, 403]
+    assert ImportJob.objects.get().events.count() == 0
+
+
+def test_an_action_needs_the_token_of_its_form(operator: Client) -> None:
+    job = make_job()
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = operator.cookies
+
+    assert strict.post(act(job, "cancel")).status_code == 403
+    assert operator.post(act(job, "no-such-action")).status_code == 404
+    assert operator.get(act(ImportJob(pk=uuid.uuid4()), "cancel")).status_code == 404
+    assert not ImportJob.objects.get().cancel_requested_at
+
+
+# --- the strip, charts and downloads
+
+
+def test_the_strip_is_red_where_a_person_is_needed(staff: Client) -> None:
+    quiet = text(staff.get(LIST))
+    assert "bi-alarming" not in quiet
+    dead_job()
+    held_job()
+    old = make_job(chunks=1)
+    ImportJob.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=1))
+
+    shown = text(staff.get(LIST))
+
+    strip = re.findall(r'class="bi-figure( bi-alarming)?">\s*<strong>([^<]*)</strong> <span>([^<]*)<', shown)
+    assert strip == [
+        ("", "3", "open imports"),
+        ("", "30", "rows to go"),
+        (" bi-alarming", "1", "paused"),
+        (" bi-alarming", "1", "dead letters"),
+        (" bi-alarming", "1\xa0hour", "oldest waiting"),
+    ]
+
+
+def test_the_strip_asks_the_same_number_of_queries_for_many_jobs_as_for_few(staff: Client) -> None:
+    make_job()
+    few = number_of_queries(lambda: staff.get(LIST))
+    for _number in range(20):
+        make_job()
+
+    assert number_of_queries(lambda: staff.get(LIST)) == few
+
+
+def test_jobs_with_dead_letters_can_be_found(staff: Client) -> None:
+    dead, other = dead_job(), make_job()
+
+    shown = text(staff.get(LIST, {"dead": "1"}))
+
+    assert str(dead.pk) in shown
+    assert str(other.pk) not in shown
+
+
+def test_a_job_is_found_by_its_idempotency_key(staff: Client) -> None:
+    job, other = make_job(idempotency_key="spring-2026"), make_job()
+
+    shown = text(staff.get(LIST, {"q": "spring"}))
+
+    assert str(job.pk) in shown
+    assert str(other.pk) not in shown
+
+
+def test_a_job_draws_when_its_rows_were_created(staff: Client) -> None:
+    job = make_job(chunks=1)
+    for index in range(10):
+        ImportedRow.objects.create(job=job, index=index, body_sha256=b"", object_id=str(index + 500))
+    start = timezone.now().replace(microsecond=0)
+    for index in range(10):
+        at = start + timedelta(seconds=20 * (index > 3))
+        ImportedRow.objects.filter(job=job, index=index).update(created_at=at)
+
+    shown = text(staff.get(page(job)))
+
+    heights = re.findall(r'<rect x="[^"]*" y="[^"]*" width="[^"]*" height="([^"]*)" class="bi-created"><title>', shown)
+    assert [heights[0], set(heights[1:-1]), heights[-1]] == ["80.00", {"0.00"}, "120.00"]
+    assert "Up to 6.0 rows a second" in shown
+    assert reverse("admin:products_product_change", args=[500]) in shown
+
+
+@pytest.mark.django_db(transaction=True)
+def test_payload_and_failures_can_be_downloaded_and_a_hostile_row_is_inert(
+    staff: Client, client_of_merchandiser: APIClient, run_worker: Callable[[], None]
+) -> None:
+    hostile = "<script>alert(1)</script>\u202e" + "x" * 9000
+    rows = [product("good"), product("bad", name=hostile), product("none", category="kayaks")]
+    post_rows(client_of_merchandiser, rows, "/products/bulk?on_invalid=skip")
+    run_worker()
+    job = ImportJob.objects.get()
+
+    shown = text(staff.get(page(job)))
+    payload = staff.get(reverse("admin:bulk_import_importjob_payload", args=[job.pk]))
+    failures = staff.get(reverse("admin:bulk_import_importjob_failures", args=[job.pk]))
+
+    assert "<script>alert(1)" not in shown
+    assert "&lt;script&gt;alert(1)" in shown
+    assert len(shown) < 60_000
+    assert [json.loads(line) for line in b"".join(payload.streaming_content).splitlines()] == rows  # type: ignore[attr-defined] # it is streamed
+    assert [json.loads(line)["row"] for line in b"".join(failures.streaming_content).splitlines()] == rows[1:]  # type: ignore[attr-defined] # as above
+    assert "attachment" in payload["Content-Disposition"]
+
+
+@pytest.mark.parametrize("kind", ["payload", "failures"])
+def test_downloads_are_for_staff_that_may_view(kind: str, aws: Aws) -> None:
+    client = Client()
+    client.force_login(make_user("clerk", is_staff=True))
+    address = reverse(f"admin:bulk_import_importjob_{kind}", args=[make_job().pk])
+
+    assert client.get(address).status_code == 403
+    assert Client().get(address).status_code == 302
+
+
+def test_a_storage_that_is_away_is_told_and_the_page_shown_all_the_same(staff: Client, aws: Aws) -> None:
+    job = make_job(payload_bucket="bulk-import-payloads", payload_key="gone")
+    job.chunks.filter(number=0).update(failures_key=f"{job.pk}/gone.jsonl")
+
+    assert "The failures cannot be read right now." in text(staff.get(page(job)))
+    for kind in ("payload", "failures"):
+        answer = staff.get(reverse(f"admin:bulk_import_importjob_{kind}", args=[job.pk]), follow=True)
+        assert "cannot be read right now" in text(answer)

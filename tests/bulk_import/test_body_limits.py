@@ -5,89 +5,29 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import socket
-import sys
-import time
-from base64 import b64encode
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
-from demo.stack import START_GUNICORN, local_stack, stop_process
 from tests.bulk_import.conftest import product
+from tests.bulk_import.monolith import MEBIBYTE, Monolith, only_on_linux, running_monolith
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MEBIBYTE = 1024 * 1024
 LIMIT_BYTES = 64 * MEBIBYTE
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
-PATH = "/products/bulk"
-AUTHORIZATION = "Basic " + b64encode(b"demo:demo").decode()
 ROWS = json.dumps([product("A"), product("B")]).encode()
 HEADER = b"sku,name,price,currency,category\n"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads and resets memory peaks in /proc")
-
-
-class Monolith(NamedTuple):
-    """gunicorn with one worker."""
-
-    url: str
-    worker_pid: int
-
-    def post(self, body: Any, content_type: str = JSON, query: str = "", **headers: str) -> httpx.Response:
-        headers |= {"Authorization": AUTHORIZATION, "Content-Type": content_type}
-        url = f"{self.url}{PATH}{query}"
-        return httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False)
-
-    def converse(self, *lines: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
-        """Send a head and what there is of a body, then nothing more; the status and document of the answer."""
-        address = urlsplit(self.url)
-        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-            head = [f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: {AUTHORIZATION}", *lines, "", ""]
-            connection.sendall("\r\n".join(head).encode() + body)
-            if body:
-                connection.shutdown(socket.SHUT_WR)
-            answer = b""
-            while not answer.endswith(b"}") and (piece := connection.recv(65536)):
-                answer += piece
-        status, document = answer.split()[1], answer.partition(b"\r\n\r\n")[2]
-        return int(status), json.loads(document)
-
-    def reset_memory_peak(self) -> int:
-        """Forget the peak; returns what is in memory now, in bytes."""
-        Path(f"/proc/{self.worker_pid}/clear_refs").write_text("5")
-        return self.memory("VmRSS")
-
-    def memory(self, name: str) -> int:
-        status = Path(f"/proc/{self.worker_pid}/status").read_text()
-        (kibibytes,) = [line.split()[1] for line in status.splitlines() if line.startswith(f"{name}:")]
-        return int(kibibytes) * 1024
+pytestmark = only_on_linux
 
 
 @pytest.fixture(scope="module")
 def monolith() -> Iterator[Monolith]:
-    with local_stack() as stack:
-        arguments = [argument for argument in START_GUNICORN if not argument.startswith("--workers")]
-        process = stack._start([*arguments, "--workers=1", f"--bind={urlsplit(stack.url).netloc}"])
-        try:
-            while True:
-                assert process.poll() is None, stack.log
-                try:
-                    httpx.get(f"{stack.url}/admin/login/", trust_env=False)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            monolith = Monolith(stack.url, int(child))
-            assert monolith.post(ROWS).status_code == 202  # all that is imported late is imported now
-            yield monolith
-        finally:
-            stop_process(process)
+    with running_monolith() as monolith:
+        assert monolith.post(ROWS).status_code == 202  # all that is imported late is imported now
+        yield monolith
 
 
 def in_pieces(body: bytes, size: int = 64 * 1024) -> Iterator[bytes]:

@@ -33,11 +33,17 @@ urlpatterns = [path("plain", lambda _request: HttpResponse(), name="plain"), *sh
 MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E001", {"MAX_ROW": 7}),
     ("E001", {"CHUNK_ROWS": 0}),
+    ("E001", {"LEDGER_RETENTION_DAYS": 27}),
     ("E002", {"QUEUE_URL": ""}),
     ("E003", {"WORKER_SECRETS": []}),
     ("E003", {"WORKER_SECRETS": ["x" * 32, "x" * 31]}),
     ("E003", {"WORKER_SECRETS": ["x" * 32, ""]}),
     ("E001", {"WORKER_SECRETS": "a string of 32 characters, or so"}),
+    ("E001", {"NOTIFY_DOMAINS": "shop.example"}),
+    ("E001", {"PUBLIC_URL": "shop.example"}),
+    ("E001", {"PUBLIC_URL": "javascript://shop.example"}),
+    ("E001", {"JOB_PAGE_URL": "/imports/{id}"}),
+    ("E001", {"JOB_PAGE_URL": "https://shop.example/imports"}),
     ("E007", {"TARGETS": {"products": {"create_url": CREATE_URL}}}),
     ("E007", {"TARGETS": {"products": {**TARGET, "colour": "red"}}}),
     ("E007", {"TARGETS": {"products": None}}),
@@ -51,6 +57,32 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.validators.validate_ean13"}}}),
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "rest_framework.serializers.ListSerializer"}}}),
     ("E010", {"TARGETS": {"boats": TARGET}}),
+    ("E001", {"WEBHOOK_SECRETS": "whsec_" + "A" * 32}),
+    *[
+        ("E013", {"WEBHOOK_URL": url})
+        for url in [
+            "http://shop.example/hooks",
+            "http://localhost:9000/hooks",  # only with DEBUG
+            "https://",
+            "https://shop.example:port/",
+            "https://[shop.example/",
+            "https://me:password@shop.example/hooks",
+            "shop.example/hooks",
+            "ftp://shop.example/hooks",
+        ]
+    ],
+    *[
+        ("E014", {"WEBHOOK_URL": "https://shop.example/hooks", "WEBHOOK_SECRETS": secrets})
+        for secrets in [
+            [],
+            [""],
+            ["A" * 32],
+            ["whsec_" + "A" * 28],  # 21 bytes
+            ["whsec_" + "A" * 92],  # 69 bytes
+            ["whsec_" + "A" * 32 + "!"],
+            ["whsec_" + "A" * 32, "whsec_" + "é" * 32],
+        ]
+    ],
 ]
 
 
@@ -139,6 +171,50 @@ def test_a_mail_server_without_a_time_out_is_told(settings: Settings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
     assert_told("W002")
+
+
+def test_mails_without_links_are_warned_of(settings: Settings) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "", "JOB_PAGE_URL": ""}
+
+    assert_told("W003")
+
+
+def test_a_page_of_ones_own_is_link_enough(settings: Settings) -> None:
+    page = {"PUBLIC_URL": "", "JOB_PAGE_URL": "https://shop.example/imports/{id}"}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **page}
+
+    assert check_configuration() == []
+
+
+def test_templates_that_cannot_be_found_are_told(settings: Settings) -> None:
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "APP_DIRS": False}]
+
+    assert_told("E015")
+
+
+@pytest.mark.parametrize(
+    ("url", "debug"),
+    [
+        ("https://shop.example:8443/hooks?from=imports", False),
+        ("http://localhost:9000/hooks", True),
+        ("http://[::1]:9000/hooks", True),
+    ],
+)
+def test_a_webhook_to_elsewhere_by_https_and_with_debug_to_this_machine_is_fine(
+    url: str, debug: bool, settings: Settings
+) -> None:
+    settings.DEBUG = debug
+    secrets = ["whsec_" + "A" * 32, "whsec_" + "A" * 84 + "AA=="]  # the least and the most
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": url, "WEBHOOK_SECRETS": secrets}
+
+    assert check_configuration() == []
+
+
+def test_a_webhook_to_another_machine_by_http_is_told_with_debug_too(settings: Settings) -> None:
+    settings.DEBUG = True
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": "http://shop.example/hooks"}
+
+    assert_told("E013")
 
 
 class ElsewhereRouter:

@@ -8,7 +8,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch
 
-from bulk_import.conf import NUMBERS, Conf, Target, conf
+from bulk_import.conf import MAX_RETENTION_DAYS, NUMBERS, RETENTIONS, Conf, Target, conf
+from bulk_import.models import KEPT
 from products.serializers import ProductSerializer
 from products.views import ProductViewSet
 
@@ -63,6 +64,36 @@ def test_a_number_that_cannot_be_a_limit_is_told(name: str, number: Any, setting
 
     with pytest.raises(ImproperlyConfigured, match=f"{name.upper()} must be a whole number above zero"):
         conf()
+
+
+@pytest.mark.parametrize("name", sorted(RETENTIONS))
+def test_a_retention_is_days_or_none(name: str, settings: Settings) -> None:
+    for days in (RETENTIONS[name], MAX_RETENTION_DAYS, None):
+        settings.BULK_IMPORT = {name.upper(): days}
+        assert getattr(conf(), name) == days
+
+
+@pytest.mark.parametrize("days", [0, -1, 30.5, "30", True, MAX_RETENTION_DAYS + 1])
+@pytest.mark.parametrize("name", sorted(RETENTIONS))
+def test_a_retention_that_cannot_be_one_is_told(name: str, days: Any, settings: Settings) -> None:
+    settings.BULK_IMPORT = {name.upper(): days}
+
+    with pytest.raises(ImproperlyConfigured, match=f"{name.upper()} must be whole days from [0-9]+ to 36500, or None"):
+        conf()
+
+
+@pytest.mark.parametrize("name", ["LEDGER_RETENTION_DAYS", "JOB_RETENTION_DAYS"])
+def test_the_ledger_is_kept_for_as_long_as_sqs_may_deliver_its_messages(name: str, settings: Settings) -> None:
+    """14 days on the queue, 14 on the dead-letter queue: the most that SQS can be told."""
+    settings.BULK_IMPORT = {name: 27}
+
+    with pytest.raises(ImproperlyConfigured, match=f"{name} must be whole days from 28"):
+        conf()
+
+
+def test_every_retention_is_checked() -> None:
+    assert RETENTIONS.keys() == {name for name in Conf.__dataclass_fields__ if name.endswith("_retention_days")}
+    assert {name.removesuffix("_retention_days") for name in RETENTIONS} == {*KEPT, "job"}
 
 
 def test_one_worker_secret_in_place_of_a_list_is_told(settings: Settings) -> None:

@@ -42,6 +42,12 @@ def bury(worker: APIClient, message: ChunkMessage, *created: int) -> dict[str, A
     return report
 
 
+def store_failures(aws: Aws, messages: list[ChunkMessage]) -> None:
+    """What `bury` names; the mail about the end reads it."""
+    for message in messages:
+        aws.s3.put_object(Bucket="bulk-import-failures", Key=f"{message.job_id}/{message.first_index}-1.jsonl")
+
+
 def complete(worker: APIClient, message: ChunkMessage) -> None:
     """Create what is left of the chunk, and finish it."""
     granted = claim(worker, message)
@@ -91,24 +97,26 @@ def test_a_job_with_a_dead_chunk_ends_with_the_others(worker: APIClient, message
 def test_one_mail_tells_of_many_dead_chunks(worker: APIClient, client_of_merchandiser: APIClient, aws: Aws) -> None:
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(12)])
     messages = aws.messages()
+    store_failures(aws, messages)
     for message in messages[:3]:
         bury(worker, message)
 
     assert events() == ["dead_lettered"]
     (sent,) = mail.outbox
-    assert sent.subject == "Import of products: processing"
+    assert sent.subject == "3 of 12 products were given up for now"
     assert "Given up. (3 rows, first at index 0)" in sent.body
     complete(worker, messages[3])
-    assert [sent.subject for sent in mail.outbox[1:]] == ["Import of products: partially succeeded"]
+    assert [sent.subject for sent in mail.outbox[1:]] == ["3 of 12 products were created"]
 
 
 def test_a_job_that_ends_with_a_dead_chunk_is_told_of_in_one_mail(
-    worker: APIClient, messages: list[ChunkMessage]
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws
 ) -> None:
+    store_failures(aws, messages)
     complete(worker, messages[0])
     bury(worker, messages[1])
 
-    assert [sent.subject for sent in mail.outbox] == ["Import of products: partially succeeded"]
+    assert [sent.subject for sent in mail.outbox] == ["3 of 4 products were created"]
     assert not the_job().events.filter(mail_due_at__isnull=False).exists()
 
 
@@ -186,7 +194,7 @@ def test_a_redriven_job_runs_to_its_end_with_true_counts(
     assert the_job().status == JobStatus.SUCCEEDED
     assert the_job().counts == {"created": 4, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
     assert events()[3:] == ["ended"]
-    assert mail.outbox[-1].subject == "Import of products: succeeded"
+    assert mail.outbox[-1].subject == "All 4 products were created"
 
 
 def test_a_redriven_chunk_is_told_what_was_settled_before(

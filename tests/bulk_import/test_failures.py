@@ -21,6 +21,7 @@ from rest_framework.test import APIClient
 
 from bulk_import.cells import as_sent, inert
 from bulk_import.failure_formats import as_table
+from bulk_import.formats import split_table
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
 from lambda_worker.contract import failure_line, read_failure_line
 from products.models import Product
@@ -44,7 +45,9 @@ HEADINGS = {
 }
 DELIMITERS = {"en": ",", "pt-br": ";"}
 WIDE_SIGNS = "\uff1d\uff0b\uff0d\uff20"
-HOSTILE = re.compile(rf"[\t\r\n]|[\s\ufeff\u200b]*[=+@{WIDE_SIGNS}-]")
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks of what is written from right to left: nobody sees them, so a formula seems to begin right after them."""
+HOSTILE = re.compile(rf"[\t\r\n]|[\s\ufeff\u200b{DIRECTIONS}]*[=+@{WIDE_SIGNS}-]")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
@@ -235,9 +238,8 @@ def test_no_column_of_ours_is_taken_for_a_field_of_the_target() -> None:
     ]
 
 
-hostile_texts = st.text(
-    st.sampled_from(f"=+-@{WIDE_SIGNS}'\t\r\n ,;\"\u00a0\u3000\ufeff\u200b\0a1") | st.characters(codec="utf-8")
-)
+signs = st.sampled_from(f"=+-@{WIDE_SIGNS}'\t\r\n ,;\"\u00a0\u3000\ufeff\u200b{DIRECTIONS}\0a1")
+hostile_texts = st.text(signs | st.characters(codec="utf-8"))
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
     hostile_texts | numbers | st.booleans() | st.none(),
@@ -250,6 +252,7 @@ hostile_rows = values | st.dictionaries(st.sampled_from(["sku", "name"]) | hosti
 @pytest.mark.parametrize("language", ["en", "pt-br"])
 @given(row=hostile_rows, message=hostile_texts)
 @example(row={"sku": "\u3000\uff1d1+1", "name": "'=x"}, message="\t=x")
+@example(row={"sku": "\u202e=1+1", "name": "\u200f\u061c@x"}, message="\u2066+x")
 def test_no_cell_is_a_formula_unless_it_is_a_number_as_sent(language: str, row: Any, message: str) -> None:
     errors = [{"field": None, "code": "odd", "message": message}]
     with translation.override(language):
@@ -262,6 +265,34 @@ def test_no_cell_is_a_formula_unless_it_is_a_number_as_sent(language: str, row: 
     sent = list(row.values()) if isinstance(row, dict) else [row]
     for cell in filter(HOSTILE.match, record):
         assert json.loads(cell) in [value for value in sent if isinstance(value, int | float)]
+
+
+COMMAND = "=cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize("rows_only", [False, True])
+@pytest.mark.parametrize("language", ["en", "pt-br"])
+@given(texts=st.lists(st.tuples(hostile_texts, hostile_texts), min_size=1, max_size=3))
+@example(texts=[("=1+1", "+1"), ("-1", "@SUM(A1)"), ("\t=1", "\r=1"), ("\n=1", COMMAND), ("\u202e=1", "\u200f")])
+@example(
+    texts=[('"', '""'), (";", ","), ("'", "''=1"), ('=1";"', "=1\r\n=2"), ("a\rb", "a\u2028b\x85c\x1cd"), ("", " ")]
+)
+def test_hostile_texts_come_back_as_they_were_sent_when_the_csv_is_posted_again(
+    texts: list[tuple[str, str]], language: str, *, rows_only: bool
+) -> None:
+    """Through the reader that a CSV is posted to. Of an empty cell nothing comes back, NUL is replaced."""
+    sent = [{"sku": sku, "name": name} for sku, name in texts]
+    lines = [a_line(n, json.dumps(row, ensure_ascii=False).encode()) for n, row in enumerate(sent)]
+    with translation.override(language):
+        body = b"".join(as_table(lines, ["sku", "name"], rows_only=rows_only))
+
+    came_back = [json.loads(row.json) for row in split_table(body)]
+    expected = [
+        {name: text.replace("\0", "\ufffd") for name, text in row.items() if text}
+        for row in sent
+        if not rows_only or any(row.values())  # a record without any cell is a blank line
+    ]
+    assert [{name: row[name] for name in ("sku", "name") if name in row} for row in came_back] == expected
 
 
 @given(hostile_texts)

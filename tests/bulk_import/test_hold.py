@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import mail
-from django.db import transaction
 
+from bulk_import import submission
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.models.job import MAX_PAUSE_SECONDS
 from bulk_import.submission import resume
@@ -31,11 +31,7 @@ def staff(shop: None) -> Any:
 
 @pytest.fixture
 def hold(messages: list[ChunkMessage], staff: Any) -> Callable[[], bool]:
-    def hold() -> bool:
-        with transaction.atomic():
-            return the_job().hold(staff)
-
-    return hold
+    return lambda: submission.hold(the_job(), staff)
 
 
 def the_job() -> ImportJob:

@@ -191,6 +191,21 @@ def test_the_answers_are_as_the_schema_says(client_of_merchandiser: APIClient, a
     expect_described(client.post(redrive), f"{path}/{{job_id}}/redrive", "post", 202)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_answers_about_an_expired_job_are_as_the_schema_says(client_of_merchandiser: APIClient, aws: Aws) -> None:
+    client, path = client_of_merchandiser, "/products/bulk/{job_id}"
+    location = post_rows(client, [product("A")])["Location"]
+    ended_at = timezone.now()
+    marks = dict.fromkeys(["finished_at", "payload_expired_at", "failures_expired_at", "ledger_expired_at"], ended_at)
+    ImportJob.objects.update(status=JobStatus.FAILED, **marks)
+
+    expect_described(client.get(location), path, "get", 200)
+    expect_described(client.get(f"{location}/failures"), f"{path}/failures", "get", 410)
+    expect_described(client.get(f"{location}/failures/0"), f"{path}/failures/{{index}}", "get", 410)
+    for verb in ("retry", "redrive"):
+        expect_described(client.post(f"{location}/{verb}"), f"{path}/{verb}", "post", 410)
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["", "/failures"])
 def test_a_job_id_that_is_none_is_not_found_like_any_other(client_of_merchandiser: APIClient, path: str) -> None:

@@ -45,7 +45,7 @@ def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws
     call_command("bulk_import_relay", stdout=said)
     call_command("bulk_import_relay", stdout=said)
 
-    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails"]
+    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
     assert [message.first_index for message in aws.messages()] == list(range(0, 36, 3))
     unsent_job.refresh_from_db()
     assert unsent_job.status == "queued"
@@ -120,5 +120,5 @@ def test_told_to_go_on_the_relay_survives_a_queue_that_is_away(
 
     assert slept == [7, 7]
     assert "The chunks stay pending" in complained.getvalue()
-    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails"]
+    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
     assert len(aws.messages()) == 12

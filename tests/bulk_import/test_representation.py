@@ -41,7 +41,16 @@ OPEN_STATUSES = [status for status in JobStatus if status not in TERMINAL_STATUS
 # The example of the design; a job may have fewer links.
 KEYS = {
     *("id", "target", "status", "rows", "message", "counts", "problems", "created_at", "started_at", "finished_at"),
-    *("rows_per_second", "eta_seconds", "pause", "cancel_requested_at", "corrects", "links"),
+    *(
+        "rows_per_second",
+        "eta_seconds",
+        "pause",
+        "cancel_requested_at",
+        "corrects",
+        "links",
+        "expires_at",
+        "expired_at",
+    ),
 }
 COUNTS = {"created", "rejected", "failed", "unprocessed", "pending"}
 LINKS = {"self", "failures", "redrive", "retry", "cancel"}

@@ -203,5 +203,5 @@ def test_the_submitter_gets_one_mail_when_the_job_ends(worker: APIClient, messag
 
     (sent,) = mail.outbox
     assert sent.to == ["merchandiser@shop.example"]
-    assert sent.subject == "Import of products: failed"
+    assert sent.subject == "None of the 4 products was created"
     assert "category: No such category. (2 rows, first at index 0)" in sent.body

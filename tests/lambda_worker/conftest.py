@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import socket
 import threading
 import time
 import uuid
+import zipfile
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
@@ -20,7 +23,7 @@ from botocore.config import Config as ClientConfig
 from hypothesis import settings
 
 from lambda_worker import handler as handler_module
-from lambda_worker import retries, row_dispatch
+from lambda_worker import package, retries, row_dispatch
 from lambda_worker.config import Config
 from lambda_worker.contract import (
     IDEMPOTENCY_KEY,
@@ -34,12 +37,14 @@ from lambda_worker.contract import (
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.event_source import to_record
 from lambda_worker.monolith_client import MonolithClient
+from tests.virtual_environment import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from email.message import Message
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
@@ -453,6 +458,21 @@ def queue(aws_url: str) -> Iterator[Queue]:
         yield Queue(sqs, url, dead_letter_url)
 
 
+@pytest.fixture
+def secrets(aws_url: str) -> Iterator[SecretsManagerClient]:
+    """A client that tries once."""
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=aws_url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        region_name="us-east-1",
+        config=ClientConfig(retries={"total_max_attempts": 1}),
+    )
+    yield client
+    client.close()
+
+
 @dataclass(frozen=True)
 class Context:
     """An invocation with this much time left."""
@@ -468,13 +488,50 @@ class Context:
         return self.milliseconds_left
 
 
+HERE = Path(__file__).parent
+ARCHITECTURE = package.MACHINES[platform.machine()]
+"""Of this machine, as Lambda calls it."""
+
+
+@pytest.fixture(scope="session")
+def lambda_python() -> Path:
+    """Python of the version that the Lambda package is for."""
+    try:
+        return package.find_interpreter()
+    except package.PackageError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def runtime_python(lambda_python: Path) -> Path:
+    """The same with what Lambda's runtime brings: awslambdaric and boto3."""
+    return environment_of(HERE / "runtime" / "requirements.txt", lambda_python)
+
+
+@pytest.fixture(scope="session")
+def lambda_zip(lambda_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is deployed, for this machine's processor."""
+    return package.build(ARCHITECTURE, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def task_root(lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it is unpacked."""
+    folder = tmp_path_factory.mktemp("task")
+    with zipfile.ZipFile(lambda_zip) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 @pytest.fixture
 def _cold_start() -> Iterator[None]:
     """Let each test have an execution environment of its own: nothing is kept from the one before."""
-    made_once = (handler_module.config, handler_module.s3, handler_module._sqs)
+    made_once = (handler_module._environment, handler_module._stored_secret, handler_module.s3, handler_module._sqs)
     for function in made_once:
         function.cache_clear()
     yield
+    if handler_module._stored_secret.cache_info().currsize:
+        handler_module._stored_secret()._client.close()
     for client in (handler_module.s3, handler_module._sqs):
         if client.cache_info().currsize:
             client().close()
@@ -483,16 +540,9 @@ def _cold_start() -> Iterator[None]:
 
 
 @pytest.fixture
-def _environment(
-    _cold_start: None,
-    monkeypatch: pytest.MonkeyPatch,
-    monolith_server: HttpServer,
-    aws_url: str,
-    buckets: Buckets,
-    queue: Queue,
-) -> None:
+def function_environment(monolith_server: HttpServer, aws_url: str, buckets: Buckets, queue: Queue) -> dict[str, str]:
     """What a Lambda function is configured with."""
-    environment = {
+    return {
         "BULK_IMPORT_BASE_URL": monolith_server.url,
         "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
         "BULK_IMPORT_PAYLOADS_BUCKET": buckets.payloads,
@@ -503,8 +553,13 @@ def _environment(
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+@pytest.fixture
+def _environment(_cold_start: None, monkeypatch: pytest.MonkeyPatch, function_environment: dict[str, str]) -> None:
+    """The same for a handler in this process."""
     monkeypatch.delenv("BULK_IMPORT_WORKER_API_PATH", raising=False)
-    for name, value in environment.items():
+    for name, value in function_environment.items():
         monkeypatch.setenv(name, value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lambda_worker.config import REQUIRED, Config
+from lambda_worker.config import REQUIRED, SECRETS, Config
 from lambda_worker.contract import WORKER_API_PATH
 from lambda_worker.exceptions import ConfigurationError
 
@@ -26,8 +26,16 @@ def test_a_complete_environment_is_read() -> None:
     )
 
 
+def test_the_secret_may_be_kept_in_secrets_manager() -> None:
+    environ = {**COMPLETE, "BULK_IMPORT_WORKER_SECRET": "", "BULK_IMPORT_WORKER_SECRET_ID": "arn:secret"}
+
+    config = Config.from_environment(environ)
+
+    assert (config.worker_secret, config.worker_secret_id) == ("", "arn:secret")
+
+
 @pytest.mark.parametrize("value", [None, ""])
-@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("name", [*REQUIRED, "BULK_IMPORT_WORKER_SECRET"])
 def test_a_variable_that_is_missing_or_empty_is_named(name: str, value: str | None) -> None:
     environ = {key: text for key, text in {**COMPLETE, name: value}.items() if text is not None}
 
@@ -39,7 +47,7 @@ def test_all_missing_variables_are_named_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Config.from_environment({})
 
-    assert all(name in str(caught.value) for name in REQUIRED)
+    assert all(name in str(caught.value) for name in (*REQUIRED, *SECRETS))
 
 
 @pytest.mark.parametrize(

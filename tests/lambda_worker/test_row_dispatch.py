@@ -173,7 +173,8 @@ def test_every_call_settles_though_others_fail_and_nothing_but_the_ledgers_word_
     failures = run(beating(a_dispatch(endpoint), endpoint), 12)
 
     assert by_index(failures) == {0: Outcome.REJECTED, 1: Outcome.FAILED}
-    assert (endpoint.calls[0], endpoint.calls[1]) == (1, MAX_TRIES)
+    assert endpoint.calls[0] == 1
+    assert MAX_TRIES <= endpoint.calls[1] <= MAX_TRIES + 1  # one without a sign of life before it does not count
     assert sorted(endpoint.calls) == list(range(12))
     assert endpoint.settled == endpoint.calls.total()
 

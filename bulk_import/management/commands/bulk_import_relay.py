@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Send the message of every chunk that is not on the queue, and the mails owed. Twice is harmless."
+    help = "Send the message of every chunk that is not on the queue, and the mails and webhooks owed."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--every", type=int, metavar="SECONDS", help="go on, with so many seconds in between")
@@ -35,8 +35,8 @@ class Command(BaseCommand):
 
     def sweep(self) -> None:
         try:
-            messages, mails = sweep()
+            sent = sweep()
         except QueueUnavailable as error:
             raise CommandError(f"{error} The chunks stay pending; run this again.") from error
-        if messages or mails:
-            self.stdout.write(f"sent: {messages} messages, {mails} mails")
+        if any(sent):
+            self.stdout.write("sent: " + ", ".join(f"{count} {things}" for things, count in sent._asdict().items()))

@@ -1,0 +1,189 @@
+"""Staff watch imports here, and act on them. Only the concurrency can be edited: the rest is what happened."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponseRedirect, StreamingHttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.html import format_html
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from bulk_import.admin.actions import ACTIONS, possible_actions
+from bulk_import.admin.charts import progress_bar
+from bulk_import.admin.dashboard import figures
+from bulk_import.admin.job_page import badge, describe
+from bulk_import.exceptions import Expired, StorageUnavailable
+from bulk_import.failures import read_failures
+from bulk_import.models import ChunkStatus, ImportJob
+from bulk_import.payload_store import read_payload
+from bulk_import.representation import rows_per_second, summary
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from django.utils.safestring import SafeString
+
+
+class DeadLetterFilter(admin.SimpleListFilter):
+    title = gettext_lazy("dead letters")
+    parameter_name = "dead"
+
+    def lookups(self, *_args: Any) -> list[tuple[str, Any]]:
+        return [("1", gettext_lazy("with dead letters"))]
+
+    def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(chunks__status=ChunkStatus.DEAD).distinct() if self.value() else queryset
+
+
+@admin.register(ImportJob)
+class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
+    """Whoever may view jobs may look; whoever may change them may act."""
+
+    list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
+    list_filter = ["status", DeadLetterFilter, "target", "created_at", ("submitter", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["submitter"]
+    list_per_page = 50
+    search_fields = ["id", "idempotency_key"]
+    show_full_result_count = False
+    actions = None
+    fields = ["concurrency"]
+
+    class Media:
+        css = {"all": ["bulk_import/admin.css"]}
+        js = ["bulk_import/admin.js"]
+
+    # --- who may do what
+
+    def has_add_permission(self, *_args: Any) -> bool:
+        return False
+
+    def has_delete_permission(self, *_args: Any) -> bool:
+        return False
+
+    def save_model(self, _request: HttpRequest, job: ImportJob, _form: Any, _change: Any) -> None:
+        """Write nothing but what was changed: the job lives on while staff look at the form."""
+        job.save(update_fields=["concurrency"])
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset
+
+    # --- the list
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        shown = figures() if self.has_view_permission(request) else []
+        return super().changelist_view(request, {**(extra_context or {}), "figures": shown})
+
+    @admin.display(description=gettext_lazy("import job"), ordering="target")
+    def job(self, job: ImportJob) -> SafeString:
+        """Short enough for the whole table to fit; the search finds a job by any part of its id."""
+        return format_html('<span title="{}">{} {}</span>', job.pk, job.target, str(job.pk)[:8])
+
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def state(self, job: ImportJob) -> SafeString:
+        return badge(job)
+
+    @admin.display(description=gettext_lazy("progress"))
+    def progress(self, job: ImportJob) -> SafeString:
+        settled = number_format(job.settled, force_grouping=True)
+        rows = number_format(job.rows, force_grouping=True)
+        rate = rows_per_second(job)
+        speed = "" if rate is None else format_html(" · {}/s", rate)
+        return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), settled, rows, speed)
+
+    @admin.display(description=gettext_lazy("created"))
+    def created_rows(self, job: ImportJob) -> int:
+        return job.created_count
+
+    @admin.display(description=gettext_lazy("not created"))
+    def other_rows(self, job: ImportJob) -> int:
+        return job.settled - job.created_count
+
+    @admin.display(description=gettext_lazy("age"), ordering="created_at")
+    def age(self, job: ImportJob) -> str:
+        return timesince(job.created_at, timezone.now(), depth=1)
+
+    # --- one job
+
+    def get_urls(self) -> list[Any]:
+        views: list[tuple[str, Any, str]] = [
+            ("<uuid:job_id>/do/<str:name>/", self.act, "bulk_import_importjob_act"),
+            ("<uuid:job_id>/failures/", self.download_failures, "bulk_import_importjob_failures"),
+            ("<uuid:job_id>/payload/", self.download_payload, "bulk_import_importjob_payload"),
+        ]
+        own = [path(route, self.admin_site.admin_view(view), name=name) for route, view, name in views]
+        return own + super().get_urls()
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        job: ImportJob = context["original"]
+        may_act = self.has_change_permission(request, job)
+        context |= {**describe(job), "possible_actions": possible_actions(job) if may_act else []}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_job(self, request: HttpRequest, job_id: Any) -> ImportJob:
+        """Raises Http404, and PermissionDenied for those who may not see jobs."""
+        job: ImportJob | None = self.get_object(request, str(job_id))
+        if job is None:
+            raise Http404
+        if not self.has_view_permission(request, job):
+            raise PermissionDenied
+        return job
+
+    def act(self, request: HttpRequest, job_id: Any, name: str) -> HttpResponseBase:
+        """Ask before an action, and perform it when told to."""
+        job = self.get_job(request, job_id)
+        action = ACTIONS.get(name)
+        if action is None:
+            raise Http404
+        if not self.has_change_permission(request, job):
+            raise PermissionDenied
+        if request.method != "POST":
+            context = {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": action.label,
+                "original": job,
+                "action": action,
+                "is_possible": action.is_possible(job),
+                "badge": badge(job),
+                "message": summary(job),
+                "media": self.media,
+            }
+            return TemplateResponse(request, "admin/bulk_import/importjob/confirm.html", context)
+        try:
+            if action.perform(job, request.user):
+                self.log_change(request, job, str(action.label))
+                self.message_user(request, action.done, messages.SUCCESS)
+            else:  # somebody was faster, as with a double click
+                self.message_user(request, _("There was nothing to do any more."), messages.INFO)
+        except Expired as error:  # since the page was made
+            self.message_user(request, error.message, messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
+
+    def download_failures(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
+        return self.download(request, job_id, "failures", read_failures)
+
+    def download_payload(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
+        return self.download(request, job_id, "payload", read_payload)
+
+    def download(self, request: HttpRequest, job_id: Any, kind: str, read: Any) -> HttpResponseBase:
+        """Lines of JSON as a file; back to the job's page, with a message, where there is none."""
+        job = self.get_job(request, job_id)
+        lines = read(job)
+        try:
+            first = next(lines, b"")
+        except (Expired, StorageUnavailable) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
+        name = f"{job.target}-{kind}-{str(job.pk)[:8]}.jsonl"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingHttpResponse(chain([first], lines), content_type="application/x-ndjson", headers=headers)

@@ -1,0 +1,187 @@
+"""`make screenshots`: the pictures of the README, in docs/images, each as wide as a desk and as wide as a phone.
+
+A scene is a function that gets a shop of its own and a browser window, and takes its pictures on the way. Add one to
+SCENES; it is played once for each width.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import time
+from base64 import b64encode
+from contextlib import ExitStack
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import default
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from playwright.sync_api import expect
+
+from demo.stack import PROJECT, LocalStack, local_stack, stop_process
+from tests.browser.chromium import chromium
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from email.message import EmailMessage
+
+    from playwright.sync_api import BrowserContext, Page
+
+FOLDER = PROJECT / "docs/images"
+CATALOGUE = PROJECT / "demo/catalogue.json"
+COLUMNS = ["sku", "name", "price", "currency", "stock", "category"]
+WIDTHS: dict[str, dict[str, Any]] = {
+    "desktop": {"viewport": {"width": 1100, "height": 600}},
+    "phone": {"viewport": {"width": 390, "height": 700}, "device_scale_factor": 1.5, "color_scheme": "dark"},
+}
+MOST_HEIGHT = 1250  # in CSS pixels
+ENOUGH_FOR_A_BAR = 250  # rows
+PATIENCE_MS = 30_000
+END_OF_MAIL = b"-" * 79 + b"\n"  # as Django writes it to a file
+
+
+@dataclass
+class Scene:
+    """A running shop, a window on it, and the width that the pictures are named after."""
+
+    stack: LocalStack
+    poller: subprocess.Popen[bytes]
+    window: BrowserContext
+    width: str
+
+    def take(self, page: Page, name: str) -> None:
+        """The page, as docs/images/NAME-WIDTH.png: all of it, or as much as one likes to scroll past in a README."""
+        page.evaluate("document.activeElement?.blur()")
+        width, height = page.evaluate("[document.documentElement.clientWidth, document.body.scrollHeight]")
+        clip: Any = {"x": 0, "y": 0, "width": width, "height": min(height, MOST_HEIGHT)}
+        picture = FOLDER / f"{name}-{self.width}.png"
+        page.screenshot(path=picture, full_page=True, clip=clip, animations="disabled")
+
+    def rest(self) -> None:
+        """Let the poller rest, so that what is shown stays as it is."""
+        os.killpg(self.poller.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self.poller.pid, signal.SIGCONT)
+
+
+def spreadsheet() -> str:
+    """The demo's catalogue six times over, with two rows that no shop would take."""
+    catalogue = json.loads(CATALOGUE.read_text("utf-8"))
+    rows = [{**row, "sku": f"{row['sku']}-{size}"} for size in ("XS", "S", "M", "L", "XL", "XXL") for row in catalogue]
+    unique = list({row["sku"]: row for row in rows}.values())
+    unique[4] = {**unique[4], "price": ""}
+    unique[11] = {**unique[11], "price": "24,90"}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(unique)
+    return text.getvalue()
+
+
+def import_page(scene: Scene) -> None:
+    page = scene.window.new_page()
+    page.goto("/products/import/")
+    page.get_by_label("User name").fill("demo")
+    page.get_by_label("Password").fill("demo")
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("#start").wait_for()  # shown by the script, when it is ready
+    file = {"name": "autumn-catalogue.csv", "mimeType": "text/csv", "buffer": spreadsheet().encode()}
+    page.locator("#file").set_input_files(file)  # type: ignore[arg-type] # a FilePayload, which is private
+    page.get_by_label("Skip it and import the others").check()
+    scene.take(page, "import-errors")
+    page.locator("#import").click()
+    expect(page).to_have_url(re.compile("job="))
+    job = f"/products/bulk/{page.url.partition('?job=')[2]}"
+    while page.request.get(job).json()["counts"]["created"] < ENOUGH_FOR_A_BAR:
+        time.sleep(0.1)
+    scene.rest()
+    page.reload()
+    page.locator("#bar span").first.wait_for()
+    scene.take(page, "import-running")
+    scene.go_on()
+    expect(page.locator("#failed-rows table")).to_be_visible(timeout=PATIENCE_MS)
+    scene.take(page, "import-result")
+
+
+def admin(scene: Scene) -> None:
+    """Three imports: one ended, one staff paused, one under way; the list, and the page of the first."""
+    post = partial(httpx.post, headers={"Content-Type": "text/csv"}, auth=("demo", "demo"), timeout=60, trust_env=False)
+    url = f"{scene.stack.url}/products/bulk"
+    ended = post(f"{url}?on_invalid=skip", content=spreadsheet()).headers["Location"]
+    page = scene.window.new_page()
+    if scene.width == "desktop":
+        page.set_viewport_size({"width": 1366, "height": 600})  # the admin has columns on both sides
+    page.goto("/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill("admin")
+    page.get_by_role("button", name="Log in").click()
+    job_page = f"/admin/bulk_import/importjob/{ended.rpartition('/')[2]}/change/"
+    page.goto(job_page)
+    expect(page.locator(".bi-summary .bi-badge")).to_have_text("partially succeeded", timeout=PATIENCE_MS)
+    scene.take(page, "admin-job")
+
+    scene.rest()
+    other = spreadsheet().replace("-XS,", "-XXS,")
+    paused = post(f"{url}?on_invalid=skip", content=other).headers["Location"].rpartition("/")[2]
+    post(f"{url}?on_invalid=skip", content=spreadsheet().replace("-XL,", "-XXXL,"))
+    page.goto(f"/admin/bulk_import/importjob/{paused}/do/pause/")
+    page.get_by_role("button", name="Pause").click()
+    page.goto("/admin/bulk_import/importjob/")
+    scene.take(page, "admin-list")
+    scene.go_on()
+
+
+def mail(scene: Scene) -> None:
+    """What the person gets who sent the demo's catalogue, as its HTML looks in a mail program."""
+    answer = scene.window.request.post(
+        "/products/bulk?on_invalid=skip",
+        data=CATALOGUE.read_bytes(),
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {b64encode(b'demo:demo').decode()}"},
+    )
+    expect(answer).to_be_ok()
+    letter: EmailMessage | None = None
+    while letter is None:
+        time.sleep(0.1)
+        written = [path.read_bytes() for path in scene.stack.mail_folder.glob("*.log")]
+        letter = next(
+            (message_from_bytes(mail, policy=default) for mail in written if mail.endswith(END_OF_MAIL)), None
+        )
+    html = letter.get_body(("html",))
+    assert html is not None
+    page = scene.window.new_page()
+    page.set_content(html.get_content())
+    scene.take(page, "mail")
+
+
+SCENES: list[Callable[[Scene], None]] = [import_page, admin, mail]
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        for width, options in WIDTHS.items():
+            for scene in SCENES:
+                with ExitStack() as parts:
+                    stack = parts.enter_context(local_stack())
+                    parts.callback(stop_process, stack.start_monolith())
+                    poller = stack.start_poller()
+                    parts.callback(stop_process, poller)
+                    window = browser.new_context(base_url=stack.url, locale="en-GB", timezone_id="UTC", **options)
+                    window.set_default_timeout(PATIENCE_MS)
+                    scene(Scene(stack, poller, window, width))
+                    window.close()
+    for picture in sorted(FOLDER.glob("*.png")):
+        print(f"{picture.stat().st_size // 1024:>5} KiB  {picture.relative_to(Path.cwd())}")
+
+
+if __name__ == "__main__":
+    main()

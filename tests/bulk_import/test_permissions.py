@@ -1,0 +1,50 @@
+"""The monolith's policy in the SAM template: every permission is used by a call, and every call has its permission."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.files.storage import storages
+from django.utils import timezone
+
+import bulk_import
+from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from bulk_import.payload_store import put_payload, read_payload
+from bulk_import.retention import expire_jobs
+from tests.bulk_import.conftest import Aws, post_rows, product
+from tests.lambda_worker.aws_calls import called_in, recorded
+from tests.lambda_worker.sam_template import Stack, allowed
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_monolith_may_do_what_it_does_and_nothing_else(client_of_merchandiser: APIClient, aws: Aws) -> None:
+    payloads: Any = storages[PAYLOADS_STORAGE]
+    failures: Any = storages[FAILURES_STORAGE]
+    resources = {
+        payloads.bucket_name: "PayloadsBucket.Arn",
+        failures.bucket_name: "FailuresBucket.Arn",
+        aws.queue_url: "Queue.Arn",
+    }
+
+    with recorded(resources, own=[aws.s3, aws.sqs]) as calls:
+        location = post_rows(client_of_merchandiser, [product("A")])["Location"]
+        job = ImportJob.objects.get()
+        put_payload("products", job.pk, b"again")  # as a retry within boto3 does: the object is there already
+        list(read_payload(job))
+        aws.s3.put_object(Bucket=failures.bucket_name, Key=f"{job.pk}/1.jsonl", Body=b"{}")
+        ImportChunk.objects.update(status=ChunkStatus.DONE, failures_key=f"{job.pk}/1.jsonl")
+        client_of_merchandiser.get(f"{location}/failures").getvalue()
+        ImportJob.objects.update(status=JobStatus.FAILED, finished_at=timezone.now() - timedelta(days=100))
+        expire_jobs()
+
+    policy = Stack().properties("MonolithPolicy")["PolicyDocument"]
+    assert calls.permissions == allowed(policy)
+    modules = Path(bulk_import.__file__).parent.glob("**/*.py")
+    assert calls.operations == called_in(modules), "a call that this test does not reach"

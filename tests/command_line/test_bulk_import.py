@@ -1,0 +1,162 @@
+"""`manage.py bulk_import`, as an operator's script runs it: what it says and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from demo.stack import LocalStack, local_stack, stop_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[LocalStack]:
+    with local_stack() as stack:
+        monolith, poller = stack.start_monolith(), stack.start_poller()
+        yield stack
+        stop_process(poller)
+        stop_process(monolith)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "products.json"
+
+
+def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
+    basis = {"name": "Kettle", "price": "19.90", "currency": "EUR", "category": "cookware", **fields}
+    return [{"sku": f"{prefix}-{number}", **basis} for number in range(count)]
+
+
+def bulk_import(stack: LocalStack, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", "bulk_import", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=PROJECT, env={**stack.environment, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_all_rows_created_is_0(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("all", 120)))
+    done = bulk_import(stack, file, "--target", "products", "--user", "demo", "--watch")
+
+    assert done.returncode == 0, done.stderr
+    assert "We received 120 products" in done.stdout
+    assert "[##############################] 120/120  120 created" in done.stdout
+    assert done.stdout.rstrip().endswith("All 120 products were created.")
+
+
+def test_some_rows_created_is_1_and_tells_why(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps([*rows("some", 3), *rows("kayak", 2, category="kayaks"), {"sku": "bare"}]))
+    done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
+
+    assert done.returncode == 1, done.stderr
+    assert "2 x category: Object with slug=kayaks does not exist. (first at index 3)" in done.stderr
+    assert "3 of 6 products were created." in done.stderr
+
+
+def test_accepted_is_0_without_watching_and_the_key_makes_it_one_import(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("key", 2)))
+    first, again = (
+        bulk_import(stack, file, "--user", "demo", "--idempotency-key", "night-1", *watch)
+        for watch in ([], ["--watch"])
+    )
+    other = bulk_import(stack, file, "--user", "demo", "--idempotency-key", "night-1", "--on-invalid", "skip")
+
+    assert (first.returncode, again.returncode, other.returncode) == (0, 0, 2)
+    assert first.stdout.splitlines()[-1].startswith("Job ")
+    assert first.stdout.splitlines()[-1] in again.stdout.splitlines()
+    assert "idempotency_key_reused" in other.stderr
+
+
+def test_a_dry_run_only_judges(stack: LocalStack, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text("sku;name;price;currency;category\nDRY-1;Pot;39.90;EUR;cookware\n")
+    bad.write_text("sku;name;price;currency;category\nDRY-1;Pot;;EUR;cookware\n")
+    right, wrong = (bulk_import(stack, file, "--user", "demo", "--dry-run") for file in (good, bad))
+
+    assert (right.returncode, wrong.returncode) == (0, 2)
+    assert "1 of 1 rows are valid. Nothing was imported." in right.stdout
+    assert "line 2: price: This field is required." in wrong.stderr
+    assert "Job" not in right.stdout + wrong.stdout
+
+
+def test_what_is_refused_is_2(stack: LocalStack, file: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "products.xlsx"
+    odd.write_text("PK")
+    file.write_text(json.dumps([*rows("no", 1), {"sku": "bare"}]))
+    shell = "from django.contrib.auth.models import User; User.objects.create_user('visitor')"
+    stack.run("manage.py", "shell", "-v0", "-c", shell)
+    for arguments, told in {
+        (): "the following arguments are required: file",
+        (file, "--target", "boats", "--user", "demo"): "invalid choice: 'boats'",
+        (file, "--user", "nobody"): "There is no user nobody.",
+        (file, "--user", "visitor"): "You do not have permission to perform this action.",
+        (tmp_path / "none.json", "--user", "demo"): "No such file",
+        (odd, "--user", "demo"): "is not named .json, .jsonl, .ndjson, .csv",
+        (file, "--user", "demo"): "1 of 2 rows is not valid, so nothing was imported.",
+    }.items():
+        done = bulk_import(stack, *arguments)
+
+        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_trouble_of_our_own_is_3(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("away", 1)))
+    no_s3 = bulk_import(stack, file, "--user", "demo", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    no_database = bulk_import(stack, file, "--user", "demo", DATABASE_URL="sqlite:////nowhere/db.sqlite3")
+
+    assert (no_s3.returncode, no_database.returncode) == (3, 3), no_s3.stderr + no_database.stderr
+    assert "unable to open database file" in no_database.stderr
+
+
+def test_interrupted_is_130_and_the_import_goes_on(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("stop", 300)))
+    key = ["--idempotency-key", "stopped"]
+    command = [sys.executable, "-u", "manage.py", "bulk_import", str(file), "--user", "demo", "--watch", *key]
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout
+        for line in watching.stdout:
+            if "[" in line:
+                break
+        watching.send_signal(signal.SIGINT)
+        watching.communicate()
+    again = bulk_import(stack, file, "--user", "demo", "--watch", *key)
+
+    assert watching.returncode == 130
+    assert again.returncode == 0
+    assert "All 300 products were created." in again.stdout
+
+
+def test_on_a_terminal_the_progress_is_one_line(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("tty", 120)))
+    master, terminal = os.openpty()
+    command = [sys.executable, "manage.py", "bulk_import", str(file), "--user", "demo", "--watch"]
+    done = subprocess.run(command, cwd=PROJECT, env=stack.environment, stdout=terminal, check=False)
+    os.close(terminal)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+
+    assert done.returncode == 0
+    assert "\r\x1b[K" in shown
+    assert "120/120" in shown
+
+
+def test_the_help_tells_the_exit_codes(stack: LocalStack) -> None:
+    shown = bulk_import(stack, "--help").stdout
+
+    assert all(f"  {code} " in shown for code in (0, 1, 2, 3, 130))

@@ -1,0 +1,107 @@
+"""What the server does for the import page: sign-in, policy, texts. The rest is in the browser, see tests/browser."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from django.contrib.auth.models import User
+
+import import_page
+import products
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+PACKAGE = Path(import_page.__file__).parent
+STAND_IN = sorted([*PACKAGE.rglob("*.py"), *Path(products.__file__).parent.rglob("*.py")])
+LANGUAGES = ["en", "pt-br"]
+TEXTS = {language: json.loads((PACKAGE / f"texts/{language}.json").read_text("utf-8")) for language in LANGUAGES}
+PLACEHOLDER = re.compile(r"\{\w+\}")
+
+
+@pytest.fixture
+def visitor(db: None) -> User:
+    return User.objects.create_user("visitor", password="secret")
+
+
+@pytest.mark.django_db
+def test_a_stranger_signs_in_first_and_comes_back_to_the_address_of_the_import(client: Client, visitor: User) -> None:
+    address = "/products/import/?job=8fc29b8e-644b-4a62-abaa-80a7cbd14be6"
+    sent_away = client.get(address)
+    form = client.get(sent_away["Location"])
+    answers = {"username": "visitor", "password": "secret", "next": form.context["next"]}
+    signed_in = client.post(sent_away["Location"], answers)
+
+    assert sent_away["Location"].startswith("/sign-in/?next=")
+    assert f'name="next" value="{address}"' in form.content.decode()
+    assert signed_in["Location"] == address
+    assert client.get(address).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_wrong_password_is_refused_in_words(client: Client, visitor: User) -> None:
+    answer = client.post("/sign-in/", {"username": "visitor", "password": "wrong"})
+
+    assert TEXTS["en"]["sign_in_refused"] in answer.content.decode()
+
+
+def test_the_page_runs_nothing_and_loads_nothing_but_files_of_its_own(client: Client, visitor: User) -> None:
+    signing_in = client.get("/sign-in/")
+    client.force_login(visitor)
+    for answer in (signing_in, client.get("/products/import/")):
+        policy = dict(part.split(" ", 1) for part in answer["Content-Security-Policy"].split("; "))
+        page = answer.content.decode()
+
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert not re.search(r"<style|\sstyle=|\son\w+=", page)
+        assert all("src=" in tag or "application/json" in tag for tag in re.findall(r"<script[^>]*>", page))
+        assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", page)
+
+
+@pytest.mark.parametrize(("accepted", "language"), [("en", "en"), ("pt-BR", "pt-br"), ("pt", "pt-br"), ("sv", "en")])
+def test_the_page_is_in_the_browsers_language(client: Client, visitor: User, accepted: str, language: str) -> None:
+    client.force_login(visitor)
+    page = client.get("/products/import/", headers={"Accept-Language": accepted}).content.decode()
+
+    assert f'<html lang="{language}">' in page
+    assert TEXTS[language]["drop_here"] in page
+
+
+def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:
+    english, portuguese = TEXTS["en"], TEXTS["pt-br"]
+
+    assert list(english) == list(portuguese)
+    for key, text in english.items():
+        assert type(text) is type(portuguese[key]), key
+        forms = text if isinstance(text, dict) else {"": text}
+        for form in forms:
+            pair = [TEXTS[name][key][form] if form else TEXTS[name][key] for name in LANGUAGES]
+            assert all(pair), key
+            assert set(PLACEHOLDER.findall(pair[0])) == set(PLACEHOLDER.findall(pair[1])), key
+
+
+def test_every_text_that_is_asked_for_is_there_and_every_other_is_gone() -> None:
+    script = (PACKAGE / "static/import_page/import.js").read_text("utf-8")
+    templates = "".join(file.read_text("utf-8") for file in PACKAGE.rglob("*.html"))
+    in_templates = set(re.findall(r"texts\.(\w+)", templates))
+    called = set(re.findall(r'\bt\("([a-z_]+)"', script))
+    families = tuple(re.findall(r"`(\w+_)\$\{", script))  # such as status_…
+
+    assert called | in_templates <= set(TEXTS["en"])
+    unused = {key for key in TEXTS["en"] if f'"{key}"' not in script and key not in in_templates}
+    assert {key for key in unused if not key.startswith(families)} == set()
+
+
+@pytest.mark.parametrize("module", STAND_IN, ids=lambda module: f"{module.parent.name}/{module.name}")
+def test_the_stand_in_knows_the_public_api_only(module: Path) -> None:
+    tree = ast.parse(module.read_text("utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+    assert not {name for name in imported if name.partition(".")[0] in {"bulk_import", "lambda_worker"}}

@@ -1,0 +1,191 @@
+"""The deployed zip behind a real trigger: S3, SQS, the event source mapping and Lambda, into a real monolith."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, free_port, stop_process
+from tests.lambda_worker.trigger.deployment import FUNCTION, FUNCTION_TIMEOUT_SECONDS, Deployment, deploy, ministack
+from tests.virtual_environment import environment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+DEADLINE_SECONDS = 60
+TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
+
+
+class Shop:
+    """The monolith as its user sees it, and the deployment behind it."""
+
+    def __init__(self, stack: LocalStack, http: httpx.Client, aws: Deployment, aws_process: int) -> None:
+        self.stack, self.http, self.aws, self.aws_process = stack, http, aws, aws_process
+
+    def submit(self, rows: list[dict[str, Any]]) -> str:
+        answer = self.http.post("/products/bulk?on_invalid=skip", json=rows)
+        assert answer.status_code == 202, answer.text
+        return answer.headers["Location"]
+
+    def job(self, location: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.http.get(location).json()
+        return job
+
+    def ended(self, location: str) -> dict[str, Any]:
+        self.until(lambda: self.job(location)["status"] in TERMINAL)
+        return self.job(location)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        give_up_at = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            if time.monotonic() > give_up_at:
+                pytest.fail(f"waited in vain; the log:\n{self.stack.log[-20_000:]}")
+            time.sleep(0.1)
+
+    def skus(self, prefix: str) -> list[str]:
+        """Every product whose sku begins so."""
+        found: list[str] = []
+        page: str | None = "/products/"
+        while page:
+            answer = self.http.get(page).json()
+            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
+            page = answer["next"]
+        return found
+
+    def functions(self) -> list[int]:
+        """Pids of the execution environments of the function behind the queue."""
+        name = f"AWS_LAMBDA_FUNCTION_NAME={FUNCTION}\0".encode()
+        return [pid for pid in descendants(self.aws_process) if name in environment(pid)]
+
+
+def environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""  # it has ended since
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below this one, from /proc."""
+    children: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended since
+        if parent == pid:
+            children += [int(status.parent.name), *descendants(int(status.parent.name))]
+    return children
+
+
+def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
+    basis = {"name": "Kettle", "price": "19.90", "currency": "EUR", "category": "cookware", **fields}
+    return [{"sku": f"{prefix}-{number}", **basis} for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def shop(lambda_python: Path, lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One deployment and one shop for all tests."""
+    folder = tmp_path_factory.mktemp("shop")
+    python = environment_of(HERE / "requirements.txt", lambda_python)
+    with ExitStack() as parts:
+        log = parts.enter_context((folder / LOG).open("w"))
+        aws_url, aws_process = parts.enter_context(ministack(python, log))
+        stack = LocalStack(folder, log, free_port(), aws_url, None)
+        stack.environment["DJANGO_SETTINGS_MODULE"] = "tests.lambda_worker.trigger.settings"
+        aws = parts.enter_context(deploy(aws_url, stack.url, lambda_zip))
+        prepare(stack)
+        parts.callback(stop_process, stack.start_monolith())
+        parts.callback(stop_process, stack.start_relay())
+        http = httpx.Client(base_url=stack.url, auth=("demo", "demo"), timeout=60, trust_env=False)
+        yield Shop(stack, parts.enter_context(http), aws, aws_process)
+
+
+def prepare(stack: LocalStack) -> None:
+    """Fill the database; users with known passwords are made under settings.local only."""
+    settings = stack.environment["DJANGO_SETTINGS_MODULE"]
+    stack.environment["DJANGO_SETTINGS_MODULE"] = "settings.local"
+    stack.run("-m", "demo.prepare")
+    stack.environment["DJANGO_SETTINGS_MODULE"] = settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_queues(shop: Shop) -> Iterator[None]:
+    """No test leaves a message to the next one."""
+    yield
+    shop.until(lambda: shop.aws.count(QUEUE) == 0)
+
+
+def test_every_row_is_created(shop: Shop) -> None:
+    job = shop.ended(shop.submit(rows("good", 150)))
+
+    assert job["status"] == "succeeded"
+    assert job["counts"] == {"created": 150, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert len(shop.skus("good")) == 150
+
+
+def test_refused_rows_are_reported_and_their_messages_are_done(shop: Shop) -> None:
+    job = shop.ended(shop.submit([*rows("some", 110), *rows("kayak", 5, category="kayaks")]))
+
+    assert job["status"] == "partially_succeeded"
+    assert job["counts"] == {"created": 110, "rejected": 5, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert len(shop.http.get(job["links"]["failures"]).text.splitlines()) == 5
+
+
+def test_only_the_message_that_failed_runs_out_of_deliveries(shop: Shop) -> None:
+    """What is no message of the monolith's ends in the dead-letter queue, and stays there for people to see."""
+    location = shop.submit(rows("beside", 100))
+    shop.aws.sqs.send_message(QueueUrl=shop.aws.environment["BULK_IMPORT_QUEUE_URL"], MessageBody="no message")
+
+    assert shop.ended(location)["counts"]["created"] == 100
+    shop.until(lambda: shop.aws.count(DEAD_LETTER_QUEUE) == 1)
+    shop.aws.sqs.purge_queue(QueueUrl=shop.aws.sqs.get_queue_url(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["crash", "time-out"])
+def test_a_function_that_crashes_or_is_killed_when_its_time_is_over_loses_and_doubles_nothing(
+    shop: Shop, number: signal.Signals
+) -> None:
+    """A process that stands still is out of time, like one that hangs; its message rests, and comes again."""
+    shop.aws.rest_for(FUNCTION_TIMEOUT_SECONDS)
+    prefix = number.name.lower()
+    location = shop.submit(rows(prefix, 200))
+    shop.until(lambda: shop.job(location)["counts"]["created"] > 20)
+    hit = shop.functions()
+    for pid in hit:
+        os.kill(pid, number)
+    before = shop.job(location)
+    job = shop.ended(location)
+
+    assert hit
+    assert before["status"] == "processing"
+    assert job["counts"] == {"created": 200, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert len(shop.skus(prefix)) == len(set(shop.skus(prefix))) == 200
+    assert not set(hit) & set(shop.functions())
+
+
+def test_what_a_broken_deployment_left_dead_is_reported_and_redriven(shop: Shop) -> None:
+    """The function cannot start; its messages die; the other function tells the monolith; mended, all rows are made."""
+    shop.aws.rest_for(1)
+    shop.aws.configure(FUNCTION, BULK_IMPORT_BASE_URL="")
+
+    location = shop.submit(rows("dead", 120))
+    dead = shop.ended(location)
+
+    assert dead["status"] == "failed"
+    assert dead["counts"] == {"created": 0, "rejected": 0, "failed": 0, "unprocessed": 120, "pending": 0}
+    assert dead["problems"][0]["code"] == "dead_letter"
+    shop.until(lambda: shop.aws.count(DEAD_LETTER_QUEUE) == 0)
+    shop.aws.rest_for(60)
+    shop.aws.configure(FUNCTION)
+    assert shop.http.post(f"{location}/redrive").status_code == 202
+    shop.until(lambda: shop.job(location)["status"] == "succeeded")
+    assert len(shop.skus("dead")) == 120

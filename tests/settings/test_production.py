@@ -1,0 +1,79 @@
+"""The settings for deployment: complete or refused, and never those of development."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from settings import local
+
+PROJECT = Path(__file__).resolve().parents[2]
+FIT = {
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "ALLOWED_HOSTS": "shop.test, www.shop.test",
+    "DATABASE_URL": "postgres://shop:secret@db.shop.test/shop",
+    "BULK_IMPORT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/bulk-import",
+    "BULK_IMPORT_PAYLOADS_BUCKET": "payloads",
+    "BULK_IMPORT_FAILURES_BUCKET": "failures",
+    "BULK_IMPORT_WORKER_SECRETS": f"{secrets.token_urlsafe(32)},{secrets.token_urlsafe(32)}",
+    "BULK_IMPORT_PUBLIC_URL": "https://shop.test",
+    "DEFAULT_FROM_EMAIL": "imports@shop.test",
+    "EMAIL_HOST": "mail.shop.test",
+}
+
+
+def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py with the settings for deployment and this environment, and nothing of ours."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    ours = {"DJANGO_SETTINGS_MODULE": "settings.production", "AWS_DEFAULT_REGION": "eu-west-1"}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=PROJECT,
+        env={**inherited, **ours, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_complete_environment_passes_the_checks_for_deployment() -> None:
+    checked = manage("check", "--deploy", "--fail-level", "WARNING", **FIT)
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_all_that_is_missing_is_named_at_once() -> None:
+    refused = manage("check")
+
+    assert refused.returncode != 0
+    assert [name for name in FIT if f"- {name} is missing: " not in refused.stderr] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("SECRET_KEY", local.SECRET_KEY, "SECRET_KEY is one of development"),
+        ("SECRET_KEY", "django-insecure-" + "x" * 50, "SECRET_KEY is one of development"),
+        ("SECRET_KEY", "x7" * 20, "SECRET_KEY is shorter than 50 characters"),
+        ("SECRET_KEY_FALLBACKS", local.SECRET_KEY, "SECRET_KEY_FALLBACKS is one of development"),
+        (
+            "BULK_IMPORT_WORKER_SECRETS",
+            f"{FIT['BULK_IMPORT_WORKER_SECRETS']},{local.BULK_IMPORT['WORKER_SECRETS'][0]}",  # type: ignore[index] # a list
+            "BULK_IMPORT_WORKER_SECRETS is one of development",
+        ),
+        ("BULK_IMPORT_WORKER_SECRETS", "q8Zk2", "BULK_IMPORT_WORKER_SECRETS is shorter than 32 characters"),
+        ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS must name the hosts"),
+    ],
+)
+def test_what_everybody_knows_or_can_guess_is_refused_and_not_repeated(name: str, value: str, reason: str) -> None:
+    refused = manage("check", **{**FIT, name: value})
+
+    assert refused.returncode != 0
+    assert reason in refused.stderr
+    assert name == "ALLOWED_HOSTS" or value not in refused.stderr
