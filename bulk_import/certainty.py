@@ -98,8 +98,9 @@ class CompiledSerializer:
         """Whether every tested field of a row is certainly valid."""
         if type(row) is not dict:
             return False
+        get = row.get
         for name, test, allows_null, may_be_absent in self._tests:
-            value = row.get(name, ABSENT)
+            value = get(name, ABSENT)
             if test(value) or (allows_null and value is None) or (may_be_absent and value is ABSENT):
                 continue
             return False
