@@ -1,6 +1,6 @@
 """From the bytes of a request to rows, strictly: what is not exactly JSON in UTF-8 is refused.
 
-`split_array` cuts the array into raw rows; `parse_row` judges one of them. A number stays as it was sent,
+`split_array` cuts the array into raw rows; `read_row` judges one of them. A number stays as it was sent,
 because the payload keeps the row's own bytes. Limits are settings, see `conf`.
 """
 
@@ -36,7 +36,7 @@ COMMON = 10**COMMON_DIGITS
 
 RAW_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
-# Finds where a row ends. It takes a little more than JSON (NaN, lone surrogates); `parse_row` does not.
+# Finds where a row ends. It takes a little more than JSON (NaN, lone surrogates); `read_row` does not.
 # Numbers stay text: Python refuses to build an integer of more than 4,300 digits.
 ROW_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
@@ -57,7 +57,7 @@ def split_array(body: bytes) -> Iterator[bytes]:
     """Cut a JSON array into its elements' own bytes, one after the other.
 
     Raises MalformedBody where the document breaks, and BodyTooLarge for too large an element.
-    That an element itself is well-formed is left to `parse_row`.
+    That an element itself is well-formed is left to `read_row`.
     """
     if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
         raise MalformedBody(_("The body is in UTF-16 or starts with a byte order mark. Send plain UTF-8."))
@@ -97,18 +97,24 @@ def split_array(body: bytes) -> Iterator[bytes]:
                 _refuse_malformed(body, position, "expected a comma or the end of the array", index - 1)
 
 
-def parse_row(raw: bytes, limits: Conf) -> Any:
-    """The value of one row, as DRF's own JSON parser would read it. Raises RowError."""
+def read_row(raw: bytes, limits: Conf) -> tuple[Any, bytes]:
+    """The value of one row, as DRF's own JSON parser would read it, and its line of the payload. Raises RowError."""
     if len(raw) > limits.max_row_bytes:
         message = _("The row has %(size)d bytes; %(limit)d are allowed.")
         raise RowError(ROW_TOO_LARGE, message % {"size": len(raw), "limit": limits.max_row_bytes})
     try:
-        row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
+        line = compact(raw)
+        row = _read_plain(line, limits)
+        if row is not None:
+            return row, line
+    except (ValueError, RecursionError):
+        pass  # the other parser says what it is
+    try:
+        row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         raise RowError(MALFORMED_ROW, str(error)) from error
-    if b"\\u0000" in raw or not _is_plain(row, limits):
-        _check_value(row, limits, depth=2)  # the array around the rows is the first level
-    return row
+    _check_value(row, limits, depth=2)  # the array around the rows is the first level
+    return row, compact(raw)
 
 
 def compact(raw: bytes) -> bytes:
@@ -116,20 +122,23 @@ def compact(raw: bytes) -> bytes:
     return msgspec.json.format(raw, indent=-1)
 
 
-def _is_plain(row: Any, limits: Conf) -> bool:
-    """Whether a row is but an object of texts, literals and numbers of common size: there is nothing to refuse."""
+def _read_plain(line: bytes, limits: Conf) -> dict[str, Any] | None:
+    """A row of but texts, literals and numbers of common size, where there is nothing to refuse; None for any other.
+
+    msgspec is as strict as jiter and takes a third of the time, but does not tell that a name is there twice. Of a
+    compact object, each name ends in a quote and a colon; within a text, these would have a backslash before them.
+    """
+    row = msgspec.json.decode(line)
     if type(row) is not dict:
-        return False
+        return None
     for value in row.values():
         kind = type(value)
         if kind is str or value is None or kind is bool:
             continue
-        if kind is int and -COMMON < value < COMMON and limits.max_integer_digits >= COMMON_DIGITS:
+        if (kind is int or kind is float) and -COMMON < value < COMMON and limits.max_integer_digits >= COMMON_DIGITS:
             continue
-        if kind is float and math.isfinite(value):
-            continue
-        return False
-    return True
+        return None
+    return None if b"\\u0000" in line or line.count(b'":') != len(row) else row
 
 
 def _check_value(value: Any, limits: Conf, depth: int) -> None:

@@ -20,7 +20,7 @@ from bulk_import.certainty import compile_serializer
 from bulk_import.conf import conf
 from bulk_import.endpoint_rules import leave_database_to_endpoint
 from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
-from bulk_import.parsing import UNREADABLE, RowError, compact, parse_row
+from bulk_import.parsing import UNREADABLE, RowError, compact, read_row
 from lambda_worker.contract import refused_line
 from lambda_worker.problems import problem
 
@@ -81,8 +81,10 @@ def judge_rows(
         if index == limits.max_rows:
             message = _("There are more than the %(limit)d rows allowed. Send them in several imports.")
             raise BodyTooLarge(message % {"limit": limits.max_rows}, code="too_many_rows")
+        line = None
         try:
-            errors = validator.errors(parse_row(row.json, limits), index)
+            value, line = read_row(row.json, limits)
+            errors = validator.errors(value, index)
         except RowError as error:
             errors = [{"field": None, "code": error.code, "message": error.message}]
             verdicts.is_malformed |= error.code in UNREADABLE
@@ -95,7 +97,7 @@ def judge_rows(
             verdicts.errors += [{**where, **error} for error in errors[:space]]
         if payload is None or verdicts.is_malformed or (verdicts.invalid_rows and not skip_invalid):
             continue  # there will be no job
-        line = compact(row.json)
+        line = compact(row.json) if line is None else line
         payload.append(refused_line(line, kept_errors(errors)) if errors else line)
     if not verdicts.rows:
         raise MalformedBody(_("There are no rows. Send at least one."), code="no_rows")

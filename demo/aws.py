@@ -6,9 +6,11 @@ import functools
 import logging
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from moto.server import main
+from moto.sqs import models
 from moto.sqs.models import Queue
 
 if TYPE_CHECKING:
@@ -26,6 +28,14 @@ def guard_queues() -> None:
         setattr(Queue, name, guarded(getattr(Queue, name)))
 
 
+def hasten_queues() -> None:
+    """Let moto ask for the time in a tenth of the time.
+
+    It asks twice for each message that waits, whenever one is sent: for 200 messages, half a second in all.
+    """
+    vars(models)["unix_time_millis"] = lambda: time.time() * 1000
+
+
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args: Any, **options: Any) -> Any:
@@ -38,4 +48,5 @@ def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     guard_queues()
+    hasten_queues()
     main(["--port", sys.argv[1]])

@@ -452,6 +452,7 @@ def judged(raw_rows: list[RawRow], *, is_compiled: bool) -> tuple[Any, bytes, li
 CURRENT: type[Any] = ProductSerializer
 
 
+@pytest.mark.timeout(120 + EXAMPLES)
 @MANY
 @given(data=st.data())
 def test_generated_rows_of_generated_serializers_are_judged_as_by_drf_alone(data: st.DataObject) -> None:
@@ -476,6 +477,7 @@ def is_readable(row: Any) -> bool:
         return False
 
 
+@pytest.mark.timeout(120 + EXAMPLES)
 @MANY
 @given(values=st.lists(st.lists(st.sampled_from(FIELD_VALUES), max_size=3).map(dict), min_size=1, max_size=ROWS))
 def test_products_are_judged_as_by_drf_alone(values: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bulk_import import parsing
 from bulk_import.conf import Conf, conf
 from bulk_import.exceptions import BadImport, BodyTooLarge, MalformedBody
-from bulk_import.parsing import RowError, compact, parse_row, split_array
+from bulk_import.parsing import RowError, compact, read_row, split_array
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -232,6 +232,12 @@ PIECES = st.lists(
     | st.sampled_from([b'{"a":', b"true", b"null", b"NaN", b"\\ud800", b"\\u0000", b"1e400", b'"a"', b"9" * 31]),
     max_size=30,
 ).map(b"".join)
+
+
+def parse_row(raw: bytes, limits: Conf) -> Any:
+    value, line = read_row(raw, limits)
+    assert line == compact(raw)
+    return value
 
 
 def read(body: bytes) -> list[Any]:
@@ -476,6 +482,29 @@ def test_rows_that_are_alike_are_cut_many_at_once(indent: int | None, monkeypatc
     assert cut_alone == [9_999]  # nothing says where the last one ends
 
 
+def test_a_row_that_is_too_large_among_rows_that_are_alike_is_refused_as_alone() -> None:
+    rows = [{"sku": number, "name": "x" * (70_000 if number == 50 else 10)} for number in range(100)]
+
+    with pytest.raises(BodyTooLarge, match="index 50 has more than the 65536 bytes"):
+        deque(split_array(json.dumps(rows).encode()), maxlen=0)
+
+
+def test_where_rows_are_not_alike_no_row_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"a": 1}, *[{"b": {"a": number}} for number in range(20_000)]]
+    body = json.dumps(rows).encode()
+    tried: list[int] = []
+    cut_window = parsing._cut_window
+
+    def record(body: bytes, start: int, first_name: bytes, limits: Conf) -> tuple[list[bytes], int]:
+        tried.append(start)
+        return cut_window(body, start, first_name, limits)
+
+    monkeypatch.setattr(parsing, "_cut_window", record)
+
+    assert len(list(split_array(body))) == len(rows)
+    assert len(tried) <= 1 + len(body) // parsing.WINDOW_BYTES
+
+
 @pytest.mark.parametrize(
     ("value", "limits"),
     [
@@ -492,6 +521,72 @@ def test_a_plain_row_with_one_value_beyond_a_limit_is_refused(value: bytes, limi
     assert parse_row(b'{"a":"x","b":1.5,"c":null,"d":true}', Conf(**limits))
     with pytest.raises(RowError):
         parse_row(b'{"a":"x","b":%b}' % value, Conf(**limits))
+
+
+# What may be odd about an object and its names, between plain ones.
+MEMBERS = st.lists(
+    st.sampled_from(
+        [
+            *(
+                b'"a":1',
+                b'"a" :1',
+                b'"a" : "x"',
+                b'"b":"\\":"',
+                b'"c\\\\":2',
+                b'"\\u0061":3',
+                b'"d\\"":"\\\\"',
+                b'":":0',
+            ),
+            *(b'"e":"\xff"', b'"\xff":1', b'"f":"\xed\xa0\x80"', b'"g":"\\ud800"', b'"h":"\\u0000"', b'"\\u0000":1'),
+            *(
+                b'"i":1e400',
+                b'"j":01',
+                b'"k":-0',
+                b'"l":-0.0',
+                b'"m":NaN',
+                b'"n":0.1e-7',
+                b'"o":1E5',
+                b'"p":9007199254740993.0',
+            ),
+            *(
+                b'"q":%b' % (b"9" * 20),
+                b'"r":"\x01"',
+                b'"s":"["',
+                b'"t":"{"',
+                b'"u":[]',
+                b'"v":{"a":1}',
+                b'"w":null',
+                b'"x":true',
+            ),
+        ]
+    ),
+    max_size=4,
+)
+
+
+@given(members=MEMBERS, separator=st.sampled_from([b",", b" , ", b",\n"]))
+@hypothesis_settings(max_examples=1000)
+def test_an_object_of_plain_values_is_read_as_any_other(members: list[bytes], separator: bytes) -> None:
+    """By the other parser, that is, which tells what is wrong."""
+    raw = b"{%b}" % separator.join(members)
+
+    assert outcome(raw, is_plain=True) == outcome(raw, is_plain=False)
+
+
+def outcome(raw: bytes, *, is_plain: bool) -> str | tuple[str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not is_plain:
+            patch.setattr(parsing, "_read_plain", lambda _line, _limits: None)
+        try:
+            return repr(parse_row(raw, conf()))
+        except RowError as error:
+            return error.code, error.message
+
+
+def test_a_plain_row_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "jiter", None)
+
+    assert parse_row(b'{"a": "x", "b": 1.5, "c": null, "d": true, "e": -7}', conf())["e"] == -7
 
 
 def test_a_name_with_a_nul_is_refused() -> None:
