@@ -346,7 +346,7 @@ def test_a_dead_letter_queue_that_is_not_there(shop: Aws) -> None:
         ({"maxReceiveCount": "2"}, "warning", "maxReceiveCount is 2"),
     ],
 )
-def test_a_queue_with_other_attributes(shop: Aws, attributes: dict[str, str], level: str, word: str) -> None:
+def test_a_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], level: str, word: str) -> None:
     if "maxReceiveCount" in attributes:
         known = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["RedrivePolicy"])["Attributes"]
         policy = json.loads(known["RedrivePolicy"]) | attributes
@@ -368,7 +368,7 @@ def test_the_visibility_is_judged_by_the_functions_own_timeout(shop: Aws) -> Non
 @pytest.mark.parametrize(
     ("attributes", "level"), [({"VisibilityTimeout": "3600"}, "warning"), ({"RedrivePolicy": "own"}, "error")]
 )
-def test_a_dead_letter_queue_with_other_attributes(shop: Aws, attributes: dict[str, str], level: str) -> None:
+def test_a_dead_letter_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], level: str) -> None:
     if "RedrivePolicy" in attributes:
         arn = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["QueueArn"])["Attributes"]
         attributes = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 5})}
