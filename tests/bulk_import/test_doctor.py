@@ -351,7 +351,8 @@ def test_a_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], le
         known = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["RedrivePolicy"])["Attributes"]
         policy = json.loads(known["RedrivePolicy"]) | attributes
         attributes = {"RedrivePolicy": json.dumps(policy)}
-    shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes=attributes)
+    sqs: Any = shop.sqs
+    sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes=attributes)
 
     assert word in only_complaint(level=level)["message"]
 
@@ -372,7 +373,8 @@ def test_a_dead_letter_queue_with_other_attributes(shop: Aws, attributes: dict[s
     if "RedrivePolicy" in attributes:
         arn = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["QueueArn"])["Attributes"]
         attributes = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 5})}
-    shop.sqs.set_queue_attributes(QueueUrl=dead_letter_url(shop), Attributes=attributes)
+    sqs: Any = shop.sqs
+    sqs.set_queue_attributes(QueueUrl=dead_letter_url(shop), Attributes=attributes)
 
     assert only_complaint(level=level)["subject"] == "dead-letter queue"
 
