@@ -37,7 +37,7 @@ def shop(aws: Aws, settings: Settings) -> Aws:
     )["QueueUrl"]
     arn = aws.sqs.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
-    attributes = {"VisibilityTimeout": "1800", "MessageRetentionPeriod": "604800", "RedrivePolicy": redrive}
+    attributes: Any = {"VisibilityTimeout": "1800", "MessageRetentionPeriod": "604800", "RedrivePolicy": redrive}
     aws.sqs.set_queue_attributes(QueueUrl=aws.queue_url, Attributes=attributes)
     return aws
 
