@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import boto3
 import httpx
 
+from settings.known_secrets import WORKER_SECRET
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
@@ -31,7 +33,6 @@ FAILURES_BUCKET = "bulk-import-failures"
 QUEUE = "bulk-import"
 LOG = "stack.log"
 DEAD_LETTER_QUEUE = "bulk-import-dead-letters"
-WORKER_SECRET = "local-worker-secret-on-loopback-only"  # noqa: S105 - as in settings.local
 
 FUNCTION_TIMEOUT_SECONDS = 10
 VISIBILITY_TIMEOUT_SECONDS = 6 * FUNCTION_TIMEOUT_SECONDS  # AWS's advice; so long a killed poller's message rests

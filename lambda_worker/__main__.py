@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lambda_worker.event_source import QueueError
 from lambda_worker.execution_environment import configure_logging
-from lambda_worker.poller import Options, Poller
+from lambda_worker.poller import Options, Poller, PortTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ MAX_CONCURRENCY = 1000  # Lambda's limit of MaximumConcurrency
 MAX_BATCH_SIZE = 10  # SQS's limit of one receive
 MAX_FUNCTION_TIMEOUT_SECONDS = 900  # Lambda's limit
 MAX_WAIT_SECONDS = 20  # SQS's limit of one long poll
+MAX_PORT = 65535
 
 EXIT_BROKEN = 1
 EXIT_MISCONFIGURED = 2
@@ -39,7 +40,7 @@ logger = logging.getLogger("lambda_worker")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Poll in a thread, and keep this one free for signals."""
     options = parse(arguments)
-    configure_logging()
+    configure_logging(as_json=options.json_logs)
     # A handler of signals may only do what is safe in the middle of anything: SimpleQueue.put is.
     inbox: queue.SimpleQueue[int | signal.Signals] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,6 +76,10 @@ def parse(arguments: Sequence[str] | None) -> Options:
         "--function-timeout", type=_from_to(1, MAX_FUNCTION_TIMEOUT_SECONDS), default=300, help="seconds"
     )
     parser.add_argument("--wait-seconds", type=_from_to(0, MAX_WAIT_SECONDS), default=20, help="of a long poll")
+    parser.add_argument(
+        "--health-port", type=_from_to(0, MAX_PORT), default=0, help="answer GET /live and /ready there; 0: nowhere"
+    )
+    parser.add_argument("--json-logs", action="store_true", help="one JSON object a line")
     given = parser.parse_args(arguments)
     if not given.queue_url:
         parser.error(f"no queue: pass --queue-url or set {QUEUE_URL_VARIABLE}")
@@ -87,6 +92,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
         batch_size=given.batch_size,
         function_timeout=given.function_timeout,
         wait_seconds=given.wait_seconds,
+        health_port=given.health_port,
+        json_logs=given.json_logs,
     )
 
 
@@ -102,7 +109,7 @@ def _from_to(minimum: int, maximum: int) -> Callable[[str], int]:
 def _poll(options: Options, stop: threading.Event) -> int:
     try:
         Poller(options, stop).run()
-    except QueueError as error:
+    except (QueueError, PortTakenError) as error:
         logger.error("%s", error)  # noqa: TRY400 -- a person has to change something, not code
         return EXIT_MISCONFIGURED
     except Exception:

@@ -17,6 +17,7 @@ from lambda_worker.concurrency import ConcurrencyLimit
 from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, PauseCode, Release, read_refused_line
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, PayloadLost, StaleEpoch, WorkerError
 from lambda_worker.failure_log import RowFailure, group_failures, now, read_failures, write_failures
+from lambda_worker.logs import note
 from lambda_worker.monolith_client import AWAY_SECONDS
 from lambda_worker.payload_reader import expect_own_bucket, read_rows
 from lambda_worker.row_dispatch import RowDispatch
@@ -116,10 +117,12 @@ class ChunkSession:
             raise ChunkDeferred("The time was over before the chunk was claimed.")
         try:
             async with asyncio.timeout_at(_loop_time(self.deadlines.stop_at)):
-                return await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
+                claim = await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
         except TimeoutError as error:
             reason = "The worker API is away: the time is over without an answer to claim."
             raise ChunkDeferred(reason, delay_seconds=AWAY_SECONDS) from error
+        note(epoch=claim.epoch)
+        return claim
 
     @asynccontextmanager
     async def _time_to_report(self) -> AsyncIterator[None]:

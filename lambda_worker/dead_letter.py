@@ -17,6 +17,7 @@ from lambda_worker.contract import ChunkMessage, MessageError
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused
 from lambda_worker.handler import config, for_each_record, s3
+from lambda_worker.logs import note
 
 if TYPE_CHECKING:
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
@@ -37,6 +38,7 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
         try:
             message = ChunkMessage.decode(record["body"])
+            note(job_id=message.job_id, chunk_id=message.chunk_id)
             await ChunkSession(message, monolith, s3(), worker_config, deadlines).bury()
         except ChunkClosed as closed:
             logger.info("Message %s is acknowledged: %s", record["messageId"], closed)

@@ -23,6 +23,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lambda_worker.logs import JsonFormatter, about, remember
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
@@ -52,23 +54,24 @@ class InitError(Exception):
     """No process with the handler in it could be started. Wait, then start again."""
 
 
-def configure_logging() -> None:
+def configure_logging(*, as_json: bool = False) -> None:
     """One line an event on stderr. As on Lambda, other people's loggers are heard from WARNING on."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(threadName)s[%(process)d] %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s[%(process)d] %(message)s")
+    handler.setFormatter(JsonFormatter() if as_json else text)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    remember()
     logging.getLogger("lambda_worker").setLevel(logging.INFO)
 
 
 class ExecutionEnvironment:
     """The poller's side. Belongs to one thread."""
 
-    def __init__(self, handler: str, timeout_seconds: int, function_arn: str) -> None:
+    def __init__(self, handler: str, timeout_seconds: int, function_arn: str, *, json_logs: bool = False) -> None:
         self._handler = handler
         self._timeout_seconds = timeout_seconds
         self._function_arn = function_arn
+        self._json_logs = json_logs
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
 
@@ -81,7 +84,8 @@ class ExecutionEnvironment:
         # A process of its own kind, not a fork: the poller's threads and sockets stay out of it.
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs, self._handler, self._function_arn), daemon=True)
+        arguments = (theirs, self._handler, self._function_arn, self._json_logs)
+        self._process = spawn.Process(target=_serve, args=arguments, daemon=True)
         try:
             self._process.start()
         except OSError as error:
@@ -171,13 +175,13 @@ class _Context:
         return max(0, int((self.deadline - time.monotonic()) * 1000))
 
 
-def _serve(pipe: Connection, handler_path: str, function_arn: str) -> None:
+def _serve(pipe: Connection, handler_path: str, function_arn: str, json_logs: bool) -> None:
     """Run the child process until the poller closes the pipe or dies."""
     # Ctrl-C and a service manager's stop reach the whole group; when this process ends, the poller decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
-    configure_logging()
+    configure_logging(as_json=json_logs)
     try:
         module, _, name = handler_path.rpartition(".")
         handler = getattr(importlib.import_module(module), name)
@@ -190,7 +194,9 @@ def _serve(pipe: Connection, handler_path: str, function_arn: str) -> None:
         while True:
             request = json.loads(pipe.recv_bytes())
             context = _Context(request["requestId"], function_arn, request["deadline"])
-            pipe.send_bytes(_run(handler, request["event"], context))
+            with about(request_id=context.aws_request_id):
+                answer = _run(handler, request["event"], context)
+            pipe.send_bytes(answer)
     except (EOFError, OSError):
         return  # the poller has closed the pipe
 

@@ -18,6 +18,7 @@ from lambda_worker.config import Config
 from lambda_worker.contract import ChunkMessage, MessageError
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
+from lambda_worker.logs import about, note, remember
 from lambda_worker.monolith_client import MonolithClient
 from lambda_worker.redelivery import defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
 
 logger = logging.getLogger(__name__)
+remember()
 
 # Short, because an invocation cannot wait for long; what S3 or SQS does not take now, the next delivery brings.
 CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
@@ -56,7 +58,10 @@ async def for_each_record(
 ) -> BatchResponse:
     """One message after the other: a worker's calls in flight are bounded by its chunk's limit."""
     async with MonolithClient(worker_config) as monolith:
-        done = [await is_done(record, monolith) for record in event["Records"]]
+        done = []
+        for record in event["Records"]:
+            with about(message_id=record["messageId"]):
+                done.append(await is_done(record, monolith))
     return {
         "batchItemFailures": [
             {"itemIdentifier": record["messageId"]}
@@ -71,6 +76,7 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
     queue_url = worker_config.queue_url
     try:
         message = ChunkMessage.decode(record["body"])
+        note(job_id=message.job_id, chunk_id=message.chunk_id)
         await run_chunk(message, monolith=monolith, s3=s3(), config=worker_config, deadlines=deadlines)
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)

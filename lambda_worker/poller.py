@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from lambda_worker.event_source import EventSource, QueueAwayError, check_queue, to_record
 from lambda_worker.execution_environment import FUNCTION_NAME, ExecutionEnvironment, FunctionError, InitError
+from lambda_worker.health import Health
+from lambda_worker.logs import about
 
 if TYPE_CHECKING:
     import threading
@@ -39,6 +41,10 @@ class MalformedAnswerError(FunctionError):
     """The handler's answer is none that SQS understands: the whole batch has failed."""
 
 
+class PortTakenError(Exception):
+    """Nobody can be told of the poller's health."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """As given on the command line, see `lambda_worker.__main__`."""
@@ -49,6 +55,8 @@ class Options:
     batch_size: int
     function_timeout: int  # seconds
     wait_seconds: int
+    health_port: int = 0  # 0: nowhere
+    json_logs: bool = False
 
 
 def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]:
@@ -98,6 +106,7 @@ class Poller:
     def __init__(self, options: Options, stop: threading.Event) -> None:
         self._options = options
         self._stop = stop
+        self._health = Health(stop, options.wait_seconds)
         self._source = EventSource(
             options.queue_url,
             batch_size=options.batch_size,
@@ -106,7 +115,15 @@ class Poller:
         )
 
     def run(self) -> None:
-        """Poll until `stop` is set and the running invocations have been answered. Raises QueueError."""
+        """Poll until `stop` is set and the running invocations have been answered.
+
+        Raises QueueError, and PortTakenError.
+        """
+        if self._options.health_port:
+            try:
+                self._health.serve(self._options.health_port)
+            except OSError as error:
+                raise PortTakenError(f"nothing can listen at port {self._options.health_port}: {error}") from error
         attributes = self._queue_attributes()
         if attributes is None:
             return
@@ -133,7 +150,12 @@ class Poller:
     def _run_slot(self, queue_arn: str) -> None:
         region, account = queue_arn.split(":")[3:5]
         function_arn = f"arn:aws:lambda:{region}:{account}:function:{FUNCTION_NAME}"
-        environment = ExecutionEnvironment(self._options.handler, self._options.function_timeout, function_arn)
+        environment = ExecutionEnvironment(
+            self._options.handler,
+            self._options.function_timeout,
+            function_arn,
+            json_logs=self._options.json_logs,
+        )
         try:
             self._poll(environment, queue_arn)
         finally:
@@ -157,15 +179,26 @@ class Poller:
                 self._back_off(failures, "SQS is away", error)
             else:
                 failures = 0
+                self._health.received()
                 if messages and self._stop.is_set():
                     self._source.hand_back(messages)
                 elif messages:
-                    self._invoke(environment, messages, queue_arn)
+                    self._health.begin()
+                    try:
+                        self._invoke(environment, messages, queue_arn)
+                    finally:
+                        self._health.end()
                 elif self._options.wait_seconds == 0:
                     self._stop.wait(SHORT_POLL_PAUSE_SECONDS)
 
     def _invoke(self, environment: ExecutionEnvironment, messages: Sequence[MessageTypeDef], queue_arn: str) -> None:
         request_id = str(uuid.uuid4())
+        with about(request_id=request_id):
+            self._invoke_as(request_id, environment, messages, queue_arn)
+
+    def _invoke_as(
+        self, request_id: str, environment: ExecutionEnvironment, messages: Sequence[MessageTypeDef], queue_arn: str
+    ) -> None:
         message_ids = [message["MessageId"] for message in messages]
         logger.info("invocation started request=%s messages=%s", request_id, ",".join(message_ids))
         started_at = time.monotonic()

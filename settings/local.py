@@ -1,7 +1,7 @@
 """Settings for one developer's machine: known passwords, SQLite, S3 and SQS from a local server.
 
-They cannot be deployed by accident: only loopback host names are answered, and S3 and SQS are whatever
-listens at AWS_ENDPOINT_URL on this machine (`make serve` starts it), never AWS.
+They cannot be deployed by accident: only loopback host names are answered, the database is on this machine, and
+S3 and SQS are whatever listens at AWS_ENDPOINT_URL on this machine (`make serve` starts it), never AWS.
 """
 
 import os
@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from settings import known_secrets
 from settings.base import *  # noqa: F403 - the usual way to layer Django settings
 from settings.base import BASE_DIR, INSTALLED_APPS, REST_FRAMEWORK, SPECTACULAR_SETTINGS
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 DEBUG = True
-SECRET_KEY = "local-development-only"  # noqa: S105 - good on loopback only, see above
+SECRET_KEY = known_secrets.SECRET_KEY
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 # The browsable page of the API, from files on this machine.
@@ -40,6 +41,9 @@ DATABASES = {
         conn_max_age=60,  # seconds; opening SQLite anew for every request costs as much as a create
     ),
 }
+_database_host = DATABASES["default"].get("HOST", "")
+if not (_database_host in {"", *LOOPBACK} or _database_host.startswith("/")):  # a path is a socket's
+    raise ImproperlyConfigured("settings.local uses a database on this machine only; see DATABASE_URL.")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
@@ -85,9 +89,9 @@ BULK_IMPORT = {
         "aws_access_key_id": "local",
         "aws_secret_access_key": "local",
     },
-    "WORKER_SECRETS": ["local-worker-secret-on-loopback-only"],
+    "WORKER_SECRETS": [known_secrets.WORKER_SECRET],
     "WEBHOOK_URL": os.environ.get("WEBHOOK_URL", ""),  # of a receiver on this machine
-    "WEBHOOK_SECRETS": ["whsec_bG9jYWwtd2ViaG9vay1zZWNyZXQtb24tbG9vcGJhY2s="],
+    "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
     # Small steps and short leases, so that one sees something happen and a killed worker is soon replaced.
     "CHUNK_ROWS": 100,
     "LEASE_SECONDS": 20,

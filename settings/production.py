@@ -9,6 +9,7 @@ import os
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from settings import known_secrets
 from settings.base import *  # noqa: F403 - the usual way to layer Django settings
 from settings.base import BASE_DIR
 
@@ -24,9 +25,13 @@ REQUIRED = {
     "DEFAULT_FROM_EMAIL": "whom mails come from",
     "EMAIL_HOST": "the mail server",
 }
-MIN_CHARACTERS = {"SECRET_KEY": 50, "SECRET_KEY_FALLBACKS": 50, "BULK_IMPORT_WORKER_SECRETS": 32}
-KNOWN_FROM_DEVELOPMENT = ("local", "django-insecure", "development", "example")
-"""What the secrets of the other settings, and of Django's own templates, begin with."""
+MIN_CHARACTERS = {
+    "SECRET_KEY": 50,
+    "SECRET_KEY_FALLBACKS": 50,
+    "BULK_IMPORT_WORKER_SECRETS": 32,
+    "BULK_IMPORT_WEBHOOK_SECRETS": 32,
+}
+KNOWN_SECRETS = {value for name, value in vars(known_secrets).items() if name.isupper()}
 
 
 def listed(name: str) -> list[str]:
@@ -39,12 +44,14 @@ def faults() -> list[str]:
     found = [f"{name} is missing: {meaning}" for name, meaning in REQUIRED.items() if not os.environ.get(name)]
     for name, characters in MIN_CHARACTERS.items():
         for secret in listed(name):
-            if secret.startswith(KNOWN_FROM_DEVELOPMENT):
+            if secret in KNOWN_SECRETS or secret.startswith("django-insecure-"):
                 found.append(f"{name} is one of development, which everybody knows")
             elif len(secret) < characters:
                 found.append(f"{name} is shorter than {characters} characters")
     if "*" in listed("ALLOWED_HOSTS"):
         found.append("ALLOWED_HOSTS must name the hosts, not *")
+    if not os.environ.get("BULK_IMPORT_PUBLIC_URL", "https://").startswith("https://"):
+        found.append("BULK_IMPORT_PUBLIC_URL must begin with https://")
     return found
 
 
@@ -60,7 +67,9 @@ PUBLIC_URL = os.environ["BULK_IMPORT_PUBLIC_URL"].rstrip("/")
 DATABASES = {"default": dj_database_url.config(conn_max_age=60, conn_health_checks=True)}  # seconds
 
 SECURE_SSL_REDIRECT = True
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # the proxy in front must set it, and drop the client's
+if os.environ.get("TRUST_X_FORWARDED_PROTO") == "1":
+    # Only behind a proxy that sets this header itself, whatever a client sends.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 31_536_000  # a year
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_HSTS_PRELOAD = True

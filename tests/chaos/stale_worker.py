@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from demo.stack import WORKER_SECRET
 from lambda_worker.contract import (
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
@@ -20,6 +19,7 @@ from lambda_worker.contract import (
     Heartbeat,
     Release,
 )
+from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:
     import psycopg

@@ -15,6 +15,7 @@ from lambda_worker.contract import ROW_HEADER, RowVerdict
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
+from lambda_worker.logs import JsonFormatter
 from tests.lambda_worker.conftest import (
     JOB_ID,
     MAX_RECEIVE_COUNT,
@@ -26,6 +27,7 @@ from tests.lambda_worker.conftest import (
     Monolith,
     Queue,
     Reply,
+    a_claim,
     a_message,
     a_row,
     json_reply,
@@ -473,4 +475,21 @@ def test_the_log_holds_neither_rows_nor_secrets(
 
     assert len(monolith.releases) == 3
     assert message.chunk_id in caplog.text
-    assert not [word for word in ("TENT", "12.50", WORKER_SECRET, TOKEN) if word in caplog.text]
+    as_json = "\n".join(map(JsonFormatter().format, caplog.records))
+    assert not [word for word in ("TENT", "12.50", WORKER_SECRET, TOKEN) if word in caplog.text + as_json]
+
+
+def test_a_line_says_which_message_job_chunk_and_epoch_it_is_about(
+    message: ChunkMessage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lambda_worker")
+
+    coming_again(an_event(message.encode(), "no message of ours"))
+
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    (finished,) = [line for line in lines if line["logger"] == "lambda_worker.chunk_session"]
+    (refused,) = [line for line in lines if line["level"] == "ERROR"]
+    assert (finished["job_id"], finished["chunk_id"]) == (message.job_id, message.chunk_id)
+    assert finished["epoch"] == a_claim().epoch
+    assert "job_id" not in refused, "the next message has nothing of the one before"
+    assert refused["message_id"] != finished["message_id"]

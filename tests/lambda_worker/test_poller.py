@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
+import httpx
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from demo.stack import free_port
 from lambda_worker.event_source import QueueError, check_queue
 from lambda_worker.poller import (
     MAX_BACKOFF_SECONDS,
@@ -220,7 +222,9 @@ def start(endpoint: str, queue: Queue, tmp_path: Path) -> Iterator[Callable[...,
             "wait_seconds": 0,
             **options,
         }
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        flags = {name: value for name, value in options.items() if value is not True}
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        arguments += [f"--{name.replace('_', '-')}" for name in options if name not in flags]
         pollers.append(RunningPoller(*arguments, queue_url=queue.url, endpoint=endpoint, directory=tmp_path))
         return pollers[-1]
 
@@ -471,6 +475,58 @@ def test_a_stop_lets_the_running_invocation_finish_and_receives_no_more(
 
     assert poller.exit_code() == 0
     assert queue.counts() == (1, 0)
+
+
+def status(port: int, path: str) -> int | None:
+    """None while nobody answers."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_a_platform_is_told_of_the_pollers_health(queue: Queue, start: Callable[..., RunningPoller]) -> None:
+    port = free_port()
+    poller = start(health_port=port)
+    until(lambda: status(port, "/ready") == 200)
+    assert status(port, "/live") == 200
+    assert status(port, "/") == 404
+
+    queue.send(do="wait")
+    until(lambda: poller.notes("waiting"))
+    poller.signal_group(signal.SIGTERM)
+    until(lambda: status(port, "/ready") == 503)
+
+    assert status(port, "/live") == 200, "it ends its invocation"
+    (poller.directory / "go").touch()
+    assert poller.exit_code() == 0
+
+
+def test_a_poller_without_sqs_is_alive_and_not_ready(start: Callable[..., RunningPoller]) -> None:
+    port = free_port()
+    poller = start(endpoint="http://127.0.0.1:9", health_port=port)
+    poller.logs("SQS is away")
+
+    assert (status(port, "/live"), status(port, "/ready")) == (200, 503)
+
+
+def test_a_health_port_that_is_taken_is_an_error(start: Callable[..., RunningPoller]) -> None:
+    with socket.create_server(("", 0)) as taken:
+        poller = start(health_port=taken.getsockname()[1])
+
+        assert poller.exit_code() == 2
+
+
+def test_every_line_is_json_where_that_is_asked_for(queue: Queue, start: Callable[..., RunningPoller]) -> None:
+    poller = start(json_logs=True)
+    queue.send(do="nothing")
+    poller.logs("invocation ended")
+
+    lines = [json.loads(line) for line in poller.log.splitlines()]
+    assert {"timestamp", "level", "logger", "message"} <= lines[0].keys()
+    (ended,) = [line for line in lines if line["message"].startswith("invocation ended")]
+    assert ended["request_id"] in ended["message"]
+    assert ROW_DATA not in poller.log
 
 
 def test_a_second_signal_waits_for_nothing(queue: Queue, start: Callable[..., RunningPoller]) -> None:

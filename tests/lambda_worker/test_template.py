@@ -51,7 +51,7 @@ BY_LAMBDA = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"
 
 BY_LAMBDAS_LOG = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
-OF_THE_POLLER = {"event_source.py", "poller.py", "execution_environment.py", "__main__.py"}
+OF_THE_POLLER = {"event_source.py", "poller.py", "execution_environment.py", "health.py", "__main__.py"}
 """They stand in for Lambda where there is none."""
 
 

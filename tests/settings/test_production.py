@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import local
+from settings import known_secrets
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIT = {
@@ -27,10 +27,12 @@ FIT = {
 }
 
 
-def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run manage.py with the settings for deployment and this environment, and nothing of ours."""
+def manage(
+    *arguments: str, settings: str = "settings.production", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run manage.py with these settings and this environment, and nothing of ours."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    ours = {"DJANGO_SETTINGS_MODULE": "settings.production", "AWS_DEFAULT_REGION": "eu-west-1"}
+    ours = {"DJANGO_SETTINGS_MODULE": settings, "AWS_DEFAULT_REGION": "eu-west-1"}
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=PROJECT,
@@ -58,17 +60,23 @@ def test_all_that_is_missing_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("SECRET_KEY", local.SECRET_KEY, "SECRET_KEY is one of development"),
+        ("SECRET_KEY", known_secrets.SECRET_KEY, "SECRET_KEY is one of development"),
         ("SECRET_KEY", "django-insecure-" + "x" * 50, "SECRET_KEY is one of development"),
         ("SECRET_KEY", "x7" * 20, "SECRET_KEY is shorter than 50 characters"),
-        ("SECRET_KEY_FALLBACKS", local.SECRET_KEY, "SECRET_KEY_FALLBACKS is one of development"),
+        ("SECRET_KEY_FALLBACKS", known_secrets.SECRET_KEY, "SECRET_KEY_FALLBACKS is one of development"),
         (
             "BULK_IMPORT_WORKER_SECRETS",
-            f"{FIT['BULK_IMPORT_WORKER_SECRETS']},{local.BULK_IMPORT['WORKER_SECRETS'][0]}",  # type: ignore[index] # a list
+            f"{FIT['BULK_IMPORT_WORKER_SECRETS']},{known_secrets.WORKER_SECRET}",
             "BULK_IMPORT_WORKER_SECRETS is one of development",
         ),
         ("BULK_IMPORT_WORKER_SECRETS", "q8Zk2", "BULK_IMPORT_WORKER_SECRETS is shorter than 32 characters"),
+        (
+            "BULK_IMPORT_WEBHOOK_SECRETS",
+            known_secrets.WEBHOOK_SECRET,
+            "BULK_IMPORT_WEBHOOK_SECRETS is one of development",
+        ),
         ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS must name the hosts"),
+        ("BULK_IMPORT_PUBLIC_URL", "http://shop.test", "BULK_IMPORT_PUBLIC_URL must begin with https://"),
     ],
 )
 def test_what_everybody_knows_or_can_guess_is_refused_and_not_repeated(name: str, value: str, reason: str) -> None:
@@ -76,4 +84,21 @@ def test_what_everybody_knows_or_can_guess_is_refused_and_not_repeated(name: str
 
     assert refused.returncode != 0
     assert reason in refused.stderr
-    assert name == "ALLOWED_HOSTS" or value not in refused.stderr
+    assert not name.endswith(("SECRETS", "KEY", "FALLBACKS")) or value not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"AWS_ENDPOINT_URL": "https://sqs.eu-west-1.amazonaws.com"},
+        {"DATABASE_URL": "postgres://shop:secret@database.example/shop"},
+    ],
+    ids=["S3 and SQS", "the database"],
+)
+def test_the_local_settings_do_not_start_with_anything_of_a_deployment(elsewhere: dict[str, str]) -> None:
+    (name,) = elsewhere
+
+    refused = manage("check", settings="settings.local", **elsewhere)
+
+    assert refused.returncode != 0
+    assert name in refused.stderr.splitlines()[-1]

@@ -19,13 +19,13 @@ from demo.stack import (
     FAILURES_BUCKET,
     PAYLOADS_BUCKET,
     QUEUE,
-    WORKER_SECRET,
     await_answer,
     create_aws_parts,
     free_port,
     stop_process,
 )
 from lambda_worker import package
+from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,442 @@
+"""The doctor, against S3, SQS and a monolith over the wire: well, and with each thing broken in turn."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from bulk_import.models import ImportedRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_django import Settings
+    from pytest_django.live_server_helper import LiveServer
+
+    from tests.bulk_import.conftest import Aws
+
+PAYLOADS, FAILURES = "bulk-import-payloads", "bulk-import-failures"
+
+
+@pytest.fixture
+def shop(aws: Aws, settings: Settings) -> Aws:
+    """All is well: a queue with a dead-letter queue, beside the buckets."""
+    dead_url = aws.sqs.create_queue(
+        QueueName=f"dead-{uuid.uuid4()}", Attributes={"MessageRetentionPeriod": "1209600", "VisibilityTimeout": "300"}
+    )["QueueUrl"]
+    arn = aws.sqs.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+    attributes: Any = {"VisibilityTimeout": "1800", "MessageRetentionPeriod": "604800", "RedrivePolicy": redrive}
+    aws.sqs.set_queue_attributes(QueueUrl=aws.queue_url, Attributes=attributes)
+    return aws
+
+
+def doctor(*arguments: str) -> tuple[int, list[dict[str, str]]]:
+    """The exit code and the findings."""
+    output = StringIO()
+    code = 0
+    try:
+        call_command("bulk_import_doctor", "--json", *arguments, stdout=output)
+    except SystemExit as leaving:
+        code = int(str(leaving.code))
+    report = json.loads(output.getvalue())
+    assert report["ok"] == (code == 0)
+    return code, report["findings"]
+
+
+def only_complaint(*arguments: str, level: str = "error") -> dict[str, str]:
+    """The one finding that is not ok. It says how to mend it."""
+    code, findings = doctor(*arguments)
+    (complaint,) = [finding for finding in findings if finding["level"] != "ok"]
+    assert complaint["level"] == level
+    assert code == (1 if level == "error" else 0)
+    assert complaint["mend"]
+    return complaint
+
+
+def dead_letter_url(aws: Aws) -> str:
+    policy = aws.sqs.get_queue_attributes(QueueUrl=aws.queue_url, AttributeNames=["RedrivePolicy"])["Attributes"]
+    name = json.loads(policy["RedrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
+    url: str = aws.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    return url
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(shop: Aws, live_server: LiveServer) -> None:
+    code, findings = doctor("--base-url", live_server.url)
+
+    assert code == 0
+    assert {finding["level"] for finding in findings} == {"ok"}
+    assert [finding["subject"] for finding in findings] == [
+        "settings", "database", "clock", "secret", "clock", "payloads bucket", "failures bucket", "queue",
+        "worker API", "target products",
+    ]  # fmt: skip
+    assert shop.payload_keys() == []
+    assert shop.messages() == []
+
+
+@pytest.mark.django_db
+def test_for_people_each_finding_is_a_line_and_its_mending_another(shop: Aws) -> None:
+    shop.s3.delete_bucket(Bucket=PAYLOADS)
+    output = StringIO()
+
+    with pytest.raises(SystemExit) as leaving:
+        call_command("bulk_import_doctor", stdout=output)
+
+    assert leaving.value.code == 1
+    lines = output.getvalue().splitlines()
+    broken = lines.index(f"error   payloads bucket: There is no bucket {PAYLOADS}.")
+    assert lines[broken + 1] == "        → Make it, or mend bucket_name in STORAGES."
+
+
+# --- Settings, database, clocks, secret
+
+
+@pytest.mark.django_db
+def test_what_the_checks_find_is_a_finding(shop: Aws, settings: Settings) -> None:
+    settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
+
+    complaint = only_complaint()
+
+    assert (complaint["subject"], "E005" in complaint["message"]) == ("settings", True)
+
+
+@pytest.mark.django_db
+def test_settings_that_break_everything_else_are_findings_too(shop: Aws, settings: Settings) -> None:
+    settings.BULK_IMPORT = {"UNKNOWN": 1}
+
+    code, findings = doctor()
+
+    assert code == 1
+    assert "UNKNOWN" in findings[0]["message"]
+
+
+@pytest.mark.django_db
+def test_a_migration_that_was_not_applied(shop: Aws) -> None:
+    MigrationRecorder(connection).migration_qs.filter(app="bulk_import").delete()
+
+    assert only_complaint()["mend"] == "Run manage.py migrate."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_constraint_that_somebody_dropped(shop: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    (once,) = ImportedRow._meta.constraints
+    with monkeypatch.context() as without, connection.schema_editor() as editor:
+        without.setattr(ImportedRow._meta, "constraints", [])  # SQLite makes the table anew, from the model
+        editor.remove_constraint(ImportedRow, once)
+    try:
+        assert "bulk_import_row_once" in only_complaint()["message"]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.add_constraint(ImportedRow, once)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("secrets", "word"),
+    [
+        (["abababab" * 8], "guessed"),
+        (["a secret of this shop with 1 newline\n"], "header"),
+    ],
+)
+def test_a_secret_of_no_use(shop: Aws, settings: Settings, secrets: list[str], word: str) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WORKER_SECRETS": secrets}
+
+    complaint = only_complaint()
+
+    assert complaint["subject"] == "secret"
+    assert word in complaint["message"]
+    assert secrets[0] not in complaint["message"]
+
+
+@pytest.mark.django_db
+def test_more_secrets_than_a_rotation_needs(shop: Aws, settings: Settings) -> None:
+    secrets = [f"the-secret-of-this-shop-number-{n}" for n in range(3)]
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WORKER_SECRETS": secrets}
+
+    assert only_complaint(level="warning")["subject"] == "secret"
+
+
+# --- S3
+
+
+def deny(aws: Aws, bucket: str, action: str) -> None:
+    resource = f"arn:aws:s3:::{bucket}" + ("" if action == "s3:ListBucket" else "/*")
+    statement = {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": resource}
+    aws.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+
+@pytest.fixture
+def denied(shop: Aws) -> Iterator[Callable[[str, str], None]]:
+    """Denies an action in a bucket."""
+    buckets: list[str] = []
+
+    def deny_in(bucket: str, action: str) -> None:
+        buckets.append(bucket)
+        deny(shop, bucket, action)
+
+    yield deny_in
+    for bucket in buckets:
+        shop.s3.delete_bucket_policy(Bucket=bucket)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("bucket", "subject"), [(PAYLOADS, "payloads bucket"), (FAILURES, "failures bucket")])
+def test_a_bucket_that_is_not_there(shop: Aws, bucket: str, subject: str) -> None:
+    shop.s3.delete_bucket(Bucket=bucket)
+
+    complaint = only_complaint()
+
+    assert (complaint["subject"], complaint["message"]) == (subject, f"There is no bucket {bucket}.")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("bucket", "action"),
+    [
+        (PAYLOADS, "s3:PutObject"),
+        (PAYLOADS, "s3:GetObject"),
+        (PAYLOADS, "s3:DeleteObject"),
+        (FAILURES, "s3:GetObject"),
+        (FAILURES, "s3:DeleteObject"),
+    ],
+)
+def test_a_right_that_is_missing_is_named(
+    denied: Callable[[str, str], None], shop: Aws, bucket: str, action: str
+) -> None:
+    denied(bucket, action)
+
+    complaint = only_complaint()
+
+    assert complaint["message"] == f"AccessDenied: {action} is not allowed in {bucket}."
+
+
+@pytest.mark.django_db
+def test_every_right_in_the_failures_bucket_that_is_missing_is_named(shop: Aws, settings: Settings) -> None:
+    with answering(403, b"<Error><Code>AccessDenied</Code></Error>") as url:
+        use_at(settings, "bulk_import_failures", url)
+        _, findings = doctor()
+
+    missing = [finding["message"] for finding in findings if finding["subject"] == "failures bucket"]
+    assert missing == [
+        f"AccessDenied: s3:{right} is not allowed in {FAILURES}."
+        for right in ("ListBucket", "GetObject", "DeleteObject")
+    ]
+
+
+@pytest.mark.django_db
+def test_s3_that_cannot_be_reached(shop: Aws, settings: Settings) -> None:
+    use_at(settings, "bulk_import_failures", "http://127.0.0.1:9")
+
+    complaint = only_complaint()
+
+    assert complaint["subject"] == "failures bucket"
+    assert "reaches it" in complaint["mend"]
+
+
+class Answering(ThreadingHTTPServer):
+    """A server that gives one answer to everything."""
+
+    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_DELETE = do_PUT  # noqa: N815 - the names of http.server
+
+            def do_HEAD(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(time.time() - 3600 if "X-Late" in headers else timestamp)
+
+            def log_message(self, *_: Any) -> None:
+                """Not on stderr."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"", **headers: str) -> Iterator[str]:
+    with Answering(status, body, {name.replace("_", "-"): value for name, value in headers.items()}) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def use_at(settings: Settings, alias: str, url: str) -> None:
+    """Let the storage be at this endpoint."""
+    storage = settings.STORAGES[alias]
+    storage = {**storage, "OPTIONS": {**storage["OPTIONS"], "endpoint_url": url}}
+    settings.STORAGES = {**settings.STORAGES, alias: storage}
+
+
+@pytest.mark.django_db
+def test_an_s3_that_does_not_know_conditional_writes(shop: Aws, settings: Settings) -> None:
+    with answering(200) as url:
+        use_at(settings, "bulk_import_payloads", url)
+        code, findings = doctor()
+
+    assert code == 1
+    assert any("If-None-Match" in finding["message"] for finding in findings)
+
+
+@pytest.mark.django_db
+def test_a_clock_that_is_an_hour_off(shop: Aws, settings: Settings) -> None:
+    with answering(200, X_Late="1") as url:
+        use_at(settings, "bulk_import_payloads", url)
+        _, findings = doctor()
+
+    (late,) = [finding for finding in findings if finding["subject"] == "clock" and finding["level"] == "error"]
+    assert "S3" in late["message"]
+    assert "NTP" in late["mend"]
+
+
+# --- SQS
+
+
+@pytest.mark.django_db
+def test_a_queue_that_is_not_there(shop: Aws, settings: Settings) -> None:
+    shop.sqs.delete_queue(QueueUrl=shop.queue_url)
+
+    assert only_complaint()["message"] == f"There is no queue {shop.queue_url}"
+
+
+@pytest.mark.django_db
+def test_a_dead_letter_queue_that_is_not_there(shop: Aws) -> None:
+    shop.sqs.delete_queue(QueueUrl=dead_letter_url(shop))
+
+    assert only_complaint()["subject"] == "dead-letter queue"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("attributes", "level", "word"),
+    [
+        ({"VisibilityTimeout": "20"}, "error", "VisibilityTimeout is 20 s"),
+        ({"VisibilityTimeout": "900"}, "warning", "less than 6 times"),
+        ({"MessageRetentionPeriod": "1209600"}, "error", "keeps the time"),
+        ({"RedrivePolicy": ""}, "error", "no redrive policy"),
+        ({"maxReceiveCount": "2"}, "warning", "maxReceiveCount is 2"),
+    ],
+)
+def test_a_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], level: str, word: str) -> None:
+    if "maxReceiveCount" in attributes:
+        known = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["RedrivePolicy"])["Attributes"]
+        policy = json.loads(known["RedrivePolicy"]) | attributes
+        attributes = {"RedrivePolicy": json.dumps(policy)}
+    sqs: Any = shop.sqs
+    sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes=attributes)
+
+    assert word in only_complaint(level=level)["message"]
+
+
+@pytest.mark.django_db
+def test_the_visibility_is_judged_by_the_functions_own_timeout(shop: Aws) -> None:
+    shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "900"})
+
+    assert doctor("--function-timeout", "150")[0] == 0
+    assert only_complaint("--function-timeout", "900")["subject"] == "queue"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("attributes", "level"), [({"VisibilityTimeout": "3600"}, "warning"), ({"RedrivePolicy": "own"}, "error")]
+)
+def test_a_dead_letter_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], level: str) -> None:
+    if "RedrivePolicy" in attributes:
+        arn = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["QueueArn"])["Attributes"]
+        attributes = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 5})}
+    sqs: Any = shop.sqs
+    sqs.set_queue_attributes(QueueUrl=dead_letter_url(shop), Attributes=attributes)
+
+    assert only_complaint(level=level)["subject"] == "dead-letter queue"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [("AccessDenied", "sqs:SendMessage"), ("InvalidClientTokenId", "credentials"), ("SignatureExpired", "NTP")],
+)
+def test_sqs_that_refuses(shop: Aws, settings: Settings, code: str, word: str) -> None:
+    body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
+    with answering(403, body) as url:
+        client = {**settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": url}
+        settings.BULK_IMPORT = {**settings.BULK_IMPORT, "QUEUE_CLIENT": client, "QUEUE_URL": f"{url}/1/queue"}
+        _, findings = doctor()
+
+    first = next(finding for finding in findings if finding["subject"] == "queue")
+    assert first["level"] == "error"
+    assert word in first["mend"]
+
+
+# --- The worker API
+
+
+@pytest.mark.django_db
+def test_a_monolith_that_knows_other_secrets(shop: Aws) -> None:
+    with answering(401, b'{"code": "authentication_failed"}') as url:
+        _, findings = doctor("--base-url", url)
+
+    complaint = next(finding for finding in findings if finding["subject"] == "worker API")
+    assert "does not know a secret" in complaint["message"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("status", "body", "word"),
+    [
+        (302, b"", "base URL"),
+        (400, b"<h1>Bad Request</h1>", "ALLOWED_HOSTS"),
+        (403, b"", "firewall"),
+        (404, b"<h1>Not Found</h1>", "worker_urls"),
+        (404, b'{"code": "unknown_chunk"}', "Authorization"),
+        (500, b"", "log"),
+    ],
+)
+def test_what_is_between_the_worker_and_the_monolith(shop: Aws, status: int, body: bytes, word: str) -> None:
+    with answering(status, body, Location="/sign-in/") as url:
+        code, findings = doctor("--base-url", url)
+
+    api, target = findings[-2:]
+    assert code == 1
+    assert (api["subject"], target["subject"]) == ("worker API", "target products")
+    assert word in api["mend"]
+    assert "ImportedRowMiddleware" in target["mend"]
+
+
+@pytest.mark.django_db
+def test_no_monolith_at_all(shop: Aws) -> None:
+    code, findings = doctor("--base-url", "http://127.0.0.1:9")
+
+    assert code == 1
+    assert [finding["subject"] for finding in findings if finding["level"] == "error"] == [
+        "worker API",
+        "target products",
+    ]

@@ -1,0 +1,131 @@
+"""docs/bolting-on.md, walked word by word by somebody whose monolith is new."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from demo.stack import PROJECT, free_port, stop_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GUIDE = PROJECT / "docs" / "bolting-on.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w./]+)(, at the end)?\n")
+PATIENCE_SECONDS = 60
+SHELL = "/bin/sh"
+
+
+class Walk:
+    """Somebody at two terminals, in a new folder."""
+
+    def __init__(self, folder: Path, cleanup: ExitStack) -> None:
+        self.folder = folder
+        self._cleanup = cleanup
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_", "DJANGO"))},
+            "PYTHONPATH": str(PROJECT),  # instead of pip install
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.exit_codes: dict[str, int] = {}
+
+    def write(self, text: str) -> None:
+        """A file, or what is to be added to one."""
+        name, at_the_end = FILE.match(text).groups()  # type: ignore[union-attr] # every file of the guide has its name
+        path = self.folder / name
+        path.write_text(path.read_text() + text if at_the_end else text)
+        if name == "environment":
+            exports = re.findall(r"^export (\w+)=(\S+)", text, re.MULTILINE)
+            self._environment |= dict(exports)
+
+    def type(self, command: str, expected: list[str]) -> None:
+        if command.startswith("pip install"):
+            return  # the tests have it all
+        run = subprocess.run(
+            [SHELL, "-c", command],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        self.exit_codes[command] = run.returncode
+        output = run.stdout.replace("\r\n", "\n")
+        pattern = ".*".join(re.escape(part) for part in "\n".join(expected).split("…"))
+        assert re.search(pattern, output, re.DOTALL), f"{command}\n{output}\n{run.stderr}"
+
+    def start(self, command: str) -> None:
+        """In the second terminal; waits until it answers at its port, if it has one."""
+        log = self._cleanup.enter_context((self.folder / "terminal-2.log").open("a"))
+        process = subprocess.Popen(
+            [SHELL, "-c", f"exec {command}"],
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self._cleanup.callback(stop_process, process)
+        if port := re.search(r"\b\d{4,5}$", command):
+            await_port(int(port[0]), process, self.folder / "terminal-2.log")
+
+
+def await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while process.poll() is None and time.monotonic() < give_up_at:
+        with closing(socket.socket()) as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"nothing listens:\n{log.read_text()}")
+
+
+def commands(block: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Terminal, command and the answer that is expected."""
+    lines = block.splitlines()
+    starts = [n for n, line in enumerate(lines) if re.match(r"2?\$ ", line)]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        terminal, _, command = lines[start].partition("$ ")
+        yield terminal, command, lines[start + 1 : end]
+
+
+@pytest.mark.timeout(300)
+def test_the_guide_walked_word_by_word_ends_in_an_import(tmp_path: Path) -> None:
+    guide = GUIDE.read_text()
+    for port in ("8000", "4566"):
+        guide = re.sub(rf"\b{port}\b", str(free_port()), guide)
+    app_before: dict[Path, bytes] = {}
+    with ExitStack() as cleanup:
+        walk = Walk(tmp_path, cleanup)
+        for kind, block in BLOCK.findall(guide):
+            if kind == "json":
+                assert len(json.loads(block)) == 3
+                (tmp_path / "books.json").write_text(block)
+            elif kind in {"python", "sh"}:
+                walk.write(block)
+            else:
+                for terminal, command, expected in commands(block):
+                    walk.start(command) if terminal else walk.type(command, expected)
+            if "Superuser created" in block:
+                app_before = {path: path.read_bytes() for path in (tmp_path / "books").rglob("*.py")}
+
+        failed = {command: code for command, code in walk.exit_codes.items() if code}
+        assert app_before == {path: path.read_bytes() for path in (tmp_path / "books").rglob("*.py")}
+        assert len(app_before) > 5
+        # The second import of the same books is the one that must not succeed.
+        assert list(failed.values()) == [1]
+        assert "--idempotency-key again" in next(iter(failed))
