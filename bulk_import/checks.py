@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
 SHORTEST_SECRET_CHARACTERS = 32
+SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of all of them
 WEBHOOK_SECRET_BYTES = (24, 64)
@@ -142,12 +143,17 @@ def _check_mail() -> Iterator[CheckMessage]:
             hint='Set PUBLIC_URL to where people reach the API, "https://shop.example" for example.',
             id="bulk_import.W003",
         )
-    if settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend" and not settings.EMAIL_TIMEOUT:
-        yield Warning(
-            "A mail server that hangs holds up the relay and the reports of workers.",
-            hint="Set EMAIL_TIMEOUT, to 10 seconds for example.",
-            id="bulk_import.W002",
-        )
+    mailers: Any = getattr(settings, "MAILERS", None)  # from Django 6.1 on, instead of the EMAIL settings
+    if mailers is not None:
+        mailer = mailers.get("default", {})
+        backend, timeout = mailer.get("BACKEND", SMTP_BACKEND), mailer.get("OPTIONS", {}).get("timeout")
+        hint = 'Set "timeout" in the OPTIONS of the default mailer, to 10 seconds for example.'
+    else:
+        backend, timeout = settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT
+        hint = "Set EMAIL_TIMEOUT, to 10 seconds for example."
+    if backend == SMTP_BACKEND and not timeout:
+        message = "A mail server that hangs holds up the relay and the reports of workers."
+        yield Warning(message, hint=hint, id="bulk_import.W002")
 
 
 def _check_webhook() -> Iterator[CheckMessage]:

@@ -11,10 +11,12 @@ import logging
 import traceback
 from datetime import timedelta
 from email.encoders import encode_base64
+from email.message import MIMEPart
 from email.mime.base import MIMEBase
 from email.utils import formatdate, parseaddr
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import django
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db.models.functions import Greatest, Now
@@ -109,13 +111,22 @@ def message(
     letter = EmailMultiAlternatives(content.subject, content.text, to=[address], headers=headers)
     letter.attach_alternative(content.html, "text/html")
     if attachment:
-        # As text, it would be a file with other line ends, also within its cells.
-        part = MIMEBase("text", "csv", charset="utf-8")
-        part.set_payload(attachment.content)
-        encode_base64(part)
-        part.add_header("Content-Disposition", "attachment", filename=attachment.name)
-        letter.attach(part)
+        letter.attach(as_part(attachment))
     return letter
+
+
+def as_part(attachment: Attachment) -> Any:
+    """The attachment byte by byte: as text, it would be a file with other line ends, also within its cells."""
+    if django.VERSION >= (6,):
+        part = MIMEPart()
+        charset = {"charset": "utf-8"}
+        part.set_content(attachment.content, "text", "csv", filename=attachment.name, params=charset)
+        return part
+    old_part = MIMEBase("text", "csv", charset="utf-8")
+    old_part.set_payload(attachment.content)
+    encode_base64(old_part)
+    old_part.add_header("Content-Disposition", "attachment", filename=attachment.name)
+    return old_part
 
 
 def description(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Tries what an import needs, as the import does it, and says how to mend what is broken.
 
 It leaves nothing behind: the object that it writes is deleted, no message is sent, and the worker API is asked for a
-chunk that there is not. It needs the rights of the monolith, and sqs:GetQueueAttributes to look at the queues.
+chunk that there is not. It needs the rights of the monolith, among them sqs:GetQueueAttributes and sqs:GetQueueUrl.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import django
 import pytest
 from django.core.checks import run_checks
 from django.db import connections
@@ -171,6 +174,22 @@ def test_a_mail_server_without_a_time_out_is_told(settings: Settings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
     assert_told("W002")
+
+
+if django.VERSION >= (6, 1):  # there are no mailers before
+
+    @pytest.mark.parametrize(("options", "told"), [({}, ["bulk_import.W002"]), ({"timeout": 10}, [])])
+    def test_a_mailer_without_a_time_out_is_told(options: dict[str, int], told: list[str]) -> None:
+        """A process of its own: mailers and the older settings for mails exclude each other."""
+        code = (
+            "import os, settings.local as s; [vars(s).pop(n) for n in list(vars(s)) if n.startswith('EMAIL_')];"
+            f"s.MAILERS = {{'default': {{'OPTIONS': {options}}}}};"
+            "os.environ['DJANGO_SETTINGS_MODULE'] = 'settings.local'; import django; django.setup();"
+            "from bulk_import.checks import check_configuration; print(*[m.id for m in check_configuration()])"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+        assert run.stdout.split() == told, run.stderr
 
 
 def test_mails_without_links_are_warned_of(settings: Settings) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from django.core.files.storage import storages
@@ -12,6 +14,7 @@ from django.utils import timezone
 
 import bulk_import
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
+from bulk_import.doctor import examine
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.payload_store import put_payload, read_payload
 from bulk_import.retention import expire_jobs
@@ -27,7 +30,14 @@ if TYPE_CHECKING:
 def test_the_monolith_may_do_what_it_does_and_nothing_else(client_of_merchandiser: APIClient, aws: Aws) -> None:
     payloads: Any = storages[PAYLOADS_STORAGE]
     failures: Any = storages[FAILURES_STORAGE]
+    dead_letters = f"dead-{uuid4()}"
+    dead_url = aws.sqs.create_queue(QueueName=dead_letters)["QueueUrl"]
+    arn = aws.sqs.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+    aws.sqs.set_queue_attributes(QueueUrl=aws.queue_url, Attributes={"RedrivePolicy": redrive})
     resources = {
+        dead_url: "DeadLetterQueue.Arn",
+        dead_letters: "DeadLetterQueue.Arn",
         payloads.bucket_name: "PayloadsBucket.Arn",
         failures.bucket_name: "FailuresBucket.Arn",
         aws.queue_url: "Queue.Arn",
@@ -43,6 +53,7 @@ def test_the_monolith_may_do_what_it_does_and_nothing_else(client_of_merchandise
         client_of_merchandiser.get(f"{location}/failures").getvalue()
         ImportJob.objects.update(status=JobStatus.FAILED, finished_at=timezone.now() - timedelta(days=100))
         expire_jobs()
+        list(examine())
 
     policy = Stack().properties("MonolithPolicy")["PolicyDocument"]
     assert calls.permissions == allowed(policy)

@@ -21,6 +21,8 @@ PERMISSIONS = {
     "DeleteObject": "s3:DeleteObject",
     "DeleteObjects": "s3:DeleteObject",
     "GetObject": "s3:GetObject",
+    "GetQueueAttributes": "sqs:GetQueueAttributes",
+    "GetQueueUrl": "sqs:GetQueueUrl",
     "GetSecretValue": "secretsmanager:GetSecretValue",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
@@ -49,7 +51,7 @@ class Calls:
             return
         self.operations.add(operation)
         action = PERMISSIONS[operation]
-        name = next(params[key] for key in ("Bucket", "QueueUrl", "SecretId") if key in params)
+        name = next(params[key] for key in ("Bucket", "QueueUrl", "QueueName", "SecretId") if key in params)
         resource = self._resources[name]
         self.permissions.add((action, f"{resource}/*" if action in OF_OBJECTS else resource))
         if status == HTTPStatus.NOT_FOUND:  # without the right to list, S3 says 403 of an object that is not there

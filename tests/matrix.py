@@ -1,0 +1,82 @@
+"""`make matrix`: the tests of everything that a monolith runs, on each supported Python and Django that can be had.
+
+Interpreters are those that uv finds, on PATH or where pyenv keeps them; none is downloaded, a missing one is named.
+Each pair has an environment of its own in .local/environments, with all else as it is pinned.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+PROJECT = Path(__file__).resolve().parents[1]
+ENVIRONMENTS = PROJECT / ".local" / "environments"
+UV = Path(sys.executable).parent / "uv"
+
+PYTHONS = ("3.11", "3.12", "3.13")
+DJANGOS = {"django~=5.2.0": (3, 11), "django~=6.0": (3, 12)}
+"""What is installed, and the least Python that it runs on."""
+
+TESTS = ("tests/bulk_import", "tests/products", "tests/import_page", "tests/settings", "tests/pipeline")
+
+
+def find(version: str) -> str | None:
+    """The interpreter of a version; None where there is none."""
+    options = ["--no-python-downloads", "--system", version]
+    found = subprocess.run([UV, "python", "find", *options], capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    kept = sorted(
+        Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob(f"{version}.*/bin/python")
+    )
+    return str(kept[-1]) if kept else None
+
+
+def install(interpreter: str, environment: Path, django: str) -> Path:
+    """Make an environment; returns its Python."""
+    python = environment / "bin" / "python"
+    shutil.rmtree(environment, ignore_errors=True)
+    subprocess.run([UV, "venv", "--quiet", "--python", interpreter, environment], check=True)
+    install: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", python]
+    subprocess.run([*install, "-r", PROJECT / "requirements-dev.txt"], check=True)
+    subprocess.run([*install, "--upgrade", django], check=True)
+    return python
+
+
+def main(tests: list[str]) -> int:
+    """Run all pairs; 0 when every one that could be run has passed, and there was one."""
+    table = Table("Python", "Django", "tests", "seconds", title="Versions")
+    codes = []
+    for version in PYTHONS:
+        interpreter = find(version)
+        for django, least in DJANGOS.items():
+            if tuple(map(int, version.split("."))) < least:
+                continue
+            if interpreter is None:
+                table.add_row(version, django, "no such interpreter here", "")
+                continue
+            python = install(interpreter, ENVIRONMENTS / f"matrix-{version}-{django}", django)
+            asked: list[str | Path] = [
+                python,
+                "-c",
+                "import sys, django; print(sys.version.split()[0], django.__version__)",
+            ]
+            names = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+            began = time.monotonic()
+            run = subprocess.run([python, "-m", "pytest", "-q", *(tests or TESTS)], cwd=PROJECT, check=False)
+            codes.append(run.returncode)
+            verdict = "failed" if run.returncode else "passed"
+            table.add_row(*names, verdict, f"{time.monotonic() - began:.0f}")
+    Console().print(table)
+    return 0 if codes and not any(codes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
