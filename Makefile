@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants screenshots bench-accept lambda lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept lambda lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
 
 mutants: $(VENV)/.dev ## Break each guarantee in turn and see that the chaos tells
 	@$(BIN)/python -m tests.chaos.mutate
+
+matrix: $(VENV)/.dev ## Run the tests on each supported Python and Django that is there
+	@$(BIN)/python -m tests.matrix $(TESTS)
 
 screenshots: $(VENV)/.dev ## Take the pictures of the README anew
 	@$(BIN)/python -m tests.browser.screenshots
