@@ -52,25 +52,27 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 
 AWS_ENDPOINT_URL = os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
-if urlsplit(AWS_ENDPOINT_URL).hostname not in LOOPBACK:
+AWS_ENDPOINT_URL_S3 = os.environ.get("AWS_ENDPOINT_URL_S3", AWS_ENDPOINT_URL)
+if not {urlsplit(AWS_ENDPOINT_URL).hostname, urlsplit(AWS_ENDPOINT_URL_S3).hostname} <= set(LOOPBACK):
     raise ImproperlyConfigured("settings.local talks to S3 and SQS on this machine only; see AWS_ENDPOINT_URL.")
 
-_local_aws = {
-    "endpoint_url": AWS_ENDPOINT_URL,
+_local_s3 = {
+    "endpoint_url": AWS_ENDPOINT_URL_S3,
     "region_name": "us-east-1",
+    "access_key": "local",
+    "secret_key": "local",
 }
-_local_credentials = {"access_key": "local", "secret_key": "local"}
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "bulk_import_payloads": {
         "BACKEND": "storages.backends.s3.S3Storage",
-        "OPTIONS": {"bucket_name": "bulk-import-payloads", **_local_aws, **_local_credentials},
+        "OPTIONS": {"bucket_name": "bulk-import-payloads", **_local_s3},
     },
     "bulk_import_failures": {
         "BACKEND": "storages.backends.s3.S3Storage",
-        "OPTIONS": {"bucket_name": "bulk-import-failures", **_local_aws, **_local_credentials},
+        "OPTIONS": {"bucket_name": "bulk-import-failures", **_local_s3},
     },
 }
 
@@ -85,7 +87,8 @@ BULK_IMPORT = {
     },
     "QUEUE_URL": f"{AWS_ENDPOINT_URL}/123456789012/bulk-import",
     "QUEUE_CLIENT": {
-        **_local_aws,
+        "endpoint_url": AWS_ENDPOINT_URL,
+        "region_name": "us-east-1",
         "aws_access_key_id": "local",
         "aws_secret_access_key": "local",
     },

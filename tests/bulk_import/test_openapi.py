@@ -263,7 +263,8 @@ assert not any(name.startswith("drf_spectacular") for name in sys.modules)
 
 
 def test_a_monolith_without_drf_spectacular_works() -> None:
-    command = [sys.executable, "-W", "error", "-c", WITHOUT_SPECTACULAR]
+    of_the_stand_in = ["-W", "ignore:The EMAIL_"]  # newer Djangos have other settings for mails
+    command = [sys.executable, "-W", "error", *of_the_stand_in, "-c", WITHOUT_SPECTACULAR]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr

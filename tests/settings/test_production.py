@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -48,6 +49,14 @@ def test_a_complete_environment_passes_the_checks_for_deployment() -> None:
     checked = manage("check", "--deploy", "--fail-level", "WARNING", **FIT)
 
     assert checked.returncode == 0, checked.stderr
+
+
+def test_each_line_of_the_log_is_json() -> None:
+    line = "import logging; logging.getLogger('bulk_import.relay').info('sent %d', 3)"
+
+    logged = json.loads(manage("shell", "-v", "0", "-c", line, **FIT).stderr)
+
+    assert (logged["logger"], logged["level"], logged["message"]) == ("bulk_import.relay", "INFO", "sent 3")
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:
