@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept lambda lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours lambda lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,13 @@ lambda: $(VENV)/.dev ## Build the zips for AWS Lambda, for arm64 and x86_64, in 
 
 bench-accept: $(VENV)/.dev ## Measure how fast an import is accepted
 	@$(BIN)/python -m benchmarks.accept $(ARGS)
+
+bench-drain: $(VENV)/.dev ## Measure how fast rows become products, on SQLite and PostgreSQL
+	@$(BIN)/python -m benchmarks.drain $(ARGS)
+	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.drain $(ARGS)
+
+bench-neighbours: $(VENV)/.dev ## Measure how long others wait while an import runs
+	@$(BIN)/python -m benchmarks.neighbours $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .

@@ -1,0 +1,176 @@
+"""The shop that rows are drained into: real gunicorn on a core of its own, whoever sends the rows on another.
+
+How fast rows were created is read from the products themselves: the first and the last `created_at` of a prefix.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import boto3
+import httpx
+import psycopg
+
+from demo.stack import local_stack, stop_process
+from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ClaimRequest
+from settings.known_secrets import WORKER_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from demo.stack import LocalStack
+
+SERVER_CORE, SENDER_CORE = 0, 1
+IN_FLIGHT = 16
+"""Two invocations of 8 calls, the default of CONCURRENCY; gunicorn has 2 workers of 4 threads."""
+
+BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
+PATIENCE_SECONDS = 600
+HERE = Path(__file__).resolve().parent
+
+
+class Shop:
+    """A running shop, with nobody behind its queue yet."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self.stack = stack
+        self.http = httpx.Client(base_url=stack.url, auth=("demo", "demo"), timeout=PATIENCE_SECONDS, trust_env=False)
+
+    def query(self, sql: str) -> Any:
+        """One row. Not by way of the monolith, which has other things to do."""
+        if self.stack.database_url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.stack.sqlite, timeout=60)) as sqlite:
+                return sqlite.execute(sql).fetchone()
+        with psycopg.connect(self.stack.database_url) as postgresql:
+            return postgresql.execute(sql.encode()).fetchone()
+
+    def created(self, prefix: str) -> int:
+        return int(self.query(f"SELECT count(*) FROM products_product WHERE sku LIKE '{prefix}-%'")[0])  # noqa: S608 - ours
+
+    def rows_a_second(self, prefix: str) -> float:
+        """From the first product of a prefix to the last."""
+        where = f"FROM products_product WHERE sku LIKE '{prefix}-%'"
+        count, first, last = self.query(f"SELECT count(*), min(created_at), max(created_at) {where}")
+        return float((count - 1) / (moment(last) - moment(first)).total_seconds())
+
+    def submit(self, rows: list[dict[str, Any]]) -> str:
+        """Post an import; returns the job's id, as the database has it."""
+        answer = self.http.post("/products/bulk", json=rows)
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def drain(self, rows: list[dict[str, Any]]) -> None:
+        """Import by this worker, to the end of the job."""
+        job_id = self.submit(rows)
+        poller = pinned(self.stack.start_poller(), SENDER_CORE)
+        key = job_id.replace("-", "") if self.stack.database_url.startswith("sqlite") else job_id
+        sql = f"SELECT 1 FROM bulk_import_importjob WHERE id = '{key}' AND finished_at IS NOT NULL"  # noqa: S608 - ours
+        try:
+            give_up_at = time.monotonic() + PATIENCE_SECONDS
+            while not self.query(sql):
+                if time.monotonic() > give_up_at:
+                    raise RuntimeError(f"The job did not end:\n{self.stack.log}")
+                time.sleep(0.2)
+        finally:
+            stop_process(poller)
+
+    def calls_of_a_worker(self, rows: list[dict[str, Any]]) -> list[tuple[dict[str, str], str]]:
+        """Headers and body of each create call of a job, as this worker sends them; its chunks are claimed for that."""
+        self.submit(rows)
+        session = boto3.Session("local", "local", region_name="us-east-1")
+        sqs: Any = session.client("sqs", endpoint_url=self.stack.aws_url)
+        calls: list[tuple[dict[str, str], str]] = []
+        while len(calls) < len(rows):
+            received = sqs.receive_message(QueueUrl=self.stack.queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=5)
+            for message in received["Messages"]:
+                chunk = json.loads(message["Body"])
+                answer = httpx.post(
+                    f"{self.stack.url}/bulk-import/worker/chunks/{chunk['chunk_id']}/claim",
+                    json=ClaimRequest(chunk, claimant=str(uuid4())).to_dict(),
+                    headers={"Authorization": f"Bearer {WORKER_SECRET}"},
+                    trust_env=False,
+                )
+                answer.raise_for_status()
+                own = range(chunk["first_index"], chunk["first_index"] + chunk["row_count"])
+                authorization = f"{IMPORT_SCHEME} {answer.json()['token']}"
+                calls += [
+                    (
+                        {"Authorization": authorization, IDEMPOTENCY_KEY: f"{chunk['job_id']}:{index}"},
+                        compact(rows[index]),
+                    )
+                    for index in own
+                ]
+                sqs.delete_message(QueueUrl=self.stack.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        sqs.close()
+        return calls
+
+    def storm(self, calls: list[tuple[dict[str, str], str]], prefix: str) -> None:
+        """Send calls with wrk, as fast as the server takes them, until all their products are there."""
+        path = self.stack.folder / f"{uuid4()}.calls"
+        path.write_text("".join(to_lua(headers, body) for headers, body in calls))
+        script = str(HERE / "calls.lua")
+        options = ["-t1", f"-c{IN_FLIGHT}", f"-d{PATIENCE_SECONDS}s", "-s", script, self.stack.url, "--", str(path)]
+        wrk = subprocess.Popen(["wrk", *options], stdout=subprocess.DEVNULL)  # noqa: S603, S607 - ours, from PATH
+        try:
+            pinned(wrk, SENDER_CORE)
+            before = -1
+            while (created := self.created(prefix)) < len(calls) and created != before:
+                before = created
+                time.sleep(1)
+        finally:
+            wrk.kill()
+            wrk.wait()
+
+    def all_at_once(self, path: Path) -> subprocess.Popen[bytes]:
+        """Start Node sending every row of a file of rows at once, and letting all settle."""
+        command = ["node", str(HERE / "at_once.mjs"), f"{self.stack.url}/products/", BASIC, str(path)]
+        return pinned(subprocess.Popen(command, stdout=subprocess.DEVNULL), SENDER_CORE)  # noqa: S603 - ours
+
+
+@contextmanager
+def open_shop() -> Iterator[Shop]:
+    """On the empty database of DATABASE_URL, or on SQLite. Raises RuntimeError where a tool is missing."""
+    if missing := [tool for tool in ("wrk", "node") if not shutil.which(tool)]:
+        raise RuntimeError(f"This needs {' and '.join(missing)}: apt-get install wrk nodejs")
+    with ExitStack() as cleanup:
+        stack = cleanup.enter_context(local_stack(database_url=os.environ.get("DATABASE_URL")))
+        stack.environment["DJANGO_SETTINGS_MODULE"] = "benchmarks.accept_settings"
+        os.sched_setaffinity(0, {SENDER_CORE})
+        monolith = pinned(stack.start_monolith(), SERVER_CORE)
+        cleanup.callback(stop_process, monolith)
+        shop = Shop(stack)
+        cleanup.callback(shop.http.close)
+        yield shop
+
+
+def pinned(process: subprocess.Popen[bytes], core: int) -> subprocess.Popen[bytes]:
+    """Keep a process, and those that it has started or will start, on one core."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in [process.pid, *map(int, children)]:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
+    return process
+
+
+def compact(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def to_lua(headers: dict[str, str], body: str) -> str:
+    """Three lines of a call, for calls.lua."""
+    return f"{headers['Authorization']}\n{headers.get(IDEMPOTENCY_KEY, '')}\n{body}\n"
+
+
+def moment(value: datetime | str) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value).replace(tzinfo=UTC)

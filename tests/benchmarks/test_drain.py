@@ -1,0 +1,38 @@
+"""The benchmarks of draining run, at sizes that measure nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from demo.stack import PROJECT
+
+pytestmark = [
+    pytest.mark.skipif(not (shutil.which("wrk") and shutil.which("node")), reason="needs wrk and node"),
+    pytest.mark.timeout(300),
+]
+
+
+def figures(benchmark: str, *sizes: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", *sizes]
+    printed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    last: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return last
+
+
+def test_the_drain_benchmark_prints_its_figures_last() -> None:
+    last = figures("drain", "--rows", "60", "--runs", "1", "--rows-at-once", "20", "--rows-one-by-one", "5")
+
+    assert (last["rows_lost"], last["rows_lost_at_once"]) == (0, 0)
+    assert {"ratio_to_ceiling", "ledger_cost"} <= last.keys()
+
+
+def test_the_neighbours_benchmark_prints_its_figures_last() -> None:
+    last = figures("neighbours", "--rows", "60", "--idle-seconds", "1")
+
+    assert {"p99_ratio", "p99_ratio_at_once"} <= last.keys()
