@@ -18,6 +18,7 @@ from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, PauseCode, Rele
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, PayloadLost, StaleEpoch, WorkerError
 from lambda_worker.failure_log import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.logs import note
+from lambda_worker.metrics import put_metrics
 from lambda_worker.monolith_client import AWAY_SECONDS
 from lambda_worker.payload_reader import expect_own_bucket, read_rows
 from lambda_worker.row_dispatch import RowDispatch
@@ -146,7 +147,9 @@ class ChunkSession:
             settled = await self._settled_before(claim, created)
             over = created.union(failure.index for failure in settled)
             to_create, refused = sort_rows(lines, self.message.first_index, over)
+            started = time.monotonic()
             await dispatch.run(to_create)
+            put_metrics(dispatch, self.message, claim.epoch, time.monotonic() - started)
         failures = settled + dispatch.failures
         if dispatch.stopped_by:
             await self._release(claim, failures, dispatch)

@@ -56,6 +56,8 @@ class RowDispatch:
     settled: int = 0  # rows that were created or failed
     is_cancelled: bool = False
     heartbeats: int = 0  # that the monolith answered
+    calls: int = 0
+    calls_in_vain: int = 0  # without a word of the ledger, or told to come later
     stopped_by: ChunkReturned | ChunkClosed | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _is_left: bool = False  # there was no time for another call of some row
@@ -173,6 +175,7 @@ class RowDispatch:
     async def _call(self, index: int, row: bytes) -> Answer | None:
         """One create call; None when there was no answer."""
         started = time.monotonic()
+        self.calls += 1
         answer: Answer | None
         try:
             answer = await self.create(index, row, min(CALL_TIMEOUT_SECONDS, max(self.settle_by - started, 0.1)))
@@ -184,6 +187,7 @@ class RowDispatch:
             self._answers += 1
             self._vain_calls = 0
         else:
+            self.calls_in_vain += 1
             self._hold_on(answer, began_at=started)
         return answer
 

@@ -1,0 +1,84 @@
+"""The line of metrics that a dispatch leaves on Lambda."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from uuid import uuid4
+
+import pytest
+
+from lambda_worker import row_dispatch
+from lambda_worker.concurrency import ConcurrencyLimit
+from lambda_worker.contract import ROW_HEADER, ChunkMessage, RowVerdict
+from lambda_worker.metrics import UNITS, put_metrics
+from lambda_worker.monolith_client import Answer
+from lambda_worker.row_dispatch import RowDispatch
+
+MESSAGE = ChunkMessage(
+    job_id=str(uuid4()),
+    chunk_id=str(uuid4()),
+    bucket="payloads",
+    key="products/1",
+    etag="etag",
+    first_byte=0,
+    byte_count=30,
+    first_index=0,
+    row_count=3,
+)
+
+
+@pytest.fixture
+def dispatch(monkeypatch: pytest.MonkeyPatch) -> RowDispatch:
+    """Of three rows: the first is created, the second at its second call, the third is refused."""
+    monkeypatch.setattr(row_dispatch, "backoff_seconds", lambda _: 0.001)
+    calls: list[int] = []
+
+    async def create(index: int, _row: bytes, _timeout: float) -> Answer:
+        calls.append(index)
+        if index == 1 and calls.count(1) == 1:
+            return Answer(503, {}, b"")
+        if index == 2:
+            return Answer(400, {ROW_HEADER: RowVerdict.NOT_CREATED.value}, b'{"sku": ["taken"]}')
+        return Answer(201, {ROW_HEADER: RowVerdict.CREATED.value}, b"{}")
+
+    deadline = time.monotonic() + 60
+    dispatch = RowDispatch(create, ConcurrencyLimit(2), deadline, deadline)
+    asyncio.run(dispatch.run(enumerate([b'{"sku": "secret"}'] * 3)))
+    return dispatch
+
+
+def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
+    dispatch: RowDispatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "shop-worker")
+
+    put_metrics(dispatch, MESSAGE, 4, 1.23456)
+
+    (text,) = capsys.readouterr().out.splitlines()
+    line = json.loads(text)
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert {name: line[name] for name in UNITS} == {
+        "RowsCreated": 2,
+        "RowsNotCreated": 1,
+        "Calls": 4,
+        "CallsInVain": 1,
+        "DispatchSeconds": 1.235,
+    }
+    assert {metric["Name"] for metric in directive["Metrics"]} == set(UNITS)
+    assert directive["Dimensions"] == [["FunctionName"]]
+    assert line["FunctionName"] == "shop-worker"
+    assert (line["job_id"], line["chunk_id"], line["epoch"]) == (MESSAGE.job_id, MESSAGE.chunk_id, 4)
+    assert "secret" not in text
+    assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+
+
+def test_elsewhere_there_is_no_such_line(
+    dispatch: RowDispatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
+
+    put_metrics(dispatch, MESSAGE, 4, 1.0)
+
+    assert not capsys.readouterr().out
