@@ -66,6 +66,8 @@ def test_one_cold_start_serves_two_invocations(
     assert monolith.indexes == [0, 1, 2, 3, 10, 11, 12, 13]
     assert len(monolith.finishes) == 2
     assert (queue.waiting, queue.resting) == (0, 0)
+    metrics = [json.loads(line) for line in function.log.splitlines() if line.startswith('{"_aws"')]
+    assert [(line["RowsCreated"], line["Calls"]) for line in metrics] == [(4, 4), (4, 4)]
 
 
 def test_exactly_the_messages_that_failed_come_again(
