@@ -25,6 +25,13 @@ TOKEN_SECONDS = 3600
 """Longer than any worker can hold a chunk (a Lambda ends after 900 s); a newer claim ends it sooner."""
 
 
+def is_one_of(given: bytes, secrets: list[str]) -> bool:
+    """Whether it is one of the secrets, of which an empty one is none."""
+    # Every secret is compared, in constant time, so that timing tells nothing of any of them.
+    matches = [hmac.compare_digest(given, secret.encode()) for secret in secrets if secret]
+    return any(matches)
+
+
 class Worker:
     """The user of a request to the worker API."""
 
@@ -38,9 +45,7 @@ class WorkerAuthentication(BaseAuthentication):
         scheme, _, given = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        # Every secret is compared, in constant time, so that timing tells nothing of any of them.
-        matches = [hmac.compare_digest(given, secret.encode()) for secret in conf().worker_secrets if secret]
-        if not any(matches):
+        if not is_one_of(given, conf().worker_secrets):
             raise AuthenticationFailed("This is not a worker secret of this monolith.")
         return Worker(), None
 

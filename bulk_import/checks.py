@@ -49,6 +49,12 @@ def _check_settings() -> Iterator[CheckMessage]:
             hint="Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
             id="bulk_import.E003",
         )
+    if any(len(secret) < SHORTEST_SECRET_CHARACTERS for secret in conf().metrics_secrets):
+        yield Error(
+            f"BULK_IMPORT needs METRICS_SECRETS of {SHORTEST_SECRET_CHARACTERS} characters or more, or none.",
+            hint="Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            id="bulk_import.E016",
+        )
     for alias in (PAYLOADS_STORAGE, FAILURES_STORAGE):
         if alias not in settings.STORAGES:
             yield Error(

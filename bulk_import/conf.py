@@ -60,6 +60,7 @@ class Conf:
     worker_secrets: list[str] = field(default_factory=list)  # any of them opens the worker API, so they rotate
     webhook_url: str = ""  # where programs are told what happens to a job; "" for nowhere
     webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; signed with each of them, so they rotate
+    metrics_secrets: list[str] = field(default_factory=list)  # any of them opens the metrics; without one they are shut
 
     max_body_bytes: int = 64 * 1024 * 1024
     max_rows: int = 100_000
@@ -101,6 +102,7 @@ class Conf:
 LISTS = {
     "worker_secrets": "each letter would be a secret",
     "webhook_secrets": "each letter would be a secret",
+    "metrics_secrets": "each letter would be a secret",
     "notify_domains": "each letter would be a domain",
 }
 """The settings that are lists, and what becomes of a string."""

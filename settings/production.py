@@ -30,6 +30,7 @@ MIN_CHARACTERS = {
     "SECRET_KEY_FALLBACKS": 50,
     "BULK_IMPORT_WORKER_SECRETS": 32,
     "BULK_IMPORT_WEBHOOK_SECRETS": 32,
+    "BULK_IMPORT_METRICS_SECRETS": 32,
 }
 KNOWN_SECRETS = {value for name, value in vars(known_secrets).items() if name.isupper()}
 
@@ -103,6 +104,7 @@ BULK_IMPORT = {
     "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",
     "WEBHOOK_URL": os.environ.get("BULK_IMPORT_WEBHOOK_URL", ""),
     "WEBHOOK_SECRETS": listed("BULK_IMPORT_WEBHOOK_SECRETS"),
+    "METRICS_SECRETS": listed("BULK_IMPORT_METRICS_SECRETS"),
     "NOTIFY_DOMAINS": listed("BULK_IMPORT_NOTIFY_DOMAINS"),
 }
 

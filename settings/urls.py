@@ -1,4 +1,7 @@
-"""The stand-in monolith's URLs. The two lines that include `bulk_import` are all it takes to bolt it on."""
+"""The stand-in monolith's URLs. The two lines that include `bulk_import` are all it takes to bolt it on.
+
+A third one shows the metrics to a monitor.
+"""
 
 from django.apps import apps
 from django.contrib import admin
@@ -7,12 +10,14 @@ from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from bulk_import.metrics import metrics
 from import_page.views import SignIn
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
     path("bulk-import/worker/", include("bulk_import.worker_urls")),
+    path("bulk-import/metrics", metrics),
     path("products/import/", include("import_page.urls")),
     path("products/", include("products.urls")),
     path("sign-in/", SignIn.as_view(), name="sign-in"),

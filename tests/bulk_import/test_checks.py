@@ -60,6 +60,8 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.validators.validate_ean13"}}}),
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "rest_framework.serializers.ListSerializer"}}}),
     ("E010", {"TARGETS": {"boats": TARGET}}),
+    ("E016", {"METRICS_SECRETS": ["x" * 31]}),
+    ("E001", {"METRICS_SECRETS": "x" * 32}),
     ("E001", {"WEBHOOK_SECRETS": "whsec_" + "A" * 32}),
     *[
         ("E013", {"WEBHOOK_URL": url})
