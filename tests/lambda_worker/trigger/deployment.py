@@ -1,4 +1,4 @@
-"""AWS on one machine, with what is deployed on it: ministack runs the function from its zip, behind SQS' real trigger.
+"""AWS on one machine, with the stack of the template on it: ministack runs the zip behind SQS' real trigger.
 
 What of it is not AWS's: no IAM, no batching window, and a malformed answer of a function counts as success (the tests
 under `runtime` and those of the poller see to that).
@@ -6,9 +6,10 @@ under `runtime` and those of the poller see to that).
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,23 +21,22 @@ from demo.stack import (
     PAYLOADS_BUCKET,
     QUEUE,
     await_answer,
-    create_aws_parts,
     free_port,
     stop_process,
 )
-from lambda_worker import package
 from settings.known_secrets import WORKER_SECRET
+from tests.lambda_worker.sam_template import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ACCOUNT = "000000000000"  # ministack's
-FUNCTION = "bulk-import"
-DEAD_LETTER_FUNCTION = "bulk-import-dead-letters"
-HANDLERS = dict(zip((FUNCTION, DEAD_LETTER_FUNCTION), package.HANDLERS, strict=True))
+STACK = "bulk-import"
+FUNCTION = f"{STACK}-worker"
+DEAD_LETTER_FUNCTION = f"{STACK}-dead-letters"
 FUNCTION_TIMEOUT_SECONDS = 4
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/bulk-import"
+BATCH_SIZE = 10
+PACKAGES_BUCKET, PACKAGE_KEY = "packages", "lambda_worker.zip"  # where the expanded template looks for the code
 
 
 @contextmanager
@@ -80,6 +80,12 @@ class Deployment:
         url = self.sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
         self.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
 
+    def queue(self, name: str) -> dict[str, str]:
+        """All attributes of a queue."""
+        url = self.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        attributes: dict[str, str] = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return attributes
+
     def count(self, queue: str) -> int:
         """Of the messages on a queue, seen or not."""
         url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
@@ -90,39 +96,64 @@ class Deployment:
         return sum(map(int, attributes.values()))
 
 
+def as_ministack_takes_it(aws_url: str) -> dict[str, Any]:
+    """The expanded template, with all that differs from what AWS gets."""
+    template = expanded()
+    resources = template["Resources"]
+    # ministack knows alarms of one metric only, and no dashboards.
+    del resources["DeadLettersStay"], resources["Dashboard"]
+    # The monolith of the tests is configured before there is a stack to tell the names.
+    resources["PayloadsBucket"]["Properties"]["BucketName"] = PAYLOADS_BUCKET
+    resources["FailuresBucket"]["Properties"]["BucketName"] = FAILURES_BUCKET
+    resources["Queue"]["Properties"]["QueueName"] = QUEUE
+    resources["DeadLetterQueue"]["Properties"]["QueueName"] = DEAD_LETTER_QUEUE
+    # A time-out of a minute would be waited for.
+    resources["WorkerFunction"]["Properties"]["Timeout"] = FUNCTION_TIMEOUT_SECONDS
+    for function in ("WorkerFunction", "DeadLetterFunction"):
+        resources[function]["Properties"]["Environment"]["Variables"]["AWS_ENDPOINT_URL"] = aws_url
+    # Parameters arrive as texts, also where they are numbers, and ministack calculates with them as they are.
+    numbers = {
+        name: int(parameter["Default"])
+        for name, parameter in template["Parameters"].items()
+        if parameter["Type"] == "Number"
+    }
+    taken: dict[str, Any] = put_in(template, numbers | {"BatchSize": BATCH_SIZE})
+    return taken
+
+
+def put_in(node: Any, numbers: dict[str, int]) -> Any:
+    """The template with numbers in place of the references to them."""
+    if isinstance(node, list):
+        return [put_in(item, numbers) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.keys() == {"Ref"} and node["Ref"] in numbers:
+        return numbers[node["Ref"]]
+    return {name: put_in(item, numbers) for name, item in node.items()}
+
+
 @contextmanager
 def deploy(aws_url: str, monolith_url: str, zip_path: Path) -> Iterator[Deployment]:
-    """Buckets, queues, both functions from the zip, and the mappings that trigger them."""
+    """The stack of the template, with the zip for its functions."""
     session = boto3.Session("local", "local", region_name="us-east-1")
-    s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
-    functions: Any = session.client("lambda", endpoint_url=aws_url)
-    create_aws_parts(aws_url)
-    environment = {
-        "AWS_ENDPOINT_URL": aws_url,
-        "BULK_IMPORT_BASE_URL": monolith_url,
-        "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
-        "BULK_IMPORT_PAYLOADS_BUCKET": PAYLOADS_BUCKET,
-        "BULK_IMPORT_FAILURES_BUCKET": FAILURES_BUCKET,
-        "BULK_IMPORT_QUEUE_URL": sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"],
-    }
-    for function, queue in ((FUNCTION, QUEUE), (DEAD_LETTER_FUNCTION, DEAD_LETTER_QUEUE)):
-        functions.create_function(
-            FunctionName=function,
-            Runtime=f"python{package.PYTHON}",
-            Handler=HANDLERS[function],
-            Role=ROLE,
-            Code={"ZipFile": zip_path.read_bytes()},
-            Timeout=FUNCTION_TIMEOUT_SECONDS,
-            MemorySize=512,
-            Environment={"Variables": environment},
+    with ExitStack() as clients:
+
+        def client(service: Any) -> Any:
+            return clients.enter_context(closing(session.client(service, endpoint_url=aws_url)))
+
+        s3, stacks, secrets = client("s3"), client("cloudformation"), client("secretsmanager")
+        s3.create_bucket(Bucket=PACKAGES_BUCKET)
+        s3.put_object(Bucket=PACKAGES_BUCKET, Key=PACKAGE_KEY, Body=zip_path.read_bytes())
+        parameters = {"BaseUrl": monolith_url, "FunctionTimeoutSeconds": "60"}
+        stacks.create_stack(
+            StackName=STACK,
+            TemplateBody=json.dumps(as_ministack_takes_it(aws_url)),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
         )
-        functions.create_event_source_mapping(
-            EventSourceArn=f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}",
-            FunctionName=function,
-            BatchSize=10,
-            FunctionResponseTypes=["ReportBatchItemFailures"],
-            ScalingConfig={"MaximumConcurrency": 2},
-        )
-    yield Deployment(s3, sqs, functions, environment)
-    for client in (s3, sqs, functions):
-        client.close()
+        stacks.get_waiter("stack_create_complete").wait(StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        functions = client("lambda")
+        environment = functions.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
+        secret_id = environment["BULK_IMPORT_WORKER_SECRET_ID"]
+        secrets.put_secret_value(SecretId=secret_id, SecretString=WORKER_SECRET)  # for the generated one
+        yield Deployment(s3, client("sqs"), functions, environment)
