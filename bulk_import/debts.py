@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from bulk_import.exceptions import NotTaken
 from bulk_import.models import ImportEvent
+from lambda_worker.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,15 +65,16 @@ def settle(
             continue
         is_last = timezone.now() + rest > event.at + GIVE_UP_AFTER
         fate = "it is given up" if is_last else f"it is tried again in {rest}"
-        try:
-            send(event)
-        except NotTaken as reason:
-            logger.warning("The %s about job %s was not taken, %s; %s", debt, event.job_id, reason, fate)
-        except Exception:  # whatever a mail backend raises
-            logger.exception("The %s about job %s could not be sent; %s", debt, event.job_id, fate)
-        else:
-            ImportEvent.objects.filter(pk=event.pk).update(**{due_at: None})
-            taken += 1
+        with about(job_id=str(event.job_id)):
+            try:
+                send(event)
+            except NotTaken as reason:
+                logger.warning("The %s about job %s was not taken, %s; %s", debt, event.job_id, reason, fate)
+            except Exception:  # whatever a mail backend raises
+                logger.exception("The %s about job %s could not be sent; %s", debt, event.job_id, fate)
+            else:
+                ImportEvent.objects.filter(pk=event.pk).update(**{due_at: None})
+                taken += 1
     return taken
 
 

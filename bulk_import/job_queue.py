@@ -12,13 +12,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import QueueUnavailable
+from lambda_worker.contract import message_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mypy_boto3_sqs import SQSClient
 
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import.models import ImportChunk
 
 MAX_BATCH_MESSAGES = 10
 """Most messages of one SendMessageBatch (an SQS quota)."""
@@ -27,12 +28,19 @@ CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 
 
-def send_messages(messages: Sequence[ChunkMessage]) -> set[str]:
-    """Send at most MAX_BATCH_MESSAGES messages; returns the chunk ids of those that SQS took.
+def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
+    """Send the messages of at most MAX_BATCH_MESSAGES chunks; returns the ids of the chunks whose SQS took.
 
     Raises QueueUnavailable when it is not known to have taken any. Sending twice is harmless.
     """
-    entries = [{"Id": message.chunk_id, "MessageBody": message.encode()} for message in messages]
+    entries = [
+        {
+            "Id": str(chunk.pk),
+            "MessageBody": chunk.message().encode(),
+            "MessageAttributes": message_attributes(chunk.job.traceparent),
+        }
+        for chunk in chunks
+    ]
     try:
         answer = _client(json.dumps(conf().queue_client, sort_keys=True)).send_message_batch(
             QueueUrl=conf().queue_url,

@@ -26,11 +26,14 @@ from rest_framework.exceptions import APIException, ErrorDetail
 from bulk_import.authentication import ImportToken
 from bulk_import.conf import conf
 from bulk_import.models import ImportChunk, ImportedRow, database
+from bulk_import.tracing import about_request
 from bulk_import.validation import flatten
 from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ROW_HEADER, RowVerdict
+from lambda_worker.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -78,6 +81,11 @@ class CreateCall:
         except ValueError as error:
             message = f"An import needs {IDEMPOTENCY_KEY}: <job id>:<row index>."
             raise Refused(400, "invalid_key", message, RowVerdict.NOT_CREATED) from error
+
+    def about(self) -> AbstractContextManager[None]:
+        """Lines that are logged within, also by the target's own code, tell which row they are about."""
+        chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
+        return about(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
 
     def hold_chunk(self) -> ImportChunk:
         """Hold the chunk until the transaction ends. Raises Refused for a worker that lost it."""
@@ -132,15 +140,19 @@ class ImportedRowMiddleware:
             return self.get_response(request)
         try:
             call = CreateCall.read(request, token)
-            try:
-                return self._create(request, call)
-            except AlreadyImported:
-                return call.replay()
-            except IntegrityError as error:  # found at the commit, as deferred constraints are
-                message = "The database refused the row."
-                raise Refused(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
+            with about_request(request), call.about():
+                return self._create_once(request, call)
         except Refused as refused:
             return refused.response()
+
+    def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
+        try:
+            return self._create(request, call)
+        except AlreadyImported:
+            return call.replay()
+        except IntegrityError as error:  # found at the commit, as deferred constraints are
+            message = "The database refused the row."
+            raise Refused(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
 
     def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         using = database()

@@ -80,7 +80,7 @@ def send_unsent_chunks(job_id: UUID | None = None) -> int:
     while chunks := list(unsent[: PAGE_BATCHES * MAX_BATCH_MESSAGES]):
         for first in range(0, len(chunks), MAX_BATCH_MESSAGES):
             batch = chunks[first : first + MAX_BATCH_MESSAGES]
-            sent = send_messages([chunk.message() for chunk in batch])
+            sent = send_messages(batch)
             # A worker may have claimed the chunk by now; then it is past being queued.
             pending = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.PENDING)
             pending.update(status=ChunkStatus.QUEUED)

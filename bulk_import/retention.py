@@ -31,6 +31,7 @@ from bulk_import.exceptions import StorageUnavailable
 from bulk_import.failures import delete_failures, stored_failures
 from bulk_import.models import KEPT, ImportJob, database
 from bulk_import.payload_store import delete_payload
+from lambda_worker.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,8 @@ def expire_jobs(*, dry_run: bool = False) -> Deleted:
         try:
             handle_job(job, due, deleted)
         except StorageUnavailable as error:
-            logger.error("Job %s is not expired yet. %s", job.pk, error)  # noqa: TRY400 - the trace would say no more
+            with about(job_id=str(job.pk)):
+                logger.error("Job %s is not expired yet. %s", job.pk, error)  # noqa: TRY400 - the trace would say no more
             deleted.postponed += 1
             in_a_row += 1
             if in_a_row == MAX_POSTPONED_IN_A_ROW:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,7 +17,9 @@ from bulk_import.models import ImportChunk, ImportJob, database
 from bulk_import.payload import Payload
 from bulk_import.payload_store import put_payload
 from bulk_import.quotas import expect_open_job_quota, expect_row_quota
+from bulk_import.tracing import traceparent_of
 from bulk_import.validation import judge_rows
+from lambda_worker.logs import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.request_body import Upload
+
+
+logger = logging.getLogger(__name__)
 
 
 def accept(
@@ -55,6 +61,7 @@ def accept(
             request_sha256=upload.sha256,
             corrects=corrects,
             notify=notify,
+            traceparent=traceparent_of(request),
         )
 
 
@@ -67,15 +74,18 @@ def submit(
     request_sha256: bytes,
     corrects: ImportJob | None = None,
     notify: str = "",
+    traceparent: str = "",
 ) -> UUID:
     """Store a payload as a job and send it on its way; returns the job's id.
 
     `corrects`: the job whose failures these are, mended. `notify`: whom to mail, see `recipients`.
+    `traceparent`: the trace that this is part of.
 
     A twin of the request that was faster has made the job already; then that one is it. Raises
     StorageUnavailable; then there is no job.
     """
     job_id = uuid4()
+    note(job_id=str(job_id))
     stored = put_payload(target.name, job_id, payload.open())
     try:
         with transaction.atomic(using=database(), durable=True):
@@ -92,6 +102,7 @@ def submit(
                 request_sha256=request_sha256,
                 corrects=corrects,
                 notify=notify,
+                traceparent=traceparent,
             )
             ImportChunk.objects.bulk_create(cut_into_chunks(job, payload.line_bytes))
             _send_after_commit(job_id)
@@ -100,6 +111,7 @@ def submit(
         if twin is None:
             raise
         return twin.pk  # our payload is an orphan, as after a crash
+    logger.info("Job %s is accepted: %d rows for %s", job_id, len(payload.line_bytes), target.name)
     return job_id
 
 

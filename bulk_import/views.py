@@ -46,11 +46,14 @@ from bulk_import.recipients import RecipientsField
 from bulk_import.representation import entity_tag, job_document, job_path, poll_after_seconds
 from bulk_import.request_body import FileForm, UnreadBody, expect_content_length, read_upload
 from bulk_import.submission import accept, cancel, redrive, retry
+from bulk_import.tracing import about_request
 from bulk_import.validation import Verdicts, flatten, judge_rows
+from lambda_worker.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django.http import HttpRequest
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
     from rest_framework.throttling import BaseThrottle
@@ -102,6 +105,11 @@ class TargetView(APIView):
     def get_authenticators(self) -> list[BaseAuthentication]:
         # DRF asks before it answers errors: that there is no such target is told by `initial`.
         return self.target.create_view().get_authenticators() if self.is_configured() else []
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        job = {"job_id": kwargs["job_id"]} if "job_id" in kwargs else {}
+        with about_request(request), about(**job):
+            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if not self.is_configured():

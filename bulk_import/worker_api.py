@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from bulk_import.exceptions import (
     StaleEpoch,
 )
 from bulk_import.models import ImportChunk, database
+from bulk_import.tracing import about_request
 from bulk_import.views import answer_error
 from lambda_worker.contract import (
     ChunkMessage,
@@ -40,12 +42,15 @@ from lambda_worker.contract import (
     Release,
     ReleaseAnswer,
 )
+from lambda_worker.logs import about, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
     from rest_framework.request import Request
+
+logger = logging.getLogger(__name__)
 
 MAX_CLAIMANT_CHARACTERS = 36
 """A UUID; the column holds no more."""
@@ -89,7 +94,7 @@ class WorkerView(APIView):
         return answer_worker_error
 
     def post(self, request: Request, chunk_id: UUID) -> Response:
-        with transaction.atomic(using=database()):
+        with about_request(request), about(chunk_id=str(chunk_id)), transaction.atomic(using=database()):
             return self.answer(request.data, chunk_id)
 
     def answer(self, body: object, chunk_id: UUID) -> Response:
@@ -108,8 +113,11 @@ class ClaimView(WorkerView):
         if message != chunk.message():
             text = "This is not the message of this chunk."
             return Response({"code": "foreign_message", "message": text}, status=422)
+        note(job_id=message.job_id)
         settings = conf()
         chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
+        note(epoch=chunk.epoch)
+        logger.info("Chunk %s is claimed", chunk)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
@@ -151,7 +159,9 @@ class ReleaseView(WorkerView):
         expect_own_key(chunk, release.failures_key)
         if release.pause and release.pause not in set(PauseCode):
             raise MessageError("pause: unknown code")
+        note(job_id=str(chunk.job_id), epoch=release.epoch)
         chunk.release(release.epoch, release.failures_key)
+        logger.info("Chunk %s is released, %d of %d rows created", chunk, chunk.created, chunk.row_count)
         answer = ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
@@ -169,7 +179,9 @@ class FinishView(WorkerView):
         report = Finish.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
         expect_own_key(chunk, report.failures_key)
+        note(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
+        logger.info("Chunk %s is %s, %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
         # Robust: what fails is logged and owed; the chunk is finished all the same.
         transaction.on_commit(lambda: relay.tell(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})

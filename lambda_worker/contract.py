@@ -2,7 +2,8 @@
 
 Standard library only, so that both sides can import it. Three kinds of things cross the wire:
 
-- `ChunkMessage`: the SQS message. A link to a byte range of a payload; no row, credential or URL.
+- `ChunkMessage`: the SQS message. A link to a byte range of a payload; no row, credential or URL. Beside it, as a
+  message attribute, the trace that the POST was part of (`message_attributes`);
 - the worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`, whose
   bodies are the other dataclasses here;
 - the create call: the target's own endpoint, with `IMPORT_SCHEME` and `IDEMPOTENCY_KEY` headers in and
@@ -12,6 +13,7 @@ Standard library only, so that both sides can import it. Three kinds of things c
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self, get_args, get_origin, get_type_hints
@@ -34,6 +36,26 @@ ROW_HEADER = "Bulk-Import-Row"
 """Header of every answer that passed the monolith's ledger; its value is a `RowVerdict`. It is the only
 proof of a creation: a 201 without it may come from a proxy, a login page or an unconfigured monolith."""
 
+
+TRACEPARENT = "traceparent"
+"""Message attribute, and header of every call of the worker: the W3C trace context of the POST, as it came."""
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_id(traceparent: str) -> str:
+    """The trace's id, 32 hexadecimal digits; "" when that is no trace context (https://www.w3.org/TR/trace-context/)."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return match[1] if match else ""
+
+
+def message_attributes(traceparent: str) -> dict[str, dict[str, str]]:
+    """What SQS is to carry beside a message, for boto3; nothing when there is no trace."""
+    return {TRACEPARENT: {"DataType": "String", "StringValue": traceparent}} if traceparent else {}
+
+
+REQUEST_ID = "X-Request-ID"
+"""Header of every call of the worker: the invocation's id, so that both sides' log lines can be put together."""
 
 REFUSED_MARK = b"!"
 """First byte of a payload line whose row was refused before it was stored; no JSON begins with it."""

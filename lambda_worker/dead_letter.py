@@ -50,4 +50,4 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
             return False
         return True
 
-    return asyncio.run(for_each_record(event, worker_config, is_done))
+    return asyncio.run(for_each_record(event, context, worker_config, is_done))

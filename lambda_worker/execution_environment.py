@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lambda_worker.logs import JsonFormatter, about, remember
+from lambda_worker.logs import JsonFormatter, about, carry_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def configure_logging(*, as_json: bool = False) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s[%(process)d] %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else text)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    remember()
+    carry_fields()
     logging.getLogger("lambda_worker").setLevel(logging.INFO)
 
 

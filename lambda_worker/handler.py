@@ -18,10 +18,11 @@ from lambda_worker.config import Config
 from lambda_worker.contract import ChunkMessage, MessageError
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
-from lambda_worker.logs import about, note, remember
+from lambda_worker.logs import about, carry_fields, note
 from lambda_worker.monolith_client import MonolithClient
 from lambda_worker.redelivery import defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
+from lambda_worker.tracing import continued_trace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
 
 logger = logging.getLogger(__name__)
-remember()
+carry_fields()
 
 # Short, because an invocation cannot wait for long; what S3 or SQS does not take now, the next delivery brings.
 CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
@@ -50,17 +51,20 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
         return await _is_done(record, monolith, worker_config, deadlines)
 
-    return asyncio.run(for_each_record(event, worker_config, is_done))
+    return asyncio.run(for_each_record(event, context, worker_config, is_done))
 
 
 async def for_each_record(
-    event: SqsEvent, worker_config: Config, is_done: Callable[[SqsRecord, MonolithClient], Awaitable[bool]]
+    event: SqsEvent,
+    context: LambdaContext,
+    worker_config: Config,
+    is_done: Callable[[SqsRecord, MonolithClient], Awaitable[bool]],
 ) -> BatchResponse:
     """One message after the other: a worker's calls in flight are bounded by its chunk's limit."""
-    async with MonolithClient(worker_config) as monolith:
+    async with MonolithClient(worker_config, context.aws_request_id) as monolith:
         done = []
         for record in event["Records"]:
-            with about(message_id=record["messageId"]):
+            with about(message_id=record["messageId"]), continued_trace(record):
                 done.append(await is_done(record, monolith))
     return {
         "batchItemFailures": [

@@ -1,7 +1,7 @@
-"""Log lines that say which job, chunk, epoch and invocation they are about. Never a row, a token or a signed URL.
+"""Log lines that say which job, chunk, epoch and request they are about. Never a row, a token or a signed URL.
 
 The fields are attributes of the log record: Lambda's own JSON format shows them, and so does `JsonFormatter`, which is
-the poller's (`--json-logs`).
+the poller's (`--json-logs`) and the monolith's, if it likes. Standard library only, for both sides.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIELDS = ("request_id", "message_id", "job_id", "chunk_id", "epoch")
+FIELDS = ("request_id", "trace_id", "message_id", "job_id", "chunk_id", "epoch", "row_index")
 
 _about: ContextVar[dict[str, Any]] = ContextVar("about", default={})  # noqa: B039 - it is never changed, only replaced
 
@@ -36,19 +36,19 @@ def note(**fields: str | int) -> None:
     _about.set({**_about.get(), **fields})
 
 
-def remember() -> None:
-    """Let every record carry the fields. Again changes nothing."""
-    make = logging.getLogRecordFactory()
-    if getattr(make, "carries_fields", False):
-        return
+class AboutFilter(logging.Filter):
+    """On a handler: lets its records carry the fields, where they have none of that name."""
 
-    def make_with_fields(*args: Any, **options: Any) -> logging.LogRecord:
-        record = make(*args, **options)
-        vars(record).update(_about.get())
-        return record
+    def filter(self, record: logging.LogRecord) -> bool:
+        vars(record).update({**_about.get(), **vars(record)})
+        return True
 
-    make_with_fields.carries_fields = True  # type: ignore[attr-defined] # a mark on our own function
-    logging.setLogRecordFactory(make_with_fields)
+
+def carry_fields() -> None:
+    """Let what the root logger's handlers write carry the fields. Again changes nothing."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(known, AboutFilter) for known in handler.filters):
+            handler.addFilter(AboutFilter())
 
 
 class JsonFormatter(logging.Formatter):

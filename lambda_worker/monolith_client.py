@@ -19,6 +19,7 @@ from httpx_aiohttp import AiohttpTransport
 from lambda_worker.contract import (
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
+    REQUEST_ID,
     ROW_HEADER,
     Claim,
     ClaimRequest,
@@ -39,6 +40,7 @@ from lambda_worker.exceptions import (
     Unreachable,
 )
 from lambda_worker.retries import MAX_TRIES, backoff_seconds, retry_after_seconds
+from lambda_worker.tracing import trace_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,13 +82,16 @@ class Answer:
 
 
 class MonolithClient:
-    """Use as `async with`: one client, and its connections, for one invocation."""
+    """Use as `async with`: one client, and its connections, for one invocation, whose id each call tells."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, request_id: str) -> None:
         self._config = config
         self._http = httpx.AsyncClient(
             base_url=config.base_url,
-            headers={"Accept-Encoding": "identity"},  # a compressed answer could grow a thousandfold in memory
+            headers={
+                "Accept-Encoding": "identity",  # a compressed answer could grow a thousandfold in memory
+                REQUEST_ID: request_id,
+            },
             transport=AiohttpTransport(
                 client=lambda: aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0),  # the concurrency limit is the bound
@@ -188,7 +193,7 @@ class MonolithClient:
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
-                self._http.stream("POST", path, headers=headers, content=content) as response,
+                self._http.stream("POST", path, headers=headers | trace_headers(), content=content) as response,
             ):
                 async for piece in response.aiter_raw():
                     body += piece

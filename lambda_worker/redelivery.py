@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from lambda_worker.contract import message_attributes
+from lambda_worker.tracing import traceparent_of
+
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
@@ -37,7 +40,12 @@ def defer(sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: floa
     """
     delay = min(math.ceil(delay_seconds), MAX_DELAY_SECONDS)
     try:
-        sqs.send_message(QueueUrl=queue_url, MessageBody=record["body"], DelaySeconds=delay)
+        sqs.send_message(
+            QueueUrl=queue_url,
+            MessageBody=record["body"],
+            MessageAttributes=message_attributes(traceparent_of(record)),  # type: ignore[arg-type] # plain dicts are what boto3 takes
+            DelaySeconds=delay,
+        )
     except SQS_ERRORS as error:
         logger.warning("SQS did not take a copy of message %s: %s", record["messageId"], type(error).__name__)
         return False

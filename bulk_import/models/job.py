@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import uuid
 from datetime import timedelta
@@ -23,11 +24,14 @@ from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
 from bulk_import.signals import job_finished
 from lambda_worker.contract import Outcome, PauseCode
+from lambda_worker.logs import about
 from lambda_worker.problems import merge_problems
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
+
+logger = logging.getLogger(__name__)
 
 MAX_PAUSE_SECONDS = 300
 """Of one pause; then a claim is let through to see. SQS can delay a message for 900 s."""
@@ -93,6 +97,7 @@ class ImportJob(models.Model):
     payload_etag = models.CharField(max_length=100)
     idempotency_key = models.CharField(max_length=255, blank=True)  # what the client sent; "" for none
     request_sha256 = models.BinaryField(max_length=32)  # of the request's content: a key stands for one
+    traceparent = models.CharField(max_length=55, blank=True)  # of the POST; the calls for its rows are of its trace
     problems = models.JSONField(_("problems"), default=list)
     corrects = models.ForeignKey(
         "self",
@@ -414,6 +419,8 @@ class ImportJob(models.Model):
         # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
         mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
         is_for_webhook = conf().webhook_url and kind != EventKind.CANCELLED  # its end will tell
+        with about(job_id=str(self.pk)):
+            logger.info("Job %s: %s%s", self.pk, kind.value, f" ({note})" if note else "")
         is_for_signal = kind == EventKind.ENDED and job_finished.has_listeners(ImportJob)
         ImportEvent.objects.create(
             job=self,

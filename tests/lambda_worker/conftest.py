@@ -384,7 +384,10 @@ class Queue:
     def receive(self, url: str = "") -> list[SqsRecord]:
         """The messages that are there now, as records of an event."""
         answer = self.sqs.receive_message(
-            QueueUrl=url or self.url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+            QueueUrl=url or self.url,
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
         )
         return [to_record(message, QUEUE_ARN) for message in answer.get("Messages", [])]
 
@@ -613,7 +616,7 @@ def with_client(url: str, use: Callable[[MonolithClient], Awaitable[T]]) -> T:
     """What `use` makes of a client of the monolith at this URL."""
 
     async def run() -> T:
-        async with MonolithClient(a_config(url)) as client:
+        async with MonolithClient(a_config(url), "the-invocation") as client:
             return await use(client)
 
     return asyncio.run(run())

@@ -320,7 +320,7 @@ class Scripted(MonolithClient):
     """
 
     def __init__(self, beat: Callable[[], HeartbeatAnswer], busy_from: int = FIRST_INDEX + 4) -> None:
-        super().__init__(a_config("http://127.0.0.1:1"))
+        super().__init__(a_config("http://127.0.0.1:1"), "the-invocation")
         self.beat, self.busy_from = beat, busy_from
         self.beats = 0
         self.created: list[int] = []

@@ -15,7 +15,7 @@ from lambda_worker.contract import ROW_HEADER, RowVerdict
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
-from lambda_worker.logs import JsonFormatter
+from lambda_worker.logs import AboutFilter, JsonFormatter
 from tests.lambda_worker.conftest import (
     JOB_ID,
     MAX_RECEIVE_COUNT,
@@ -483,6 +483,7 @@ def test_a_line_says_which_message_job_chunk_and_epoch_it_is_about(
     message: ChunkMessage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lambda_worker")
+    caplog.handler.addFilter(AboutFilter())
 
     coming_again(an_event(message.encode(), "no message of ours"))
 

@@ -468,7 +468,7 @@ def test_a_base_url_with_a_path_stays_in_front_of_every_path() -> None:
 
 def test_many_calls_go_at_once_over_one_client(monolith: Monolith, monolith_server: HttpServer) -> None:
     async def many() -> list[Answer]:
-        async with MonolithClient(a_config(monolith_server.url)) as client:
+        async with MonolithClient(a_config(monolith_server.url), "the-invocation") as client:
             return await asyncio.gather(
                 *(client.create(a_claim(), f"{JOB_ID}:{index}", a_row(index), ENOUGH_SECONDS) for index in range(40))
             )

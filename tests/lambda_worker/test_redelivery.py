@@ -64,7 +64,8 @@ def test_a_copy_is_sent_for_later_and_never_sooner_than_asked(seconds: float, de
     with an_sqs(json_reply(200, {"MessageId": "copy"})) as (sqs, server):
         assert defer(sqs, QUEUE_URL, a_record(), seconds)
 
-    assert asked(server) == ("SendMessage", {"QueueUrl": QUEUE_URL, "MessageBody": BODY, "DelaySeconds": delay})
+        sent = {"QueueUrl": QUEUE_URL, "MessageBody": BODY, "MessageAttributes": {}, "DelaySeconds": delay}
+        assert asked(server) == ("SendMessage", sent)
 
 
 def test_the_copy_is_the_message_with_all_its_deliveries_before_it(queue: Queue) -> None:

@@ -59,6 +59,12 @@ def test_each_line_of_the_log_is_json() -> None:
     assert (logged["logger"], logged["level"], logged["message"]) == ("bulk_import.relay", "INFO", "sent 3")
 
 
+def test_a_line_of_the_log_tells_what_it_is_about() -> None:
+    line = "import logging; from lambda_worker.logs import about\nwith about(epoch=3): logging.getLogger().error('no')"
+
+    assert json.loads(manage("shell", "-v", "0", "-c", line, **FIT).stderr)["epoch"] == 3
+
+
 def test_all_that_is_missing_is_named_at_once() -> None:
     refused = manage("check")
 
