@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import sys
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -407,7 +408,20 @@ def outcome(judge: Callable[[Any], Any], row: Any) -> Any:
         return list(flatten(error.detail))
     except Exception as error:  # noqa: BLE001 - whatever the target's code raises
         return type(error)
-    return repr(sorted(validated.items(), key=lambda item: str(item[0])) if isinstance(validated, dict) else validated)
+    with unlimited_digits():
+        values = sorted(validated.items(), key=lambda item: str(item[0])) if isinstance(validated, dict) else validated
+        return repr(values)
+
+
+@contextmanager
+def unlimited_digits() -> Iterator[None]:
+    """Let integers be shown however long they are."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 def stripped(serializer_class: type[Any]) -> Any:
