@@ -25,7 +25,7 @@ from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import ImportToken
 from bulk_import.conf import conf
-from bulk_import.models import ImportChunk, ImportedRow, database
+from bulk_import.models import HeldChunk, ImportChunk, ImportedRow, database
 from bulk_import.tracing import about_request
 from bulk_import.validation import flatten
 from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ROW_HEADER, RowVerdict
@@ -87,10 +87,10 @@ class CreateCall:
         chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
         return about(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
 
-    def hold_chunk(self) -> ImportChunk:
+    def hold_chunk(self) -> HeldChunk:
         """Hold the chunk until the transaction ends. Raises Refused for a worker that lost it."""
         try:
-            chunk = ImportChunk.objects.shared(self.token.chunk_id)
+            chunk = HeldChunk.hold(self.token.chunk_id)
         except ImportChunk.DoesNotExist as error:
             raise Refused(410, "gone", "There is no such chunk any more.", RowVerdict.STALE) from error
         if chunk.job_id != self.job_id or not chunk.holds_index(self.index):
@@ -100,9 +100,9 @@ class CreateCall:
             raise Refused(409, "stale_epoch", "Another worker has this chunk now.", RowVerdict.STALE)
         return chunk
 
-    def expect_not_cancelled(self, chunk: ImportChunk) -> None:
+    def expect_not_cancelled(self, chunk: HeldChunk) -> None:
         """Raises Refused if no further row of the job may be created, AlreadyImported if this one was before."""
-        if chunk.job.cancel_requested_at:
+        if chunk.is_cancelled:
             if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
                 raise AlreadyImported
             raise Refused(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
@@ -176,12 +176,12 @@ class ImportedRowMiddleware:
         response[ROW_HEADER] = verdict.value  # a plain str: WSGI servers insist
         return response
 
-    def _act_as_submitter(self, request: HttpRequest, chunk: ImportChunk) -> None:
+    def _act_as_submitter(self, request: HttpRequest, chunk: HeldChunk) -> None:
         """Let the view see the submitter, whatever authentication it lists. Raises Refused."""
-        if request.method != "POST" or request.path != conf().target(chunk.job.target).create_path:
+        if request.method != "POST" or request.path != conf().target(chunk.target).create_path:
             message = "An import token opens the create endpoint of its job and nothing else."
             raise Refused(403, "wrong_endpoint", message, RowVerdict.STALE)
-        submitter = chunk.job.submitter
+        submitter = chunk.submitter
         if submitter is None or not submitter.is_active:
             message = "The user who sent this import was disabled."
             raise Refused(403, "submitter_disabled", message, RowVerdict.NOT_CREATED)

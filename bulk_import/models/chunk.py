@@ -7,7 +7,7 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from django.db import connections, models, transaction
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -48,18 +48,6 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         lease_left = {"lease_left": F("lease_expires_at") - Now()}
         chunk: ImportChunk = self.select_for_update(no_key=not against_creates).annotate(**lease_left).get(pk=chunk_id)
         return chunk
-
-    def shared(self, chunk_id: uuid.UUID) -> ImportChunk:
-        """The chunk, for one create call among others: it cannot be finished until the transaction ends.
-
-        Raises ImportChunk.DoesNotExist. SQLite needs no lock: there, a transaction writes alone.
-        """
-        connection = connections[self.db]
-        if connection.vendor == "postgresql":
-            table = connection.ops.quote_name(self.model._meta.db_table)
-            with connection.cursor() as cursor:
-                cursor.execute(f"SELECT 1 FROM {table} WHERE id = %s FOR KEY SHARE", [chunk_id])  # noqa: S608 - our own table's name
-        return self.select_related("job__submitter").get(pk=chunk_id)
 
 
 class ImportChunk(models.Model):
@@ -119,13 +107,6 @@ class ImportChunk(models.Model):
             first_index=self.first_index,
             row_count=self.row_count,
         )
-
-    def holds_index(self, index: int) -> bool:
-        return self.first_index <= index < self.first_index + self.row_count
-
-    def is_held_by(self, epoch: int) -> bool:
-        """Whether the worker of this epoch may still create rows of the chunk."""
-        return self.status == ChunkStatus.PROCESSING and self.epoch == epoch and not self.job.is_terminal
 
     def imported_rows(self) -> models.QuerySet[ImportedRow]:
         """The ledger's records of this chunk, in order."""

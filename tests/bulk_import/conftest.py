@@ -156,7 +156,7 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         made_once.cache_clear()
 
     def run() -> None:
-        records: Any = [{"messageId": m.chunk_id, "body": m.encode()} for m in aws.messages()]
+        records: Any = [{"messageId": m.chunk_id, "body": m.encode(), "messageAttributes": {}} for m in aws.messages()]
         assert worker_handler.handler({"Records": records}, Context()) == {"batchItemFailures": []}
 
     return run

@@ -24,6 +24,7 @@ from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld
 from bulk_import.models import (
     ENDED,
     ChunkStatus,
+    HeldChunk,
     ImportChunk,
     ImportedRow,
     ImportJob,
@@ -76,7 +77,8 @@ class JobMachine(RuleBasedStateMachine):
         self.chunks: list[ImportChunk] = list(ImportChunk.objects.filter(job=self.job).order_by("number"))
         indexes = list(self.job.imported_rows.values_list("index", flat=True))
         assert len(indexes) == len(set(indexes))
-        self.ledger = [{index for index in indexes if chunk.holds_index(index)} for chunk in self.chunks]
+        held = [HeldChunk.hold(chunk.pk) for chunk in self.chunks]
+        self.ledger = [{index for index in indexes if chunk.holds_index(index)} for chunk in held]
         for outcome in Outcome:
             setattr(self.job, f"{outcome}_count", sum(getattr(chunk, outcome) for chunk in self.chunks))
 
@@ -192,7 +194,7 @@ class JobMachine(RuleBasedStateMachine):
     def create_row(self, data: st.DataObject, offset: int) -> None:
         """As the ledger does: hold the chunk, write the record."""
         number, epoch = self.draw_claim(data)
-        chunk = ImportChunk.objects.shared(self.chunks[number].pk)
+        chunk = HeldChunk.hold(self.chunks[number].pk)
         index = chunk.first_index + offset
         assert chunk.is_held_by(epoch) != self.is_stale(number, epoch)
         if not chunk.holds_index(index) or not chunk.is_held_by(epoch) or self.job.cancel_requested_at:

@@ -306,6 +306,7 @@ def test_where_no_program_listens_any_more_nothing_is_owed_or_tried(
 ) -> None:
     listen(settings, "")
     owing_job.record(EventKind.RESUMED)
+    caplog.clear()
 
     assert (send_due_webhooks(), owed(), receiver.deliveries, caplog.text) == (0, 1, [], "")
 
