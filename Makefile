@@ -7,7 +7,7 @@ RUNS ?= 20
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours lambda lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients lambda lint format lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,15 @@ bench-drain: $(VENV)/.dev ## Measure how fast rows become products, on SQLite an
 
 bench-neighbours: $(VENV)/.dev ## Measure how long others wait while an import runs
 	@$(BIN)/python -m benchmarks.neighbours $(ARGS)
+
+bench-memory: $(VENV)/.dev ## Measure the worker's memory for a chunk, and for a job of 1,000,000 rows
+	@$(BIN)/python -m benchmarks.worker_memory $(ARGS)
+
+bench-clients: $(VENV)/.dev ## Measure the processor time of a create call, by HTTP client
+	@$(BIN)/python -m benchmarks.clients $(ARGS)
+
+bench-growth: $(VENV)/.dev ## Measure the pages with 100,000 jobs and 10 million ledger records on PostgreSQL
+	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.growth $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .

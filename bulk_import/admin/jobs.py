@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
@@ -50,10 +51,10 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     """Whoever may view jobs may look; whoever may change them may act."""
 
     list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
-    list_filter = ["status", DeadLetterFilter, "target", "created_at", ("submitter", admin.RelatedOnlyFieldListFilter)]
+    list_filter = ["status", DeadLetterFilter, "target", "created_at"]
     list_select_related = ["submitter"]
     list_per_page = 50
-    search_fields = ["id", "idempotency_key"]
+    search_help_text = gettext_lazy("Part of an id, an Idempotency-Key or a submitter's user name.")
     show_full_result_count = False
     actions = None
     fields = ["concurrency"]
@@ -73,6 +74,9 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     def save_model(self, _request: HttpRequest, job: ImportJob, _form: Any, _change: Any) -> None:
         """Write nothing but what was changed: the job lives on while staff look at the form."""
         job.save(update_fields=["concurrency"])
+
+    def get_search_fields(self, _request: HttpRequest) -> list[str]:
+        return ["id", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset

@@ -54,7 +54,9 @@ class ImportChunk(models.Model):
     """A run of consecutive rows of one payload: one SQS message, one claim, one Lambda unit of work."""
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid.uuid4, editable=False)
-    job = models.ForeignKey("bulk_import.ImportJob", on_delete=models.CASCADE, related_name="chunks")
+    job = models.ForeignKey(  # the constraint below is its index
+        "bulk_import.ImportJob", on_delete=models.CASCADE, related_name="chunks", db_index=False
+    )
     number = models.PositiveIntegerField(_("number"))  # 0-based place among the chunks of the job
     first_index = models.PositiveIntegerField(_("first index"))
     row_count = models.PositiveIntegerField(_("rows"))

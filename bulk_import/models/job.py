@@ -86,6 +86,7 @@ class ImportJob(models.Model):
         # A user can be deleted without asking us; the job then stays, and can no longer act for anybody.
         on_delete=models.SET_NULL,
         null=True,
+        db_index=False,  # see Meta.indexes
         related_name="+",
         verbose_name=_("submitter"),
     )

@@ -1,4 +1,4 @@
-"""The benchmarks of draining run, at sizes that measure nothing."""
+"""The benchmarks run, at sizes that measure nothing."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ def figures(benchmark: str, *sizes: str) -> dict[str, Any]:
     printed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
     last: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return last
+
+
+def test_the_client_benchmark_prints_its_figures_last() -> None:
+    last = figures("clients", "--rows", "40", "--runs", "1")
+
+    assert {"microseconds", "times_less_than_httpx", "times_aiohttp"} <= last.keys()
+
+
+def test_the_memory_benchmark_prints_its_figures_last() -> None:
+    last = figures("worker_memory", "--rows", "1500")
+
+    assert last["rows"] == 1500
+    assert 0 < last["mebibytes_chunk"] <= last["mebibytes_job"] < 256
 
 
 def test_the_drain_benchmark_prints_its_figures_last() -> None:

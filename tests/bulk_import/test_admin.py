@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from bulk_import.admin import charts
 from bulk_import.admin.actions import ACTIONS
 from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
 from lambda_worker.problems import problem
@@ -447,6 +448,31 @@ def test_a_job_is_found_by_its_idempotency_key(staff: Client) -> None:
 
     assert str(job.pk) in shown
     assert str(other.pk) not in shown
+
+
+def test_a_job_is_found_by_who_sent_it(staff: Client, merchandiser: Any) -> None:
+    job, other = make_job(submitter=merchandiser), make_job()
+
+    shown = text(staff.get(LIST, {"q": merchandiser.get_username()[:5]}))
+
+    assert str(job.pk) in shown
+    assert str(other.pk) not in shown
+
+
+def test_of_a_large_job_a_sample_of_the_rows_is_drawn(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "MAX_SAMPLED_ROWS", 5)
+    job = make_job(chunks=1)
+    for index in range(10):
+        ImportedRow.objects.create(job=job, index=index, body_sha256=b"")
+    start = timezone.now().replace(microsecond=0)
+    for index in range(10):  # the odd ones, which are not looked at, would make a third bar
+        at = start + timedelta(seconds=[index > 3, 2][index % 2])
+        ImportedRow.objects.filter(job=job, index=index).update(created_at=at)
+
+    shown = text(staff.get(page(job)))
+
+    assert re.findall(r'height="([^"]*)" class="bi-created"><title>', shown) == ["80.00", "120.00"]
+    assert "Up to 6.0 rows a second" in shown
 
 
 def test_a_job_draws_when_its_rows_were_created(staff: Client) -> None:

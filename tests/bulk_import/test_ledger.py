@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
 from django.http import StreamingHttpResponse
+from django.test.utils import CaptureQueriesContext
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.test import APIClient
@@ -70,6 +71,24 @@ def signal_error() -> Iterator[None]:
     post_save.connect(fail, sender=Product)
     yield
     post_save.disconnect(fail, sender=Product)
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+def test_the_ledger_asks_the_same_few_queries_for_each_row_however_large_the_job(
+    client_of_merchandiser: APIClient, worker: APIClient, aws: Aws, rows: int
+) -> None:
+    """One that holds the chunk, one that writes the record, one that adds the product's id; BEGIN and COMMIT."""
+    post_rows(client_of_merchandiser, [product(str(n)) for n in range(rows)])
+    importer = Importer(worker, aws)
+
+    with CaptureQueriesContext(connection) as by_worker:
+        assert importer.create(product("0")).status_code == 201
+    with CaptureQueriesContext(connection) as by_hand:
+        assert client_of_merchandiser.post("/products/", product("by hand"), format="json").status_code == 201
+
+    own = [query["sql"] for query in by_worker if "bulk_import" in query["sql"]]
+    assert [query.split()[0] for query in own] == ["SELECT", "INSERT", "UPDATE"]
+    assert len(by_worker) <= len(by_hand) + 5
 
 
 def test_a_row_is_created_with_its_ledger_record(importer: Importer) -> None:
