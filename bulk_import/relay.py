@@ -7,6 +7,7 @@ sent by the sweep alone, because their receiver may be slow. Sending a message t
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,10 @@ FAST_PATH_SECONDS = 5
 
 PAGE_BATCHES = 20
 """How many batches of messages are read from the database at once: those of 100,000 rows in chunks of 500."""
+
+
+SENDERS = 4
+"""Batches that are under way to SQS at the same time: each is little more than waiting."""
 
 
 class Sent(NamedTuple):
@@ -78,13 +83,17 @@ def send_unsent_chunks(job_id: UUID | None = None) -> int:
         unsent = unsent.filter(job__created_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
     total = 0
     while chunks := list(unsent[: PAGE_BATCHES * MAX_BATCH_MESSAGES]):
-        for first in range(0, len(chunks), MAX_BATCH_MESSAGES):
-            batch = chunks[first : first + MAX_BATCH_MESSAGES]
-            sent = send_messages(batch)
-            # A worker may have claimed the chunk by now; then it is past being queued.
+        sent: set[str] = set()
+        batches = [chunks[first : first + MAX_BATCH_MESSAGES] for first in range(0, len(chunks), MAX_BATCH_MESSAGES)]
+        try:
+            with ThreadPoolExecutor(min(SENDERS, len(batches))) as senders:
+                for taken in senders.map(send_messages, batches):
+                    sent |= taken
+        finally:
+            # A worker may have claimed a chunk by now; then it is past being queued.
             pending = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.PENDING)
             pending.update(status=ChunkStatus.QUEUED)
-            total += len(sent)
+        total += len(sent)
         for job in {chunk.job_id: chunk.job for chunk in chunks}.values():
             job.mark_queued()
     return total

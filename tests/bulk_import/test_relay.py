@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
+from bulk_import.exceptions import QueueUnavailable
 from bulk_import.models import ImportChunk, ImportJob
 from bulk_import.relay import FAST_PATH_SECONDS
 from tests.bulk_import.conftest import Aws, claim_body, post_rows, product
@@ -122,3 +123,18 @@ def test_told_to_go_on_the_relay_survives_a_queue_that_is_away(
     assert "The chunks stay pending" in complained.getvalue()
     assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
     assert len(aws.messages()) == 12
+
+
+def test_what_sqs_took_is_marked_as_sent_though_it_did_not_take_another_batch(
+    unsent_job: ImportJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(chunks: list[ImportChunk]) -> set[str]:
+        if chunks[0].number:
+            raise QueueUnavailable("SQS did not take the messages.")
+        return {str(chunk.pk) for chunk in chunks}
+
+    monkeypatch.setattr("bulk_import.relay.send_messages", send)
+
+    with pytest.raises(CommandError, match="SQS did not take"):
+        call_command("bulk_import_relay")
+    assert list(ImportChunk.objects.unsent().values_list("number", flat=True)) == [10, 11]
