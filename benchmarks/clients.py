@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 WORKER, PLAIN, BARE, ONE_EACH = "worker", "httpx", "aiohttp", "one each"
 LABELS = {
-    WORKER: "this worker: httpx on aiohttp's connections",
-    PLAIN: "httpx on its own pool",
+    WORKER: "this worker",
+    PLAIN: "httpx, one client",
     BARE: "aiohttp alone",
     ONE_EACH: "httpx, a client for each row",
 }
