@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from lambda_worker.contract import ROW_HEADER, Claim, HeartbeatAnswer, RowVerdict
 
-CONCURRENCY = 8
+CONCURRENCY = 4
 CLAIM = Claim(
     epoch=1,
     lease_seconds=60,

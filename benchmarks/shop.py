@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from demo.stack import LocalStack
 
 SERVER_CORE, SENDER_CORE = 0, 1
-IN_FLIGHT = 16
-"""Two invocations of 8 calls, the default of CONCURRENCY; gunicorn has 2 workers of 4 threads."""
+IN_FLIGHT = 8
+"""Two invocations of 4 calls, the default of CONCURRENCY; gunicorn has 2 workers of 4 threads."""
 
 BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
 PATIENCE_SECONDS = 600

@@ -100,7 +100,6 @@ BULK_IMPORT = {
     "LEASE_SECONDS": 20,
     "HEARTBEAT_SECONDS": 1,
     "PAUSE_SECONDS": 3,
-    "CONCURRENCY": 4,
     "PUBLIC_URL": PUBLIC_URL,
     "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",
     "NOTIFY_DOMAINS": ["shop.example"],
