@@ -54,6 +54,7 @@ bench-drain: $(VENV)/.dev ## Measure how fast rows become products, on SQLite an
 
 bench-neighbours: $(VENV)/.dev ## Measure how long others wait while an import runs
 	@$(BIN)/python -m benchmarks.neighbours $(ARGS)
+	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.neighbours $(ARGS)
 
 bench-memory: $(VENV)/.dev ## Measure the worker's memory for a chunk, and for a job of 1,000,000 rows
 	@$(BIN)/python -m benchmarks.worker_memory $(ARGS)

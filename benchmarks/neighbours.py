@@ -1,6 +1,6 @@
 """`make bench-neighbours`: how long somebody waits for a page of products while others import.
 
-A GET every 50 ms, by one client: without an import, while this worker imports, and while every row is sent at once.
+A GET every 50 ms, by one client: without an import, while this worker imports, with fewer calls, too, and while every row is sent at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.drain import AT_ONCE, WORKER, run
+from benchmarks.drain import AT_ONCE, WORKER, rows_of, run
 from benchmarks.shop import open_shop
 
 if TYPE_CHECKING:
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from benchmarks.shop import Shop
 
 NOTHING = "no import"
-LABELS = {NOTHING: NOTHING, WORKER: "this worker imports", AT_ONCE: "every row at once"}
+ONE_CALL = "one-call"
+LABELS = {
+    NOTHING: NOTHING,
+    WORKER: "this worker imports",
+    ONE_CALL: "the same, with a concurrency of 1",
+    AT_ONCE: "every row at once",
+}
 PAUSE_SECONDS = 0.05
 WAIT_SECONDS = 30  # longer, nobody waits
 
@@ -68,8 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             visits = threads.submit(visit, shop, over)
             if label == NOTHING:
                 time.sleep(options.idle_seconds)
+            elif label == ONE_CALL:
+                shop.drain(rows_of(label, options.rows), calls=1)
             else:
-                run(shop, label, f"N{len(took)}", options.rows)
+                run(shop, label, label.replace(" ", "-"), options.rows)
             over.set()
             took[label] = visits.result()
     console = Console(width=110)
@@ -83,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table)
     last = {
         "p99_ratio": round(p99(took[WORKER]) / p99(took[NOTHING]), 2),
+        "p99_ratio_of_one_call": round(p99(took[ONE_CALL]) / p99(took[NOTHING]), 2),
         "p99_ratio_at_once": round(p99(took[AT_ONCE]) / p99(took[NOTHING]), 2),
         "rows": options.rows,
         "database": engine,

@@ -70,9 +70,16 @@ class Shop:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    def drain(self, rows: list[dict[str, Any]]) -> None:
-        """Import by this worker, to the end of the job."""
+    def limit(self, job_id: str, calls: int) -> None:
+        """Let at most so many calls be in flight for each chunk of a job, as staff can in the admin."""
+        code = f"from bulk_import.models import *; ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})"
+        self.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
+
+    def drain(self, rows: list[dict[str, Any]], calls: int | None = None) -> None:
+        """Import by this worker, to the end of the job; with at most so many calls in flight for each chunk."""
         job_id = self.submit(rows)
+        if calls:
+            self.limit(job_id, calls)
         poller = pinned(self.stack.start_poller(), SENDER_CORE)
         key = job_id.replace("-", "") if self.stack.database_url.startswith("sqlite") else job_id
         sql = f"SELECT 1 FROM bulk_import_importjob WHERE id = '{key}' AND finished_at IS NOT NULL"  # noqa: S608 - ours

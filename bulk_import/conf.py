@@ -76,9 +76,7 @@ class Conf:
 
     chunk_rows: int = 500  # some seconds of work: far from the 15 minutes that a Lambda has
     chunk_bytes: int = 4 * 1024 * 1024  # what a worker holds in memory
-    concurrency: int = (
-        4  # create calls in flight, per chunk; more is no faster for few threads, see docs/performance.md
-    )
+    concurrency: int = 4  # create calls in flight, per chunk; docs/performance.md says what it does to others
     lease_seconds: int = 60
     heartbeat_seconds: int = 2  # also how fresh the counts of a job are
     pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
