@@ -1,6 +1,7 @@
 """`make bench-neighbours`: how long somebody waits for a page of products while others import.
 
-A GET every 50 ms, by one client: without an import, while this worker imports, with fewer calls, too, and while every row is sent at once.
+A GET every 50 ms, by one client: without an import, while this worker imports (then with a single call for each chunk),
+and while every row is sent at once.
 """
 
 from __future__ import annotations
