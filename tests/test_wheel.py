@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROJECT = Path(__file__).resolve().parents[1]
-LEFT_OUT = {f"lambda_worker/{name}" for name in ("README.md", "pyproject.toml", "requirements.txt", "template.yaml")}
+FOR_DEPLOYMENT = ("README.md", "pyproject.toml", "requirements.txt", "serverless.yml", "template.yaml")
+LEFT_OUT = {f"lambda_worker/{name}" for name in FOR_DEPLOYMENT}
 METADATA = ("pyproject.toml", "README.md", "LICENSE")
 UV = Path(sys.executable).parent / "uv"
 
