@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
 SHORTEST_SECRET_CHARACTERS = 32
+HOW_TO_MAKE_ONE = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of all of them
@@ -46,13 +47,13 @@ def _check_settings() -> Iterator[CheckMessage]:
     if not conf().worker_secrets or any(len(secret) < SHORTEST_SECRET_CHARACTERS for secret in conf().worker_secrets):
         yield Error(
             f"BULK_IMPORT needs WORKER_SECRETS of {SHORTEST_SECRET_CHARACTERS} characters or more.",
-            hint="Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            hint=HOW_TO_MAKE_ONE,
             id="bulk_import.E003",
         )
     if any(len(secret) < SHORTEST_SECRET_CHARACTERS for secret in conf().metrics_secrets):
         yield Error(
             f"BULK_IMPORT needs METRICS_SECRETS of {SHORTEST_SECRET_CHARACTERS} characters or more, or none.",
-            hint="Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            hint=HOW_TO_MAKE_ONE,
             id="bulk_import.E016",
         )
     for alias in (PAYLOADS_STORAGE, FAILURES_STORAGE):

@@ -39,8 +39,7 @@ def traceparent_of(request: HttpRequest | Request) -> str:
 def about_request(request: HttpRequest | Request) -> AbstractContextManager[None]:
     """Lines that are logged within tell the request's id, as the worker or a proxy set it, and its trace's."""
     request_id = request.headers.get(REQUEST_ID, "")
-    fields = {
-        "request_id": request_id if _REQUEST_ID.fullmatch(request_id) else "",
-        "trace_id": trace_id(traceparent_of(request)),
-    }
-    return about(**{name: value for name, value in fields.items() if value})
+    return about(
+        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",
+        trace_id=trace_id(traceparent_of(request)),
+    )

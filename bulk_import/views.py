@@ -107,8 +107,7 @@ class TargetView(APIView):
         return self.target.create_view().get_authenticators() if self.is_configured() else []
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        job = {"job_id": kwargs["job_id"]} if "job_id" in kwargs else {}
-        with about_request(request), about(**job):
+        with about_request(request), about(job_id=kwargs.get("job_id", "")):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -23,8 +23,8 @@ _about: ContextVar[dict[str, Any]] = ContextVar("about", default={})  # noqa: B0
 
 @contextmanager
 def about(**fields: str | int) -> Iterator[None]:
-    """Every line that is logged within is about these, of FIELDS. `epoch` is known later: see `note`."""
-    token = _about.set({**_about.get(), **fields})
+    """Every line that is logged within is about these, of FIELDS; "" says nothing. What is known later: see `note`."""
+    token = _about.set({**_about.get(), **{name: value for name, value in fields.items() if value != ""}})
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ def continued_trace(record: SqsRecord) -> Iterator[None]:
     traceparent = traceparent_of(record)
     token = _current.set(traceparent)
     try:
-        with about(**{"trace_id": trace_id(traceparent)} if traceparent else {}):
+        with about(trace_id=trace_id(traceparent)):
             yield
     finally:
         _current.reset(token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
@@ -14,9 +14,6 @@ from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
 from bulk_import.models.status import TERMINAL_STATUSES, ChunkStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 COLUMNS = {
     "job_id": "chunk.job_id",
@@ -56,9 +53,9 @@ class HeldChunk:
         user = next(iter(manager.using(using).raw(_statement(using), [key])), None)
         if user is None:
             raise ImportChunk.DoesNotExist
-        known: Mapping[str, Any] = {name: getattr(user, f"held_{name}") for name in COLUMNS}
-        submitter = user if user.pk is not None else None
-        return cls(**{**known, "job_id": UUID(str(known["job_id"]))}, submitter=submitter)
+        known: dict[str, Any] = {name: getattr(user, f"held_{name}") for name in COLUMNS}
+        known["job_id"] = UUID(str(known["job_id"]))  # SQLite has no such type
+        return cls(**known, submitter=user if user.pk is not None else None)
 
     def holds_index(self, index: int) -> bool:
         return self.first_index <= index < self.first_index + self.row_count

@@ -420,8 +420,6 @@ class ImportJob(models.Model):
         # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
         mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
         is_for_webhook = conf().webhook_url and kind != EventKind.CANCELLED  # its end will tell
-        with about(job_id=str(self.pk)):
-            logger.info("Job %s: %s%s", self.pk, kind.value, f" ({note})" if note else "")
         is_for_signal = kind == EventKind.ENDED and job_finished.has_listeners(ImportJob)
         ImportEvent.objects.create(
             job=self,
@@ -432,3 +430,5 @@ class ImportJob(models.Model):
             webhook_due_at=Now() if is_for_webhook else None,
             signal_due_at=Now() if is_for_signal else None,
         )
+        with about(job_id=str(self.pk)):
+            logger.info("Job %s: %s%s", self.pk, kind.value, f" ({note})" if note else "")

@@ -5,28 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from uuid import uuid4
 
 import pytest
 
 from lambda_worker import row_dispatch
 from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import ROW_HEADER, ChunkMessage, RowVerdict
+from lambda_worker.contract import ROW_HEADER, RowVerdict
 from lambda_worker.metrics import UNITS, put_metrics
 from lambda_worker.monolith_client import Answer
 from lambda_worker.row_dispatch import RowDispatch
+from tests.lambda_worker.conftest import a_message
 
-MESSAGE = ChunkMessage(
-    job_id=str(uuid4()),
-    chunk_id=str(uuid4()),
-    bucket="payloads",
-    key="products/1",
-    etag="etag",
-    first_byte=0,
-    byte_count=30,
-    first_index=0,
-    row_count=3,
-)
+MESSAGE = a_message()
 
 
 @pytest.fixture
