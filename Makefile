@@ -69,6 +69,7 @@ lint: $(VENV)/.dev ## Check style, types and migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python -W ignore manage.py makemigrations --check --dry-run
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bulk_import.conf import PAYLOADS_STORAGE
-from bulk_import.endpoint_rules import leave_database_to_endpoint
+from bulk_import.intake.endpoint_rules import leave_database_to_endpoint
 from products.models import Product
 from products.serializers import ProductSerializer
 from settings.urls import urlpatterns as shop_urls

@@ -31,7 +31,7 @@ TIMES = 15
 JOBS = """
 INSERT INTO bulk_import_importjob (id, submitter_id, target, language, status, rows, payload_bucket, payload_key,
     payload_etag, idempotency_key, request_sha256, traceparent, problems, notify, pause_code, created_at, finished_at,
-    settled_before, is_expiring)
+    finished_rows_before, is_expiring)
 SELECT gen_random_uuid(), %(user)s, 'products', 'en', CASE WHEN n %% 1000 = 0 THEN 'processing' ELSE 'succeeded' END,
     %(rows)s, 'b', 'k', 'e', '', '', '', '[]', '', '', now() - n * interval '1 minute',
     CASE WHEN n %% 1000 = 0 THEN NULL ELSE now() - n * interval '1 minute' END, 0, false

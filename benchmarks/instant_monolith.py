@@ -11,7 +11,7 @@ import re
 import sys
 from dataclasses import asdict
 
-from lambda_worker.contract import ROW_HEADER, Claim, HeartbeatAnswer, RowVerdict
+from bulk_import_wire.contract import VERDICT_HEADER, Claim, HeartbeatAnswer, RowVerdict
 
 CONCURRENCY = 4
 CLAIM = Claim(
@@ -32,7 +32,7 @@ HEARTBEAT = HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, con
 def answer(status: str, document: object) -> bytes:
     body = json.dumps(document).encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}{ROW_HEADER}: {RowVerdict.CREATED}\r\n\r\n".encode() + body
+    return f"{head}{VERDICT_HEADER}: {RowVerdict.CREATED}\r\n\r\n".encode() + body
 
 
 ANSWERS = {

@@ -22,8 +22,8 @@ import boto3
 import httpx
 import psycopg
 
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ClaimRequest
 from demo.stack import local_stack, stop_process
-from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ClaimRequest
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from rich.table import Table
 
 from benchmarks.accept import make_rows
 from benchmarks.shop import compact
+from bulk_import_wire.contract import ChunkMessage
 from demo.stack import PAYLOADS_BUCKET, local_stack, stop_process
-from lambda_worker.contract import ChunkMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

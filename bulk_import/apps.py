@@ -13,4 +13,4 @@ class BulkImportConfig(AppConfig):
         from bulk_import import checks  # noqa: F401, PLC0415 - registers the checks, once the apps are there
 
         if find_spec("drf_spectacular"):
-            from bulk_import import openapi  # noqa: F401, PLC0415 - registers the extension with drf-spectacular
+            from bulk_import.api import openapi  # noqa: F401, PLC0415 - registers the extension with drf-spectacular

@@ -25,7 +25,7 @@ TOKEN_SECONDS = 3600
 """Longer than any worker can hold a chunk (a Lambda ends after 900 s); a newer claim ends it sooner."""
 
 
-def is_one_of(given: bytes, secrets: list[str]) -> bool:
+def matches_any_secret(given: bytes, secrets: list[str]) -> bool:
     """Whether it is one of the secrets, of which an empty one is none."""
     # Every secret is compared, in constant time, so that timing tells nothing of any of them.
     matches = [hmac.compare_digest(given, secret.encode()) for secret in secrets if secret]
@@ -45,7 +45,7 @@ class WorkerAuthentication(BaseAuthentication):
         scheme, _, given = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        if not is_one_of(given, conf().worker_secrets):
+        if not matches_any_secret(given, conf().worker_secrets):
             raise AuthenticationFailed("This is not a worker secret of this monolith.")
         return Worker(), None
 

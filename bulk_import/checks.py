@@ -16,13 +16,14 @@ from django.urls import NoReverseMatch, Resolver404, reverse
 from rest_framework.serializers import Serializer
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
-from bulk_import.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.models import database
+from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
+MIDDLEWARE = "bulk_import.middleware.ImportedRowMiddleware"
+OLD_MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
 SHORTEST_SECRET_CHARACTERS = 32
 HOW_TO_MAKE_ONE = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -63,7 +64,13 @@ def _check_settings() -> Iterator[CheckMessage]:
                 hint="Add an S3 storage of django-storages under this alias.",
                 id="bulk_import.E004",
             )
-    if not settings.MIDDLEWARE or settings.MIDDLEWARE[-1] != MIDDLEWARE:
+    if settings.MIDDLEWARE and settings.MIDDLEWARE[-1] == OLD_MIDDLEWARE:
+        yield Warning(
+            f"MIDDLEWARE lists {OLD_MIDDLEWARE!r}, the path of the previous release. The next release removes it.",
+            hint=f"Replace that line with {MIDDLEWARE!r}.",
+            id="bulk_import.W006",
+        )
+    elif not settings.MIDDLEWARE or settings.MIDDLEWARE[-1] != MIDDLEWARE:
         yield Error(
             "ImportedRowMiddleware is not the last in MIDDLEWARE; without it no row can be created.",
             hint=f"Put {MIDDLEWARE!r} at the end.",

@@ -137,5 +137,5 @@ class LedgerDisagrees(ClaimError):
     """The worker's outcomes and the ledger's records do not add up to the chunk's rows."""
 
 
-class NotTaken(Exception):
+class DeliveryFailed(Exception):
     """Who was to be told did not take it; the text says why, and nothing confidential."""

@@ -14,12 +14,12 @@ from django.http import HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from bulk_import.authentication import is_one_of
+from bulk_import.authentication import matches_any_secret
 from bulk_import.conf import conf
-from bulk_import.debts import GIVE_UP_AFTER
 from bulk_import.models import ImportChunk, ImportEvent, ImportJob
 from bulk_import.models.status import TERMINAL_STATUSES, JobStatus
-from bulk_import.relay import FAST_PATH_SECONDS
+from bulk_import.outbox.delivery import GIVE_UP_AFTER
+from bulk_import.outbox.relay import FAST_PATH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ DEBTS = ("mail", "webhook", "signal")
 def metrics(request: HttpRequest) -> HttpResponse:
     """`Authorization: Bearer <one of METRICS_SECRETS>`; without such a setting, or with another secret, a 404."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not is_one_of(given.encode(), conf().metrics_secrets):
+    if scheme.lower() != "bearer" or not matches_any_secret(given.encode(), conf().metrics_secrets):
         return HttpResponse(status=404)
     response = HttpResponse("".join(f"{line}\n" for line in lines()), content_type=CONTENT_TYPE)
     response["Cache-Control"] = "no-store"

@@ -26,12 +26,12 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from bulk_import.conf import conf
 from bulk_import.exceptions import StorageUnavailable
-from bulk_import.failures import delete_failures, stored_failures
-from bulk_import.models import KEPT, ImportJob, database
-from bulk_import.payload_store import delete_payload
-from lambda_worker.logs import about
+from bulk_import.models import RETAINED, ImportJob, database
+from bulk_import.reports.job import days_kept
+from bulk_import.storage.failures import delete_failures, stored_failures
+from bulk_import.storage.payloads import delete_payload
+from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class Deleted:
 
 def expire_jobs(*, dry_run: bool = False) -> Deleted:
     """Delete what has expired, job by job, in constant memory; with `dry_run` only count it."""
-    days, now = _days_kept(), timezone.now()
+    days, now = days_kept(), timezone.now()
     deadlines = {kind: now - timedelta(days=count) for kind, count in days.items()}
     deleted, in_a_row = Deleted(), 0
     handle_job = _count_job if dry_run else _expire_job
@@ -71,7 +71,7 @@ def expire_jobs(*, dry_run: bool = False) -> Deleted:
         try:
             handle_job(job, due, deleted)
         except StorageUnavailable as error:
-            with about(job_id=str(job.pk)):
+            with log_context(job_id=str(job.pk)):
                 logger.error("Job %s is not expired yet. %s", job.pk, error)  # noqa: TRY400 - the trace would say no more
             deleted.postponed += 1
             in_a_row += 1
@@ -80,20 +80,6 @@ def expire_jobs(*, dry_run: bool = False) -> Deleted:
         else:
             in_a_row = 0
     return deleted
-
-
-def expires_at(job: ImportJob) -> datetime | None:
-    """When the first of what is kept of the job expires, or did; None if nothing does, or it has not ended."""
-    if job.expired:
-        return min(job.expired.values())
-    days = _days_kept().values()
-    return job.finished_at + timedelta(days=min(days)) if job.finished_at and days else None
-
-
-def _days_kept() -> dict[str, int]:
-    """Of each kind that is not kept for ever, and of the "job" itself. Nothing outlives its job."""
-    kinds = {kind: getattr(conf(), f"{kind}_retention_days") for kind in (*KEPT, "job")}
-    return {kind: min(filter(None, (days, kinds["job"]))) for kind, days in kinds.items() if days or kinds["job"]}
 
 
 def _due_jobs(deadlines: dict[str, datetime]) -> Iterator[ImportJob]:
@@ -114,7 +100,7 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
 
     Raises StorageUnavailable; then the job is the next run's to go on with.
     """
-    if not _give_up(job, due & set(KEPT)):
+    if not _give_up(job, due & set(RETAINED)):
         return
     if "payload" in job.expired:
         delete_payload(job)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lambda_worker.contract import REQUEST_ID, TRACEPARENT, trace_id
-from lambda_worker.logs import about
+from bulk_import_wire.contract import REQUEST_ID, TRACEPARENT, trace_id
+from bulk_import_wire.logs import log_context
 
 try:
     from opentelemetry.propagate import inject
@@ -36,10 +36,10 @@ def traceparent_of(request: HttpRequest | Request) -> str:
     return ""
 
 
-def about_request(request: HttpRequest | Request) -> AbstractContextManager[None]:
+def request_log_context(request: HttpRequest | Request) -> AbstractContextManager[None]:
     """Lines that are logged within tell the request's id, as the worker or a proxy set it, and its trace's."""
     request_id = request.headers.get(REQUEST_ID, "")
-    return about(
+    return log_context(
         request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",
         trace_id=trace_id(traceparent_of(request)),
     )

@@ -8,7 +8,7 @@ row's index are any text here, so that a wrong one is answered by the API and no
 
 from django.urls import include, path
 
-from bulk_import import views
+from bulk_import.api import views
 
 urlpatterns = [
     path("", views.ImportJobsView.as_view(), name="bulk-import-jobs"),

@@ -2,12 +2,12 @@
 
 from django.urls import path
 
-from bulk_import import worker_api
+from bulk_import.worker_api import views
 
 urlpatterns = [
-    path("chunks/<uuid:chunk_id>/claim", worker_api.ClaimView.as_view(), name="bulk-import-claim"),
-    path("chunks/<uuid:chunk_id>/heartbeat", worker_api.HeartbeatView.as_view(), name="bulk-import-heartbeat"),
-    path("chunks/<uuid:chunk_id>/release", worker_api.ReleaseView.as_view(), name="bulk-import-release"),
-    path("chunks/<uuid:chunk_id>/finish", worker_api.FinishView.as_view(), name="bulk-import-finish"),
-    path("chunks/<uuid:chunk_id>/dead", worker_api.DeadView.as_view(), name="bulk-import-dead"),
+    path("chunks/<uuid:chunk_id>/claim", views.ClaimView.as_view(), name="bulk-import-claim"),
+    path("chunks/<uuid:chunk_id>/heartbeat", views.HeartbeatView.as_view(), name="bulk-import-heartbeat"),
+    path("chunks/<uuid:chunk_id>/release", views.ReleaseView.as_view(), name="bulk-import-release"),
+    path("chunks/<uuid:chunk_id>/finish", views.FinishView.as_view(), name="bulk-import-finish"),
+    path("chunks/<uuid:chunk_id>/dead", views.DeadView.as_view(), name="bulk-import-dead"),
 ]

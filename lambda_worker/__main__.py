@@ -16,9 +16,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from lambda_worker.event_source import QueueError
-from lambda_worker.execution_environment import configure_logging
-from lambda_worker.poller import Options, Poller, PortTakenError
+from lambda_worker.poller.event_source import QueueError
+from lambda_worker.poller.execution_environment import configure_logging
+from lambda_worker.poller.poller import Options, Poller, PortTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,14 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import DEAD_LETTER, Finish, Outcome, PauseCode, Release, read_refused_line
+from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, PauseCode, Release, read_refused_line
+from bulk_import_wire.logs import add_log_context
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, PayloadLost, StaleEpoch, WorkerError
-from lambda_worker.failure_log import RowFailure, group_failures, now, read_failures, write_failures
-from lambda_worker.logs import note
+from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
+from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.metrics import put_metrics
 from lambda_worker.monolith_client import AWAY_SECONDS
-from lambda_worker.payload_reader import expect_own_bucket, read_rows
+from lambda_worker.payload_reader import check_own_bucket, read_rows
 from lambda_worker.row_dispatch import RowDispatch
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from bulk_import_wire.contract import ChunkMessage, Claim
     from lambda_worker.config import Config
-    from lambda_worker.contract import ChunkMessage, Claim
     from lambda_worker.deadlines import Deadlines
     from lambda_worker.monolith_client import Answer, MonolithClient
 
@@ -75,7 +75,7 @@ class ChunkSession:
             await self._let_go(claim)
             raise
 
-    async def bury(self) -> None:
+    async def report_dead(self) -> None:
         """End the chunk as dead: the rows that are left are unprocessed, with the reason, as far as they can be read.
 
         Raises ChunkClosed, MessageRefused, ChunkReturned; of these, only the first says that the monolith knows.
@@ -113,7 +113,7 @@ class ChunkSession:
 
     async def _claim(self, *, creates: bool = True) -> Claim:
         """Raises ChunkClosed, MessageRefused, ChunkDeferred, ChunkReturned."""
-        expect_own_bucket(self.config.payloads_bucket, self.message)
+        check_own_bucket(self.config.payloads_bucket, self.message)
         if time.monotonic() >= self.deadlines.stop_at:  # a claim would only keep the next delivery from it
             raise ChunkDeferred("The time was over before the chunk was claimed.")
         try:
@@ -122,7 +122,7 @@ class ChunkSession:
         except TimeoutError as error:
             reason = "The worker API is away: the time is over without an answer to claim."
             raise ChunkDeferred(reason, delay_seconds=AWAY_SECONDS) from error
-        note(epoch=claim.epoch)
+        add_log_context(epoch=claim.epoch)
         return claim
 
     @asynccontextmanager
@@ -137,7 +137,7 @@ class ChunkSession:
         async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
             return await self.monolith.create(claim, f"{self.message.job_id}:{index}", row, timeout_seconds)
 
-        limit = ConcurrencyLimit(claim.concurrency)
+        limit = ConcurrencyLimiter(claim.concurrency)
         dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
         if claim.cancelled:
             dispatch.cancel()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from lambda_worker.contract import WORKER_API_PATH
+from bulk_import_wire.contract import WORKER_API_PATH
 from lambda_worker.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from bulk_import_wire.contract import ChunkMessage, MessageError
+from bulk_import_wire.logs import add_log_context
 from lambda_worker.chunk_session import ChunkSession
-from lambda_worker.contract import ChunkMessage, MessageError
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused
 from lambda_worker.handler import config, for_each_record, s3
-from lambda_worker.logs import note
 
 if TYPE_CHECKING:
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
@@ -38,8 +38,8 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
         try:
             message = ChunkMessage.decode(record["body"])
-            note(job_id=message.job_id, chunk_id=message.chunk_id)
-            await ChunkSession(message, monolith, s3(), worker_config, deadlines).bury()
+            add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
+            await ChunkSession(message, monolith, s3(), worker_config, deadlines).report_dead()
         except ChunkClosed as closed:
             logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
         except (MessageError, MessageRefused) as refusal:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lambda_worker.contract import PauseCode
+    from bulk_import_wire.contract import PauseCode
 
 
 class WorkerError(Exception):

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config as ClientConfig
 
+from bulk_import_wire.contract import ChunkMessage, MessageError
+from bulk_import_wire.logs import add_log_context, carry_fields, log_context
 from lambda_worker.chunk_session import run_chunk
 from lambda_worker.config import Config
-from lambda_worker.contract import ChunkMessage, MessageError
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
-from lambda_worker.logs import about, carry_fields, note
 from lambda_worker.monolith_client import MonolithClient
 from lambda_worker.redelivery import defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
@@ -64,7 +64,7 @@ async def for_each_record(
     async with MonolithClient(worker_config, context.aws_request_id) as monolith:
         done = []
         for record in event["Records"]:
-            with about(message_id=record["messageId"]), continued_trace(record):
+            with log_context(message_id=record["messageId"]), continued_trace(record):
                 done.append(await is_done(record, monolith))
     return {
         "batchItemFailures": [
@@ -80,7 +80,7 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
     queue_url = worker_config.queue_url
     try:
         message = ChunkMessage.decode(record["body"])
-        note(job_id=message.job_id, chunk_id=message.chunk_id)
+        add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
         await run_chunk(message, monolith=monolith, s3=s3(), config=worker_config, deadlines=deadlines)
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)

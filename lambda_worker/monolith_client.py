@@ -16,11 +16,11 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from lambda_worker.contract import (
+from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
     REQUEST_ID,
-    ROW_HEADER,
+    VERDICT_HEADER,
     Claim,
     ClaimRequest,
     Finish,
@@ -45,8 +45,8 @@ from lambda_worker.tracing import trace_headers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bulk_import_wire.contract import ChunkMessage
     from lambda_worker.config import Config
-    from lambda_worker.contract import ChunkMessage
 
 MAX_ANSWER_BYTES = 64 * 1024
 """What is read of an answer; an endpoint's error for one row is far smaller."""
@@ -70,7 +70,7 @@ class Answer:
     @property
     def row_verdict(self) -> str:
         """The ledger's word; "" for none, or one that we do not know."""
-        word = self.headers.get(ROW_HEADER, "")
+        word = self.headers.get(VERDICT_HEADER, "")
         return word if word in set(RowVerdict) else ""
 
     def json(self) -> Any:

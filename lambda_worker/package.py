@@ -51,7 +51,10 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 PACKAGE = Path(__file__).parent
 DESTINATION = PACKAGE.parent / "dist"
-NOT_SHIPPED = {Path(__file__).name}
+NOT_SHIPPED = {Path(__file__).name, "__main__.py"}
+"""Modules that do not run on Lambda. Neither does the folder `poller`."""
+
+WIRE = PACKAGE.parent / "bulk_import_wire"
 
 SHIPPED = re.compile(r"(?!.*\btests/).*\.(py|pyc|so|pem)|[^/]+\.dist-info/(METADATA|licenses/.*|LICENSE.*)")
 """Code but no tests, certificates, and METADATA and licences, by which scanners and people know what is in there."""
@@ -84,10 +87,11 @@ def build(architecture: str, destination: Path = DESTINATION) -> Path:
         compile_modules(folder, interpreter, "-b")
         for source in folder.rglob("*.py"):
             source.unlink()
-        copy_own_modules(folder / PACKAGE.name)
+        copy_modules(PACKAGE, folder)
+        copy_modules(WIRE, folder)
         compile_modules(folder, interpreter)
         write_zip(folder, path)
-    expect_small(path)
+    check_size(path)
     return path
 
 
@@ -112,11 +116,12 @@ def install_requirements(folder: Path, architecture: str) -> None:
     run(*install, *fitting, "--target", folder, "--requirement", PACKAGE / "requirements.txt")
 
 
-def copy_own_modules(folder: Path) -> None:
-    folder.mkdir()
-    for module in PACKAGE.glob("*.py"):
+def copy_modules(package: Path, folder: Path) -> None:
+    """Copy the modules of one of our packages, without its subfolders, into a folder of the same name."""
+    (folder / package.name).mkdir()
+    for module in package.glob("*.py"):
         if module.name not in NOT_SHIPPED:
-            shutil.copyfile(module, folder / module.name)
+            shutil.copyfile(module, folder / package.name / module.name)
 
 
 def compile_modules(folder: Path, interpreter: Path, *options: str) -> None:
@@ -135,7 +140,7 @@ def write_zip(folder: Path, path: Path) -> None:
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
-def expect_small(path: Path) -> None:
+def check_size(path: Path) -> None:
     """Raises PackageError."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())

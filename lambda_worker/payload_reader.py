@@ -17,7 +17,7 @@ from lambda_worker.exceptions import ChunkReturned, MessageRefused, PayloadLost
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import_wire.contract import ChunkMessage
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ MAX_READS = 5
 """A read that breaks off is resumed where it broke off, this many times in all."""
 
 
-def expect_own_bucket(bucket: str, message: ChunkMessage) -> None:
+def check_own_bucket(bucket: str, message: ChunkMessage) -> None:
     """Raises MessageRefused for another bucket than the worker's own."""
     if message.bucket != bucket:
         raise MessageRefused("The message names a bucket that is not this worker's.")
@@ -40,7 +40,7 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
     Raises MessageRefused for another bucket than the worker's own, PayloadLost when the object is
     missing, changed or not as long as promised, ChunkReturned when it cannot be read now.
     """
-    expect_own_bucket(bucket, message)
+    check_own_bucket(bucket, message)
     data = bytearray()
     for _read in range(MAX_READS):
         try:

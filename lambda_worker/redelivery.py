@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from lambda_worker.contract import message_attributes
+from bulk_import_wire.contract import message_attributes
 from lambda_worker.tracing import traceparent_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambda_worker.contract import RowVerdict
+from bulk_import_wire.contract import RowVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -63,13 +63,13 @@ class Rule(NamedTuple):
         return word in self.words and status in self.statuses
 
 
-NO_WORD = {""}
+NO_VERDICT = {""}
 COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
 STALE = {RowVerdict.STALE}
 CANCELLED = {RowVerdict.CANCELLED}
-ANY_WORD = NO_WORD | {*RowVerdict}
+ANY_VERDICT = NO_VERDICT | {*RowVerdict}
 
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
@@ -84,12 +84,12 @@ RULES = (
     Rule(STALE, ANY_STATUS, Decision.STALE),
     Rule(CANCELLED, ANY_STATUS, Decision.CANCEL),
     Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
-    Rule(ANY_WORD, BUSY, Decision.WAIT),
-    Rule(ANY_WORD, FORBIDDEN, Decision.PAUSE),
-    Rule(NO_WORD, NOT_THERE, Decision.PAUSE),
-    Rule(ANY_WORD, TRANSIENT, Decision.RETRY),
+    Rule(ANY_VERDICT, BUSY, Decision.WAIT),
+    Rule(ANY_VERDICT, FORBIDDEN, Decision.PAUSE),
+    Rule(NO_VERDICT, NOT_THERE, Decision.PAUSE),
+    Rule(ANY_VERDICT, TRANSIENT, Decision.RETRY),
     Rule(NOT_CREATED, REFUSAL, Decision.REJECTED),
-    Rule(ANY_WORD, ANY_STATUS, Decision.RETRY),
+    Rule(ANY_VERDICT, ANY_STATUS, Decision.RETRY),
 )
 """The first that matches decides.
 
@@ -99,8 +99,8 @@ such as a proxy. Where the ledger says created, the row is committed, whatever b
 
 
 def decide(status: int, row_verdict: str) -> Decision:
-    """The decision on an answer with this HTTP status and `ROW_HEADER`; a word we do not know is none."""
-    word = row_verdict if row_verdict in ANY_WORD else ""
+    """The decision on an answer with this HTTP status and `VERDICT_HEADER`; a word we do not know is none."""
+    word = row_verdict if row_verdict in ANY_VERDICT else ""
     return next(rule.decision for rule in RULES if rule.matches(word, status))
 
 

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lambda_worker.contract import Outcome, PauseCode
+from bulk_import_wire.contract import Outcome, PauseCode
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
-from lambda_worker.failure_log import RowFailure, now
+from lambda_worker.failure_file import RowFailure, now
 from lambda_worker.refusals import CANCELLED, describe, errors_of
 from lambda_worker.retries import (
     BUSY,
@@ -31,7 +31,7 @@ from lambda_worker.retries import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from lambda_worker.concurrency import ConcurrencyLimit
+    from lambda_worker.limiter import ConcurrencyLimiter
     from lambda_worker.monolith_client import Answer
 
 CALL_TIMEOUT_SECONDS = 30.0
@@ -48,7 +48,7 @@ class RowDispatch:
     """Dispatches the rows of one chunk. `create` makes one call: index, row and time-out in, answer out."""
 
     create: Callable[[int, bytes, float], Awaitable[Answer]]
-    limit: ConcurrencyLimit
+    limit: ConcurrencyLimiter
     stop_at: float  # time.monotonic() after which no row is taken and no call begun
     settle_by: float  # time.monotonic() at which every call must have settled
     budget: RetryBudget = field(default_factory=RetryBudget)

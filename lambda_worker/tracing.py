@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from lambda_worker.contract import TRACEPARENT, trace_id
-from lambda_worker.logs import about
+from bulk_import_wire.contract import TRACEPARENT, trace_id
+from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def continued_trace(record: SqsRecord) -> Iterator[None]:
     traceparent = traceparent_of(record)
     token = _current.set(traceparent)
     try:
-        with about(trace_id=trace_id(traceparent)):
+        with log_context(trace_id=trace_id(traceparent)):
             yield
     finally:
         _current.reset(token)

@@ -29,7 +29,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "bulk_import.ledger.ImportedRowMiddleware",
+    "bulk_import.middleware.ImportedRowMiddleware",
 ]
 
 ROOT_URLCONF = "settings.urls"

@@ -119,8 +119,8 @@ EMAIL_TIMEOUT = 10  # seconds
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"about": {"()": "lambda_worker.logs.AboutFilter"}},
-    "formatters": {"json": {"()": "lambda_worker.logs.JsonFormatter"}},
+    "filters": {"about": {"()": "bulk_import_wire.logs.LogContextFilter"}},
+    "formatters": {"json": {"()": "bulk_import_wire.logs.JsonFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["about"], "formatter": "json"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {"bulk_import": {"level": "INFO"}},

@@ -25,7 +25,7 @@ UV = Path(sys.executable).parent / "uv"
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    for name in run("git", "ls-files", "bulk_import", "lambda_worker", *METADATA).split():
+    for name in run("git", "ls-files", "bulk_import", "bulk_import_wire", "lambda_worker", *METADATA).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, folder / name)  # setuptools leaves things behind that the next wheel would hold
     run(UV, "build", "--quiet", "--wheel", folder)
@@ -55,7 +55,11 @@ def run(*command: str | Path, cwd: Path = PROJECT) -> str:
 
 def test_it_holds_both_packages_whole_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    listed = {name for name in run("git", "ls-files", "bulk_import", "lambda_worker").split() if name not in LEFT_OUT}
+    listed = {
+        name
+        for name in run("git", "ls-files", "bulk_import", "bulk_import_wire", "lambda_worker").split()
+        if name not in LEFT_OUT
+    }
 
     assert packed == {name for name in listed if not name.endswith(".po")}
 
@@ -67,7 +71,7 @@ def test_both_packages_can_be_imported(python: Callable[..., str]) -> None:
 
 
 def test_the_worker_needs_no_django(python: Callable[..., str]) -> None:
-    code = "import sys, lambda_worker.handler, lambda_worker.poller; print('django' in sys.modules)"
+    code = "import sys, lambda_worker.handler, lambda_worker.poller.poller; print('django' in sys.modules)"
 
     assert python("-c", code).strip() == "False"
 

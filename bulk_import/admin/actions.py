@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import import submission
+from bulk_import import operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +42,15 @@ ACTIONS = {
             _("Pause"),
             _("Calls under way end as they do; no further row is created until somebody lets the import go on."),
             _("The import is paused."),
-            submission.hold,
-            lambda job: job.can_be_cancelled and not job.is_held,
+            operations.pause,
+            lambda job: job.can_be_cancelled and not job.is_paused_by_staff,
         ),
         Action(
             "resume",
             _("Resume"),
             _("Rows are created again at once, also if the import had paused by itself."),
             _("The import goes on."),
-            submission.resume,
+            operations.resume,
             lambda job: job.is_paused,
         ),
         Action(
@@ -58,7 +58,7 @@ ACTIONS = {
             _("Retry"),
             _("All rows that were not created run again. What was created is not touched."),
             _("The rows that were not created run again."),
-            submission.retry,
+            operations.retry,
             lambda job: job.can_be_retried,
         ),
         Action(
@@ -66,7 +66,7 @@ ACTIONS = {
             _("Redrive"),
             _("The rows that were given up run again. What was created or rejected is not touched."),
             _("The rows that were given up run again."),
-            submission.redrive,
+            operations.redrive,
             lambda job: has_dead_chunks(job) and not job.expired,
         ),
         Action(
@@ -74,7 +74,7 @@ ACTIONS = {
             _("Cancel the import"),
             _("No further row is created. What was created stays."),
             _("The import is being cancelled."),
-            submission.cancel,
+            operations.cancel,
             lambda job: job.can_be_cancelled,
             is_dangerous=True,
         ),

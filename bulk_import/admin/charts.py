@@ -41,7 +41,7 @@ def progress_bar(job: ImportJob) -> SafeString:
         if last > first
     ]
     label = _("%(settled)s of %(rows)s rows") % {
-        "settled": number_format(job.settled, force_grouping=True),
+        "settled": number_format(job.finished_rows, force_grouping=True),
         "rows": number_format(job.rows, force_grouping=True),
     }
     return format_html(

@@ -14,11 +14,10 @@ from django.utils.translation import gettext_lazy
 from bulk_import.admin.charts import progress_bar, rate_chart, share_bar
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.failures import read_failures
 from bulk_import.models import JobStatus
-from bulk_import.representation import problem_text, summary
-from bulk_import.retention import expires_at
-from lambda_worker.contract import read_failure_line
+from bulk_import.reports.job import expires_at, problem_text, summary
+from bulk_import.storage.failures import read_failures
+from bulk_import_wire.contract import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +89,7 @@ def describe(job: ImportJob) -> dict[str, Any]:
 
 
 def advice(job: ImportJob) -> _StrPromise:
-    if job.is_held:
+    if job.is_paused_by_staff:
         return HELD
     return EXPIRED if job.expired and job.status != JobStatus.SUCCEEDED else ADVICE[JobStatus(job.status)]
 

@@ -23,10 +23,10 @@ from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.failures import read_failures
 from bulk_import.models import ChunkStatus, ImportJob
-from bulk_import.payload_store import read_payload
-from bulk_import.representation import rows_per_second, summary
+from bulk_import.reports.job import rows_per_second, summary
+from bulk_import.storage.failures import read_failures
+from bulk_import.storage.payloads import read_payload
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -98,7 +98,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, job: ImportJob) -> SafeString:
-        settled = number_format(job.settled, force_grouping=True)
+        settled = number_format(job.finished_rows, force_grouping=True)
         rows = number_format(job.rows, force_grouping=True)
         rate = rows_per_second(job)
         speed = "" if rate is None else format_html(" · {}/s", rate)
@@ -110,7 +110,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
 
     @admin.display(description=gettext_lazy("not created"))
     def other_rows(self, job: ImportJob) -> int:
-        return job.settled - job.created_count
+        return job.finished_rows - job.created_count
 
     @admin.display(description=gettext_lazy("age"), ordering="created_at")
     def age(self, job: ImportJob) -> str:

@@ -11,10 +11,10 @@ from django.urls import reverse
 
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import Finding, Level
-from lambda_worker.contract import (
+from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
-    ROW_HEADER,
+    VERDICT_HEADER,
     ChunkMessage,
     ClaimRequest,
     RowVerdict,
@@ -55,7 +55,7 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             yield _no_answer(f"target {name}", url, error)
             continue
-        if answer.status_code == HTTPStatus.UNAUTHORIZED and answer.headers.get(ROW_HEADER) == RowVerdict.STALE:
+        if answer.status_code == HTTPStatus.UNAUTHORIZED and answer.headers.get(VERDICT_HEADER) == RowVerdict.STALE:
             yield Finding(f"target {name}", Level.OK, "The ledger's word comes back.")
         else:
             yield Finding(
@@ -63,7 +63,7 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
                 Level.ERROR,
                 f"{url} answered {answer.status_code} without the ledger's word, so no row would count as created.",
                 f"Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies pass the headers Authorization, "
-                f"{IDEMPOTENCY_KEY} and {ROW_HEADER}.",
+                f"{IDEMPOTENCY_KEY} and {VERDICT_HEADER}.",
             )
 
 

@@ -3,24 +3,24 @@
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.event import EventKind, ImportEvent
-from bulk_import.models.held_chunk import HeldChunk
-from bulk_import.models.job import KEPT, NOBODY, ImportJob
+from bulk_import.models.job import NOTIFY_NOBODY, RETAINED, ImportJob
+from bulk_import.models.locked_chunk import LockedChunk
 from bulk_import.models.row import ImportedRow
 from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
 
 __all__ = [
     "ENDED",
-    "KEPT",
-    "NOBODY",
+    "NOTIFY_NOBODY",
     "PAUSE_REASONS",
+    "RETAINED",
     "TERMINAL_STATUSES",
     "ChunkStatus",
     "EventKind",
-    "HeldChunk",
     "ImportChunk",
     "ImportEvent",
     "ImportJob",
     "ImportedRow",
     "JobStatus",
+    "LockedChunk",
     "database",
 ]

@@ -16,10 +16,10 @@ from bulk_import.exceptions import ChunkClosed, LeaseHeld, LedgerDisagrees, Stal
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
 from bulk_import.models.status import ENDED, ChunkStatus
-from lambda_worker.contract import ChunkMessage
+from bulk_import_wire.contract import ChunkMessage
 
 if TYPE_CHECKING:
-    from lambda_worker.contract import Finish
+    from bulk_import_wire.contract import Finish
 
 
 class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
@@ -29,7 +29,7 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def dead(self) -> Self:
         return self.filter(status=ChunkStatus.DEAD)
 
-    def send_anew(self) -> None:
+    def resend(self) -> None:
         """Have the relay send those that no worker holds: their messages may rest for as long as a pause."""
         is_free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
         free = self.filter(is_free, status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING]).order_by("number")
@@ -139,7 +139,7 @@ class ImportChunk(models.Model):
                 raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         else:
             if creates and not self.job.cancel_requested_at:
-                self.job.expect_probe(lease_seconds)
+                self.job.claim_probe(lease_seconds)
             self.epoch += 1
         self.claimant = claimant
         self.status = ChunkStatus.PROCESSING
@@ -151,19 +151,19 @@ class ImportChunk(models.Model):
 
         Raises StaleEpoch.
         """
-        self._expect_epoch(epoch)
+        self._check_epoch(epoch)
         created_before = self.created
         self._extend_lease(lease_seconds)
         if self.created > created_before:
-            self.job.resume()
+            self.job.mark_progress()
 
     def release(self, epoch: int, failures_key: str) -> None:
         """End the lease: the worker stops, and leaves rows. The chunk must be `locked`. Raises StaleEpoch."""
-        self._expect_epoch(epoch)
+        self._check_epoch(epoch)
         created_before = self.created
         self._extend_lease(0, failures_key=failures_key)
         if self.created > created_before:
-            self.job.resume()
+            self.job.mark_progress()
 
     def finish(self, report: Finish, *, is_dead: bool = False) -> None:
         """End the chunk: every row has an outcome. The chunk must be `locked`.
@@ -174,7 +174,7 @@ class ImportChunk(models.Model):
         """
         if self.status in ENDED and self.epoch == report.epoch:
             return
-        self._expect_epoch(report.epoch)
+        self._check_epoch(report.epoch)
         created = self.imported_rows().count()
         reported = (report.rejected, report.failed, report.unprocessed)
         if min(reported) < 0 or created + sum(reported) != self.row_count:
@@ -186,10 +186,10 @@ class ImportChunk(models.Model):
         self.status = ChunkStatus.DEAD if is_dead else ChunkStatus.DONE
         self.save()
         if not is_dead:
-            self.job.resume()
-        self.job.settle_chunk(self)
+            self.job.mark_progress()
+        self.job.add_finished_chunk(self)
 
-    def _expect_epoch(self, epoch: int) -> None:
+    def _check_epoch(self, epoch: int) -> None:
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:
             raise StaleEpoch(f"epoch {epoch} of chunk {self} is over: {self.status}, epoch {self.epoch}")
 

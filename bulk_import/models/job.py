@@ -23,9 +23,9 @@ from bulk_import.models.database import PrimaryManager
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
 from bulk_import.signals import job_finished
-from lambda_worker.contract import Outcome, PauseCode
-from lambda_worker.logs import about
-from lambda_worker.problems import merge_problems
+from bulk_import_wire.contract import Outcome, PauseCode
+from bulk_import_wire.logs import log_context
+from bulk_import_wire.problems import merge_problems
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,12 +42,12 @@ PAUSE_MAIL_AFTER = timedelta(minutes=10)
 MAX_CONCURRENCY = 256
 """Create calls in flight for one chunk; no monolith serves more from one client in less time."""
 
-NOBODY = "none"
+NOTIFY_NOBODY = "none"
 """The value of `notify` with which nobody is mailed, not even the submitter."""
 
 COUNTED_OUTCOMES = tuple(Outcome)
 
-KEPT = ("payload", "failures", "ledger")
+RETAINED = ("payload", "failures", "ledger")
 """What is kept of a job beside its counts, until it expires: `<kind>_expired_at`."""
 
 
@@ -107,7 +107,7 @@ class ImportJob(models.Model):
         related_name="corrections",
         verbose_name=_("corrects"),  # the job whose failures were mended and sent again as this one
     )
-    notify = models.TextField(blank=True)  # whom else to mail, with commas between; NOBODY for no mail at all
+    notify = models.TextField(blank=True)  # whom else to mail, with commas between; NOTIFY_NOBODY for no mail at all
     concurrency = models.PositiveSmallIntegerField(
         _("concurrency"),
         null=True,
@@ -121,7 +121,7 @@ class ImportJob(models.Model):
     cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, since it was opened again if it was
-    settled_before = models.PositiveIntegerField(default=0)  # rows that had an outcome then, and keep it
+    finished_rows_before = models.PositiveIntegerField(default=0)  # rows that had an outcome then, and keep it
     finished_at = models.DateTimeField(_("finished"), null=True)
     payload_expired_at = models.DateTimeField(null=True)
     failures_expired_at = models.DateTimeField(null=True)
@@ -184,7 +184,7 @@ class ImportJob(models.Model):
         return self.is_terminal and self.status != JobStatus.SUCCEEDED and not self.expired
 
     @property
-    def is_held(self) -> bool:
+    def is_paused_by_staff(self) -> bool:
         """Whether staff paused the job: then it goes on when they say so, and not before."""
         return self.is_paused and self.pause_code == PauseCode.STAFF
 
@@ -194,27 +194,27 @@ class ImportJob(models.Model):
 
         Nobody, if they wanted it so or are gone. The places in the list never change.
         """
-        if self.submitter is None or self.notify == NOBODY:
+        if self.submitter is None or self.notify == NOTIFY_NOBODY:
             return []
         return [self.submitter.email, *filter(None, self.notify.split(","))]
 
     @property
     def expired(self) -> dict[str, datetime]:
         """What has expired, and when: by then it is deleted, or about to be."""
-        marks = {kind: getattr(self, f"{kind}_expired_at") for kind in KEPT}
+        marks = {kind: getattr(self, f"{kind}_expired_at") for kind in RETAINED}
         return {kind: expired_at for kind, expired_at in marks.items() if expired_at}
 
     @property
-    def settled(self) -> int:
+    def finished_rows(self) -> int:
         """Rows with an outcome. Needs `with_counts`."""
-        settled: int = sum(getattr(self, f"{outcome}_count") for outcome in COUNTED_OUTCOMES)
-        return settled
+        finished: int = sum(getattr(self, f"{outcome}_count") for outcome in COUNTED_OUTCOMES)
+        return finished
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows by outcome, and those still open as `pending`. Needs `with_counts`."""
         counts = {str(outcome): getattr(self, f"{outcome}_count") for outcome in COUNTED_OUTCOMES}
-        counts["pending"] = self.rows - self.settled
+        counts["pending"] = self.rows - self.finished_rows
         return counts
 
     def mark_queued(self) -> None:
@@ -229,7 +229,7 @@ class ImportJob(models.Model):
             started_at=Coalesce("started_at", Now()),
         )
 
-    def pause(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
+    def pause_by_worker(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
         """No row can be created now; returns the seconds until it is worth trying again, and how long it lasted so far.
 
         A first pause lasts `first_seconds`; one that goes on, as long again as it lasted so far; what the
@@ -237,7 +237,7 @@ class ImportJob(models.Model):
         being cancelled, or that staff paused.
         """
         job = ImportJob.objects.locked(self.pk)
-        if job.is_held:
+        if job.is_paused_by_staff:
             return MAX_PAUSE_SECONDS, timedelta(0)
         if job.is_terminal or job.cancel_requested_at or code == PauseCode.STAFF:  # these resumed it meanwhile
             return 0, timedelta(0)
@@ -252,32 +252,32 @@ class ImportJob(models.Model):
         job.save(update_fields=["status", "pause_code", "paused_at", "paused_until"])
         return seconds, lasted
 
-    def resume(self) -> None:
+    def mark_progress(self) -> None:
         """Rows are being created again. Changes nothing unless the job is paused, and not by staff."""
         paused = ImportJob.objects.filter(pk=self.pk, status=JobStatus.PAUSED).exclude(pause_code=PauseCode.STAFF)
         if paused.update(status=JobStatus.PROCESSING, **NO_PAUSE):
-            self.owe_no_mail(EventKind.PAUSED)
+            self.cancel_pending_mail(EventKind.PAUSED)
             self.record(EventKind.RESUMED)
 
-    def hold(self, actor: Any) -> bool:
+    def pause_by_staff(self, actor: Any) -> bool:
         """Staff pause the job until they let it go on; returns whether that changed anything.
 
         Workers hear of it with their next heartbeat. Call inside a transaction.
         """
         job = ImportJob.objects.locked(self.pk)
-        if not job.can_be_cancelled or job.is_held:
+        if not job.can_be_cancelled or job.is_paused_by_staff:
             return False
         job.status, job.pause_code = JobStatus.PAUSED, PauseCode.STAFF
         job.paused_at, job.paused_until = job.paused_at or Now(), None
         job.save(update_fields=["status", *NO_PAUSE])
-        job.owe_no_mail(EventKind.PAUSED)
+        job.cancel_pending_mail(EventKind.PAUSED)
         job.record(EventKind.PAUSED, note=PauseCode.STAFF, actor=actor)
         return True
 
-    def let_go(self, actor: Any) -> bool:
+    def resume_by_staff(self, actor: Any) -> bool:
         """Staff end a pause, whoever began it; returns whether that changed anything.
 
-        Call inside a transaction; after it, `send_anew` the chunks, whose messages rest.
+        Call inside a transaction; after it, `resend` the chunks, whose messages rest.
         """
         job = ImportJob.objects.locked(self.pk)
         if job.status != JobStatus.PAUSED:
@@ -286,7 +286,7 @@ class ImportJob(models.Model):
         for name, value in NO_PAUSE.items():
             setattr(job, name, value)
         job.save(update_fields=["status", *NO_PAUSE])
-        job.owe_no_mail(EventKind.PAUSED)
+        job.cancel_pending_mail(EventKind.PAUSED)
         job.record(EventKind.RESUMED, actor=actor)
         return True
 
@@ -294,7 +294,7 @@ class ImportJob(models.Model):
         """Have no further row created; returns whether that changed anything.
 
         The calls in flight settle. The workers report what was not created, and with the last chunk the job
-        has ended. Call inside a transaction; after it, `send_anew` the chunks, whose messages may rest.
+        has ended. Call inside a transaction; after it, `resend` the chunks, whose messages may rest.
         """
         job = ImportJob.objects.locked(self.pk)
         if not job.can_be_cancelled:
@@ -305,11 +305,11 @@ class ImportJob(models.Model):
         for name, value in NO_PAUSE.items():
             setattr(job, name, value)
         job.save(update_fields=["status", "cancel_requested_at", *NO_PAUSE])
-        job.owe_no_mail(EventKind.PAUSED)
+        job.cancel_pending_mail(EventKind.PAUSED)
         job.record(EventKind.CANCELLED, actor=actor)
         return True
 
-    def expect_probe(self, seconds: int) -> None:
+    def claim_probe(self, seconds: int) -> None:
         """Let one claim through to a paused job when its pause is over, and the next one `seconds` later.
 
         Raises JobPaused for the others.
@@ -322,7 +322,7 @@ class ImportJob(models.Model):
         if pause_left is not None and not is_probe:
             raise JobPaused(max(1, math.ceil(pause_left.total_seconds())))
 
-    def settle_chunk(self, chunk: ImportChunk) -> None:
+    def add_finished_chunk(self, chunk: ImportChunk) -> None:
         """A chunk has ended: take over its problems, and end the job if it was the last one.
 
         Call inside the transaction that ended the chunk.
@@ -345,7 +345,7 @@ class ImportJob(models.Model):
             job.finished_at = Now()
             for name, value in NO_PAUSE.items():
                 setattr(job, name, value)
-            job.owe_no_mail()  # the one about the end says all that is left to say
+            job.cancel_pending_mail()  # the one about the end says all that is left to say
             job.record(EventKind.ENDED, note=job.status, mail_after=timedelta(0))
         job.save()
 
@@ -381,9 +381,9 @@ class ImportJob(models.Model):
             if self.is_terminal:
                 self.status, self.cancel_requested_at = JobStatus.PENDING, None
                 self.started_at = self.finished_at = None
-                self.settled_before = ImportJob.objects.with_counts().get(pk=self.pk).settled
+                self.finished_rows_before = ImportJob.objects.with_counts().get(pk=self.pk).finished_rows
             self.save()
-            self.owe_no_mail()  # it would tell of an end that is none
+            self.cancel_pending_mail()  # it would tell of an end that is none
             self.record(kind, actor=actor)
         return reopened
 
@@ -397,15 +397,15 @@ class ImportJob(models.Model):
             return False
         if new := [f"{kind}_expired_at" for kind in kinds if kind not in job.expired]:
             ImportJob.objects.filter(pk=self.pk).update(**dict.fromkeys(new, Now()), is_expiring=True)
-        self.refresh_from_db(fields=[f"{kind}_expired_at" for kind in KEPT])
+        self.refresh_from_db(fields=[f"{kind}_expired_at" for kind in RETAINED])
         return True
 
     def mark_deleted(self) -> None:
         """All of `expired` is deleted. Changes nothing if more has expired meanwhile."""
-        kept = {f"{kind}_expired_at": None for kind in KEPT if kind not in self.expired}
+        kept = {f"{kind}_expired_at": None for kind in RETAINED if kind not in self.expired}
         ImportJob.objects.filter(pk=self.pk, **kept).update(is_expiring=False)
 
-    def owe_no_mail(self, *kinds: EventKind) -> None:
+    def cancel_pending_mail(self, *kinds: EventKind) -> None:
         """What has happened so far, or what is of these kinds, needs no mail any more."""
         events = self.events.filter(kind__in=kinds or EventKind.values)
         events.filter(mail_due_at__isnull=False).update(mail_due_at=None)
@@ -430,5 +430,5 @@ class ImportJob(models.Model):
             webhook_due_at=Now() if is_for_webhook else None,
             signal_due_at=Now() if is_for_signal else None,
         )
-        with about(job_id=str(self.pk)):
+        with log_context(job_id=str(self.pk)):
             logger.info("Job %s: %s%s", self.pk, kind.value, f" ({note})" if note else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from lambda_worker.contract import PauseCode
+from bulk_import_wire.contract import PauseCode
 
 
 class JobStatus(models.TextChoices):

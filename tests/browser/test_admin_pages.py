@@ -15,7 +15,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, Request, expect, sync_playwright
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
-from lambda_worker.problems import problem
+from bulk_import_wire.problems import problem
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 
 if TYPE_CHECKING:

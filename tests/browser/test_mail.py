@@ -10,10 +10,10 @@ import pytest
 from django.utils.translation import override
 from playwright.sync_api import Browser, Page, expect
 
-from bulk_import.mail import Attachment, compose
 from bulk_import.models import EventKind, ImportJob, JobStatus
-from lambda_worker.contract import PauseCode
-from lambda_worker.problems import problem
+from bulk_import.outbox.mail import Attachment, compose
+from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.problems import problem
 from tests.browser.chromium import CHROMIUM, chromium
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from bulk_import.admin import charts
 from bulk_import.admin.actions import ACTIONS
 from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
-from lambda_worker.problems import problem
+from bulk_import_wire.problems import problem
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ def dead_job() -> ImportJob:
 def held_job() -> ImportJob:
     job = make_job()
     with transaction.atomic():
-        job.hold(None)
+        job.pause_by_staff(None)
     return job
 
 

@@ -141,7 +141,7 @@ def test_a_missing_storage_is_told(alias: str, settings: Settings) -> None:
     [
         [],
         ["django.middleware.common.CommonMiddleware"],
-        ["bulk_import.ledger.ImportedRowMiddleware", "django.middleware.common.CommonMiddleware"],
+        ["bulk_import.middleware.ImportedRowMiddleware", "django.middleware.common.CommonMiddleware"],
     ],
     ids=["none at all", "without ours", "ours not last"],
 )

@@ -21,7 +21,7 @@ from rest_framework.test import APIClient
 
 from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
-from lambda_worker.contract import ROW_HEADER, Claim
+from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from products.models import Category, Product
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import Aws, claim_body, make_user, post_rows, product
@@ -96,7 +96,7 @@ def test_a_row_is_created_with_its_ledger_record(importer: Importer) -> None:
 
     created = Product.objects.get()
     record = ImportedRow.objects.get()
-    assert (answer.status_code, answer[ROW_HEADER]) == (201, "created")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (201, "created")
     assert (record.job_id, record.index, record.object_id) == (importer.job.pk, 0, str(created.pk))
 
 
@@ -104,7 +104,7 @@ def test_the_same_key_again_is_answered_from_the_ledger(importer: Importer) -> N
     first = importer.create(product("A")).json()
     again = importer.create(product("A"))
 
-    assert (again.status_code, again[ROW_HEADER]) == (201, "replayed")
+    assert (again.status_code, again[VERDICT_HEADER]) == (201, "replayed")
     assert again.json() == {"id": str(first["id"])}
     assert Product.objects.count() == 1
 
@@ -113,7 +113,7 @@ def test_the_same_key_with_another_body_is_422(importer: Importer) -> None:
     importer.create(product("A"))
     answer = importer.create(product("B"))
 
-    assert (answer.status_code, answer[ROW_HEADER], answer.json()["code"]) == (422, "not-created", "key_reused")
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (422, "not-created", "key_reused")
     assert Product.objects.count() == 1
 
 
@@ -132,14 +132,14 @@ def test_twins_at_the_same_instant_create_one_product(importer: Importer) -> Non
     for twin in twins:
         twin.join()
 
-    assert sorted(answer[ROW_HEADER] for answer in answers) == ["created", *["replayed"] * 5]
+    assert sorted(answer[VERDICT_HEADER] for answer in answers) == ["created", *["replayed"] * 5]
     assert Product.objects.count() == 1
 
 
 def test_a_refused_row_leaves_nothing_and_says_field_and_code(importer: Importer) -> None:
     answer = importer.create(product("A", category="kayaks"))
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (400, "not-created")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (400, "not-created")
     assert answer.json() == {
         "errors": [
             {"field": "category", "code": "does_not_exist", "message": "Object with slug=kayaks does not exist."}
@@ -151,7 +151,7 @@ def test_a_refused_row_leaves_nothing_and_says_field_and_code(importer: Importer
 def test_after_a_refusal_the_same_key_may_try_again(importer: Importer) -> None:
     importer.create(product("A", category="kayaks"))
 
-    assert importer.create(product("A"))[ROW_HEADER] == "created"
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
 
 
 def test_a_view_that_raises_after_saving_leaves_nothing(importer: Importer, signal_error: None) -> None:
@@ -168,14 +168,14 @@ def test_a_stale_epoch_creates_nothing(importer: Importer, worker: APIClient) ->
     worker.post(f"/bulk-import/worker/chunks/{message.chunk_id}/claim", claim_body(message), format="json")
     answer = importer.create(product("A"))
 
-    assert (answer.status_code, answer[ROW_HEADER], answer.json()["code"]) == (409, "stale", "stale_epoch")
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "stale", "stale_epoch")
     assert not Product.objects.exists()
 
 
 def test_a_finished_chunk_creates_nothing(importer: Importer) -> None:
     ImportChunk.objects.update(status="done")
 
-    assert importer.create(product("A"))[ROW_HEADER] == "stale"
+    assert importer.create(product("A"))[VERDICT_HEADER] == "stale"
     assert not Product.objects.exists()
 
 
@@ -209,7 +209,7 @@ def test_a_key_that_names_no_row_of_the_chunk_is_refused(importer: Importer, key
 def test_a_token_that_is_not_ours_opens_nothing(importer: Importer, token: str) -> None:
     answer = importer.create(product("A"), Authorization=f"Import {token}")
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (401, "stale")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (401, "stale")
     assert not Product.objects.exists()
 
 
@@ -227,7 +227,7 @@ def test_a_token_signed_with_the_previous_key_goes_on(importer: Importer, settin
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "rotated"
 
-    assert importer.create(product("A"))[ROW_HEADER] == "created"
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
 
 
 def test_the_submitters_right_is_asked_for_every_row(importer: Importer, merchandiser: Any) -> None:
@@ -235,7 +235,7 @@ def test_the_submitters_right_is_asked_for_every_row(importer: Importer, merchan
     merchandiser.user_permissions.clear()
     answer = importer.create(product("B"), 1)
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (403, "not-created")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "not-created")
     assert answer.json()["errors"][0]["code"] == "permission_denied"
     assert Product.objects.count() == 1
 
@@ -249,7 +249,7 @@ def test_a_row_that_is_denied_for_itself_is_refused(importer: Importer, monkeypa
     monkeypatch.setattr(ProductViewSet, "perform_create", deny)
     answer = importer.create(product("A"))
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (403, "refused")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "refused")
     assert answer.json()["errors"][0]["message"] == "Not in this category."
     expect_nothing_kept()
 
@@ -265,7 +265,7 @@ def test_a_row_that_the_database_refuses_at_the_commit_is_refused(
     monkeypatch.setattr(ProductViewSet, "perform_create", save)
     answer = importer.create(product("A"))
 
-    assert (answer.status_code, answer[ROW_HEADER], answer.json()["code"]) == (409, "refused", "integrity")
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "refused", "integrity")
     expect_nothing_kept()
 
 
@@ -288,7 +288,7 @@ def test_a_throttled_row_may_come_again(importer: Importer, monkeypatch: pytest.
     importer.create(product("A"))
     answer = importer.create(product("B"), 1)
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (429, "not-created")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (429, "not-created")
     assert int(answer["Retry-After"]) > 0
 
 
@@ -298,7 +298,7 @@ def test_a_request_without_an_import_token_is_the_shops_own(importer: Importer, 
     answer = client.post("/products/", product("A"), format="json")
 
     assert answer.status_code == 201
-    assert ROW_HEADER not in answer
+    assert VERDICT_HEADER not in answer
     assert not ImportedRow.objects.exists()
 
 
@@ -338,7 +338,7 @@ def test_a_view_that_does_not_answer_201_has_created_nothing(
     answering(monkeypatch, lambda: Response({"sku": "A"}, status=status, headers={"Location": "/elsewhere"}))
     answer = importer.create(product("A"))
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (status, "not-created")
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (status, "not-created")
     if status == 204:
         assert answer.content == b""  # as HTTP has it
     else:
@@ -353,7 +353,7 @@ def test_a_view_may_answer_a_stream(
     answering(monkeypatch, lambda: StreamingHttpResponse([b"a", b"b"], status=status))
     answer = importer.create(product("A"))
 
-    assert (answer.status_code, answer[ROW_HEADER]) == (status, verdict)
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (status, verdict)
     if verdict == "created":
         assert answer.getvalue() == b"ab"
         assert ImportedRow.objects.get().object_id == ""
@@ -375,7 +375,7 @@ def test_a_view_that_answers_201_and_rolls_back_has_created_nothing(
 
     answering(monkeypatch, roll_back)
 
-    assert importer.create(product("A"))[ROW_HEADER] == "not-created"
+    assert importer.create(product("A"))[VERDICT_HEADER] == "not-created"
     expect_nothing_kept()
 
 
@@ -390,7 +390,7 @@ def test_what_a_view_rolls_back_in_a_block_of_its_own_does_not_take_the_row_with
 
     answering(monkeypatch, try_something)
 
-    assert importer.create(product("A"))[ROW_HEADER] == "created"
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
     assert (Product.objects.count(), ImportedRow.objects.get().object_id) == (1, "7")
     assert not Category.objects.filter(slug="boats").exists()
 

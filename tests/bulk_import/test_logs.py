@@ -14,7 +14,7 @@ from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
 
 from bulk_import.models import ImportJob
-from lambda_worker.logs import AboutFilter, JsonFormatter
+from bulk_import_wire.logs import JsonFormatter, LogContextFilter
 from products.models import Product
 from tests.bulk_import.conftest import Aws, call, claim, finish, post_rows, product
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rest_framework.test import APIClient
 
-    from lambda_worker.contract import Claim
+    from bulk_import_wire.contract import Claim
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,7 +45,7 @@ def lines() -> Iterator[Any]:
     """What was logged so far, one object a line, as the production settings' handler writes it."""
     stream = StringIO()
     handler = logging.StreamHandler(stream)
-    handler.addFilter(AboutFilter())
+    handler.addFilter(LogContextFilter())
     handler.setFormatter(JsonFormatter())
     root, app = logging.getLogger(), logging.getLogger("bulk_import")
     level = app.level

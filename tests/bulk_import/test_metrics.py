@@ -11,11 +11,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bulk_import.debts import GIVE_UP_AFTER
 from bulk_import.models import ImportChunk, ImportEvent, ImportJob
 from bulk_import.models.event import EventKind
 from bulk_import.models.status import ChunkStatus, JobStatus
-from bulk_import.relay import FAST_PATH_SECONDS
+from bulk_import.outbox.delivery import GIVE_UP_AFTER
+from bulk_import.outbox.relay import FAST_PATH_SECONDS
 
 if TYPE_CHECKING:
     from pytest_django import Settings

@@ -16,8 +16,8 @@ import bulk_import
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
 from bulk_import.doctor import examine
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
-from bulk_import.payload_store import put_payload, read_payload
 from bulk_import.retention import expire_jobs
+from bulk_import.storage.payloads import put_payload, read_payload
 from tests.bulk_import.conftest import Aws, post_rows, product
 from tests.lambda_worker.aws_calls import called_in, recorded
 from tests.lambda_worker.sam_template import Stack, allowed

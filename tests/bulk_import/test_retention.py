@@ -22,18 +22,19 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from bulk_import import failures, retention
+from bulk_import import retention
 from bulk_import.authentication import ImportToken
 from bulk_import.exceptions import Expired
-from bulk_import.mail import compose
-from bulk_import.models import KEPT, TERMINAL_STATUSES, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
+from bulk_import.models import RETAINED, TERMINAL_STATUSES, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
+from bulk_import.operations import redrive, retry
+from bulk_import.outbox.mail import compose
 from bulk_import.retention import BATCH_RECORDS, MAX_POSTPONED_IN_A_ROW, Deleted, expire_jobs
-from bulk_import.submission import redrive, retry
-from lambda_worker.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME
-from lambda_worker.problems import problem
+from bulk_import.storage import failures
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME
+from bulk_import_wire.problems import problem
 from products.models import Product
 from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, make_user, post_rows, product, record
-from tests.bulk_import.test_failures import a_line, use_storage
+from tests.bulk_import.reports.test_failures import a_line, use_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import_wire.contract import ChunkMessage
 
 PROJECT = Path(__file__).resolve().parents[2]
 FAILURES = "bulk-import-failures"
@@ -134,7 +135,7 @@ def test_payload_failures_and_ledger_go_and_the_job_stays(job: ImportJob, aws: A
     assert (after.status, after.counts, after.problems) == (before.status, before.counts, before.problems)
     assert after.counts == {"created": 2, "rejected": 0, "failed": 0, "unprocessed": 2, "pending": 0}
     assert list(job.events.values()) == events
-    assert (set(after.expired), after.is_expiring) == (set(KEPT), False)
+    assert (set(after.expired), after.is_expiring) == (set(RETAINED), False)
 
 
 def test_to_expire_again_changes_nothing(job: ImportJob, aws: Aws) -> None:
@@ -195,7 +196,7 @@ def test_every_end_counts(job: ImportJob, aws: Aws, status: JobStatus) -> None:
     ],
 )
 def test_each_kind_has_its_own_time(job: ImportJob, aws: Aws, settings: Settings, kind: str, left: Kept) -> None:
-    keep(settings, **{**dict.fromkeys(KEPT, 90), kind: 28})
+    keep(settings, **{**dict.fromkeys(RETAINED, 90), kind: 28})
     grow_old(29)
     expire()
     assert kept(aws) == left
@@ -277,12 +278,12 @@ def test_the_failures_of_an_expired_job_are_gone(
 
 
 @pytest.mark.parametrize("verb", ["retry", "redrive"])
-@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("kind", RETAINED)
 def test_a_job_of_which_anything_has_expired_does_not_run_again(
     client_of_merchandiser: APIClient, location: str, aws: Aws, settings: Settings, *, kind: str, verb: str
 ) -> None:
     """Without its ledger, every row would be created twice; without its payload or failures, it could not go on."""
-    keep(settings, **{**dict.fromkeys(KEPT, 90), kind: 28})
+    keep(settings, **{**dict.fromkeys(RETAINED, 90), kind: 28})
     grow_old(29)
     expire()
     before = [*ImportJob.objects.values(), *ImportChunk.objects.values()]
@@ -420,7 +421,7 @@ def test_a_job_that_was_reopened_since_it_was_read_keeps_everything(job: ImportJ
     as_read = ImportJob.objects.get()
     assert retry(job) == 1
 
-    assert not give_up(as_read, *KEPT)
+    assert not give_up(as_read, *RETAINED)
     assert expire() == f"deleted: {NOTHING}"
     assert (kept(aws), ImportJob.objects.get().expired) == (ALL, {})
 
@@ -434,21 +435,21 @@ def test_a_job_that_was_reopened_and_ended_since_it_was_read_keeps_everything(
     epoch = claim(worker, messages[0]).epoch
     assert call(worker, "finish", messages[0], finish(epoch, rejected=2)).status_code == 200
 
-    assert not give_up(as_read, *KEPT)
+    assert not give_up(as_read, *RETAINED)
     assert expire() == f"deleted: {NOTHING}"
 
 
 def test_a_job_that_has_not_ended_cannot_expire(job: ImportJob) -> None:
     ImportJob.objects.update(status=JobStatus.PROCESSING, finished_at=None)
 
-    assert not give_up(ImportJob.objects.get(), *KEPT)
+    assert not give_up(ImportJob.objects.get(), *RETAINED)
     assert ImportJob.objects.get().expired == {}
 
 
 def test_a_job_that_another_run_deleted_since_it_was_read_is_passed_over(job: ImportJob, aws: Aws) -> None:
     as_read, deleted = ImportJob.objects.get(), Deleted()
     ImportJob.objects.get().delete()
-    retention._expire_job(as_read, {*KEPT, "job"}, deleted)
+    retention._expire_job(as_read, {*RETAINED, "job"}, deleted)
 
     assert deleted == Deleted()
 
@@ -692,7 +693,7 @@ def test_killed_at_any_step_the_next_run_goes_on(job: ImportJob, aws: Aws, dying
         if left not in {ALL, ONLY_THE_JOB, Kept(0, 0, 0, 0)}:
             job.refresh_from_db()
             assert job.is_expiring  # nothing goes before the job says so
-            assert set(job.expired) == set(KEPT)
+            assert set(job.expired) == set(RETAINED)
         seen += [left] if left != seen[-1] else []
         steps += 1
 

@@ -8,9 +8,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from bulk_import.debts import RETRY_AFTER
 from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
-from bulk_import.relay import send_due_signals
+from bulk_import.outbox.delivery import RETRY_AFTER
+from bulk_import.outbox.relay import send_due_signals
 from bulk_import.signals import job_finished
 from tests.bulk_import.conftest import call, claim, finish, in_threads
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rest_framework.test import APIClient
 
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import_wire.contract import ChunkMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

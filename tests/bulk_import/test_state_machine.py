@@ -24,15 +24,15 @@ from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld
 from bulk_import.models import (
     ENDED,
     ChunkStatus,
-    HeldChunk,
     ImportChunk,
     ImportedRow,
     ImportJob,
     JobStatus,
+    LockedChunk,
 )
 from bulk_import.models.job import MAX_PAUSE_SECONDS
-from lambda_worker.contract import Finish, Outcome, PauseCode
-from lambda_worker.problems import problem
+from bulk_import_wire.contract import Finish, Outcome, PauseCode
+from bulk_import_wire.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +77,8 @@ class JobMachine(RuleBasedStateMachine):
         self.chunks: list[ImportChunk] = list(ImportChunk.objects.filter(job=self.job).order_by("number"))
         indexes = list(self.job.imported_rows.values_list("index", flat=True))
         assert len(indexes) == len(set(indexes))
-        held = [HeldChunk.hold(chunk.pk) for chunk in self.chunks]
-        self.ledger = [{index for index in indexes if chunk.holds_index(index)} for chunk in held]
+        held = [LockedChunk.lock(chunk.pk) for chunk in self.chunks]
+        self.ledger = [{index for index in indexes if chunk.contains_index(index)} for chunk in held]
         for outcome in Outcome:
             setattr(self.job, f"{outcome}_count", sum(getattr(chunk, outcome) for chunk in self.chunks))
 
@@ -104,7 +104,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def stays_paused(self, number: int) -> bool:
         """Whether the job is paused still when it is known what the chunk's worker has created."""
-        return self.job.is_held or (self.job.status == JobStatus.PAUSED and not self.has_new_rows(number))
+        return self.job.is_paused_by_staff or (self.job.status == JobStatus.PAUSED and not self.has_new_rows(number))
 
     def is_paused(self) -> bool:
         return ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED).exists()
@@ -137,16 +137,16 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def hold(self) -> None:
-        self.change_twice(self.job.hold, can=self.job.can_be_cancelled and not self.job.is_held)
+        self.change_twice(self.job.hold, can=self.job.can_be_cancelled and not self.job.is_paused_by_staff)
 
     @rule()
-    def let_go(self) -> None:
-        self.change_twice(self.job.let_go, can=self.job.status == JobStatus.PAUSED)
+    def resume_by_staff(self) -> None:
+        self.change_twice(self.job.resume_by_staff, can=self.job.status == JobStatus.PAUSED)
 
     def change_twice(self, change: Callable[[Any], bool], *, can: bool) -> None:
         with transaction.atomic():
             assert [change(None), change(None)] == [can, False]
-        self.job.chunks.send_anew()
+        self.job.chunks.resend()
 
     # --- time
 
@@ -168,20 +168,20 @@ class JobMachine(RuleBasedStateMachine):
         """Any delivery, also a late copy, of any chunk at any time."""
         number %= len(self.chunks)
         before = ImportChunk.objects.locked(self.chunks[number].pk)
-        is_held = before.lease_left is not None and before.lease_left > timedelta(0)
+        is_paused_by_staff = before.lease_left is not None and before.lease_left > timedelta(0)
         waits = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED, paused_until__gt=Now())
-        is_too_early = waits.exists() or self.job.is_held
+        is_too_early = waits.exists() or self.job.is_paused_by_staff
 
         def claim(chunk: ImportChunk) -> None:
             chunk.claim(claimant, LEASE_SECONDS)
-            assert chunk.epoch == before.epoch + (not is_held)
+            assert chunk.epoch == before.epoch + (not is_paused_by_staff)
             self.epochs.append((number, chunk.epoch))
 
         refusal = self.attempt(number, claim, ChunkClosed, LeaseHeld, JobPaused)
 
         if before.status in ENDED or self.job.is_terminal:
             assert isinstance(refusal, ChunkClosed)
-        elif is_held:
+        elif is_paused_by_staff:
             assert isinstance(refusal, LeaseHeld) == (claimant != before.claimant)
         elif is_too_early:
             assert isinstance(refusal, JobPaused)
@@ -194,10 +194,10 @@ class JobMachine(RuleBasedStateMachine):
     def create_row(self, data: st.DataObject, offset: int) -> None:
         """As the ledger does: hold the chunk, write the record."""
         number, epoch = self.draw_claim(data)
-        chunk = HeldChunk.hold(self.chunks[number].pk)
+        chunk = LockedChunk.lock(self.chunks[number].pk)
         index = chunk.first_index + offset
-        assert chunk.is_held_by(epoch) != self.is_stale(number, epoch)
-        if not chunk.holds_index(index) or not chunk.is_held_by(epoch) or self.job.cancel_requested_at:
+        assert chunk.has_epoch(epoch) != self.is_stale(number, epoch)
+        if not chunk.contains_index(index) or not chunk.has_epoch(epoch) or self.job.cancel_requested_at:
             return
         if index in self.ledger[number]:
             with pytest.raises(IntegrityError), transaction.atomic():
@@ -225,7 +225,7 @@ class JobMachine(RuleBasedStateMachine):
         def hand_back(chunk: ImportChunk) -> None:
             chunk.release(epoch, "")
             if code:
-                seconds, _lasted = chunk.job.pause(code, asked, first_seconds=30)
+                seconds, _lasted = chunk.job.pause_by_worker(code, asked, first_seconds=30)
                 at_least = min(max(30, asked), MAX_PAUSE_SECONDS) if can_pause else 0
                 assert at_least <= seconds <= MAX_PAUSE_SECONDS
 
@@ -307,7 +307,9 @@ class JobMachine(RuleBasedStateMachine):
     def expect_a_pause_with_all_its_parts_or_none(self) -> None:
         parts = [bool(self.job.pause_code), self.job.paused_at is not None]
         assert parts == [self.job.status == JobStatus.PAUSED] * 2
-        assert (self.job.paused_until is not None) == (self.job.status == JobStatus.PAUSED and not self.job.is_held)
+        assert (self.job.paused_until is not None) == (
+            self.job.status == JobStatus.PAUSED and not self.job.is_paused_by_staff
+        )
 
     def expect_one_worker_a_chunk(self) -> None:
         for chunk in self.chunks:

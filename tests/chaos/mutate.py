@@ -26,7 +26,7 @@ ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
 
 # Of `ImportedRowMiddleware._create`.
 BEGIN = "        with transaction.atomic(using=using, durable=True):\n"
-HOLD_CHUNK = "            chunk = call.hold_chunk()\n"
+HOLD_CHUNK = "            chunk = call.lock_chunk()\n"
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
 CALL_VIEW = "            response = self.get_response(request)\n"
 
@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "the relay's sweep",
         "unsent",
-        (("bulk_import/relay.py", "        messages = send_unsent_chunks()\n", "        messages = 0\n"),),
+        (("bulk_import/outbox/relay.py", "        messages = send_unsent_chunks()\n", "        messages = 0\n"),),
     ),
 )
 

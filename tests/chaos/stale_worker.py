@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from lambda_worker.contract import (
+from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
     ChunkMessage,

@@ -22,21 +22,21 @@ import pytest
 from botocore.config import Config as ClientConfig
 from hypothesis import settings
 
-from lambda_worker import handler as handler_module
-from lambda_worker import package, retries, row_dispatch
-from lambda_worker.config import Config
-from lambda_worker.contract import (
+from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
-    ROW_HEADER,
+    VERDICT_HEADER,
     ChunkMessage,
     Claim,
     HeartbeatAnswer,
     ReleaseAnswer,
     RowVerdict,
 )
+from lambda_worker import handler as handler_module
+from lambda_worker import package, retries, row_dispatch
+from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
-from lambda_worker.event_source import to_record
 from lambda_worker.monolith_client import MonolithClient
+from lambda_worker.poller.event_source import to_record
 from tests.virtual_environment import environment_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class Monolith:
             return override
         verdict = RowVerdict.REPLAYED if key in self.ledger else RowVerdict.CREATED
         self.ledger[key] = request.body
-        return override or json_reply(201, {"id": index}, **{ROW_HEADER: verdict})
+        return override or json_reply(201, {"id": index}, **{VERDICT_HEADER: verdict})
 
 
 LOST = Reply(cut_at=-1)

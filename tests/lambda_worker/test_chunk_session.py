@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
-from lambda_worker.contract import (
-    ROW_HEADER,
+from bulk_import_wire.contract import (
+    VERDICT_HEADER,
     Finish,
     HeartbeatAnswer,
     PauseCode,
@@ -20,6 +19,7 @@ from lambda_worker.contract import (
     RowVerdict,
     refused_line,
 )
+from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
 from lambda_worker.monolith_client import Answer, MonolithClient
 from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
@@ -41,7 +41,7 @@ from tests.lambda_worker.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_worker.contract import ChunkMessage, Claim, Release
+    from bulk_import_wire.contract import ChunkMessage, Claim, Release
     from lambda_worker.deadlines import Deadlines
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")
@@ -51,8 +51,8 @@ ROWS = [a_row(index) for index in range(FIRST_INDEX, FIRST_INDEX + 8)]
 INDEXES = list(range(FIRST_INDEX, FIRST_INDEX + 8))
 
 TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
-REJECTED = json_reply(400, {"errors": [TAKEN]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
-BROKEN = json_reply(500, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+REJECTED = json_reply(400, {"errors": [TAKEN]}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
+BROKEN = json_reply(500, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
 ALL_CREATED = {"epoch": 1, "rejected": 0, "failed": 0, "unprocessed": 0, "failures_key": "", "problems": []}
 
 
@@ -159,7 +159,7 @@ def test_when_the_ledger_holds_every_row_the_chunk_is_finished_without_a_call(
 def test_when_an_answer_is_lost_after_the_commit_the_row_is_asked_for_again_and_counts_as_created(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
-    created = json_reply(201, {}, **{ROW_HEADER: RowVerdict.REPLAYED})
+    created = json_reply(201, {}, **{VERDICT_HEADER: RowVerdict.REPLAYED})
     monolith.replies = {101: [LOST, created], 103: [LOST, LOST, created]}
 
     session.run(message)
@@ -225,7 +225,7 @@ def test_when_the_claim_is_refused_nothing_is_called_or_finished(
 def test_when_a_create_call_says_stale_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
-    monolith.replies = {103: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})]}
+    monolith.replies = {103: [json_reply(409, {}, **{VERDICT_HEADER: RowVerdict.STALE})]}
 
     with pytest.raises(StaleEpoch):
         session.run(message)
@@ -251,14 +251,14 @@ def test_when_finish_is_not_accepted_the_message_stays(
         Reply(200, b"<html>Welcome</html>"),
         Reply(201, b'{"id":'),
         Reply(201, b"x" * 10_000_000),
-        json_reply(201, {"id": 1}, **{ROW_HEADER: "yes"}),
+        json_reply(201, {"id": 1}, **{VERDICT_HEADER: "yes"}),
     ],
     ids=["a redirect", "HTML", "broken JSON", "10 MB", "a word that is none of the ledger's"],
 )
 def test_nothing_but_the_ledgers_word_is_a_creation(
     session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
 ) -> None:
-    created = json_reply(201, {"id": 102}, **{ROW_HEADER: RowVerdict.CREATED})
+    created = json_reply(201, {"id": 102}, **{VERDICT_HEADER: RowVerdict.CREATED})
     monolith.replies = {102: [reply, reply, created]}
 
     session.run(message)
@@ -272,7 +272,7 @@ def test_nothing_but_the_ledgers_word_is_a_creation(
 def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row_is_rejected(
     session: Session, monolith: Monolith, message: ChunkMessage, status: int
 ) -> None:
-    forbidden = json_reply(status, {"message": "You may not."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+    forbidden = json_reply(status, {"message": "You may not."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
     monolith.replies = {101: [REJECTED], **{key: [forbidden] for key in range(104, 108)}}
 
     with pytest.raises(ChunkDeferred) as caught:
@@ -347,7 +347,7 @@ class Scripted(MonolithClient):
         if index >= self.busy_from and not self.beats:
             return Answer(503, {}, b"")
         self.created.append(index)
-        return Answer(201, {ROW_HEADER: RowVerdict.CREATED}, b"")
+        return Answer(201, {VERDICT_HEADER: RowVerdict.CREATED}, b"")
 
     async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - as the real one
         self.finishes.append(finish)

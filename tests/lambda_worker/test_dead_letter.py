@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_worker.contract import DEAD_LETTER, ROW_HEADER, RowVerdict, refused_line
+from bulk_import_wire.contract import DEAD_LETTER, VERDICT_HEADER, RowVerdict, refused_line
 from lambda_worker.dead_letter import handler
-from lambda_worker.failure_log import write_failures
+from lambda_worker.failure_file import write_failures
 from lambda_worker.handler import handler as work
 from tests.lambda_worker.conftest import (
     TOKEN,
@@ -25,16 +25,16 @@ from tests.lambda_worker.conftest import (
     json_reply,
     serving,
 )
-from tests.lambda_worker.test_failure_log import a_failure
+from tests.lambda_worker.test_failure_file import a_failure
 
 if TYPE_CHECKING:
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import_wire.contract import ChunkMessage
 
 pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
 
 TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
-REJECTED = json_reply(400, {"errors": [TAKEN]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
-FORBIDDEN = json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+REJECTED = json_reply(400, {"errors": [TAKEN]}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
+FORBIDDEN = json_reply(403, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def message(buckets: Buckets) -> ChunkMessage:
     return buckets.store([a_row(0), refused_line(a_row(1), [TAKEN]), a_row(2), a_row(3), a_row(4)])
 
 
-def bury(queue: Queue, *bodies: str, context: Context | None = None) -> list[str]:
+def report_dead(queue: Queue, *bodies: str, context: Context | None = None) -> list[str]:
     """The bodies that stay in the dead-letter queue."""
     for body in bodies:
         queue.sqs.send_message(QueueUrl=queue.dead_letter_url, MessageBody=body)
@@ -66,7 +66,7 @@ def test_what_was_created_or_settled_before_stays_and_the_rest_is_unprocessed(
     assert queue.deliver(work) == []  # stopped by the 403s, with what was settled released
     calls = monolith.creates.copy()
 
-    assert bury(queue, message.encode()) == []
+    assert report_dead(queue, message.encode()) == []
 
     (report,) = monolith.deads
     assert monolith.indexes == [0]
@@ -100,7 +100,7 @@ def test_when_the_payload_is_lost_the_job_is_told_how_many_rows_are_left(
     else:
         buckets.s3.put_object(Bucket=message.bucket, Key=message.key, Body=b"{}\n")
 
-    assert bury(queue, message.encode()) == []
+    assert report_dead(queue, message.encode()) == []
 
     (report,) = monolith.deads
     assert counts(report) == (1, 0, 3)
@@ -114,7 +114,7 @@ def test_when_what_was_settled_cannot_be_read_those_rows_are_unprocessed(
     monolith.ledger = {f"{message.job_id}:0": a_row(0)}
     monolith.failures_key = f"{message.job_id}/gone.jsonl"
 
-    assert bury(queue, message.encode()) == []
+    assert report_dead(queue, message.encode()) == []
     assert counts(monolith.deads[0]) == (1, 0, 3)
 
 
@@ -124,7 +124,7 @@ def test_a_row_that_failed_for_want_of_an_answer_but_was_created_is_no_failure(
     monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, [a_failure(2)])
     monolith.created_ranges = [[0, 0], [2, 4]]
 
-    assert bury(queue, message.encode()) == []
+    assert report_dead(queue, message.encode()) == []
     assert counts(monolith.deads[0]) == (1, 0, 0)
     assert list(outcomes(buckets, monolith.deads[0]["failures_key"])) == [1]
 
@@ -135,7 +135,7 @@ def test_while_s3_is_away_the_rows_are_not_given_up(
     with serving(lambda _request: Reply(503)) as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
-        assert bury(queue, message.encode()) == [message.encode()]
+        assert report_dead(queue, message.encode()) == [message.encode()]
 
     assert monolith.deads == []
     assert len(monolith.releases) == 1  # the next one need not wait for the lease
@@ -148,7 +148,7 @@ def test_as_long_as_the_monolith_does_not_know_the_message_stays(
 ) -> None:
     monolith.replies = {verb: [reply]}
 
-    assert bury(queue, message.encode()) == [message.encode()]
+    assert report_dead(queue, message.encode()) == [message.encode()]
     assert (queue.dead, queue.waiting, queue.delayed) == (1, 0, 0)
     assert monolith.deads == []
 
@@ -156,7 +156,7 @@ def test_as_long_as_the_monolith_does_not_know_the_message_stays(
 def test_a_closed_chunk_is_acknowledged(monolith: Monolith, message: ChunkMessage, queue: Queue) -> None:
     monolith.replies = {"claim": [json_reply(410, {"code": "closed"})]}
 
-    assert bury(queue, message.encode()) == []
+    assert report_dead(queue, message.encode()) == []
     assert (monolith.calls, queue.dead) == (["claim"], 0)
 
 
@@ -164,7 +164,7 @@ def test_a_closed_chunk_is_acknowledged(monolith: Monolith, message: ChunkMessag
 def test_what_is_no_message_of_ours_stays_and_its_content_is_not_logged(
     monolith_server: HttpServer, queue: Queue, caplog: pytest.LogCaptureFixture, body: str
 ) -> None:
-    assert bury(queue, body) == [body]
+    assert report_dead(queue, body) == [body]
 
     assert monolith_server.requests == []
     assert "stays in the dead-letter queue" in caplog.text
@@ -172,7 +172,7 @@ def test_what_is_no_message_of_ours_stays_and_its_content_is_not_logged(
 
 
 def test_without_time_left_the_message_stays(monolith_server: HttpServer, message: ChunkMessage, queue: Queue) -> None:
-    assert bury(queue, message.encode(), context=Context(milliseconds_left=0)) == [message.encode()]
+    assert report_dead(queue, message.encode(), context=Context(milliseconds_left=0)) == [message.encode()]
     assert monolith_server.requests == []
 
 
@@ -181,5 +181,5 @@ def test_one_message_that_stays_keeps_no_other(
 ) -> None:
     other = buckets.store([a_row(10)], first_index=10)
 
-    assert bury(queue, message.encode(), "no message", other.encode()) == ["no message"]
+    assert report_dead(queue, message.encode(), "no message", other.encode()) == ["no message"]
     assert len(monolith.deads) == 2

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
+from bulk_import_wire.logs import JsonFormatter, LogContextFilter
 from lambda_worker.config import REQUIRED
-from lambda_worker.contract import ROW_HEADER, RowVerdict
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
-from lambda_worker.logs import AboutFilter, JsonFormatter
 from tests.lambda_worker.conftest import (
     JOB_ID,
     MAX_RECEIVE_COUNT,
@@ -38,7 +38,7 @@ from tests.lambda_worker.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import_wire.contract import ChunkMessage
     from lambda_worker.events import SqsEvent, SqsRecord
 
 pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
@@ -90,7 +90,7 @@ def test_an_event_without_messages_is_no_failure() -> None:
 def test_when_some_rows_are_rejected_the_message_does_not_come_again(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets
 ) -> None:
-    monolith.replies = {2: [json_reply(400, {"message": "No."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies = {2: [json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
 
     assert coming_again(an_event(message.encode())) == []
     assert buckets.failure_keys() == [monolith.finishes[0]["failures_key"]]
@@ -101,7 +101,7 @@ def test_exactly_the_messages_that_are_not_finished_come_again(
 ) -> None:
     messages = [buckets.store([a_row(10 * place)], first_index=10 * place) for place in range(4)]
     gone = replace(messages[1], key="gone.jsonl")
-    monolith.replies = {20: [json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies = {20: [json_reply(403, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
 
     bodies = [messages[0].encode(), gone.encode(), "no message", messages[2].encode(), messages[3].encode()]
 
@@ -296,7 +296,7 @@ def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_othe
     monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.replies = {
-        1: [json_reply(409, {}, **{ROW_HEADER: RowVerdict.STALE})],
+        1: [json_reply(409, {}, **{VERDICT_HEADER: RowVerdict.STALE})],
         "release": [json_reply(409, {"code": "stale_epoch"})],
     }
     queue.send(message.encode())
@@ -308,7 +308,7 @@ def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_othe
 def test_when_a_redelivery_finds_some_rows_in_the_ledger_it_does_the_rest(
     monolith: Monolith, message: ChunkMessage
 ) -> None:
-    monolith.replies = {3: [json_reply(403, {}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies = {3: [json_reply(403, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
     assert coming_again(an_event(message.encode())) == []
     calls_before = monolith.creates.copy()
 
@@ -349,7 +349,7 @@ def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_
     queue: Queue,
     unanswered: Reply,
 ) -> None:
-    monolith.replies = {1: [json_reply(400, {"message": "No."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})]}
+    monolith.replies = {1: [json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
     monolith.replies[3] = [unanswered]
     queue.send(message.encode())
     with monkeypatch.context() as patch:
@@ -461,7 +461,7 @@ def test_the_log_holds_neither_rows_nor_secrets(
 ) -> None:
     caplog.set_level(logging.DEBUG, "lambda_worker")
     caplog.set_level(logging.INFO)
-    word = {ROW_HEADER: RowVerdict.NOT_CREATED}
+    word = {VERDICT_HEADER: RowVerdict.NOT_CREATED}
     rejection: dict[str, Any] = {"errors": [{"field": "sku", "code": "unique", "message": "TENT-2 is taken."}]}
     monolith.replies = {0: [json_reply(500, {"message": "TENT-0"}, **word)], 2: [json_reply(400, rejection, **word)]}
     forbidden = buckets.store([a_row(20)], first_index=20)
@@ -483,7 +483,7 @@ def test_a_line_says_which_message_job_chunk_and_epoch_it_is_about(
     message: ChunkMessage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lambda_worker")
-    caplog.handler.addFilter(AboutFilter())
+    caplog.handler.addFilter(LogContextFilter())
 
     coming_again(an_event(message.encode(), "no message of ours"))
 

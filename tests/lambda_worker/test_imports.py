@@ -13,7 +13,7 @@ import lambda_worker
 PACKAGE = Path(lambda_worker.__file__).parent
 MODULES = sorted(PACKAGE.glob("**/*.py"))
 
-OWN = {"lambda_worker"}
+OWN = {"lambda_worker", "bulk_import_wire"}
 PACKAGED = {"httpx", "httpx_aiohttp", "aiohttp"}  # lambda_worker/pyproject.toml
 RUNTIME = {"boto3", "botocore"}  # AWS's Python runtime brings them
 STANDARD_LIBRARY = sys.stdlib_module_names
@@ -45,11 +45,6 @@ def packages(source: str) -> set[str]:
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
 def test_a_module_imports_nothing_but_what_is_packaged(module: Path) -> None:
     assert packages(module.read_text()) <= STANDARD_LIBRARY | OWN | PACKAGED | RUNTIME
-
-
-@pytest.mark.parametrize("name", ["contract", "problems"])
-def test_what_both_sides_import_needs_the_standard_library_only(name: str) -> None:
-    assert packages((PACKAGE / f"{name}.py").read_text()) <= STANDARD_LIBRARY
 
 
 def test_only_the_monolith_client_knows_the_http_client() -> None:

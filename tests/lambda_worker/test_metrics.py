@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from lambda_worker import row_dispatch
-from lambda_worker.concurrency import ConcurrencyLimit
-from lambda_worker.contract import ROW_HEADER, RowVerdict
+from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.metrics import UNITS, put_metrics
 from lambda_worker.monolith_client import Answer
 from lambda_worker.row_dispatch import RowDispatch
@@ -30,11 +30,11 @@ def dispatch(monkeypatch: pytest.MonkeyPatch) -> RowDispatch:
         if index == 1 and calls.count(1) == 1:
             return Answer(503, {}, b"")
         if index == 2:
-            return Answer(400, {ROW_HEADER: RowVerdict.NOT_CREATED.value}, b'{"sku": ["taken"]}')
-        return Answer(201, {ROW_HEADER: RowVerdict.CREATED.value}, b"{}")
+            return Answer(400, {VERDICT_HEADER: RowVerdict.NOT_CREATED.value}, b'{"sku": ["taken"]}')
+        return Answer(201, {VERDICT_HEADER: RowVerdict.CREATED.value}, b"{}")
 
     deadline = time.monotonic() + 60
-    dispatch = RowDispatch(create, ConcurrencyLimit(2), deadline, deadline)
+    dispatch = RowDispatch(create, ConcurrencyLimiter(2), deadline, deadline)
     asyncio.run(dispatch.run(enumerate([b'{"sku": "secret"}'] * 3)))
     return dispatch
 

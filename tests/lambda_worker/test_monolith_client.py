@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_worker.contract import (
+from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
-    ROW_HEADER,
+    VERDICT_HEADER,
     WORKER_API_PATH,
     Finish,
     HeartbeatAnswer,
@@ -55,7 +55,7 @@ from tests.lambda_worker.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_worker.contract import Claim
+    from bulk_import_wire.contract import Claim
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")
 
@@ -96,7 +96,7 @@ def say_and_hang(data: bytes) -> Callable[[socket.socket], object]:
 
 
 def test_a_create_call_sends_the_row_as_it_is_in_the_name_of_the_submitter() -> None:
-    with serving(lambda _request: json_reply(201, {"id": 1}, **{ROW_HEADER: RowVerdict.CREATED})) as server:
+    with serving(lambda _request: json_reply(201, {"id": 1}, **{VERDICT_HEADER: RowVerdict.CREATED})) as server:
         answer = create(server.url, claim=a_claim(language="pt-br"))
 
     (request,) = server.requests

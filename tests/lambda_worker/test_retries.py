@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_worker.contract import RowVerdict
+from bulk_import_wire.contract import RowVerdict
 from lambda_worker.retries import (
     BACKOFF_CAP_SECONDS,
     BUDGET_SHARE,

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulk_import_wire.contract import VERDICT_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker import row_dispatch
-from lambda_worker.concurrency import START, ConcurrencyLimit
-from lambda_worker.contract import ROW_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
-from lambda_worker.failure_log import RowFailure, group_failures
+from lambda_worker.failure_file import RowFailure, group_failures
+from lambda_worker.limiter import START, ConcurrencyLimiter
 from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer
 from lambda_worker.refusals import errors_of
 from lambda_worker.retries import (
@@ -32,8 +32,8 @@ from lambda_worker.retries import (
 )
 from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS, CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
-from tests.lambda_worker.test_concurrency import now as leaping_now
-from tests.lambda_worker.test_concurrency import run as leap
+from tests.lambda_worker.test_limiter import now as leaping_now
+from tests.lambda_worker.test_limiter import run as leap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ NEVER = 3600.0
 
 def an_answer(status: int, verdict: str = "", body: bytes = b"", **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, httpx.Headers({**named, **({ROW_HEADER: verdict} if verdict else {})}), body)
+    return Answer(status, httpx.Headers({**named, **({VERDICT_HEADER: verdict} if verdict else {})}), body)
 
 
 def rejection(field: str | None, code: str, message: str, status: int = 400) -> Answer:
@@ -100,7 +100,7 @@ def accepting(answers: dict[int, list[Answer | None]] | None = None) -> Endpoint
 
 def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, settle_in: float = NEVER) -> RowDispatch:
     now = time.monotonic()
-    return RowDispatch(create=endpoint, limit=ConcurrencyLimit(cap), stop_at=now + stop_in, settle_by=now + settle_in)
+    return RowDispatch(create=endpoint, limit=ConcurrencyLimiter(cap), stop_at=now + stop_in, settle_by=now + settle_in)
 
 
 def beating(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
@@ -511,7 +511,7 @@ class TimedEndpoint:
     def run(self, count: int, *, cap: int = 8, stop_in: float = NEVER) -> RowDispatch:
         async def main() -> RowDispatch:
             now = leaping_now()
-            limit, budget = ConcurrencyLimit(cap, leaping_now), RetryBudget(leaping_now)
+            limit, budget = ConcurrencyLimiter(cap, leaping_now), RetryBudget(leaping_now)
             self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, budget)
             await self.dispatch.run(rows(count))
             return self.dispatch

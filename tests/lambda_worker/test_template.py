@@ -11,14 +11,14 @@ import pytest
 from cfnlint.api import lint_all
 
 from bulk_import.conf import Conf
+from bulk_import_wire.contract import VERDICT_HEADER, WORKER_API_PATH, RowVerdict
 from lambda_worker import dead_letter, handler
 from lambda_worker.__main__ import MAX_BATCH_SIZE, MAX_CONCURRENCY, MAX_FUNCTION_TIMEOUT_SECONDS
 from lambda_worker.config import Config
-from lambda_worker.contract import ROW_HEADER, WORKER_API_PATH, RowVerdict
 from lambda_worker.deadlines import Deadlines
-from lambda_worker.event_source import RECOMMENDED_MAX_RECEIVE_COUNT, RECOMMENDED_VISIBILITY_FACTOR
 from lambda_worker.monolith_client import API_TIMEOUT_SECONDS
 from lambda_worker.package import DESTINATION, PYTHON
+from lambda_worker.poller.event_source import RECOMMENDED_MAX_RECEIVE_COUNT, RECOMMENDED_VISIBILITY_FACTOR
 from tests.lambda_worker.aws_calls import called_in, recorded
 from tests.lambda_worker.conftest import JOB_ID, WORKER_SECRET, Buckets, Context, Monolith, Queue, a_row, json_reply
 from tests.lambda_worker.sam_template import TEMPLATE, Stack, allowed, expanded, source, statements
@@ -357,7 +357,7 @@ def resources(
 
 def run_all_ways(monolith: Monolith, buckets: Buckets, deliver: Callable[[str], list[str]]) -> None:
     """Deliver a chunk that is refused, goes on, is not free, and has lost its payload."""
-    refused = json_reply(400, {"sku": ["Taken."]}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+    refused = json_reply(400, {"sku": ["Taken."]}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
     message = buckets.store([a_row(index) for index in range(3)])
     monolith.replies = {index: [refused] for index in range(3)}
     assert deliver(message.encode()) == []
@@ -385,7 +385,7 @@ def test_the_worker_and_its_dead_letters_may_do_what_they_do_and_nothing_else(
         queue.send(body)
         return queue.deliver(handler.handler)
 
-    def bury(body: str) -> list[str]:
+    def report_dead(body: str) -> list[str]:
         queue.sqs.send_message(QueueUrl=queue.dead_letter_url, MessageBody=body)
         return queue.deliver(dead_letter.handler, url=queue.dead_letter_url)
 
@@ -397,7 +397,7 @@ def test_the_worker_and_its_dead_letters_may_do_what_they_do_and_nothing_else(
         buckets.s3.delete_object(Bucket=buckets.failures, Key=key)
     monolith.failures_key = ""
     with recorded(resources, own) as burying:
-        run_all_ways(monolith, buckets, bury)
+        run_all_ways(monolith, buckets, report_dead)
 
     assert working.permissions == allowed(policies_of("WorkerRole")["Code"])
     assert burying.permissions == allowed(policies_of("DeadLetterRole")["Code"])

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bulk_import_wire.logs import JsonFormatter, LogContextFilter
 from lambda_worker import dead_letter
 from lambda_worker.handler import handler
-from lambda_worker.logs import AboutFilter, JsonFormatter
 from lambda_worker.redelivery import defer
 from lambda_worker.tracing import traceparent_of
 from tests.lambda_worker.conftest import Buckets, Context, HttpServer, Monolith, Queue, a_row
 
 if TYPE_CHECKING:
-    from lambda_worker.contract import ChunkMessage
+    from bulk_import_wire.contract import ChunkMessage
     from lambda_worker.events import SqsRecord
 
 pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
@@ -42,7 +42,7 @@ def test_every_call_for_a_message_is_of_its_trace_and_tells_the_invocation(
     queue: Queue, message: ChunkMessage, monolith_server: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lambda_worker")
-    caplog.handler.addFilter(AboutFilter())
+    caplog.handler.addFilter(LogContextFilter())
 
     handler({"Records": [delivered(queue, message, TRACEPARENT)]}, Context())
 

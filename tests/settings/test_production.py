@@ -52,15 +52,15 @@ def test_a_complete_environment_passes_the_checks_for_deployment() -> None:
 
 
 def test_each_line_of_the_log_is_json() -> None:
-    line = "import logging; logging.getLogger('bulk_import.relay').info('sent %d', 3)"
+    line = "import logging; logging.getLogger('bulk_import.outbox.relay').info('sent %d', 3)"
 
     logged = json.loads(manage("shell", "-v", "0", "-c", line, **FIT).stderr)
 
-    assert (logged["logger"], logged["level"], logged["message"]) == ("bulk_import.relay", "INFO", "sent 3")
+    assert (logged["logger"], logged["level"], logged["message"]) == ("bulk_import.outbox.relay", "INFO", "sent 3")
 
 
 def test_a_line_of_the_log_tells_what_it_is_about() -> None:
-    line = "import logging; from lambda_worker.logs import about\nwith about(epoch=3): logging.getLogger().error('no')"
+    line = "import logging; from bulk_import_wire import logs\nwith logs.log_context(epoch=3): logging.error('no')"
 
     assert json.loads(manage("shell", "-v", "0", "-c", line, **FIT).stderr)["epoch"] == 3
 

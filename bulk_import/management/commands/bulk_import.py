@@ -19,13 +19,13 @@ from rest_framework.request import Request
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, Unavailable
-from bulk_import.formats import SUFFIXES
-from bulk_import.idempotency import find_job, read_key
+from bulk_import.intake.accept import accept
+from bulk_import.intake.formats import SUFFIXES
+from bulk_import.intake.idempotency import find_job, read_key
+from bulk_import.intake.request_body import Upload, as_upload, too_large
+from bulk_import.intake.validation import ValidationResult, validate_rows
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.representation import eta_seconds, message, rows_per_second
-from bulk_import.request_body import Upload, as_upload, too_large
-from bulk_import.submission import accept
-from bulk_import.validation import Verdicts, judge_rows
+from bulk_import.reports.job import eta_seconds, message, rows_per_second
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -111,7 +111,7 @@ class Command(BaseCommand):
         goal.create_view(request).check_permissions(request)
         upload = read_file(file, f"on_invalid={on_invalid}")
         if options["dry_run"]:
-            self.report_verdicts(judge_rows(goal, upload.rows, request))
+            self.report_verdicts(validate_rows(goal, upload.rows, request))
             return
         job_id = self.submit(goal, request, upload, options["idempotency_key"], skip_invalid=on_invalid == "skip")
         self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
@@ -124,7 +124,7 @@ class Command(BaseCommand):
         job = find_job(target, request.user, key, upload.sha256)
         return job.pk if job else accept(target, request, upload, idempotency_key=key, skip_invalid=skip_invalid)
 
-    def report_verdicts(self, verdicts: Verdicts) -> None:
+    def report_verdicts(self, verdicts: ValidationResult) -> None:
         self.list_errors(verdicts.errors)
         text = f"{verdicts.rows - verdicts.invalid_rows} of {verdicts.rows} rows are valid. Nothing was imported."
         if verdicts.invalid_rows:

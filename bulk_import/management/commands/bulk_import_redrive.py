@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from bulk_import.exceptions import Expired
 from bulk_import.models import ImportJob
-from bulk_import.submission import redrive
+from bulk_import.operations import redrive
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 
 from bulk_import.exceptions import QueueUnavailable
-from bulk_import.relay import sweep
+from bulk_import.outbox.relay import sweep
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from bulk_import.models import HeldChunk, ImportChunk, ImportJob
+from bulk_import.models import ImportChunk, ImportJob, LockedChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def overlapping_creates(chunk: ImportChunk) -> Iterator[None]:
         is_first = True
         while not over.is_set():
             with transaction.atomic():
-                HeldChunk.hold(chunk.pk)
+                LockedChunk.lock(chunk.pk)
                 if is_first:
                     holding.wait()
                     is_first = False

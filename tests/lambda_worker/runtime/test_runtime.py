@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from lambda_worker import package
 from lambda_worker.config import REQUIRED
-from lambda_worker.contract import ROW_HEADER, RowVerdict
 from tests.lambda_worker.conftest import (
     JOB_ID,
     TOKEN,
@@ -134,7 +134,7 @@ def test_when_the_time_is_over_the_rows_that_are_left_go_on_in_a_copy(
     """By the deadline that the Runtime API names: no row is taken after it, and the answer comes before the kill."""
     never = threading.Event()
     rows = [a_row(index) for index in range(50)]
-    refused = json_reply(400, {"message": "No."}, **{ROW_HEADER: RowVerdict.NOT_CREATED})
+    refused = json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
     monolith.replies = {1: [refused], **{index: [Reply(after=never)] for index in range(3, 50)}}
     queue.send(buckets.store(rows).encode())
     function = start()

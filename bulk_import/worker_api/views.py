@@ -1,0 +1,199 @@
+"""What a worker asks the monolith: claim a chunk, keep it, release or finish it. See `bulk_import_wire.contract`."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils.decorators import method_decorator
+from rest_framework import status
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bulk_import.authentication import ImportToken, WorkerAuthentication
+from bulk_import.conf import conf
+from bulk_import.errors import error_response
+from bulk_import.exceptions import (
+    ChunkClosed,
+    ClaimError,
+    JobPaused,
+    LeaseHeld,
+    LedgerDisagrees,
+    NotNow,
+    StaleEpoch,
+)
+from bulk_import.models import ImportChunk, database
+from bulk_import.outbox import relay
+from bulk_import.tracing import request_log_context
+from bulk_import_wire.contract import (
+    ChunkMessage,
+    Claim,
+    ClaimRequest,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    MessageError,
+    PauseCode,
+    Release,
+    ReleaseAnswer,
+)
+from bulk_import_wire.logs import add_log_context, log_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from rest_framework.request import Request
+
+logger = logging.getLogger(__name__)
+
+MAX_CLAIMANT_CHARACTERS = 36
+"""A UUID; the column holds no more."""
+
+STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
+    LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
+    JobPaused: (status.HTTP_409_CONFLICT, "paused"),
+    StaleEpoch: (status.HTTP_409_CONFLICT, "stale_epoch"),
+    LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
+    ChunkClosed: (status.HTTP_410_GONE, "closed"),
+}
+
+
+def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response | None:
+    if isinstance(error, ClaimError):
+        code, name = STATUS_OF_CLAIM_ERROR[type(error)]
+        response = Response({"code": name, "message": str(error)}, status=code)
+        if isinstance(error, NotNow):
+            response["Retry-After"] = str(error.retry_after_seconds)
+        return response
+    if isinstance(error, MessageError):
+        return Response({"code": "malformed", "message": str(error)}, status=status.HTTP_400_BAD_REQUEST)
+    if isinstance(error, ImportChunk.DoesNotExist):
+        message = "There is no such chunk."
+        return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
+    return error_response(error, context)
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class WorkerView(APIView):
+    """Base: for workers only, JSON only; each call is one transaction."""
+
+    authentication_classes = [WorkerAuthentication]
+    permission_classes = [IsAuthenticated]
+    throttle_classes = []
+    parser_classes = [JSONParser]
+    renderer_classes = [JSONRenderer]
+    schema = None  # no part of the public schema
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        return answer_worker_error
+
+    def post(self, request: Request, chunk_id: UUID) -> Response:
+        with request_log_context(request), log_context(chunk_id=str(chunk_id)), transaction.atomic(using=database()):
+            return self.answer(request.data, chunk_id)
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        raise NotImplementedError
+
+
+class ClaimView(WorkerView):
+    """A message that differs from the chunk's own is not ours."""
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        request = ClaimRequest.from_dict(body)
+        message = ChunkMessage.from_dict(request.message)
+        if not 0 < len(request.claimant) <= MAX_CLAIMANT_CHARACTERS:
+            raise MessageError(f"claimant: of 1 to {MAX_CLAIMANT_CHARACTERS} characters")
+        chunk = ImportChunk.objects.locked(chunk_id)
+        if message != chunk.message():
+            text = "This is not the message of this chunk."
+            return Response({"code": "foreign_message", "message": text}, status=422)
+        add_log_context(job_id=message.job_id)
+        settings = conf()
+        chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
+        add_log_context(epoch=chunk.epoch)
+        logger.info("Chunk %s is claimed", chunk)
+        claim = Claim(
+            epoch=chunk.epoch,
+            lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            create_path=settings.target(chunk.job.target).create_path,
+            token=ImportToken(chunk.pk, chunk.epoch).sign(),
+            language=chunk.job.language,
+            created=chunk.created_ranges(),
+            failures_key=chunk.failures_key,
+            concurrency=chunk.job.concurrency or settings.concurrency,
+            cancelled=chunk.job.cancel_requested_at is not None,
+        )
+        return Response(claim.to_dict())
+
+
+class HeartbeatView(WorkerView):
+    """Extends the lease; tells whether to go on, and how fast."""
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        beat = Heartbeat.from_dict(body)
+        chunk = ImportChunk.objects.locked(chunk_id)
+        settings = conf()
+        chunk.heartbeat(beat.epoch, settings.lease_seconds)
+        answer = HeartbeatAnswer(
+            lease_seconds=settings.lease_seconds,
+            cancelled=chunk.job.cancel_requested_at is not None,
+            paused=chunk.job.is_paused_by_staff,
+            concurrency=chunk.job.concurrency or settings.concurrency,
+        )
+        return Response(answer.to_dict())
+
+
+class ReleaseView(WorkerView):
+    """Ends the lease of a worker that leaves rows, and pauses the job when none can be created now."""
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        release = Release.from_dict(body)
+        chunk = ImportChunk.objects.locked(chunk_id)
+        check_own_key(chunk, release.failures_key)
+        if release.pause and release.pause not in set(PauseCode):
+            raise MessageError("pause: unknown code")
+        add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
+        chunk.release(release.epoch, release.failures_key)
+        logger.info("Chunk %s is released, %d of %d rows created", chunk, chunk.created, chunk.row_count)
+        answer = ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
+        if release.pause:
+            code, asked = PauseCode(release.pause), release.retry_after_seconds
+            seconds, lasted = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+            answer = ReleaseAnswer(seconds, is_too_long=lasted > timedelta(hours=conf().max_pause_hours))
+        return Response(answer.to_dict())
+
+
+class FinishView(WorkerView):
+    """Ends the chunk, and with the last one the job."""
+
+    is_dead = False
+
+    def answer(self, body: object, chunk_id: UUID) -> Response:
+        report = Finish.from_dict(body)
+        chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
+        check_own_key(chunk, report.failures_key)
+        add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
+        chunk.finish(report, is_dead=self.is_dead)
+        logger.info("Chunk %s is %s, %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
+        # Robust: what fails is logged and owed; the chunk is finished all the same.
+        transaction.on_commit(lambda: relay.send_job_notifications(chunk.job_id), using=database(), robust=True)
+        return Response({"status": chunk.status})
+
+
+class DeadView(FinishView):
+    """Ends a chunk whose message ran out of deliveries."""
+
+    is_dead = True
+
+
+def check_own_key(chunk: ImportChunk, failures_key: str) -> None:
+    """Raises MessageError for a failures key that is none of the chunk's job."""
+    if failures_key and not failures_key.startswith(f"{chunk.job_id}/"):
+        raise MessageError("failures_key: not a key of this job")

@@ -1,0 +1,142 @@
+"""What the fast path could not send, the relay sends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from io import StringIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models.functions import Now
+
+from bulk_import.exceptions import QueueUnavailable
+from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.outbox.relay import FAST_PATH_SECONDS
+from tests.bulk_import.api.test_views import queue_away
+from tests.bulk_import.conftest import Aws, claim_body, post_rows, product
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+    from rest_framework.test import APIClient
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def grow_old() -> None:
+    """Let every job have had its time for sending its own messages."""
+    ImportJob.objects.update(created_at=Now() - timedelta(seconds=FAST_PATH_SECONDS + 1))
+
+
+@pytest.fixture
+def unsent_job(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> ImportJob:
+    """A job of twelve chunks, accepted while SQS was away; now it is back."""
+    reachable = settings.BULK_IMPORT
+    queue_away(settings)
+    post_rows(client_of_merchandiser, [product(str(n)) for n in range(36)])
+    settings.BULK_IMPORT = reachable
+    grow_old()
+    job: ImportJob = ImportJob.objects.get()
+    return job
+
+
+def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws) -> None:
+    said = StringIO()
+    call_command("bulk_import_relay", stdout=said)
+    call_command("bulk_import_relay", stdout=said)
+
+    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
+    assert [message.first_index for message in aws.messages()] == list(range(0, 36, 3))
+    unsent_job.refresh_from_db()
+    assert unsent_job.status == "queued"
+
+
+def test_killed_before_the_messages_were_sent_the_relay_sends_them(
+    client_of_merchandiser: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SystemExit in place of the kill: the job is committed, nothing after it runs."""
+
+    def killed(*_arguments: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr("bulk_import.outbox.relay.send_messages", killed)
+        with pytest.raises(SystemExit):
+            post_rows(client_of_merchandiser, [product("A")])
+    assert aws.messages() == []
+
+    call_command("bulk_import_relay", stdout=StringIO())
+    assert aws.messages() == []  # its own process may yet be at it
+    grow_old()
+    call_command("bulk_import_relay", stdout=StringIO())
+    assert len(aws.messages()) == 1
+
+
+def test_while_sqs_is_away_the_relay_says_so_and_keeps_the_chunks(unsent_job: ImportJob, settings: Settings) -> None:
+    queue_away(settings)
+
+    with pytest.raises(CommandError, match="The chunks stay pending"):
+        call_command("bulk_import_relay")
+    assert ImportChunk.objects.unsent().count() == 12
+
+
+def test_a_chunk_that_a_worker_claimed_already_stays_claimed(
+    unsent_job: ImportJob, worker: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message can arrive before it is marked as sent."""
+    chunk = unsent_job.chunks.select_related("job")[0]
+    unsent_job.chunks.exclude(pk=chunk.pk).delete()
+
+    def send_and_be_overtaken(messages: list[object]) -> set[str]:
+        worker.post(f"/bulk-import/worker/chunks/{chunk.pk}/claim", claim_body(chunk.message()), format="json")
+        connection.close()  # of this thread: sending itself needs none
+        return {str(chunk.pk)}
+
+    monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send_and_be_overtaken)
+    call_command("bulk_import_relay", stdout=StringIO())
+
+    chunk.refresh_from_db()
+    unsent_job.refresh_from_db()
+    assert (chunk.status, unsent_job.status) == ("processing", "processing")
+
+
+def test_told_to_go_on_the_relay_survives_a_queue_that_is_away(
+    unsent_job: ImportJob, aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is away at the first sweep and back at the second, after which somebody interrupts it."""
+    reachable = settings.BULK_IMPORT
+    queue_away(settings)
+    slept: list[int] = []
+
+    def sleep(seconds: int) -> None:
+        slept.append(seconds)
+        settings.BULK_IMPORT = reachable
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bulk_import.management.commands.bulk_import_relay.time", SimpleNamespace(sleep=sleep))
+    said, complained = StringIO(), StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        call_command("bulk_import_relay", "--every", "7", stdout=said, stderr=complained)
+
+    assert slept == [7, 7]
+    assert "The chunks stay pending" in complained.getvalue()
+    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
+    assert len(aws.messages()) == 12
+
+
+def test_what_sqs_took_is_marked_as_sent_though_it_did_not_take_another_batch(
+    unsent_job: ImportJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(chunks: list[ImportChunk]) -> set[str]:
+        if chunks[0].number:
+            raise QueueUnavailable("SQS did not take the messages.")
+        return {str(chunk.pk) for chunk in chunks}
+
+    monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send)
+
+    with pytest.raises(CommandError, match="SQS did not take"):
+        call_command("bulk_import_relay")
+    assert list(ImportChunk.objects.unsent().values_list("number", flat=True)) == [10, 11]

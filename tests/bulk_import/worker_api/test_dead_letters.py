@@ -1,0 +1,343 @@
+"""A chunk whose message ran out of deliveries: the job tells the truth, and runs it again when told to."""
+
+from __future__ import annotations
+
+import uuid
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core import mail
+from django.core.management import CommandError, call_command
+from rest_framework.test import APIClient
+
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from bulk_import.operations import redrive
+from bulk_import_wire.contract import DEAD_LETTER
+from bulk_import_wire.problems import problem
+from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, make_user, post_rows, product, record
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+
+    from bulk_import_wire.contract import ChunkMessage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def told(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def report_dead(worker: APIClient, message: ChunkMessage, *created: int) -> dict[str, Any]:
+    """Report the chunk as dead, as the function behind the dead-letter queue does; returns the report."""
+    epoch = claim(worker, message).epoch
+    record(message, *created)
+    left = message.row_count - len(created)
+    problems = [{**problem(None, DEAD_LETTER, "Given up.", message.first_index), "count": left}]
+    key = f"{message.job_id}/{message.first_index}-{epoch}.jsonl"
+    report = finish(epoch, unprocessed=left, problems=problems, failures_key=key)
+    answer = call(worker, "dead", message, report)
+    assert (answer.status_code, answer.json()) == (200, {"status": "dead"})
+    return report
+
+
+def store_failures(aws: Aws, messages: list[ChunkMessage]) -> None:
+    """What `report_dead` names; the mail about the end reads it."""
+    for message in messages:
+        aws.s3.put_object(Bucket="bulk-import-failures", Key=f"{message.job_id}/{message.first_index}-1.jsonl")
+
+
+def complete(worker: APIClient, message: ChunkMessage) -> None:
+    """Create what is left of the chunk, and finish it."""
+    granted = claim(worker, message)
+    known = {index for first, last in granted.created for index in range(first, last + 1)}
+    record(message, *(set(range(message.first_index, message.first_index + message.row_count)) - known))
+    assert call(worker, "finish", message, finish(granted.epoch)).status_code == 200
+
+
+def the_job() -> ImportJob:
+    job: ImportJob = ImportJob.objects.with_counts().get()
+    return job
+
+
+def events() -> list[str]:
+    return list(ImportJob.objects.get().events.values_list("kind", flat=True))
+
+
+def redrive_path() -> str:
+    return f"/products/bulk/{ImportJob.objects.get().pk}/redrive"
+
+
+# --- dead
+
+
+def test_the_rows_that_are_left_of_a_dead_chunk_are_unprocessed(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    report_dead(worker, messages[0], 1)
+
+    chunk = ImportChunk.objects.get(pk=messages[0].chunk_id)
+    assert (chunk.status, chunk.created, chunk.unprocessed) == (ChunkStatus.DEAD, 1, 2)
+    assert the_job().status == JobStatus.PROCESSING
+    assert the_job().counts == {"created": 1, "rejected": 0, "failed": 0, "unprocessed": 2, "pending": 1}
+    assert [entry["code"] for entry in the_job().problems] == ["dead_letter"]
+    assert events() == ["dead_lettered"]
+
+
+def test_a_job_with_a_dead_chunk_ends_with_the_others(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    report_dead(worker, messages[0], 1)
+    complete(worker, messages[1])
+
+    assert the_job().status == JobStatus.PARTIALLY_SUCCEEDED
+    assert the_job().counts == {"created": 2, "rejected": 0, "failed": 0, "unprocessed": 2, "pending": 0}
+    assert events() == ["dead_lettered", "ended"]
+
+
+def test_one_mail_tells_of_many_dead_chunks(worker: APIClient, client_of_merchandiser: APIClient, aws: Aws) -> None:
+    post_rows(client_of_merchandiser, [product(str(n)) for n in range(12)])
+    messages = aws.messages()
+    store_failures(aws, messages)
+    for message in messages[:3]:
+        report_dead(worker, message)
+
+    assert events() == ["dead_lettered"]
+    (sent,) = mail.outbox
+    assert sent.subject == "3 of 12 products were given up for now"
+    assert "Given up. (3 rows, first at index 0)" in sent.body
+    complete(worker, messages[3])
+    assert [sent.subject for sent in mail.outbox[1:]] == ["3 of 12 products were created"]
+
+
+def test_a_job_that_ends_with_a_dead_chunk_is_told_of_in_one_mail(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws
+) -> None:
+    store_failures(aws, messages)
+    complete(worker, messages[0])
+    report_dead(worker, messages[1])
+
+    assert [sent.subject for sent in mail.outbox] == ["3 of 4 products were created"]
+    assert not the_job().events.filter(mail_due_at__isnull=False).exists()
+
+
+def test_a_dead_chunk_is_closed(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    report = report_dead(worker, messages[0])
+
+    assert told(call(worker, "claim", messages[0])) == (410, "closed")
+    for verb, body in [
+        ("heartbeat", {"epoch": report["epoch"]}),
+        ("release", {"epoch": report["epoch"], "failures_key": "", "pause": "", "retry_after_seconds": 0}),
+    ]:
+        assert told(call(worker, verb, messages[0], body)) == (409, "stale_epoch")
+
+
+def test_a_finished_chunk_takes_no_heartbeat(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    complete(worker, messages[0])
+
+    assert told(call(worker, "heartbeat", messages[0], {"epoch": 1})) == (409, "stale_epoch")
+
+
+def test_whoever_ends_a_chunk_again_changes_nothing(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    report = report_dead(worker, messages[0])
+    before = ImportChunk.objects.values().get(pk=messages[0].chunk_id)
+
+    for verb in ("dead", "finish"):
+        answer = call(worker, verb, messages[0], report)
+        assert (answer.status_code, answer.json()) == (200, {"status": "dead"})
+    assert ImportChunk.objects.values().get(pk=messages[0].chunk_id) == before
+    assert the_job().problems[0]["count"] == 3
+    assert events() == ["dead_lettered"]
+    assert len(mail.outbox) == 1
+
+
+def test_a_finished_chunk_does_not_die(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    """Its last delivery finished it; the message reached the dead-letter queue all the same."""
+    complete(worker, messages[0])
+    answer = call(worker, "dead", messages[0], finish(1))
+
+    assert answer.json() == {"status": "done"}
+    assert events() == []
+
+
+@pytest.mark.parametrize("verb", ["finish", "dead"])
+@pytest.mark.parametrize(
+    "counts",
+    [{"failed": 2}, {"failed": 4}, {"failed": 4, "rejected": -1}, {"failed": -1, "unprocessed": 4}],
+)
+def test_counts_that_cannot_be_end_nothing(
+    worker: APIClient, messages: list[ChunkMessage], verb: str, counts: dict[str, int]
+) -> None:
+    body = finish(claim(worker, messages[0]).epoch, **counts)
+
+    assert told(call(worker, verb, messages[0], body)) == (409, "ledger_disagrees")
+    assert ImportChunk.objects.get(pk=messages[0].chunk_id).status == ChunkStatus.PROCESSING
+
+
+# --- redrive
+
+
+def test_a_redriven_job_runs_to_its_end_with_true_counts(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient, merchandiser: Any
+) -> None:
+    report_dead(worker, messages[0], 1)
+    complete(worker, messages[1])
+    answer = client_of_merchandiser.post(redrive_path())
+
+    assert (answer.status_code, answer.json()["status"], answer.json()["problems"]) == (202, "queued", [])
+    assert answer.json()["counts"] == {"created": 2, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 2}
+    assert (answer.json()["finished_at"], events()) == (None, ["dead_lettered", "ended", "redriven"])
+    assert the_job().events.get(kind="redriven").actor == merchandiser
+    (again,) = aws.messages()
+    assert again == messages[0]
+
+    complete(worker, again)
+    assert the_job().status == JobStatus.SUCCEEDED
+    assert the_job().counts == {"created": 4, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert events()[3:] == ["ended"]
+    assert mail.outbox[-1].subject == "All 4 products were created"
+
+
+def test_a_redriven_chunk_is_told_what_was_settled_before(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
+) -> None:
+    report = report_dead(worker, messages[0], 1)
+    client_of_merchandiser.post(redrive_path())
+    granted = claim(worker, messages[0])
+
+    assert (granted.epoch, granted.created, granted.failures_key) == (2, [[1, 1]], report["failures_key"])
+
+
+def test_a_redriven_chunk_may_die_again(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
+) -> None:
+    for _ in range(2):
+        report_dead(worker, messages[0])
+        client_of_merchandiser.post(redrive_path())
+
+    assert events() == ["dead_lettered", "redriven"] * 2
+    assert len(mail.outbox) == 2
+
+
+def test_to_redrive_again_changes_nothing(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
+) -> None:
+    report_dead(worker, messages[0])
+    first, second = (client_of_merchandiser.post(redrive_path()) for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.json()["counts"] == second.json()["counts"]
+    assert events() == ["dead_lettered", "redriven"]
+    assert len(aws.messages()) == 1
+
+
+def test_redriven_at_the_same_instant_a_job_is_redriven_once(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws
+) -> None:
+    report_dead(worker, messages[0])
+    report_dead(worker, messages[1])
+
+    redriven = in_threads(*[lambda: redrive(ImportJob.objects.get())] * 4)
+
+    assert sorted(redriven) == [0, 0, 0, 2]
+    assert events() == ["dead_lettered", "ended", "redriven"]
+    assert the_job().counts["pending"] == 4
+    assert {message.chunk_id for message in aws.messages()} == {message.chunk_id for message in messages}
+
+
+def test_a_job_without_dead_chunks_is_not_redriven(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
+) -> None:
+    claim(worker, messages[0])
+    complete(worker, messages[1])
+
+    assert client_of_merchandiser.post(redrive_path()).status_code == 200
+    assert (events(), aws.messages(), the_job().status) == ([], [], JobStatus.PROCESSING)
+
+
+def test_only_the_problems_of_the_dead_chunks_go(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
+) -> None:
+    """The others are as they were, counted once."""
+    refused = problem("category", "does_not_exist", "No such category.", 3)
+    report_dead(worker, messages[0])
+    report = finish(claim(worker, messages[1]).epoch, rejected=1, problems=[refused])
+    call(worker, "finish", messages[1], report)
+    answer = client_of_merchandiser.post(redrive_path())
+
+    assert answer.json()["problems"] == [refused]
+    report_dead(worker, messages[0])
+    assert [(entry["code"], entry["count"]) for entry in the_job().problems] == [
+        ("dead_letter", 3),
+        ("does_not_exist", 1),
+    ]
+
+
+def test_a_redriven_job_owes_no_mail_about_its_end(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient, settings: Settings
+) -> None:
+    settings.EMAIL_BACKEND = "nobody.knows.this.Backend"  # so it stays owed
+    for message in messages:
+        report_dead(worker, message)
+    assert the_job().events.filter(mail_due_at__isnull=False).count() == 1
+    client_of_merchandiser.post(redrive_path())
+
+    assert not the_job().events.filter(mail_due_at__isnull=False).exists()
+
+
+def test_another_users_job_cannot_be_redriven(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    report_dead(worker, messages[0])
+    rival = APIClient()
+    rival.force_login(make_user("rival", "add_product"))
+
+    assert told(rival.post(redrive_path())) == (404, "not_found")
+    assert told(rival.post(f"/products/bulk/{uuid.uuid4()}/redrive")) == (404, "not_found")
+    assert told(APIClient().post(redrive_path())) == (401, "not_authenticated")
+    assert events() == ["dead_lettered"]
+
+
+def test_who_may_not_create_any_more_may_not_redrive(
+    worker: APIClient, messages: list[ChunkMessage], merchandiser: Any, client_of_merchandiser: APIClient
+) -> None:
+    report_dead(worker, messages[0])
+    merchandiser.user_permissions.clear()
+
+    assert told(client_of_merchandiser.post(redrive_path())) == (403, "permission_denied")
+    assert events() == ["dead_lettered"]
+
+
+def test_the_command_redrives(worker: APIClient, messages: list[ChunkMessage], aws: Aws) -> None:
+    for message in messages:
+        report_dead(worker, message)
+    said = StringIO()
+    for _ in range(2):
+        call_command("bulk_import_redrive", str(the_job().pk), stdout=said)
+
+    assert said.getvalue().splitlines() == ["2 chunks redriven", "0 chunks redriven"]
+    assert len(aws.messages()) == 2
+    assert the_job().events.get(kind="redriven").actor is None
+    assert the_job().status == JobStatus.QUEUED
+
+
+def test_the_command_says_when_there_is_no_such_job() -> None:
+    with pytest.raises(CommandError, match=f"There is no job {uuid.UUID(int=4)}"):
+        call_command("bulk_import_redrive", str(uuid.UUID(int=4)))
+
+
+def test_killed_before_the_messages_were_sent_the_relay_sends_what_is_redriven(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SystemExit in place of the kill."""
+    report_dead(worker, messages[0])
+
+    def killed(*_arguments: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr("bulk_import.outbox.relay.send_messages", killed)
+        with pytest.raises(SystemExit):
+            redrive(the_job())
+    assert aws.messages() == []
+    ImportJob.objects.update(created_at="2026-01-01T00:00Z")  # its own process had its time
+
+    call_command("bulk_import_relay", stdout=StringIO())
+    assert aws.messages() == [messages[0]]

@@ -1,0 +1,339 @@
+"""A claim whose answer was lost, a chunk handed back, and a job that waits until rows can be created again."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db.models import F
+
+from bulk_import.models import ImportChunk, ImportJob, JobStatus
+from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import_wire.contract import Claim, ClaimRequest, PauseCode
+from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, in_threads, record, release
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+    from rest_framework.test import APIClient
+
+    from bulk_import_wire.contract import ChunkMessage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAUSE_SECONDS = 3  # of settings.local
+LEASE_SECONDS = 20
+SLACK_SECONDS = 60  # what a slow machine may add
+
+
+def claim_as(worker: APIClient, message: ChunkMessage, claimant: str) -> Any:
+    return call(worker, "claim", message, ClaimRequest(message.to_dict(), claimant).to_dict())
+
+
+def told(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def pause(worker: APIClient, message: ChunkMessage, code: str = "endpoint_away", asked_seconds: int = 0) -> int:
+    """Claim the chunk, hand it back with a pause; returns for how long."""
+    body = release(claim(worker, message).epoch, pause=code, retry_after_seconds=asked_seconds)
+    answer = call(worker, "release", message, body)
+    assert answer.status_code == 200
+    seconds: int = answer.json()["retry_after_seconds"]
+    return seconds
+
+
+def let_time_pass(seconds: float) -> None:
+    """Move all that is known of the pause into the past."""
+    passed = timedelta(seconds=seconds)
+    ImportJob.objects.update(paused_at=F("paused_at") - passed, paused_until=F("paused_until") - passed)
+
+
+def paused_job() -> ImportJob:
+    job: ImportJob = ImportJob.objects.get()
+    assert job.status == JobStatus.PAUSED
+    return job
+
+
+def events() -> list[str]:
+    return list(ImportJob.objects.get().events.values_list("kind", flat=True))
+
+
+# --- claim
+
+
+def test_who_asks_again_because_the_answer_was_lost_gets_the_same_claim(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    answers = [Claim.from_dict(claim_as(worker, messages[0], "one").json()) for _ in range(2)]
+
+    assert [answer.epoch for answer in answers] == [1, 1]
+    assert told(claim_as(worker, messages[0], "another")) == (409, "lease_held")
+
+
+def test_who_asks_again_after_the_lease_is_a_new_worker(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    """Meanwhile another may have had the chunk, so the epoch must grow."""
+    claim_as(worker, messages[0], "one")
+    expire_lease(messages[0])
+
+    assert claim_as(worker, messages[0], "one").json()["epoch"] == 2
+
+
+def test_asking_again_extends_the_lease(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    claim_as(worker, messages[0], "one")
+    chunk = ImportChunk.objects.get(epoch=1)
+    claim_as(worker, messages[0], "one")
+
+    assert ImportChunk.objects.filter(pk=chunk.pk, lease_expires_at__gt=chunk.lease_expires_at).exists()
+
+
+@pytest.mark.parametrize("claimant", ["", "x" * 37])
+def test_a_claimant_that_cannot_be_told_from_others_is_400(
+    worker: APIClient, messages: list[ChunkMessage], claimant: str
+) -> None:
+    assert told(claim_as(worker, messages[0], claimant)) == (400, "malformed")
+
+
+def test_a_paused_job_gives_no_claim_before_its_pause_is_over(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    pause(worker, messages[0], asked_seconds=100)
+    answers = [call(worker, "claim", message) for message in messages]
+
+    assert [told(answer) for answer in answers] == [(409, "paused")] * 2
+    assert all(0 < int(answer["Retry-After"]) <= 100 for answer in answers)
+    assert not ImportChunk.objects.filter(pk=messages[1].chunk_id, epoch__gt=0).exists()
+
+
+def test_after_the_pause_one_claim_is_let_through_to_see(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    seconds = pause(worker, messages[0])
+    let_time_pass(seconds)
+
+    assert claim(worker, messages[1]).epoch == 1
+    later = call(worker, "claim", messages[0])
+    assert told(later) == (409, "paused")
+    assert 0 < int(later["Retry-After"]) <= LEASE_SECONDS
+    assert paused_job().events.count() == 1
+
+
+def test_the_one_that_was_let_through_may_ask_again(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    let_time_pass(pause(worker, messages[0]))
+
+    assert [claim_as(worker, messages[0], "probe").json()["epoch"] for _ in range(2)] == [2, 2]
+
+
+def test_when_the_one_that_was_let_through_dies_another_is(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    let_time_pass(pause(worker, messages[0]))
+    claim(worker, messages[1])
+    let_time_pass(LEASE_SECONDS)
+
+    assert claim(worker, messages[0]).epoch == 2
+
+
+def test_a_held_chunk_does_not_use_up_the_one_claim(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    claim(worker, messages[1])
+    let_time_pass(pause(worker, messages[0]))
+
+    assert told(call(worker, "claim", messages[1])) == (409, "lease_held")
+    assert claim(worker, messages[0]).epoch == 2
+
+
+def test_at_the_same_instant_one_claim_is_let_through(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    let_time_pass(pause(worker, messages[0]))
+
+    answers = in_threads(*[lambda message=message: call(worker, "claim", message) for message in messages * 3])
+
+    assert sorted(answer.status_code for answer in answers) == [200, *[409] * 5]
+
+
+# --- release
+
+
+def test_a_released_chunk_can_be_claimed_at_once(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))
+
+    assert (answer.status_code, answer.json()) == (200, {"retry_after_seconds": 0, "is_too_long": False})
+    assert claim(worker, messages[0]).epoch == 2
+    assert ImportJob.objects.get().status == JobStatus.PROCESSING
+
+
+def test_what_was_settled_before_a_release_is_told_to_the_next_claim(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    key = f"{messages[0].job_id}/0-1.jsonl"
+    first = claim(worker, messages[0])
+    record(messages[0], 1)
+    call(worker, "release", messages[0], release(first.epoch, failures_key=key))
+    second = claim(worker, messages[0])
+
+    assert (first.failures_key, second.failures_key, second.created) == ("", key, [[1, 1]])
+    assert ImportJob.objects.with_counts().get().created_count == 1
+
+
+def test_a_stale_worker_cannot_release(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    stale = claim(worker, messages[0]).epoch
+    expire_lease(messages[0])
+    claim_as(worker, messages[0], "next")
+    answer = call(worker, "release", messages[0], release(stale, pause="forbidden"))
+
+    assert told(answer) == (409, "stale_epoch")
+    assert told(call(worker, "claim", messages[0])) == (409, "lease_held")
+    assert ImportJob.objects.get().status == JobStatus.PROCESSING
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"failures_key": "other.jsonl"},
+        {"failures_key": f"{uuid.UUID(int=1)}/0-1.jsonl"},
+        {"pause": "tired"},
+        {"pause": "ENDPOINT_AWAY"},
+        {"retry_after_seconds": "soon"},
+    ],
+)
+def test_a_release_that_makes_no_sense_is_400_and_changes_nothing(
+    worker: APIClient, messages: list[ChunkMessage], nonsense: dict[str, Any]
+) -> None:
+    body = {**release(claim(worker, messages[0]).epoch), **nonsense}
+
+    assert told(call(worker, "release", messages[0], body)) == (400, "malformed")
+    assert told(call(worker, "claim", messages[0])) == (409, "lease_held")
+
+
+# --- pause
+
+
+@pytest.mark.parametrize("code", set(PauseCode) - {PauseCode.STAFF})
+def test_a_release_with_a_pause_pauses_the_job_and_says_why(
+    worker: APIClient, messages: list[ChunkMessage], client_of_merchandiser: APIClient, code: PauseCode
+) -> None:
+    assert pause(worker, messages[0], code) == PAUSE_SECONDS
+
+    job = paused_job()
+    shown = client_of_merchandiser.get(f"/products/bulk/{job.pk}").json()
+    assert shown["status"] == "paused"
+    assert shown["pause"]["code"] == code.value
+    assert shown["pause"]["message"] in shown["message"]
+    assert job.paused_at
+    assert job.paused_until == job.paused_at + timedelta(seconds=PAUSE_SECONDS)
+    (event,) = job.events.all()
+    assert (event.kind, event.note, event.actor) == ("paused", code.value, None)
+
+
+def test_a_pause_that_goes_on_is_each_time_as_long_again_up_to_five_minutes(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    lasted = 0
+    while lasted < 4 * MAX_PAUSE_SECONDS:
+        seconds = pause(worker, messages[0])
+        wanted = min(max(PAUSE_SECONDS, lasted), MAX_PAUSE_SECONDS)
+        assert wanted <= seconds <= min(wanted + SLACK_SECONDS, MAX_PAUSE_SECONDS)
+        let_time_pass(seconds)
+        lasted += seconds
+
+    assert events() == ["paused"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [(0, PAUSE_SECONDS), (-5, PAUSE_SECONDS), (2, PAUSE_SECONDS), (60, 60), (10**9, MAX_PAUSE_SECONDS)],
+)
+def test_a_pause_is_at_least_what_the_endpoint_asked_for(
+    worker: APIClient, messages: list[ChunkMessage], asked: int, got: int
+) -> None:
+    assert pause(worker, messages[0], asked_seconds=asked) == got
+
+
+def test_a_long_first_pause_of_the_settings_has_the_same_end(
+    worker: APIClient, messages: list[ChunkMessage], settings: Settings
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PAUSE_SECONDS": 10_000}
+
+    assert pause(worker, messages[0]) == MAX_PAUSE_SECONDS
+
+
+def test_the_reason_is_the_latest(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    let_time_pass(pause(worker, messages[0], "endpoint_away"))
+    pause(worker, messages[1], "forbidden")
+
+    assert paused_job().pause_code == "forbidden"
+
+
+def test_a_job_that_has_ended_is_not_paused(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    epoch = claim(worker, messages[0]).epoch
+    ImportJob.objects.update(status=JobStatus.CANCELLED)
+    answer = call(worker, "release", messages[0], release(epoch, pause="forbidden"))
+
+    assert answer.json() == {"retry_after_seconds": 0, "is_too_long": False}
+    assert ImportJob.objects.get().status == JobStatus.CANCELLED
+    assert events() == []
+
+
+# --- resume
+
+
+@pytest.mark.parametrize("verb", ["heartbeat", "release", "finish"])
+def test_the_job_goes_on_once_a_row_was_created(worker: APIClient, messages: list[ChunkMessage], verb: str) -> None:
+    let_time_pass(pause(worker, messages[0]))
+    epoch = claim(worker, messages[0]).epoch
+    record(messages[0], 0)
+    body = {"heartbeat": {"epoch": epoch}, "release": release(epoch), "finish": finish(epoch, rejected=2)}[verb]
+    assert call(worker, verb, messages[0], body).status_code == 200
+
+    job = ImportJob.objects.get()
+    assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.PROCESSING, "", None, None)
+    assert events() == ["paused", "resumed"]
+    assert not job.events.filter(mail_due_at__isnull=False).exists()
+    assert claim(worker, messages[1]).epoch == 1
+
+
+@pytest.mark.parametrize("verb", ["heartbeat", "release"])
+def test_a_job_stays_paused_while_no_row_is_created(worker: APIClient, messages: list[ChunkMessage], verb: str) -> None:
+    record(messages[0], 0)  # counted by the release that pauses
+    let_time_pass(pause(worker, messages[0]))
+    epoch = claim(worker, messages[0]).epoch
+    call(worker, verb, messages[0], {"heartbeat": {"epoch": epoch}, "release": release(epoch)}[verb])
+
+    assert paused_job().events.count() == 1
+
+
+def test_a_pause_after_some_rows_is_a_new_one(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    for _ in range(4):
+        let_time_pass(pause(worker, messages[0]))
+    epoch = claim(worker, messages[0]).epoch
+    record(messages[0], 0)
+    answer = call(worker, "release", messages[0], release(epoch, pause="endpoint_busy"))
+
+    assert answer.json() == {"retry_after_seconds": PAUSE_SECONDS, "is_too_long": False}
+    assert events() == ["paused", "resumed", "paused"]
+
+
+def test_a_paused_job_whose_last_chunk_ends_is_not_paused_any_more(
+    worker: APIClient, messages: list[ChunkMessage], aws: Aws
+) -> None:
+    seconds = pause(worker, messages[0])
+    for message in messages:
+        let_time_pass(max(seconds, LEASE_SECONDS))
+        body = finish(claim(worker, message).epoch, unprocessed=message.row_count)
+        assert call(worker, "dead", message, body).status_code == 200
+
+    job = ImportJob.objects.get()
+    assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.FAILED, "", None, None)
+    assert not job.events.filter(kind="paused", mail_due_at__isnull=False).exists()
+
+
+def test_a_pause_of_more_than_a_day_is_too_long(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    let_time_pass(pause(worker, messages[0]))
+    let_time_pass(timedelta(hours=25).total_seconds())
+    answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, pause="endpoint_away"))
+
+    assert answer.json()["is_too_long"] is True
+
+
+def test_a_claim_that_only_reports_need_not_wait_for_the_end_of_a_pause(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    pause(worker, messages[0])
+    body = ClaimRequest(messages[1].to_dict(), "a dead-letter function", creates=False).to_dict()
+
+    assert call(worker, "claim", messages[1], body).status_code == 200
+    assert paused_job()
