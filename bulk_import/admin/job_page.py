@@ -15,6 +15,7 @@ from bulk_import.admin.charts import progress_bar, rate_chart, share_bar
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import JobStatus
+from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.reports.job import expires_at, problem_text, summary
 from bulk_import.storage.failures import read_failures
 from bulk_import_wire.contract import read_failure_line
@@ -59,15 +60,6 @@ ADVICE = {
 """What a status means for staff, and what they can do."""
 
 
-COUNT_LABELS = {
-    "created": gettext_lazy("created"),
-    "rejected": gettext_lazy("rejected"),
-    "failed": gettext_lazy("failed"),
-    "unprocessed": gettext_lazy("unprocessed"),
-    "pending": gettext_lazy("pending"),
-}
-
-
 def describe(job: ImportJob) -> dict[str, Any]:
     """The context of the page's template. Needs `with_counts`."""
     return {
@@ -76,7 +68,7 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "message": summary(job),
         "advice": advice(job),
         "expires_at": expires_at(job),
-        "counts": {label: job.counts[name] for name, label in COUNT_LABELS.items()},
+        "counts": {label: job.counts[name] for name, label in OUTCOME_LABELS.items()},
         "rate_chart": rate_chart(job),
         "problems": list(ranked_problems(job)),
         "events": job.events.select_related("actor"),

@@ -100,7 +100,7 @@ class TargetView(APIView):
         if submitter is None:  # a user object without a record; NULL would be the jobs of deleted users
             raise Http404
         jobs = ImportJob.objects.filter(target=self.target.name, submitter=submitter)
-        return jobs.select_related("submitter").with_counts()
+        return jobs.for_reports()
 
     def get_job(self, job_id: UUID | str) -> ImportJob:
         try:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.contract import Outcome, PauseCode
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 
 class JobStatus(models.TextChoices):
@@ -42,3 +47,16 @@ PAUSE_REASONS = {
     PauseCode.FORBIDDEN.value: _("the user who sent them may not create them"),
     PauseCode.STAFF.value: _("a member of staff paused it"),
 }
+
+
+PENDING_ROWS = "pending"
+"""Name under which counts show the rows that have no outcome yet."""
+
+OUTCOME_LABELS: dict[str, _StrPromise] = {
+    Outcome.CREATED: _("created"),
+    Outcome.REJECTED: _("rejected"),
+    Outcome.FAILED: _("failed"),
+    Outcome.UNPROCESSED: _("unprocessed"),
+    PENDING_ROWS: _("pending"),
+}
+"""What people read for each outcome of a row, in the order in which every report lists them."""

@@ -19,6 +19,7 @@ from rest_framework.request import Request
 
 from bulk_import.conf import conf
 from bulk_import.models import EventKind, JobStatus
+from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.reports.failures import as_table, file_name, row_fields
 from bulk_import.reports.job import grouped, job_path, problem_parts, things, words
 from bulk_import.storage.failures import read_failures
@@ -84,14 +85,6 @@ EXPLANATIONS: dict[str, _StrPromise] = {
     Outcome.FAILED: gettext_lazy("no usable answer, even after several tries"),
     Outcome.UNPROCESSED: gettext_lazy("not reached"),
     "pending": gettext_lazy("still to come"),
-}
-
-OUTCOMES: dict[str, _StrPromise] = {
-    Outcome.CREATED: gettext_lazy("created"),
-    Outcome.REJECTED: gettext_lazy("rejected"),
-    Outcome.FAILED: gettext_lazy("failed"),
-    Outcome.UNPROCESSED: gettext_lazy("unprocessed"),
-    "pending": gettext_lazy("pending"),
 }
 
 
@@ -189,7 +182,7 @@ def outcomes(job: ImportJob) -> Iterator[dict[str, Any]]:
         if count or name == Outcome.CREATED:
             yield {
                 "name": name,
-                "label": OUTCOMES[name],
+                "label": OUTCOME_LABELS[name],
                 "explanation": EXPLANATIONS[name] if count else "",
                 "count": grouped(count),
                 "percent": max(1, round(100 * count / job.rows)) if count else 0,

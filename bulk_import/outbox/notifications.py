@@ -47,7 +47,7 @@ def mail(event: ImportEvent) -> None:
 
     What went wrong is told without its own words: a mail server's name the address, others a value of a row.
     """
-    job = ImportJob.objects.with_counts().select_related("submitter").get(pk=event.job_id)
+    job = ImportJob.objects.for_reports().get(pk=event.job_id)
     event.refresh_from_db(fields=["mailed"])
     places = [place for place, address in enumerate(job.recipients) if address and place not in event.mailed]
     if not places or not still_tells(event, job):

@@ -70,7 +70,7 @@ def send_due_signals(job_id: UUID | None = None) -> int:
 
 def send_signal(event: ImportEvent) -> None:
     """Call the receivers of `job_finished`, unless the end was undone. Django logs what they raise."""
-    job = ImportJob.objects.with_counts().select_related("submitter").get(pk=event.job_id)
+    job = ImportJob.objects.for_reports().get(pk=event.job_id)
     if job.is_terminal:
         job_finished.send_robust(sender=ImportJob, job=job, event_id=event.pk)
 

@@ -55,7 +55,7 @@ def send(event: ImportEvent) -> None:
 
 def document(event: ImportEvent) -> dict[str, Any]:
     """What is sent: what happened and when, and the job as it stands by now, in its own language."""
-    job = ImportJob.objects.with_counts().select_related("submitter").get(pk=event.job_id)
+    job = ImportJob.objects.for_reports().get(pk=event.job_id)
     with override(job.language or None):
         data = job_document(job)
     what = event.note if event.kind == EventKind.ENDED else event.kind

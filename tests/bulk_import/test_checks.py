@@ -263,6 +263,13 @@ def test_a_ledger_in_the_database_of_the_rows_is_fine_whatever_its_name(settings
         assert check_configuration() == []
 
 
+def test_the_old_path_of_the_middleware_is_told_with_the_new_line(settings: Settings) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], "bulk_import.ledger.ImportedRowMiddleware"]
+
+    assert_told("W006")
+    assert checks.MIDDLEWARE in str(check_configuration()[0].hint)
+
+
 def test_every_check_has_a_test_here() -> None:
     """A new one without a test fails this."""
     told = set(re.findall(r"bulk_import\.([EW]\d{3})", Path(checks.__file__).read_text(encoding="utf-8")))

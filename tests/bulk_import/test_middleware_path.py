@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
-from bulk_import import checks, ledger
+from bulk_import import ledger
 from bulk_import.middleware import ImportedRowMiddleware
 
 OLD_PATH = "bulk_import.ledger.ImportedRowMiddleware"
@@ -23,12 +20,3 @@ def test_the_old_path_gives_the_middleware_with_a_deprecation_warning() -> None:
 def test_the_ledger_has_no_other_names_than_its_own() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = ledger.no_such_name
-
-
-def test_the_check_gives_the_new_line(settings: Any) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], OLD_PATH]
-
-    found = [message for message in checks.check_configuration() if "MIDDLEWARE" in str(message.msg)]
-
-    assert [(type(message), message.id) for message in found] == [(CheckWarning, "bulk_import.W006")]
-    assert NEW_PATH in (found[0].hint or "")

@@ -136,8 +136,8 @@ class JobMachine(RuleBasedStateMachine):
         self.change_twice(self.job.cancel, can=self.job.can_be_cancelled)
 
     @rule()
-    def hold(self) -> None:
-        self.change_twice(self.job.hold, can=self.job.can_be_cancelled and not self.job.is_paused_by_staff)
+    def pause_by_staff(self) -> None:
+        self.change_twice(self.job.pause_by_staff, can=self.job.can_be_cancelled and not self.job.is_paused_by_staff)
 
     @rule()
     def resume_by_staff(self) -> None:

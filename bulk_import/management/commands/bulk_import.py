@@ -198,7 +198,7 @@ def read_file(file: Path, query: str) -> Upload:
 
 
 def read_job(job_id: UUID) -> ImportJob:
-    job: ImportJob = ImportJob.objects.with_counts().select_related("submitter").get(pk=job_id)
+    job: ImportJob = ImportJob.objects.for_reports().get(pk=job_id)
     return job
 
 

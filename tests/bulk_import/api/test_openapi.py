@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def call_compressed(environ: dict[str, Any], start_response: Any) -> Any:
@@ -283,9 +283,11 @@ def codes_in(path: Path) -> set[str]:
 
 def test_every_code_is_in_a_table_and_every_one_there_exists() -> None:
     public = [
-        path for path in (PROJECT / "bulk_import").glob("*.py") if not path.name.startswith(("openapi", "worker"))
+        path
+        for path in (PROJECT / "bulk_import").rglob("*.py")
+        if not path.name.startswith("openapi") and path.parent.name not in {"worker_api", "admin", "doctor"}
     ]
-    worker = [PROJECT / "lambda_worker" / name for name in ("refusals.py", "problems.py")]
+    worker = [PROJECT / "lambda_worker" / "refusals.py", PROJECT / "bulk_import_wire" / "problems.py"]
     codes = {code for path in [*public, *worker] for code in codes_in(path)} | set(UNREADABLE)
     codes |= {"error", DEAD_LETTER, *(error.default_code for error in APIException.__subclasses__())}
     listed = set(re.findall(r"^\|(?: [\d, ]+ \|)? `([a-z_]+)` \|", API_PAGE, re.MULTILINE))

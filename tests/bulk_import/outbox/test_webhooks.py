@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 PROBLEM = {"field": "category", "code": "does_not_exist", "message": "No kayaks here.", "count": 4, "first_index": 0}
 
 

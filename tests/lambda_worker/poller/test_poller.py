@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[1]
 REGION = "eu-central-1"
 DEADLINE_SECONDS = 30
