@@ -1,4 +1,4 @@
-"""Where staff watch imports, and what they can do about them."""
+"""The admin pages on which staff watch imports and act on them."""
 
 from bulk_import.admin.jobs import ImportJobAdmin
 

@@ -1,4 +1,8 @@
-"""What staff can do about an import. Each asks first, has one effect under a double click, and is logged."""
+"""The actions that staff can perform on an import.
+
+Each action asks for confirmation first. A double click has one effect. Each action is recorded in the admin's
+history.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Action:
-    """`perform` takes the job and who acts, and returns what changed: falsy for nothing."""
+    """One action and its texts.
+
+    `perform` takes the job and the acting user. It returns a falsy value if nothing changed, for example because
+    another member of staff was faster.
+    """
 
     name: str
-    label: _StrPromise
-    consequence: _StrPromise  # asked with the confirmation
-    done: _StrPromise
+    label: _StrPromise  # text of the button
+    consequence: _StrPromise  # shown when the page asks for confirmation
+    done: _StrPromise  # shown afterwards, and written to the admin's history
     perform: Callable[[ImportJob, Any], int]
     is_possible: Callable[[ImportJob], bool]
     is_dangerous: bool = False
@@ -40,39 +48,39 @@ ACTIONS = {
         Action(
             "pause",
             _("Pause"),
-            _("Calls under way end as they do; no further row is created until somebody lets the import go on."),
-            _("The import is paused."),
+            _("Calls that are in progress finish. No further row is created until staff resume the import."),
+            _("The import was paused."),
             operations.pause,
             lambda job: job.can_be_cancelled and not job.is_paused_by_staff,
         ),
         Action(
             "resume",
             _("Resume"),
-            _("Rows are created again at once, also if the import had paused by itself."),
-            _("The import goes on."),
+            _("The import continues now, even if it was paused automatically."),
+            _("The import was resumed."),
             operations.resume,
             lambda job: job.is_paused,
         ),
         Action(
             "retry",
             _("Retry"),
-            _("All rows that were not created run again. What was created is not touched."),
+            _("All rows that were not created run again. Rows that were created stay as they are."),
             _("The rows that were not created run again."),
             operations.retry,
             lambda job: job.can_be_retried,
         ),
         Action(
             "redrive",
-            _("Redrive"),
-            _("The rows that were given up run again. What was created or rejected is not touched."),
-            _("The rows that were given up run again."),
+            _("Redrive dead letters"),
+            _("The unprocessed rows in dead letters run again. Rows that were created or rejected stay as they are."),
+            _("The unprocessed rows in dead letters run again."),
             operations.redrive,
             lambda job: has_dead_chunks(job) and not job.expired,
         ),
         Action(
             "cancel",
             _("Cancel the import"),
-            _("No further row is created. What was created stays."),
+            _("No further row is created. Rows that were created stay."),
             _("The import is being cancelled."),
             operations.cancel,
             lambda job: job.can_be_cancelled,
@@ -80,7 +88,7 @@ ACTIONS = {
         ),
     )
 }
-"""By name, in the order of their buttons."""
+"""The actions by name, in the order of their buttons."""
 
 
 def possible_actions(job: ImportJob) -> list[Action]:

@@ -1,10 +1,12 @@
-"""Small pictures of a job, as SVG in the page: no script, no style attribute, nothing from elsewhere."""
+"""The progress bar and the rate chart of a job, as HTML without scripts or style attributes, which a strict CSP allows.
+
+A progress bar is the browser's own <progress>. No HTML element draws a time series, so the rate chart is SVG.
+"""
 
 from __future__ import annotations
 
 import math
 from datetime import timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from django.db.models import Count
@@ -15,102 +17,54 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
+    from datetime import datetime
 
     from django.utils.safestring import SafeString
 
     from bulk_import.models import ImportJob
 
-OUTCOMES = ("created", "rejected", "failed", "unprocessed")
-BAR_WIDTH, BAR_HEIGHT = 120, 10
 CHART_WIDTH, CHART_HEIGHT = 600, 120
-MAX_BUCKETS = 60
-MAX_SAMPLED_ROWS = 20 * MAX_BUCKETS
-"""Of the ledger, for the chart."""
+"""Size of the rate chart in SVG units. The browser scales the chart to the width of the page."""
+
+MAX_BARS = 60
+"""Maximum number of bars in the rate chart. More would be too narrow to see on a phone."""
+
+MAX_SAMPLED_ROWS = 20 * MAX_BARS
+"""Maximum number of created rows that the rate chart reads, so that a large job costs no more than a small one."""
 
 
 def progress_bar(job: ImportJob) -> SafeString:
-    """One bar of all rows, coloured by outcome; what is open is left empty. Needs `with_counts`."""
-    counts = job.counts
-    edges = [0]
-    for outcome in OUTCOMES:
-        edges.append(edges[-1] + counts[outcome])
-    parts = [
-        (BAR_WIDTH * first / job.rows, BAR_WIDTH * (last - first) / job.rows, outcome)
-        for outcome, (first, last) in zip(OUTCOMES, pairwise(edges), strict=True)
-        if last > first
-    ]
-    label = _("%(settled)s of %(rows)s rows") % {
-        "settled": number_format(job.finished_rows, force_grouping=True),
+    """Return a bar of the rows that have an outcome, out of all rows. Needs `with_counts`."""
+    label = _("%(finished)s of %(rows)s rows finished") % {
+        "finished": number_format(job.finished_rows, force_grouping=True),
         "rows": number_format(job.rows, force_grouping=True),
     }
     return format_html(
-        '<svg class="bi-progress" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">'
-        "<title>{}</title>{}</svg>",
-        BAR_WIDTH,
-        BAR_HEIGHT,
-        BAR_WIDTH,
-        BAR_HEIGHT,
+        '<progress class="bi-progress" value="{}" max="{}" aria-label="{}" title="{}">{}</progress>',
+        job.finished_rows,
+        job.rows,
         label,
         label,
-        rectangles(parts, height=BAR_HEIGHT),
-    )
-
-
-def rectangles(parts: Iterable[tuple[float, float, str]], *, height: float) -> SafeString:
-    """A rectangle for each (x, width, outcome)."""
-    return format_html_join(
-        "",
-        '<rect x="{}" y="0" width="{}" height="{}" class="bi-{}"></rect>',
-        ((f"{x:.2f}", f"{width:.2f}", height, outcome) for x, width, outcome in parts),
+        label,
     )
 
 
 def rate_chart(job: ImportJob) -> SafeString | str:
-    """Rows created over time, from the ledger; "" when there are none.
-
-    Of a large job it looks at every n-th row, for which it stands: however large a job is, the chart costs the same.
-    """
-    every = math.ceil(job.rows / MAX_SAMPLED_ROWS)
-    sample = job.imported_rows.filter(index__in=range(0, job.rows, every)) if every > 1 else job.imported_rows.all()
-    by_second = list(
-        sample.annotate(second=TruncSecond("created_at"))
-        .order_by("second")
-        .values_list("second")
-        .annotate(count=Count("pk"))
-    )
-    if not by_second:
+    """Return a bar chart of the rows created over time, or "" if no row was created."""
+    seconds = created_by_second(job)
+    if not seconds:
         return ""
-    first, last = by_second[0][0], by_second[-1][0]
-    seconds = int((last - first).total_seconds()) + 1
-    width = math.ceil(seconds / MAX_BUCKETS)  # seconds a bucket
-    buckets = [0] * math.ceil(seconds / width)
-    for second, count in by_second:
-        buckets[int((second - first).total_seconds()) // width] += count * every
-    highest = max(buckets)
-    step = CHART_WIDTH / len(buckets)
-    bars = format_html_join(
-        "",
-        '<rect x="{}" y="{}" width="{}" height="{}" class="bi-created"><title>{}</title></rect>',
-        (
-            (
-                f"{place * step:.2f}",
-                f"{CHART_HEIGHT * (1 - count / highest):.2f}",
-                f"{max(step - 1, 1):.2f}",
-                f"{CHART_HEIGHT * count / highest:.2f}",
-                _("%(time)s: %(rate)s rows/s")
-                % {
-                    "time": time_format(timezone.localtime(first + timedelta(seconds=place * width)), "H:i:s"),
-                    "rate": number_format(count / width, 1),
-                },
-            )
-            for place, count in enumerate(buckets)
-        ),
-    )
-    label = _("Up to %(rate)s rows a second, from %(first)s to %(last)s") % {
-        "rate": number_format(highest / width, 1),
-        "first": time_format(timezone.localtime(first), "H:i:s"),
-        "last": time_format(timezone.localtime(last), "H:i:s"),
+    first, last = seconds[0][0], seconds[-1][0]
+    length = int((last - first).total_seconds()) + 1
+    seconds_per_bar = math.ceil(length / MAX_BARS)
+    bars = [0] * math.ceil(length / seconds_per_bar)
+    for second, count in seconds:
+        bars[int((second - first).total_seconds()) // seconds_per_bar] += count
+    label = _("Up to %(rate)s rows per second, from %(first)s to %(last)s") % {
+        "rate": number_format(max(bars) / seconds_per_bar, 1),
+        "first": clock_time(first),
+        "last": clock_time(last),
     }
     return format_html(
         '<figure class="bi-rate"><svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">'
@@ -118,18 +72,49 @@ def rate_chart(job: ImportJob) -> SafeString | str:
         CHART_WIDTH,
         CHART_HEIGHT,
         label,
-        bars,
+        format_html_join(
+            "",
+            '<rect x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>',
+            rectangles(bars, first, seconds_per_bar),
+        ),
         label,
     )
 
 
-def share_bar(share: float) -> SafeString:
-    """A bar of this share (0 to 1) of the full width."""
-    return format_html(
-        '<svg class="bi-share" viewBox="0 0 {} {}" width="{}" height="{}" aria-hidden="true">{}</svg>',
-        BAR_WIDTH,
-        BAR_HEIGHT,
-        BAR_WIDTH,
-        BAR_HEIGHT,
-        rectangles([(0, max(BAR_WIDTH * share, 1), "rejected")], height=BAR_HEIGHT),
+def created_by_second(job: ImportJob) -> list[tuple[datetime, int]]:
+    """Return each second in which rows were created, with their number.
+
+    Of a large job it reads only every n-th row and counts it n times.
+    """
+    step = math.ceil(job.rows / MAX_SAMPLED_ROWS)
+    rows = job.imported_rows.filter(index__in=range(0, job.rows, step)) if step > 1 else job.imported_rows.all()
+    counts = (
+        rows.annotate(second=TruncSecond("created_at"))
+        .order_by("second")
+        .values_list("second")
+        .annotate(count=Count("pk"))
     )
+    return [(second, count * step) for second, count in counts]
+
+
+def rectangles(bars: list[int], first: datetime, seconds_per_bar: int) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield x, y, width, height and tooltip of each bar. The highest bar fills the height of the chart."""
+    highest = max(bars)
+    width = CHART_WIDTH / len(bars)
+    for number, count in enumerate(bars):
+        height = CHART_HEIGHT * count / highest
+        tooltip = _("%(time)s: %(rate)s rows per second") % {
+            "time": clock_time(first + timedelta(seconds=number * seconds_per_bar)),
+            "rate": number_format(count / seconds_per_bar, 1),
+        }
+        yield (
+            f"{number * width:.2f}",
+            f"{CHART_HEIGHT - height:.2f}",
+            f"{max(width - 1, 1):.2f}",
+            f"{height:.2f}",
+            tooltip,
+        )
+
+
+def clock_time(moment: datetime) -> str:
+    return time_format(timezone.localtime(moment), "H:i:s")

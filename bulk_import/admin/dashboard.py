@@ -1,4 +1,4 @@
-"""The strip on top of the list of imports: how things stand, and whether a person is needed."""
+"""The figures above the list of imports: the current load, and whether staff have to act."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 if TYPE_CHECKING:
     from datetime import datetime
 
-NONE = "-"
+NO_WAIT = "-"
+"""Value of the longest wait if no import waits for a worker."""
 
-WAITS_TOO_LONG = timedelta(minutes=15)
-"""That a message rests on the queue while no worker takes it: longer than any delay that we ask for."""
+MAX_NORMAL_WAIT = timedelta(minutes=15)
+"""Wait for a worker above which the figure turns red. 15 minutes is longer than any delay that we ask SQS for."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """`query` is what the list of jobs is filtered by to see them; "" for nothing to see."""
+    """One figure. `query` filters the list for the jobs that the figure counts; "" makes it no link."""
 
     label: str
     value: str | int
@@ -33,10 +34,10 @@ class Figure:
 
 
 def figures() -> list[Figure]:
-    """A handful of queries, whatever the number of jobs: each has an index of the few that it counts."""
+    """Return all figures. They cost the same few queries for any number of jobs, and each query uses an index."""
     open_jobs = ImportJob.objects.open()
     rows = open_jobs.aggregate(total=Sum("rows", default=0))["total"]
-    settled = sum(
+    finished_rows = sum(
         ImportChunk.objects.filter(job__in=open_jobs)
         .aggregate(
             created=Sum("created", default=0),
@@ -48,19 +49,19 @@ def figures() -> list[Figure]:
     )
     paused = open_jobs.filter(status=JobStatus.PAUSED).count()
     dead = ImportChunk.objects.dead().count()
-    waiting = ImportChunk.objects.filter(job__in=open_jobs.exclude(status=JobStatus.PAUSED))
-    oldest: datetime | None = waiting.filter(status__in=[ChunkStatus.PENDING, ChunkStatus.QUEUED]).aggregate(
-        oldest=Min("job__created_at")
-    )["oldest"]
+    waiting = ImportChunk.objects.filter(
+        job__in=open_jobs.exclude(status=JobStatus.PAUSED), status__in=[ChunkStatus.PENDING, ChunkStatus.QUEUED]
+    )
+    oldest: datetime | None = waiting.aggregate(oldest=Min("job__created_at"))["oldest"]
     now = timezone.now()
     return [
         Figure(_("open imports"), open_jobs.count()),
-        Figure(_("rows to go"), rows - settled),
+        Figure(_("rows left"), rows - finished_rows),
         Figure(_("paused"), paused, is_alarming=paused > 0, query="status__exact=paused"),
         Figure(_("dead letters"), dead, is_alarming=dead > 0, query="dead=1"),
         Figure(
-            _("oldest waiting"),
-            timesince(oldest, now, depth=1) if oldest else NONE,
-            is_alarming=oldest is not None and now - oldest > WAITS_TOO_LONG,
+            _("longest wait"),
+            timesince(oldest, now, depth=1) if oldest else NO_WAIT,
+            is_alarming=oldest is not None and now - oldest > MAX_NORMAL_WAIT,
         ),
     ]

@@ -1,4 +1,4 @@
-"""What the page of one job tells: what happened, why, and what can be done."""
+"""The page of one job: what happened, why, and what staff can do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from bulk_import.admin.charts import progress_bar, rate_chart, share_bar
+from bulk_import.admin.charts import progress_bar, rate_chart
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import JobStatus
@@ -29,39 +29,44 @@ if TYPE_CHECKING:
     from bulk_import.models import ImportJob
 
 SHOWN_CHUNKS = 50
+"""Maximum number of chunks on the page."""
+
 SHOWN_ROWS = 10
-"""First created rows, and first failures, on the page of a job; the rest is a download away."""
+"""Maximum number of created rows, and of rows that were not created, on the page. The downloads contain all rows."""
 
 MAX_SHOWN_CHARACTERS = 300
-"""Of a failing row; the download has all of it."""
+"""Maximum length of a row on the page. The download contains the whole row."""
 
-HELD = gettext_lazy("Somebody paused it. Resume it when it may go on, or cancel it.")
-EXPIRED = gettext_lazy("Its rows are no longer kept, so it cannot run again. The sender can send them as a new import.")
-MEND_AND_RETRY = gettext_lazy(
-    "See the problems. If their cause can be mended here, mend it and retry; else the sender mends the rows and sends "
-    "them again."
+PAUSED_BY_STAFF = gettext_lazy("Staff paused this import. Resume it when it can continue, or cancel it.")
+EXPIRED = gettext_lazy(
+    "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
+)
+FIX_AND_RETRY = gettext_lazy(
+    "See the reasons below. If you can fix the cause, fix it and retry. Otherwise, the sender corrects these rows and "
+    "sends them again."
 )
 ADVICE = {
     JobStatus.PENDING: gettext_lazy(
-        "Its messages wait for the queue. If that lasts, see that the relay runs and SQS answers."
+        "The import waits until SQS accepts its messages. If this takes long, check that the relay runs and that SQS "
+        "answers."
     ),
-    JobStatus.QUEUED: gettext_lazy("Its messages wait for a worker. If that lasts, see that the worker runs."),
+    JobStatus.QUEUED: gettext_lazy("The import waits for a worker. If this takes long, check that a worker runs."),
     JobStatus.PROCESSING: gettext_lazy(
-        "Rows are being created. You can pause or cancel it, or change how many calls go out at once."
+        "Rows are being created. You can pause or cancel the import, or change its concurrency."
     ),
     JobStatus.PAUSED: gettext_lazy(
-        "Mend the reason; it is tried again from time to time. You can also resume it at once, or cancel it."
+        "Fix the cause. We retry automatically. You can also resume the import now, or cancel it."
     ),
-    JobStatus.SUCCEEDED: gettext_lazy("Every row was created. There is nothing to do."),
-    JobStatus.PARTIALLY_SUCCEEDED: MEND_AND_RETRY,
-    JobStatus.FAILED: MEND_AND_RETRY,
-    JobStatus.CANCELLED: gettext_lazy("Somebody cancelled it. A retry takes it up where it was left."),
+    JobStatus.SUCCEEDED: gettext_lazy("Every row was created. You do not have to do anything."),
+    JobStatus.PARTIALLY_SUCCEEDED: FIX_AND_RETRY,
+    JobStatus.FAILED: FIX_AND_RETRY,
+    JobStatus.CANCELLED: gettext_lazy("The import was cancelled. Retry it to create the remaining rows."),
 }
-"""What a status means for staff, and what they can do."""
+"""What staff can do about a job in each status."""
 
 
 def describe(job: ImportJob) -> dict[str, Any]:
-    """The context of the page's template. Needs `with_counts`."""
+    """Return the context of the page's template. Needs `with_counts`."""
     return {
         "badge": badge(job),
         "bar": progress_bar(job),
@@ -70,7 +75,7 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "expires_at": expires_at(job),
         "counts": {label: job.counts[name] for name, label in OUTCOME_LABELS.items()},
         "rate_chart": rate_chart(job),
-        "problems": list(ranked_problems(job)),
+        "problems": ranked_problems(job),
         "events": job.events.select_related("actor"),
         "corrections": job.corrections.all(),
         "chunks": job.chunks.order_by("-status", "number")[:SHOWN_CHUNKS],
@@ -81,38 +86,36 @@ def describe(job: ImportJob) -> dict[str, Any]:
 
 
 def advice(job: ImportJob) -> _StrPromise:
+    """Return what staff can do about this job now."""
     if job.is_paused_by_staff:
-        return HELD
-    return EXPIRED if job.expired and job.status != JobStatus.SUCCEEDED else ADVICE[JobStatus(job.status)]
+        return PAUSED_BY_STAFF
+    if job.expired and job.status != JobStatus.SUCCEEDED:
+        return EXPIRED
+    return ADVICE[JobStatus(job.status)]
 
 
 def badge(job: ImportJob) -> SafeString:
-    """The status, coloured; `data-open` keeps the page fresh as long as there is one."""
+    """Return the status as a coloured badge. `data-open` tells admin.js to keep refreshing the page."""
     text = _("being cancelled") if job.is_being_cancelled else job.get_status_display()
     is_open = "" if job.is_terminal else " data-open"
     return format_html('<span class="bi-badge bi-is-{}"{}>{}</span>', job.status, is_open, text)
 
 
-def ranked_problems(job: ImportJob) -> Iterator[dict[str, Any]]:
-    """The problems, the most frequent first, with a bar for each."""
+def ranked_problems(job: ImportJob) -> list[dict[str, Any]]:
+    """Return the text and the number of rows of each problem, the most frequent problem first."""
     ranked = sorted(job.problems, key=lambda entry: -entry["count"])
-    for entry in ranked:
-        yield {
-            "text": problem_text(entry),
-            "count": entry["count"],
-            "bar": share_bar(entry["count"] / ranked[0]["count"]),
-        }
+    return [{"text": problem_text(entry), "count": entry["count"]} for entry in ranked]
 
 
 def created_rows(job: ImportJob) -> Iterator[dict[str, Any]]:
-    """The first created rows, with the address of what was created where the admin has one."""
+    """Yield the first created rows, each with the URL of the created object's admin page, or "" if it has none."""
     view = admin_view_of(job.target)
     for row in job.imported_rows.order_by("index")[:SHOWN_ROWS]:
-        yield {"index": row.index, "object_id": row.object_id, "url": address(view, row.object_id)}
+        yield {"index": row.index, "object_id": row.object_id, "url": change_url(view, row.object_id)}
 
 
 def admin_view_of(target: str) -> str:
-    """Name of the admin's page of what the target creates; "" if its serializer does not tell the model."""
+    """Return the name of the admin view of the target's model, or "" if the target's serializer names no model."""
     try:
         options = conf().target(target).serializer_class.Meta.model._meta  # type: ignore[attr-defined] # AttributeError below
     except (KeyError, AttributeError):
@@ -120,7 +123,7 @@ def admin_view_of(target: str) -> str:
     return f"admin:{options.app_label}_{options.model_name}_change"
 
 
-def address(view: str, object_id: str) -> str:
+def change_url(view: str, object_id: str) -> str:
     try:
         return reverse(view, args=[object_id]) if object_id else ""
     except NoReverseMatch:
@@ -128,7 +131,7 @@ def address(view: str, object_id: str) -> str:
 
 
 def first_failures(job: ImportJob) -> dict[str, Any]:
-    """What the page says of the first rows that were not created, and whether they could be read."""
+    """Return the first rows that were not created, and an error text if the storage cannot be read."""
     try:
         lines = [read_failure_line(line) for line in islice(read_failures(job), SHOWN_ROWS)]
     except Expired:
@@ -153,7 +156,7 @@ def problem_line(error: dict[str, Any]) -> str:
 
 
 def shortened(row: bytes) -> str:
-    """The row as it was sent, for people: no longer than a few lines."""
+    """Return the row as readable JSON, cut to MAX_SHOWN_CHARACTERS."""
     try:
         text = json.dumps(json.loads(row), ensure_ascii=False)
     except ValueError:

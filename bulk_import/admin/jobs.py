@@ -1,4 +1,7 @@
-"""Staff watch imports here, and act on them. Only the concurrency can be edited: the rest is what happened."""
+"""The admin pages of import jobs: the list, the page of one job, the actions and the downloads.
+
+Staff can edit only the concurrency of a job. All other fields record what happened.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
     from django.utils.safestring import SafeString
 
+    from bulk_import.admin.actions import Action
+
 
 class DeadLetterFilter(admin.SimpleListFilter):
     title = gettext_lazy("dead letters")
@@ -48,13 +53,13 @@ class DeadLetterFilter(admin.SimpleListFilter):
 
 @admin.register(ImportJob)
 class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
-    """Whoever may view jobs may look; whoever may change them may act."""
+    """Staff with the view permission see the pages. Staff with the change permission can also perform actions."""
 
     list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
     list_filter = ["status", DeadLetterFilter, "target", "created_at"]
     list_select_related = ["submitter"]
     list_per_page = 50
-    search_help_text = gettext_lazy("Part of an id, an Idempotency-Key or a submitter's user name.")
+    search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key or a user name.")
     show_full_result_count = False
     actions = None
     fields = ["concurrency"]
@@ -63,7 +68,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         css = {"all": ["bulk_import/admin.css"]}
         js = ["bulk_import/admin.js"]
 
-    # --- who may do what
+    # --- permissions
 
     def has_add_permission(self, *_args: Any) -> bool:
         return False
@@ -72,7 +77,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         return False
 
     def save_model(self, _request: HttpRequest, job: ImportJob, _form: Any, _change: Any) -> None:
-        """Write nothing but what was changed: the job lives on while staff look at the form."""
+        """Save only the concurrency. Other fields may have changed since the form was loaded."""
         job.save(update_fields=["concurrency"])
 
     def get_search_fields(self, _request: HttpRequest) -> list[str]:
@@ -89,7 +94,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
 
     @admin.display(description=gettext_lazy("import job"), ordering="target")
     def job(self, job: ImportJob) -> SafeString:
-        """Short enough for the whole table to fit; the search finds a job by any part of its id."""
+        """Show the first 8 characters of the ID, so that the table fits. The search finds a job by any part of it."""
         return format_html('<span title="{}">{} {}</span>', job.pk, job.target, str(job.pk)[:8])
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
@@ -98,11 +103,11 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, job: ImportJob) -> SafeString:
-        settled = number_format(job.finished_rows, force_grouping=True)
+        finished = number_format(job.finished_rows, force_grouping=True)
         rows = number_format(job.rows, force_grouping=True)
         rate = rows_per_second(job)
         speed = "" if rate is None else format_html(" · {}/s", rate)
-        return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), settled, rows, speed)
+        return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), finished, rows, speed)
 
     @admin.display(description=gettext_lazy("created"))
     def created_rows(self, job: ImportJob) -> int:
@@ -134,7 +139,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_job(self, request: HttpRequest, job_id: Any) -> ImportJob:
-        """Raises Http404, and PermissionDenied for those who may not see jobs."""
+        """Return the job. Raises Http404, and PermissionDenied for users without the view permission."""
         job: ImportJob | None = self.get_object(request, str(job_id))
         if job is None:
             raise Http404
@@ -143,34 +148,48 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         return job
 
     def act(self, request: HttpRequest, job_id: Any, name: str) -> HttpResponseBase:
-        """Ask before an action, and perform it when told to."""
+        """Ask for confirmation on GET, and perform the action on POST."""
         job = self.get_job(request, job_id)
         action = ACTIONS.get(name)
         if action is None:
             raise Http404
         if not self.has_change_permission(request, job):
             raise PermissionDenied
-        if request.method != "POST":
-            context = {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "title": action.label,
-                "original": job,
-                "action": action,
-                "is_possible": action.is_possible(job),
-                "badge": badge(job),
-                "message": summary(job),
-                "media": self.media,
-            }
-            return TemplateResponse(request, "admin/bulk_import/importjob/confirm.html", context)
+        if request.method == "POST":
+            self.perform(request, job, action)
+            return self.redirect_to(job)
+        return self.confirmation(request, job, action)
+
+    def perform(self, request: HttpRequest, job: ImportJob, action: Action) -> None:
+        """Perform the action, record it in the admin's history, and show a message on the next page."""
         try:
-            if action.perform(job, request.user):
-                self.log_change(request, job, str(action.label))
-                self.message_user(request, action.done, messages.SUCCESS)
-            else:  # somebody was faster, as with a double click
-                self.message_user(request, _("There was nothing to do any more."), messages.INFO)
-        except Expired as error:  # since the page was made
+            has_changed = action.perform(job, request.user)
+        except Expired as error:  # The rows expired after the page was loaded.
             self.message_user(request, error.message, messages.ERROR)
+            return
+        if has_changed:
+            self.log_change(request, job, str(action.done))
+            self.message_user(request, action.done, messages.SUCCESS)
+        else:  # Somebody was faster, or this is the second click of a double click.
+            self.message_user(
+                request, _("Nothing changed. This action was already done, or is no longer possible."), messages.INFO
+            )
+
+    def confirmation(self, request: HttpRequest, job: ImportJob, action: Action) -> TemplateResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": action.label,
+            "original": job,
+            "action": action,
+            "is_possible": action.is_possible(job),
+            "badge": badge(job),
+            "message": summary(job),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/bulk_import/importjob/confirm.html", context)
+
+    def redirect_to(self, job: ImportJob) -> HttpResponseRedirect:
         return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
 
     def download_failures(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
@@ -180,14 +199,18 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         return self.download(request, job_id, "payload", read_payload)
 
     def download(self, request: HttpRequest, job_id: Any, kind: str, read: Any) -> HttpResponseBase:
-        """Lines of JSON as a file; back to the job's page, with a message, where there is none."""
+        """Return the rows as a file of JSON lines.
+
+        If they cannot be read, redirect to the page of the job and show the reason there. The first line is read
+        before the response starts, because a streaming response can no longer become a redirect.
+        """
         job = self.get_job(request, job_id)
         lines = read(job)
         try:
             first = next(lines, b"")
         except (Expired, StorageUnavailable) as error:
             self.message_user(request, str(error), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
+            return self.redirect_to(job)
         name = f"{job.target}-{kind}-{str(job.pk)[:8]}.jsonl"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingHttpResponse(chain([first], lines), content_type="application/x-ndjson", headers=headers)

@@ -1,4 +1,4 @@
-"""The admin in a real browser: what staff see of an import."""
+"""The admin pages of imports, in a real browser."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.db import connections
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def page(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    """A page that fails the test if it logs an error, or asks any other server for anything."""
+    """A browser page. The test fails if the page logs an error, or sends a request to another server."""
     if not Path(CHROMIUM).exists():
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
     # Playwright's sync API runs an event loop in this thread, where Django would refuse to touch the database.
@@ -35,7 +36,7 @@ def page(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     complaints: list[str] = []
 
     def hear(logged: ConsoleMessage) -> None:
-        is_favicon = logged.location["url"].endswith("/favicon.ico")  # the site's own affair
+        is_favicon = logged.location["url"].endswith("/favicon.ico")  # a site has its own, or none
         if logged.type in {"error", "warning"} and not is_favicon:
             complaints.append(logged.text)
 
@@ -51,12 +52,12 @@ def page(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         opened.on("request", see)
         yield opened
         browser.close()
-        connections.close_all()  # those of the event loop; Django has others outside it and would forget these
+        connections.close_all()  # Django closes only the connections outside the event loop
     assert complaints == []
 
 
 def take_screenshot(page: Page, name: str) -> None:
-    """Keep what the page looks like, in the folder that SCREENSHOTS names, if it does."""
+    """Save a screenshot in the folder that the environment variable SCREENSHOTS names, if it is set."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
@@ -68,7 +69,7 @@ def make_staff(name: str) -> Any:
 
 
 def make_job(status: JobStatus, *chunks: tuple[int, int, int], **fields: Any) -> ImportJob:
-    """A chunk of a hundred rows for each (created, rejected, failed)."""
+    """Create a job with one chunk of 100 rows for each tuple of (created, rejected, failed)."""
     job: ImportJob = ImportJob.objects.create(target="products", status=status, rows=100 * len(chunks), **fields)
     for number, (created, rejected, failed) in enumerate(chunks):
         ImportChunk.objects.create(
@@ -87,6 +88,12 @@ def make_job(status: JobStatus, *chunks: tuple[int, int, int], **fields: Any) ->
     return job
 
 
+def assert_accessible(page: Page, *selectors: str) -> None:
+    """Axe finds no violation in these parts of the page, which are ours. The rest of the page is Django's."""
+    found = Axe().run(page, context={"include": [[selector] for selector in selectors]})
+    assert found.violations_count == 0, found.generate_report()
+
+
 def short_id(job: ImportJob) -> str:
     return str(job.pk)[:8]
 
@@ -98,8 +105,8 @@ def log_in(page: Page, name: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def test_staff_log_in_and_follow_an_import(page: Page) -> None:
-    """From the login to the list, to the job with its chunks and problems."""
+def test_staff_sign_in_and_open_an_import(page: Page) -> None:
+    """Staff go from the sign-in page to the list, and from there to a job with its chunks and problems."""
     supervisor = make_staff("supervisor")
     now = timezone.now()
     make_job(JobStatus.PENDING, (0, 0, 0), submitter=supervisor)
@@ -138,9 +145,14 @@ def test_staff_log_in_and_follow_an_import(page: Page) -> None:
     assert cells[2:5] == ["supervisor", "226", "15"]
 
     assert page.locator(".results").evaluate("table => table.scrollWidth <= table.clientWidth"), "columns are cut off"
+    assert_accessible(page, "#bi-dashboard", "#result_list")
+    expect(row.get_by_role("progressbar", name="241 of 300 rows finished")).to_be_visible()
 
     row.get_by_role("link").click()
     take_screenshot(page, "3-job")
+    assert_accessible(page, "#bi-job")
+    expect(page.get_by_role("progressbar", name="241 of 300 rows finished")).to_be_visible()
+    expect(page.get_by_role("meter", name="Rows with this problem").first).to_have_attribute("value", "12")
 
     expect(page.get_by_text("category: Object with slug=boats does not exist.")).to_be_visible()
     expect(page.get_by_text("<script>console.error('run')</script>")).to_be_visible()
@@ -169,7 +181,7 @@ def test_staff_filter_and_search_the_list(page: Page) -> None:
     expect(page.get_by_role("link", name=short_id(paused))).to_have_count(0)
 
 
-def test_a_job_can_be_read_on_a_phone(page: Page) -> None:
+def test_a_job_fits_on_the_screen_of_a_phone(page: Page) -> None:
     make_staff("supervisor")
     job = make_job(
         JobStatus.PROCESSING, (97, 3, 0), (41, 0, 0), problems=[problem("price", "invalid", "No number.", 4)]
@@ -183,8 +195,8 @@ def test_a_job_can_be_read_on_a_phone(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
 
 
-def test_staff_pause_an_import_and_let_it_go_on(page: Page) -> None:
-    """Each action asks first; a double click on the confirmation has one effect."""
+def test_staff_pause_and_resume_an_import(page: Page) -> None:
+    """Each action asks for confirmation. A double click on the confirmation has one effect."""
     operator = make_staff("operator")
     operator.user_permissions.add(Permission.objects.get(codename="change_importjob"))
     job = make_job(JobStatus.PROCESSING, (41, 0, 0), submitter=operator, started_at=timezone.now())
@@ -193,10 +205,10 @@ def test_staff_pause_an_import_and_let_it_go_on(page: Page) -> None:
     page.goto(f"/admin/bulk_import/importjob/{job.pk}/change/")
     page.get_by_role("link", name="Pause").click()
     take_screenshot(page, "6-confirm")
-    expect(page.get_by_text("no further row is created until somebody lets the import go on")).to_be_visible()
+    expect(page.get_by_text("No further row is created until staff resume the import.")).to_be_visible()
     page.get_by_role("button", name="Pause").dblclick()
 
-    expect(page.get_by_text("The import is paused.")).to_be_visible()
+    expect(page.get_by_text("The import was paused.")).to_be_visible()
     expect(page.locator(".bi-summary .bi-badge")).to_have_text("paused")
     expect(page.locator(".bi-event-paused")).to_have_count(1)
     expect(page.locator(".bi-event-paused")).to_contain_text("a member of staff paused it · operator")
@@ -207,7 +219,7 @@ def test_staff_pause_an_import_and_let_it_go_on(page: Page) -> None:
     expect(page.locator(".bi-summary .bi-badge")).to_have_text("processing")
 
 
-def test_the_page_follows_an_open_import_without_being_loaded_again(page: Page) -> None:
+def test_the_list_refreshes_itself_while_an_import_is_open(page: Page) -> None:
     make_staff("supervisor")
     job = make_job(JobStatus.PROCESSING, (41, 0, 0), started_at=timezone.now())
     log_in(page, "supervisor")

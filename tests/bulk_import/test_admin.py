@@ -1,4 +1,4 @@
-"""Staff look at imports in the admin, and can change the concurrency of one, if they may change jobs."""
+"""The admin pages of imports: what staff see, what they can change, and which actions they can perform."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LIST = reverse("admin:bulk_import_importjob_changelist")
 
 @pytest.fixture
 def staff() -> Client:
-    """May view import jobs, and nothing else."""
+    """A member of staff who can view import jobs, and has no other permission."""
     client = Client()
     client.force_login(make_user("supervisor", "view_importjob", is_staff=True))
     return client
@@ -50,7 +50,7 @@ def root() -> Client:
 
 
 def make_job(chunks: int = 2, **fields: Any) -> ImportJob:
-    """Ten rows a chunk; all chunks but the last are done, with two rows refused in each."""
+    """Create a job with 10 rows per chunk. All chunks but the last are done, each with two rejected rows."""
     job: ImportJob = ImportJob.objects.create(
         **{"target": "products", "rows": 10 * chunks, "status": JobStatus.PROCESSING, **fields}
     )
@@ -103,30 +103,30 @@ def test_a_job_shows_its_chunks_and_problems(staff: Client) -> None:
     assert shown.count("bi-chunk") == 3
 
 
-def test_a_job_without_problems_and_submitter_can_be_looked_at(staff: Client) -> None:
+def test_a_job_without_problems_and_submitter_can_be_viewed(staff: Client) -> None:
     text(staff.get(page(make_job(chunks=0, submitter=None))))
     text(staff.get(LIST))
 
 
 @pytest.mark.parametrize("status", JobStatus)
-def test_a_job_of_any_status_can_be_looked_at(status: JobStatus, staff: Client) -> None:
+def test_a_job_of_any_status_can_be_viewed(status: JobStatus, staff: Client) -> None:
     job = make_job(status=status)
 
     text(staff.get(page(job)))
     assert str(job.pk) in text(staff.get(LIST, {"status__exact": status.value}))
 
 
-def test_who_is_not_staff_is_sent_to_the_login(merchandiser: Any) -> None:
+def test_users_who_are_not_staff_are_redirected_to_the_login_page(merchandiser: Any) -> None:
     job = make_job()
     client = Client()
-    for _login in ("nobody", "somebody"):
+    for _login in ("anonymous", "merchandiser"):
         for url in (LIST, page(job)):
             answer = client.get(url)
             assert (answer.status_code, answer["Location"]) == (302, f"/admin/login/?next={url}")
         client.force_login(merchandiser)
 
 
-def test_staff_without_the_permission_may_not_look() -> None:
+def test_staff_without_the_view_permission_get_403() -> None:
     client = Client()
     client.force_login(make_user("clerk", "view_product", is_staff=True))
 
@@ -141,7 +141,7 @@ FORM_OF_NO_INLINES = {
 
 @pytest.mark.parametrize("who", ["staff", "root"])
 def test_nothing_else_can_be_added_changed_or_deleted(who: str, request: pytest.FixtureRequest) -> None:
-    """Not even by a superuser."""
+    """Superusers cannot do it either."""
     client = request.getfixturevalue(who)
     job = make_job()
     added = reverse("admin:bulk_import_importjob_add")
@@ -159,8 +159,8 @@ def test_nothing_else_can_be_added_changed_or_deleted(who: str, request: pytest.
     assert job.chunks.count() == 2
 
 
-def test_the_concurrency_is_changed_by_whoever_may_change_jobs() -> None:
-    """And nothing else is written: the job lives on while they look at the form."""
+def test_staff_with_the_change_permission_can_change_the_concurrency() -> None:
+    """Saving the form changes the concurrency, and an empty value removes it."""
     client = Client()
     client.force_login(make_user("operator", "view_importjob", "change_importjob", is_staff=True))
     job = make_job()
@@ -175,7 +175,7 @@ def test_the_concurrency_is_changed_by_whoever_may_change_jobs() -> None:
     assert job.concurrency is None
 
 
-def test_what_happened_to_the_job_while_staff_looked_at_the_form_stays(root: Client) -> None:
+def test_saving_the_form_keeps_changes_that_were_made_meanwhile(root: Client) -> None:
     job = make_job()
 
     def end_meanwhile(sender: Any, instance: ImportJob, **_signal: Any) -> None:
@@ -192,7 +192,7 @@ def test_what_happened_to_the_job_while_staff_looked_at_the_form_stays(root: Cli
 
 
 @pytest.mark.parametrize("nonsense", ["0", "-1", "many", "1.5"])
-def test_a_concurrency_that_cannot_be_is_refused(nonsense: str, root: Client) -> None:
+def test_an_invalid_concurrency_is_rejected(nonsense: str, root: Client) -> None:
     job = make_job()
 
     assert "errorlist" in text(root.post(page(job), {"concurrency": nonsense, **FORM_OF_NO_INLINES}))
@@ -200,7 +200,7 @@ def test_a_concurrency_that_cannot_be_is_refused(nonsense: str, root: Client) ->
     assert job.concurrency is None
 
 
-def test_a_job_shows_what_happened_to_it(staff: Client) -> None:
+def test_a_job_shows_its_events(staff: Client) -> None:
     job = make_job()
     job.record(EventKind.PAUSED, note="endpoint_busy")
     job.record(EventKind.ENDED, note="partially_succeeded")
@@ -219,11 +219,11 @@ def test_a_job_shows_what_happened_to_it(staff: Client) -> None:
 
 
 @pytest.mark.parametrize("model", ["importchunk", "importedrow"])
-def test_chunks_and_ledger_have_no_pages_of_their_own(model: str, root: Client) -> None:
+def test_chunks_and_created_rows_have_no_pages_of_their_own(model: str, root: Client) -> None:
     assert root.get(f"/admin/bulk_import/{model}/").status_code == 404
 
 
-def test_no_page_offers_a_change_to_who_may_only_look(staff: Client) -> None:
+def test_no_page_offers_a_change_to_staff_who_can_only_view(staff: Client) -> None:
     job = make_job()
 
     shown = text(staff.get(page(job))) + text(staff.get(LIST))
@@ -232,7 +232,7 @@ def test_no_page_offers_a_change_to_who_may_only_look(staff: Client) -> None:
         assert offer not in shown
 
 
-def test_no_page_offers_more_than_the_concurrency(root: Client) -> None:
+def test_the_concurrency_is_the_only_field_that_can_be_edited(root: Client) -> None:
     job = make_job()
 
     shown = text(root.get(page(job))) + text(root.get(LIST))
@@ -284,7 +284,7 @@ def test_a_job_is_found_by_a_part_of_its_id(start: slice, staff: Client) -> None
 
 
 @pytest.mark.parametrize("query", ["nothing", "%", "'; --", "\0", "0199-", "é" * 500, "--", '"', "a b c"])
-def test_a_search_for_nonsense_is_no_error(query: str, staff: Client) -> None:
+def test_a_search_for_an_odd_text_succeeds(query: str, staff: Client) -> None:
     make_job()
 
     text(staff.get(LIST, {"q": query}))
@@ -294,14 +294,14 @@ def test_a_search_for_nonsense_is_no_error(query: str, staff: Client) -> None:
     "parameters",
     [{"status__exact": "nothing"}, {"created_at__gte": "yesterday"}, {"o": "99"}, {"p": "99"}, {"nothing": "1"}],
 )
-def test_nonsense_in_the_address_is_no_error(parameters: dict[str, str], staff: Client) -> None:
+def test_invalid_parameters_in_the_url_are_ignored(parameters: dict[str, str], staff: Client) -> None:
     make_job()
 
     text(staff.get(LIST, parameters, follow=True))
 
 
 @pytest.mark.parametrize("job_id", ["nothing", str(uuid.UUID(int=4)), "1"])
-def test_an_unknown_job_is_said_to_be_missing(job_id: str, staff: Client) -> None:
+def test_the_page_of_an_unknown_job_says_that_it_does_not_exist(job_id: str, staff: Client) -> None:
     answer = staff.get(reverse("admin:bulk_import_importjob_change", args=[job_id]), follow=True)
 
     assert "exist. Perhaps it was deleted?" in text(answer)
@@ -312,7 +312,7 @@ def test_an_unknown_job_is_said_to_be_missing(job_id: str, staff: Client) -> Non
 
 @pytest.fixture
 def operator() -> Client:
-    """May change import jobs."""
+    """A member of staff who can view and change import jobs."""
     client = Client()
     client.force_login(make_user("operator", "view_importjob", "change_importjob", is_staff=True))
     return client
@@ -334,7 +334,7 @@ def dead_job() -> ImportJob:
     return job
 
 
-def held_job() -> ImportJob:
+def paused_job() -> ImportJob:
     job = make_job()
     with transaction.atomic():
         job.pause_by_staff(None)
@@ -343,7 +343,7 @@ def held_job() -> ImportJob:
 
 ACTION_CASES = [
     ("pause", make_job, JobStatus.PAUSED, "paused"),
-    ("resume", held_job, JobStatus.PENDING, "resumed"),
+    ("resume", paused_job, JobStatus.PENDING, "resumed"),
     ("retry", ended_job, JobStatus.PENDING, "retried"),
     ("redrive", dead_job, JobStatus.PROCESSING, "redriven"),
     ("cancel", make_job, JobStatus.PROCESSING, "cancelled"),
@@ -356,7 +356,7 @@ def test_every_action_has_its_case() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("case", ACTION_CASES, ids=list(ACTIONS))
-def test_an_action_asks_first_has_one_effect_under_a_double_click_and_is_logged(
+def test_an_action_asks_first_has_one_effect_for_a_double_click_and_is_logged(
     operator: Client, aws: Aws, case: tuple[str, Callable[[], ImportJob], JobStatus, str]
 ) -> None:
     name, made, status, kind = case
@@ -369,19 +369,19 @@ def test_an_action_asks_first_has_one_effect_under_a_double_click_and_is_logged(
     answers = [operator.post(act(job, name), follow=True) for _click in range(2)]
 
     assert str(ACTIONS[name].done) in text(answers[0])
-    assert "There was nothing to do any more." in text(answers[1])
+    assert "Nothing changed. This action was already done, or is no longer possible." in text(answers[1])
     job = ImportJob.objects.get()
     assert job.status == (JobStatus.QUEUED if status == JobStatus.PENDING and aws.messages() else status)
     (event,) = job.events.filter(kind=kind).exclude(actor=None)
     assert event.actor.get_username() == "operator"
     (entry,) = LogEntry.objects.all()
     assert (entry.user.get_username(), entry.object_id) == ("operator", str(job.pk))
-    assert str(ACTIONS[name].label) in entry.get_change_message()
+    assert str(ACTIONS[name].done) in entry.get_change_message()
     assert act(job, name) not in text(operator.get(page(job)))
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_who_may_only_look_is_offered_nothing_and_may_do_nothing(staff: Client, name: str) -> None:
+def test_staff_who_can_only_view_cannot_act(staff: Client, name: str) -> None:
     job = make_job()
 
     assert "/do/" not in text(staff.get(page(job)))
@@ -389,7 +389,7 @@ def test_who_may_only_look_is_offered_nothing_and_may_do_nothing(staff: Client, 
     assert ImportJob.objects.get().events.count() == 0
 
 
-def test_an_action_needs_the_token_of_its_form(operator: Client) -> None:
+def test_an_action_needs_the_csrf_token_and_an_existing_job(operator: Client) -> None:
     job = make_job()
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = operator.cookies
@@ -400,30 +400,30 @@ def test_an_action_needs_the_token_of_its_form(operator: Client) -> None:
     assert not ImportJob.objects.get().cancel_requested_at
 
 
-# --- the strip, charts and downloads
+# --- figures, charts and downloads
 
 
-def test_the_strip_is_red_where_a_person_is_needed(staff: Client) -> None:
+def test_a_figure_is_red_if_staff_have_to_act(staff: Client) -> None:
     quiet = text(staff.get(LIST))
     assert "bi-alarming" not in quiet
     dead_job()
-    held_job()
+    paused_job()
     old = make_job(chunks=1)
     ImportJob.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=1))
 
     shown = text(staff.get(LIST))
 
-    strip = re.findall(r'class="bi-figure( bi-alarming)?">\s*<strong>([^<]*)</strong> <span>([^<]*)<', shown)
-    assert strip == [
+    shown_figures = re.findall(r'class="bi-figure( bi-alarming)?">\s*<strong>([^<]*)</strong> <span>([^<]*)<', shown)
+    assert shown_figures == [
         ("", "3", "open imports"),
-        ("", "30", "rows to go"),
+        ("", "30", "rows left"),
         (" bi-alarming", "1", "paused"),
         (" bi-alarming", "1", "dead letters"),
-        (" bi-alarming", "1\xa0hour", "oldest waiting"),
+        (" bi-alarming", "1\xa0hour", "longest wait"),
     ]
 
 
-def test_the_strip_asks_the_same_number_of_queries_for_many_jobs_as_for_few(staff: Client) -> None:
+def test_the_figures_make_no_more_queries_for_more_jobs(staff: Client) -> None:
     make_job()
     few = number_of_queries(lambda: staff.get(LIST))
     for _number in range(20):
@@ -450,7 +450,7 @@ def test_a_job_is_found_by_its_idempotency_key(staff: Client) -> None:
     assert str(other.pk) not in shown
 
 
-def test_a_job_is_found_by_who_sent_it(staff: Client, merchandiser: Any) -> None:
+def test_a_job_is_found_by_its_submitter(staff: Client, merchandiser: Any) -> None:
     job, other = make_job(submitter=merchandiser), make_job()
 
     shown = text(staff.get(LIST, {"q": merchandiser.get_username()[:5]}))
@@ -459,23 +459,23 @@ def test_a_job_is_found_by_who_sent_it(staff: Client, merchandiser: Any) -> None
     assert str(other.pk) not in shown
 
 
-def test_of_a_large_job_a_sample_of_the_rows_is_drawn(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_chart_of_a_large_job_reads_a_sample(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charts, "MAX_SAMPLED_ROWS", 5)
     job = make_job(chunks=1)
     for index in range(10):
         ImportedRow.objects.create(job=job, index=index, body_sha256=b"")
     start = timezone.now().replace(microsecond=0)
-    for index in range(10):  # the odd ones, which are not looked at, would make a third bar
+    for index in range(10):  # rows with an odd index are not in the sample; they would add a third bar
         at = start + timedelta(seconds=[index > 3, 2][index % 2])
         ImportedRow.objects.filter(job=job, index=index).update(created_at=at)
 
     shown = text(staff.get(page(job)))
 
-    assert re.findall(r'height="([^"]*)" class="bi-created"><title>', shown) == ["80.00", "120.00"]
-    assert "Up to 6.0 rows a second" in shown
+    assert re.findall(r'height="([^"]*)"><title>', shown) == ["80.00", "120.00"]
+    assert "Up to 6.0 rows per second" in shown
 
 
-def test_a_job_draws_when_its_rows_were_created(staff: Client) -> None:
+def test_the_rate_chart_shows_when_rows_were_created(staff: Client) -> None:
     job = make_job(chunks=1)
     for index in range(10):
         ImportedRow.objects.create(job=job, index=index, body_sha256=b"", object_id=str(index + 500))
@@ -486,14 +486,14 @@ def test_a_job_draws_when_its_rows_were_created(staff: Client) -> None:
 
     shown = text(staff.get(page(job)))
 
-    heights = re.findall(r'<rect x="[^"]*" y="[^"]*" width="[^"]*" height="([^"]*)" class="bi-created"><title>', shown)
+    heights = re.findall(r'<rect x="[^"]*" y="[^"]*" width="[^"]*" height="([^"]*)"><title>', shown)
     assert [heights[0], set(heights[1:-1]), heights[-1]] == ["80.00", {"0.00"}, "120.00"]
-    assert "Up to 6.0 rows a second" in shown
+    assert "Up to 6.0 rows per second" in shown
     assert reverse("admin:products_product_change", args=[500]) in shown
 
 
 @pytest.mark.django_db(transaction=True)
-def test_payload_and_failures_can_be_downloaded_and_a_hostile_row_is_inert(
+def test_payload_and_failures_can_be_downloaded_and_a_hostile_row_is_escaped(
     staff: Client, client_of_merchandiser: APIClient, run_worker: Callable[[], None]
 ) -> None:
     hostile = "<script>alert(1)</script>\u202e" + "x" * 9000
@@ -515,7 +515,7 @@ def test_payload_and_failures_can_be_downloaded_and_a_hostile_row_is_inert(
 
 
 @pytest.mark.parametrize("kind", ["payload", "failures"])
-def test_downloads_are_for_staff_that_may_view(kind: str, aws: Aws) -> None:
+def test_downloads_need_the_view_permission(kind: str, aws: Aws) -> None:
     client = Client()
     client.force_login(make_user("clerk", is_staff=True))
     address = reverse(f"admin:bulk_import_importjob_{kind}", args=[make_job().pk])
@@ -524,7 +524,7 @@ def test_downloads_are_for_staff_that_may_view(kind: str, aws: Aws) -> None:
     assert Client().get(address).status_code == 302
 
 
-def test_a_storage_that_is_away_is_told_and_the_page_shown_all_the_same(staff: Client, aws: Aws) -> None:
+def test_the_page_reports_a_storage_that_cannot_be_read(staff: Client, aws: Aws) -> None:
     job = make_job(payload_bucket="bulk-import-payloads", payload_key="gone")
     job.chunks.filter(number=0).update(failures_key=f"{job.pk}/gone.jsonl")
 

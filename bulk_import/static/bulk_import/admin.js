@@ -1,27 +1,30 @@
-// Keeps the pages of imports fresh while one is open, and sends a confirmation once.
+// Refreshes the admin pages while an import is open, and makes sure that a confirmation is sent only once.
 "use strict";
 
+// Pause between two refreshes.
 const REFRESH_MS = 3000;
 
 async function refresh() {
   if (document.hidden || !document.querySelector("[data-open]")) return;
-  const answer = await fetch(location.href, { credentials: "same-origin" });
-  if (!answer.ok || answer.redirected) return; // logged out, or the server is away: what is there stays
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const response = await fetch(location.href, { credentials: "same-origin" });
+  // The user was signed out, or the server failed. The page stays as it is.
+  if (!response.ok || response.redirected) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const part of document.querySelectorAll("[data-refresh], #result_list tbody, .object-tools")) {
     const selector = part.id ? `#${CSS.escape(part.id)}` : part.matches("tbody") ? "#result_list tbody" : ".object-tools";
     const replacement = fresh.querySelector(selector);
+    // A part that contains the focus is not replaced, so that keyboard users keep their place on the page.
     if (replacement && !part.contains(document.activeElement)) part.replaceWith(replacement);
   }
 }
 
-async function keepFresh() {
+async function keepRefreshing() {
   try {
     await refresh();
   } catch {
-    // The next turn asks again.
+    // The network failed. The next refresh tries again.
   }
-  setTimeout(keepFresh, REFRESH_MS);
+  setTimeout(keepRefreshing, REFRESH_MS);
 }
 
 for (const form of document.querySelectorAll("form[data-once]")) {
@@ -31,4 +34,4 @@ for (const form of document.querySelectorAll("form[data-once]")) {
   });
 }
 
-setTimeout(keepFresh, REFRESH_MS);
+setTimeout(keepRefreshing, REFRESH_MS);
