@@ -1,7 +1,7 @@
-"""`make screenshots`: the pictures of the README, in docs/images, each as wide as a desk and as wide as a phone.
+"""`make screenshots`: takes the screenshots of the README, in docs/images, for a desktop and for a phone.
 
-A scene is a function that gets a shop of its own and a browser window, and takes its pictures on the way. Add one to
-SCENES; it is played once for each width.
+A scene is a function that gets its own running shop and a browser window, and takes screenshots on the way. Add a
+scene to SCENES; it runs once for each width.
 """
 
 from __future__ import annotations
@@ -42,15 +42,21 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1100, "height": 600}},
     "phone": {"viewport": {"width": 390, "height": 700}, "device_scale_factor": 1.5, "color_scheme": "dark"},
 }
-MOST_HEIGHT = 1250  # in CSS pixels
-ENOUGH_FOR_A_BAR = 250  # rows
+MAX_HEIGHT = 1250
+"""Height in CSS pixels at which a screenshot is cut off."""
+
+MIN_CREATED_ROWS = 250
+"""Number of created rows at which the screenshot of a running import is taken, so that its bar is visible."""
+
 PATIENCE_MS = 30_000
-END_OF_MAIL = b"-" * 79 + b"\n"  # as Django writes it to a file
+
+END_OF_MAIL = b"-" * 79 + b"\n"
+"""The line that Django's file backend writes after each email."""
 
 
 @dataclass
 class Scene:
-    """A running shop, a window on it, and the width that the pictures are named after."""
+    """A running shop, a browser window, and the name of the width, which is part of each file name."""
 
     stack: LocalStack
     poller: subprocess.Popen[bytes]
@@ -58,23 +64,23 @@ class Scene:
     width: str
 
     def take(self, page: Page, name: str) -> None:
-        """The page, as docs/images/NAME-WIDTH.png: all of it, or as much as one likes to scroll past in a README."""
+        """Save the page as docs/images/NAME-WIDTH.png, cut off at MAX_HEIGHT."""
         page.evaluate("document.activeElement?.blur()")
         width, height = page.evaluate("[document.documentElement.clientWidth, document.body.scrollHeight]")
-        clip: Any = {"x": 0, "y": 0, "width": width, "height": min(height, MOST_HEIGHT)}
+        clip: Any = {"x": 0, "y": 0, "width": width, "height": min(height, MAX_HEIGHT)}
         picture = FOLDER / f"{name}-{self.width}.png"
         page.screenshot(path=picture, full_page=True, clip=clip, animations="disabled")
 
-    def rest(self) -> None:
-        """Let the poller rest, so that what is shown stays as it is."""
+    def stop_poller(self) -> None:
+        """Stop the poller, so that the pages do not change."""
         os.killpg(self.poller.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def continue_poller(self) -> None:
         os.killpg(self.poller.pid, signal.SIGCONT)
 
 
 def spreadsheet() -> str:
-    """The demo's catalogue six times over, with two rows that no shop would take."""
+    """Return a CSV file with six sizes of each product of the demo, two of them invalid."""
     catalogue = json.loads(CATALOGUE.read_text("utf-8"))
     rows = [{**row, "sku": f"{row['sku']}-{size}"} for size in ("XS", "S", "M", "L", "XL", "XXL") for row in catalogue]
     unique = list({row["sku"]: row for row in rows}.values())
@@ -93,7 +99,7 @@ def import_page(scene: Scene) -> None:
     page.get_by_label("User name").fill("demo")
     page.get_by_label("Password").fill("demo")
     page.get_by_role("button", name="Sign in").click()
-    page.locator("#start").wait_for()  # shown by the script, when it is ready
+    page.locator("#start").wait_for()  # the script shows it when it is ready
     file = {"name": "autumn-catalogue.csv", "mimeType": "text/csv", "buffer": spreadsheet().encode()}
     page.locator("#file").set_input_files(file)  # type: ignore[arg-type] # a FilePayload, which is private
     page.get_by_label("Skip it and import the others").check()
@@ -101,25 +107,25 @@ def import_page(scene: Scene) -> None:
     page.locator("#import").click()
     expect(page).to_have_url(re.compile("job="))
     job = f"/products/bulk/{page.url.partition('?job=')[2]}"
-    while page.request.get(job).json()["counts"]["created"] < ENOUGH_FOR_A_BAR:
+    while page.request.get(job).json()["counts"]["created"] < MIN_CREATED_ROWS:
         time.sleep(0.1)
-    scene.rest()
+    scene.stop_poller()
     page.reload()
     page.locator("#bar span").first.wait_for()
     scene.take(page, "import-running")
-    scene.go_on()
+    scene.continue_poller()
     expect(page.locator("#failed-rows table")).to_be_visible(timeout=PATIENCE_MS)
     scene.take(page, "import-result")
 
 
 def admin(scene: Scene) -> None:
-    """Three imports: one ended, one staff paused, one under way; the list, and the page of the first."""
+    """Take the page of an ended import, and a list with one ended, one paused and one open import."""
     post = partial(httpx.post, headers={"Content-Type": "text/csv"}, auth=("demo", "demo"), timeout=60, trust_env=False)
     url = f"{scene.stack.url}/products/bulk"
     ended = post(f"{url}?on_invalid=skip", content=spreadsheet()).headers["Location"]
     page = scene.window.new_page()
     if scene.width == "desktop":
-        page.set_viewport_size({"width": 1366, "height": 600})  # the admin has columns on both sides
+        page.set_viewport_size({"width": 1366, "height": 600})  # the admin has a column on each side
     page.goto("/admin/")
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill("admin")
@@ -129,7 +135,7 @@ def admin(scene: Scene) -> None:
     expect(page.locator(".bi-summary .bi-badge")).to_have_text("partially succeeded", timeout=PATIENCE_MS)
     scene.take(page, "admin-job")
 
-    scene.rest()
+    scene.stop_poller()
     other = spreadsheet().replace("-XS,", "-XXS,")
     paused = post(f"{url}?on_invalid=skip", content=other).headers["Location"].rpartition("/")[2]
     post(f"{url}?on_invalid=skip", content=spreadsheet().replace("-XL,", "-XXXL,"))
@@ -137,25 +143,23 @@ def admin(scene: Scene) -> None:
     page.get_by_role("button", name="Pause").click()
     page.goto("/admin/bulk_import/importjob/")
     scene.take(page, "admin-list")
-    scene.go_on()
+    scene.continue_poller()
 
 
 def mail(scene: Scene) -> None:
-    """What the person gets who sent the demo's catalogue, as its HTML looks in a mail program."""
+    """Take the HTML of the email that the submitter of the demo's catalogue gets."""
     answer = scene.window.request.post(
         "/products/bulk?on_invalid=skip",
         data=CATALOGUE.read_bytes(),
         headers={"Content-Type": "application/json", "Authorization": f"Basic {b64encode(b'demo:demo').decode()}"},
     )
     expect(answer).to_be_ok()
-    letter: EmailMessage | None = None
-    while letter is None:
+    email: EmailMessage | None = None
+    while email is None:
         time.sleep(0.1)
         written = [path.read_bytes() for path in scene.stack.mail_folder.glob("*.log")]
-        letter = next(
-            (message_from_bytes(mail, policy=default) for mail in written if mail.endswith(END_OF_MAIL)), None
-        )
-    html = letter.get_body(("html",))
+        email = next((message_from_bytes(mail, policy=default) for mail in written if mail.endswith(END_OF_MAIL)), None)
+    html = email.get_body(("html",))
     assert html is not None
     page = scene.window.new_page()
     page.set_content(html.get_content())

@@ -15,7 +15,7 @@ from django.db import connections
 from django.utils import timezone
 from playwright.sync_api import Page, Request, expect, sync_playwright
 
-from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import_wire.problems import problem
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 
@@ -181,18 +181,21 @@ def test_staff_filter_and_search_the_list(page: Page) -> None:
     expect(page.get_by_role("link", name=short_id(paused))).to_have_count(0)
 
 
-def test_a_job_fits_on_the_screen_of_a_phone(page: Page) -> None:
+def test_a_job_is_accessible_on_a_phone_in_dark_mode(page: Page) -> None:
     make_staff("supervisor")
     job = make_job(
         JobStatus.PROCESSING, (97, 3, 0), (41, 0, 0), problems=[problem("price", "invalid", "No number.", 4)]
     )
+    ImportedRow.objects.create(job=job, index=0, body_sha256=b"", object_id="500")
     page.set_viewport_size({"width": 390, "height": 800})
+    page.emulate_media(color_scheme="dark")
     log_in(page, "supervisor")
 
     page.goto(f"/admin/bulk_import/importjob/{job.pk}/change/")
     take_screenshot(page, "5-phone")
     expect(page.get_by_text("price: No number.")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+    assert_accessible(page, "#bi-job")
 
 
 def test_staff_pause_and_resume_an_import(page: Page) -> None:

@@ -13,8 +13,8 @@ async function refresh() {
   for (const part of document.querySelectorAll("[data-refresh], #result_list tbody, .object-tools")) {
     const selector = part.id ? `#${CSS.escape(part.id)}` : part.matches("tbody") ? "#result_list tbody" : ".object-tools";
     const replacement = fresh.querySelector(selector);
-    // A part that contains the focus is not replaced, so that keyboard users keep their place on the page.
-    if (replacement && !part.contains(document.activeElement)) part.replaceWith(replacement);
+    // A part that shows the focus is not replaced, so that keyboard users keep their place on the page.
+    if (replacement && !part.querySelector(":focus-visible")) part.replaceWith(replacement);
   }
 }
 
