@@ -90,6 +90,8 @@ def make_job(status: JobStatus, *chunks: tuple[int, int, int], **fields: Any) ->
 
 def assert_accessible(page: Page, *selectors: str) -> None:
     """Axe finds no violation in these parts of the page, which are ours. The rest of the page is Django's."""
+    for selector in selectors:
+        page.locator(selector).wait_for()
     found = Axe().run(page, context={"include": [[selector] for selector in selectors]})
     assert found.violations_count == 0, found.generate_report()
 
