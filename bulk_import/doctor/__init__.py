@@ -1,7 +1,8 @@
-"""Tries what an import needs, as the import does it, and says how to mend what is broken.
+"""Checks that imports can work, by making the calls that an import makes, and says how to fix what fails.
 
-It leaves nothing behind: the object that it writes is deleted, no message is sent, and the worker API is asked for a
-chunk that there is not. It needs the rights of the monolith, among them sqs:GetQueueAttributes and sqs:GetQueueUrl.
+The doctor leaves nothing behind: it deletes the object that it writes, sends no message, and asks the worker API only
+for a chunk that does not exist. It needs the permissions of the monolith, which include sqs:GetQueueAttributes and
+sqs:GetQueueUrl.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ __all__ = ["Finding", "Level", "examine"]
 
 
 def examine(base_url: str = "", function_timeout_seconds: int = 300) -> Iterator[Finding]:
-    """Everything. The worker API only at a base URL, as the worker reaches the monolith. Never raises."""
+    """Run all examinations and yield their findings. Never raises.
+
+    `base_url` is the URL under which the worker reaches the monolith. Without it, the worker API and the create
+    endpoints are not examined.
+    """
     examinations: list[Callable[[], Iterator[Finding]]] = [
         examine_settings,
         examine_database,
@@ -35,7 +40,7 @@ def examine(base_url: str = "", function_timeout_seconds: int = 300) -> Iterator
     for examination in examinations:
         try:
             yield from examination()
-        except Exception as error:  # noqa: BLE001 - what cannot be examined is a finding, and the rest still is
+        except Exception as error:  # noqa: BLE001 - an examination that fails is a finding, and the others still run
             yield Finding(
-                "settings", Level.ERROR, f"Something cannot be examined: {error!r}", "Mend the other findings first."
+                "settings", Level.ERROR, f"An examination could not run: {error!r}", "Fix the other findings first."
             )

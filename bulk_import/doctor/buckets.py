@@ -1,4 +1,4 @@
-"""S3, called as an import calls it."""
+"""Examines the two S3 buckets with the calls that an import makes."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.storage import storages
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
-from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, skew
+from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, compare_clocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_AWS_SKEW_SECONDS = 240  # SQS refuses what was signed five minutes ago
+MAX_AWS_CLOCK_OFFSET_SECONDS = 240
+"""Largest accepted offset from AWS's clock. SQS refuses requests that were signed 300 s ago; the rest is a margin."""
+
 NO_BUCKET = {"NoSuchBucket"}
 NO_OBJECT = {"NoSuchKey", "404"}
 
 
 def examine_payloads() -> Iterator[Finding]:
-    """Put as an import does, only where nothing is; look, delete as `bulk_import_expire` does."""
+    """Write an object conditionally as an import does, read it, and delete it as `bulk_import_expire` does.
+
+    The second conditional write must fail. An S3 service that ignores the condition would overwrite the payload of
+    another import.
+    """
     bucket = _Bucket("payloads bucket", PAYLOADS_STORAGE)
     key = bucket.key(f"doctor/{uuid.uuid4()}")
     finding = bucket.attempt("put_object", "s3:PutObject", Key=key, Body=b"{}\n", IfNoneMatch="*")
     if finding:
         yield finding
         return
-    yield from bucket.clock()
+    yield from bucket.examine_clock()
     try:
-        twice = bucket.attempt("put_object", "s3:PutObject", Key=key, Body=b"[]\n", IfNoneMatch="*")
-        if twice is None:
+        second_write = bucket.attempt("put_object", "s3:PutObject", Key=key, Body=b"[]\n", IfNoneMatch="*")
+        if second_write is None:
             yield bucket.error(
-                "It takes If-None-Match for nothing: an object that was there was overwritten.",
-                "Use an S3 that has conditional writes, as AWS's does.",
+                "The storage ignores If-None-Match: it overwrote an object that already existed.",
+                "Use an S3 service that supports conditional writes, as AWS S3 does.",
             )
         elif bucket.code != "PreconditionFailed":
-            yield twice
+            yield second_write
         if finding := bucket.attempt("get_object", "s3:GetObject", Key=key):
             yield finding
     finally:
         finding = bucket.attempt("delete_object", "s3:DeleteObject", Key=key)
-    yield finding or bucket.ok("Put where nothing is, look and delete work.")
+    yield finding or bucket.ok("Conditional write, read and delete work.")
 
 
 def examine_failures() -> Iterator[Finding]:
-    """List, read and delete, as downloads and `bulk_import_expire` do. Writing is the worker's right alone."""
+    """List, read and delete as downloads and `bulk_import_expire` do. Only the worker may write to this bucket."""
     bucket = _Bucket("failures bucket", FAILURES_STORAGE)
     key = f"doctor/{uuid.uuid4()}"
     calls: list[tuple[str, str, dict[str, Any]]] = [
@@ -54,20 +60,20 @@ def examine_failures() -> Iterator[Finding]:
         ("get_object", "s3:GetObject", {"Key": key}),
         ("delete_object", "s3:DeleteObject", {"Key": key}),
     ]
-    is_well = True
-    for operation, right, parameters in calls:
-        finding = bucket.attempt(operation, right, **parameters)
-        if finding and bucket.code not in NO_OBJECT:  # which is as it should be
+    has_failed = False
+    for operation, permission, parameters in calls:
+        finding = bucket.attempt(operation, permission, **parameters)
+        if finding and bucket.code not in NO_OBJECT:  # the object does not exist, so "not found" is a success
             yield finding
-            is_well = False
-            if bucket.code not in DENIED:  # every call would say the same
-                return
-    if is_well:
+            has_failed = True
+            if bucket.code not in DENIED:
+                return  # the other calls would fail for the same reason
+    if not has_failed:
         yield bucket.ok("List, read and delete work.")
 
 
 class _Bucket:
-    """One bucket; `code` is S3's for the last call that failed."""
+    """One bucket. `code` is the error code of the last call, or "" if that call succeeded."""
 
     def __init__(self, subject: str, alias: str) -> None:
         self._subject = subject
@@ -79,37 +85,40 @@ class _Bucket:
         self.code = ""
 
     def key(self, name: str) -> str:
-        """The name within the storage's `location`."""
-        key: str = self._storage._normalize_name(name)  # noqa: SLF001 - the only way to honour it
+        """Return the name within the storage's `location`."""
+        key: str = self._storage._normalize_name(name)  # noqa: SLF001 - the storage has no public way to add its location
         return key
 
-    def attempt(self, operation: str, right: str, **parameters: Any) -> Finding | None:
-        """Call S3. None when that worked."""
+    def attempt(self, operation: str, permission: str, **parameters: Any) -> Finding | None:
+        """Call S3. Return None if that succeeded, and otherwise a finding."""
         self.code = ""
         try:
             answer = getattr(self._client, operation)(Bucket=self.name, **parameters)
         except (BotoCoreError, ClientError) as error:
             self.code = code_of(error)
-            return self._finding(error, right)
+            return self._finding(error, permission)
         self._headers = answer["ResponseMetadata"]["HTTPHeaders"]
         return None
 
-    def _finding(self, error: Exception, right: str) -> Finding:
+    def _finding(self, error: Exception, permission: str) -> Finding:
         if self.code in NO_BUCKET:
-            return self.error(f"There is no bucket {self.name}.", "Make it, or mend bucket_name in STORAGES.")
+            return self.error(
+                f"The bucket {self.name} does not exist.", "Create it, or correct bucket_name in STORAGES."
+            )
         if self.code in DENIED:
             return self.error(
-                f"AccessDenied: {right} is not allowed in {self.name}.",
-                f"Allow {right} to the monolith's role, and see that the bucket's policy and KMS key allow it too.",
+                f"AccessDenied: {permission} is not allowed in {self.name}.",
+                f"Allow {permission} for the monolith's role. Check that the bucket policy and the KMS key allow it.",
             )
         return aws_finding(self._subject, self.code, error)
 
-    def clock(self) -> Iterator[Finding]:
+    def examine_clock(self) -> Iterator[Finding]:
+        """Compare the clock with the Date header of the last successful call."""
         if date := self._headers.get("date"):
-            yield skew("S3", parsedate_to_datetime(date), MAX_AWS_SKEW_SECONDS)
+            yield compare_clocks("S3", parsedate_to_datetime(date), MAX_AWS_CLOCK_OFFSET_SECONDS)
 
     def ok(self, message: str) -> Finding:
         return Finding(self._subject, Level.OK, message)
 
-    def error(self, message: str, mend: str) -> Finding:
-        return Finding(self._subject, Level.ERROR, message, mend)
+    def error(self, message: str, fix: str) -> Finding:
+        return Finding(self._subject, Level.ERROR, message, fix)

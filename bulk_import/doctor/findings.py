@@ -1,4 +1,4 @@
-"""What was found, and how to mend it."""
+"""What the doctor reports: findings, and how to fix them."""
 
 from __future__ import annotations
 
@@ -9,50 +9,71 @@ from enum import StrEnum
 from botocore.exceptions import ClientError
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403", "Forbidden"}
-BAD_CREDENTIALS = {"InvalidAccessKeyId", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"}
-MEND_CREDENTIALS = "Give the monolith's process valid credentials: its role, or AWS_ACCESS_KEY_ID and its companions."
-MEND_NETWORK = "See that this machine reaches it: AWS_ENDPOINT_URL, region, DNS, proxy, security group, VPC endpoint."
-MEND_CLOCK = "Keep the clocks by NTP (chrony), on the machines of the monolith and of the database."
+"""AWS's error codes for a missing permission."""
+
+BAD_CREDENTIALS = {
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+}
+"""Error codes of AWS, and exceptions of botocore, for credentials that are missing or not accepted."""
+
+BAD_CLOCK = {"RequestTimeTooSkewed", "SignatureExpired"}
+"""AWS's error codes for a request that was signed too long ago, by the clock of AWS."""
+
+FIX_CREDENTIALS = (
+    "Give the monolith's process valid credentials: an IAM role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+)
+FIX_NETWORK = (
+    "Check that this machine can reach the service: AWS_ENDPOINT_URL, region, DNS, proxy, security group, VPC endpoint."
+)
+FIX_CLOCK = "Synchronize the clocks of the monolith's machines and of the database server by NTP, for example chrony."
 
 
 class Level(StrEnum):
     OK = "ok"
-    WARNING = "warning"  # it works, or seems to; somebody should look
-    ERROR = "error"  # imports fail, or their guarantees do
+    WARNING = "warning"  # imports probably work, but somebody should look at this
+    ERROR = "error"  # imports fail, or rows can be lost or created twice
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one thing, and how to mend it; "" where there is nothing to mend."""
+    """The result of one examination. `fix` says what to change; it is "" if nothing has to change."""
 
     subject: str
     level: Level
     message: str
-    mend: str = ""
+    fix: str = ""
 
 
-def skew(whose: str, there: datetime, bound: float) -> Finding:
-    seconds = abs((there - datetime.now(UTC)) / timedelta(seconds=1))
-    if seconds > bound:
-        message = f"The clock of this machine and that of the {whose} are {seconds:.0f} s apart."
-        return Finding("clock", Level.ERROR, message, MEND_CLOCK)
-    return Finding("clock", Level.OK, f"As that of the {whose}.")
+def compare_clocks(other: str, time_there: datetime, max_seconds: float) -> Finding:
+    """Compare the clock of this machine with another clock. An offset of more than `max_seconds` is an error."""
+    seconds = abs((time_there - datetime.now(UTC)) / timedelta(seconds=1))
+    if seconds > max_seconds:
+        message = f"The clock of this machine and the clock of {other} are {seconds:.0f} s apart."
+        return Finding("clock", Level.ERROR, message, FIX_CLOCK)
+    return Finding("clock", Level.OK, f"The clock of this machine agrees with the clock of {other}.")
 
 
 def code_of(error: Exception) -> str:
+    """Return AWS's error code, or the name of the exception if there was no answer from AWS."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
 
 
-def denied(subject: str, right: str, who: str, level: Level = Level.WARNING) -> Finding:
-    return Finding(subject, level, f"AccessDenied: {right} is not allowed.", f"Allow {right} to {who}.")
+def denied(subject: str, permission: str, role: str, level: Level = Level.WARNING) -> Finding:
+    return Finding(subject, level, f"AccessDenied: {permission} is not allowed.", f"Allow {permission} for {role}.")
 
 
 def aws_finding(subject: str, code: str, error: Exception) -> Finding:
-    if code in BAD_CREDENTIALS or code in {"NoCredentialsError", "PartialCredentialsError"}:
-        return Finding(subject, Level.ERROR, f"AWS does not know who this is: {code}", MEND_CREDENTIALS)
-    if code in {"RequestTimeTooSkewed", "SignatureExpired"}:
-        return Finding(subject, Level.ERROR, f"AWS refuses this machine's clock: {code}", MEND_CLOCK)
-    return Finding(subject, Level.ERROR, one_line(error), MEND_NETWORK)
+    """Return the finding for an AWS error that is neither a missing permission nor a missing resource."""
+    if code in BAD_CREDENTIALS:
+        return Finding(subject, Level.ERROR, f"AWS did not accept the credentials: {code}", FIX_CREDENTIALS)
+    if code in BAD_CLOCK:
+        return Finding(subject, Level.ERROR, f"AWS did not accept the clock of this machine: {code}", FIX_CLOCK)
+    return Finding(subject, Level.ERROR, one_line(error), FIX_NETWORK)
 
 
 def one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The side of the monolith: settings, database, clock and secrets."""
+"""Examines the monolith itself: settings, database, clock and secrets."""
 
 from __future__ import annotations
 
@@ -11,28 +11,37 @@ from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from bulk_import.conf import conf
-from bulk_import.doctor.findings import Finding, Level, one_line, skew
+from bulk_import.doctor.findings import Finding, Level, compare_clocks, one_line
 from bulk_import.models import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_SKEW_SECONDS = 30  # an import token is good for an hour, a lease is on one clock only
-MIN_DIFFERENT_CHARACTERS = 10  # of a secret; 32 random characters have some 25
-MAX_SECRETS = 2  # the new one and the old one
+MAX_CLOCK_OFFSET_SECONDS = 30
+"""Largest accepted offset from the database's clock.
+
+Nothing breaks within it: import tokens are valid for an hour, and both ends of a lease are read from the same clock.
+"""
+
+MIN_DIFFERENT_CHARACTERS = 10
+"""A secret with fewer different characters counts as weak. 32 random characters have about 25 different ones."""
+
+MAX_SECRETS = 2
+"""A rotation needs two secrets: the old one and the new one."""
 
 
 def examine_settings() -> Iterator[Finding]:
-    """What `manage.py check` says of this app."""
+    """Report what `manage.py check` finds in this app."""
     messages = [message for message in run_checks() if str(message.id).startswith("bulk_import.")]
     for message in messages:
         level = Level.ERROR if message.level >= ERROR else Level.WARNING
         yield Finding("settings", level, f"{message.msg} ({message.id})", str(message.hint or ""))
     if not messages:
-        yield Finding("settings", Level.OK, "manage.py check has nothing to say.")
+        yield Finding("settings", Level.OK, "manage.py check found no problems.")
 
 
 def examine_database() -> Iterator[Finding]:
+    """Check that the database answers, that the tables are complete, and that its clock agrees with ours."""
     connection = connections[database()]
     try:
         yield from _examine_tables(connection)
@@ -40,11 +49,17 @@ def examine_database() -> Iterator[Finding]:
             cursor.execute("SELECT CURRENT_TIMESTAMP")
             (now,) = cursor.fetchone()
     except DatabaseError as error:
-        yield Finding("database", Level.ERROR, f"It does not answer: {one_line(error)}", "Mend DATABASES.")
+        yield Finding(
+            "database",
+            Level.ERROR,
+            f"The database does not answer: {one_line(error)}",
+            "Correct DATABASES, or start the database server.",
+        )
         return
     if isinstance(now, str):  # SQLite
         now = datetime.fromisoformat(now)
-    yield skew("database", now if now.tzinfo else now.replace(tzinfo=UTC), MAX_SKEW_SECONDS)
+    now_in_utc = now if now.tzinfo else now.replace(tzinfo=UTC)
+    yield compare_clocks("the database", now_in_utc, MAX_CLOCK_OFFSET_SECONDS)
 
 
 def _examine_tables(connection: Any) -> Iterator[Finding]:
@@ -52,38 +67,41 @@ def _examine_tables(connection: Any) -> Iterator[Finding]:
     leaves = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "bulk_import"]
     if plan := executor.migration_plan(leaves):
         names = ", ".join(migration.name for migration, _ in plan if migration.app_label == "bulk_import")
-        yield Finding("database", Level.ERROR, f"Migrations are not applied: {names}", "Run manage.py migrate.")
+        yield Finding("database", Level.ERROR, f"These migrations are not applied: {names}", "Run manage.py migrate.")
         return
     missing = []
     for model in apps.get_app_config("bulk_import").get_models():
         with connection.cursor() as cursor:
-            there = connection.introspection.get_constraints(cursor, model._meta.db_table)
-        missing += [c.name for c in model._meta.constraints if c.name not in there]
+            existing = connection.introspection.get_constraints(cursor, model._meta.db_table)
+        missing += [constraint.name for constraint in model._meta.constraints if constraint.name not in existing]
     if missing:
         yield Finding(
             "database",
             Level.ERROR,
-            f"Constraints are missing, without which rows can be doubled: {', '.join(missing)}",
-            "Somebody dropped them. Look for doubled rows, then make them again as in bulk_import/migrations.",
+            f"These constraints are missing, so rows can be created twice: {', '.join(missing)}",
+            "Look for duplicate rows, then create the constraints again as in bulk_import/migrations.",
         )
     else:
-        yield Finding("database", Level.OK, "All migrations are applied, all constraints are there.")
+        yield Finding("database", Level.OK, "All migrations are applied and all constraints exist.")
 
 
 def examine_secrets() -> Iterator[Finding]:
-    """By their looks only, and never with their text."""
+    """Check the worker secrets. No finding contains a secret."""
     secrets = conf().worker_secrets
-    mend = "Make another: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    fix = "Generate a new one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
     if not secrets:
-        yield Finding("secret", Level.ERROR, "There is none, so no worker gets in.", mend)
+        yield Finding("secret", Level.ERROR, "WORKER_SECRETS is empty, so no worker can sign in.", fix)
         return
     if any(len(set(secret)) < MIN_DIFFERENT_CHARACTERS for secret in secrets):
-        yield Finding("secret", Level.ERROR, "One has so few different characters that it can be guessed.", mend)
+        yield Finding("secret", Level.ERROR, "A secret has so few different characters that it can be guessed.", fix)
     elif any(secret != secret.strip() or not secret.isprintable() or not secret.isascii() for secret in secrets):
-        yield Finding("secret", Level.ERROR, "One has spaces or other characters that no header can carry.", mend)
+        yield Finding("secret", Level.ERROR, "A secret has spaces or characters that an HTTP header cannot carry.", fix)
     elif len(set(secrets)) > MAX_SECRETS:
         yield Finding(
-            "secret", Level.WARNING, f"{len(secrets)} of them open the worker API.", "Remove those that were replaced."
+            "secret",
+            Level.WARNING,
+            f"The worker API accepts {len(secrets)} different secrets. A rotation needs only {MAX_SECRETS}.",
+            "Remove the secrets that were replaced.",
         )
     else:
-        yield Finding("secret", Level.OK, "It is set, and no guess.")
+        yield Finding("secret", Level.OK, "The secret is set and strong enough.")

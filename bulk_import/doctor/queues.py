@@ -1,4 +1,4 @@
-"""SQS: the queue and its dead-letter queue."""
+"""Examines the SQS queue and its dead-letter queue."""
 
 from __future__ import annotations
 
@@ -16,25 +16,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TIMEOUT_SECONDS = 10
-"""For each call."""
-VISIBILITY_FACTOR = 6  # visibility time-out over function time-out, as AWS advises
-MIN_RECEIVE_COUNT = 5  # as AWS advises
-MAX_DEAD_VISIBILITY_SECONDS = 300  # so long a chunk may be dead before its job says so
+"""Timeout of each call to SQS."""
+
+VISIBILITY_FACTOR = 6
+"""Smallest recommended ratio of the queue's visibility timeout to the function's timeout. AWS recommends it."""
+
+MIN_RECEIVE_COUNT = 5
+"""Smallest recommended maxReceiveCount. AWS recommends it."""
+
+MAX_DEAD_VISIBILITY_SECONDS = 300
+"""Largest recommended visibility timeout of the dead-letter queue: a dead chunk's job can end this much later."""
+
 NO_QUEUE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NonExistentQueue"}
 
 
 def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
+    """Check that we can send to the queue, without sending a message, and that its attributes fit an import."""
     queue_url = conf().queue_url
     options = Config(connect_timeout=TIMEOUT_SECONDS, read_timeout=TIMEOUT_SECONDS, retries={"total_max_attempts": 2})
     sqs = boto3.client("sqs", config=options, **conf().queue_client)
     try:
-        # Two entries of the same id: SQS refuses the whole of it, so nothing is ever sent.
+        # Both entries have the same ID, so SQS rejects the batch and sends nothing, but it checks our permission first.
         entry: Any = {"Id": "doctor", "MessageBody": "doctor"}
         sqs.send_message_batch(QueueUrl=queue_url, Entries=[entry, entry])
     except (BotoCoreError, ClientError) as error:
         code = code_of(error)
         if code in NO_QUEUE:
-            yield Finding("queue", Level.ERROR, f"There is no queue {queue_url}", "Make it, or mend QUEUE_URL.")
+            yield Finding(
+                "queue", Level.ERROR, f"The queue {queue_url} does not exist.", "Create it, or correct QUEUE_URL."
+            )
             return
         if code in DENIED:
             yield denied("queue", "sqs:SendMessage", "the monolith's role", Level.ERROR)
@@ -45,7 +55,7 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
         attributes: Any = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
     except (BotoCoreError, ClientError) as error:
         if code_of(error) in DENIED:
-            yield denied("queue", "sqs:GetQueueAttributes", "whoever runs this", Level.WARNING)
+            yield denied("queue", "sqs:GetQueueAttributes", "the role that runs this command", Level.WARNING)
         else:
             yield aws_finding("queue", code_of(error), error)
         return
@@ -55,7 +65,7 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
     ]
     yield from findings
     if not findings:
-        yield Finding("queue", Level.OK, "It is there, and so is its dead-letter queue.")
+        yield Finding("queue", Level.OK, "The queue and its dead-letter queue exist, and their attributes are correct.")
 
 
 def _judge_visibility(visibility: int, function_timeout: int) -> Iterator[Finding]:
@@ -64,17 +74,17 @@ def _judge_visibility(visibility: int, function_timeout: int) -> Iterator[Findin
         yield Finding(
             "queue",
             Level.ERROR,
-            f"VisibilityTimeout is {visibility} s: a chunk comes again while it is worked on (lease {lease} s, "
-            f"function {function_timeout} s).",
+            f"VisibilityTimeout is {visibility} s: SQS delivers a chunk again while a worker still processes it (lease "
+            f"{lease} s, function timeout {function_timeout} s).",
             f"Set VisibilityTimeout to {max(lease + 1, VISIBILITY_FACTOR * function_timeout)}.",
         )
     elif visibility < VISIBILITY_FACTOR * function_timeout:
         yield Finding(
             "queue",
             Level.WARNING,
-            f"VisibilityTimeout is {visibility} s, less than {VISIBILITY_FACTOR} times the function's time-out.",
-            f"Set it to {VISIBILITY_FACTOR * function_timeout}, or say --function-timeout if it is not "
-            f"{function_timeout}.",
+            f"VisibilityTimeout is {visibility} s, less than {VISIBILITY_FACTOR} times the function's timeout.",
+            f"Set it to {VISIBILITY_FACTOR * function_timeout}. If the function's timeout is not {function_timeout} s, "
+            "pass --function-timeout.",
         )
 
 
@@ -86,15 +96,15 @@ def _judge_redrive(sqs: Any, attributes: Mapping[str, str]) -> Iterator[Finding]
         yield Finding(
             "queue",
             Level.ERROR,
-            "It has no redrive policy: a chunk that fails comes again for ever, and its job never ends.",
-            f"Make a dead-letter queue and set RedrivePolicy, with maxReceiveCount {MIN_RECEIVE_COUNT}.",
+            "The queue has no redrive policy: SQS delivers a failing chunk again and again, and its job never ends.",
+            f"Create a dead-letter queue and set RedrivePolicy, with maxReceiveCount {MIN_RECEIVE_COUNT}.",
         )
         return
     if count < MIN_RECEIVE_COUNT:
         yield Finding(
             "queue",
             Level.WARNING,
-            f"maxReceiveCount is {count}: a moment of trouble is enough to make a chunk dead.",
+            f"maxReceiveCount is {count}: a short outage is enough to move a chunk to the dead-letter queue.",
             f"Set it to {MIN_RECEIVE_COUNT} or more.",
         )
     name = arn.rpartition(":")[2]
@@ -104,10 +114,12 @@ def _judge_redrive(sqs: Any, attributes: Mapping[str, str]) -> Iterator[Finding]
     except (BotoCoreError, ClientError) as error:
         code = code_of(error)
         if code in DENIED:
-            yield denied("dead-letter queue", "sqs:GetQueueUrl and GetQueueAttributes", "whoever runs this")
+            yield denied(
+                "dead-letter queue", "sqs:GetQueueUrl and GetQueueAttributes", "the role that runs this command"
+            )
         elif code in NO_QUEUE:
-            message = f"The redrive policy names {name}, which is not there: SQS keeps such messages on the queue."
-            yield Finding("dead-letter queue", Level.ERROR, message, "Make it, or mend the RedrivePolicy.")
+            message = f"The redrive policy names {name}, which does not exist: SQS keeps failing messages on the queue."
+            yield Finding("dead-letter queue", Level.ERROR, message, "Create it, or correct RedrivePolicy.")
         else:
             yield aws_finding("dead-letter queue", code, error)
         return
@@ -120,22 +132,21 @@ def _judge_dead_letter_queue(queue: Mapping[str, str], dead: Mapping[str, str]) 
         yield Finding(
             "dead-letter queue",
             Level.ERROR,
-            f"It keeps messages for {kept_dead} s, the queue for {kept} s. A dead letter keeps the time that it was "
-            "sent at: one that waited long may be gone before anybody knows.",
-            "Set its MessageRetentionPeriod to 1209600 (14 days), and that of the queue to 604800.",
+            f"The dead-letter queue keeps messages for {kept_dead} s, the queue for {kept} s. The time counts from the "
+            "first send, so SQS can delete a dead letter before anybody sees it.",
+            "Set MessageRetentionPeriod of the dead-letter queue to 1209600 (14 days), and of the queue to 604800.",
         )
     if int(dead["VisibilityTimeout"]) > MAX_DEAD_VISIBILITY_SECONDS:
         yield Finding(
             "dead-letter queue",
             Level.WARNING,
-            f"Its VisibilityTimeout is {dead['VisibilityTimeout']} s: so long a chunk may be dead before its job says "
-            "so.",
+            f"VisibilityTimeout is {dead['VisibilityTimeout']} s: the job of a dead chunk can end this much later.",
             f"Set it to {MAX_DEAD_VISIBILITY_SECONDS} or less.",
         )
     if dead.get("RedrivePolicy"):
         yield Finding(
             "dead-letter queue",
             Level.ERROR,
-            "It has a redrive policy of its own: dead letters go where nobody reads them.",
+            "The dead-letter queue has its own redrive policy: dead letters move to a queue that no worker reads.",
             "Remove its RedrivePolicy.",
         )

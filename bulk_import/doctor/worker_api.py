@@ -1,4 +1,4 @@
-"""The way from the worker to the monolith, by HTTP."""
+"""Examines the HTTP calls from the worker to the monolith: the worker API and the create endpoints."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 TIMEOUT_SECONDS = 10
-"""For each call."""
+"""Timeout of each HTTP call."""
 
 
 def examine_worker_api(base_url: str) -> Iterator[Finding]:
-    """Claim a chunk that there is not, by HTTP: with each secret, and with a wrong one."""
+    """Claim a chunk that does not exist: first with a wrong secret, then with each secret of this process."""
     chunk_id = uuid.uuid4()
     url = base_url.rstrip("/") + reverse("bulk-import-claim", kwargs={"chunk_id": chunk_id})
-    body = _foreign_claim(chunk_id)
+    body = _claim_of_unknown_chunk(chunk_id)
     for number, secret in enumerate(["wrong-" + uuid.uuid4().hex, *conf().worker_secrets]):
         try:
             answer = _post(url, {"Authorization": f"Bearer {secret}"}, body)
@@ -42,11 +42,15 @@ def examine_worker_api(base_url: str) -> Iterator[Finding]:
         if finding := _judge_claim(answer, is_wrong_secret=not number):
             yield finding
             return
-    yield Finding("worker API", Level.OK, "It refuses what is not its own, and a wrong secret, in its own words.")
+    yield Finding("worker API", Level.OK, "The worker API accepts the secret and rejects a wrong one.")
 
 
 def examine_create_calls(base_url: str) -> Iterator[Finding]:
-    """A create call with a wrong token: the ledger must see it, and its word must come back."""
+    """Send each create endpoint a row with an invalid import token.
+
+    ImportedRowMiddleware rejects the token and sets the verdict header. If that header does not arrive here, the
+    worker would not get it either, and could not count a row as created.
+    """
     headers = {"Authorization": f"{IMPORT_SCHEME} doctor", IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
     for name in conf().targets:
         url = base_url.rstrip("/") + conf().target(name).create_path
@@ -56,18 +60,18 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
             yield _no_answer(f"target {name}", url, error)
             continue
         if answer.status_code == HTTPStatus.UNAUTHORIZED and answer.headers.get(VERDICT_HEADER) == RowVerdict.STALE:
-            yield Finding(f"target {name}", Level.OK, "The ledger's word comes back.")
+            yield Finding(f"target {name}", Level.OK, f"The response carries the {VERDICT_HEADER} header.")
         else:
             yield Finding(
                 f"target {name}",
                 Level.ERROR,
-                f"{url} answered {answer.status_code} without the ledger's word, so no row would count as created.",
-                f"Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies pass the headers Authorization, "
+                f"{url} answered {answer.status_code} without the {VERDICT_HEADER} header, so no row can be created.",
+                f"Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies forward the headers Authorization, "
                 f"{IDEMPOTENCY_KEY} and {VERDICT_HEADER}.",
             )
 
 
-def _foreign_claim(chunk_id: UUID) -> dict[str, Any]:
+def _claim_of_unknown_chunk(chunk_id: UUID) -> dict[str, Any]:
     message = ChunkMessage(
         job_id=str(uuid.uuid4()),
         chunk_id=str(chunk_id),
@@ -87,7 +91,7 @@ def _post(url: str, headers: dict[str, str], body: dict[str, Any]) -> httpx.Resp
 
 
 def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | None:
-    """None for the answer that there should be."""
+    """Return None for the expected answer: 401 to a wrong secret, and 404 with `unknown_chunk` to a right one."""
     status = answer.status_code
     try:
         code = answer.json()["code"]
@@ -98,26 +102,28 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
     if status == HTTPStatus.NOT_FOUND and code == "unknown_chunk" and not is_wrong_secret:
         return None
     if answer.is_redirect:
-        message, mend = f"leads to {answer.headers.get('Location')}", "Give a base URL that answers itself, https://…"
+        reason = f"It redirects to {answer.headers.get('Location')}."
+        fix = "Pass a base URL that answers without a redirect, for example https://…"
     elif is_wrong_secret and code == "unknown_chunk":
-        message = "let a wrong secret in"
-        mend = "See that nothing between the worker and the monolith sets the Authorization header."
+        reason = "It accepted a wrong secret."
+        fix = "Check that nothing between the worker and the monolith sets the Authorization header."
     elif status == HTTPStatus.UNAUTHORIZED:
-        message = "does not know a secret that this process knows"
-        mend = "Give all processes of the monolith the same WORKER_SECRETS; let proxies pass Authorization."
+        reason = "It rejected a secret of this process."
+        fix = "Give all processes of the monolith the same WORKER_SECRETS, and let proxies forward Authorization."
     elif status == HTTPStatus.BAD_REQUEST:
-        message = "does not want this host name or this contract"
-        mend = "Add the host to ALLOWED_HOSTS; run the same version everywhere."
+        reason = "It rejected the host name or the contract version."
+        fix = "Add the host to ALLOWED_HOSTS, and run the same version everywhere."
     elif status == HTTPStatus.NOT_FOUND:
-        message = "is not there"
-        mend = "Mount bulk_import.worker_urls, and let proxies pass its path."
+        reason = "The URL does not exist."
+        fix = "Include bulk_import.worker_urls in the URL configuration, and let proxies forward its path."
     elif status == HTTPStatus.FORBIDDEN:
-        message, mend = "is forbidden", "Let the worker pass the firewall, and middleware leave its path alone."
+        reason = "The request is forbidden."
+        fix = "Let the worker pass the firewall, and exempt this path from middleware that blocks requests."
     else:
-        message, mend = "is in trouble", "The monolith's log tells why."
-    return Finding("worker API", Level.ERROR, f"It answered {status}: it {message}.", mend)
+        reason, fix = "It failed.", "Read the reason in the monolith's log."
+    return Finding("worker API", Level.ERROR, f"The worker API answered {status}. {reason}", fix)
 
 
 def _no_answer(subject: str, url: str, error: Exception) -> Finding:
-    mend = "Start the monolith, give the base URL that the worker has, or open the way between them."
-    return Finding(subject, Level.ERROR, f"{url} does not answer: {type(error).__name__}", mend)
+    fix = "Start the monolith, pass the base URL that the worker uses, or open the network path to it."
+    return Finding(subject, Level.ERROR, f"{url} does not answer: {type(error).__name__}", fix)

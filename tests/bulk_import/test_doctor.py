@@ -1,4 +1,4 @@
-"""The doctor, against S3, SQS and a monolith over the wire: well, and with each thing broken in turn."""
+"""The doctor against real HTTP: S3, SQS and a monolith that work, and then with one fault at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAYLOADS, FAILURES = "bulk-import-payloads", "bulk-import-failures"
 
 @pytest.fixture
 def shop(aws: Aws, settings: Settings) -> Aws:
-    """All is well: a queue with a dead-letter queue, beside the buckets."""
+    """A shop without faults: the buckets, and a queue with a dead-letter queue."""
     dead_url = aws.sqs.create_queue(
         QueueName=f"dead-{uuid.uuid4()}", Attributes={"MessageRetentionPeriod": "1209600", "VisibilityTimeout": "300"}
     )["QueueUrl"]
@@ -43,7 +43,7 @@ def shop(aws: Aws, settings: Settings) -> Aws:
 
 
 def doctor(*arguments: str) -> tuple[int, list[dict[str, str]]]:
-    """The exit code and the findings."""
+    """Run the doctor, and return its exit code and its findings."""
     output = StringIO()
     code = 0
     try:
@@ -55,14 +55,14 @@ def doctor(*arguments: str) -> tuple[int, list[dict[str, str]]]:
     return code, report["findings"]
 
 
-def only_complaint(*arguments: str, level: str = "error") -> dict[str, str]:
-    """The one finding that is not ok. It says how to mend it."""
+def only_finding(*arguments: str, level: str = "error") -> dict[str, str]:
+    """Run the doctor, and return the only finding that is not ok. It must say how to fix it."""
     code, findings = doctor(*arguments)
-    (complaint,) = [finding for finding in findings if finding["level"] != "ok"]
-    assert complaint["level"] == level
+    (problem,) = [finding for finding in findings if finding["level"] != "ok"]
+    assert problem["level"] == level
     assert code == (1 if level == "error" else 0)
-    assert complaint["mend"]
-    return complaint
+    assert problem["fix"]
+    return problem
 
 
 def dead_letter_url(aws: Aws) -> str:
@@ -73,7 +73,7 @@ def dead_letter_url(aws: Aws) -> str:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(shop: Aws, live_server: LiveServer) -> None:
+def test_without_faults_every_finding_is_ok_and_nothing_is_left_behind(shop: Aws, live_server: LiveServer) -> None:
     code, findings = doctor("--base-url", live_server.url)
 
     assert code == 0
@@ -87,7 +87,7 @@ def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(shop: Aws, live_
 
 
 @pytest.mark.django_db
-def test_for_people_each_finding_is_a_line_and_its_mending_another(shop: Aws) -> None:
+def test_the_text_output_has_a_line_for_each_finding_and_one_for_its_fix(shop: Aws) -> None:
     shop.s3.delete_bucket(Bucket=PAYLOADS)
     output = StringIO()
 
@@ -96,24 +96,24 @@ def test_for_people_each_finding_is_a_line_and_its_mending_another(shop: Aws) ->
 
     assert leaving.value.code == 1
     lines = output.getvalue().splitlines()
-    broken = lines.index(f"error   payloads bucket: There is no bucket {PAYLOADS}.")
-    assert lines[broken + 1] == "        → Make it, or mend bucket_name in STORAGES."
+    broken = lines.index(f"error   payloads bucket: The bucket {PAYLOADS} does not exist.")
+    assert lines[broken + 1] == "        → Create it, or correct bucket_name in STORAGES."
 
 
 # --- Settings, database, clocks, secret
 
 
 @pytest.mark.django_db
-def test_what_the_checks_find_is_a_finding(shop: Aws, settings: Settings) -> None:
+def test_a_failing_system_check_is_a_finding(shop: Aws, settings: Settings) -> None:
     settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
 
-    complaint = only_complaint()
+    problem = only_finding()
 
-    assert (complaint["subject"], "E005" in complaint["message"]) == ("settings", True)
+    assert (problem["subject"], "E005" in problem["message"]) == ("settings", True)
 
 
 @pytest.mark.django_db
-def test_settings_that_break_everything_else_are_findings_too(shop: Aws, settings: Settings) -> None:
+def test_settings_that_cannot_be_read_are_findings(shop: Aws, settings: Settings) -> None:
     settings.BULK_IMPORT = {"UNKNOWN": 1}
 
     code, findings = doctor()
@@ -126,17 +126,17 @@ def test_settings_that_break_everything_else_are_findings_too(shop: Aws, setting
 def test_a_migration_that_was_not_applied(shop: Aws) -> None:
     MigrationRecorder(connection).migration_qs.filter(app="bulk_import").delete()
 
-    assert only_complaint()["mend"] == "Run manage.py migrate."
+    assert only_finding()["fix"] == "Run manage.py migrate."
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_constraint_that_somebody_dropped(shop: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constraint_that_was_dropped(shop: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     (once,) = ImportedRow._meta.constraints
     with monkeypatch.context() as without, connection.schema_editor() as editor:
-        without.setattr(ImportedRow._meta, "constraints", [])  # SQLite makes the table anew, from the model
+        without.setattr(ImportedRow._meta, "constraints", [])  # SQLite creates the table again from the model
         editor.remove_constraint(ImportedRow, once)
     try:
-        assert "bulk_import_row_once" in only_complaint()["message"]
+        assert "bulk_import_row_once" in only_finding()["message"]
     finally:
         with connection.schema_editor() as editor:
             editor.add_constraint(ImportedRow, once)
@@ -150,14 +150,14 @@ def test_a_constraint_that_somebody_dropped(shop: Aws, monkeypatch: pytest.Monke
         (["a secret of this shop with 1 newline\n"], "header"),
     ],
 )
-def test_a_secret_of_no_use(shop: Aws, settings: Settings, secrets: list[str], word: str) -> None:
+def test_a_weak_or_unusable_secret(shop: Aws, settings: Settings, secrets: list[str], word: str) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WORKER_SECRETS": secrets}
 
-    complaint = only_complaint()
+    problem = only_finding()
 
-    assert complaint["subject"] == "secret"
-    assert word in complaint["message"]
-    assert secrets[0] not in complaint["message"]
+    assert problem["subject"] == "secret"
+    assert word in problem["message"]
+    assert secrets[0] not in problem["message"]
 
 
 @pytest.mark.django_db
@@ -165,7 +165,7 @@ def test_more_secrets_than_a_rotation_needs(shop: Aws, settings: Settings) -> No
     secrets = [f"the-secret-of-this-shop-number-{n}" for n in range(3)]
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WORKER_SECRETS": secrets}
 
-    assert only_complaint(level="warning")["subject"] == "secret"
+    assert only_finding(level="warning")["subject"] == "secret"
 
 
 # --- S3
@@ -179,7 +179,7 @@ def deny(aws: Aws, bucket: str, action: str) -> None:
 
 @pytest.fixture
 def denied(shop: Aws) -> Iterator[Callable[[str, str], None]]:
-    """Denies an action in a bucket."""
+    """Return a function that denies an action in a bucket."""
     buckets: list[str] = []
 
     def deny_in(bucket: str, action: str) -> None:
@@ -193,12 +193,12 @@ def denied(shop: Aws) -> Iterator[Callable[[str, str], None]]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("bucket", "subject"), [(PAYLOADS, "payloads bucket"), (FAILURES, "failures bucket")])
-def test_a_bucket_that_is_not_there(shop: Aws, bucket: str, subject: str) -> None:
+def test_a_bucket_that_does_not_exist(shop: Aws, bucket: str, subject: str) -> None:
     shop.s3.delete_bucket(Bucket=bucket)
 
-    complaint = only_complaint()
+    problem = only_finding()
 
-    assert (complaint["subject"], complaint["message"]) == (subject, f"There is no bucket {bucket}.")
+    assert (problem["subject"], problem["message"]) == (subject, f"The bucket {bucket} does not exist.")
 
 
 @pytest.mark.django_db
@@ -212,18 +212,16 @@ def test_a_bucket_that_is_not_there(shop: Aws, bucket: str, subject: str) -> Non
         (FAILURES, "s3:DeleteObject"),
     ],
 )
-def test_a_right_that_is_missing_is_named(
-    denied: Callable[[str, str], None], shop: Aws, bucket: str, action: str
-) -> None:
+def test_a_missing_permission_is_named(denied: Callable[[str, str], None], shop: Aws, bucket: str, action: str) -> None:
     denied(bucket, action)
 
-    complaint = only_complaint()
+    problem = only_finding()
 
-    assert complaint["message"] == f"AccessDenied: {action} is not allowed in {bucket}."
+    assert problem["message"] == f"AccessDenied: {action} is not allowed in {bucket}."
 
 
 @pytest.mark.django_db
-def test_every_right_in_the_failures_bucket_that_is_missing_is_named(shop: Aws, settings: Settings) -> None:
+def test_every_missing_permission_in_the_failures_bucket_is_named(shop: Aws, settings: Settings) -> None:
     with answering(403, b"<Error><Code>AccessDenied</Code></Error>") as url:
         use_at(settings, "bulk_import_failures", url)
         _, findings = doctor()
@@ -239,14 +237,14 @@ def test_every_right_in_the_failures_bucket_that_is_missing_is_named(shop: Aws, 
 def test_s3_that_cannot_be_reached(shop: Aws, settings: Settings) -> None:
     use_at(settings, "bulk_import_failures", "http://127.0.0.1:9")
 
-    complaint = only_complaint()
+    problem = only_finding()
 
-    assert complaint["subject"] == "failures bucket"
-    assert "reaches it" in complaint["mend"]
+    assert problem["subject"] == "failures bucket"
+    assert "can reach the service" in problem["fix"]
 
 
 class Answering(ThreadingHTTPServer):
-    """A server that gives one answer to everything."""
+    """An HTTP server that gives the same answer to every request."""
 
     def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -269,7 +267,7 @@ class Answering(ThreadingHTTPServer):
                 return super().date_time_string(time.time() - 3600 if "X-Late" in headers else timestamp)
 
             def log_message(self, *_: Any) -> None:
-                """Not on stderr."""
+                """Log nothing to stderr."""
 
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -291,14 +289,14 @@ def answering(status: int, body: bytes = b"", **headers: str) -> Iterator[str]:
 
 
 def use_at(settings: Settings, alias: str, url: str) -> None:
-    """Let the storage be at this endpoint."""
+    """Make the storage use this endpoint."""
     storage = settings.STORAGES[alias]
     storage = {**storage, "OPTIONS": {**storage["OPTIONS"], "endpoint_url": url}}
     settings.STORAGES = {**settings.STORAGES, alias: storage}
 
 
 @pytest.mark.django_db
-def test_an_s3_that_does_not_know_conditional_writes(shop: Aws, settings: Settings) -> None:
+def test_an_s3_service_without_conditional_writes(shop: Aws, settings: Settings) -> None:
     with answering(200) as url:
         use_at(settings, "bulk_import_payloads", url)
         code, findings = doctor()
@@ -308,31 +306,31 @@ def test_an_s3_that_does_not_know_conditional_writes(shop: Aws, settings: Settin
 
 
 @pytest.mark.django_db
-def test_a_clock_that_is_an_hour_off(shop: Aws, settings: Settings) -> None:
+def test_a_clock_that_is_off_by_an_hour(shop: Aws, settings: Settings) -> None:
     with answering(200, X_Late="1") as url:
         use_at(settings, "bulk_import_payloads", url)
         _, findings = doctor()
 
     (late,) = [finding for finding in findings if finding["subject"] == "clock" and finding["level"] == "error"]
     assert "S3" in late["message"]
-    assert "NTP" in late["mend"]
+    assert "NTP" in late["fix"]
 
 
 # --- SQS
 
 
 @pytest.mark.django_db
-def test_a_queue_that_is_not_there(shop: Aws, settings: Settings) -> None:
+def test_a_queue_that_does_not_exist(shop: Aws, settings: Settings) -> None:
     shop.sqs.delete_queue(QueueUrl=shop.queue_url)
 
-    assert only_complaint()["message"] == f"There is no queue {shop.queue_url}"
+    assert only_finding()["message"] == f"The queue {shop.queue_url} does not exist."
 
 
 @pytest.mark.django_db
-def test_a_dead_letter_queue_that_is_not_there(shop: Aws) -> None:
+def test_a_dead_letter_queue_that_does_not_exist(shop: Aws) -> None:
     shop.sqs.delete_queue(QueueUrl=dead_letter_url(shop))
 
-    assert only_complaint()["subject"] == "dead-letter queue"
+    assert only_finding()["subject"] == "dead-letter queue"
 
 
 @pytest.mark.django_db
@@ -341,12 +339,12 @@ def test_a_dead_letter_queue_that_is_not_there(shop: Aws) -> None:
     [
         ({"VisibilityTimeout": "20"}, "error", "VisibilityTimeout is 20 s"),
         ({"VisibilityTimeout": "900"}, "warning", "less than 6 times"),
-        ({"MessageRetentionPeriod": "1209600"}, "error", "keeps the time"),
+        ({"MessageRetentionPeriod": "1209600"}, "error", "from the first send"),
         ({"RedrivePolicy": ""}, "error", "no redrive policy"),
         ({"maxReceiveCount": "2"}, "warning", "maxReceiveCount is 2"),
     ],
 )
-def test_a_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], level: str, word: str) -> None:
+def test_a_queue_with_wrong_attributes(shop: Aws, attributes: dict[str, Any], level: str, word: str) -> None:
     if "maxReceiveCount" in attributes:
         known = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["RedrivePolicy"])["Attributes"]
         policy = json.loads(known["RedrivePolicy"]) | attributes
@@ -354,29 +352,29 @@ def test_a_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], le
     sqs: Any = shop.sqs
     sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes=attributes)
 
-    assert word in only_complaint(level=level)["message"]
+    assert word in only_finding(level=level)["message"]
 
 
 @pytest.mark.django_db
-def test_the_visibility_is_judged_by_the_functions_own_timeout(shop: Aws) -> None:
+def test_the_visibility_timeout_is_compared_with_the_given_function_timeout(shop: Aws) -> None:
     shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "900"})
 
     assert doctor("--function-timeout", "150")[0] == 0
-    assert only_complaint("--function-timeout", "900")["subject"] == "queue"
+    assert only_finding("--function-timeout", "900")["subject"] == "queue"
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("attributes", "level"), [({"VisibilityTimeout": "3600"}, "warning"), ({"RedrivePolicy": "own"}, "error")]
 )
-def test_a_dead_letter_queue_with_other_attributes(shop: Aws, attributes: dict[str, Any], level: str) -> None:
+def test_a_dead_letter_queue_with_wrong_attributes(shop: Aws, attributes: dict[str, Any], level: str) -> None:
     if "RedrivePolicy" in attributes:
         arn = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=["QueueArn"])["Attributes"]
         attributes = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 5})}
     sqs: Any = shop.sqs
     sqs.set_queue_attributes(QueueUrl=dead_letter_url(shop), Attributes=attributes)
 
-    assert only_complaint(level=level)["subject"] == "dead-letter queue"
+    assert only_finding(level=level)["subject"] == "dead-letter queue"
 
 
 @pytest.mark.django_db
@@ -384,7 +382,7 @@ def test_a_dead_letter_queue_with_other_attributes(shop: Aws, attributes: dict[s
     ("code", "word"),
     [("AccessDenied", "sqs:SendMessage"), ("InvalidClientTokenId", "credentials"), ("SignatureExpired", "NTP")],
 )
-def test_sqs_that_refuses(shop: Aws, settings: Settings, code: str, word: str) -> None:
+def test_an_error_from_sqs(shop: Aws, settings: Settings, code: str, word: str) -> None:
     body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
     with answering(403, body) as url:
         client = {**settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": url}
@@ -393,19 +391,19 @@ def test_sqs_that_refuses(shop: Aws, settings: Settings, code: str, word: str) -
 
     first = next(finding for finding in findings if finding["subject"] == "queue")
     assert first["level"] == "error"
-    assert word in first["mend"]
+    assert word in first["fix"]
 
 
 # --- The worker API
 
 
 @pytest.mark.django_db
-def test_a_monolith_that_knows_other_secrets(shop: Aws) -> None:
+def test_a_monolith_with_other_secrets(shop: Aws) -> None:
     with answering(401, b'{"code": "authentication_failed"}') as url:
         _, findings = doctor("--base-url", url)
 
-    complaint = next(finding for finding in findings if finding["subject"] == "worker API")
-    assert "does not know a secret" in complaint["message"]
+    problem = next(finding for finding in findings if finding["subject"] == "worker API")
+    assert "rejected a secret of this process" in problem["message"]
 
 
 @pytest.mark.django_db
@@ -420,19 +418,19 @@ def test_a_monolith_that_knows_other_secrets(shop: Aws) -> None:
         (500, b"", "log"),
     ],
 )
-def test_what_is_between_the_worker_and_the_monolith(shop: Aws, status: int, body: bytes, word: str) -> None:
+def test_an_unexpected_answer_names_its_probable_cause(shop: Aws, status: int, body: bytes, word: str) -> None:
     with answering(status, body, Location="/sign-in/") as url:
         code, findings = doctor("--base-url", url)
 
     api, target = findings[-2:]
     assert code == 1
     assert (api["subject"], target["subject"]) == ("worker API", "target products")
-    assert word in api["mend"]
-    assert "ImportedRowMiddleware" in target["mend"]
+    assert word in api["fix"]
+    assert "ImportedRowMiddleware" in target["fix"]
 
 
 @pytest.mark.django_db
-def test_no_monolith_at_all(shop: Aws) -> None:
+def test_a_monolith_that_is_not_running(shop: Aws) -> None:
     code, findings = doctor("--base-url", "http://127.0.0.1:9")
 
     assert code == 1

@@ -1,4 +1,4 @@
-"""`manage.py bulk_import_doctor`: try what an import needs, and say how to mend what is broken."""
+"""`manage.py bulk_import_doctor`: check that imports can work, and say how to fix what fails."""
 
 from __future__ import annotations
 
@@ -18,28 +18,39 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Try buckets, queue, database, secret, clocks and the worker API. Exit code 1 when imports would fail."
-    requires_system_checks = []  # they are among the findings
+    help = (
+        "Check the buckets, queues, database, secret, clocks and worker API by making the calls that an import makes. "
+        "Exits with 1 if imports would fail."
+    )
+    requires_system_checks = []  # the doctor reports the checks as findings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--base-url", default="", help="the monolith, as the worker reaches it: try the worker API")
         parser.add_argument(
-            "--function-timeout", type=int, default=300, metavar="SECONDS", help="of the Lambda function or the poller"
+            "--base-url",
+            default="",
+            help="URL under which the worker reaches the monolith; needed to check the worker API",
         )
-        parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+        parser.add_argument(
+            "--function-timeout",
+            type=int,
+            default=300,
+            metavar="SECONDS",
+            help="timeout of the Lambda function or of the poller (default: 300)",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
     def handle(self, *, base_url: str, function_timeout: int, **options: Any) -> None:
         findings = list(examine(base_url, function_timeout))
-        is_well = not any(finding.level == Level.ERROR for finding in findings)
+        is_ok = not any(finding.level == Level.ERROR for finding in findings)
         if options["json"]:
-            self.stdout.write(json.dumps({"ok": is_well, "findings": [asdict(finding) for finding in findings]}))
+            self.stdout.write(json.dumps({"ok": is_ok, "findings": [asdict(finding) for finding in findings]}))
         else:
             for finding in findings:
                 self.stdout.write(self.describe(finding))
-        if not is_well:
+        if not is_ok:
             sys.exit(1)
 
     def describe(self, finding: Finding) -> str:
         style = {Level.OK: self.style.SUCCESS, Level.WARNING: self.style.WARNING, Level.ERROR: self.style.ERROR}
         line = style[finding.level](f"{finding.level:8}") + f"{finding.subject}: {finding.message}"
-        return f"{line}\n{'':8}→ {finding.mend}" if finding.mend else line
+        return f"{line}\n{'':8}→ {finding.fix}" if finding.fix else line

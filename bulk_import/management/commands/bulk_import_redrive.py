@@ -1,4 +1,4 @@
-"""`manage.py bulk_import_redrive JOB`: run the chunks of a job again that ended in the dead-letter queue."""
+"""`manage.py bulk_import_redrive JOB`: run the dead-lettered chunks of a job again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Run the dead chunks of a job again, after their cause was mended. Again changes nothing."
+    help = (
+        "Run the dead-lettered chunks of a job again. Fix the cause first. Idempotent: a second call has no effect "
+        "while the chunks run."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("job", type=UUID, help="the job's id")
+        parser.add_argument("job", type=UUID, help="ID of the job")
 
     def handle(self, *, job: UUID, **_options: Any) -> None:
         try:
