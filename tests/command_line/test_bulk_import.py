@@ -1,4 +1,4 @@
-"""`manage.py bulk_import`, as an operator's script runs it: what it says and how it exits."""
+"""`manage.py bulk_import` in a process of its own: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bulk_import(stack: LocalStack, *arguments: object, **environment: str) -> su
     )
 
 
-def test_all_rows_created_is_0(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_0_if_every_row_was_created(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps(rows("all", 120)))
     done = bulk_import(stack, file, "--target", "products", "--user", "demo", "--watch")
 
@@ -58,16 +58,16 @@ def test_all_rows_created_is_0(stack: LocalStack, file: Path) -> None:
     assert done.stdout.rstrip().endswith("All 120 products were created.")
 
 
-def test_some_rows_created_is_1_and_tells_why(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps([*rows("some", 3), *rows("kayak", 2, category="kayaks"), {"sku": "bare"}]))
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
 
     assert done.returncode == 1, done.stderr
-    assert "2 x category: Object with slug=kayaks does not exist. (first at index 3)" in done.stderr
+    assert "category: Object with slug=kayaks does not exist. (2 rows, first at index 3)" in done.stderr
     assert "3 of 6 products were created." in done.stderr
 
 
-def test_accepted_is_0_without_watching_and_the_key_makes_it_one_import(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_0_if_accepted_and_the_key_finds_the_same_import(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps(rows("key", 2)))
     first, again = (
         bulk_import(stack, file, "--user", "demo", "--idempotency-key", "night-1", *watch)
@@ -81,7 +81,7 @@ def test_accepted_is_0_without_watching_and_the_key_makes_it_one_import(stack: L
     assert "idempotency_key_reused" in other.stderr
 
 
-def test_a_dry_run_only_judges(stack: LocalStack, tmp_path: Path) -> None:
+def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("sku;name;price;currency;category\nDRY-1;Pot;39.90;EUR;cookware\n")
     bad.write_text("sku;name;price;currency;category\nDRY-1;Pot;;EUR;cookware\n")
@@ -93,27 +93,27 @@ def test_a_dry_run_only_judges(stack: LocalStack, tmp_path: Path) -> None:
     assert "Job" not in right.stdout + wrong.stdout
 
 
-def test_what_is_refused_is_2(stack: LocalStack, file: Path, tmp_path: Path) -> None:
+def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path, tmp_path: Path) -> None:
     odd = tmp_path / "products.xlsx"
     odd.write_text("PK")
     file.write_text(json.dumps([*rows("no", 1), {"sku": "bare"}]))
     shell = "from django.contrib.auth.models import User; User.objects.create_user('visitor')"
     stack.run("manage.py", "shell", "-v0", "-c", shell)
-    for arguments, told in {
+    for arguments, text in {
         (): "the following arguments are required: file",
         (file, "--target", "boats", "--user", "demo"): "invalid choice: 'boats'",
         (file, "--user", "nobody"): "There is no user nobody.",
         (file, "--user", "visitor"): "You do not have permission to perform this action.",
         (tmp_path / "none.json", "--user", "demo"): "No such file",
-        (odd, "--user", "demo"): "is not named .json, .jsonl, .ndjson, .csv",
+        (odd, "--user", "demo"): "must end in one of .json, .jsonl, .ndjson, .csv.",
         (file, "--user", "demo"): "1 of 2 rows is not valid, so nothing was imported.",
     }.items():
         done = bulk_import(stack, *arguments)
 
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, text in done.stderr) == (2, True), done.stderr
 
 
-def test_trouble_of_our_own_is_3(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_3_if_a_service_is_not_available(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps(rows("away", 1)))
     no_s3 = bulk_import(stack, file, "--user", "demo", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     no_database = bulk_import(stack, file, "--user", "demo", DATABASE_URL="sqlite:////nowhere/db.sqlite3")
@@ -122,11 +122,22 @@ def test_trouble_of_our_own_is_3(stack: LocalStack, file: Path) -> None:
     assert "unable to open database file" in no_database.stderr
 
 
-def test_interrupted_is_130_and_the_import_goes_on(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_130_if_interrupted_and_the_import_continues(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps(rows("stop", 600)))
     key = ["--idempotency-key", "stopped"]
-    heeds = ["env", "--default-signal=INT"]  # what runs in the background of a shell would ignore it
-    command = [*heeds, sys.executable, "-u", "manage.py", "bulk_import", str(file), "--user", "demo", "--watch", *key]
+    with_sigint = ["env", "--default-signal=INT"]  # a shell's background processes ignore SIGINT
+    command = [
+        *with_sigint,
+        sys.executable,
+        "-u",
+        "manage.py",
+        "bulk_import",
+        str(file),
+        "--user",
+        "demo",
+        "--watch",
+        *key,
+    ]
     with subprocess.Popen(
         command, cwd=PROJECT, env=stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as watching:
@@ -157,7 +168,7 @@ def test_on_a_terminal_the_progress_is_one_line(stack: LocalStack, file: Path) -
     assert "120/120" in shown
 
 
-def test_the_help_tells_the_exit_codes(stack: LocalStack) -> None:
+def test_the_help_lists_the_exit_codes(stack: LocalStack) -> None:
     shown = bulk_import(stack, "--help").stdout
 
     assert all(f"  {code} " in shown for code in (0, 1, 2, 3, 130))

@@ -1,4 +1,4 @@
-"""`manage.py bulk_import FILE --target products --watch`: an import as the API takes it, from the command line."""
+"""`manage.py bulk_import FILE --target products --watch`: import a file from the command line, as the API does."""
 
 from __future__ import annotations
 
@@ -25,49 +25,58 @@ from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.request_body import Upload, as_upload, too_large
 from bulk_import.intake.validation import ValidationResult, validate_rows
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.reports.job import eta_seconds, message, rows_per_second
+from bulk_import.reports.job import eta_seconds, message, problem_text, rows_per_second
+from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Iterator
     from uuid import UUID
 
     from bulk_import.conf import Target
 
 logger = logging.getLogger(__name__)
 
-WATCH_SECONDS = 1  # between two looks at the job
+POLL_SECONDS = 1
+"""Pause between two reads of the job while --watch follows it."""
+
 BAR_CHARACTERS = 30
-LISTED_ERRORS = 20
+"""Width of the progress bar."""
+
+MAX_LISTED_ERRORS = 20
+"""Maximum number of errors that are printed for a file. More would scroll the summary off the screen."""
+
+REDRAW_LINE = "\r\x1b[K"
+"""Moves a terminal's cursor to the start of the line, and clears the line."""
 
 
 class Exit(IntEnum):
-    """What a script may rely on; 0 is the usual."""
+    """Exit codes on which scripts can rely, besides 0 for success."""
 
     NOT_ALL_CREATED = 1
-    REFUSED = 2  # as argparse's own for wrong arguments
-    TROUBLE = 3
-    INTERRUPTED = 130  # as shells say it
+    REFUSED = 2  # argparse exits with 2 for wrong arguments
+    UNAVAILABLE = 3
+    INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 HELP = """
-Import a file for a user: the same formats, checks, limits and quotas as the API's.
+Import a file for a user, with the same formats, checks, limits and quotas as the API.
 
 exit codes:
-  0    accepted; with --watch: every row was created; with --dry-run: every row is valid
+  0    the import was accepted; with --watch: every row was created; with --dry-run: every row is valid
   1    with --watch: the import has ended, and not every row was created
-  2    refused, nothing was imported: wrong arguments, a file that cannot be read, rows that are not valid,
-       a user who may not create them, a quota
-  3    trouble of our own, such as S3 or the database being away
-  130  interrupted (Ctrl-C); an import that was accepted goes on
+  2    the import was refused, and nothing was imported: wrong arguments, a file that cannot be read, invalid
+       rows, a user without permission, or a quota
+  3    an error on our side: for example, S3 or the database is not available
+  130  interrupted (Ctrl-C); an import that was already accepted continues
 
-With --idempotency-key, running the command again is harmless: it is the same import, to be watched again.
+With --idempotency-key, it is safe to run the command again: it finds the same import, and can watch it again.
 """
 
 
 class Command(BaseCommand):
     help = HELP
-    # A failing check would exit with 1, which means something else here.
-    requires_system_checks = []
+    requires_system_checks = []  # a failing check exits with 1, which has another meaning here
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
         return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
@@ -75,101 +84,99 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         targets = sorted(conf().targets)
         only = targets[0] if len(targets) == 1 else None
-        parser.add_argument("file", type=Path, help="named *.json, *.jsonl, *.ndjson or *.csv")
+        parser.add_argument("file", type=Path, help="a file named *.json, *.jsonl, *.ndjson or *.csv")
         parser.add_argument(
-            "--target", choices=targets, default=only, required=only is None, help="what the rows become"
+            "--target", choices=targets, default=only, required=only is None, help="what the rows are created as"
         )
+        parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
         parser.add_argument(
-            "--user", help="who creates the rows, and must be allowed to; default: your login name here"
+            "--on-invalid",
+            choices=["reject", "skip"],
+            default="reject",
+            help="reject the whole file if a row is invalid, or skip invalid rows (default: reject)",
         )
-        parser.add_argument("--on-invalid", choices=["reject", "skip"], default="reject", help="default: reject")
-        parser.add_argument("--dry-run", action="store_true", help="only judge the rows")
-        parser.add_argument("--watch", action="store_true", help="follow the import until it ends")
-        parser.add_argument("--idempotency-key", metavar="KEY", help="the same key and file is the same import")
+        parser.add_argument("--dry-run", action="store_true", help="only validate the rows")
+        parser.add_argument("--watch", action="store_true", help="show the progress until the import ends")
+        parser.add_argument(
+            "--idempotency-key", metavar="KEY", help="a second call with this key and file finds the same import"
+        )
 
     def handle(self, **options: Any) -> None:
+        """Run the command, and turn each error into its exit code."""
         try:
             self.run(**options)
         except CommandError:
             raise
         except BadImport as error:
-            self.list_errors(error.extra.get("errors", []))
+            self.print_errors(error.extra.get("errors", []))
             raise CommandError(f"{error.message} ({error.code})", returncode=Exit.REFUSED) from error
-        except APIException as error:  # of the create endpoint's permissions
+        except APIException as error:  # raised by the create endpoint's permissions
             raise CommandError(str(error.detail), returncode=Exit.REFUSED) from error
         except Unavailable as error:
-            raise CommandError(str(error), returncode=Exit.TROUBLE) from error
+            raise CommandError(str(error), returncode=Exit.UNAVAILABLE) from error
         except KeyboardInterrupt as error:
-            raise CommandError("interrupted", returncode=Exit.INTERRUPTED) from error
+            raise CommandError("Interrupted.", returncode=Exit.INTERRUPTED) from error
         except Exception as error:
-            logger.exception("The import was not made, or not watched to its end")
-            raise CommandError(f"{type(error).__name__}: {error}", returncode=Exit.TROUBLE) from error
+            logger.exception("The command bulk_import failed")
+            raise CommandError(f"{type(error).__name__}: {error}", returncode=Exit.UNAVAILABLE) from error
 
-    def run(self, *, target: str, user: str | None, file: Path, on_invalid: str, **options: Any) -> None:
-        goal = conf().target(target)
+    def run(self, *, file: Path, user: str | None, on_invalid: str, **options: Any) -> None:
+        """Check the permission, read the file, then validate or submit its rows."""
+        target = conf().target(options["target"])
         request = request_of(user or getpass.getuser())
-        goal.create_view(request).check_permissions(request)
+        target.create_view(request).check_permissions(request)
         upload = read_file(file, f"on_invalid={on_invalid}")
         if options["dry_run"]:
-            self.report_verdicts(validate_rows(goal, upload.rows, request))
+            self.print_validation(validate_rows(target, upload.rows, request))
             return
-        job_id = self.submit(goal, request, upload, options["idempotency_key"], skip_invalid=on_invalid == "skip")
+        job_id = submit(target, request, upload, options["idempotency_key"], skip_invalid=on_invalid == "skip")
         self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
         if options["watch"]:
-            self.report(self.watch(job_id))
+            self.print_progress(job_id)
+            self.print_result(read_job(job_id))
 
-    def submit(self, target: Target, request: Request, upload: Upload, key: str | None, *, skip_invalid: bool) -> UUID:
-        """The id of the new job, or of the one that this key made before."""
-        key = read_key(key)
-        job = find_job(target, request.user, key, upload.sha256)
-        return job.pk if job else accept(target, request, upload, idempotency_key=key, skip_invalid=skip_invalid)
-
-    def report_verdicts(self, verdicts: ValidationResult) -> None:
-        self.list_errors(verdicts.errors)
-        text = f"{verdicts.rows - verdicts.invalid_rows} of {verdicts.rows} rows are valid. Nothing was imported."
-        if verdicts.invalid_rows:
+    def print_validation(self, result: ValidationResult) -> None:
+        self.print_errors(result.errors)
+        text = f"{result.rows - result.invalid_rows} of {result.rows} rows are valid. Nothing was imported."
+        if result.invalid_rows:
             raise CommandError(text, returncode=Exit.REFUSED)
         self.stdout.write(text)
 
-    def list_errors(self, errors: list[dict[str, Any]]) -> None:
-        for error in errors[:LISTED_ERRORS]:
+    def print_errors(self, errors: list[dict[str, Any]]) -> None:
+        for error in errors[:MAX_LISTED_ERRORS]:
             where = f"line {error['line']}" if error.get("line") else f"index {error['index']}"
             self.stderr.write(f"{where}: {error['field'] or 'row'}: {error['message']}")
-        if len(errors) > LISTED_ERRORS:
+        if len(errors) > MAX_LISTED_ERRORS:
             self.stderr.write("…")
 
-    def watch(self, job_id: UUID) -> ImportJob:
-        """Show how far it is until it ends: on a terminal in one line, else in a line for each change of status."""
+    def print_progress(self, job_id: UUID) -> None:
+        """Print the progress until the job ends.
+
+        A terminal gets one line, which is redrawn. A file or a pipe gets one line for each change of status.
+        """
+        is_terminal = self.stdout.isatty()
         last_status = ""
-        while True:
-            job = read_job(job_id)
-            if self.stdout.isatty():
-                self.stdout.write(f"\r\x1b[K{progress(job)}", ending="")
+        for job in follow(job_id):
+            if is_terminal:
+                self.stdout.write(f"{REDRAW_LINE}{progress_line(job)}", ending="")
                 self.stdout.flush()
             elif job.status != last_status:
-                self.stdout.write(progress(job))
+                self.stdout.write(progress_line(job))
             last_status = job.status
-            if job.is_terminal:
-                break
-            close_old_connections()
-            time.sleep(WATCH_SECONDS)
-        if self.stdout.isatty():
-            self.stdout.write("")
-        return job
+        if is_terminal:
+            self.stdout.write("")  # ends the line that was redrawn
 
-    def report(self, job: ImportJob) -> None:
+    def print_result(self, job: ImportJob) -> None:
+        """Print the problems and the outcome of an ended job. Raises CommandError if not every row was created."""
         for problem in job.problems:
-            name = f"{problem['field']}: " if problem["field"] else ""
-            self.stderr.write(
-                f"{problem['count']} x {name}{problem['message']} (first at index {problem['first_index']})"
-            )
+            self.stderr.write(problem_text(problem))
         if job.status != JobStatus.SUCCEEDED:
             raise CommandError(message(job), returncode=Exit.NOT_ALL_CREATED)
         self.stdout.write(message(job))
 
 
 def request_of(name: str) -> Request:
-    """A request of that user, for what asks one: the target's permissions and its serializer."""
+    """Return a request of this user, as the target's permissions and serializer need one. Raises CommandError."""
     model = get_user_model()
     try:
         user: Any = model._default_manager.get_by_natural_key(name)  # noqa: SLF001 - Django's documented name
@@ -185,10 +192,10 @@ def request_of(name: str) -> Request:
 
 
 def read_file(file: Path, query: str) -> Upload:
-    """The rows of a file. Raises CommandError and BodyTooLarge."""
+    """Read the rows of a file. Raises CommandError, and BadImport if the file is too large or malformed."""
     media_type = SUFFIXES.get(file.suffix.lower())
     if media_type is None:
-        raise CommandError(f"{file} is not named {', '.join(SUFFIXES)}.", returncode=Exit.REFUSED)
+        raise CommandError(f"The name of {file} must end in one of {', '.join(SUFFIXES)}.", returncode=Exit.REFUSED)
     try:
         if file.stat().st_size > conf().max_body_bytes:
             raise too_large()
@@ -197,18 +204,35 @@ def read_file(file: Path, query: str) -> Upload:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error
 
 
+def submit(target: Target, request: Request, upload: Upload, key: str | None, *, skip_invalid: bool) -> UUID:
+    """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key."""
+    key = read_key(key)
+    job = find_job(target, request.user, key, upload.sha256)
+    return job.pk if job else accept(target, request, upload, idempotency_key=key, skip_invalid=skip_invalid)
+
+
 def read_job(job_id: UUID) -> ImportJob:
     job: ImportJob = ImportJob.objects.for_reports().get(pk=job_id)
     return job
 
 
-def progress(job: ImportJob) -> str:
-    """One line: status, bar, rows by outcome, rate, time left."""
-    done = job.rows - job.counts["pending"]
-    filled = BAR_CHARACTERS * done // job.rows
-    bar = "#" * filled + "." * (BAR_CHARACTERS - filled)
-    outcomes = ", ".join(f"{rows} {outcome}" for outcome, rows in job.counts.items() if rows and outcome != "pending")
-    parts = [f"{job.status:<12} [{bar}] {done}/{job.rows}", outcomes]
+def follow(job_id: UUID) -> Iterator[ImportJob]:
+    """Yield the job every POLL_SECONDS, for the last time when it has ended."""
+    while True:
+        job = read_job(job_id)
+        yield job
+        if job.is_terminal:
+            return
+        # Django replaces broken connections between requests. A command has no requests, so it does this itself.
+        close_old_connections()
+        time.sleep(POLL_SECONDS)
+
+
+def progress_line(job: ImportJob) -> str:
+    """Return the status, a bar, the rows by outcome, the rate and the remaining time in one line."""
+    bar = "#" * (BAR_CHARACTERS * job.finished_rows // job.rows)
+    outcomes = ", ".join(f"{job.counts[outcome]} {outcome}" for outcome in Outcome if job.counts[outcome])
+    parts = [f"{job.status:<12} [{bar:.<{BAR_CHARACTERS}}] {job.finished_rows}/{job.rows}", outcomes]
     if rate := rows_per_second(job):
         parts.append(f"{rate} rows/s")
     if seconds := eta_seconds(job):
