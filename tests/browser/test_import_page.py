@@ -228,7 +228,7 @@ def test_a_stranger_imports_a_spreadsheet_and_mends_what_failed(shop: Shop, page
     expect(page.locator("#job-message")).to_contain_text("227 of 230 products were created.")
     expect(page.locator("#counts")).to_contain_text("227")
     expect(page.get_by_role("region", name="Why rows were not created")).to_contain_text(
-        "category: Object with slug=kayaks does not exist."
+        "category: There is no category “kayaks”."
     )
     failed = page.get_by_role("region", name="Rows that were not created").get_by_role("row")
     expect(failed.filter(has_text="kayaks")).to_have_count(2)
@@ -384,7 +384,9 @@ def test_a_hostile_row_is_inert_text(visitors: Visitors, prefix: str) -> None:
         expect(page.get_by_text(markup).first).to_be_visible()
         expect(page.locator("#rows bdi", has_text="moc.live")).to_have_text(overrides)
         page.get_by_role("button", name="Import 4 rows").click()
-        expect(page.locator("#problems")).to_contain_text("Object with slug=<script>console.error('ran')</script>")
+        expect(page.locator("#problems")).to_contain_text(
+            "There is no category “<script>console.error('ran')</script>”."
+        )
         expect(page.locator("#failed-rows")).to_contain_text(markup)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator("main script:not([type='application/json']), main img, main b").count() == 0

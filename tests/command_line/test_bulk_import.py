@@ -63,7 +63,7 @@ def test_some_rows_created_is_1_and_tells_why(stack: LocalStack, file: Path) -> 
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
 
     assert done.returncode == 1, done.stderr
-    assert "2 x category: Object with slug=kayaks does not exist. (first at index 3)" in done.stderr
+    assert "2 x category: There is no category “kayaks”. (first at index 3)" in done.stderr
     assert "3 of 6 products were created." in done.stderr
 
 

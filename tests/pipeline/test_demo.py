@@ -24,7 +24,7 @@ def test_the_sample_catalogue_is_imported_and_reported() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "141 of 153 products were created" in done.stdout
-    assert "Object with slug=kayaks does not exist." in done.stdout
+    assert "There is no category “kayaks”." in done.stdout
 
 
 def test_a_file_of_ones_own_is_imported(tmp_path: Path) -> None:

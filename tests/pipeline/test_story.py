@@ -96,8 +96,8 @@ def test_a_catalogue_with_bad_rows_is_reported_corrected_and_created(
 
         told = box.expect(1)
         assert "2 of 5 products" in told["Subject"]
-        assert "category: Object with slug=kayaks does not exist. (2 rows, first at index 2)" in text_of(told)
-        assert "price: A valid number is required. (1 row, at index 3)" in text_of(told)
+        assert "category: There is no category “kayaks”. (2 rows, first at index 2)" in text_of(told)
+        assert "price: This is not a number. Write it like this: 12.50. (1 row, at index 3)" in text_of(told)
         (attached,) = told.iter_attachments()
         content: Any = attached.get_payload(decode=True)
         table = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
