@@ -572,6 +572,7 @@ def test_a_user_whose_session_ends_during_an_import_can_sign_in_again(shop: Shop
     with shop.poller_stopped():
         job = import_rows(page, rows(prefix, 1))
         page.context.clear_cookies()
+        set_visibility(page, hidden=False)  # makes the page poll now
         expect(page.get_by_text("You were signed out. Your import continues.")).to_be_visible()
         page.get_by_role("link", name="Sign in again").click()
         sign_in(page)

@@ -411,7 +411,8 @@ function rowsTable(rows, errors = new Map()) {
 }
 
 function reason({ field, message, first_index: first }, hasLines = false, value = "") {
-  const parts = field ? [h("strong", {}, untrusted(field, 60)), ...(value ? [" “", untrusted(value, 40), "”"] : []), ": "] : [];
+  const isRepeated = !value || message.includes(value); // many messages contain the value already
+  const parts = field ? [h("strong", {}, untrusted(field, 60)), ...(isRepeated ? [] : [" “", untrusted(value, 40), "”"]), ": "] : [];
   parts.push(untrusted(message, 300));
   // A duplicate error has only the index of the earlier row. If that row is in the preview, show its line instead.
   if (first !== undefined) {
@@ -615,7 +616,7 @@ async function send() {
     if (choice !== selected) return; // the user has opened a job in the meantime
     // A 5xx may come from a proxy after the server accepted the import, so it confirms as little as no response. A 429 is
     // the answer to this attempt only, so an earlier attempt stays unconfirmed.
-    selected.inDoubt = !(error instanceof ApiError) || error.status >= 500 || (selected.inDoubt && error.status === 429);
+    selected.isUnconfirmed = !(error instanceof ApiError) || error.status >= 500 || (selected.isUnconfirmed && error.status === 429);
     showSubmissionError(await explainNoResponse(error, selected.file, t("not_sent")));
   }
 }
