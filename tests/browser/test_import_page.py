@@ -572,8 +572,13 @@ def test_a_user_whose_session_ends_during_an_import_can_sign_in_again(shop: Shop
     with shop.poller_stopped():
         job = import_rows(page, rows(prefix, 1))
         page.context.clear_cookies()
+        # The settings of a deployment answer 403. The local settings also accept basic authentication, for which the
+        # browser would open its own dialog.
+        refusal = {"code": "not_authenticated", "message": "Authentication credentials were not provided."}
+        page.route("**/products/bulk/*", lambda route: route.fulfill(status=403, json=refusal))
         set_visibility(page, hidden=False)  # makes the page poll now
         expect(page.get_by_text("You were signed out. Your import continues.")).to_be_visible()
+        page.unroute_all()
         page.get_by_role("link", name="Sign in again").click()
         sign_in(page)
         expect(page).to_have_url(re.compile(job))

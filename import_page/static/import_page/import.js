@@ -173,7 +173,7 @@ export function follow(url, { onJob, onRetry, onError }) {
         onError(error);
         return;
       }
-      // Exponential backoff. The random factor prevents all open pages from pending at the same moment after an outage.
+      // Exponential backoff. The random factor prevents all open pages from polling at the same moment after an outage.
       const backoff = Math.min(FIRST_WAIT_SECONDS * 2 ** failedAttempts++, MAX_WAIT_SECONDS) * (0.75 + Math.random() / 2);
       const seconds = Math.max(backoff, error.retryAfter ?? 0);
       schedule(seconds);
