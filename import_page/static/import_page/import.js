@@ -234,11 +234,11 @@ function* readArray(text) {
 function* readLines(text, isWhole) {
   const lines = text.split("\n");
   if (!isWhole) lines.pop(); // the slice may have cut this line
-  for (const [place, line] of lines.entries()) {
+  for (const [position, line] of lines.entries()) {
     if (!line.trim()) continue;
     const cells = readCells(line.trim());
     if (!cells) return;
-    yield { line: place + 1, cells };
+    yield { line: position + 1, cells };
   }
 }
 
@@ -247,7 +247,7 @@ function* readTable(text, isWhole) {
   for (const { line, record } of records(text, isWhole)) {
     if (!record.some(Boolean)) continue;
     if (header) {
-      yield { line, cells: Object.fromEntries(record.map((cell, place) => [header[place] ?? `+${place + 1}`, cell])) };
+      yield { line, cells: Object.fromEntries(record.map((cell, position) => [header[position] ?? `+${position + 1}`, cell])) };
     } else {
       header = record.map((name) => name.trim());
     }
@@ -377,7 +377,7 @@ const parameter = (name) => {
 };
 
 // Returns where a row is: the line if the format has lines, otherwise the index, which starts at 0.
-const place = ({ index, line }) => (line ? t("line", { number: String(line) }) : t("index", { number: String(index) }));
+const positionOf = ({ index, line }) => (line ? t("line", { number: String(line) }) : t("index", { number: String(index) }));
 
 // Builds a table of rows. The errors of a row follow it in a table row of their own.
 function rowsTable(rows, errors = new Map()) {
@@ -417,7 +417,7 @@ function reason({ field, message, first_index: first }, hasLines = false, value 
   // A duplicate error has only the index of the earlier row. If that row is in the preview, show its line instead.
   if (first !== undefined) {
     const earlier = choice?.rows[first];
-    parts.push(" ", hasLines && earlier ? `(${place(earlier)})` : `(${place({ index: first })})`);
+    parts.push(" ", hasLines && earlier ? `(${positionOf(earlier)})` : `(${positionOf({ index: first })})`);
   }
   return parts;
 }
