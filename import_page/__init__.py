@@ -1,4 +1,4 @@
-"""The import page of the stand-in monolith, and the reference for frontends.
+"""The import page of the example shop, and the reference implementation for frontends.
 
-It knows the public HTTP API and nothing else: `static/import_page/import.js` can be lifted into any page.
+It uses only the public HTTP API, so `static/import_page/import.js` can be reused in any page.
 """

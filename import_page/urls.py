@@ -1,4 +1,4 @@
-"""The page. It calls the API that is mounted beside it, at `../bulk`."""
+"""The URL of the import page. The page calls the API at `../bulk`, relative to its own URL."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""The page and the sign-in that it needs. All that happens on the page happens in the browser."""
+"""The import page and its sign-in page. The page itself is built in the browser by import.js."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Rows come from strangers: even if one got into the page as markup, nothing of it would run or call home.
+"""Value of the Content-Security-Policy header of both pages.
 
-Set here and not in middleware, because the admin and the API's own page need other policies.
+Imported files may contain malicious text. If such text became markup by mistake, the browser would neither run
+scripts in it nor send data to other servers. The views set this header, and not a middleware, because the admin and the
+browsable API need other policies.
 """
 
 
 @cache
 def read_texts(language: str) -> dict[str, Any]:
-    """The page's texts in a language, or else in English: plain JSON, for the template and for the script."""
+    """Return the texts of the pages in this language, or in English if there is no translation."""
     file = TEXTS / f"{language}.json"
     texts: dict[str, Any] = json.loads((file if file.exists() else TEXTS / f"{FALLBACK}.json").read_text("utf-8"))
     return texts
 
 
 class StrictPage(ContextMixin, View):
-    """Base: a page in the user's language, under the strict policy."""
+    """Base class: a page in the user's language, with the strict Content-Security-Policy."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)
@@ -51,13 +53,13 @@ class StrictPage(ContextMixin, View):
 
 
 class ImportPage(LoginRequiredMixin, StrictPage, TemplateView):
-    """`/products/import/`: choose a file, see what is wrong with it, import it, follow it, mend the rest."""
+    """The page at `/products/import/`: choose a file, check it, import it, follow the import and correct rows."""
 
     template_name = "import_page/import.html"
 
 
 class SignIn(StrictPage, LoginView):
-    """For people who are no staff, and so cannot sign in at the admin."""
+    """The sign-in page. Users who are not staff need it, because they cannot sign in at the admin."""
 
     template_name = "import_page/sign_in.html"
     redirect_authenticated_user = True

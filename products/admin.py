@@ -24,7 +24,7 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the
 
 @admin.register(StockMovement)
 class StockMovementAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
-    """The stock book is read here, never written."""
+    """Shows the stock movements. The page is read-only."""
 
     list_display = ["created_at", "product", "quantity", "reason"]
     list_filter = ["reason"]
@@ -32,7 +32,7 @@ class StockMovementAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic 
     search_fields = ["product__sku", "product__name"]
     date_hierarchy = "created_at"
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - nobody may
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: StockMovement | None = None) -> bool:  # noqa: ARG002

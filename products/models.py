@@ -64,7 +64,7 @@ class Product(models.Model):
         _("barcode"),
         max_length=13,
         unique=True,
-        null=True,  # not "": any number of products may have no barcode
+        null=True,  # not "", because a unique column allows any number of nulls
         blank=True,
         validators=[validate_ean13],
     )
@@ -88,7 +88,7 @@ class Product(models.Model):
 
 
 class StockMovement(models.Model):
-    """One entry of the stock book: what came in or went out, and why."""
+    """One change of a product's stock: the quantity that came in or went out, and the reason."""
 
     class Reason(models.TextChoices):
         INITIAL = "initial", _("initial stock")

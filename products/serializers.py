@@ -7,7 +7,11 @@ from products.models import Category, Product
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):
-    category = serializers.SlugRelatedField(slug_field="slug", queryset=Category.objects.all())
+    category = serializers.SlugRelatedField(
+        slug_field="slug",
+        queryset=Category.objects.all(),
+        error_messages={"does_not_exist": _("There is no category “{value}”.")},
+    )
 
     class Meta:
         model = Product
@@ -28,6 +32,13 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
             "created_at",
         ]
         read_only_fields = ["id", "created_at"]
+        # Most products come from spreadsheets, where a price is often written with a comma or a currency sign.
+        extra_kwargs = {
+            "price": {"error_messages": {"invalid": _("This is not a number. Write it like this: 12.50.")}},
+            "currency": {"error_messages": {"invalid_choice": _("“{input}” is not a currency of this shop.")}},
+            "stock": {"error_messages": {"invalid": _("This is not a whole number. Write it like this: 12.")}},
+            "weight_kg": {"error_messages": {"invalid": _("This is not a number. Write it like this: 1.250.")}},
+        }
 
     def validate_category(self, category: Category) -> Category:
         if not category.is_open:
@@ -38,6 +49,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         return category
 
     def validate_barcode(self, barcode: str | None) -> str | None:
+        """Store an empty barcode as null, so that it does not collide with other empty barcodes."""
         return barcode or None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from products.models import Product, StockMovement
 
 @receiver(post_save, sender=Product, dispatch_uid="products.record_initial_stock")
 def record_initial_stock(instance: Product, *, created: bool, raw: bool = False, **_kwargs: object) -> None:
-    """Open the stock book of a new product that arrives with stock."""
+    """Record the first stock movement of a product that is created with stock."""
     if created and not raw and instance.stock > 0:
         StockMovement.objects.create(
             product=instance,

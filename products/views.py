@@ -23,4 +23,4 @@ class ProductViewSet(
 
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Product]) -> None:
-        serializer.save()  # the product and its first stock movement, or neither
+        serializer.save()  # writes the product and its first stock movement, or neither of them

@@ -1,4 +1,4 @@
-"""How the browser tests and the screenshots start Chromium, and what no page of ours may do in it."""
+"""Starts Chromium for the browser tests and the screenshots, and collects the errors of its console."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def hear_complaints(context: BrowserContext, url: str, complaints: list[str] | None = None) -> list[str]:
-    """What goes wrong from now on: errors on the console, and requests to any other server. The list grows."""
-    complaints = [] if complaints is None else complaints
+def collect_console_errors(context: BrowserContext, url: str, errors: list[str] | None = None) -> list[str]:
+    """Return a list that collects console errors and requests to other servers from now on."""
+    errors = [] if errors is None else errors
 
-    def hear(logged: ConsoleMessage) -> None:
-        is_answer = f"{url}/products/bulk" in logged.location["url"]  # Chromium notes each 4xx; the page tells of it
-        if logged.type in {"error", "warning"} and not is_answer:
-            complaints.append(logged.text)
+    def collect(logged: ConsoleMessage) -> None:
+        is_api_error = f"{url}/products/bulk" in logged.location["url"]  # Chromium logs every 4xx response
+        if logged.type in {"error", "warning"} and not is_api_error:
+            errors.append(logged.text)
 
-    def see(request: Request) -> None:
+    def check_host(request: Request) -> None:
         if not request.url.startswith((f"{url}/", "data:", "blob:")):
-            complaints.append(f"asked {request.url}")
+            errors.append(f"request to another server: {request.url}")
 
     def watch(page: Page) -> None:
-        page.on("console", hear)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", see)
+        page.on("console", collect)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", check_host)
 
     context.on("page", watch)
-    return complaints
+    return errors

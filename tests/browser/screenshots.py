@@ -102,7 +102,7 @@ def import_page(scene: Scene) -> None:
     page.locator("#start").wait_for()  # the script shows it when it is ready
     file = {"name": "autumn-catalogue.csv", "mimeType": "text/csv", "buffer": spreadsheet().encode()}
     page.locator("#file").set_input_files(file)  # type: ignore[arg-type] # a FilePayload, which is private
-    page.get_by_label("Skip it and import the others").check()
+    page.get_by_label("Skip it and import the other rows").check()
     scene.take(page, "import-errors")
     page.locator("#import").click()
     expect(page).to_have_url(re.compile("job="))

@@ -1,4 +1,4 @@
-"""The import page in a real browser, on everything that `make serve` runs: gunicorn, S3, SQS and the poller."""
+"""Tests of the import page in a real browser, with the services of `make serve`: gunicorn, S3, SQS and the poller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from demo.stack import LocalStack, local_stack, stop_process
-from tests.browser.chromium import CHROMIUM, chromium, hear_complaints
+from tests.browser.chromium import CHROMIUM, chromium, collect_console_errors
 
 if TYPE_CHECKING:
     import subprocess
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PATIENCE_MS = 20_000  # for what the poller does
+TIMEOUT_MS = 20_000  # how long the page may take to show what the worker did
 PAGE = "/products/import/"
 
 pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium: apt-get install chromium")
@@ -43,14 +43,14 @@ DROP = """([name, text]) => {
 
 @dataclass
 class Shop:
-    """The running shop, and a client for its user."""
+    """A running shop, and an HTTP client for the user `demo`."""
 
     stack: LocalStack
     poller: subprocess.Popen[bytes]
     http: httpx.Client
 
     def products(self, prefix: str) -> list[str]:
-        """The SKUs that begin so, in order."""
+        """Return the SKUs with this prefix, sorted."""
         found: list[str] = []
         page: str | None = "/products/"
         while page:
@@ -63,8 +63,8 @@ class Shop:
         return len(self.http.get("/products/bulk?page_size=100").json()["results"])
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
-        """The poller takes no message, as long as this lasts."""
+    def poller_stopped(self) -> Iterator[None]:
+        """Stop the poller while the block runs, so that the import does not progress."""
         os.killpg(self.poller.pid, signal.SIGSTOP)
         try:
             yield
@@ -91,23 +91,23 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Visitors:
-    """Opens pages as the user `demo`; what they complained of is told at the end."""
+    """Opens pages as the user `demo`, and collects the errors that their browser console shows."""
 
     browser: Browser
     shop: Shop
     session: Any
-    complaints: list[str] = field(default_factory=list)
+    console_errors: list[str] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
     def open(self, path: str = PAGE, user: str = "demo", **options: Any) -> Page:
-        """Signed in by the session that all tests share or, where that is replaced by None, as the user."""
+        """Open a page with the session that all tests share. With `storage_state=None`, sign in as `user` instead."""
         url = self.shop.stack.url
         defaults: dict[str, Any] = {"viewport": WIDE, "locale": "en-GB", "reduced_motion": "reduce"}
         defaults["storage_state"] = self.session
         context = self.browser.new_context(base_url=url, **{**defaults, **options})
-        context.set_default_timeout(PATIENCE_MS)
+        context.set_default_timeout(TIMEOUT_MS)
         self.contexts.append(context)
-        self.complaints = hear_complaints(context, url, self.complaints)
+        self.console_errors = collect_console_errors(context, url, self.console_errors)
         page = context.new_page()
         page.goto(path)
         if options.get("storage_state", self.session) is None:
@@ -124,7 +124,7 @@ def sign_in(page: Page, user: str = "demo") -> None:
 
 @pytest.fixture(scope="module")
 def session(shop: Shop, browser: Browser) -> Any:
-    """The cookies of somebody who has signed in."""
+    """The cookies of a user who has signed in."""
     context = browser.new_context(base_url=shop.stack.url)
     page = context.new_page()
     page.goto(PAGE)
@@ -137,12 +137,12 @@ def session(shop: Shop, browser: Browser) -> Any:
 
 @pytest.fixture
 def visitors(shop: Shop, browser: Browser, session: Any) -> Iterator[Visitors]:
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=TIMEOUT_MS)
     visitors = Visitors(browser, shop, session)
     yield visitors
     for context in visitors.contexts:
         context.close()
-    assert visitors.complaints == []
+    assert visitors.console_errors == []
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def page(visitors: Visitors) -> Page:
 
 @pytest.fixture
 def prefix() -> str:
-    """Of the SKUs of one test."""
+    """A prefix for the SKUs of one test."""
     return f"T{uuid.uuid4().hex[:8]}"
 
 
@@ -175,7 +175,7 @@ def choose(page: Page, name: str, content: str | list[dict[str, Any]]) -> None:
 
 
 def import_rows(page: Page, content: list[dict[str, Any]]) -> str:
-    """Choose and send; returns the job's id."""
+    """Choose a file with these rows and import it; return the job's ID."""
     choose(page, "products.json", content)
     page.get_by_role("button", name=re.compile(r"Import \d+ row")).click()
     expect(page.locator("#job")).to_be_visible()
@@ -183,7 +183,7 @@ def import_rows(page: Page, content: list[dict[str, Any]]) -> str:
 
 
 def submissions(page: Page) -> list[Request]:
-    """The POSTs of imports from now on; the list grows."""
+    """Return a list that collects the requests that submit imports from now on."""
     sent: list[Request] = []
     page.on("request", lambda request: sent.append(request) if is_submission(request) else None)
     return sent
@@ -198,37 +198,37 @@ def badge(page: Page) -> Any:
 
 
 def assert_accessible(page: Page) -> None:
-    """Nothing that axe finds, and nothing is wider than the screen."""
+    """Check that axe finds no violation and that the page is not wider than the screen."""
     found = Axe().run(
         page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     )
     assert found.violations_count == 0, found.generate_report()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than the screen"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
 
 
-def test_a_stranger_imports_a_spreadsheet_and_mends_what_failed(shop: Shop, page: Page, prefix: str) -> None:
-    """Dropped, checked, imported without the wrong rows, downloaded, mended, sent again: all are there."""
+def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, page: Page, prefix: str) -> None:
+    """After dropping, checking, importing, downloading and correcting the file, the shop has all products."""
     table = rows(prefix, 230)
     table[3]["price"] = ""
     table[7]["category"] = "kayaks"
     table[229]["sku"] = f"{prefix}-0"
 
     page.evaluate(DROP, ["products.csv", as_csv(table)])
-    expect(page.locator("#verdict")).to_contain_text("2 of 230 rows are wrong. Nothing was imported yet.")
-    wrong = page.get_by_role("region", name="Rows to mend").get_by_role("row")
+    expect(page.locator("#check-result")).to_contain_text("2 of 230 rows have errors. Nothing has been imported yet.")
+    wrong = page.get_by_role("region", name="Rows to fix").get_by_role("row")
     expect(wrong.nth(1)).to_contain_text(f"{prefix}-3")
     expect(wrong.nth(1).get_by_role("rowheader")).to_have_text("5")  # its line in the file
     expect(wrong.nth(2)).to_contain_text("price: This field is required.")
     expect(wrong.nth(4)).to_contain_text(f"sku “{prefix}-0”: An earlier row of this import has the same sku. (line 2)")
     expect(page.get_by_role("button", name="Import", exact=False)).to_have_count(0)
-    page.get_by_label("Skip it and import the others").check()
-    page.get_by_role("button", name="Import 228 rows, skip 2").click()
+    page.get_by_label("Skip it and import the other rows").check()
+    page.get_by_role("button", name="Import 228 rows and skip 2").click()
 
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
     expect(page.locator("#job-message")).to_contain_text("227 of 230 products were created.")
     expect(page.locator("#counts")).to_contain_text("227")
     expect(page.get_by_role("region", name="Why rows were not created")).to_contain_text(
-        "category: Object with slug=kayaks does not exist."
+        "category: There is no category “kayaks”."
     )
     failed = page.get_by_role("region", name="Rows that were not created").get_by_role("row")
     expect(failed.filter(has_text="kayaks")).to_have_count(2)
@@ -244,30 +244,30 @@ def test_a_stranger_imports_a_spreadsheet_and_mends_what_failed(shop: Shop, page
     assert [record["index"] for record in records] == ["3", "7", "229"]
     records[0]["price"], records[1]["category"], records[2]["sku"] = "5.00", "cookware", f"{prefix}-229"
 
-    page.get_by_role("button", name="Send corrected rows").click()
-    expect(page.get_by_text("Choose the file with the corrected rows")).to_be_visible()
-    choose(page, "mended.csv", as_csv(records))
-    expect(page.locator("#verdict")).to_contain_text("All 3 rows look right.")
+    page.get_by_role("button", name="Upload the corrected file").click()
+    expect(page.get_by_text("Choose a file that contains only the corrected rows")).to_be_visible()
+    choose(page, "corrected.csv", as_csv(records))
+    expect(page.locator("#check-result")).to_contain_text("All 3 rows are valid.")
     page.get_by_role("button", name="Import 3 rows").click()
 
-    expect(page.get_by_role("heading", name="Everything was imported")).to_be_visible()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
     expect(page.get_by_role("region", name="Rows that were not created")).to_have_count(0)
     page.get_by_role("link", name="See the import that this one corrects").click()
     expect(page).to_have_url(first)
     assert shop.products(prefix) == sorted(f"{prefix}-{number}" for number in range(230))
 
 
-def test_the_example_file_is_imported_as_it_is(page: Page, prefix: str) -> None:
+def test_the_example_file_can_be_imported(page: Page, prefix: str) -> None:
     with page.expect_download() as downloading:
-        page.get_by_role("link", name="An example file").click()
+        page.get_by_role("link", name="Download an example file").click()
     choose(page, "example.csv", Path(downloading.value.path()).read_text("utf-8").replace("EXAMPLE", prefix))
     page.get_by_role("button", name="Import 2 rows").click()
 
-    expect(page.get_by_role("heading", name="Everything was imported")).to_be_visible()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
 
 
-def test_a_reload_midway_finds_the_import_again(shop: Shop, page: Page, prefix: str) -> None:
-    with shop.resting():
+def test_a_reload_during_an_import_shows_the_import_again(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
         job = import_rows(page, rows(prefix, 120))
         page.reload()
         expect(page.get_by_role("heading", name="Importing 120 rows")).to_be_visible()
@@ -283,14 +283,14 @@ def test_a_reload_midway_finds_the_import_again(shop: Shop, page: Page, prefix: 
     expect(page.get_by_text("All 120 products were created.").first).to_be_visible()
 
 
-@pytest.mark.parametrize("twice", ["by hand", "at the same instant"])
-def test_a_double_click_sends_once(shop: Shop, page: Page, prefix: str, twice: str) -> None:
+@pytest.mark.parametrize("twice", ["by a double click", "in the same event loop turn"])
+def test_a_double_click_sends_one_request(shop: Shop, page: Page, prefix: str, twice: str) -> None:
     before, sent = shop.jobs(), submissions(page)
     choose(page, "products.json", rows(prefix, 2))
     button = page.get_by_role("button", name="Import 2 rows")
-    if twice == "by hand":
+    if twice == "by a double click":
         button.dblclick()
-    else:  # before anything has moved on the page
+    else:  # before the page can react to the first click
         button.evaluate("button => { button.click(); button.click(); }")
     expect(badge(page)).to_have_text("done")
 
@@ -298,14 +298,14 @@ def test_a_double_click_sends_once(shop: Shop, page: Page, prefix: str, twice: s
     assert shop.jobs() == before + 1
 
 
-def test_a_lost_answer_is_asked_for_again_with_the_same_key(shop: Shop, page: Page, prefix: str) -> None:
-    """The import arrived, the answer did not: sent again, it is the same import."""
+def test_an_import_is_sent_again_with_the_same_key_after_a_lost_response(shop: Shop, page: Page, prefix: str) -> None:
+    """If the server accepted the import but the response was lost, sending it again does not create a second import."""
     before, sent = shop.jobs(), submissions(page)
     choose(page, "products.json", [*rows(prefix, 2), {"sku": f"{prefix}-wrong"}])
-    page.get_by_label("Skip it and import the others").check()
-    with losing_answers(page):
-        page.get_by_role("button", name="Import 2 rows, skip 1").click()
-        expect(page.get_by_text("we cannot tell whether the import arrived")).to_be_visible()
+    page.get_by_label("Skip it and import the other rows").check()
+    with losing_responses(page):
+        page.get_by_role("button", name="Import 2 rows and skip 1").click()
+        expect(page.get_by_text("we do not know whether it received your import")).to_be_visible()
     expect(page.get_by_label("Import nothing")).to_be_disabled()
     assert shop.jobs() == before + 1
     page.get_by_role("button", name="Send again").click()
@@ -319,8 +319,8 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(shop: Shop, page: Pa
 
 
 @contextmanager
-def losing_answers(page: Page) -> Iterator[None]:
-    """The server answers submissions, and the browser never hears it."""
+def losing_responses(page: Page) -> Iterator[None]:
+    """The server handles submissions, but the browser does not receive the responses."""
     devtools = page.context.new_cdp_session(page)
 
     def lose(paused: Any) -> None:
@@ -333,7 +333,7 @@ def losing_answers(page: Page) -> Iterator[None]:
     devtools.detach()
 
 
-def test_another_choice_of_file_has_another_key(page: Page, prefix: str) -> None:
+def test_each_chosen_file_has_its_own_key(page: Page, prefix: str) -> None:
     sent = submissions(page)
     for number in range(2):
         import_rows(page, rows(f"{prefix}-{number}", 1))
@@ -342,8 +342,8 @@ def test_another_choice_of_file_has_another_key(page: Page, prefix: str) -> None
     assert len({request.headers["idempotency-key"] for request in sent}) == len(sent) == 2
 
 
-def test_a_running_import_is_cancelled_after_a_question_and_tried_again(shop: Shop, page: Page, prefix: str) -> None:
-    with shop.resting():
+def test_a_running_import_is_cancelled_after_confirmation_and_retried(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
         import_rows(page, rows(prefix, 150))
         page.get_by_role("button", name="Cancel the import").click()
         page.keyboard.press("Escape")
@@ -354,18 +354,18 @@ def test_a_running_import_is_cancelled_after_a_question_and_tried_again(shop: Sh
         expect(page.get_by_role("button", name="Cancel the import")).to_have_count(0)
     expect(page.get_by_role("heading", name="The import was cancelled")).to_be_visible()
     expect(page.get_by_role("heading", name="The import was cancelled")).to_be_focused()
-    expect(page.get_by_role("button", name="Send corrected rows")).to_be_visible()
-    page.get_by_role("button", name="Try the rest again").click()
+    expect(page.get_by_role("button", name="Upload the corrected file")).to_be_visible()
+    page.get_by_role("button", name="Retry failed rows without changes").click()
 
-    expect(page.get_by_role("heading", name="Everything was imported")).to_be_visible()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
     assert len(shop.products(prefix)) == 150
 
 
-def test_a_hostile_row_is_inert_text(visitors: Visitors, prefix: str) -> None:
-    """Markup, direction marks and ten thousand characters, in the preview, the errors and the failures."""
+def test_malicious_rows_are_shown_as_text(visitors: Visitors, prefix: str) -> None:
+    """Markup, direction marks and very long values have no effect in the preview, the errors and the failures."""
     markup = "<script>console.error('ran')</script><img src=x onerror=console.error('ran')>"
     overrides = "\u202e\u2067moc.live\u200f"
-    hostile = [
+    malicious = [
         *rows(prefix, 1, name=markup, category="<script>console.error('ran')</script>"),
         *rows(f"{prefix}-b", 1, name=overrides, category="<b onclick=console.error('ran')>"),
         *rows(f"{prefix}-c", 1, name="n" * 10_000),
@@ -373,26 +373,28 @@ def test_a_hostile_row_is_inert_text(visitors: Visitors, prefix: str) -> None:
     ]
     for viewport in (WIDE, PHONE):
         page = visitors.open(viewport=viewport)
-        choose(page, "<b>products.json", hostile)
+        choose(page, "<b>products.json", malicious)
         expect(page.get_by_role("heading", name="<b>products.json")).to_be_visible()
-        expect(page.locator("#verdict")).to_contain_text("1 of 4 rows is wrong.")
+        expect(page.locator("#check-result")).to_contain_text("1 of 4 rows has an error.")
         expect(page.locator("#rows")).to_contain_text("n" * 100 + "n" * 20 + "…")
         expect(page.locator("#rows")).to_contain_text("no more than 200 characters")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator("#rows").evaluate("table => table.clientHeight") < 400
-        choose(page, "products.json", [*hostile[:2], hostile[3], *rows(f"{prefix}-{viewport['width']}", 1)])
+        choose(page, "products.json", [*malicious[:2], malicious[3], *rows(f"{prefix}-{viewport['width']}", 1)])
         expect(page.get_by_text(markup).first).to_be_visible()
         expect(page.locator("#rows bdi", has_text="moc.live")).to_have_text(overrides)
         page.get_by_role("button", name="Import 4 rows").click()
-        expect(page.locator("#problems")).to_contain_text("Object with slug=<script>console.error('ran')</script>")
+        expect(page.locator("#problems")).to_contain_text(
+            "There is no category “<script>console.error('ran')</script>”."
+        )
         expect(page.locator("#failed-rows")).to_contain_text(markup)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator("main script:not([type='application/json']), main img, main b").count() == 0
 
 
-def test_the_keyboard_is_enough(page: Page, prefix: str) -> None:
-    """From the sign-in to the results with Tab, Space, Enter and the arrows."""
-    page.on("filechooser", lambda _chooser: None)  # from now on Chromium opens none that nobody could answer
+def test_the_page_works_with_the_keyboard_only(page: Page, prefix: str) -> None:
+    """A user can choose a file, import it and open the correction with Tab, Enter and the arrow keys."""
+    page.on("filechooser", lambda _chooser: None)  # prevents Chromium from opening a dialog that would block the test
     tab_to(page, "#file")
     with page.expect_file_chooser() as choosing:
         page.keyboard.press("Enter")
@@ -400,7 +402,7 @@ def test_the_keyboard_is_enough(page: Page, prefix: str) -> None:
     text = json.dumps([*rows(prefix, 3), bad]).encode()
     choosing.value.set_files({"name": "products.json", "mimeType": "", "buffer": text})
     expect(page.locator("#chosen-title")).to_be_focused()
-    expect(page.locator("#verdict")).to_contain_text("1 of 4 rows is wrong.")
+    expect(page.locator("#check-result")).to_contain_text("1 of 4 rows has an error.")
     tab_to(page, "[name=on_invalid]")
     page.keyboard.press("ArrowDown")
     tab_to(page, "#import")
@@ -418,7 +420,7 @@ def tab_to(page: Page, selector: str) -> None:
         page.keyboard.press("Tab")
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
-    pytest.fail(f"{selector} is not reached")
+    pytest.fail(f"the Tab key does not reach {selector}")
 
 
 @pytest.mark.parametrize(
@@ -432,7 +434,7 @@ def tab_to(page: Page, selector: str) -> None:
 )
 def test_every_state_is_accessible(shop: Shop, visitors: Visitors, prefix: str, options: dict[str, Any]) -> None:
     shop.http.post("/products/bulk", json=rows(f"{prefix}-first", 1)).raise_for_status()
-    page = visitors.open(**options, storage_state=None)  # a session of its own: it ends here
+    page = visitors.open(**options, storage_state=None)  # this test signs out, so it needs its own session
     page.locator("#recent-jobs li").first.wait_for()
     assert_accessible(page)
     choose(page, "products.xlsx", "no CSV")
@@ -443,7 +445,7 @@ def test_every_state_is_accessible(shop: Shop, visitors: Visitors, prefix: str, 
     choose(page, "products.csv", as_csv(table))
     expect(page.locator(".wrong-rows")).to_be_visible()
     assert_accessible(page)
-    with shop.resting():
+    with shop.poller_stopped():
         page.locator("[value=skip]").check()
         page.locator("#import").click()
         page.locator("#job-actions button").click()
@@ -460,77 +462,77 @@ def test_every_state_is_accessible(shop: Shop, visitors: Visitors, prefix: str, 
     assert_accessible(page)
 
 
-def test_the_page_and_the_api_speak_portuguese(visitors: Visitors, prefix: str) -> None:
+def test_the_page_and_the_api_are_translated_to_portuguese(visitors: Visitors, prefix: str) -> None:
     page = visitors.open(locale="pt-BR")
     choose(page, "produtos.csv", as_csv([*rows(prefix, 2), *rows(f"{prefix}-x", 1, price="")]))
-    expect(page.locator("#verdict")).to_contain_text("1 de 3 linhas está errada.")
+    expect(page.locator("#check-result")).to_contain_text("1 de 3 linhas tem erro.")
     expect(page.locator("#rows")).to_contain_text("Este campo é obrigatório.")
-    page.get_by_label("Pular e importar as outras").check()
-    page.get_by_role("button", name="Importar 2 linhas, pular 1").click()
+    page.get_by_label("Pular e importar as outras linhas").check()
+    page.get_by_role("button", name="Importar 2 linhas e pular 1").click()
 
     expect(page.get_by_role("heading", name="Algumas linhas não foram importadas")).to_be_visible()
     expect(page.locator("#job-message")).to_contain_text("2 de 3 produtos")
 
 
-def test_a_page_without_connection_says_so_and_goes_on_by_itself(shop: Shop, page: Page, prefix: str) -> None:
-    with shop.resting():
+def test_an_offline_page_says_so_and_updates_when_it_is_online_again(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
         import_rows(page, rows(prefix, 5))
         expect(badge(page)).to_have_text("waiting")
         page.context.set_offline(True)
-        expect(page.get_by_text("You are offline.")).to_be_visible()
+        expect(page.get_by_text("You are offline. Your import continues.")).to_be_visible()
     page.context.set_offline(False)
 
-    expect(page.get_by_role("heading", name="Everything was imported")).to_be_visible()
-    expect(page.get_by_text("You are offline.")).to_be_hidden()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+    expect(page.get_by_text("You are offline. Your import continues.")).to_be_hidden()
 
 
-def test_a_server_that_is_away_is_asked_less_and_less(shop: Shop, page: Page, prefix: str) -> None:
-    with shop.resting():
+def test_the_page_polls_an_unavailable_server_less_often(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
         import_rows(page, rows(prefix, 5))
         page.clock.install()
         page.route("**/products/bulk/*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
         page.reload()
-        expect(page.get_by_text("No answer from the server. The import is not affected")).to_be_visible()
+        expect(page.get_by_text("The server did not respond. Your import is not affected.")).to_be_visible()
         waits = []
         for _ in range(6):
             with page.expect_request("**/products/bulk/*"):
-                waits.append(run_until_asked(page))
+                waits.append(run_until_request(page))
         page.unroute_all()
         page.clock.resume()
     page.clock.run_for(60_000)
 
     assert waits[0] < 10
     assert waits[-1] >= 20
-    expect(page.get_by_role("heading", name="Everything was imported")).to_be_visible()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
 
 
-def run_until_asked(page: Page) -> int:
-    """Let the page's clock run until it asks again; returns the seconds."""
-    asked: list[Request] = []
-    page.once("request", lambda request: asked.append(request))  # noqa: PLW0108 - Playwright takes no built-in function
+def run_until_request(page: Page) -> int:
+    """Advance the page's clock until the page sends a request; return the number of seconds."""
+    requests: list[Request] = []
+    page.once("request", lambda request: requests.append(request))  # noqa: PLW0108 - Playwright takes no built-in function
     seconds = 0
-    while not asked and seconds < 60:
+    while not requests and seconds < 60:
         page.clock.run_for(1000)
         seconds += 1
     return seconds
 
 
-def test_a_tab_that_nobody_looks_at_does_not_ask(shop: Shop, page: Page, prefix: str) -> None:
+def test_a_hidden_tab_does_not_poll(shop: Shop, page: Page, prefix: str) -> None:
     page.clock.install()
-    with shop.resting():
+    with shop.poller_stopped():
         import_rows(page, rows(prefix, 5))
         page.clock.run_for(5_000)
-        turn(page, hidden=True)
+        set_visibility(page, hidden=True)
         page.wait_for_load_state("networkidle")
-        asked: list[Request] = []
-        page.on("request", lambda request: asked.append(request))  # noqa: PLW0108 - as above
+        requests: list[Request] = []
+        page.on("request", lambda request: requests.append(request))  # noqa: PLW0108 - as above
         page.clock.run_for(300_000)
-        assert asked == []
+        assert requests == []
         with page.expect_request("**/products/bulk/*"):
-            turn(page, hidden=False)
+            set_visibility(page, hidden=False)
 
 
-def turn(page: Page, *, hidden: bool) -> None:
+def set_visibility(page: Page, *, hidden: bool) -> None:
     page.evaluate(
         """hidden => {
             Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
@@ -541,32 +543,76 @@ def turn(page: Page, *, hidden: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
-        ("products.xlsx", "PK", "is neither CSV nor JSON"),
-        ("products.csv", "", "is empty"),
+        ("products.xlsx", "PK", "is not a CSV or JSON file"),
+        ("products.csv", "", "This file is empty."),
         ("products.json", '{"sku": "A"}', "The body is not an array."),
         ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON, line 1, column 22"),
         ("products.csv", "sku;sku\nA;B\n", "a column without a name, or a name twice"),
     ],
 )
-def test_what_is_no_import_is_told_in_words(page: Page, name: str, content: str, told: str) -> None:
+def test_a_file_that_cannot_be_imported_is_explained(page: Page, name: str, content: str, message: str) -> None:
     choose(page, name, content)
 
-    expect(page.get_by_role("alert").filter(has_text=told)).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text=message)).to_be_visible()
 
 
-def test_who_may_not_create_products_is_told_so(shop: Shop, visitors: Visitors, prefix: str) -> None:
+def test_a_user_who_may_not_create_products_gets_an_error(shop: Shop, visitors: Visitors, prefix: str) -> None:
     create = "from django.contrib.auth.models import User; User.objects.create_user('visitor', password='visitor')"
     shop.stack.run("manage.py", "shell", "-v0", "-c", create)
     page = visitors.open(storage_state=None, user="visitor")
     choose(page, "products.json", rows(prefix, 1))
 
-    told = page.get_by_role("alert").filter(has_text="You do not have permission to perform this action.")
-    expect(told).to_be_visible()
+    error = page.get_by_role("alert").filter(has_text="You do not have permission to perform this action.")
+    expect(error).to_be_visible()
 
 
-def test_a_session_that_is_over_leads_to_the_sign_in_and_back_to_the_import(page: Page, prefix: str) -> None:
+def test_a_user_whose_session_ends_during_an_import_can_sign_in_again(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
+        job = import_rows(page, rows(prefix, 1))
+        page.context.clear_cookies()
+        # The settings of a deployment answer 403. The local settings also accept basic authentication, for which the
+        # browser would open its own dialog.
+        refusal = {"code": "not_authenticated", "message": "Authentication credentials were not provided."}
+        page.route("**/products/bulk/*", lambda route: route.fulfill(status=403, json=refusal))
+        set_visibility(page, hidden=False)  # makes the page poll now
+        expect(page.get_by_text("You were signed out. Your import continues.")).to_be_visible()
+        page.unroute_all()
+        page.get_by_role("link", name="Sign in again").click()
+        sign_in(page)
+        expect(page).to_have_url(re.compile(job))
+        expect(badge(page)).to_be_visible()
+
+
+def test_an_unknown_import_is_explained(page: Page) -> None:
+    page.goto(f"{PAGE}?job={uuid.uuid4()}")
+
+    expect(page.get_by_role("alert").filter(has_text="We could not find this import.")).to_be_visible()
+
+
+@pytest.mark.parametrize(("touch", "visible"), [(False, True), (True, False)])
+def test_only_devices_with_a_mouse_are_asked_to_drop_a_file(visitors: Visitors, *, touch: bool, visible: bool) -> None:
+    page = visitors.open(has_touch=touch, is_mobile=touch)
+
+    expect(page.get_by_text("Drop a file with your products here")).to_be_visible(visible=visible)
+    expect(page.locator("label[for=file]")).to_be_visible()
+
+
+def test_the_size_limit_is_explained(page: Page) -> None:
+    """The page checks the size before the upload."""
+    page.evaluate("""() => {
+        const file = new File(["sku"], "large.csv");
+        Object.defineProperty(file, "size", { value: 64 * 1024 * 1024 + 1 });
+        const event = new DragEvent("drop", { bubbles: true, cancelable: true });
+        Object.defineProperty(event, "dataTransfer", { value: { types: ["Files"], files: [file] } });
+        document.body.dispatchEvent(event);
+    }""")
+
+    expect(page.get_by_role("alert").filter(has_text="The limit is 64 MB.")).to_be_visible()
+
+
+def test_signing_in_again_leads_back_to_the_import(page: Page, prefix: str) -> None:
     job = import_rows(page, rows(prefix, 1))
     page.context.clear_cookies()
     page.reload()
@@ -577,29 +623,29 @@ def test_a_session_that_is_over_leads_to_the_sign_in_and_back_to_the_import(page
 
 
 READ = """async ([module, name, text, times]) => {
-    const { readStart } = await import(module);
+    const { readFirstRows } = await import(module);
     const file = new File([text.repeat(times)], name);
     let read = 0;
     const slice = file.slice.bind(file);
     file.slice = (from, to) => { read += Math.min(to, file.size) - from; return slice(from, to); };
-    const rows = await readStart(file);
+    const rows = await readFirstRows(file);
     return { rows: rows.slice(0, 5), count: rows.length, read, size: file.size };
 }"""
 
 
-def read_start(page: Page, name: str, text: str, times: int = 1) -> Any:
+def read_first_rows(page: Page, name: str, text: str, times: int = 1) -> Any:
     module = page.locator("script[type=module]").get_attribute("src")
     return page.evaluate(READ, [module, name, text, times])
 
 
-def test_of_a_large_file_only_the_beginning_is_read(page: Page) -> None:
+def test_the_preview_reads_only_the_start_of_a_large_file(page: Page) -> None:
     line = '{"sku": "A", "name": "Zelt für zwei ⛺", "price": 9.50}'
     for name, text in {
         "a.jsonl": f"{line}\n",
         "a.json": f"[{line}" + f",{line}" * 999,
         "a.csv": "sku;name\nA;⛺\n",
     }.items():
-        found = read_start(page, name, text, 60_000_000 // len(text.encode()))
+        found = read_first_rows(page, name, text, 60_000_000 // len(text.encode()))
 
         assert found["size"] > 59_000_000
         assert found["read"] == 1024 * 1024
@@ -627,8 +673,8 @@ def test_of_a_large_file_only_the_beginning_is_read(page: Page) -> None:
         ("a.json", '[{"sku": "A"}, {"sku": "B', [(None, {"sku": "A"})]),
     ],
 )
-def test_rows_are_previewed_as_they_were_written(page: Page, name: str, text: str, expected: list[Any]) -> None:
-    found = read_start(page, name, text)["rows"]
+def test_the_preview_shows_values_as_they_are_written(page: Page, name: str, text: str, expected: list[Any]) -> None:
+    found = read_first_rows(page, name, text)["rows"]
 
     assert [(row["line"], row["cells"]) for row in found] == expected
     assert [row["index"] for row in found] == list(range(len(expected)))

@@ -141,9 +141,7 @@ def test_a_refused_row_leaves_nothing_and_says_field_and_code(importer: Importer
 
     assert (answer.status_code, answer[VERDICT_HEADER]) == (400, "not-created")
     assert answer.json() == {
-        "errors": [
-            {"field": "category", "code": "does_not_exist", "message": "Object with slug=kayaks does not exist."}
-        ]
+        "errors": [{"field": "category", "code": "does_not_exist", "message": "There is no category “kayaks”."}]
     }
     assert not ImportedRow.objects.exists()
 

@@ -63,7 +63,7 @@ def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(s
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
 
     assert done.returncode == 1, done.stderr
-    assert "category: Object with slug=kayaks does not exist. (2 rows, first at index 3)" in done.stderr
+    assert "category: There is no category “kayaks”. (2 rows, first at index 3)" in done.stderr
     assert "3 of 6 products were created." in done.stderr
 
 

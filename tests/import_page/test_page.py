@@ -1,4 +1,6 @@
-"""What the server does for the import page: sign-in, policy, texts. The rest is in the browser, see tests/browser."""
+"""Tests of the server side of the import page: sign-in, Content-Security-Policy and texts. For the page itself, see
+tests/browser/test_import_page.py.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from django.test import Client
 
 PACKAGE = Path(import_page.__file__).parent
-STAND_IN = sorted([*PACKAGE.rglob("*.py"), *Path(products.__file__).parent.rglob("*.py")])
+SHOP_MODULES = sorted([*PACKAGE.rglob("*.py"), *Path(products.__file__).parent.rglob("*.py")])
 LANGUAGES = ["en", "pt-br"]
 TEXTS = {language: json.loads((PACKAGE / f"texts/{language}.json").read_text("utf-8")) for language in LANGUAGES}
 PLACEHOLDER = re.compile(r"\{\w+\}")
@@ -30,32 +32,32 @@ def visitor(db: None) -> User:
 
 
 @pytest.mark.django_db
-def test_a_stranger_signs_in_first_and_comes_back_to_the_address_of_the_import(client: Client, visitor: User) -> None:
+def test_an_anonymous_user_returns_to_the_import_after_signing_in(client: Client, visitor: User) -> None:
     address = "/products/import/?job=8fc29b8e-644b-4a62-abaa-80a7cbd14be6"
-    sent_away = client.get(address)
-    form = client.get(sent_away["Location"])
-    answers = {"username": "visitor", "password": "secret", "next": form.context["next"]}
-    signed_in = client.post(sent_away["Location"], answers)
+    redirect = client.get(address)
+    form = client.get(redirect["Location"])
+    credentials = {"username": "visitor", "password": "secret", "next": form.context["next"]}
+    signed_in = client.post(redirect["Location"], credentials)
 
-    assert sent_away["Location"].startswith("/sign-in/?next=")
+    assert redirect["Location"].startswith("/sign-in/?next=")
     assert f'name="next" value="{address}"' in form.content.decode()
     assert signed_in["Location"] == address
     assert client.get(address).status_code == 200
 
 
 @pytest.mark.django_db
-def test_a_wrong_password_is_refused_in_words(client: Client, visitor: User) -> None:
-    answer = client.post("/sign-in/", {"username": "visitor", "password": "wrong"})
+def test_a_wrong_password_is_explained(client: Client, visitor: User) -> None:
+    response = client.post("/sign-in/", {"username": "visitor", "password": "wrong"})
 
-    assert TEXTS["en"]["sign_in_refused"] in answer.content.decode()
+    assert TEXTS["en"]["sign_in_refused"] in response.content.decode()
 
 
-def test_the_page_runs_nothing_and_loads_nothing_but_files_of_its_own(client: Client, visitor: User) -> None:
-    signing_in = client.get("/sign-in/")
+def test_the_page_loads_only_files_of_this_site(client: Client, visitor: User) -> None:
+    sign_in = client.get("/sign-in/")
     client.force_login(visitor)
-    for answer in (signing_in, client.get("/products/import/")):
-        policy = dict(part.split(" ", 1) for part in answer["Content-Security-Policy"].split("; "))
-        page = answer.content.decode()
+    for response in (sign_in, client.get("/products/import/")):
+        policy = dict(part.split(" ", 1) for part in response["Content-Security-Policy"].split("; "))
+        page = response.content.decode()
 
         assert policy["default-src"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -86,22 +88,24 @@ def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:
             assert set(PLACEHOLDER.findall(pair[0])) == set(PLACEHOLDER.findall(pair[1])), key
 
 
-def test_every_text_that_is_asked_for_is_there_and_every_other_is_gone() -> None:
+def test_every_used_text_exists_and_every_text_is_used() -> None:
     script = (PACKAGE / "static/import_page/import.js").read_text("utf-8")
     templates = "".join(file.read_text("utf-8") for file in PACKAGE.rglob("*.html"))
     in_templates = set(re.findall(r"texts\.(\w+)", templates))
     called = set(re.findall(r'\bt\("([a-z_]+)"', script))
-    families = tuple(re.findall(r"`(\w+_)\$\{", script))  # such as status_…
+    families = tuple(re.findall(r"`(\w+_)\$\{", script))  # keys that the script builds, such as status_…
 
     assert called | in_templates <= set(TEXTS["en"])
     unused = {key for key in TEXTS["en"] if f'"{key}"' not in script and key not in in_templates}
     assert {key for key in unused if not key.startswith(families)} == set()
 
 
-@pytest.mark.parametrize("module", STAND_IN, ids=lambda module: f"{module.parent.name}/{module.name}")
-def test_the_stand_in_knows_the_public_api_only(module: Path) -> None:
+@pytest.mark.parametrize("module", SHOP_MODULES, ids=lambda module: f"{module.parent.name}/{module.name}")
+def test_the_shop_imports_none_of_the_bulk_import_packages(module: Path) -> None:
     tree = ast.parse(module.read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
-    assert not {name for name in imported if name.partition(".")[0] in {"bulk_import", "lambda_worker"}}
+    assert not {
+        name for name in imported if name.partition(".")[0] in {"bulk_import", "bulk_import_wire", "lambda_worker"}
+    }

@@ -1,4 +1,4 @@
-"""The local settings with a real mail server, at SMTP_PORT on this machine."""
+"""The local settings with a real SMTP server, at SMTP_PORT on this machine."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""docs/bolting-on.md, walked word by word by somebody whose monolith is new."""
+"""Runs every command of docs/bolting-on.md in a new Django project, and compares the output."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 GUIDE = PROJECT / "docs" / "bolting-on.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w./]+)(, at the end)?\n")
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 SHELL = "/bin/sh"
 
 
-class Walk:
-    """Somebody at two terminals, in a new folder."""
+class GuideRunner:
+    """Runs the guide in an empty folder, with two terminals."""
 
     def __init__(self, folder: Path, cleanup: ExitStack) -> None:
         self.folder = folder
@@ -42,33 +42,34 @@ class Walk:
         self.exit_codes: dict[str, int] = {}
 
     def write(self, text: str) -> None:
-        """A file, or what is to be added to one."""
-        name, at_the_end = FILE.match(text).groups()  # type: ignore[union-attr] # every file of the guide has its name
+        """Write a file of the guide, or append to it if its first line says so."""
+        name, appends = FILE.match(text).groups()  # type: ignore[union-attr] # every file of the guide starts with its name
         path = self.folder / name
-        path.write_text(path.read_text() + text if at_the_end else text)
+        path.write_text(path.read_text() + text if appends else text)
         if name == "environment":
             exports = re.findall(r"^export (\w+)=(\S+)", text, re.MULTILINE)
             self._environment |= dict(exports)
 
-    def type(self, command: str, expected: list[str]) -> None:
+    def run(self, command: str, expected: list[str]) -> None:
+        """Run a command in the first terminal, and compare its output."""
         if command.startswith("pip install"):
-            return  # the tests have it all
-        run = subprocess.run(
+            return  # the packages are installed in the environment of the tests
+        done = subprocess.run(
             [SHELL, "-c", command],
             cwd=self.folder,
             env=self._environment,
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
-        self.exit_codes[command] = run.returncode
-        output = run.stdout.replace("\r\n", "\n")
+        self.exit_codes[command] = done.returncode
+        output = done.stdout.replace("\r\n", "\n")
         pattern = ".*".join(re.escape(part) for part in "\n".join(expected).split("…"))
-        assert re.search(pattern, output, re.DOTALL), f"{command}\n{output}\n{run.stderr}"
+        assert re.search(pattern, output, re.DOTALL), f"{command}\n{output}\n{done.stderr}"
 
     def start(self, command: str) -> None:
-        """In the second terminal; waits until it answers at its port, if it has one."""
+        """Start a command in the second terminal. If it ends with a port, wait until this port accepts connections."""
         log = self._cleanup.enter_context((self.folder / "terminal-2.log").open("a"))
         process = subprocess.Popen(
             [SHELL, "-c", f"exec {command}"],
@@ -85,17 +86,17 @@ class Walk:
 
 
 def await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + TIMEOUT_SECONDS
     while process.poll() is None and time.monotonic() < give_up_at:
         with closing(socket.socket()) as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    pytest.fail(f"nothing listens:\n{log.read_text()}")
+    pytest.fail(f"no process listens on port {port}:\n{log.read_text()}")
 
 
 def commands(block: str) -> Iterator[tuple[str, str, list[str]]]:
-    """Terminal, command and the answer that is expected."""
+    """Yield the terminal, the command and the expected output of each command in a block."""
     lines = block.splitlines()
     starts = [n for n, line in enumerate(lines) if re.match(r"2?\$ ", line)]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
@@ -104,28 +105,28 @@ def commands(block: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 @pytest.mark.timeout(300)
-def test_the_guide_walked_word_by_word_ends_in_an_import(tmp_path: Path) -> None:
+def test_the_installation_guide_works_as_written(tmp_path: Path) -> None:
     guide = GUIDE.read_text()
     for port in ("8000", "4566"):
         guide = re.sub(rf"\b{port}\b", str(free_port()), guide)
     app_before: dict[Path, bytes] = {}
     with ExitStack() as cleanup:
-        walk = Walk(tmp_path, cleanup)
+        guide_runner = GuideRunner(tmp_path, cleanup)
         for kind, block in BLOCK.findall(guide):
             if kind == "json":
                 assert len(json.loads(block)) == 3
                 (tmp_path / "books.json").write_text(block)
             elif kind in {"python", "sh"}:
-                walk.write(block)
+                guide_runner.write(block)
             else:
                 for terminal, command, expected in commands(block):
-                    walk.start(command) if terminal else walk.type(command, expected)
+                    guide_runner.start(command) if terminal else guide_runner.run(command, expected)
             if "Superuser created" in block:
                 app_before = {path: path.read_bytes() for path in (tmp_path / "books").rglob("*.py")}
 
-        failed = {command: code for command, code in walk.exit_codes.items() if code}
+        failed = {command: code for command, code in guide_runner.exit_codes.items() if code}
         assert app_before == {path: path.read_bytes() for path in (tmp_path / "books").rglob("*.py")}
         assert len(app_before) > 5
-        # The second import of the same books is the one that must not succeed.
+        # Only the second import of the same books may fail.
         assert list(failed.values()) == [1]
         assert "--idempotency-key again" in next(iter(failed))

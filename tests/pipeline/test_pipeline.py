@@ -1,6 +1,6 @@
-"""The whole way of a row, as a stranger sees it: over HTTP, S3 and SQS, and nothing else.
+"""Tests complete imports from the outside, with HTTP, S3 and SQS only.
 
-Starts what `make serve` starts, as processes of their own, and imports nothing of the program.
+The tests start `make serve` as a separate process and import no module of this project.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
-DEADLINE_SECONDS = 110  # a killed poller's messages rest for 60
-LONG_POLL_SECONDS = 1.5  # the poller's, and a little: afterwards, no receive of before is under way
+DEADLINE_SECONDS = 110  # the messages of a killed poller stay invisible for 60 s
+LONG_POLL_SECONDS = 1.5  # slightly longer than the poller's: afterwards, no earlier receive is still waiting
 
 pytestmark = pytest.mark.timeout(240)
 
 
 class Shop:
-    """A running `make serve`: what it printed, and a client for its user."""
+    """A running `make serve`: its output, and an HTTP client for the user `demo`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -67,7 +67,7 @@ class Shop:
         return int(self.find(r"Poller\s+process (\d+)"))
 
     def submit(self, rows: list[dict[str, Any]]) -> str:
-        """POST the rows; returns the job's location."""
+        """Submit the rows, and return the URL of the job."""
         answer = self.http.post("/products/bulk?on_invalid=skip", json=rows)
         assert answer.status_code == 202, answer.text
         return answer.headers["Location"]
@@ -77,12 +77,12 @@ class Shop:
         return job
 
     def ended(self, location: str) -> dict[str, Any]:
-        """Poll until the job is over."""
+        """Poll until the job has ended, and return it."""
         wait_until(lambda: self.job(location)["status"] in TERMINAL)
         return self.job(location)
 
     def skus(self, prefix: str) -> list[str]:
-        """Every product of the shop whose sku begins so, page by page."""
+        """Return the SKUs of all products with this prefix, from all pages of the list."""
         found: list[str] = []
         page: str | None = "/products/"
         while page:
@@ -95,7 +95,7 @@ class Shop:
 def wait_until(condition: Callable[[], object]) -> None:
     give_up_at = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < give_up_at, "gave up waiting"
+        assert time.monotonic() < give_up_at, "timed out"
         time.sleep(0.1)
 
 
@@ -105,7 +105,7 @@ def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
-"""Starts a command with SIGINT ignored, as shells without job control start a background job."""
+"""Prefix that starts a command with SIGINT ignored, as shells without job control do for background jobs."""
 
 
 @contextmanager
@@ -127,13 +127,13 @@ def serving(*database: str, start: list[str] | None = None) -> Iterator[subproce
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    """One shop for all tests, on the database of DATABASE_URL if there is one."""
+    """One shop for all tests. It uses the database of DATABASE_URL if this is set."""
     database_url = os.environ.get("DATABASE_URL")
     with serving(*(["--database-url", database_url] if database_url else [])) as process, Shop(process) as shop:
         yield shop
 
 
-def test_good_rows_are_created_and_bad_ones_are_reported(shop: Shop) -> None:
+def test_valid_rows_are_created_and_invalid_rows_are_reported(shop: Shop) -> None:
     submitted = [*rows("mixed", 130), *rows("kayak", 7, category="kayaks"), *rows("mixed", 1)]
     job = shop.ended(shop.submit(submitted))
 
@@ -151,7 +151,7 @@ def test_good_rows_are_created_and_bad_ones_are_reported(shop: Shop) -> None:
     assert set(range(130, 137)) < set(refused)
 
 
-def test_the_same_message_again_creates_nothing(shop: Shop) -> None:
+def test_a_redelivered_message_creates_no_row(shop: Shop) -> None:
     with paused(shop.poller):
         location = shop.submit(rows("again", 120))
         bodies = peek(shop)
@@ -176,8 +176,8 @@ def test_one_message_delivered_many_times_at_once_creates_each_row_once(shop: Sh
     assert job["counts"]["created"] == len(shop.skus("copies")) == 100
 
 
-def test_a_killed_poller_loses_and_doubles_nothing(shop: Shop) -> None:
-    """Messages rest for 12 s after the kill instead of 60: the test is in a hurry."""
+def test_a_killed_poller_loses_no_row_and_creates_none_twice(shop: Shop) -> None:
+    """To save time, messages become visible again 12 s after the kill instead of 60 s."""
     shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "12"})
     time.sleep(LONG_POLL_SECONDS)
     location = shop.submit(rows("killed", 600))
@@ -193,7 +193,7 @@ def test_a_killed_poller_loses_and_doubles_nothing(shop: Shop) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_shop_leaves_no_process_behind(number: signal.Signals) -> None:
-    """Also one that a shell has put into the background."""
+    """The shop also stops if it runs as a background job of a shell."""
     with serving(start=IN_BACKGROUND) as process, Shop(process) as shop:
         family = descendants(process.pid)
         shop.submit(rows("left", 300))
@@ -202,13 +202,13 @@ def test_a_stopped_shop_leaves_no_process_behind(number: signal.Signals) -> None
 
     assert code == 0
     assert len(family) >= 4
-    # One that was killed may wait for a moment until init has taken note of it.
+    # A killed process remains in /proc until its parent has read its exit status.
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
 
 
 @contextmanager
 def paused(pid: int) -> Iterator[None]:
-    """Stop the poller, and wait until its last long poll is over."""
+    """Stop the poller while the block runs, after its last long poll has ended."""
     os.kill(pid, signal.SIGSTOP)
     time.sleep(LONG_POLL_SECONDS)
     yield
@@ -216,7 +216,7 @@ def paused(pid: int) -> Iterator[None]:
 
 
 def peek(shop: Shop) -> list[str]:
-    """The bodies of all messages, which stay on the queue."""
+    """Return the bodies of all messages, and leave the messages on the queue."""
     received = shop.sqs.receive_message(QueueUrl=shop.queue_url, MaxNumberOfMessages=10)["Messages"]
     for message in received:
         shop.sqs.change_message_visibility(
@@ -232,13 +232,13 @@ def messages_left(shop: Shop) -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below this one, from /proc."""
+    """Return the IDs of all child processes of a process, recursively, from /proc."""
     children: list[int] = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(status.read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # it has ended since
+            continue  # the process has ended in the meantime
         if parent == pid:
             children += [int(status.parent.name), *descendants(int(status.parent.name))]
     return children

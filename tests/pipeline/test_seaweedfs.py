@@ -1,4 +1,4 @@
-"""S3 need not be AWS's: an import whose rows and failures are kept by SeaweedFS, the queue staying where it is."""
+"""Tests an import that stores its rows and failures in SeaweedFS, an S3 server that is not AWS. SQS is still moto."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from demo.stack import LocalStack
 
 WEED = Path(sys.executable).parent / "weed"
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
 pytestmark = pytest.mark.timeout(240)
@@ -46,7 +46,7 @@ def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         make_buckets(url)
         yield url
     finally:
-        process.kill()  # asked to stop, it takes half a minute
+        process.kill()  # SIGTERM would take half a minute
         stop_process(process)
         log.close()
 
@@ -60,7 +60,7 @@ def make_buckets(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def shop(s3_url: str) -> Iterator[LocalStack]:
-    """The whole stack, with S3 elsewhere than SQS."""
+    """The whole stack, with SeaweedFS for S3."""
     with ExitStack() as cleanup:
         stack = cleanup.enter_context(local_stack())
         stack.environment["AWS_ENDPOINT_URL_S3"] = s3_url
@@ -77,7 +77,7 @@ def test_an_import_runs_on_seaweedfs(shop: LocalStack, s3_url: str) -> None:
     with httpx.Client(base_url=shop.url, auth=("demo", "demo"), timeout=60, trust_env=False) as http:
         accepted = http.post("/products/bulk?on_invalid=skip", json=rows)
         assert accepted.status_code == 202, accepted.text
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + TIMEOUT_SECONDS
         while (job := http.get(accepted.headers["Location"]).json())["status"] not in TERMINAL:
             assert time.monotonic() < give_up_at, shop.log
             time.sleep(0.2)
@@ -94,8 +94,8 @@ def test_an_import_runs_on_seaweedfs(shop: LocalStack, s3_url: str) -> None:
     assert kept == (1, 1)
 
 
-def test_the_doctor_finds_seaweedfs_fit(shop: LocalStack) -> None:
-    """Conditional writes among it, which some servers take for nothing."""
+def test_the_doctor_accepts_seaweedfs(shop: LocalStack) -> None:
+    """The doctor also checks conditional writes, which some S3 servers ignore."""
     command = [sys.executable, "manage.py", "bulk_import_doctor", "--json"]
     done = subprocess.run(command, cwd=PROJECT, env=shop.environment, capture_output=True, text=True, check=False)
 

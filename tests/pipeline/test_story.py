@@ -1,4 +1,4 @@
-"""The whole story, over HTTP, S3, SQS and SMTP: a catalogue, a mail with the reasons, a correction, a second mail."""
+"""Tests a complete import with HTTP, S3, SQS and SMTP: rejected rows, an email, a correction and a second email."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ POT-5;Kayak cup;9.90;EUR;kayaks
 
 
 class Mailbox:
-    """A mail server's: what it took, in the order that it came."""
+    """The emails that a mail server has accepted, in order."""
 
     def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
+        self.emails: list[EmailMessage] = []
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd requires this name
         mail: Any = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        self.mails.append(mail)
+        self.emails.append(mail)
         return "250 OK"
 
     def expect(self, count: int) -> EmailMessage:
-        """Wait for so many mails; returns the last."""
+        """Wait until there are `count` emails, and return the last one."""
         give_up_at = time.monotonic() + DEADLINE_SECONDS
-        while len(self.mails) < count:
-            assert time.monotonic() < give_up_at, f"{len(self.mails)} mails"
+        while len(self.emails) < count:
+            assert time.monotonic() < give_up_at, f"{len(self.emails)} emails"
             time.sleep(0.1)
-        assert len(self.mails) == count
-        return self.mails[-1]
+        assert len(self.emails) == count
+        return self.emails[-1]
 
 
 @pytest.fixture
 def mailbox() -> Iterator[tuple[Mailbox, int]]:
-    """The mailbox, and the port of its server."""
-    taken = Mailbox()
+    """A mailbox, and the port of its SMTP server."""
+    mailbox = Mailbox()
     port = free_port()
-    server = Controller(taken, hostname="127.0.0.1", port=port)
+    server = Controller(mailbox, hostname="127.0.0.1", port=port)
     server.start()
-    yield taken, port
+    yield mailbox, port
     server.stop()
 
 
@@ -84,9 +84,7 @@ def text_of(mail: EmailMessage) -> str:
     return str(body.get_content())
 
 
-def test_a_catalogue_with_bad_rows_is_reported_corrected_and_created(
-    shop: LocalStack, mailbox: tuple[Mailbox, int]
-) -> None:
+def test_rejected_rows_are_reported_corrected_and_created(shop: LocalStack, mailbox: tuple[Mailbox, int]) -> None:
     box, _port = mailbox
     as_csv = {"Content-Type": "text/csv"}
     with httpx.Client(base_url=shop.url, auth=("demo", "demo"), timeout=60, trust_env=False) as client:
@@ -94,15 +92,15 @@ def test_a_catalogue_with_bad_rows_is_reported_corrected_and_created(
         assert answer.status_code == httpx.codes.ACCEPTED, answer.text
         job = answer.headers["Location"]
 
-        told = box.expect(1)
-        assert "2 of 5 products" in told["Subject"]
-        assert "category: Object with slug=kayaks does not exist. (2 rows, first at index 2)" in text_of(told)
-        assert "price: A valid number is required. (1 row, at index 3)" in text_of(told)
-        (attached,) = told.iter_attachments()
+        email_ = box.expect(1)
+        assert "2 of 5 products" in email_["Subject"]
+        assert "category: There is no category “kayaks”. (2 rows, first at index 2)" in text_of(email_)
+        assert "price: This is not a number. Write it like this: 12.50. (1 row, at index 3)" in text_of(email_)
+        (attached,) = email_.iter_attachments()
         content: Any = attached.get_payload(decode=True)
         table = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
         assert [(line["index"], line["sku"]) for line in table] == [("2", "POT-3"), ("3", "POT-4"), ("4", "POT-5")]
-        assert table[0]["name"] == "'=Kayak pot"  # no formula, in whatever opens it
+        assert table[0]["name"] == "'=Kayak pot"  # a spreadsheet program must not run it as a formula
 
         rows = client.get(f"{job}/failures?format=csv&part=rows").content.decode("utf-8-sig")
         corrected = rows.replace("kayaks", "cookware").replace("free", "29.90")
@@ -110,9 +108,9 @@ def test_a_catalogue_with_bad_rows_is_reported_corrected_and_created(
         again = client.post(f"/products/bulk?corrects={job_id}", content=corrected.encode(), headers=as_csv)
         assert again.status_code == httpx.codes.ACCEPTED, again.text
 
-        told = box.expect(2)
-        assert "3 products" in told["Subject"]
-        assert list(told.iter_attachments()) == []
+        email_ = box.expect(2)
+        assert "3 products" in email_["Subject"]
+        assert list(email_.iter_attachments()) == []
         correction = client.get(again.headers["Location"]).json()
         assert (correction["status"], correction["corrects"]) == ("succeeded", job_id)
         shown = client.get("/products/").json()["results"]

@@ -12,7 +12,7 @@ from products.models import Category
 
 @pytest.fixture(autouse=True)
 def _empty_throttle_cache() -> Iterator[None]:
-    """Every test starts with its whole rate unspent, and leaves none of its requests behind."""
+    """Clear the rate limit's counters before and after each test."""
     cache.clear()
     yield
     cache.clear()
@@ -30,7 +30,7 @@ def ski_rental(db: None) -> Category:
 
 @pytest.fixture
 def shopkeeper(db: None) -> User:
-    """Somebody who may create products, and nothing else."""
+    """A user who may create products and has no other permission."""
     user = User.objects.create_user("shopkeeper")
     user.user_permissions.add(
         Permission.objects.get(content_type__app_label="products", codename="add_product"),
@@ -40,12 +40,12 @@ def shopkeeper(db: None) -> User:
 
 @pytest.fixture
 def visitor(db: None) -> User:
-    """Somebody with an account and no permission at all."""
+    """A user without any permission."""
     return User.objects.create_user("visitor")
 
 
 def client_of(user: User) -> APIClient:
-    """A client that speaks JSON and shows the user's token."""
+    """Return a JSON client that authenticates with the user's token."""
     client = APIClient()
     client.default_format = "json"
     client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
@@ -64,7 +64,7 @@ def visitor_client(visitor: User) -> APIClient:
 
 @pytest.fixture
 def tent(tents: Category) -> dict[str, Any]:
-    """A product as a client sends it, with every field a client may set."""
+    """A product as a client sends it, with every writable field."""
     return {
         "sku": "TENT-DUNE-1",
         "name": "Dune 1",

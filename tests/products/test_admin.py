@@ -21,7 +21,7 @@ def movement(tents: Category) -> StockMovement:
 @pytest.mark.usefixtures("movement")
 @pytest.mark.parametrize("model", ["category", "product", "stockmovement"])
 def test_the_list_page_loads_for_staff(admin_client: Client, model: str) -> None:
-    """With a search, so that the search fields are tried as well."""
+    """The request includes a search, so that it also checks `search_fields`."""
     response = admin_client.get(reverse(f"admin:products_{model}_changelist"), {"q": "Dune"})
 
     assert response.status_code == 200
@@ -29,20 +29,20 @@ def test_the_list_page_loads_for_staff(admin_client: Client, model: str) -> None
 
 @pytest.mark.parametrize("model", ["category", "product"])
 def test_the_add_page_loads_for_staff(admin_client: Client, model: str) -> None:
-    """Categories and products may be added by hand."""
+    """Staff can add categories and products."""
     assert admin_client.get(reverse(f"admin:products_{model}_add")).status_code == 200
 
 
 def test_every_change_page_loads_for_staff(admin_client: Client, movement: StockMovement) -> None:
-    """A movement's page shows what it cannot change."""
+    """The page of a stock movement loads too, although it is read-only."""
     for record in (movement, movement.product, movement.product.category):
         url = reverse(f"admin:products_{record._meta.model_name}_change", args=[record.pk])
 
         assert admin_client.get(url).status_code == 200
 
 
-def test_a_product_without_barcode_saved_by_hand_has_none(admin_client: Client, tents: Category) -> None:
-    """An empty input is no barcode, so that a second one does not clash."""
+def test_an_empty_barcode_in_the_admin_is_stored_as_null(admin_client: Client, tents: Category) -> None:
+    """Two products without a barcode do not violate the unique constraint."""
     for sku in ("T-1", "T-2"):
         admin_client.post(
             reverse("admin:products_product_add"),
@@ -60,8 +60,8 @@ def test_a_product_without_barcode_saved_by_hand_has_none(admin_client: Client, 
     assert list(Product.objects.values_list("sku", "barcode")) == [("T-1", None), ("T-2", None)]
 
 
-def test_the_stock_book_is_not_written_by_hand(admin_client: Client, movement: StockMovement) -> None:
-    """Not even by a superuser."""
+def test_stock_movements_are_read_only_in_the_admin(admin_client: Client, movement: StockMovement) -> None:
+    """Even a superuser cannot add, change or delete one."""
     change = reverse("admin:products_stockmovement_change", args=[movement.pk])
     delete = reverse("admin:products_stockmovement_delete", args=[movement.pk])
 

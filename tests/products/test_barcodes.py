@@ -18,13 +18,13 @@ def is_valid(barcode: str) -> bool:
 
 @pytest.mark.parametrize("barcode", ["4006381333931", "5901234123457", "9780201379624", "0000000000000"])
 def test_a_real_barcode_is_valid(barcode: str) -> None:
-    """Numbers as they are printed on goods, and the smallest there is."""
+    """These are printed on real products, except for the last one, which is the lowest valid number."""
     assert is_valid(barcode)
 
 
 @given(st.text(alphabet=DIGITS, min_size=12, max_size=12))
 def test_exactly_one_check_digit_is_right(first_twelve: str) -> None:
-    """Whatever the first twelve digits are."""
+    """Every sequence of twelve digits has one correct check digit."""
     assert sum(is_valid(first_twelve + check_digit) for check_digit in DIGITS) == 1
 
 
@@ -33,8 +33,8 @@ def test_exactly_one_check_digit_is_right(first_twelve: str) -> None:
     st.integers(min_value=0, max_value=12),
     st.integers(min_value=1, max_value=9),
 )
-def test_one_misread_digit_is_noticed(first_twelve: str, place: int, difference: int) -> None:
-    """That is what the check digit is for."""
+def test_one_misread_digit_is_detected(first_twelve: str, place: int, difference: int) -> None:
+    """A barcode with one wrong digit is invalid."""
     barcode = next(first_twelve + digit for digit in DIGITS if is_valid(first_twelve + digit))
     misread = str((int(barcode[place]) + difference) % 10)
 
@@ -45,21 +45,21 @@ def test_one_misread_digit_is_noticed(first_twelve: str, place: int, difference:
     "barcode",
     ["", "400638133393", "40063813339310", "400638133393X", " 006381333931", "4006381333931\n"],
 )
-def test_anything_but_thirteen_digits_is_no_barcode(barcode: str) -> None:
-    """Neither more nor fewer, and nothing around them."""
+def test_a_value_without_exactly_thirteen_digits_is_refused(barcode: str) -> None:
+    """A value with more digits, fewer digits or other characters is refused."""
     with pytest.raises(ValidationError) as error:
         validate_ean13(barcode)
 
     assert error.value.code == "ean13_format"
 
 
-def test_digits_of_other_scripts_are_no_barcode() -> None:
-    """A scanner prints ASCII."""
+def test_a_barcode_has_ascii_digits_only() -> None:
+    """Digits of other scripts are refused."""
     assert not is_valid("4006381333931".translate({ord("0") + n: 0x0660 + n for n in range(10)}))
 
 
 def test_a_wrong_check_digit_has_its_own_code() -> None:
-    """A mistyped number is told from something that is no number."""
+    """Clients can tell a mistyped barcode from a value that is not a barcode at all."""
     with pytest.raises(ValidationError) as error:
         validate_ean13("4006381333932")
 

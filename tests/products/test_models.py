@@ -18,7 +18,7 @@ def new_product(category: Category, **fields: object) -> Product:
 
 
 def test_the_initial_stock_of_a_new_product_is_recorded(tents: Category) -> None:
-    """The stock book starts with what the product came with."""
+    """Creating a product with stock creates its first stock movement."""
     product = new_product(tents, stock=7)
     product.save()
 
@@ -27,14 +27,14 @@ def test_the_initial_stock_of_a_new_product_is_recorded(tents: Category) -> None
 
 
 def test_a_product_without_stock_has_no_movement(tents: Category) -> None:
-    """Nothing came in."""
+    """A product that is created with a stock of 0 needs no stock movement."""
     new_product(tents).save()
 
     assert not StockMovement.objects.exists()
 
 
 def test_saving_a_product_again_records_nothing(tents: Category) -> None:
-    """Initial stock is recorded once."""
+    """Only the creation of a product records its initial stock."""
     product = new_product(tents, stock=7)
     product.save()
 
@@ -46,21 +46,21 @@ def test_saving_a_product_again_records_nothing(tents: Category) -> None:
 
 @pytest.mark.parametrize("fields", [{"price": "-0.01"}, {"weight_kg": "0"}])
 def test_the_database_refuses_impossible_numbers(tents: Category, fields: dict[str, str]) -> None:
-    """Also when nobody validated them."""
+    """Database constraints refuse values that no serializer has validated."""
     with pytest.raises(IntegrityError):
         new_product(tents, **fields).save()
 
 
 def test_a_category_with_products_is_not_deleted(tents: Category) -> None:
-    """It is archived instead."""
+    """Staff can archive it instead."""
     new_product(tents).save()
 
     with pytest.raises(ProtectedError):
         tents.delete()
 
 
-def test_models_are_named_by_what_people_know_them_by(tents: Category) -> None:
-    """A category by its name, a product by its SKU, a movement by both of its numbers."""
+def test_models_have_readable_names(tents: Category) -> None:
+    """`str()` shows the category's name, the product's name and SKU, and the movement's quantity and reason."""
     product = new_product(tents, stock=7)
     product.save()
 
@@ -71,5 +71,5 @@ def test_models_are_named_by_what_people_know_them_by(tents: Category) -> None:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_the_shop_knows_nothing_of_imports(source: Path) -> None:
-    """No module of the shop imports or names the app that is bolted on beside it."""
+    """No module of the shop imports or names the bulk import app."""
     assert not re.search("bulk.?import", source.read_text(encoding="utf-8"), re.IGNORECASE)

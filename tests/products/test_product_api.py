@@ -17,15 +17,15 @@ REQUIRED = ["sku", "name", "price", "currency", "category"]
 
 
 def test_the_create_url_is_the_product_list() -> None:
-    """Other code may find the endpoint by its name."""
+    """Other code finds the endpoint by this URL name."""
     assert reverse("products:product-list") == URL
 
 
-def test_a_created_product_is_answered_as_it_was_sent(
+def test_the_response_contains_the_created_product(
     shopkeeper_client: APIClient,
     tent: dict[str, Any],
 ) -> None:
-    """The answer is the product, with its id and the time of its creation."""
+    """The response has the submitted fields, the ID and the time of creation."""
     response = shopkeeper_client.post(URL, tent)
 
     assert response.status_code == 201
@@ -33,7 +33,7 @@ def test_a_created_product_is_answered_as_it_was_sent(
 
 
 def test_a_created_product_is_stored(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
-    """Decimals and the category arrive in the database as what they are."""
+    """The database has the decimals and the category of the request."""
     shopkeeper_client.post(URL, tent)
 
     product = Product.objects.get(sku="TENT-DUNE-1")
@@ -42,7 +42,7 @@ def test_a_created_product_is_stored(shopkeeper_client: APIClient, tent: dict[st
 
 
 def test_only_five_fields_are_required(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
-    """Everything else has a default."""
+    """All other fields have a default."""
     response = shopkeeper_client.post(URL, {field: tent[field] for field in REQUIRED})
 
     assert response.status_code == 201
@@ -56,7 +56,7 @@ def test_a_missing_required_field_is_named(
     tent: dict[str, Any],
     field: str,
 ) -> None:
-    """The answer has one entry, for the field that is not there."""
+    """The response has one error, for the missing field."""
     del tent[field]
 
     response = shopkeeper_client.post(URL, tent)
@@ -83,14 +83,14 @@ def test_a_bad_value_is_refused(
     field: str,
     value: object,
 ) -> None:
-    """The answer has one entry, for the field with the bad value."""
+    """The response has one error, for the field with the bad value."""
     response = shopkeeper_client.post(URL, {**tent, field: value})
 
     assert response.status_code == 400
     assert list(response.json()) == [field]
 
 
-def test_the_id_and_the_time_of_creation_are_not_the_clients(
+def test_a_client_cannot_set_the_id_or_the_time_of_creation(
     shopkeeper_client: APIClient,
     tent: dict[str, Any],
 ) -> None:
@@ -101,7 +101,7 @@ def test_the_id_and_the_time_of_creation_are_not_the_clients(
     assert not response.json()["created_at"].startswith("2001")
 
 
-def test_a_sku_is_taken_once(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
+def test_a_sku_is_unique(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
     """A second product with the same SKU is refused."""
     shopkeeper_client.post(URL, tent)
 
@@ -111,7 +111,7 @@ def test_a_sku_is_taken_once(shopkeeper_client: APIClient, tent: dict[str, Any])
     assert response.data["sku"][0].code == "unique"
 
 
-def test_a_barcode_is_taken_once(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
+def test_a_barcode_is_unique(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
     """A second product with the same barcode is refused."""
     shopkeeper_client.post(URL, tent)
 
@@ -121,26 +121,60 @@ def test_a_barcode_is_taken_once(shopkeeper_client: APIClient, tent: dict[str, A
     assert response.data["barcode"][0].code == "unique"
 
 
-@pytest.mark.parametrize("nothing", ["", None])
+@pytest.mark.parametrize("empty", ["", None])
 def test_products_without_a_barcode_do_not_clash(
     shopkeeper_client: APIClient,
     tent: dict[str, Any],
-    nothing: str | None,
+    empty: str | None,
 ) -> None:
-    """An empty barcode is none."""
+    """An empty barcode is stored as null."""
     for sku in ("TENT-DUNE-1", "TENT-DUNE-2"):
-        response = shopkeeper_client.post(URL, {**tent, "sku": sku, "barcode": nothing})
+        response = shopkeeper_client.post(URL, {**tent, "sku": sku, "barcode": empty})
 
         assert response.status_code == 201
         assert response.json()["barcode"] is None
 
 
 def test_an_unknown_category_is_refused(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
-    """A category is not created on the way."""
+    """The endpoint does not create categories."""
     response = shopkeeper_client.post(URL, {**tent, "category": "kayaks"})
 
     assert response.status_code == 400
     assert response.data["category"][0].code == "does_not_exist"
+    assert response.json() == {"category": ["There is no category “kayaks”."]}
+
+
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        ("en", "This is not a number. Write it like this: 12.50."),
+        ("pt-BR", "Isto não é um número. Escreva assim: 12.50."),
+    ],
+)
+def test_a_price_with_a_comma_is_explained_in_the_clients_language(
+    shopkeeper_client: APIClient, tent: dict[str, Any], language: str, message: str
+) -> None:
+    """The message shows how to write the number."""
+    response = shopkeeper_client.post(URL, {**tent, "price": "12,50"}, headers={"Accept-Language": language})
+
+    assert response.json() == {"price": [message]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("currency", "GBP", "“GBP” is not a currency of this shop."),
+        ("stock", "many", "This is not a whole number. Write it like this: 12."),
+        ("weight_kg", "1,25", "This is not a number. Write it like this: 1.250."),
+    ],
+)
+def test_a_bad_value_is_explained(
+    shopkeeper_client: APIClient, tent: dict[str, Any], field: str, value: str, message: str
+) -> None:
+    """The shop has its own messages for the errors that spreadsheets often cause."""
+    response = shopkeeper_client.post(URL, {**tent, field: value})
+
+    assert response.json() == {field: [message]}
 
 
 def test_an_archived_category_takes_no_new_products(
@@ -148,7 +182,7 @@ def test_an_archived_category_takes_no_new_products(
     tent: dict[str, Any],
     ski_rental: Category,
 ) -> None:
-    """It exists, and is closed."""
+    """The error code differs from that of an unknown category."""
     response = shopkeeper_client.post(URL, {**tent, "category": ski_rental.slug})
 
     assert response.status_code == 400
@@ -157,7 +191,7 @@ def test_an_archived_category_takes_no_new_products(
 
 
 def test_an_active_product_needs_a_price(shopkeeper_client: APIClient, tent: dict[str, Any]) -> None:
-    """Active is what a product is when the client does not say."""
+    """A product is active by default."""
     del tent["is_active"]
 
     response = shopkeeper_client.post(URL, {**tent, "price": "0.00"})
@@ -166,18 +200,18 @@ def test_an_active_product_needs_a_price(shopkeeper_client: APIClient, tent: dic
     assert response.data["price"][0].code == "price_required"
 
 
-def test_an_inactive_product_may_wait_for_its_price(
+def test_an_inactive_product_may_have_a_price_of_zero(
     shopkeeper_client: APIClient,
     tent: dict[str, Any],
 ) -> None:
-    """A draft costs nothing yet."""
+    """The shop uses inactive products as drafts."""
     response = shopkeeper_client.post(URL, {**tent, "price": "0.00", "is_active": False})
 
     assert response.status_code == 201
 
 
 def test_a_product_is_retrieved_by_its_id(visitor_client: APIClient, tents: Category) -> None:
-    """Whoever is logged in may look."""
+    """Every authenticated user may read products."""
     product = Product.objects.create(sku="T-1", name="Dune", price=10, currency="EUR", category=tents)
 
     response = visitor_client.get(f"{URL}{product.pk}/")
@@ -187,17 +221,17 @@ def test_a_product_is_retrieved_by_its_id(visitor_client: APIClient, tents: Cate
 
 
 def test_an_unknown_product_is_not_found(visitor_client: APIClient) -> None:
-    """An id that is no number of the database's is not found, too."""
+    """An ID that exceeds the range of the database column is a 404 too."""
     assert visitor_client.get(f"{URL}1/").status_code == 404
     assert visitor_client.get(f"{URL}{10**30}/").status_code == 404
 
 
-def test_products_are_listed_in_the_order_of_their_creation(
+def test_products_are_listed_in_order_of_creation(
     visitor_client: APIClient,
     tents: Category,
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    """The list costs three queries (token, count, page), however long the page is."""
+    """The list needs three queries (token, count and page) for any number of products."""
     for sku in ("B", "A", "C"):
         Product.objects.create(sku=sku, name="Dune", price=10, currency="EUR", category=tents)
 
@@ -208,12 +242,12 @@ def test_products_are_listed_in_the_order_of_their_creation(
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_a_product_is_not_changed_over_the_api(
+def test_the_api_cannot_change_or_delete_a_product(
     admin_user: User,
     tents: Category,
     method: str,
 ) -> None:
-    """Create, list and retrieve is all there is, whatever one is allowed."""
+    """The endpoint supports only create, list and retrieve, even for a superuser."""
     client = APIClient()
     client.force_authenticate(admin_user)
     product = Product.objects.create(sku="T-1", name="Dune", price=10, currency="EUR", category=tents)
@@ -221,8 +255,8 @@ def test_a_product_is_not_changed_over_the_api(
     assert getattr(client, method)(f"{URL}{product.pk}/").status_code == 405
 
 
-def test_a_stranger_is_asked_to_log_in(tent: dict[str, Any]) -> None:
-    """Neither creating nor looking is open to the public."""
+def test_an_anonymous_request_is_refused(tent: dict[str, Any]) -> None:
+    """Both creating and reading need authentication."""
     client = APIClient()
 
     assert client.post(URL, tent).status_code == 401
@@ -231,7 +265,7 @@ def test_a_stranger_is_asked_to_log_in(tent: dict[str, Any]) -> None:
 
 @pytest.mark.django_db
 def test_a_wrong_token_is_refused() -> None:
-    """The token must be somebody's."""
+    """A token that does not belong to a user is a 401."""
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION="Token 0123456789abcdef")
 
@@ -242,17 +276,17 @@ def test_creating_needs_the_permission_to_add_products(
     visitor_client: APIClient,
     tent: dict[str, Any],
 ) -> None:
-    """An account alone does not do."""
+    """A user without this permission gets a 403."""
     assert visitor_client.post(URL, tent).status_code == 403
     assert not Product.objects.exists()
 
 
-def test_creating_too_fast_is_throttled(
+def test_creating_is_rate_limited(
     shopkeeper_client: APIClient,
     tent: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The answer says after how many seconds to come back."""
+    """The Retry-After header says how many seconds the client has to wait."""
     monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"products": "1/minute"})
     shopkeeper_client.post(URL, tent)
 
@@ -262,19 +296,19 @@ def test_creating_too_fast_is_throttled(
     assert 0 < int(response["Retry-After"]) <= 60
 
 
-def test_looking_is_not_throttled(visitor_client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rate is for creating."""
+def test_reading_is_not_rate_limited(visitor_client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate limit applies to create requests only."""
     monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"products": "1/minute"})
 
     assert [visitor_client.get(URL).status_code for _ in range(3)] == [200, 200, 200]
 
 
-def test_a_product_without_its_stock_movement_is_not_kept(
+def test_a_product_is_rolled_back_if_its_stock_movement_fails(
     shopkeeper_client: APIClient,
     tent: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both are written in one transaction."""
+    """The endpoint writes both in one transaction."""
 
     def fail(**_fields: object) -> None:
         raise DatabaseError

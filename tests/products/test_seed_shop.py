@@ -15,15 +15,15 @@ def seed() -> str:
     return output.getvalue()
 
 
-def test_seeding_opens_the_shop() -> None:
-    """There are categories, one of them archived, and the first products, with their stock recorded."""
+def test_seeding_creates_categories_and_products() -> None:
+    """One of the categories is archived, and each product has its initial stock movement."""
     assert seed() == "The shop has 11 categories and 2 products.\n"
     assert list(Category.objects.filter(is_open=False).values_list("slug", flat=True)) == ["ski-rental"]
     assert StockMovement.objects.count() == 2
 
 
 def test_seeding_twice_changes_nothing() -> None:
-    """What a person changed in between stays changed."""
+    """The command is idempotent: a second run does not overwrite a change made by staff."""
     seed()
     Product.objects.filter(sku="TENT-RIDGE-2").update(stock=1)
 
@@ -32,8 +32,8 @@ def test_seeding_twice_changes_nothing() -> None:
     assert StockMovement.objects.count() == 2
 
 
-def test_seeded_products_obey_the_shops_own_rules() -> None:
-    """A command does not validate, so a test does."""
+def test_seeded_products_are_valid() -> None:
+    """The command does not validate the products, so this test does."""
     seed()
 
     for product in Product.objects.all():

@@ -1,26 +1,26 @@
-// The import page: from a file to created rows. Plain JavaScript of today's browsers; no build step, no dependency.
+// The import page: from a file to created rows. Plain JavaScript for current browsers, without a build step or dependency.
 //
-// To lift it: the first half (texts, the API, sending, following, reading a file's start) knows nothing of the page and
-// can be copied as it is. The second half shows things; it needs the elements of import.html. It reads from the page:
-//   <main data-api="…" data-max-mebibytes="64">   where the API is, and how large a file it takes
+// How to reuse it: the first half (texts, API calls, following a job, reading the first rows of a file) does not depend on
+// this page and can be copied as it is. The second half updates the elements of import.html. The script reads from the page:
+//   <main data-api="…" data-max-mebibytes="64">   the URL of the API and the maximum size of a file
 //   <script type="application/json" id="texts">   the texts in the user's language
-//   <input name="csrfmiddlewaretoken">            for the session's CSRF check, where the cookie cannot be read
+//   <input name="csrfmiddlewaretoken">            the CSRF token, for sites whose CSRF cookie is not readable
 //
-// Two rules hold everywhere:
-//   What comes from a file or from the API is shown as text (textContent), never as markup.
-//   What was sent is sent again with the same Idempotency-Key, so that no doubt ends in two imports.
+// Two rules apply to the whole file:
+//   Values from a file or from the API are shown as text (textContent), never as markup. This prevents script injection.
+//   Every attempt to send an import uses the same Idempotency-Key, so that a repeated request cannot create a second import.
 
 // ---------------------------------------------------------------------------------------------------- texts
 
 const TEXTS = JSON.parse(document.getElementById("texts").textContent);
 const PAGE_LANGUAGE = document.documentElement.lang;
-// English has many ways to write a date: of the browser's languages, the one that is a kind of the page's.
+// A language such as English has several date formats. Use the browser's variant of the page's language, for example en-GB.
 const LANGUAGE = navigator.languages.find((name) => name.toLowerCase().startsWith(PAGE_LANGUAGE)) ?? PAGE_LANGUAGE;
 const PLURALS = new Intl.PluralRules(LANGUAGE);
 const number = (value) => new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 1 }).format(value);
 const dateTime = (iso) => new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
 
-// A text with its {placeholders} filled in. One that has forms for one and many takes that of `count`.
+// Returns a text with its {placeholders} replaced. If the text has singular and plural forms, `values.count` selects one.
 export function t(key, values = {}) {
   const forms = TEXTS[key];
   const text = typeof forms === "string" ? forms : (forms[PLURALS.select(values.count)] ?? forms.other);
@@ -29,9 +29,10 @@ export function t(key, values = {}) {
   );
 }
 
+// Like most file managers, this counts 1,024 bytes as a kilobyte and 1,024 kilobytes as a megabyte.
 function size(bytes) {
-  const [unit, factor] = bytes < 1e3 ? ["byte", 1] : bytes < 1e6 ? ["kilobyte", 1e3] : ["megabyte", 1e6];
-  const style = { style: "unit", unit, unitDisplay: bytes < 1e3 ? "long" : "short", maximumFractionDigits: 1 };
+  const [unit, factor] = bytes < 2 ** 10 ? ["byte", 1] : bytes < 2 ** 20 ? ["kilobyte", 2 ** 10] : ["megabyte", 2 ** 20];
+  const style = { style: "unit", unit, unitDisplay: unit === "byte" ? "long" : "short", maximumFractionDigits: 1 };
   return new Intl.NumberFormat(LANGUAGE, style).format(bytes / factor);
 }
 
@@ -43,51 +44,53 @@ function duration(seconds) {
 
 // ---------------------------------------------------------------------------------------------------- the API
 
-// The API said no. Its errors have one shape: {code, message} and, where rows are to blame, errors and error_count.
-export class Refused extends Error {
+// The API returned an error. All errors have the same shape: {code, message}. If rows caused it, there are also errors and
+// error_count.
+export class ApiError extends Error {
   constructor(status, body, retryAfter) {
     super(body.message);
     Object.assign(this, { status, retryAfter, code: body.code, errors: body.errors ?? [], count: body.error_count ?? 0 });
   }
 }
 
-// No answer: whether the request arrived, nobody knows.
-export class NoAnswer extends Error {}
+// There was no response, so we do not know whether the server received the request.
+export class NoResponse extends Error {}
 
-// An error page of something in between, such as a proxy, has no such shape.
-function refusal(status, text, retryAfter) {
+// Converts an error response to an ApiError. The error page of a proxy in between is not JSON and gets a text of our own.
+function readError(status, text, retryAfter) {
   let body = {};
   try {
     body = JSON.parse(text);
   } catch {
-    // told below
+    // The message below replaces it.
   }
   if (!body.code || !body.message) body = { code: `http_${status}`, message: t("odd_answer", { status: String(status) }) };
-  return new Refused(status, body, Number(retryAfter) || null);
+  return new ApiError(status, body, Number(retryAfter) || null);
 }
 
-// The cookie is fresher than the page: signing in again, also in another tab, makes a new token.
+// Read the cookie first. It is newer than the page if the user signed in again, perhaps in another tab.
 function csrfToken() {
   const cookie = document.cookie.match(/(?:^|;\s*)csrftoken=([^;]+)/);
   return cookie ? cookie[1] : (document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "");
 }
 
-// Throws Refused and NoAnswer; a 304 is no error.
+// Calls the API. Throws ApiError or NoResponse. A 304 (not modified) is not an error.
 async function call(url, { method = "GET", headers = {}, signal } = {}) {
   if (method !== "GET") headers = { ...headers, "X-CSRFToken": csrfToken() };
-  let answer, text;
+  let response, text;
   try {
-    answer = await fetch(url, { method, signal, headers: { Accept: "application/json", ...headers }, cache: "no-store" });
-    text = answer.ok ? null : await answer.text();
+    response = await fetch(url, { method, signal, headers: { Accept: "application/json", ...headers }, cache: "no-store" });
+    text = response.ok ? null : await response.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new NoAnswer();
+    throw new NoResponse();
   }
-  if (!answer.ok && answer.status !== 304) throw refusal(answer.status, text, answer.headers.get("Retry-After"));
-  return answer;
+  if (!response.ok && response.status !== 304) throw readError(response.status, text, response.headers.get("Retry-After"));
+  return response;
 }
 
-// POST a file, and tell how much of it is on its way: XMLHttpRequest, because fetch does not tell. Gives the document.
+// Uploads a file and returns the JSON response. Throws ApiError or NoResponse. Calls onProgress with a fraction from 0 to 1.
+// It uses XMLHttpRequest, because fetch does not report upload progress.
 function upload(url, file, { headers, signal, onProgress = () => {} }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -96,17 +99,17 @@ function upload(url, file, { headers, signal, onProgress = () => {} }) {
       request.setRequestHeader(name, value);
     }
     request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 1);
-    request.onerror = request.ontimeout = () => reject(new NoAnswer());
+    request.onerror = request.ontimeout = () => reject(new NoResponse());
     request.onabort = () => reject(new DOMException("", "AbortError"));
     request.onload = () => {
       if (request.status < 200 || request.status > 299) {
-        reject(refusal(request.status, request.responseText, request.getResponseHeader("Retry-After")));
+        reject(readError(request.status, request.responseText, request.getResponseHeader("Retry-After")));
         return;
       }
       try {
         resolve(JSON.parse(request.responseText));
       } catch {
-        reject(new NoAnswer()); // it broke off
+        reject(new NoResponse()); // the connection was closed within the response
       }
     };
     signal?.addEventListener("abort", () => request.abort());
@@ -114,7 +117,7 @@ function upload(url, file, { headers, signal, onProgress = () => {} }) {
   });
 }
 
-// randomUUID is there on https and localhost only.
+// Browsers provide randomUUID on HTTPS and on localhost only.
 function uuid() {
   if (crypto.randomUUID) return crypto.randomUUID();
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -122,76 +125,78 @@ function uuid() {
 
 // ---------------------------------------------------------------------------------------------------- following a job
 
-const ENDED = new Set(["succeeded", "partially_succeeded", "failed", "cancelled"]);
+const TERMINAL_STATUSES = new Set(["succeeded", "partially_succeeded", "failed", "cancelled"]);
 const FIRST_WAIT_SECONDS = 1;
-const LONGEST_WAIT_SECONDS = 30;
+const MAX_WAIT_SECONDS = 30;
 
-// Asks for the job until it has ended. Calls onJob(job) when it has changed, onTrouble(error, seconds) when there was no
-// answer and how long it waits now, onLost(error) when asking is of no use. Gives a function that stops it.
+// Polls a job until it ends. Returns a function that stops polling.
+//   onJob(job)              after each successful request; job is null if the job has not changed
+//   onRetry(error, seconds) after a temporary failure; the next request follows in `seconds`, or is null while offline
+//   onError(error)          after a permanent error, such as 404; polling has stopped
 //
-// It asks when the API says so (Retry-After) and with the last ETag, so that an unchanged job costs next to nothing. It
-// rests while nobody looks (hidden tab) or nothing can be heard (offline), and asks at once when that is over.
-export function follow(url, { onJob, onTrouble, onLost }) {
+// The API says in Retry-After when to ask again. Requests carry the last ETag, so an unchanged job is a cheap 304. Polling
+// pauses while the tab is hidden or the browser is offline, and continues immediately afterwards.
+export function follow(url, { onJob, onRetry, onError }) {
   let timer = 0;
   let etag = "";
-  let fruitless = 0;
-  let asking = null;
+  let failedAttempts = 0;
+  let pending = null;
 
-  const rest = (seconds) => {
+  const schedule = (seconds) => {
     clearTimeout(timer);
-    timer = setTimeout(ask, seconds * 1000);
+    timer = setTimeout(poll, seconds * 1000);
   };
 
-  async function ask() {
+  async function poll() {
     clearTimeout(timer);
-    if (asking || document.hidden) return;
+    if (pending || document.hidden) return;
     if (!navigator.onLine) {
-      onTrouble(new NoAnswer(), null);
+      onRetry(new NoResponse(), null);
       return;
     }
-    const mine = (asking = new AbortController());
+    const request = (pending = new AbortController());
     try {
-      const answer = await call(url, { headers: etag ? { "If-None-Match": etag } : {}, signal: mine.signal });
-      const job = answer.status === 304 ? null : await answer.json();
-      if (mine.signal.aborted) return;
-      fruitless = 0;
-      asking = null;
-      if (job) etag = answer.headers.get("ETag") ?? "";
+      const response = await call(url, { headers: etag ? { "If-None-Match": etag } : {}, signal: request.signal });
+      const job = response.status === 304 ? null : await response.json();
+      if (request.signal.aborted) return;
+      failedAttempts = 0;
+      pending = null;
+      if (job) etag = response.headers.get("ETag") ?? "";
       onJob(job);
-      if (job && ENDED.has(job.status)) stop();
-      else rest(Number(answer.headers.get("Retry-After")) || FIRST_WAIT_SECONDS);
+      if (job && TERMINAL_STATUSES.has(job.status)) stop();
+      else schedule(Number(response.headers.get("Retry-After")) || FIRST_WAIT_SECONDS);
     } catch (error) {
-      if (mine.signal.aborted) return;
-      asking = null;
-      if (error instanceof Refused && error.status < 500 && error.status !== 429) {
+      if (request.signal.aborted) return;
+      pending = null;
+      if (error instanceof ApiError && error.status < 500 && error.status !== 429) {
         stop();
-        onLost(error);
+        onError(error);
         return;
       }
-      // Twice as long each time, and never in step with others who lost the same server.
-      const wait = Math.min(FIRST_WAIT_SECONDS * 2 ** fruitless++, LONGEST_WAIT_SECONDS) * (0.75 + Math.random() / 2);
-      const seconds = Math.max(wait, error.retryAfter ?? 0);
-      rest(seconds);
-      onTrouble(error, seconds);
+      // Exponential backoff. The random factor prevents all open pages from polling at the same moment after an outage.
+      const backoff = Math.min(FIRST_WAIT_SECONDS * 2 ** failedAttempts++, MAX_WAIT_SECONDS) * (0.75 + Math.random() / 2);
+      const seconds = Math.max(backoff, error.retryAfter ?? 0);
+      schedule(seconds);
+      onRetry(error, seconds);
     }
   }
 
   function stop() {
     clearTimeout(timer);
-    asking?.abort();
-    document.removeEventListener("visibilitychange", ask);
-    removeEventListener("online", ask);
-    removeEventListener("offline", ask);
+    pending?.abort();
+    document.removeEventListener("visibilitychange", poll);
+    removeEventListener("online", poll);
+    removeEventListener("offline", poll);
   }
 
-  document.addEventListener("visibilitychange", ask);
-  addEventListener("online", ask);
-  addEventListener("offline", ask);
-  ask();
+  document.addEventListener("visibilitychange", poll);
+  addEventListener("online", poll);
+  addEventListener("offline", poll);
+  poll();
   return stop;
 }
 
-// ---------------------------------------------------------------------------------------------------- the start of a file
+// ---------------------------------------------------------------------------------------------------- the first rows of a file
 
 const FORMATS = {
   json: "application/json",
@@ -199,16 +204,16 @@ const FORMATS = {
   ndjson: "application/x-ndjson",
   csv: "text/csv",
 };
-const START_BYTES = 1024 * 1024; // read for the preview, however large the file is
+const PREVIEW_BYTES = 1024 * 1024; // how much of the file the preview reads; the preview needs only a few rows
 
 export const suffixOf = (name) => name.slice(name.lastIndexOf(".") + 1).toLowerCase();
 
-// The first rows, for people to look at: [{index, line, cells: {name: text}}]. What is right or wrong, the API says; here,
-// reading simply ends where it cannot go on.
-export async function readStart(file) {
-  const bytes = await file.slice(0, START_BYTES).arrayBuffer();
-  const isWhole = file.size <= START_BYTES;
-  // `stream`: the slice may end within a character.
+// Returns the first rows for the preview: [{index, line, cells: {name: text}}]. The preview does not validate, because the
+// API does. It ends at the first row that it cannot read.
+export async function readFirstRows(file) {
+  const bytes = await file.slice(0, PREVIEW_BYTES).arrayBuffer();
+  const isWhole = file.size <= PREVIEW_BYTES;
+  // With `stream`, a character that the slice cuts in half is left out instead of replaced by a placeholder.
   const text = new TextDecoder().decode(bytes, { stream: !isWhole });
   const rows = [];
   const read = { json: readArray, csv: readTable }[suffixOf(file.name)] ?? readLines;
@@ -219,8 +224,8 @@ export async function readStart(file) {
 function* readArray(text) {
   const start = text.search(/\S/);
   if (text[start] !== "[") return;
-  for (const part of parts(text, start)) {
-    const cells = cellsOf(part);
+  for (const part of splitMembers(text, start)) {
+    const cells = readCells(part);
     if (!cells) return;
     yield { line: null, cells };
   }
@@ -228,12 +233,12 @@ function* readArray(text) {
 
 function* readLines(text, isWhole) {
   const lines = text.split("\n");
-  if (!isWhole) lines.pop(); // cut off
-  for (const [place, line] of lines.entries()) {
+  if (!isWhole) lines.pop(); // the slice may have cut this line
+  for (const [position, line] of lines.entries()) {
     if (!line.trim()) continue;
-    const cells = cellsOf(line.trim());
+    const cells = readCells(line.trim());
     if (!cells) return;
-    yield { line: place + 1, cells };
+    yield { line: position + 1, cells };
   }
 }
 
@@ -242,14 +247,14 @@ function* readTable(text, isWhole) {
   for (const { line, record } of records(text, isWhole)) {
     if (!record.some(Boolean)) continue;
     if (header) {
-      yield { line, cells: Object.fromEntries(record.map((cell, place) => [header[place] ?? `+${place + 1}`, cell])) };
+      yield { line, cells: Object.fromEntries(record.map((cell, position) => [header[position] ?? `+${position + 1}`, cell])) };
     } else {
       header = record.map((name) => name.trim());
     }
   }
 }
 
-// The records of a CSV. As the API does, takes whichever of , ; and tab is most frequent in the first line.
+// Yields the records of a CSV. Like the API, it uses the most frequent of comma, semicolon and tab in the first line.
 function* records(text, isWhole) {
   const [first] = text.match(/[^\r\n]+/) ?? [""];
   const count = (character) => first.split(character).length;
@@ -258,13 +263,13 @@ function* records(text, isWhole) {
   let cell = "";
   let quoted = false;
   let line = 1;
-  let began = 1;
-  for (let place = 0; place < text.length; place++) {
-    const character = text[place];
-    if (character === "\n" || (character === "\r" && text[place + 1] !== "\n")) line++;
+  let startLine = 1;
+  for (let position = 0; position < text.length; position++) {
+    const character = text[position];
+    if (character === "\n" || (character === "\r" && text[position + 1] !== "\n")) line++;
     if (quoted) {
       if (character !== '"') cell += character;
-      else if (text[place + 1] === '"') cell += text[++place];
+      else if (text[position + 1] === '"') cell += text[++position];
       else quoted = false;
     } else if (character === '"' && !cell) {
       quoted = true;
@@ -272,42 +277,42 @@ function* records(text, isWhole) {
       record.push(cell);
       cell = "";
     } else if (character === "\n" || character === "\r") {
-      if (character === "\r" && text[place + 1] === "\n") continue;
-      yield { line: began, record: [...record, cell] };
-      [record, cell, began] = [[], "", line];
+      if (character === "\r" && text[position + 1] === "\n") continue;
+      yield { line: startLine, record: [...record, cell] };
+      [record, cell, startLine] = [[], "", line];
     } else {
       cell += character;
     }
   }
-  if (isWhole && !quoted && (cell || record.length)) yield { line: began, record: [...record, cell] };
+  if (isWhole && !quoted && (cell || record.length)) yield { line: startLine, record: [...record, cell] };
 }
 
-// What is between the commas of the array or object that begins at `start`, each as it is written; ends where the text does.
-function* parts(text, start) {
+// Yields the members of the JSON array or object that starts at `start`, as they are written, until the text ends.
+function* splitMembers(text, start) {
   let depth = 0;
   let inString = false;
-  let began = start + 1;
-  for (let place = start; place < text.length; place++) {
-    const character = text[place];
+  let startOfMember = start + 1;
+  for (let position = start; position < text.length; position++) {
+    const character = text[position];
     if (inString) {
-      if (character === "\\") place++;
+      if (character === "\\") position++;
       else if (character === '"') inString = false;
     } else if (character === '"') {
       inString = true;
     } else if (character === "[" || character === "{") {
       depth++;
     } else if ((character === "," && depth === 1) || ((character === "]" || character === "}") && --depth === 0)) {
-      const part = text.slice(began, place).trim();
+      const part = text.slice(startOfMember, position).trim();
       if (part) yield part;
-      began = place + 1;
+      startOfMember = position + 1;
       if (!depth) return;
     }
   }
 }
 
-// The cells of a row in JSON: texts without their quotes, all else as it is written; numbers must not change their looks on
-// the way through a float. null where it is no JSON.
-function cellsOf(raw) {
+// Returns the cells of a JSON row, or null if it is not valid JSON. Strings lose their quotes. Other values stay as they are
+// written, because parsing would change numbers: 9.50 would become 9.5, and long integers would lose digits.
+function readCells(raw) {
   try {
     JSON.parse(raw);
   } catch {
@@ -315,7 +320,7 @@ function cellsOf(raw) {
   }
   if (raw[0] !== "{") return { "": raw };
   const cells = {};
-  for (const part of parts(raw, 0)) {
+  for (const part of splitMembers(raw, 0)) {
     const [key] = part.match(/^"(?:[^"\\]|\\.)*"/);
     const value = part.slice(key.length).replace(/^\s*:\s*/, "");
     cells[JSON.parse(key)] = value[0] === '"' ? JSON.parse(value) : value;
@@ -328,40 +333,41 @@ function cellsOf(raw) {
 const MAIN = document.querySelector("main");
 const API = new URL(MAIN.dataset.api, location.href).href;
 const MAX_BYTES = Number(MAIN.dataset.maxMebibytes) * 1024 * 1024;
-const CHECK_BY_ITSELF_BYTES = 8e6; // a larger file is checked when it is asked for: that is a second upload
-const SHOWN_ROWS = 10;
-const SHOWN_COLUMNS = 30;
-const SHOWN_CHARACTERS = 120; // of a cell
-const SHOWN_FAILURES = 10;
+const AUTOMATIC_CHECK_BYTES = 8e6; // the check uploads the file once more, so larger files are checked on request only
+const MAX_SHOWN_ROWS = 10;
+const MAX_SHOWN_COLUMNS = 30;
+const MAX_SHOWN_CHARACTERS = 120; // in one cell
+const MAX_SHOWN_FAILURES = 10;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 const $ = (id) => document.getElementById(id);
 const show = (id, isShown) => ($(id).hidden = !isShown);
 const fill = (id, ...children) => $(id).replaceChildren(...children);
-const say = (text) => ($("announcement").textContent = text); // to those who listen
+const announce = (text) => ($("announcement").textContent = text); // for screen readers
 
-// An element. Children that are texts become text nodes, whatever is in them.
+// Creates an element. Strings among the children become text nodes, so markup in them has no effect.
 function h(name, properties = {}, ...children) {
   const element = Object.assign(document.createElement(name), properties);
   element.append(...children);
   return element;
 }
 
-// Somebody else's text: isolated, so that its writing direction moves nothing around it, and cut to a bearable length.
-function foreign(text, most = SHOWN_CHARACTERS) {
+// Returns an element for text from a file or the API. <bdi> isolates its writing direction from the surrounding text, and
+// long text is shortened.
+function untrusted(text, maxCharacters = MAX_SHOWN_CHARACTERS) {
   const whole = String(text ?? "");
-  const cut = [...whole.slice(0, 2 * most)].slice(0, most).join("");
+  const cut = [...whole.slice(0, 2 * maxCharacters)].slice(0, maxCharacters).join("");
   return h("bdi", {}, cut === whole ? whole : `${cut}…`);
 }
 
-function trouble(id, error, ...more) {
-  if (!error) return fill(id);
-  const lines = [h("p", {}, h("strong", {}, error.message), ...(error.code ? [" ", h("code", {}, error.code)] : []))];
-  if (error.status === 401 || error.code === "not_authenticated") {
-    lines.push(h("p", {}, h("a", { href: `?${query()}` }, t("sign_in_again"))));
-  }
+// Shows an error message. If the session has ended, it offers to sign in again.
+function showError(id, error) {
+  const isSignedOut = error.status === 401 || error.code === "not_authenticated";
+  const message = isSignedOut ? t(parameter("job") ? "signed_out_job" : "signed_out") : error.message;
+  const lines = [h("p", {}, h("strong", {}, message))];
+  if (isSignedOut) lines.push(h("p", {}, h("a", { href: `?${query()}` }, t("sign_in_again"))));
   if (error.retryAfter) lines.push(h("p", {}, t("try_after", { time: duration(error.retryAfter) })));
-  fill(id, h("div", { className: "trouble" }, ...lines, ...more));
+  fill(id, h("div", { className: "trouble" }, ...lines));
 }
 
 const query = () => location.search.slice(1);
@@ -370,29 +376,29 @@ const parameter = (name) => {
   return UUID.test(value) ? value : null;
 };
 
-// Where a row is, in the words of the API: the line of a file that has lines, else the index, which counts from 0.
-const place = ({ index, line }) => (line ? t("line", { number: String(line) }) : t("index", { number: String(index) }));
+// Returns where a row is: the line if the format has lines, otherwise the index, which starts at 0.
+const positionOf = ({ index, line }) => (line ? t("line", { number: String(line) }) : t("index", { number: String(index) }));
 
-// A table of rows; each row that has errors is followed by them.
+// Builds a table of rows. The errors of a row follow it in a table row of their own.
 function rowsTable(rows, errors = new Map()) {
-  // The fullest rows first: an empty cell of a CSV is a field left out, and must not move its column to the end.
+  // Start with the rows that have most fields. An empty CSV cell is a missing field, whose column would otherwise come last.
   const keys = rows.map((row) => Object.keys(row.cells ?? {})).sort((one, other) => other.length - one.length);
   const names = [...new Set(keys.flat())];
-  const columns = names.slice(0, SHOWN_COLUMNS);
+  const columns = names.slice(0, MAX_SHOWN_COLUMNS);
   const hasLines = rows.some((row) => row.line);
-  const heads = [t(hasLines ? "line_heading" : "index_heading"), ...columns.map((name) => foreign(name || t("value"), 40))];
+  const heads = [t(hasLines ? "line_heading" : "index_heading"), ...columns.map((name) => untrusted(name || t("value"), 40))];
   const body = h("tbody");
   for (const row of rows) {
     const wrong = errors.get(row.index) ?? [];
     const cells = columns.map((name) => {
-      const cell = h("td", {}, foreign(row.cells?.[name]));
+      const cell = h("td", {}, untrusted(row.cells?.[name]));
       if (wrong.some(({ field }) => field === name)) cell.className = "wrong";
       return cell;
     });
     const head = h("th", { scope: "row" }, String(row.line ?? row.index));
     body.append(h("tr", { className: wrong.length ? "has-errors" : "" }, head, ...cells));
     if (wrong.length) {
-      // With the value: on a narrow screen its cell may be out of sight.
+      // Repeat the value, because on a narrow screen its cell may be scrolled out of view.
       const reasons = wrong.map((error) => h("li", {}, ...reason(error, hasLines, row.cells?.[error.field])));
       const list = h("ul", {}, ...reasons);
       body.append(h("tr", { className: "errors" }, h("td", { colSpan: columns.length + 1 }, list)));
@@ -405,49 +411,52 @@ function rowsTable(rows, errors = new Map()) {
 }
 
 function reason({ field, message, first_index: first }, hasLines = false, value = "") {
-  const parts = field ? [h("strong", {}, foreign(field, 60)), ...(value ? [" “", foreign(value, 40), "”"] : []), ": "] : [];
-  parts.push(foreign(message, 300));
-  // Of the earlier row, the API tells the index only; the rows at hand may know its line.
+  const isRepeated = !value || message.includes(value); // many messages contain the value already
+  const parts = field ? [h("strong", {}, untrusted(field, 60)), ...(isRepeated ? [] : [" “", untrusted(value, 40), "”"]), ": "] : [];
+  parts.push(untrusted(message, 300));
+  // A duplicate error has only the index of the earlier row. If that row is in the preview, show its line instead.
   if (first !== undefined) {
     const earlier = choice?.rows[first];
-    parts.push(" ", hasLines && earlier ? `(${place(earlier)})` : `(${place({ index: first })})`);
+    parts.push(" ", hasLines && earlier ? `(${positionOf(earlier)})` : `(${positionOf({ index: first })})`);
   }
   return parts;
 }
 
 // ---------------------------------------------------------------------------------------------------- choosing and checking
 
-// The file that was chosen: {file, key, rows, check, verdict, sending, inDoubt}. The key is made here, once for each choice.
+// The chosen file: {file, key, rows, check, result, sending, isUnconfirmed}. `key` is its Idempotency-Key and is created once
+// per choice. `check` aborts a running check, and `result` is the API's answer to it. `isUnconfirmed` means that the import
+// was sent without a clear response.
 let choice = null;
 
 async function choose(file) {
   if (choice?.sending) return;
-  forget();
-  const problem = await unfit(file);
+  clearChoice();
+  const problem = await fileProblem(file);
   if (problem) {
-    trouble("file-trouble", { message: problem });
+    showError("file-trouble", { message: problem });
     return;
   }
-  const mine = (choice = { file, key: uuid(), rows: [], check: null, verdict: null, sending: false, inDoubt: false });
-  const rows = await readStart(file);
-  if (choice !== mine) return; // another file was faster
+  const selected = (choice = { file, key: uuid(), rows: [], check: null, result: null, sending: false, isUnconfirmed: false });
+  const rows = await readFirstRows(file);
+  if (choice !== selected) return; // the user has chosen another file in the meantime
   choice.rows = rows;
-  fill("chosen-title", foreign(file.name, 80));
+  fill("chosen-title", untrusted(file.name, 80));
   fill("chosen-facts", `${suffixOf(file.name).toUpperCase()} · ${size(file.size)}`);
-  for (const id of ["verdict", "trouble"]) fill(id);
+  for (const id of ["check-result", "trouble"]) fill(id);
   for (const radio of policies()) radio.checked = radio.value === "reject";
   show("checking", false);
   show("chosen", true);
-  for (const id of ["drop", "recent"]) show(id, false); // a file can still be dropped anywhere
+  for (const id of ["drop", "recent"]) show(id, false); // the user can still drop a file anywhere on the page
   showRows();
   showSend();
   $("chosen-title").focus();
-  if (file.size <= CHECK_BY_ITSELF_BYTES) check();
+  if (file.size <= AUTOMATIC_CHECK_BYTES) check();
   else show("check", true);
 }
 
-// As if no file had been chosen.
-function forget() {
+// Returns to the state before a file was chosen.
+function clearChoice() {
   choice?.check?.abort();
   choice = null;
   show("chosen", false);
@@ -455,16 +464,16 @@ function forget() {
   fill("file-trouble");
 }
 
-// Why this cannot be a file to import, or "".
-async function unfit(file) {
+// Returns why this file cannot be imported, or "".
+async function fileProblem(file) {
   if (!FORMATS[suffixOf(file.name)]) return t("unknown_format", { name: file.name });
-  if (!file.size) return t("empty_file", { name: file.name });
-  // The API refuses it, too; but it would hang up in the middle of the upload, and no browser tells why.
-  if (file.size > MAX_BYTES) return t("too_large", { size: size(file.size), limit: size(MAX_BYTES) });
+  if (!file.size) return t("empty_file");
+  // The API also has this limit, but it closes the connection during the upload, and browsers do not report the reason.
+  if (file.size > MAX_BYTES) return t("too_large", { limit: size(MAX_BYTES) });
   return (await isReadable(file)) ? "" : t("unreadable", { name: file.name });
 }
 
-// Browsers refuse to read a file that was changed since it was chosen.
+// Browsers refuse to read a file that changed after the user chose it.
 async function isReadable(file) {
   try {
     await file.slice(0, 1).arrayBuffer();
@@ -476,65 +485,65 @@ async function isReadable(file) {
 
 const mediaHeaders = (file) => ({ Accept: "application/json", "Content-Type": FORMATS[suffixOf(file.name)] });
 
-// The dry run: the API judges every row and stores nothing.
+// Checks the file with a dry run: the API validates every row and stores nothing.
 async function check() {
-  const mine = choice;
-  mine.check?.abort();
-  mine.check = new AbortController();
+  const selected = choice;
+  selected.check?.abort();
+  selected.check = new AbortController();
   fill("trouble");
   show("check", false);
   show("checking", true);
   fill("checking", t("checking"));
   showSend();
   try {
-    mine.verdict = await upload(`${API}?dry_run=true`, mine.file, {
-      headers: mediaHeaders(mine.file),
-      signal: mine.check.signal,
-      onProgress: (part) => choice === mine && part < 1 && fill("checking", t("checking_part", { percent: percent(part) })),
+    selected.result = await upload(`${API}?dry_run=true`, selected.file, {
+      headers: mediaHeaders(selected.file),
+      signal: selected.check.signal,
+      onProgress: (part) => choice === selected && part < 1 && fill("checking", t("checking_part", { percent: percent(part) })),
     });
-    mine.check = null;
-    if (choice === mine) showVerdict();
+    selected.check = null;
+    if (choice === selected) showCheckResult();
   } catch (error) {
-    if (choice !== mine || error.name === "AbortError") return;
-    mine.check = null;
+    if (choice !== selected || error.name === "AbortError") return;
+    selected.check = null;
     show("checking", false);
     show("check", true);
-    showRefusal(await explained(error, mine.file, t("not_checked")));
+    showSubmissionError(await explainNoResponse(error, selected.file, t("not_checked")));
   }
 }
 
-// NoAnswer with a message: the file may be to blame, or the connection.
-async function explained(error, file, message) {
-  if (error instanceof Refused) return error;
-  if (!(error instanceof NoAnswer)) throw error;
+// Returns an error with a message for the user. If there was no response, the cause may be the file or the connection.
+async function explainNoResponse(error, file, message) {
+  if (error instanceof ApiError) return error;
+  if (!(error instanceof NoResponse)) throw error;
   if (!(await isReadable(file))) return { message: t("unreadable", { name: file.name }) };
   return { message: navigator.onLine ? message : `${t("offline")} ${message}` };
 }
 
-function showVerdict() {
-  const { rows, valid_rows: valid, invalid_rows: invalid } = choice.verdict;
+function showCheckResult() {
+  const { rows, valid_rows: valid, invalid_rows: invalid } = choice.result;
   show("checking", false);
   const text = invalid ? t("some_wrong", { count: invalid, rows }) : t("all_right", { count: rows });
-  fill("verdict", h("p", { className: invalid ? "wrong-rows" : "right-rows" }, text));
-  say(text);
+  fill("check-result", h("p", { className: invalid ? "wrong-rows" : "right-rows" }, text));
+  announce(text);
   if (!valid) for (const radio of policies()) radio.checked = radio.value === "reject";
   showRows();
   showSend();
 }
 
-// An error of the API may name rows; then the table shows them.
-function showRefusal(error) {
-  trouble("trouble", error);
+// Shows an API error. If it names rows, the table shows these rows.
+function showSubmissionError(error) {
+  showError("trouble", error);
   if (error.errors?.length) showRows(error);
   showSend();
   $("trouble").scrollIntoView({ block: "nearest" });
 }
 
-// The rows with errors, or else the first ones.
-function showRows({ errors = choice.verdict?.errors ?? [], count = choice.verdict?.error_count ?? 0 } = {}) {
+// Shows the rows that have errors, or the first rows if there are no errors.
+function showRows({ errors = choice.result?.errors ?? [], count = choice.result?.error_count ?? 0 } = {}) {
   const byRow = new Map();
   for (const error of errors) {
-    if (error.index === undefined) continue; // a parameter
+    if (error.index === undefined) continue; // an error in a parameter, not in a row
     if (!byRow.has(error.index)) byRow.set(error.index, []);
     byRow.get(error.index).push(error);
   }
@@ -546,8 +555,8 @@ function showRows({ errors = choice.verdict?.errors ?? [], count = choice.verdic
     fill("rows", ...rowsTable(wrong, byRow));
   } else {
     fill("rows-title", t("first_rows"));
-    fill("rows-note", rows.length ? t("first_rows_note", { count: Math.min(SHOWN_ROWS, rows.length) }) : t("no_preview"));
-    fill("rows", ...(rows.length ? rowsTable(rows.slice(0, SHOWN_ROWS)) : []));
+    fill("rows-note", rows.length ? t("first_rows_note", { count: Math.min(MAX_SHOWN_ROWS, rows.length) }) : t("no_preview"));
+    fill("rows", ...(rows.length ? rowsTable(rows.slice(0, MAX_SHOWN_ROWS)) : []));
   }
   show("rows", byRow.size || rows.length);
 }
@@ -558,56 +567,57 @@ const policies = () => $("send").elements.on_invalid;
 const percent = (part) => new Intl.NumberFormat(LANGUAGE, { style: "percent" }).format(part);
 
 function showSend() {
-  const { verdict, sending, inDoubt } = choice;
+  const { result, sending, isUnconfirmed } = choice;
   const skips = policies().value === "skip";
-  const invalid = verdict?.invalid_rows ?? 0;
-  const mendFirst = invalid > 0 && !(skips && verdict.valid_rows);
-  show("send", !choice.check); // first what the check says, then the question
-  show("policy", !verdict || invalid > 0);
-  // While it is in doubt whether the import arrived, only the very same may be sent again: other parameters make it another
-  // request, and the key stands for one.
-  $("policy").disabled = sending || inDoubt;
-  for (const radio of policies()) if (radio.value === "skip") radio.disabled = verdict !== null && !verdict.valid_rows;
-  show("advice", mendFirst);
-  fill("advice", mendFirst ? t(verdict.valid_rows ? "mend_or_skip" : "mend_all") : "");
-  show("import", !mendFirst);
-  show("choose-mended", mendFirst);
+  const invalid = result?.invalid_rows ?? 0;
+  const mustFix = invalid > 0 && !(skips && result.valid_rows);
+  show("send", !choice.check); // the form appears when the check is complete
+  show("policy", !result || invalid > 0);
+  // While the import is unconfirmed, only the identical request may be sent again. The Idempotency-Key belongs to these
+  // parameters: the API refuses the same key with other parameters.
+  $("policy").disabled = sending || isUnconfirmed;
+  for (const radio of policies()) if (radio.value === "skip") radio.disabled = result !== null && !result.valid_rows;
+  show("advice", mustFix);
+  fill("advice", mustFix ? t(result.valid_rows ? "fix_or_skip" : "fix_all") : "");
+  show("import", !mustFix);
+  show("choose-corrected", mustFix);
   $("import").disabled = sending;
-  fill("import", importLabel(verdict, skips, inDoubt));
+  fill("import", importLabel(result, skips, isUnconfirmed));
   $("choose-other").disabled = sending;
   show("uploading", sending);
 }
 
-function importLabel(verdict, skips, inDoubt) {
-  if (inDoubt) return t("send_again");
-  if (!verdict) return t("import");
-  if (skips && verdict.invalid_rows) return t("import_valid", { count: verdict.valid_rows, skipped: verdict.invalid_rows });
-  return t("import_all", { count: verdict.rows });
+function importLabel(result, skips, isUnconfirmed) {
+  if (isUnconfirmed) return t("send_again");
+  if (!result) return t("import");
+  if (skips && result.invalid_rows) return t("import_valid", { count: result.valid_rows, skipped: result.invalid_rows });
+  return t("import_all", { count: result.rows });
 }
 
 async function send() {
-  const mine = choice;
-  if (!mine || mine.sending) return; // a double click is one import; the key would see to that, too
-  mine.sending = true;
+  const selected = choice;
+  if (!selected || selected.sending) return; // ignore the second click of a double click
+  selected.sending = true;
   $("upload").value = 0;
   fill("trouble");
   showSend();
   const parameters = new URLSearchParams({ on_invalid: policies().value });
   if (parameter("corrects")) parameters.set("corrects", parameter("corrects"));
   try {
-    const job = await upload(`${API}?${parameters}`, mine.file, {
-      headers: { ...mediaHeaders(mine.file), "Idempotency-Key": mine.key },
+    const job = await upload(`${API}?${parameters}`, selected.file, {
+      headers: { ...mediaHeaders(selected.file), "Idempotency-Key": selected.key },
       onProgress: (part) => ($("upload").value = part),
     });
-    forget();
+    clearChoice();
     history.pushState(null, "", `?job=${job.id}`);
     openJob(job.id, job);
   } catch (error) {
-    mine.sending = false;
-    if (choice !== mine) return; // the page was left for a job
-    // A Refused of 5xx comes from somewhere in between, or from a server in trouble: as much in doubt as no answer.
-    mine.inDoubt = !(error instanceof Refused) || error.status >= 500 || (mine.inDoubt && error.status === 429);
-    showRefusal(await explained(error, mine.file, t("not_sent")));
+    selected.sending = false;
+    if (choice !== selected) return; // the user has opened a job in the meantime
+    // A 5xx may come from a proxy after the server accepted the import, so it confirms as little as no response. A 429 is
+    // the answer to this attempt only, so an earlier attempt stays unconfirmed.
+    selected.isUnconfirmed = !(error instanceof ApiError) || error.status >= 500 || (selected.isUnconfirmed && error.status === 429);
+    showSubmissionError(await explainNoResponse(error, selected.file, t("not_sent")));
   }
 }
 
@@ -635,14 +645,14 @@ function followJob(id) {
       show("connection", false);
       if (job) showJob(job);
     },
-    onTrouble: (error, seconds) => {
-      const text = seconds === null ? t("offline") : t("no_connection", { time: duration(seconds) });
+    onRetry: (error, seconds) => {
+      const text = seconds === null ? t("offline_job") : t("no_connection", { time: duration(seconds) });
       if ($("connection").textContent !== text) fill("connection", text);
       show("connection", true);
     },
-    onLost: (error) => {
+    onError: (error) => {
       if (!shownJob) fill("job-title", t("not_opened"));
-      trouble("job-trouble", error);
+      showError("job-trouble", error.status === 404 ? { message: t("not_found") } : error);
     },
   });
 }
@@ -650,12 +660,12 @@ function followJob(id) {
 function showJob(job) {
   const before = shownJob;
   shownJob = job;
-  const ended = ENDED.has(job.status);
+  const ended = TERMINAL_STATUSES.has(job.status);
   const done = 1 - job.counts.pending / job.rows;
   $("job-status").dataset.status = job.status;
   fill("job-status", t(`status_${job.status}`));
   fill("job-title", t(ended ? `title_${job.status}` : "title_running", { count: job.rows }));
-  fill("job-message", foreign(job.message, 1000));
+  fill("job-message", untrusted(job.message, 1000));
   document.title = ended ? t(`status_${job.status}`) : `${percent(done)} · ${t("title")}`;
   showBar(job, done);
   const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || outcome === "created");
@@ -668,7 +678,7 @@ function showJob(job) {
   show("failures", ended && job.counts.created < job.rows);
   if (ended && job.counts.created < job.rows) showFailures(job);
   if (!before || before.status !== job.status || Math.floor(4 * done) > Math.floor(4 * (1 - before.counts.pending / before.rows))) {
-    say(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: t(`status_${job.status}`) }));
+    announce(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: t(`status_${job.status}`) }));
   }
 }
 
@@ -680,7 +690,7 @@ function showBar(job, done) {
   fill("bar", ...segments.map(([outcome, rows]) => {
     const segment = h("span");
     segment.dataset.outcome = outcome;
-    segment.style.width = `${(100 * rows) / job.rows}%`; // a script may, under a policy that forbids style attributes
+    segment.style.width = `${(100 * rows) / job.rows}%`; // the Content-Security-Policy forbids style attributes, not this
     return segment;
   }));
 }
@@ -699,14 +709,14 @@ function pace(job, ended) {
   return texts.join(" · ");
 }
 
-// A button for each thing that can be done now. The API says which: a link that is null cannot be followed.
+// Shows a button for each action that is possible now. The API sets the link of an impossible action to null.
 function showActions({ links }) {
   const wanted = ["cancel", "retry"].filter((action) => links[action]);
   const present = [...$("job-actions").children].map((button) => button.value);
-  if (wanted.join() === present.join()) return; // keep them, and the focus
+  if (wanted.join() === present.join()) return; // keep the buttons, so that they do not lose the keyboard focus
   fill("job-actions", ...wanted.map((action) => {
     const button = h("button", { value: action }, t(`action_${action}`));
-    button.onclick = () => (action === "cancel" ? askToCancel() : act(action));
+    button.onclick = () => (action === "cancel" ? askToCancel() : performAction(action));
     return button;
   }));
 }
@@ -728,52 +738,52 @@ function showProblems({ problems }) {
 
 function askToCancel() {
   const dialog = $("confirm-cancel");
-  dialog.returnValue = "no"; // what closing it with Escape means
-  dialog.onclose = () => dialog.returnValue === "yes" && act("cancel");
+  dialog.returnValue = "no"; // the answer if the user closes the dialog with Escape
+  dialog.onclose = () => dialog.returnValue === "yes" && performAction("cancel");
   dialog.showModal();
 }
 
-async function act(action) {
+async function performAction(action) {
   const job = shownJob;
   for (const button of $("job-actions").children) button.disabled = true;
   fill("job-trouble");
   try {
-    const answer = await call(job.links[action], { method: action === "cancel" ? "DELETE" : "POST" });
-    const document = await answer.json();
+    const response = await call(job.links[action], { method: action === "cancel" ? "DELETE" : "POST" });
+    const updated = await response.json();
     stopFollowing();
-    fill("job-actions"); // the buttons of the job as it is now
-    showJob(document);
+    fill("job-actions"); // remove the disabled buttons, so that showJob creates new ones
+    showJob(updated);
     $("job-title").focus();
     followJob(job.id);
   } catch (error) {
-    trouble("job-trouble", error instanceof NoAnswer ? { message: t("not_done") } : error);
+    showError("job-trouble", error instanceof NoResponse ? { message: t("not_done") } : error);
     for (const button of $("job-actions").children) button.disabled = false;
   }
 }
 
-// The first rows that were not created, with their reasons. The stream is left as soon as there are enough of them.
+// Shows the first rows that were not created, with their reasons. It stops reading the response when it has enough rows.
 async function showFailures(job) {
   $("failures-csv").href = `${job.links.failures}?format=csv`;
   $("failures-rows").href = `${job.links.failures}?part=rows`;
   const failed = job.rows - job.counts.created;
-  const leave = new AbortController();
+  const abort = new AbortController();
   let text = "";
   try {
-    const answer = await call(job.links.failures, { headers: { Accept: "application/x-ndjson" }, signal: leave.signal });
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let lines = 0; lines <= SHOWN_FAILURES; lines = text.split("\n").length) {
+    const response = await call(job.links.failures, { headers: { Accept: "application/x-ndjson" }, signal: abort.signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let lines = 0; lines <= MAX_SHOWN_FAILURES; lines = text.split("\n").length) {
       const { done, value } = await reader.read();
       if (done) break;
       text += value;
     }
-    leave.abort();
+    abort.abort();
   } catch {
-    if (!text) return; // the downloads are there, and say what is wrong
+    if (!text) return; // the download links remain, and report the error when they are used
   }
   if (shownJob !== job) return;
-  const failures = text.split("\n").slice(0, -1).slice(0, SHOWN_FAILURES).map((line) => {
-    const row = [...parts(line, 0)].find((part) => /^"row"\s*:/.test(part));
-    return { ...JSON.parse(line), cells: cellsOf(row.replace(/^"row"\s*:\s*/, "")), line: null };
+  const failures = text.split("\n").slice(0, -1).slice(0, MAX_SHOWN_FAILURES).map((line) => {
+    const row = [...splitMembers(line, 0)].find((part) => /^"row"\s*:/.test(part));
+    return { ...JSON.parse(line), cells: readCells(row.replace(/^"row"\s*:\s*/, "")), line: null };
   });
   fill("failed-rows-note", failed > failures.length ? t("first_failures", { shown: failures.length, count: failed }) : t("index_explained"));
   fill("failed-rows", ...rowsTable(failures, new Map(failures.map(({ index, errors }) => [index, errors]))));
@@ -781,13 +791,13 @@ async function showFailures(job) {
 
 // ---------------------------------------------------------------------------------------------------- the start
 
-function openStart() {
+function showStart() {
   stopFollowing();
   shownJob = null;
   document.title = t("title");
   show("job", false);
   show("start", true);
-  forget();
+  clearChoice();
   const corrects = parameter("corrects");
   show("corrects", corrects);
   if (corrects) fill("corrects", t("corrects_note"), " ", h("a", { href: `?job=${corrects}` }, t("corrects_that")));
@@ -799,7 +809,7 @@ async function showRecent() {
   try {
     jobs = (await (await call(`${API}?page_size=5`)).json()).results;
   } catch {
-    // It is only a help; what is wrong is told when a file is chosen.
+    // The list of recent imports is optional. A lasting problem is reported when the user chooses a file.
   }
   fill("recent-jobs", ...jobs.map((job) => {
     const badge = h("span", { className: "badge" }, t(`status_${job.status}`));
@@ -810,35 +820,35 @@ async function showRecent() {
   show("recent", jobs.length && !choice);
 }
 
-// The address says what is shown, so that a reload, a bookmark and the way back all work.
-function open() {
+// The address determines what the page shows, so reload, bookmarks and the back button work.
+function showCurrentPage() {
   const id = parameter("job");
   if (id) openJob(id);
-  else openStart();
+  else showStart();
 }
 
-// Links within the page change the address only.
+// Links within the page change the address without loading the page again.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href^='?']");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  if (link.getAttribute("href") === `?${query()}`) return; // a reload is wanted, to sign in again
+  if (link.getAttribute("href") === `?${query()}`) return; // the link to sign in again has to reload the page
   event.preventDefault();
   history.pushState(null, "", link.getAttribute("href") === "?" ? location.pathname : link.href);
-  open();
+  showCurrentPage();
   (shownJob || parameter("job") ? $("job-title") : $("start-title")).focus();
 });
-addEventListener("popstate", open);
+addEventListener("popstate", showCurrentPage);
 
 $("file").onchange = ({ target }) => {
   const [file] = target.files;
-  target.value = ""; // so that the same file, mended, can be chosen again
+  target.value = ""; // without this, choosing the same file again after correcting it would have no effect
   if (file) choose(file);
 };
-for (const id of ["choose-other", "choose-mended"]) $(id).onclick = () => $("file").click();
+for (const id of ["choose-other", "choose-corrected"]) $(id).onclick = () => $("file").click();
 $("check").onclick = check;
 $("correct").onclick = () => {
   history.pushState(null, "", `?corrects=${shownJob.id}`);
-  open();
+  showCurrentPage();
   $("start-title").focus();
 };
 $("send").onsubmit = (event) => {
@@ -847,7 +857,7 @@ $("send").onsubmit = (event) => {
 };
 $("send").onchange = showSend;
 
-// A file dropped anywhere is meant for us; the browser would open it and leave the page.
+// Accept a file that is dropped anywhere. The browser's default would be to open it and leave this page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   addEventListener(name, (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
@@ -859,4 +869,4 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
 
 addEventListener("beforeunload", (event) => choice?.sending && event.preventDefault());
 
-open();
+showCurrentPage();

@@ -49,7 +49,7 @@ PRODUCTS: dict[str, dict[str, Any]] = {
 
 
 class Command(BaseCommand):
-    help = "Creates the shop's categories and its first products. What is there already stays as it is."
+    help = "Creates the shop's categories and first products. Existing ones are not changed."
 
     @transaction.atomic
     def handle(self, *_args: object, **_options: object) -> None:

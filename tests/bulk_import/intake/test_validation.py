@@ -179,7 +179,9 @@ def test_the_verdict_is_in_the_active_language() -> None:
 
     with override("pt-br"):
         assert verdict(row) == drf_verdict(row)
-        assert verdict(row) == [{"field": "price", "code": "invalid", "message": "Um número válido é necessário."}]
+        assert verdict(row) == [
+            {"field": "price", "code": "invalid", "message": "Isto não é um número. Escreva assim: 12.50."}
+        ]
 
 
 @pytest.mark.django_db
