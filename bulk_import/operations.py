@@ -61,5 +61,5 @@ def resume(job: ImportJob, actor: Any = None) -> bool:
 def _resend_chunks(job_id: UUID) -> None:
     # Not in the transaction that changed the job: a claim locks its chunk first and its job second.
     with transaction.atomic(using=database(), durable=True):
-        ImportChunk.objects.filter(job_id=job_id).resend()
+        ImportChunk.objects.filter(job_id=job_id).mark_unsent()
         relay.send_after_commit(job_id)

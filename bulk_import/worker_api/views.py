@@ -177,7 +177,7 @@ class FinishView(WorkerView):
 
     def answer(self, body: object, chunk_id: UUID) -> Response:
         report = Finish.from_dict(body)
-        chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
+        chunk = ImportChunk.objects.locked(chunk_id, wait_for_creates=True)
         check_own_key(chunk, report.failures_key)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models import (
-    ENDED,
+    TERMINAL_CHUNK_STATUSES,
     ChunkStatus,
     ImportChunk,
     ImportedRow,
@@ -30,7 +30,7 @@ from bulk_import.models import (
     JobStatus,
     LockedChunk,
 )
-from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import_wire.contract import Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
 
@@ -146,7 +146,7 @@ class JobMachine(RuleBasedStateMachine):
     def change_twice(self, change: Callable[[Any], bool], *, can: bool) -> None:
         with transaction.atomic():
             assert [change(None), change(None)] == [can, False]
-        self.job.chunks.resend()
+        self.job.chunks.mark_unsent()
 
     # --- time
 
@@ -179,7 +179,7 @@ class JobMachine(RuleBasedStateMachine):
 
         refusal = self.attempt(number, claim, ChunkClosed, LeaseHeld, JobPaused)
 
-        if before.status in ENDED or self.job.is_terminal:
+        if before.status in TERMINAL_CHUNK_STATUSES or self.job.is_terminal:
             assert isinstance(refusal, ChunkClosed)
         elif is_paused_by_staff:
             assert isinstance(refusal, LeaseHeld) == (claimant != before.claimant)
@@ -254,7 +254,7 @@ class JobMachine(RuleBasedStateMachine):
         counts = {str(one): left + wrong if one == outcome else 0 for one in LEFT}
         problems = [{**problem(None, "x", "x", before.first_index), "count": left}] if left else []
         report = Finish(epoch=epoch, **counts, failures_key="", problems=problems)
-        is_again = before.status in ENDED and before.epoch == epoch
+        is_again = before.status in TERMINAL_CHUNK_STATUSES and before.epoch == epoch
 
         def end(chunk: ImportChunk) -> None:
             chunk.finish(report, is_dead=is_dead)
@@ -286,14 +286,14 @@ class JobMachine(RuleBasedStateMachine):
         assert sum(counts.values()) == self.job.rows
         assert min(counts.values()) >= 0
         for chunk, indexes in zip(self.chunks, self.ledger, strict=True):
-            if chunk.status in ENDED:
+            if chunk.status in TERMINAL_CHUNK_STATUSES:
                 assert chunk.created == len(indexes)
             else:
                 assert chunk.created <= len(indexes)
                 assert (chunk.rejected, chunk.failed, chunk.unprocessed, chunk.problems) == (0, 0, 0, [])
 
     def expect_an_end_when_every_chunk_has_ended(self) -> None:
-        assert self.job.is_terminal == all(chunk.status in ENDED for chunk in self.chunks)
+        assert self.job.is_terminal == all(chunk.status in TERMINAL_CHUNK_STATUSES for chunk in self.chunks)
         assert self.job.is_terminal == (self.job.finished_at is not None)
         if self.job.is_terminal:
             created = sum(map(len, self.ledger))

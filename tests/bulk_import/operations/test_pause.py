@@ -9,7 +9,7 @@ from django.core import mail
 
 from bulk_import import operations
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import.operations import resume
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, make_user, record, release

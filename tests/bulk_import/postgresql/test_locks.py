@@ -89,4 +89,4 @@ def test_a_claim_passes_the_create_calls_of_the_worker_before(chunk: ImportChunk
 
 def test_a_finish_waits_for_a_create_call_under_way(chunk: ImportChunk) -> None:
     with overlapping_creates(chunk), pytest.raises(OperationalError, match="statement timeout"), impatient():
-        ImportChunk.objects.locked(chunk.pk, against_creates=True)
+        ImportChunk.objects.locked(chunk.pk, wait_for_creates=True)

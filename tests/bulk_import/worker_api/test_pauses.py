@@ -10,7 +10,7 @@ import pytest
 from django.db.models import F
 
 from bulk_import.models import ImportChunk, ImportJob, JobStatus
-from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import_wire.contract import Claim, ClaimRequest, PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, in_threads, record, release
 
