@@ -68,9 +68,9 @@ class LockedChunk:
     def has_epoch(self, epoch: int) -> bool:
         """Return whether this epoch is the current claim, so that its worker may still create rows of the chunk.
 
-        Example: worker A sleeps through its lease with epoch 1, and worker B claims the chunk with epoch 2. When A wakes
-        up, its calls still carry epoch 1, and each of them stops here. A call of A that had locked the chunk before B's
-        claim still commits. That is safe: its ledger record makes B's call for the same row a replay.
+        Example: worker A sleeps through its lease with epoch 1, and worker B claims the chunk with epoch 2. When A
+        wakes up, its calls still carry epoch 1, and each of them stops here. A call of A that locked the chunk before
+        B's claim still commits. That is safe: B's call for the same row finds its ledger record.
         """
         is_processing = self.status == ChunkStatus.PROCESSING and self.job_status not in TERMINAL_STATUSES
         return is_processing and self.epoch == epoch
@@ -88,8 +88,8 @@ def _locking_query(using: str) -> str:
     columns = [f"submitter.{quote(str(field.column))}" for field in user.local_concrete_fields]
     columns += [f"{column} AS locked_{name}" for name, column in SELECTED_COLUMNS.items()]
     # FOR KEY SHARE is the weakest row lock. It does not conflict with itself, so create calls of one chunk run at the
-    # same time. It does not conflict with FOR NO KEY UPDATE either, so a heartbeat or a claim does not wait for them. It
-    # conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkQuerySet.locked`.
+    # same time. It does not conflict with FOR NO KEY UPDATE either, so a heartbeat or claim does not wait for them.
+    # It conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkQuerySet.locked`.
     lock = "FOR KEY SHARE OF chunk" if connection.vendor == "postgresql" else ""
     return (
         f"SELECT {', '.join(columns)} FROM {quote(ImportChunk._meta.db_table)} chunk "  # noqa: S608 - names of our own
