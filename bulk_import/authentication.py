@@ -1,7 +1,8 @@
-"""Who a worker is, and in whose name it creates rows.
+"""The two credentials of a worker.
 
-Two credentials, never mixed: the worker secret opens the worker API and nothing else; an import token,
-which the worker gets with a claim, opens one create endpoint in the name of the job's submitter.
+The worker secret opens the worker API and nothing else. An import token, which a worker gets with a claim, opens one
+create endpoint and nothing else, in the name of the job's submitter. So a leaked import token can create only the rows
+of one chunk, and only until its epoch or an hour is over.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from bulk_import.conf import conf
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
-TOKEN_SALT = "bulk_import.authentication.ImportToken"  # noqa: S105 - a salt is no secret
-TOKEN_SECONDS = 3600
-"""Longer than any worker can hold a chunk (a Lambda ends after 900 s); a newer claim ends it sooner."""
+TOKEN_SALT = "bulk_import.authentication.ImportToken"  # noqa: S105 - a salt is not secret
+TOKEN_MAX_AGE_SECONDS = 3600
+"""How long an import token is valid. A Lambda runs for at most 900 s, so a worker never needs it longer.
+
+Usually a token ends sooner: a newer claim of the chunk makes its epoch stale.
+"""
 
 
 def matches_any_secret(given: bytes, secrets: list[str]) -> bool:
-    """Whether it is one of the secrets, of which an empty one is none."""
-    # Every secret is compared, in constant time, so that timing tells nothing of any of them.
+    """Return whether `given` is one of the secrets. An empty secret never matches."""
+    # Compare with every secret, each in constant time. If the loop stopped at the first match or the first wrong byte,
+    # the response time would tell an attacker how much of a guess is right.
     matches = [hmac.compare_digest(given, secret.encode()) for secret in secrets if secret]
     return any(matches)
 
@@ -39,14 +44,14 @@ class Worker:
 
 
 class WorkerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <worker secret>`, any one of `BULK_IMPORT["WORKER_SECRETS"]`."""
+    """`Authorization: Bearer <worker secret>`, where the secret is one of `BULK_IMPORT["WORKER_SECRETS"]`."""
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
         scheme, _, given = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
             return None
         if not matches_any_secret(given, conf().worker_secrets):
-            raise AuthenticationFailed("This is not a worker secret of this monolith.")
+            raise AuthenticationFailed("This worker secret is not valid.")
         return Worker(), None
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
@@ -55,16 +60,20 @@ class WorkerAuthentication(BaseAuthentication):
 
 @dataclass(frozen=True, slots=True)
 class ImportToken:
-    """The right to create the rows of one chunk, as long as its epoch lasts, as the job's submitter."""
+    """The right to create the rows of one chunk as the job's submitter, while `epoch` is the chunk's current epoch."""
 
     chunk_id: UUID
     epoch: int
 
     def sign(self) -> str:
+        """Return the token as signed text for `Authorization: Import <token>`."""
         return signing.dumps([self.chunk_id.hex, self.epoch], salt=TOKEN_SALT)
 
     @classmethod
-    def read(cls, text: str) -> Self:
-        """Raises django.core.signing.BadSignature. Old keys count as long as SECRET_KEY_FALLBACKS has them."""
-        chunk_id, epoch = signing.loads(text, salt=TOKEN_SALT, max_age=TOKEN_SECONDS)
+    def verify(cls, text: str) -> Self:
+        """Return the token of a signed text. Raises django.core.signing.BadSignature if it is forged or too old.
+
+        A text that was signed with an old key is valid while SECRET_KEY_FALLBACKS lists that key.
+        """
+        chunk_id, epoch = signing.loads(text, salt=TOKEN_SALT, max_age=TOKEN_MAX_AGE_SECONDS)
         return cls(UUID(hex=chunk_id), epoch)

@@ -1,4 +1,8 @@
-"""Handles one create call of the worker: who may create which row, and whether the ledger has it already."""
+"""What the middleware needs to handle one create call: who may create which row, and whether it exists already.
+
+A create call is a worker's POST to the target's own endpoint. Its import token says which chunk and epoch the worker
+has, and its Idempotency-Key says which row it creates.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
-class Refused(Exception):
-    """Leave the transaction, keep nothing, and answer this instead of calling the view."""
+class CreateCallError(Exception):
+    """The call does not create its row. Roll back the transaction and send `response()`."""
 
     def __init__(self, status: int, code: str, message: str, verdict: RowVerdict) -> None:
         super().__init__(message)
@@ -37,13 +41,16 @@ class Refused(Exception):
         return response
 
 
-class AlreadyImported(Exception):
-    """The ledger has this row: answer from it."""
+class RowAlreadyCreated(Exception):
+    """The ledger has a record of this row. Roll back the transaction and send `replayed_response()`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateCall:
-    """One row's create call: who may create it, and which row of the chunk it is."""
+    """A worker's call that creates one row.
+
+    `body_sha256` is the hash of the request's body: a call that is repeated must have the same body.
+    """
 
     token: ImportToken
     job_id: UUID
@@ -51,70 +58,81 @@ class CreateCall:
     body_sha256: bytes
 
     @classmethod
-    def read(cls, request: HttpRequest, token: str) -> CreateCall:
-        """Raises Refused when the token or the Idempotency-Key is not ours."""
+    def from_request(cls, request: HttpRequest, token: str) -> CreateCall:
+        """Build the call from its headers and body. Raises CreateCallError if the token or the key is not valid."""
         job_id, _, index = request.headers.get(IDEMPOTENCY_KEY, "").partition(":")
         try:
             return cls(
-                token=ImportToken.read(token),
+                token=ImportToken.verify(token),
                 job_id=UUID(job_id),
                 index=int(index),
                 body_sha256=hashlib.sha256(request.body).digest(),
             )
         except signing.BadSignature as error:
-            raise Refused(401, "invalid_token", "The import token is invalid or expired.", RowVerdict.STALE) from error
+            message = "The import token is invalid or has expired."
+            raise CreateCallError(401, "invalid_token", message, RowVerdict.STALE) from error
         except ValueError as error:
-            message = f"An import needs {IDEMPOTENCY_KEY}: <job id>:<row index>."
-            raise Refused(400, "invalid_key", message, RowVerdict.NOT_CREATED) from error
+            message = f"A create call needs the header {IDEMPOTENCY_KEY}: <job id>:<row index>."
+            raise CreateCallError(400, "invalid_key", message, RowVerdict.NOT_CREATED) from error
 
     def log_context(self) -> AbstractContextManager[None]:
-        """Lines that are logged within, also by the target's own code, tell which row they are about."""
+        """Return a context whose log lines, also those of the target's own code, say which row they are about."""
         chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
         return log_context(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
 
     def lock_chunk(self) -> LockedChunk:
-        """Hold the chunk until the transaction ends. Raises Refused for a worker that lost it."""
+        """Lock the chunk until the transaction ends. Raises CreateCallError if the worker no longer has it."""
         try:
             chunk = LockedChunk.lock(self.token.chunk_id)
         except ImportChunk.DoesNotExist as error:
-            raise Refused(410, "gone", "There is no such chunk any more.", RowVerdict.STALE) from error
+            raise CreateCallError(410, "gone", "This chunk no longer exists.", RowVerdict.STALE) from error
         if chunk.job_id != self.job_id or not chunk.contains_index(self.index):
-            message = f"The {IDEMPOTENCY_KEY} names a row that is not of the token's chunk."
-            raise Refused(403, "foreign_row", message, RowVerdict.STALE)
+            message = f"The row in {IDEMPOTENCY_KEY} does not belong to the token's chunk."
+            raise CreateCallError(403, "foreign_row", message, RowVerdict.STALE)
+        # Check the epoch only after the lock: between a check and a later lock, another worker could finish the chunk,
+        # and this call would then add a row that the finish did not count.
         if not chunk.has_epoch(self.token.epoch):
-            raise Refused(409, "stale_epoch", "Another worker has this chunk now.", RowVerdict.STALE)
+            raise CreateCallError(409, "stale_epoch", "This worker no longer has the chunk.", RowVerdict.STALE)
         return chunk
 
     def check_not_cancelled(self, chunk: LockedChunk) -> None:
-        """Raises Refused if no further row of the job may be created, AlreadyImported if this one was before."""
+        """Raise CreateCallError if the job is cancelled, or RowAlreadyCreated if it is and this row exists."""
         if chunk.is_cancelled:
+            # A worker may ask again for a row because the first answer was lost. It must learn that the row exists,
+            # although the job was cancelled in between; otherwise it would count the row as unprocessed.
             if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
-                raise AlreadyImported
-            raise Refused(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
+                raise RowAlreadyCreated
+            raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
 
     def write_record(self) -> ImportedRow:
-        """Write the ledger record. Raises AlreadyImported, after waiting for a twin that is under way."""
+        """Write the ledger record of the row. Raises RowAlreadyCreated if there is one.
+
+        If a call for the same row is in flight, this waits until that call's transaction ends. For example, SQS
+        delivers a message twice and two calls create row 7. The unique constraint (job, index) makes the second INSERT
+        wait for the first transaction. If that commits, the second call raises RowAlreadyCreated. If it rolls back, the
+        second call continues and creates the row.
+        """
         try:
             record: ImportedRow = ImportedRow.objects.create(
                 job_id=self.job_id, index=self.index, body_sha256=self.body_sha256
             )
         except IntegrityError as error:
-            raise AlreadyImported from error
+            raise RowAlreadyCreated from error
         return record
 
-    def replay(self) -> JsonResponse:
-        """Answer from the ledger what was answered when the row was created. Raises Refused."""
+    def replayed_response(self) -> JsonResponse:
+        """Return the response for a row that an earlier call created. Raises CreateCallError if the bodies differ."""
         record = ImportedRow.objects.get(job_id=self.job_id, index=self.index)
         if bytes(record.body_sha256) != self.body_sha256:
-            message = f"This {IDEMPOTENCY_KEY} was used for a row with other content."
-            raise Refused(422, "key_reused", message, RowVerdict.NOT_CREATED)
+            message = f"This {IDEMPOTENCY_KEY} was used before for a row with a different content."
+            raise CreateCallError(422, "key_reused", message, RowVerdict.NOT_CREATED)
         response = JsonResponse({"id": record.object_id}, status=HTTPStatus.CREATED)
         response[VERDICT_HEADER] = RowVerdict.REPLAYED.value
         return response
 
 
 def __getattr__(name: str) -> Any:
-    """Serve `ImportedRowMiddleware` from its old path for one more release."""
+    """Provide `ImportedRowMiddleware` under its old path for one more release."""
     if name != "ImportedRowMiddleware":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(

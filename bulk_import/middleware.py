@@ -1,12 +1,26 @@
-"""The middleware that turns a create call of the worker into a row and its ledger record, or into neither.
+"""The middleware that creates an imported row and its ledger record in one transaction.
 
-`ImportedRowMiddleware` stands last in MIDDLEWARE, right before the view. A request without an import
-token passes untouched. For one with it, in a single transaction:
+`ImportedRowMiddleware` comes last in MIDDLEWARE, directly before the view. A request without an import token passes
+through unchanged. For a request with one, which is a worker's create call, it does these steps in one transaction:
 
-1. hold the chunk, so that nobody can finish it meanwhile;
-2. write the ledger record: a twin of the call waits here, and finds it written;
-3. let the target's view create, as the submitter and with the submitter's permissions;
-4. commit if the view answered 201, otherwise keep nothing.
+1. Lock the chunk, so that nobody can finish it before this transaction ends, and check that the worker still has it.
+2. Check that the job is not cancelled and that the submitter may act.
+3. Write the ledger record. If a call for the same row is in flight, this waits for it.
+4. Call the target's view, as the submitter and with the submitter's permissions.
+5. Commit if the view answered 201. Roll back everything otherwise.
+
+After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
+the row, whatever the HTTP status says:
+
+- `created`: the row and its ledger record are committed.
+- `replayed`: an earlier call committed them. The row was not created a second time.
+- `not-created`: nothing was kept. The HTTP status says whether the worker should retry (429, 503) or give up (400).
+- `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
+- `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
+- `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
+
+The worker counts a row as created only if the answer has this header. A 201 without it may come from a proxy or from a
+site without this middleware, and then there is no ledger record.
 """
 
 from __future__ import annotations
@@ -21,7 +35,7 @@ from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
-from bulk_import.ledger import AlreadyImported, CreateCall, Refused
+from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.models import ImportedRow, LockedChunk, database
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
@@ -34,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class ImportedRowMiddleware:
-    """Creates each imported row once, together with its ledger record."""
+    """Creates each imported row at most once, together with its ledger record."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -44,24 +58,27 @@ class ImportedRowMiddleware:
         if scheme != IMPORT_SCHEME:
             return self.get_response(request)
         try:
-            call = CreateCall.read(request, token)
+            call = CreateCall.from_request(request, token)
             with request_log_context(request), call.log_context():
                 return self._create_once(request, call)
-        except Refused as refused:
-            return refused.response()
+        except CreateCallError as error:
+            return error.response()
 
     def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         try:
             return self._create(request, call)
-        except AlreadyImported:
-            return call.replay()
-        except IntegrityError as error:  # found at the commit, as deferred constraints are
+        except RowAlreadyCreated:
+            return call.replayed_response()
+        except IntegrityError as error:
+            # The database checks a deferred constraint, such as every foreign key of Django, only at the commit. The
+            # view has answered 201 by then, but the row is not there.
             message = "The database refused the row."
-            raise Refused(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
+            raise CreateCallError(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
 
     def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         using = database()
-        # Durable: when the block is left, the row is committed, whatever happens to the answer.
+        # `durable` raises an error unless this is the outermost transaction, so leaving the block commits. Within a
+        # transaction that another middleware had opened, the commit would come after the verdict, and could still fail.
         with transaction.atomic(using=using, durable=True):
             chunk = call.lock_chunk()
             call.check_not_cancelled(chunk)
@@ -74,29 +91,38 @@ class ImportedRowMiddleware:
                 record.save(update_fields=["object_id"])
             else:
                 transaction.set_rollback(True, using=using)
+        # The transaction has ended, so the verdict is a fact when the worker reads it. For example, if the process dies
+        # during the commit, the worker gets no answer and asks again; it never gets `created` for a row that is lost.
         verdict = RowVerdict.CREATED
         if not created:
-            verdict = RowVerdict.REFUSED if _is_denied_for_itself(response) else RowVerdict.NOT_CREATED
-            response = _spell_out_errors(response)
-        response[VERDICT_HEADER] = verdict.value  # a plain str: WSGI servers insist
+            verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
+            response = _with_error_codes(response)
+        response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
 
     def _act_as_submitter(self, request: HttpRequest, chunk: LockedChunk) -> None:
-        """Let the view see the submitter, whatever authentication it lists. Raises Refused."""
+        """Authenticate the request as the job's submitter, whatever authentication the view uses.
+
+        Raises CreateCallError if the request is not for the job's create endpoint, or if the submitter is disabled.
+        """
         if request.method != "POST" or request.path != conf().target(chunk.target).create_path:
-            message = "An import token opens the create endpoint of its job and nothing else."
-            raise Refused(403, "wrong_endpoint", message, RowVerdict.STALE)
+            message = "An import token is only valid for the create endpoint of its job."
+            raise CreateCallError(403, "wrong_endpoint", message, RowVerdict.STALE)
         submitter = chunk.submitter
         if submitter is None or not submitter.is_active:
-            message = "The user who sent this import was disabled."
-            raise Refused(403, "submitter_disabled", message, RowVerdict.NOT_CREATED)
+            message = "The user who submitted this import is disabled."
+            raise CreateCallError(403, "submitter_disabled", message, RowVerdict.NOT_CREATED)
         request.user = submitter
-        # DRF's own hook for a request that is authenticated already (it serves its test client, too).
+        # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
 
-def _is_denied_for_itself(response: Any) -> bool:
-    """Whether a 403 is about this row: the view's own permissions would let the submitter create another."""
+def _is_denied_for_this_row(response: Any) -> bool:
+    """Return whether a 403 is about this row only.
+
+    It is if the view's own permissions would still let the submitter create another row. Then the row is rejected.
+    Otherwise the submitter lost the permission, and the worker pauses the job.
+    """
     view = (getattr(response, "renderer_context", None) or {}).get("view")
     if response.status_code != HTTPStatus.FORBIDDEN or view is None:
         return False
@@ -107,15 +133,15 @@ def _is_denied_for_itself(response: Any) -> bool:
     return True
 
 
-def _spell_out_errors(response: Any) -> Any:
-    """The response, with an endpoint's refusal spelled out as `{"errors": [{"field", "code", "message"}]}`.
+def _with_error_codes(response: Any) -> Any:
+    """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
 
-    DRF's own answer has lost the codes; here they are still there.
+    DRF renders the errors without their codes. Here the response's `data` still has them.
     """
     data = getattr(response, "data", None)
     if response.status_code < HTTPStatus.BAD_REQUEST:
-        # The answer holds what would have been created, which is no reason and nobody's to read.
-        message = f"The endpoint answered {response.status_code} without having created the row (201)."
+        # For example a 200. The row was rolled back, so do not send its data as if it existed.
+        message = f"The endpoint answered {response.status_code}. Only 201 counts as created."
         data = [ErrorDetail(message, code="not_created")]
         if response.streaming:
             response.close()
@@ -130,7 +156,7 @@ def _spell_out_errors(response: Any) -> Any:
 
 
 def _object_id(response: Any) -> str:
-    """The "id" (or "pk") that the target's view answered, for links to what was created; else ""."""
+    """Return the "id" (or "pk") in the view's answer, for links to the created object; "" if there is none."""
     data = getattr(response, "data", None)
     if not isinstance(data, dict):
         return ""

@@ -1,6 +1,7 @@
 """Actions of users and staff on a job: pause, resume, retry, redrive and cancel.
 
-Each action changes the job in one transaction, and sends the messages of the chunks that have to run in another.
+Each action changes the job in one transaction and is idempotent. If the action opens chunks again or wakes them up, it
+also sends their messages after the commit. `actor` is the user who acts, for the job's timeline; None for a command.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def redrive(job: ImportJob, actor: Any = None) -> int:
-    """Run the dead chunks of a job again; returns how many there were. Again changes nothing."""
+    """Run the dead chunks of a job again, and return how many there were. Raises Expired."""
     with transaction.atomic(using=database(), durable=True):
         redriven = job.redrive(actor)
         relay.send_after_commit(job.pk)
@@ -27,7 +28,7 @@ def redrive(job: ImportJob, actor: Any = None) -> int:
 
 
 def retry(job: ImportJob, actor: Any = None) -> int:
-    """Run what was not created again, in the same job; returns in how many chunks. Again changes nothing."""
+    """Run the rows that were not created again, in the same job. Returns the number of their chunks. Raises Expired."""
     with transaction.atomic(using=database(), durable=True):
         retried = job.retry(actor)
         relay.send_after_commit(job.pk)
@@ -35,31 +36,34 @@ def retry(job: ImportJob, actor: Any = None) -> int:
 
 
 def cancel(job: ImportJob, actor: Any = None) -> bool:
-    """Have no further row created; returns whether that changed anything."""
+    """Stop creating rows of a job, and return whether this changed anything."""
     with transaction.atomic(using=database(), durable=True):
         cancelled = job.cancel(actor)
     if cancelled:
-        _resend_chunks(job.pk)
+        _send_chunks_again(job.pk)
     return cancelled
 
 
 def pause(job: ImportJob, actor: Any) -> bool:
-    """Pause a job until somebody lets it go on; returns whether that changed anything."""
+    """Pause a job until staff resume it, and return whether this changed anything."""
     with transaction.atomic(using=database(), durable=True):
         return job.pause_by_staff(actor)
 
 
 def resume(job: ImportJob, actor: Any = None) -> bool:
-    """End a pause before its time; returns whether that changed anything."""
+    """End a pause now, and return whether this changed anything."""
     with transaction.atomic(using=database(), durable=True):
         resumed = job.resume_by_staff(actor)
     if resumed:
-        _resend_chunks(job.pk)
+        _send_chunks_again(job.pk)
     return resumed
 
 
-def _resend_chunks(job_id: UUID) -> None:
-    # Not in the transaction that changed the job: a claim locks its chunk first and its job second.
+def _send_chunks_again(job_id: UUID) -> None:
+    """Send the messages of all open chunks that no worker has: workers delay the messages of a paused job."""
+    # In a transaction of its own, so that no transaction locks first the job and then an open chunk. A claim locks in
+    # the opposite order, chunk first and job second, and two transactions with opposite orders can deadlock. If the
+    # process dies between the two transactions, nothing is lost: the delayed messages arrive later.
     with transaction.atomic(using=database(), durable=True):
-        ImportChunk.objects.filter(job_id=job_id).resend()
+        ImportChunk.objects.filter(job_id=job_id).mark_unsent()
         relay.send_after_commit(job_id)

@@ -27,7 +27,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bulk_import.exceptions import StorageUnavailable
-from bulk_import.models import RETAINED, ImportJob, database
+from bulk_import.models import RETAINED_DATA, ImportJob, database
 from bulk_import.reports.job import days_kept
 from bulk_import.storage.failures import delete_failures, stored_failures
 from bulk_import.storage.payloads import delete_payload
@@ -100,7 +100,7 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
 
     Raises StorageUnavailable; then the job is the next run's to go on with.
     """
-    if not _give_up(job, due & set(RETAINED)):
+    if not _give_up(job, due & set(RETAINED_DATA)):
         return
     if "payload" in job.expired:
         delete_payload(job)

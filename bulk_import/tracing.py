@@ -1,4 +1,4 @@
-"""What log lines and traces say about a request: which it is, and which trace it is part of."""
+"""The request ID and trace of a request, for log lines and for the messages of a job."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bulk_import_wire.logs import log_context
 
 try:
     from opentelemetry.propagate import inject
-except ImportError:  # a monolith without OpenTelemetry: the header is all there is
+except ImportError:  # OpenTelemetry is optional: without it, only the request's header is used
 
-    def inject(carrier: dict[str, str]) -> None:  # type: ignore[misc] # as much of it as is used here
+    def inject(carrier: dict[str, str]) -> None:  # type: ignore[misc] # only the parameter that is used here
         pass
 
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 _REQUEST_ID = re.compile(r"[\w.:=/+-]{1,128}", re.ASCII)
-"""Whatever else a client sends has no place in a log."""
+"""The request IDs that are logged. A client could send anything else, such as line breaks that forge log lines."""
 
 
 def traceparent_of(request: HttpRequest | Request) -> str:
-    """The W3C trace context that a request is part of: OpenTelemetry's current one, else its header's; "" for none."""
+    """Return the W3C trace context of a request, or "" if it has none.
+
+    OpenTelemetry's current trace context comes first, because the `traceparent` header is only its parent.
+    """
     carrier: dict[str, str] = {}
     inject(carrier)
     for traceparent in (carrier.get(TRACEPARENT, ""), request.headers.get(TRACEPARENT, "")):
@@ -37,7 +40,7 @@ def traceparent_of(request: HttpRequest | Request) -> str:
 
 
 def request_log_context(request: HttpRequest | Request) -> AbstractContextManager[None]:
-    """Lines that are logged within tell the request's id, as the worker or a proxy set it, and its trace's."""
+    """Return a context whose log lines have the request's ID, which a worker or a proxy sets, and its trace ID."""
     request_id = request.headers.get(REQUEST_ID, "")
     return log_context(
         request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",

@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
                     "concurrency",
                     models.PositiveSmallIntegerField(
                         blank=True,
-                        help_text="The most create calls in flight for each chunk; empty for the setting. Takes effect at once.",
+                        help_text="Maximum number of simultaneous create calls for each chunk. Leave empty to use the CONCURRENCY setting. Takes effect immediately.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(1),
@@ -72,9 +72,9 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         choices=[
-                            ("endpoint_away", "the endpoint that creates them does not answer"),
-                            ("endpoint_busy", "the endpoint that creates them is too busy"),
-                            ("forbidden", "the user who sent them may not create them"),
+                            ("endpoint_away", "the create endpoint does not answer"),
+                            ("endpoint_busy", "the create endpoint is too busy"),
+                            ("forbidden", "the submitter no longer has permission to create these rows"),
                             ("staff", "a member of staff paused it"),
                         ],
                         max_length=20,
@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("paused_at", models.DateTimeField(null=True, verbose_name="paused since")),
-                ("paused_until", models.DateTimeField(null=True, verbose_name="tried again at")),
+                ("paused_until", models.DateTimeField(null=True, verbose_name="next attempt at")),
                 ("cancel_requested_at", models.DateTimeField(null=True, verbose_name="cancelled at")),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
                 ("started_at", models.DateTimeField(null=True, verbose_name="started")),

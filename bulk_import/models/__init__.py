@@ -1,18 +1,23 @@
-"""Jobs, their chunks, the ledger, and what happened to a job."""
+"""The models: jobs, their chunks, the ledger of created rows, and the events of a job.
+
+A row of the input has no record of its own until it is created: then `ImportedRow` has one. Everything else about the
+rows, such as how many were rejected, is counted on the chunks.
+"""
 
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.event import EventKind, ImportEvent
-from bulk_import.models.job import NOTIFY_NOBODY, RETAINED, ImportJob
+from bulk_import.models.job import ImportJob
+from bulk_import.models.job_columns import NOTIFY_NOBODY, RETAINED_DATA
 from bulk_import.models.locked_chunk import LockedChunk
 from bulk_import.models.row import ImportedRow
-from bulk_import.models.status import ENDED, PAUSE_REASONS, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, TERMINAL_STATUSES, ChunkStatus, JobStatus
 
 __all__ = [
-    "ENDED",
     "NOTIFY_NOBODY",
     "PAUSE_REASONS",
-    "RETAINED",
+    "RETAINED_DATA",
+    "TERMINAL_CHUNK_STATUSES",
     "TERMINAL_STATUSES",
     "ChunkStatus",
     "EventKind",

@@ -1,4 +1,10 @@
-"""Chunks: the units in which workers claim a job's rows. State changes are methods, each with its guard."""
+"""Chunks: the parts of a job that workers claim, one at a time.
+
+Each state change is a method that checks whether the change is allowed. The ones that a worker asks for after its claim
+(`heartbeat`, `release`, `finish`) need the epoch of that claim. The epoch grows with each claim, so a worker that slept
+through its lease has an old epoch and can no longer change anything. Without this check, its late report would
+overwrite what the next worker reports.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from bulk_import.exceptions import ChunkClosed, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
-from bulk_import.models.status import ENDED, ChunkStatus
+from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.contract import ChunkMessage
 
 if TYPE_CHECKING:
@@ -24,54 +30,70 @@ if TYPE_CHECKING:
 
 class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def unsent(self) -> Self:
+        """Return the chunks whose message SQS has not confirmed yet, oldest job first."""
         return self.filter(status=ChunkStatus.PENDING).order_by("job__created_at", "number")
 
     def dead(self) -> Self:
         return self.filter(status=ChunkStatus.DEAD)
 
-    def resend(self) -> None:
-        """Have the relay send those that no worker holds: their messages may rest for as long as a pause."""
-        is_free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
-        free = self.filter(is_free, status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING]).order_by("number")
+    def mark_unsent(self) -> None:
+        """Mark the open chunks without a live lease as unsent, so that their messages are sent again.
+
+        Use it when a job resumes: workers delay the messages of a paused job, and the new messages arrive at once. The
+        delayed ones arrive as well, but a chunk can be claimed only once at a time, so a second message is harmless.
+        """
+        has_no_lease = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
+        chunks = self.filter(has_no_lease, status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING]).order_by("number")
         with transaction.atomic(using=self.db):
-            # One that is locked is being claimed this moment.
-            locked = free.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
+            # Skip a chunk that is locked: a worker is claiming it at this moment, so its message has arrived.
+            locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
             self.model.objects.filter(pk__in=list(locked)).update(status=ChunkStatus.PENDING)
 
-    def locked(self, chunk_id: uuid.UUID, *, against_creates: bool = False) -> ImportChunk:
-        """The chunk, against other claims, heartbeats and finishes. Raises ImportChunk.DoesNotExist.
+    def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
+        """Lock the chunk until the transaction ends, and return it with `lease_left`. Raises ImportChunk.DoesNotExist.
 
-        With `against_creates` it also waits for the create calls that hold the chunk. PostgreSQL lets new
-        ones pass meanwhile, so ask for it only when the chunk's worker has none left to make.
+        Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
+        lock also waits until the create calls that are in flight for the chunk have committed or rolled back.
         """
-        # Named by a dict, because mypy's plugin would take the name for a second declaration.
+        # Each create call has FOR KEY SHARE on its chunk (see `LockedChunk`). Two locks are possible here:
+        #
+        # - FOR NO KEY UPDATE does not conflict with it, so a heartbeat never waits for a slow create call. If it did,
+        #   the lease of a healthy worker could expire while it waits.
+        # - FOR UPDATE conflicts with it. A finish counts the ledger, so it must wait for a create call that has written
+        #   its record but not committed yet; otherwise that row would be missing from the count.
+        #
+        # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so it could wait forever.
+        # Use it only when the worker makes no more create calls, as with a finish.
+        #
+        # The annotation is passed as a dict, because mypy's plugin would take the name for a second declaration.
         lease_left = {"lease_left": F("lease_expires_at") - Now()}
-        chunk: ImportChunk = self.select_for_update(no_key=not against_creates).annotate(**lease_left).get(pk=chunk_id)
+        locked = self.select_for_update(no_key=not wait_for_creates)
+        chunk: ImportChunk = locked.annotate(**lease_left).get(pk=chunk_id)
         return chunk
 
 
 class ImportChunk(models.Model):
-    """A run of consecutive rows of one payload: one SQS message, one claim, one Lambda unit of work."""
+    """Consecutive rows of a job. Each chunk has one SQS message, and one worker at a time works on it."""
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid.uuid4, editable=False)
-    job = models.ForeignKey(  # the constraint below is its index
+    job = models.ForeignKey(  # the unique constraint below also serves as the index
         "bulk_import.ImportJob", on_delete=models.CASCADE, related_name="chunks", db_index=False
     )
-    number = models.PositiveIntegerField(_("number"))  # 0-based place among the chunks of the job
-    first_index = models.PositiveIntegerField(_("first index"))
+    number = models.PositiveIntegerField(_("number"))  # position among the chunks of the job, from 0
+    first_index = models.PositiveIntegerField(_("first index"))  # index of its first row within the job, from 0
     row_count = models.PositiveIntegerField(_("rows"))
-    first_byte = models.PositiveBigIntegerField()
+    first_byte = models.PositiveBigIntegerField()  # offset of its rows within the payload
     byte_count = models.PositiveBigIntegerField()
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
-    epoch = models.PositiveIntegerField(_("epoch"), default=0)  # grows with each claim
-    claimant = models.CharField(max_length=36, blank=True)  # who made the last claim; see the contract
+    epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
+    claimant = models.CharField(max_length=36, blank=True)  # random ID that the last claim came with
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
-    created = models.PositiveIntegerField(_("created"), default=0)  # counted in the ledger, never reported
+    created = models.PositiveIntegerField(_("created"), default=0)  # counted from the ledger, not reported
     rejected = models.PositiveIntegerField(_("rejected"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
     unprocessed = models.PositiveIntegerField(_("unprocessed"), default=0)
     problems = models.JSONField(_("problems"), default=list)
-    failures_key = models.CharField(max_length=1024, blank=True)  # until the chunk ended: of a delivery before
+    failures_key = models.CharField(max_length=1024, blank=True)  # S3 key of the rows not created, so far or in the end
 
     # Annotated by `locked`.
     lease_left: timedelta | None
@@ -97,7 +119,7 @@ class ImportChunk(models.Model):
         return f"{self.job_id} #{self.number}"
 
     def message(self) -> ChunkMessage:
-        """The SQS message of this chunk: the only one that a worker may claim it with."""
+        """Build the SQS message of this chunk. A worker can claim the chunk only with exactly this message."""
         return ChunkMessage(
             job_id=str(self.job_id),
             chunk_id=str(self.pk),
@@ -111,13 +133,13 @@ class ImportChunk(models.Model):
         )
 
     def imported_rows(self) -> models.QuerySet[ImportedRow]:
-        """The ledger's records of this chunk, in order."""
+        """Return the ledger records of this chunk, by index."""
         last_index = self.first_index + self.row_count - 1
         rows = ImportedRow.objects.filter(job_id=self.job_id, index__range=(self.first_index, last_index))
         return rows.order_by("index")
 
     def created_ranges(self) -> list[list[int]]:
-        """The indexes that the ledger holds, as ranges [first, last]."""
+        """Return the indexes that have a ledger record, as ranges [first, last]: [[0, 2], [4, 4]] for 0, 1, 2 and 4."""
         ranges: list[list[int]] = []
         for index in self.imported_rows().values_list("index", flat=True):
             if ranges and ranges[-1][1] == index - 1:
@@ -127,19 +149,27 @@ class ImportChunk(models.Model):
         return ranges
 
     def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True) -> None:
-        """Give the chunk to a worker, with a new epoch. The chunk must be `locked`.
+        """Give the chunk to a worker, under a new epoch. The chunk must be `locked`.
 
-        Raises ChunkClosed when there is nothing left to do, LeaseHeld while another worker may be at it,
-        and JobPaused if rows are to be created. A claimant whose answer was lost has the chunk still.
+        `claimant` is a random ID of the request. `creates` is False for a claim that only reports, such as that of the
+        dead-letter function, which need not wait for the end of a pause.
+
+        Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a live lease, and
+        JobPaused while the job is paused.
         """
-        if self.status in ENDED or self.job.is_terminal:
+        if self.status in TERMINAL_CHUNK_STATUSES or self.job.is_terminal:
             raise ChunkClosed(f"chunk {self} is {self.status}")
         if self.lease_left is not None and self.lease_left > timedelta(0):
+            # The same claimant asks again when the answer to its first request was lost. It gets the same epoch, as
+            # it is still the only worker. After its lease it gets a new epoch, because another worker may have had
+            # the chunk in between.
             if claimant != self.claimant:
                 raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         else:
+            # Ask the job only now: a claim that fails because of a live lease must not use up the one probe that a
+            # paused job admits.
             if creates and not self.job.cancel_requested_at:
-                self.job.claim_probe(lease_seconds)
+                self.job.check_may_claim(probe_seconds=lease_seconds)
             self.epoch += 1
         self.claimant = claimant
         self.status = ChunkStatus.PROCESSING
@@ -147,10 +177,7 @@ class ImportChunk(models.Model):
         self.job.mark_processing()
 
     def heartbeat(self, epoch: int, lease_seconds: int) -> None:
-        """Extend the lease and take the count from the ledger. The chunk must be `locked`.
-
-        Raises StaleEpoch.
-        """
+        """Extend the lease and count the created rows. The chunk must be `locked`. Raises StaleEpoch."""
         self._check_epoch(epoch)
         created_before = self.created
         self._extend_lease(lease_seconds)
@@ -158,7 +185,10 @@ class ImportChunk(models.Model):
             self.job.mark_progress()
 
     def release(self, epoch: int, failures_key: str) -> None:
-        """End the lease: the worker stops, and leaves rows. The chunk must be `locked`. Raises StaleEpoch."""
+        """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
+
+        `failures_key` names the failures file so far; the next worker skips its rows. Raises StaleEpoch.
+        """
         self._check_epoch(epoch)
         created_before = self.created
         self._extend_lease(0, failures_key=failures_key)
@@ -166,15 +196,19 @@ class ImportChunk(models.Model):
             self.job.mark_progress()
 
     def finish(self, report: Finish, *, is_dead: bool = False) -> None:
-        """End the chunk: every row has an outcome. The chunk must be `locked`.
+        """End the chunk, because every row has an outcome. The chunk must be `locked` with `wait_for_creates`.
 
-        `is_dead`: its message ran out of deliveries. Again with the same epoch changes nothing. Raises
-        StaleEpoch, and LedgerDisagrees when the outcomes do not add up, as after a create call whose answer
-        was lost.
+        `is_dead` says that the chunk's message ran out of deliveries. Idempotent for the same epoch, so a worker may
+        repeat a finish whose answer was lost.
+
+        Raises StaleEpoch, and LedgerDisagrees if the outcomes do not add up to the chunk's rows.
         """
-        if self.status in ENDED and self.epoch == report.epoch:
+        if self.status in TERMINAL_CHUNK_STATUSES and self.epoch == report.epoch:
             return
         self._check_epoch(report.epoch)
+        # The ledger decides how many rows were created. Example: the answer to a create call was lost, so the worker
+        # reports the row as failed, but the ledger has its record. The sum is then one too many. The chunk stays open,
+        # and the next delivery starts from the ledger's records and reports correct numbers.
         created = self.imported_rows().count()
         reported = (report.rejected, report.failed, report.unprocessed)
         if min(reported) < 0 or created + sum(reported) != self.row_count:
@@ -187,13 +221,14 @@ class ImportChunk(models.Model):
         self.save()
         if not is_dead:
             self.job.mark_progress()
-        self.job.add_finished_chunk(self)
+        self.job.handle_finished_chunk(self)
 
     def _check_epoch(self, epoch: int) -> None:
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:
-            raise StaleEpoch(f"epoch {epoch} of chunk {self} is over: {self.status}, epoch {self.epoch}")
+            raise StaleEpoch(f"epoch {epoch} of chunk {self} is stale: the chunk is {self.status}, epoch {self.epoch}")
 
     def _extend_lease(self, lease_seconds: int, **fields: Any) -> None:
+        # The database's clock sets the lease and checks it, so the clocks of the web servers do not matter.
         self.created = self.imported_rows().count()
         ImportChunk.objects.filter(pk=self.pk).update(
             lease_expires_at=Now() + timedelta(seconds=lease_seconds), created=self.created, **fields

@@ -1,4 +1,4 @@
-"""Where this app's tables are."""
+"""Which database has this app's tables."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from django.db import models, router
 
 
 def database() -> str:
-    """The alias that this app writes to, and also reads from: a replica may lag behind what was just written."""
+    """Return the alias of the database that this app writes to.
+
+    The app also reads from it, never from a replica: a replica may not have the last commit yet. For example, a replica
+    that lags could show a chunk as free that a worker has just claimed.
+    """
     return router.db_for_write(apps.get_model("bulk_import", "ImportedRow"))
 
 
 class PrimaryManager(models.Manager[Any]):
-    """Reads from where it writes."""
+    """A manager that reads from the database that it writes to."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().using(database())

@@ -1,4 +1,7 @@
-"""A chunk as one create call sees it."""
+"""What one create call needs to know about its chunk, read and locked by one query.
+
+Every create call runs this query, so it is one SQL statement for chunk, job and submitter together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
 from bulk_import.models.status import TERMINAL_STATUSES, ChunkStatus
 
-COLUMNS = {
+SELECTED_COLUMNS = {
     "job_id": "chunk.job_id",
     "first_index": "chunk.first_index",
     "row_count": "chunk.row_count",
@@ -25,11 +28,12 @@ COLUMNS = {
     "target": "job.target",
     "is_cancelled": "job.cancel_requested_at IS NOT NULL",
 }
+"""The fields of LockedChunk, each with the SQL expression that selects it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockedChunk:
-    """Held by a create call, as others may hold it: it cannot be finished until the call's transaction ends."""
+    """A chunk that a create call has locked for its transaction, with its job and submitter."""
 
     job_id: UUID
     first_index: int
@@ -39,43 +43,53 @@ class LockedChunk:
     job_status: str
     target: str
     is_cancelled: bool
-    submitter: Any  # the user; None if there is none any more
+    submitter: Any  # a user; None if the user was deleted
 
     @classmethod
     def lock(cls, chunk_id: UUID) -> Self:
-        """Hold a chunk until the transaction ends. Raises ImportChunk.DoesNotExist.
+        """Lock a chunk until the transaction ends. Raises ImportChunk.DoesNotExist.
 
-        SQLite needs no lock: there, a transaction writes alone.
+        Several create calls can lock the same chunk at once. A finish waits for all of them, so that it counts every
+        row. On SQLite no lock is needed, because only one transaction can write at a time.
         """
         using = database()
         key = ImportChunk._meta.pk.get_db_prep_value(chunk_id, connections[using])
-        manager = get_user_model()._base_manager  # noqa: SLF001 - documented; a manager of another name may be the only one
-        user = next(iter(manager.using(using).raw(_statement(using), [key])), None)
+        manager = get_user_model()._base_manager  # noqa: SLF001 - documented API; a user model may have no `objects`
+        user = next(iter(manager.using(using).raw(_locking_query(using), [key])), None)
         if user is None:
             raise ImportChunk.DoesNotExist
-        known: dict[str, Any] = {name: getattr(user, f"locked_{name}") for name in COLUMNS}
-        known["job_id"] = UUID(str(known["job_id"]))  # SQLite has no such type
+        known: dict[str, Any] = {name: getattr(user, f"locked_{name}") for name in SELECTED_COLUMNS}
+        known["job_id"] = UUID(str(known["job_id"]))  # SQLite has no UUID type and returns text
         return cls(**known, submitter=user if user.pk is not None else None)
 
     def contains_index(self, index: int) -> bool:
         return self.first_index <= index < self.first_index + self.row_count
 
     def has_epoch(self, epoch: int) -> bool:
-        """Whether the worker of this epoch may still create rows of the chunk."""
+        """Return whether this epoch is the current claim, so that its worker may still create rows of the chunk.
+
+        Example: worker A sleeps through its lease with epoch 1, and worker B claims the chunk with epoch 2. When A
+        wakes up, its calls still carry epoch 1, and each of them stops here. A call of A that locked the chunk before
+        B's claim still commits. That is safe: B's call for the same row finds its ledger record.
+        """
         is_processing = self.status == ChunkStatus.PROCESSING and self.job_status not in TERMINAL_STATUSES
         return is_processing and self.epoch == epoch
 
 
 @cache
-def _statement(using: str) -> str:
-    """The submitter, with the columns of chunk and job beside; the chunk is locked.
+def _locking_query(using: str) -> str:
+    """Return the SQL that locks a chunk and selects the submitter's columns and SELECTED_COLUMNS.
 
-    Written by hand because it runs for every row: the ORM takes longer to write it anew than the database to answer.
+    The SQL is written by hand because it runs for every row: the ORM would take longer to build the query than the
+    database takes to answer it.
     """
     connection = connections[using]
     quote, user = connection.ops.quote_name, get_user_model()._meta
     columns = [f"submitter.{quote(str(field.column))}" for field in user.local_concrete_fields]
-    columns += [f"{column} AS locked_{name}" for name, column in COLUMNS.items()]
+    columns += [f"{column} AS locked_{name}" for name, column in SELECTED_COLUMNS.items()]
+    # FOR KEY SHARE is the weakest row lock. It does not conflict with itself, so create calls of one chunk run at the
+    # same time. It does not conflict with FOR NO KEY UPDATE either, so a heartbeat or claim does not wait for them.
+    # It conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkQuerySet.locked`.
     lock = "FOR KEY SHARE OF chunk" if connection.vendor == "postgresql" else ""
     return (
         f"SELECT {', '.join(columns)} FROM {quote(ImportChunk._meta.db_table)} chunk "  # noqa: S608 - names of our own

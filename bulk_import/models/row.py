@@ -1,4 +1,4 @@
-"""The ledger's records."""
+"""The ledger: one record for each row that was created."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from bulk_import.models.database import PrimaryManager
 
 
 class ImportedRow(models.Model):
-    """The ledger: one record per row whose create committed, written in the same transaction.
+    """A ledger record. It is written in the transaction that creates the row, so either both exist or neither does.
 
-    Its unique constraint is what makes a row happen once; leases only save work.
+    The unique constraint guarantees that each row is created at most once: two simultaneous calls for the same row
+    cannot both commit a record. Leases are no guarantee; they only save two workers from doing the same work.
     """
 
     job = models.ForeignKey(
         "bulk_import.ImportJob", on_delete=models.CASCADE, related_name="imported_rows", db_index=False
     )
     index = models.PositiveIntegerField(_("index"))
-    body_sha256 = models.BinaryField(max_length=32)  # of the create call's body: a key names one row only
-    object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" of what was created
+    body_sha256 = models.BinaryField(max_length=32)  # of the create call's body: a repeated key must have the same
+    object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" in the answer of the endpoint
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = PrimaryManager()

@@ -1,4 +1,4 @@
-"""What a job and a chunk can be: their statuses, and why a job pauses."""
+"""The statuses of jobs and chunks, the reasons for a pause, and the labels of the outcomes of rows."""
 
 from __future__ import annotations
 
@@ -14,43 +14,55 @@ if TYPE_CHECKING:
 
 
 class JobStatus(models.TextChoices):
-    PENDING = "pending", _("pending")  # stored, not yet on the queue
-    QUEUED = "queued", _("queued")
+    PENDING = "pending", _("pending")  # stored, but some messages are not on the queue yet
+    QUEUED = "queued", _("queued")  # every message is on the queue, and no worker has claimed a chunk yet
     PROCESSING = "processing", _("processing")
-    PAUSED = "paused", _("paused")
-    SUCCEEDED = "succeeded", _("succeeded")
+    PAUSED = "paused", _("paused")  # no row can be created now
+    SUCCEEDED = "succeeded", _("succeeded")  # every row was created
     PARTIALLY_SUCCEEDED = "partially_succeeded", _("partially succeeded")
-    FAILED = "failed", _("failed")
-    CANCELLED = "cancelled", _("cancelled")
+    FAILED = "failed", _("failed")  # no row was created
+    CANCELLED = "cancelled", _("cancelled")  # cancelled before every row had been tried
 
 
 TERMINAL_STATUSES = frozenset(
     {JobStatus.SUCCEEDED, JobStatus.PARTIALLY_SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED},
 )
+"""The statuses of a job that has ended."""
+
+
+def status_at_end(*, rows: int, created: int, unprocessed: int, is_cancelled: bool) -> JobStatus:
+    """Return the status of a job whose rows all have an outcome.
+
+    A cancelled job whose rows had all been tried before the workers learned of it gets the status of any other job.
+    """
+    if created == rows:
+        return JobStatus.SUCCEEDED
+    if is_cancelled and unprocessed:
+        return JobStatus.CANCELLED
+    return JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
 
 
 class ChunkStatus(models.TextChoices):
-    PENDING = "pending", _("pending")  # its message is not known to be on the queue
+    PENDING = "pending", _("pending")  # SQS has not confirmed the message yet; the relay sends it
     QUEUED = "queued", _("queued")
-    PROCESSING = "processing", _("processing")
+    PROCESSING = "processing", _("processing")  # claimed by a worker, whose lease may have expired
     DONE = "done", _("done")
-    DEAD = "dead", _("dead")  # its message ran out of deliveries; what was left is unprocessed
+    DEAD = "dead", _("dead")  # the message ran out of deliveries, and the remaining rows are unprocessed
 
 
-ENDED = frozenset({ChunkStatus.DONE, ChunkStatus.DEAD})
-"""Every row of the chunk has an outcome."""
-
+TERMINAL_CHUNK_STATUSES = frozenset({ChunkStatus.DONE, ChunkStatus.DEAD})
+"""The statuses of a chunk that has ended: every row of it has an outcome."""
 
 PAUSE_REASONS = {
-    PauseCode.ENDPOINT_AWAY.value: _("the endpoint that creates them does not answer"),
-    PauseCode.ENDPOINT_BUSY.value: _("the endpoint that creates them is too busy"),
-    PauseCode.FORBIDDEN.value: _("the user who sent them may not create them"),
+    PauseCode.ENDPOINT_AWAY.value: _("the create endpoint does not answer"),
+    PauseCode.ENDPOINT_BUSY.value: _("the create endpoint is too busy"),
+    PauseCode.FORBIDDEN.value: _("the submitter no longer has permission to create these rows"),
     PauseCode.STAFF.value: _("a member of staff paused it"),
 }
-
+"""Why a job is paused, as people read it: in the admin, and after "paused because" in messages."""
 
 PENDING_ROWS = "pending"
-"""Name under which counts show the rows that have no outcome yet."""
+"""Key of the rows that have no outcome yet, in the counts of a job."""
 
 OUTCOME_LABELS: dict[str, _StrPromise] = {
     Outcome.CREATED: _("created"),
@@ -59,4 +71,4 @@ OUTCOME_LABELS: dict[str, _StrPromise] = {
     Outcome.UNPROCESSED: _("unprocessed"),
     PENDING_ROWS: _("pending"),
 }
-"""What people read for each outcome of a row, in the order in which every report lists them."""
+"""The label of each outcome of a row, in the order in which every report lists them."""

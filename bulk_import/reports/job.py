@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import RETAINED, JobStatus
+from bulk_import.models import RETAINED_DATA, JobStatus
 from bulk_import_wire.problems import OTHER
 
 if TYPE_CHECKING:
@@ -242,5 +242,5 @@ def expires_at(job: ImportJob) -> datetime | None:
 
 def days_kept() -> dict[str, int]:
     """Of each kind that is not kept for ever, and of the "job" itself. Nothing outlives its job."""
-    kinds = {kind: getattr(conf(), f"{kind}_retention_days") for kind in (*RETAINED, "job")}
+    kinds = {kind: getattr(conf(), f"{kind}_retention_days") for kind in (*RETAINED_DATA, "job")}
     return {kind: min(filter(None, (days, kinds["job"]))) for kind, days in kinds.items() if days or kinds["job"]}

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.models import ENDED
+from bulk_import.models import TERMINAL_CHUNK_STATUSES
 from bulk_import_wire.contract import read_failure_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_failures(job: ImportJob) -> Iterator[bytes]:
     Raises Expired, and StorageUnavailable.
     """
     _check_retained(job)
-    ended = job.chunks.filter(status__in=ENDED).exclude(failures_key="")
+    ended = job.chunks.filter(status__in=TERMINAL_CHUNK_STATUSES).exclude(failures_key="")
     for key in ended.order_by("number").values_list("failures_key", flat=True):
         yield from _read_lines(job, key)
 
@@ -53,7 +53,7 @@ def read_failure(job: ImportJob, index: int) -> bytes | None:
     if index >= job.rows:  # also what no column could hold
         return None
     chunk = job.chunks.filter(first_index__lte=index).order_by("-first_index").first()
-    if chunk is None or chunk.status not in ENDED or not chunk.failures_key:
+    if chunk is None or chunk.status not in TERMINAL_CHUNK_STATUSES or not chunk.failures_key:
         return None
     with closing(_read_lines(job, chunk.failures_key)) as lines:
         return next((line for line in lines if read_failure_line(line)[0]["index"] == index), None)

@@ -1,4 +1,8 @@
-"""What a worker asks the monolith: claim a chunk, keep it, release or finish it. See `bulk_import_wire.contract`."""
+"""The worker API: a worker claims a chunk, extends its lease, and releases or finishes it.
+
+The bodies of the requests and answers are dataclasses in `bulk_import_wire.contract`. The rules are in the models: a
+view reads the request, locks the chunk, calls a model method and builds the answer.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_CLAIMANT_CHARACTERS = 36
-"""A UUID; the column holds no more."""
+"""Longest `claimant` of a claim: the length of a UUID, and of the database column."""
 
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
@@ -62,9 +66,11 @@ STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
     ChunkClosed: (status.HTTP_410_GONE, "closed"),
 }
+"""The HTTP status and the `code` of the answer for each error. A worker acts on the code."""
 
 
-def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response | None:
+def worker_error_response(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Return the answer to an error in a worker view, with `code` and `message`; None if the error is a bug."""
     if isinstance(error, ClaimError):
         code, name = STATUS_OF_CLAIM_ERROR[type(error)]
         response = Response({"code": name, "message": str(error)}, status=code)
@@ -74,50 +80,55 @@ def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response |
     if isinstance(error, MessageError):
         return Response({"code": "malformed", "message": str(error)}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, ImportChunk.DoesNotExist):
-        message = "There is no such chunk."
+        message = "This chunk does not exist."
         return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
     return error_response(error, context)
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class WorkerView(APIView):
-    """Base: for workers only, JSON only; each call is one transaction."""
+    """Base class: for workers only, JSON only, and each call is one transaction."""
 
     authentication_classes = [WorkerAuthentication]
     permission_classes = [IsAuthenticated]
     throttle_classes = []
     parser_classes = [JSONParser]
     renderer_classes = [JSONRenderer]
-    schema = None  # no part of the public schema
+    schema = None  # not part of the public OpenAPI schema
 
     def get_exception_handler(self) -> Callable[..., Any]:
-        return answer_worker_error
+        return worker_error_response
 
     def post(self, request: Request, chunk_id: UUID) -> Response:
         with request_log_context(request), log_context(chunk_id=str(chunk_id)), transaction.atomic(using=database()):
-            return self.answer(request.data, chunk_id)
+            return self.handle(request.data, chunk_id)
 
-    def answer(self, body: object, chunk_id: UUID) -> Response:
+    def handle(self, body: object, chunk_id: UUID) -> Response:
+        """Return the answer to a request with this body. Runs inside the transaction."""
         raise NotImplementedError
 
 
 class ClaimView(WorkerView):
-    """A message that differs from the chunk's own is not ours."""
+    """Gives a chunk to a worker, which must show the chunk's SQS message.
 
-    def answer(self, body: object, chunk_id: UUID) -> Response:
+    A message that differs from the chunk's own was not written by this site, for example because it names another
+    bucket. The answer is 422, and the worker does not read or call anything.
+    """
+
+    def handle(self, body: object, chunk_id: UUID) -> Response:
         request = ClaimRequest.from_dict(body)
         message = ChunkMessage.from_dict(request.message)
         if not 0 < len(request.claimant) <= MAX_CLAIMANT_CHARACTERS:
-            raise MessageError(f"claimant: of 1 to {MAX_CLAIMANT_CHARACTERS} characters")
+            raise MessageError(f"claimant: expected 1 to {MAX_CLAIMANT_CHARACTERS} characters")
         chunk = ImportChunk.objects.locked(chunk_id)
         if message != chunk.message():
-            text = "This is not the message of this chunk."
+            text = "The message does not match the chunk."
             return Response({"code": "foreign_message", "message": text}, status=422)
         add_log_context(job_id=message.job_id)
         settings = conf()
         chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
         add_log_context(epoch=chunk.epoch)
-        logger.info("Chunk %s is claimed", chunk)
+        logger.info("Chunk %s was claimed", chunk)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
@@ -134,9 +145,9 @@ class ClaimView(WorkerView):
 
 
 class HeartbeatView(WorkerView):
-    """Extends the lease; tells whether to go on, and how fast."""
+    """Extends the lease. The answer says whether the worker must stop, and how many calls it may make at once."""
 
-    def answer(self, body: object, chunk_id: UUID) -> Response:
+    def handle(self, body: object, chunk_id: UUID) -> Response:
         beat = Heartbeat.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
         settings = conf()
@@ -151,17 +162,17 @@ class HeartbeatView(WorkerView):
 
 
 class ReleaseView(WorkerView):
-    """Ends the lease of a worker that leaves rows, and pauses the job when none can be created now."""
+    """Ends the lease of a worker that stops early, and pauses the job if no row can be created now."""
 
-    def answer(self, body: object, chunk_id: UUID) -> Response:
+    def handle(self, body: object, chunk_id: UUID) -> Response:
         release = Release.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
-        check_own_key(chunk, release.failures_key)
+        check_failures_key(chunk, release.failures_key)
         if release.pause and release.pause not in set(PauseCode):
             raise MessageError("pause: unknown code")
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
         chunk.release(release.epoch, release.failures_key)
-        logger.info("Chunk %s is released, %d of %d rows created", chunk, chunk.created, chunk.row_count)
+        logger.info("Chunk %s was released with %d of %d rows created", chunk, chunk.created, chunk.row_count)
         answer = ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
@@ -171,29 +182,34 @@ class ReleaseView(WorkerView):
 
 
 class FinishView(WorkerView):
-    """Ends the chunk, and with the last one the job."""
+    """Ends the chunk, and ends the job if it was the last open chunk."""
 
     is_dead = False
 
-    def answer(self, body: object, chunk_id: UUID) -> Response:
+    def handle(self, body: object, chunk_id: UUID) -> Response:
         report = Finish.from_dict(body)
-        chunk = ImportChunk.objects.locked(chunk_id, against_creates=True)
-        check_own_key(chunk, report.failures_key)
+        # The ledger is counted, so wait for create calls that a worker has given up on but that are still in flight.
+        chunk = ImportChunk.objects.locked(chunk_id, wait_for_creates=True)
+        check_failures_key(chunk, report.failures_key)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
-        logger.info("Chunk %s is %s, %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
-        # Robust: what fails is logged and owed; the chunk is finished all the same.
+        logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
+        # After the commit, because an email about an end that is rolled back would be wrong. `robust`, because the
+        # chunk is finished even if a mail server fails: the error is logged, and the outbox sends the email later.
         transaction.on_commit(lambda: relay.send_job_notifications(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})
 
 
 class DeadView(FinishView):
-    """Ends a chunk whose message ran out of deliveries."""
+    """Ends a chunk whose message ran out of deliveries and reached the dead-letter queue."""
 
     is_dead = True
 
 
-def check_own_key(chunk: ImportChunk, failures_key: str) -> None:
-    """Raises MessageError for a failures key that is none of the chunk's job."""
+def check_failures_key(chunk: ImportChunk, failures_key: str) -> None:
+    """Raise MessageError if the failures file does not belong to the chunk's job.
+
+    Otherwise a faulty worker could make one user's job show the rows of another user.
+    """
     if failures_key and not failures_key.startswith(f"{chunk.job_id}/"):
-        raise MessageError("failures_key: not a key of this job")
+        raise MessageError("failures_key: does not belong to this job")

@@ -1,4 +1,4 @@
-"""A shop with two categories, people, S3 and SQS; helpers to act as the worker does."""
+"""Fixtures: a shop with two categories, users, S3 and SQS. Helpers that call the worker API as a worker does."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ WORKER_SECRET = "local-worker-secret-on-loopback-only"
 
 
 def product(sku: str, **fields: Any) -> dict[str, Any]:
-    """A row that the shop accepts."""
+    """Return a row that the shop accepts."""
     return {"sku": sku, "name": "Ridge Tent", "price": "249.90", "currency": "EUR", "category": "tents", **fields}
 
 
 @dataclass(frozen=True)
 class Aws:
-    """The test's own queue, and the buckets that all tests share."""
+    """The queue of this test, and the buckets that all tests share."""
 
     url: str
     s3: S3Client
@@ -51,7 +51,7 @@ class Aws:
     queue_url: str
 
     def messages(self) -> list[ChunkMessage]:
-        """Take all messages off the queue."""
+        """Receive all messages of the queue, in the order of their rows."""
         taken: list[ChunkMessage] = []
         while received := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             taken += [ChunkMessage.decode(message["Body"]) for message in received]
@@ -65,20 +65,20 @@ class Aws:
 
 
 def claim_body(message: ChunkMessage) -> dict[str, Any]:
-    """The body of a claim by a worker that never claimed before."""
+    """Return the body of a claim by a new worker."""
     return ClaimRequest(message.to_dict(), str(uuid.uuid4())).to_dict()
 
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> None:
-    """What the test before has left in the process: counts of the throttle, and a request's language."""
+    """Remove what the previous test left in the process: throttle counts and the active language."""
     cache.clear()
     deactivate()
 
 
 @pytest.fixture
 def aws(aws_url: str, settings: Settings) -> Iterator[Aws]:
-    """The settings' S3 and SQS, on the moto server."""
+    """S3 and SQS of the settings, on the moto server."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
     storages = {name: {**storage} for name, storage in settings.STORAGES.items()}
@@ -111,7 +111,7 @@ def shop(db: None) -> None:
 
 @pytest.fixture
 def merchandiser(shop: None) -> Any:
-    """May create products."""
+    """A user who may create products."""
     return make_user("merchandiser", "add_product", "view_product")
 
 
@@ -124,7 +124,7 @@ def client_of_merchandiser(merchandiser: Any) -> APIClient:
 
 @pytest.fixture
 def worker() -> APIClient:
-    """Knows the worker secret."""
+    """A client with the worker secret."""
     return APIClient(headers={"Authorization": f"Bearer {WORKER_SECRET}"})
 
 
@@ -139,7 +139,7 @@ class Context:
 
 @pytest.fixture
 def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the Lambda handler on all messages of the queue, against the monolith on a real server."""
+    """A function that runs the Lambda handler on all messages of the queue, against the monolith on a real server."""
     for name, value in {
         "BULK_IMPORT_BASE_URL": live_server.url,
         "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
@@ -152,8 +152,8 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    for made_once in (worker_handler._environment, worker_handler.s3, worker_handler._sqs):
-        made_once.cache_clear()
+    for cached in (worker_handler._environment, worker_handler.s3, worker_handler._sqs):
+        cached.cache_clear()
 
     def run() -> None:
         records: Any = [{"messageId": m.chunk_id, "body": m.encode(), "messageAttributes": {}} for m in aws.messages()]
@@ -163,7 +163,7 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
 
 
 def post_bytes(client: Any, path: str, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> Any:
-    """`client.post` would encode a form where there is no content type."""
+    """POST these bytes as they are. `client.post` would encode them as a form if there is no content type."""
     return client.generic("POST", path, body, content_type=content_type, headers=headers or {})
 
 
@@ -180,7 +180,7 @@ def messages(client_of_merchandiser: APIClient, aws: Aws) -> list[ChunkMessage]:
 
 
 def call(worker: APIClient, verb: str, message: ChunkMessage, body: dict[str, Any] | None = None) -> Any:
-    """Call the worker API; by default as a claim does."""
+    """Call the worker API. The default body is that of a claim."""
     path = f"/bulk-import/worker/chunks/{message.chunk_id}/{verb}"
     return worker.post(path, claim_body(message) if body is None else body, format="json")
 
@@ -195,7 +195,7 @@ def expire_lease(message: ChunkMessage) -> None:
 
 
 def record(message: ChunkMessage, *indexes: int) -> None:
-    """Write ledger records, as the creates of these rows do."""
+    """Write the ledger records of these rows, as create calls do."""
     for index in indexes:
         ImportedRow.objects.create(job_id=message.job_id, index=index, body_sha256=b"")
 
@@ -210,7 +210,7 @@ def release(epoch: int, **fields: Any) -> dict[str, Any]:
 
 
 def in_threads(*calls: Callable[[], Any]) -> list[Any]:
-    """What the calls return that begin at the same instant, each with a database connection of its own."""
+    """Start the calls at the same moment, each with its own database connection, and return their results."""
     together = threading.Barrier(len(calls))
 
     def call_together(one: Callable[[], Any]) -> Any:

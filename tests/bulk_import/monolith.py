@@ -1,4 +1,4 @@
-"""The monolith on a real server, whose memory can be looked at."""
+"""The monolith on a real server, with access to its memory usage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Monolith(NamedTuple):
         return httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False)
 
     def converse(self, *lines: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
-        """Send a head and what there is of a body, then nothing more; the status and document of the answer."""
+        """Send the head of a request and perhaps a part of its body, and return the status and JSON of the answer."""
         address = urlsplit(self.url)
         with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
             head = [f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: {AUTHORIZATION}", *lines, "", ""]
@@ -58,7 +58,7 @@ class Monolith(NamedTuple):
         return int(status), json.loads(document)
 
     def reset_memory_peak(self) -> int:
-        """Forget the peak; returns what is in memory now, in bytes."""
+        """Reset the memory peak, and return the memory in use now, in bytes."""
         Path(f"/proc/{self.worker_pid}/clear_refs").write_text("5")
         return self.memory("VmRSS")
 
@@ -70,7 +70,7 @@ class Monolith(NamedTuple):
 
 @contextmanager
 def running_monolith(*options: str) -> Iterator[Monolith]:
-    """With S3 and SQS, and a database of its own; `options` are gunicorn's."""
+    """Run the monolith with S3, SQS and a new database. `options` are options of gunicorn."""
     with local_stack() as stack:
         arguments = [argument for argument in START_GUNICORN if not argument.startswith("--workers")]
         process = stack._start([*arguments, "--workers=1", *options, f"--bind={urlsplit(stack.url).netloc}"])

@@ -210,7 +210,7 @@ def test_a_job_shows_its_events(staff: Client) -> None:
 
     for expected in (
         "paused",
-        "the endpoint that creates them is too busy",
+        "the create endpoint is too busy",
         "redriven",
         "ann",
         "ended · partially succeeded",

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch
 
 from bulk_import.conf import MAX_RETENTION_DAYS, NUMBERS, RETENTIONS, Conf, Target, conf
-from bulk_import.models import RETAINED
+from bulk_import.models import RETAINED_DATA
 from products.serializers import ProductSerializer
 from products.views import ProductViewSet
 
@@ -93,7 +93,7 @@ def test_the_ledger_is_kept_for_as_long_as_sqs_may_deliver_its_messages(name: st
 
 def test_every_retention_is_checked() -> None:
     assert RETENTIONS.keys() == {name for name in Conf.__dataclass_fields__ if name.endswith("_retention_days")}
-    assert {name.removesuffix("_retention_days") for name in RETENTIONS} == {*RETAINED, "job"}
+    assert {name.removesuffix("_retention_days") for name in RETENTIONS} == {*RETAINED_DATA, "job"}
 
 
 def test_one_worker_secret_in_place_of_a_list_is_told(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The create call of an imported row: product and ledger record together, once, as the submitter."""
+"""A create call writes the product and its ledger record together, at most once, as the submitter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Importer:
-    """Calls the create endpoint as the worker that holds the claim does."""
+    """Claims a chunk and calls the create endpoint, as a worker does."""
 
     def __init__(self, worker: APIClient, aws: Aws) -> None:
         self.message = aws.messages()[0]
@@ -56,14 +56,14 @@ class Importer:
 
 @pytest.fixture
 def importer(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> Importer:
-    """Holds the claim on a chunk of rows 0 to 2."""
+    """A worker with a claim on a chunk of rows 0 to 2."""
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(3)])
     return Importer(worker, aws)
 
 
 @pytest.fixture
-def signal_error() -> Iterator[None]:
-    """The shop's own code fails after it has saved."""
+def receiver_that_raises() -> Iterator[None]:
+    """A signal receiver of the shop that raises after the product was saved."""
 
     def fail(**_signal: Any) -> None:
         raise RuntimeError("the shop's own bug")
@@ -74,21 +74,21 @@ def signal_error() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("rows", [3, 300])
-def test_the_ledger_asks_the_same_few_queries_for_each_row_however_large_the_job(
+def test_a_create_call_needs_the_same_few_queries_however_large_the_job_is(
     client_of_merchandiser: APIClient, worker: APIClient, aws: Aws, rows: int
 ) -> None:
-    """One that holds the chunk, one that writes the record, one that adds the product's id; BEGIN and COMMIT."""
+    """One query locks the chunk, one writes the record, one adds the product's ID; and there are BEGIN and COMMIT."""
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(rows)])
     importer = Importer(worker, aws)
 
-    with CaptureQueriesContext(connection) as by_worker:
+    with CaptureQueriesContext(connection) as queries_of_worker:
         assert importer.create(product("0")).status_code == 201
-    with CaptureQueriesContext(connection) as by_hand:
-        assert client_of_merchandiser.post("/products/", product("by hand"), format="json").status_code == 201
+    with CaptureQueriesContext(connection) as queries_of_person:
+        assert client_of_merchandiser.post("/products/", product("by-hand"), format="json").status_code == 201
 
-    own = [query["sql"] for query in by_worker if "bulk_import" in query["sql"]]
-    assert [query.split()[0] for query in own] == ["SELECT", "INSERT", "UPDATE"]
-    assert len(by_worker) <= len(by_hand) + 5
+    own_queries = [query["sql"] for query in queries_of_worker if "bulk_import" in query["sql"]]
+    assert [query.split()[0] for query in own_queries] == ["SELECT", "INSERT", "UPDATE"]
+    assert len(queries_of_worker) <= len(queries_of_person) + 5
 
 
 def test_a_row_is_created_with_its_ledger_record(importer: Importer) -> None:
@@ -100,7 +100,7 @@ def test_a_row_is_created_with_its_ledger_record(importer: Importer) -> None:
     assert (record.job_id, record.index, record.object_id) == (importer.job.pk, 0, str(created.pk))
 
 
-def test_the_same_key_again_is_answered_from_the_ledger(importer: Importer) -> None:
+def test_a_repeated_call_is_answered_from_the_ledger(importer: Importer) -> None:
     first = importer.create(product("A")).json()
     again = importer.create(product("A"))
 
@@ -117,7 +117,7 @@ def test_the_same_key_with_another_body_is_422(importer: Importer) -> None:
     assert Product.objects.count() == 1
 
 
-def test_twins_at_the_same_instant_create_one_product(importer: Importer) -> None:
+def test_simultaneous_calls_for_one_row_create_one_product(importer: Importer) -> None:
     answers: list[Any] = []
 
     def call() -> None:
@@ -126,17 +126,17 @@ def test_twins_at_the_same_instant_create_one_product(importer: Importer) -> Non
         finally:
             connection.close()
 
-    twins = [threading.Thread(target=call) for _ in range(6)]
-    for twin in twins:
-        twin.start()
-    for twin in twins:
-        twin.join()
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
     assert sorted(answer[VERDICT_HEADER] for answer in answers) == ["created", *["replayed"] * 5]
     assert Product.objects.count() == 1
 
 
-def test_a_refused_row_leaves_nothing_and_says_field_and_code(importer: Importer) -> None:
+def test_a_row_that_the_endpoint_rejects_is_not_kept_and_the_answer_has_field_and_code(importer: Importer) -> None:
     answer = importer.create(product("A", category="kayaks"))
 
     assert (answer.status_code, answer[VERDICT_HEADER]) == (400, "not-created")
@@ -146,14 +146,18 @@ def test_a_refused_row_leaves_nothing_and_says_field_and_code(importer: Importer
     assert not ImportedRow.objects.exists()
 
 
-def test_after_a_refusal_the_same_key_may_try_again(importer: Importer) -> None:
+def test_the_same_key_can_be_used_again_after_a_rejection(importer: Importer) -> None:
     importer.create(product("A", category="kayaks"))
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "created"
 
 
-def test_a_view_that_raises_after_saving_leaves_nothing(importer: Importer, signal_error: None) -> None:
-    with pytest.raises(RuntimeError, match="the shop's own bug"):  # the test client raises what a server answers 500 to
+def test_a_row_is_rolled_back_when_the_view_raises_after_saving_it(
+    importer: Importer, receiver_that_raises: None
+) -> None:
+    with pytest.raises(
+        RuntimeError, match="the shop's own bug"
+    ):  # a server would answer 500; the test client raises the error
         importer.create(product("A"))
 
     assert not Product.objects.exists()
@@ -204,7 +208,7 @@ def test_a_key_that_names_no_row_of_the_chunk_is_refused(importer: Importer, key
         signing.dumps([uuid.uuid4().hex, 1], salt=TOKEN_SALT, key="another key"),
     ],
 )
-def test_a_token_that_is_not_ours_opens_nothing(importer: Importer, token: str) -> None:
+def test_a_forged_token_is_refused(importer: Importer, token: str) -> None:
     answer = importer.create(product("A"), Authorization=f"Import {token}")
 
     assert (answer.status_code, answer[VERDICT_HEADER]) == (401, "stale")
@@ -215,20 +219,20 @@ def test_a_token_that_is_not_ours_opens_nothing(importer: Importer, token: str) 
     ("method", "path"),
     [("GET", "/products/"), ("GET", "/admin/"), ("POST", "/products/bulk"), ("PUT", "/products/")],
 )
-def test_a_token_opens_the_create_endpoint_and_nothing_else(importer: Importer, method: str, path: str) -> None:
+def test_a_token_is_only_valid_for_the_create_endpoint(importer: Importer, method: str, path: str) -> None:
     answer = importer.create(product("A"), method=method, path=path)
 
     assert (answer.status_code, answer.json()["code"]) == (403, "wrong_endpoint")
 
 
-def test_a_token_signed_with_the_previous_key_goes_on(importer: Importer, settings: Settings) -> None:
+def test_a_token_signed_with_the_previous_key_is_still_valid(importer: Importer, settings: Settings) -> None:
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "rotated"
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "created"
 
 
-def test_the_submitters_right_is_asked_for_every_row(importer: Importer, merchandiser: Any) -> None:
+def test_the_submitters_permission_is_checked_for_every_row(importer: Importer, merchandiser: Any) -> None:
     importer.create(product("A"))
     merchandiser.user_permissions.clear()
     answer = importer.create(product("B"), 1)
@@ -238,8 +242,8 @@ def test_the_submitters_right_is_asked_for_every_row(importer: Importer, merchan
     assert Product.objects.count() == 1
 
 
-def test_a_row_that_is_denied_for_itself_is_refused(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The submitter may create products, but not this one: no reason to pause the job."""
+def test_a_403_for_one_row_refuses_only_that_row(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The submitter may create products, but not this one, so the job need not be paused."""
 
     def deny(*_arguments: Any) -> None:
         raise PermissionDenied("Not in this category.")
@@ -249,13 +253,13 @@ def test_a_row_that_is_denied_for_itself_is_refused(importer: Importer, monkeypa
 
     assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "refused")
     assert answer.json()["errors"][0]["message"] == "Not in this category."
-    expect_nothing_kept()
+    expect_nothing_was_kept()
 
 
 def test_a_row_that_the_database_refuses_at_the_commit_is_refused(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by a deferred constraint: all foreign keys of Django are."""
+    """The database checks a deferred constraint only at the commit. All foreign keys of Django are deferred."""
 
     def save(_view: Any, serializer: Any) -> None:
         Product.objects.filter(pk=serializer.save().pk).update(category_id=987654)
@@ -264,7 +268,7 @@ def test_a_row_that_the_database_refuses_at_the_commit_is_refused(
     answer = importer.create(product("A"))
 
     assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "refused", "integrity")
-    expect_nothing_kept()
+    expect_nothing_was_kept()
 
 
 def test_a_disabled_submitter_creates_nothing(importer: Importer, merchandiser: Any) -> None:
@@ -281,7 +285,9 @@ def test_a_deleted_submitter_creates_nothing(importer: Importer, merchandiser: A
     assert importer.create(product("A")).json()["code"] == "submitter_disabled"
 
 
-def test_a_throttled_row_may_come_again(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_throttled_row_is_not_created_and_has_a_retry_after(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rest_framework.throttling.ScopedRateThrottle.THROTTLE_RATES", {"products": "1/hour"})
     importer.create(product("A"))
     answer = importer.create(product("B"), 1)
@@ -290,7 +296,7 @@ def test_a_throttled_row_may_come_again(importer: Importer, monkeypatch: pytest.
     assert int(answer["Retry-After"]) > 0
 
 
-def test_a_request_without_an_import_token_is_the_shops_own(importer: Importer, merchandiser: Any) -> None:
+def test_a_request_without_an_import_token_passes_through_unchanged(importer: Importer, merchandiser: Any) -> None:
     client = APIClient(headers={"Idempotency-Key": f"{importer.job.pk}:0"})
     client.force_login(merchandiser)
     answer = client.post("/products/", product("A"), format="json")
@@ -300,7 +306,7 @@ def test_a_request_without_an_import_token_is_the_shops_own(importer: Importer, 
     assert not ImportedRow.objects.exists()
 
 
-def test_a_token_of_one_chunk_does_not_open_another(importer: Importer) -> None:
+def test_a_token_of_one_chunk_is_not_valid_for_another_chunk(importer: Importer) -> None:
     other = make_user("other", "add_product")
     job = ImportJob.objects.create(target="products", submitter=other, rows=1, language="en")
     chunk = ImportChunk.objects.create(
@@ -311,8 +317,8 @@ def test_a_token_of_one_chunk_does_not_open_another(importer: Importer) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign_row")
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
-    """Let the shop's view answer this after it has created the product."""
+def let_the_view_answer(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    """Make the shop's view return this answer after it has created the product."""
 
     def create(view: ProductViewSet, request: Any, *_arguments: Any, **_keywords: Any) -> Any:
         serializer = view.get_serializer(data=request.data)
@@ -323,32 +329,32 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     monkeypatch.setattr(ProductViewSet, "create", create)
 
 
-def expect_nothing_kept() -> None:
+def expect_nothing_was_kept() -> None:
     assert not Product.objects.exists()
     assert not ImportedRow.objects.exists()
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 302])
-def test_a_view_that_does_not_answer_201_has_created_nothing(
+def test_a_row_is_rolled_back_when_the_view_does_not_answer_201(
     importer: Importer, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """Whatever it saved: only 201 says that the row is there."""
-    answering(monkeypatch, lambda: Response({"sku": "A"}, status=status, headers={"Location": "/elsewhere"}))
+    """Even if it has saved a product: only 201 means that the row exists."""
+    let_the_view_answer(monkeypatch, lambda: Response({"sku": "A"}, status=status, headers={"Location": "/elsewhere"}))
     answer = importer.create(product("A"))
 
     assert (answer.status_code, answer[VERDICT_HEADER]) == (status, "not-created")
     if status == 204:
-        assert answer.content == b""  # as HTTP has it
+        assert answer.content == b""  # HTTP allows no body with 204
     else:
         assert [error["code"] for error in answer.json()["errors"]] == ["not_created"]
-    expect_nothing_kept()
+    expect_nothing_was_kept()
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(201, "created"), (200, "not-created"), (400, "not-created")])
-def test_a_view_may_answer_a_stream(
+def test_a_view_may_answer_with_a_stream(
     importer: Importer, monkeypatch: pytest.MonkeyPatch, status: int, verdict: str
 ) -> None:
-    answering(monkeypatch, lambda: StreamingHttpResponse([b"a", b"b"], status=status))
+    let_the_view_answer(monkeypatch, lambda: StreamingHttpResponse([b"a", b"b"], status=status))
     answer = importer.create(product("A"))
 
     assert (answer.status_code, answer[VERDICT_HEADER]) == (status, verdict)
@@ -358,26 +364,26 @@ def test_a_view_may_answer_a_stream(
         assert Product.objects.count() == 1
     elif status < 400:
         assert [error["code"] for error in answer.json()["errors"]] == ["not_created"]
-        expect_nothing_kept()
+        expect_nothing_was_kept()
     else:
         assert answer.getvalue() == b"ab"
-        expect_nothing_kept()
+        expect_nothing_was_kept()
 
 
-def test_a_view_that_answers_201_and_rolls_back_has_created_nothing(
+def test_a_row_is_not_created_when_the_view_answers_201_but_rolls_back(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def roll_back() -> Response:
         transaction.set_rollback(True)
         return Response({"id": 1}, status=201)
 
-    answering(monkeypatch, roll_back)
+    let_the_view_answer(monkeypatch, roll_back)
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "not-created"
-    expect_nothing_kept()
+    expect_nothing_was_kept()
 
 
-def test_what_a_view_rolls_back_in_a_block_of_its_own_does_not_take_the_row_with_it(
+def test_a_rollback_in_an_inner_transaction_of_the_view_does_not_roll_back_the_row(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def try_something() -> Response:
@@ -386,24 +392,24 @@ def test_what_a_view_rolls_back_in_a_block_of_its_own_does_not_take_the_row_with
             transaction.set_rollback(True)
         return Response({"id": 7}, status=201)
 
-    answering(monkeypatch, try_something)
+    let_the_view_answer(monkeypatch, try_something)
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "created"
     assert (Product.objects.count(), ImportedRow.objects.get().object_id) == (1, "7")
     assert not Category.objects.filter(slug="boats").exists()
 
 
-def test_a_view_with_a_durable_block_of_its_own_fails_with_a_runtime_error_and_creates_nothing(
+def test_a_view_with_a_durable_transaction_fails_with_a_runtime_error_and_creates_nothing(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It insists on a transaction of its own, so no ledger record can be in the same one."""
+    """The view requires its own transaction, so the ledger record cannot be in the same one."""
 
     def insist() -> Response:
         with transaction.atomic(durable=True):
             return Response({"id": 1}, status=201)
 
-    answering(monkeypatch, insist)
+    let_the_view_answer(monkeypatch, insist)
 
     with pytest.raises(RuntimeError, match="A durable atomic block cannot be nested"):
         importer.create(product("A"))
-    expect_nothing_kept()
+    expect_nothing_was_kept()

@@ -1,4 +1,4 @@
-"""What the monolith's log and traces tell: which job, chunk, epoch, row and request, and never a row's values."""
+"""Log lines and traces of the monolith say which job, chunk, epoch, row and request they are about."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 
 
 def traces_on_queue(aws: Aws) -> list[str | None]:
-    """The trace context beside each message, None where there is none."""
+    """Return the trace context of each message, None for a message without one."""
     answer = aws.sqs.receive_message(
         QueueUrl=aws.queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["traceparent"]
     )
@@ -42,7 +42,7 @@ def traces_on_queue(aws: Aws) -> list[str | None]:
 
 @pytest.fixture
 def lines() -> Iterator[Any]:
-    """What was logged so far, one object a line, as the production settings' handler writes it."""
+    """A function that returns the lines logged so far, parsed from the JSON that the production settings write."""
     stream = StringIO()
     handler = logging.StreamHandler(stream)
     handler.addFilter(LogContextFilter())
@@ -62,7 +62,7 @@ def test_each_message_carries_the_trace_of_the_post(client_of_merchandiser: APIC
     assert traces_on_queue(aws) == [TRACEPARENT, TRACEPARENT]
 
 
-def test_where_opentelemetry_traces_the_monolith_it_is_the_trace_of_the_view(
+def test_with_opentelemetry_each_message_carries_the_trace_of_the_view(
     client_of_merchandiser: APIClient, aws: Aws
 ) -> None:
     carrier: dict[str, str] = {}
@@ -74,7 +74,7 @@ def test_where_opentelemetry_traces_the_monolith_it_is_the_trace_of_the_view(
 
 
 @pytest.mark.parametrize("header", [None, "", "something else", TRACEPARENT + "-more", "00-" + "0" * 32 + "-12-01"])
-def test_without_a_trace_context_nothing_is_carried(
+def test_a_message_carries_no_trace_when_the_post_has_no_valid_one(
     client_of_merchandiser: APIClient, aws: Aws, header: str | None
 ) -> None:
     answer = post_rows(
@@ -105,7 +105,7 @@ def test_the_log_follows_an_import_from_the_post_to_its_end(
     assert "TENT" not in json.dumps(lines())
 
 
-def test_the_targets_own_lines_tell_which_row_they_are_about(
+def test_log_lines_of_the_targets_own_code_say_which_row_they_are_about(
     client_of_merchandiser: APIClient, worker: APIClient, aws: Aws, lines: Any
 ) -> None:
     def log(**_signal: Any) -> None:
@@ -121,21 +121,25 @@ def test_the_targets_own_lines_tell_which_row_they_are_about(
     finally:
         post_save.disconnect(log, sender=Product)
 
-    of_import, of_person = [line for line in lines() if line["logger"] == "shop"]
-    assert (of_import["row_index"], of_import["chunk_id"], of_import["epoch"]) == (1, message.chunk_id, 1)
-    assert of_import["request_id"] == "the-invocation"
-    assert of_import["job_id"] == "the shop's own", "what a line says of itself stays"
-    assert not {"row_index", "chunk_id", "request_id"} & of_person.keys()
+    line_of_import, line_of_person = [line for line in lines() if line["logger"] == "shop"]
+    assert (line_of_import["row_index"], line_of_import["chunk_id"], line_of_import["epoch"]) == (
+        1,
+        message.chunk_id,
+        1,
+    )
+    assert line_of_import["request_id"] == "the-invocation"
+    assert line_of_import["job_id"] == "the shop's own", "a field that the line itself sets is kept"
+    assert not {"row_index", "chunk_id", "request_id"} & line_of_person.keys()
 
 
 def create(client: APIClient, token: str, key: str, row: dict[str, Any]) -> None:
-    """The create call of a worker."""
+    """Call the create endpoint as a worker does."""
     headers = {"Authorization": f"Import {token}", "Idempotency-Key": key, "X-Request-ID": "the-invocation"}
     assert client.post("/products/", row, format="json", headers=headers).status_code == 201
 
 
 @pytest.mark.parametrize("request_id", ["two\nlines", "x" * 129, "name=<script>", "ü"])
-def test_what_is_no_id_of_a_request_is_not_logged(
+def test_an_invalid_request_id_is_not_logged(
     client_of_merchandiser: APIClient, aws: Aws, lines: Any, request_id: str
 ) -> None:
     post_rows(client_of_merchandiser, [product("A")], headers={"X-Request-ID": request_id})
@@ -144,7 +148,9 @@ def test_what_is_no_id_of_a_request_is_not_logged(
     assert "request_id" not in accepted
 
 
-def test_a_timeline_entry_is_logged_with_its_job(client_of_merchandiser: APIClient, aws: Aws, lines: Any) -> None:
+def test_an_event_of_the_timeline_is_logged_with_its_job(
+    client_of_merchandiser: APIClient, aws: Aws, lines: Any
+) -> None:
     job_id = post_rows(client_of_merchandiser, [product("A")]).json()["id"]
     client_of_merchandiser.delete(f"/products/bulk/{job_id}")
 

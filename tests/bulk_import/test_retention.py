@@ -25,7 +25,15 @@ from django.utils.dateparse import parse_datetime
 from bulk_import import retention
 from bulk_import.authentication import ImportToken
 from bulk_import.exceptions import Expired
-from bulk_import.models import RETAINED, TERMINAL_STATUSES, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
+from bulk_import.models import (
+    RETAINED_DATA,
+    TERMINAL_STATUSES,
+    EventKind,
+    ImportChunk,
+    ImportedRow,
+    ImportJob,
+    JobStatus,
+)
 from bulk_import.operations import redrive, retry
 from bulk_import.outbox.mail import compose
 from bulk_import.retention import BATCH_RECORDS, MAX_POSTPONED_IN_A_ROW, Deleted, expire_jobs
@@ -135,7 +143,7 @@ def test_payload_failures_and_ledger_go_and_the_job_stays(job: ImportJob, aws: A
     assert (after.status, after.counts, after.problems) == (before.status, before.counts, before.problems)
     assert after.counts == {"created": 2, "rejected": 0, "failed": 0, "unprocessed": 2, "pending": 0}
     assert list(job.events.values()) == events
-    assert (set(after.expired), after.is_expiring) == (set(RETAINED), False)
+    assert (set(after.expired), after.is_expiring) == (set(RETAINED_DATA), False)
 
 
 def test_to_expire_again_changes_nothing(job: ImportJob, aws: Aws) -> None:
@@ -196,7 +204,7 @@ def test_every_end_counts(job: ImportJob, aws: Aws, status: JobStatus) -> None:
     ],
 )
 def test_each_kind_has_its_own_time(job: ImportJob, aws: Aws, settings: Settings, kind: str, left: Kept) -> None:
-    keep(settings, **{**dict.fromkeys(RETAINED, 90), kind: 28})
+    keep(settings, **{**dict.fromkeys(RETAINED_DATA, 90), kind: 28})
     grow_old(29)
     expire()
     assert kept(aws) == left
@@ -278,12 +286,12 @@ def test_the_failures_of_an_expired_job_are_gone(
 
 
 @pytest.mark.parametrize("verb", ["retry", "redrive"])
-@pytest.mark.parametrize("kind", RETAINED)
+@pytest.mark.parametrize("kind", RETAINED_DATA)
 def test_a_job_of_which_anything_has_expired_does_not_run_again(
     client_of_merchandiser: APIClient, location: str, aws: Aws, settings: Settings, *, kind: str, verb: str
 ) -> None:
     """Without its ledger, every row would be created twice; without its payload or failures, it could not go on."""
-    keep(settings, **{**dict.fromkeys(RETAINED, 90), kind: 28})
+    keep(settings, **{**dict.fromkeys(RETAINED_DATA, 90), kind: 28})
     grow_old(29)
     expire()
     before = [*ImportJob.objects.values(), *ImportChunk.objects.values()]
@@ -421,7 +429,7 @@ def test_a_job_that_was_reopened_since_it_was_read_keeps_everything(job: ImportJ
     as_read = ImportJob.objects.get()
     assert retry(job) == 1
 
-    assert not give_up(as_read, *RETAINED)
+    assert not give_up(as_read, *RETAINED_DATA)
     assert expire() == f"deleted: {NOTHING}"
     assert (kept(aws), ImportJob.objects.get().expired) == (ALL, {})
 
@@ -435,21 +443,21 @@ def test_a_job_that_was_reopened_and_ended_since_it_was_read_keeps_everything(
     epoch = claim(worker, messages[0]).epoch
     assert call(worker, "finish", messages[0], finish(epoch, rejected=2)).status_code == 200
 
-    assert not give_up(as_read, *RETAINED)
+    assert not give_up(as_read, *RETAINED_DATA)
     assert expire() == f"deleted: {NOTHING}"
 
 
 def test_a_job_that_has_not_ended_cannot_expire(job: ImportJob) -> None:
     ImportJob.objects.update(status=JobStatus.PROCESSING, finished_at=None)
 
-    assert not give_up(ImportJob.objects.get(), *RETAINED)
+    assert not give_up(ImportJob.objects.get(), *RETAINED_DATA)
     assert ImportJob.objects.get().expired == {}
 
 
 def test_a_job_that_another_run_deleted_since_it_was_read_is_passed_over(job: ImportJob, aws: Aws) -> None:
     as_read, deleted = ImportJob.objects.get(), Deleted()
     ImportJob.objects.get().delete()
-    retention._expire_job(as_read, {*RETAINED, "job"}, deleted)
+    retention._expire_job(as_read, {*RETAINED_DATA, "job"}, deleted)
 
     assert deleted == Deleted()
 
@@ -693,7 +701,7 @@ def test_killed_at_any_step_the_next_run_goes_on(job: ImportJob, aws: Aws, dying
         if left not in {ALL, ONLY_THE_JOB, Kept(0, 0, 0, 0)}:
             job.refresh_from_db()
             assert job.is_expiring  # nothing goes before the job says so
-            assert set(job.expired) == set(RETAINED)
+            assert set(job.expired) == set(RETAINED_DATA)
         seen += [left] if left != seen[-1] else []
         steps += 1
 

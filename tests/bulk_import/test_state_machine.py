@@ -1,4 +1,9 @@
-"""One job under whatever may happen to it, in any order; after each step everything that must hold is looked at."""
+"""Random sequences of everything that can happen to a job. After each step, all guarantees are checked.
+
+Hypothesis calls the rules of `JobMachine` in random order with random arguments. Each rule does one thing that a
+worker, a user or the relay can do at any time, such as a late finish of a stale worker, and checks whether it was
+accepted or refused. The invariant at the end is checked after every rule.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ from hypothesis.stateful import (
 
 from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models import (
-    ENDED,
+    TERMINAL_CHUNK_STATUSES,
     ChunkStatus,
     ImportChunk,
     ImportedRow,
@@ -30,7 +35,7 @@ from bulk_import.models import (
     JobStatus,
     LockedChunk,
 )
-from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import_wire.contract import Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
 
@@ -38,25 +43,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEASE_SECONDS = 3600
-"""Longer than any test: time passes by a rule only."""
+"""Longer than any test takes, so a lease expires only by the rule `expire_lease`."""
 
 numbers = st.integers(0, 2)
-LEFT = [outcome for outcome in Outcome if outcome != Outcome.CREATED]
+OTHER_OUTCOMES = [outcome for outcome in Outcome if outcome != Outcome.CREATED]
 claimants = st.sampled_from(["one", "two", "three"])
 
 
 class JobMachine(RuleBasedStateMachine):
-    """`epochs` is what the workers believe: (chunk number, epoch) of every claim that was ever granted.
+    """One job with up to three chunks, and workers that act on it.
 
-    `job`, `chunks` and `ledger`, the indexes of each chunk's records, are as they were after the last step.
+    `granted_claims` has (chunk number, epoch) of every claim that was ever granted. A worker may use any of them, also
+    one that is stale by now. `job`, `chunks` and `ledger` (for each chunk, the set of indexes with a ledger record) are
+    the state after the last rule.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.atomic = transaction.atomic()
         self.atomic.__enter__()
-        self.epochs: list[tuple[int, int]] = []
-        self.highest = [0, 0, 0]
+        self.granted_claims: list[tuple[int, int]] = []
+        self.highest_epochs = [0, 0, 0]
 
     @initialize(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3))
     def submit(self, sizes: list[int]) -> None:
@@ -66,24 +73,24 @@ class JobMachine(RuleBasedStateMachine):
             ImportChunk.objects.create(
                 job=self.job, number=number, first_index=first, row_count=size, first_byte=0, byte_count=1
             )
-        self.look()
+        self.reload()
 
     def teardown(self) -> None:
         transaction.set_rollback(True)
         self.atomic.__exit__(None, None, None)
 
-    def look(self) -> None:
+    def reload(self) -> None:
         self.job = ImportJob.objects.get(pk=self.job.pk)
         self.chunks: list[ImportChunk] = list(ImportChunk.objects.filter(job=self.job).order_by("number"))
         indexes = list(self.job.imported_rows.values_list("index", flat=True))
         assert len(indexes) == len(set(indexes))
-        held = [LockedChunk.lock(chunk.pk) for chunk in self.chunks]
-        self.ledger = [{index for index in indexes if chunk.contains_index(index)} for chunk in held]
+        locked_chunks = [LockedChunk.lock(chunk.pk) for chunk in self.chunks]
+        self.ledger = [{index for index in indexes if chunk.contains_index(index)} for chunk in locked_chunks]
         for outcome in Outcome:
             setattr(self.job, f"{outcome}_count", sum(getattr(chunk, outcome) for chunk in self.chunks))
 
     def attempt(self, number: int, act: Callable[[ImportChunk], None], *refusals: type[ClaimError]) -> Any:
-        """What the act on the chunk is refused with; in a transaction of its own, as a request is."""
+        """Call `act` with the locked chunk, in a transaction as a request does. Returns the error that refuses it."""
         try:
             with transaction.atomic():
                 act(ImportChunk.objects.locked(self.chunks[number].pk))
@@ -92,9 +99,9 @@ class JobMachine(RuleBasedStateMachine):
         return None
 
     def draw_claim(self, data: st.DataObject) -> tuple[int, int]:
-        """Mostly one that is good still: the job must come to its end, too."""
-        good = [claim for claim in self.epochs if not self.is_stale(*claim)]
-        return data.draw(st.sampled_from(4 * good + self.epochs))
+        """Draw a claim. Current ones are preferred, so that the job also reaches its end in a good part of the runs."""
+        current = [claim for claim in self.granted_claims if not self.is_stale(*claim)]
+        return data.draw(st.sampled_from(4 * current + self.granted_claims))
 
     def is_stale(self, number: int, epoch: int) -> bool:
         return self.chunks[number].epoch != epoch or self.chunks[number].status != ChunkStatus.PROCESSING
@@ -103,22 +110,23 @@ class JobMachine(RuleBasedStateMachine):
         return len(self.ledger[number]) > self.chunks[number].created
 
     def stays_paused(self, number: int) -> bool:
-        """Whether the job is paused still when it is known what the chunk's worker has created."""
+        """Return whether the job stays paused when the worker of this chunk reports. A created row ends a pause."""
         return self.job.is_paused_by_staff or (self.job.status == JobStatus.PAUSED and not self.has_new_rows(number))
 
     def is_paused(self) -> bool:
         return ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED).exists()
 
-    # --- the monolith's own side
+    # --- rules: the relay, users and staff
 
     @rule(number=numbers)
     def send(self, number: int) -> None:
-        """As the relay does once SQS took the message."""
+        """SQS accepts the message of a chunk, and the relay notes it."""
         self.job.chunks.filter(number=number, status=ChunkStatus.PENDING).update(status=ChunkStatus.QUEUED)
         self.job.mark_queued()
 
     @rule()
     def redrive(self) -> None:
+        """A redrive opens every dead chunk. A second redrive has no effect."""
         dead = sum(chunk.status == ChunkStatus.DEAD for chunk in self.chunks)
         with transaction.atomic():
             assert self.job.redrive() == dead
@@ -126,6 +134,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def retry(self) -> None:
+        """A retry of a job that has ended opens every chunk with missing rows. A second retry has no effect."""
         with_rows_left = sum(chunk.created < chunk.row_count for chunk in self.chunks)
         with transaction.atomic():
             assert self.job.retry() == (with_rows_left if self.job.is_terminal else 0)
@@ -144,55 +153,57 @@ class JobMachine(RuleBasedStateMachine):
         self.change_twice(self.job.resume_by_staff, can=self.job.status == JobStatus.PAUSED)
 
     def change_twice(self, change: Callable[[Any], bool], *, can: bool) -> None:
+        """The first call succeeds if the job allows it, and the second call has no effect."""
         with transaction.atomic():
             assert [change(None), change(None)] == [can, False]
-        self.job.chunks.resend()
+        self.job.chunks.mark_unsent()
 
-    # --- time
+    # --- rules: time passes
 
     @rule(number=numbers)
     def expire_lease(self, number: int) -> None:
-        held = self.job.chunks.filter(number=number, lease_expires_at__isnull=False)
-        held.update(lease_expires_at=Now() - timedelta(seconds=1))
+        leased = self.job.chunks.filter(number=number, lease_expires_at__isnull=False)
+        leased.update(lease_expires_at=Now() - timedelta(seconds=1))
 
     @rule()
-    def end_pause(self) -> None:
+    def let_the_pause_end(self) -> None:
         passed = timedelta(seconds=MAX_PAUSE_SECONDS)
         paused = ImportJob.objects.filter(pk=self.job.pk, paused_until__isnull=False)
         paused.update(paused_at=F("paused_at") - passed, paused_until=Now() - timedelta(seconds=1))
 
-    # --- workers
+    # --- rules: workers
 
     @rule(number=numbers, claimant=claimants)
     def claim(self, number: int, claimant: str) -> None:
-        """Any delivery, also a late copy, of any chunk at any time."""
+        """A message of any chunk is delivered at any time, also a late copy. At most one worker gets the chunk."""
         number %= len(self.chunks)
         before = ImportChunk.objects.locked(self.chunks[number].pk)
-        is_paused_by_staff = before.lease_left is not None and before.lease_left > timedelta(0)
-        waits = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED, paused_until__gt=Now())
-        is_too_early = waits.exists() or self.job.is_paused_by_staff
+        has_live_lease = before.lease_left is not None and before.lease_left > timedelta(0)
+        pause_not_over = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED, paused_until__gt=Now())
+        is_too_early = pause_not_over.exists() or self.job.is_paused_by_staff
 
         def claim(chunk: ImportChunk) -> None:
             chunk.claim(claimant, LEASE_SECONDS)
-            assert chunk.epoch == before.epoch + (not is_paused_by_staff)
-            self.epochs.append((number, chunk.epoch))
+            assert chunk.epoch == before.epoch + (not has_live_lease)
+            self.granted_claims.append((number, chunk.epoch))
 
         refusal = self.attempt(number, claim, ChunkClosed, LeaseHeld, JobPaused)
 
-        if before.status in ENDED or self.job.is_terminal:
+        if before.status in TERMINAL_CHUNK_STATUSES or self.job.is_terminal:
             assert isinstance(refusal, ChunkClosed)
-        elif is_paused_by_staff:
+        elif has_live_lease:
             assert isinstance(refusal, LeaseHeld) == (claimant != before.claimant)
         elif is_too_early:
             assert isinstance(refusal, JobPaused)
         else:
             assert refusal is None
-            assert waits.exists() == (self.job.status == JobStatus.PAUSED)  # the others wait for this one
+            # If the job is paused, this claim is the probe, and all others have to wait again.
+            assert pause_not_over.exists() == self.job.is_paused
 
-    @precondition(lambda self: self.epochs)
+    @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), offset=st.integers(0, 3))
     def create_row(self, data: st.DataObject, offset: int) -> None:
-        """As the ledger does: hold the chunk, write the record."""
+        """A create call locks the chunk and writes a record. A stale worker cannot, and no row gets two records."""
         number, epoch = self.draw_claim(data)
         chunk = LockedChunk.lock(self.chunks[number].pk)
         index = chunk.first_index + offset
@@ -205,9 +216,10 @@ class JobMachine(RuleBasedStateMachine):
         else:
             ImportedRow.objects.create(job=self.job, index=index, body_sha256=b"")
 
-    @precondition(lambda self: self.epochs)
+    @precondition(lambda self: self.granted_claims)
     @rule(data=st.data())
     def heartbeat(self, data: st.DataObject) -> None:
+        """A heartbeat of a stale worker is refused. One with new rows ends a pause that a worker began."""
         number, epoch = self.draw_claim(data)
         is_stale = self.is_stale(number, epoch)
         refusal = self.attempt(number, lambda chunk: chunk.heartbeat(epoch, LEASE_SECONDS), StaleEpoch)
@@ -215,46 +227,52 @@ class JobMachine(RuleBasedStateMachine):
         if not is_stale:
             assert self.is_paused() == self.stays_paused(number)
 
-    @precondition(lambda self: self.epochs)
+    @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), code=st.none() | st.sampled_from(PauseCode), asked=st.integers(-1, 1000))
     def release(self, data: st.DataObject, code: PauseCode | None, asked: int) -> None:
+        """A release ends the lease, and with a code it pauses the job. A release of a stale worker is refused."""
         number, epoch = self.draw_claim(data)
         is_stale = self.is_stale(number, epoch)
         can_pause = code not in {None, PauseCode.STAFF} and not self.job.cancel_requested_at
 
-        def hand_back(chunk: ImportChunk) -> None:
+        def release_and_pause(chunk: ImportChunk) -> None:
             chunk.release(epoch, "")
             if code:
                 seconds, _lasted = chunk.job.pause_by_worker(code, asked, first_seconds=30)
                 at_least = min(max(30, asked), MAX_PAUSE_SECONDS) if can_pause else 0
                 assert at_least <= seconds <= MAX_PAUSE_SECONDS
 
-        assert (self.attempt(number, hand_back, StaleEpoch) is not None) == is_stale
+        assert (self.attempt(number, release_and_pause, StaleEpoch) is not None) == is_stale
         if not is_stale:
             lease_left = ImportChunk.objects.locked(self.chunks[number].pk).lease_left
             assert lease_left is not None
             assert lease_left <= timedelta(0)
             assert self.is_paused() == (self.stays_paused(number) or can_pause)
 
-    @precondition(lambda self: self.epochs)
-    @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(LEFT))
+    @precondition(lambda self: self.granted_claims)
+    @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(OTHER_OUTCOMES))
     def finish(self, data: st.DataObject, wrong: int, outcome: Outcome) -> None:
+        """A worker reports that every row of its chunk has an outcome."""
         self.end(data, wrong, outcome, is_dead=False)
 
-    @precondition(lambda self: self.epochs)
+    @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -1, 1]))
-    def die(self, data: st.DataObject, wrong: int) -> None:
+    def report_dead(self, data: st.DataObject, wrong: int) -> None:
+        """The dead-letter function reports that the chunk's message ran out of deliveries."""
         self.end(data, wrong, Outcome.UNPROCESSED, is_dead=True)
 
     def end(self, data: st.DataObject, wrong: int, outcome: Outcome, *, is_dead: bool) -> None:
-        """Every row that is not in the ledger has this outcome, and `wrong` more are said to."""
+        """End the chunk. Every row without a ledger record has this outcome, and the report has `wrong` rows too many.
+
+        A late report of a stale worker is refused, as is one that does not add up. A repeated report has no effect.
+        """
         number, epoch = self.draw_claim(data)
         before = self.chunks[number]
-        left = before.row_count - len(self.ledger[number])
-        counts = {str(one): left + wrong if one == outcome else 0 for one in LEFT}
-        problems = [{**problem(None, "x", "x", before.first_index), "count": left}] if left else []
+        missing = before.row_count - len(self.ledger[number])
+        counts = {str(one): missing + wrong if one == outcome else 0 for one in OTHER_OUTCOMES}
+        problems = [{**problem(None, "x", "x", before.first_index), "count": missing}] if missing else []
         report = Finish(epoch=epoch, **counts, failures_key="", problems=problems)
-        is_again = before.status in ENDED and before.epoch == epoch
+        is_repeated = before.status in TERMINAL_CHUNK_STATUSES and before.epoch == epoch
 
         def end(chunk: ImportChunk) -> None:
             chunk.finish(report, is_dead=is_dead)
@@ -262,7 +280,7 @@ class JobMachine(RuleBasedStateMachine):
         refusal = self.attempt(number, end, StaleEpoch, LedgerDisagrees)
 
         status = ImportChunk.objects.get(pk=before.pk).status
-        if is_again:
+        if is_repeated:
             assert (refusal, status) == (None, before.status)
         elif self.is_stale(number, epoch):
             assert (type(refusal), status) == (StaleEpoch, before.status)
@@ -271,29 +289,29 @@ class JobMachine(RuleBasedStateMachine):
         else:
             assert (refusal, status) == (None, ChunkStatus.DEAD if is_dead else ChunkStatus.DONE)
 
-    # --- what must always hold
+    # --- the guarantees, checked after every rule
 
     @invariant()
-    def what_must_always_hold_does(self) -> None:
-        self.look()
-        self.expect_every_row_counted_once()
-        self.expect_an_end_when_every_chunk_has_ended()
-        self.expect_a_pause_with_all_its_parts_or_none()
-        self.expect_one_worker_a_chunk()
+    def every_guarantee_is_kept(self) -> None:
+        self.reload()
+        self.check_that_every_row_is_counted_once()
+        self.check_that_the_job_ends_with_its_last_chunk()
+        self.check_that_only_a_paused_job_has_the_columns_of_a_pause()
+        self.check_that_each_chunk_has_at_most_one_worker()
 
-    def expect_every_row_counted_once(self) -> None:
+    def check_that_every_row_is_counted_once(self) -> None:
         counts = self.job.counts
         assert sum(counts.values()) == self.job.rows
         assert min(counts.values()) >= 0
         for chunk, indexes in zip(self.chunks, self.ledger, strict=True):
-            if chunk.status in ENDED:
+            if chunk.status in TERMINAL_CHUNK_STATUSES:
                 assert chunk.created == len(indexes)
             else:
                 assert chunk.created <= len(indexes)
                 assert (chunk.rejected, chunk.failed, chunk.unprocessed, chunk.problems) == (0, 0, 0, [])
 
-    def expect_an_end_when_every_chunk_has_ended(self) -> None:
-        assert self.job.is_terminal == all(chunk.status in ENDED for chunk in self.chunks)
+    def check_that_the_job_ends_with_its_last_chunk(self) -> None:
+        assert self.job.is_terminal == all(chunk.status in TERMINAL_CHUNK_STATUSES for chunk in self.chunks)
         assert self.job.is_terminal == (self.job.finished_at is not None)
         if self.job.is_terminal:
             created = sum(map(len, self.ledger))
@@ -304,25 +322,26 @@ class JobMachine(RuleBasedStateMachine):
             assert self.job.status == end
             assert sum(entry["count"] for entry in self.job.problems) == self.job.rows - created
 
-    def expect_a_pause_with_all_its_parts_or_none(self) -> None:
+    def check_that_only_a_paused_job_has_the_columns_of_a_pause(self) -> None:
         parts = [bool(self.job.pause_code), self.job.paused_at is not None]
         assert parts == [self.job.status == JobStatus.PAUSED] * 2
         assert (self.job.paused_until is not None) == (
             self.job.status == JobStatus.PAUSED and not self.job.is_paused_by_staff
         )
 
-    def expect_one_worker_a_chunk(self) -> None:
+    def check_that_each_chunk_has_at_most_one_worker(self) -> None:
+        """An epoch never decreases, and exactly one granted claim is current while a chunk is being processed."""
         for chunk in self.chunks:
-            assert chunk.epoch >= self.highest[chunk.number]
-            self.highest[chunk.number] = chunk.epoch
-            granted = {epoch for number, epoch in self.epochs if number == chunk.number}
-            holders = sum(not self.is_stale(chunk.number, epoch) for epoch in granted)
-            assert holders == (chunk.status == ChunkStatus.PROCESSING)
+            assert chunk.epoch >= self.highest_epochs[chunk.number]
+            self.highest_epochs[chunk.number] = chunk.epoch
+            granted = {epoch for number, epoch in self.granted_claims if number == chunk.number}
+            workers = sum(not self.is_stale(chunk.number, epoch) for epoch in granted)
+            assert workers == (chunk.status == ChunkStatus.PROCESSING)
 
 
 @pytest.mark.django_db
 @pytest.mark.timeout(300)
-def test_whatever_happens_in_whatever_order_nothing_is_lost_doubled_or_misreported() -> None:
+def test_no_row_is_lost_doubled_or_miscounted_in_any_sequence_of_events() -> None:
     run_state_machine_as_test(
         JobMachine,
         settings=settings(

@@ -1,4 +1,4 @@
-"""Cancelling: no further row is created, and the job tells what had been."""
+"""A cancelled job creates no further row and reports what was created before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def the_job() -> ImportJob:
-    job: ImportJob = ImportJob.objects.with_counts().get()
+    job: ImportJob = ImportJob.objects.for_reports().get()
     return job
 
 
@@ -42,12 +42,12 @@ def job_path() -> str:
 
 
 def create(claim: Claim, index: int, row: dict[str, Any]) -> Any:
-    """Call the create endpoint as the worker that holds the claim does."""
+    """Call the create endpoint as the worker with this claim does."""
     headers = {"Authorization": f"Import {claim.token}", "Idempotency-Key": f"{the_job().pk}:{index}"}
     return APIClient().post("/products/", row, format="json", headers=headers)
 
 
-def test_the_answer_tells_what_had_been_created(
+def test_the_answer_to_a_cancel_says_how_many_rows_were_created(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage], merchandiser: Any
 ) -> None:
     epoch = claim(worker, messages[0]).epoch
@@ -67,21 +67,21 @@ def test_the_answer_tells_what_had_been_created(
     assert (event.kind, event.actor) == ("cancelled", merchandiser)
 
 
-def test_no_further_row_starts_and_one_that_was_created_is_still_told(
+def test_a_cancelled_job_creates_no_further_row_but_still_replays_created_ones(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     granted = claim(worker, messages[0])
     assert create(granted, 0, product("0")).status_code == 201
     client_of_merchandiser.delete(job_path())
 
-    refused, told_again = create(granted, 1, product("1")), create(granted, 0, product("0"))
+    refused, replayed = create(granted, 1, product("1")), create(granted, 0, product("0"))
 
     assert (refused.status_code, refused[VERDICT_HEADER]) == (409, "cancelled")
-    assert (told_again.status_code, told_again[VERDICT_HEADER]) == (201, "replayed")
+    assert (replayed.status_code, replayed[VERDICT_HEADER]) == (201, "replayed")
     assert [row.sku for row in Product.objects.all()] == ["0"]
 
 
-def test_workers_hear_of_it_with_their_next_heartbeat_or_claim(
+def test_the_next_heartbeat_or_claim_tells_the_worker_of_a_cancel(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     first, second = messages
@@ -111,7 +111,7 @@ def test_the_job_is_cancelled_when_every_row_has_an_outcome(
     assert document["links"]["retry"] == f"http://testserver{job_path()}/retry"
 
 
-def test_a_cancel_that_came_too_late_cancels_nothing(
+def test_a_job_whose_rows_were_all_created_before_the_workers_stop_has_succeeded(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     epochs = [claim(worker, message).epoch for message in messages]
@@ -125,7 +125,7 @@ def test_a_cancel_that_came_too_late_cancels_nothing(
     assert the_job().status == JobStatus.SUCCEEDED
 
 
-def test_a_second_cancel_changes_nothing(client_of_merchandiser: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_second_cancel_has_no_effect(client_of_merchandiser: APIClient, messages: list[ChunkMessage]) -> None:
     client_of_merchandiser.delete(job_path())
     before = ImportJob.objects.values().get()
 
@@ -146,7 +146,7 @@ def test_a_double_click_has_one_effect(merchandiser: Any) -> None:
     assert job.events.filter(kind="cancelled").count() == 1
 
 
-def test_chunks_that_nobody_holds_are_sent_anew_because_their_messages_may_rest(
+def test_a_cancel_sends_the_chunks_without_a_lease_again_because_their_messages_may_be_delayed(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage], aws: Aws
 ) -> None:
     first, second = messages
@@ -159,7 +159,7 @@ def test_chunks_that_nobody_holds_are_sent_anew_because_their_messages_may_rest(
     assert [chunk.status for chunk in ImportChunk.objects.order_by("number")] == ["processing", "queued"]
 
 
-def test_a_paused_job_can_be_cancelled_and_no_probe_is_waited_for(
+def test_a_paused_job_can_be_cancelled_and_its_chunks_do_not_wait_for_a_probe(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage], aws: Aws
 ) -> None:
     granted = claim(worker, messages[0])
@@ -179,7 +179,7 @@ def test_a_paused_job_can_be_cancelled_and_no_probe_is_waited_for(
     assert the_job().status == JobStatus.CANCELLED
 
 
-def test_a_worker_that_found_the_endpoint_away_does_not_pause_what_is_being_cancelled(
+def test_a_job_that_is_being_cancelled_is_not_paused_by_a_worker(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     granted = claim(worker, messages[0])
@@ -191,7 +191,7 @@ def test_a_worker_that_found_the_endpoint_away_does_not_pause_what_is_being_canc
     assert the_job().status == JobStatus.PROCESSING
 
 
-def test_a_cancelled_import_lists_its_rows_and_can_be_taken_up_again(
+def test_a_cancelled_import_lists_its_rows_and_can_be_retried(
     client_of_merchandiser: APIClient, run_worker: Callable[[], None], aws: Aws
 ) -> None:
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(5)])

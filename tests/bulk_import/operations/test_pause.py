@@ -1,4 +1,4 @@
-"""Staff pause a job, and let it go on."""
+"""Staff pause a job and resume it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core import mail
 
 from bulk_import import operations
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import.operations import resume
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, make_user, record, release
@@ -30,7 +30,7 @@ def staff(shop: None) -> Any:
 
 
 @pytest.fixture
-def hold(messages: list[ChunkMessage], staff: Any) -> Callable[[], bool]:
+def pause_job(messages: list[ChunkMessage], staff: Any) -> Callable[[], bool]:
     return lambda: operations.pause(the_job(), staff)
 
 
@@ -39,12 +39,12 @@ def the_job() -> ImportJob:
     return job
 
 
-def test_workers_hear_of_it_and_nobody_claims_a_chunk(
-    hold: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage]
+def test_a_heartbeat_reports_the_pause_and_no_chunk_can_be_claimed(
+    pause_job: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     first, second = messages
     granted = claim(worker, first)
-    assert hold()
+    assert pause_job()
 
     assert call(worker, "heartbeat", first, {"epoch": granted.epoch}).json()["paused"]
     answer = call(worker, "release", first, release(granted.epoch, pause=PauseCode.STAFF.value))
@@ -55,11 +55,11 @@ def test_workers_hear_of_it_and_nobody_claims_a_chunk(
         assert refused["Retry-After"] == str(MAX_PAUSE_SECONDS)
 
 
-def test_it_goes_on_when_staff_say_so_and_not_because_a_late_row_was_created(
-    hold: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], staff: Any, aws: Aws
+def test_a_pause_by_staff_ends_when_staff_resume_and_not_when_a_late_row_is_created(
+    pause_job: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], staff: Any, aws: Aws
 ) -> None:
     granted = claim(worker, messages[0])
-    hold()
+    pause_job()
     record(messages[0], 0)
     call(worker, "heartbeat", messages[0], {"epoch": granted.epoch})
     assert the_job().status == JobStatus.PAUSED
@@ -73,10 +73,10 @@ def test_it_goes_on_when_staff_say_so_and_not_because_a_late_row_was_created(
     assert [(event.kind, event.actor) for event in the_job().events.all()] == [("paused", staff), ("resumed", staff)]
 
 
-def test_a_job_that_was_paused_before_anything_began_is_queued_again(
-    hold: Callable[[], bool], staff: Any, aws: Aws, messages: list[ChunkMessage]
+def test_a_job_that_was_paused_before_its_first_claim_is_queued_again(
+    pause_job: Callable[[], bool], staff: Any, aws: Aws, messages: list[ChunkMessage]
 ) -> None:
-    hold()
+    pause_job()
     assert the_job().is_paused_by_staff
 
     resume(the_job(), staff)
@@ -86,22 +86,22 @@ def test_a_job_that_was_paused_before_anything_began_is_queued_again(
 
 
 @pytest.mark.parametrize("code", PauseCode)
-def test_no_worker_takes_the_pause_away_or_changes_its_reason(
-    hold: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], code: PauseCode
+def test_a_worker_cannot_end_a_pause_by_staff_or_change_its_reason(
+    pause_job: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], code: PauseCode
 ) -> None:
     granted = claim(worker, messages[0])
-    hold()
+    pause_job()
 
     call(worker, "release", messages[0], release(granted.epoch, pause=code.value))
 
     assert (the_job().status, the_job().pause_code, the_job().paused_until) == ("paused", "staff", None)
 
 
-def test_a_worker_that_hears_of_the_pause_too_late_does_not_begin_it_anew(
-    hold: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], staff: Any
+def test_a_late_report_of_a_pause_by_staff_does_not_pause_the_job_again(
+    pause_job: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], staff: Any
 ) -> None:
     granted = claim(worker, messages[0])
-    hold()
+    pause_job()
     resume(the_job(), staff)
 
     answer = call(worker, "release", messages[0], release(granted.epoch, pause=PauseCode.STAFF.value))
@@ -110,7 +110,7 @@ def test_a_worker_that_hears_of_the_pause_too_late_does_not_begin_it_anew(
     assert the_job().status == JobStatus.PROCESSING
 
 
-def test_staff_may_end_a_pause_that_a_worker_began(
+def test_staff_can_end_a_pause_that_a_worker_began(
     worker: APIClient, messages: list[ChunkMessage], staff: Any, aws: Aws
 ) -> None:
     granted = claim(worker, messages[0])
@@ -124,24 +124,24 @@ def test_staff_may_end_a_pause_that_a_worker_began(
     assert len(aws.messages()) == 2
 
 
-def test_twice_is_once(hold: Callable[[], bool], staff: Any) -> None:
-    assert [hold(), hold()] == [True, False]
+def test_a_second_pause_or_resume_has_no_effect(pause_job: Callable[[], bool], staff: Any) -> None:
+    assert [pause_job(), pause_job()] == [True, False]
     assert [resume(the_job(), staff), resume(the_job(), staff)] == [True, False]
     assert the_job().events.count() == 2
 
 
-def test_nobody_is_mailed_about_what_staff_did(hold: Callable[[], bool]) -> None:
-    hold()
+def test_a_pause_by_staff_sends_no_email(pause_job: Callable[[], bool]) -> None:
+    pause_job()
 
     assert not the_job().events.filter(mail_due_at__isnull=False).exists()
     assert mail.outbox == []
 
 
-def test_the_calls_in_flight_may_end_the_job(
-    hold: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], staff: Any
+def test_a_job_that_staff_paused_ends_if_the_calls_in_flight_create_its_last_rows(
+    pause_job: Callable[[], bool], worker: APIClient, messages: list[ChunkMessage], staff: Any
 ) -> None:
     epochs = [claim(worker, message).epoch for message in messages]
-    hold()
+    pause_job()
     for message, epoch in zip(messages, epochs, strict=True):
         record(message, *range(message.first_index, message.first_index + message.row_count))
         assert call(worker, "finish", message, finish(epoch)).status_code == 200
@@ -150,8 +150,10 @@ def test_the_calls_in_flight_may_end_the_job(
     assert not resume(the_job(), staff)
 
 
-def test_the_job_says_why_and_what_comes_next(hold: Callable[[], bool], client_of_merchandiser: APIClient) -> None:
-    hold()
+def test_a_job_that_staff_paused_says_why_and_what_happens_next(
+    pause_job: Callable[[], bool], client_of_merchandiser: APIClient
+) -> None:
+    pause_job()
 
     document = client_of_merchandiser.get(f"/products/bulk/{the_job().pk}").json()
     assert document["status"] == "paused"

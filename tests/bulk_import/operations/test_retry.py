@@ -1,4 +1,4 @@
-"""Running again what was not created, and sending it again mended."""
+"""Retrying the rows that were not created, and submitting corrected rows as a new job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def the_job() -> ImportJob:
-    job: ImportJob = ImportJob.objects.with_counts().get()
+    job: ImportJob = ImportJob.objects.for_reports().get()
     return job
 
 
@@ -73,7 +73,7 @@ def test_only_chunks_with_rows_that_were_not_created_run_again(
 
 
 @pytest.mark.usefixtures("ended")
-def test_what_was_settled_before_is_tried_again_and_what_was_created_is_not(
+def test_a_retry_tries_rejected_and_failed_rows_again_but_not_created_ones(
     client_of_merchandiser: APIClient, worker: APIClient, aws: Aws
 ) -> None:
     client_of_merchandiser.post(retry_path())
@@ -88,7 +88,7 @@ def test_what_was_settled_before_is_tried_again_and_what_was_created_is_not(
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_second_call_changes_nothing(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_a_second_retry_has_no_effect(client_of_merchandiser: APIClient, aws: Aws) -> None:
     answers = [client_of_merchandiser.post(retry_path()) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [202, 200]
@@ -108,14 +108,14 @@ def test_a_double_click_has_one_effect(merchandiser: Any) -> None:
 
 
 @pytest.mark.usefixtures("messages")
-def test_a_job_that_has_not_ended_is_left_alone(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_a_job_that_has_not_ended_cannot_be_retried(client_of_merchandiser: APIClient, aws: Aws) -> None:
     assert shown(client_of_merchandiser)["links"]["retry"] is None
     assert client_of_merchandiser.post(retry_path()).status_code == 200
     assert aws.messages() == []
     assert the_job().status == JobStatus.QUEUED
 
 
-def test_there_is_nothing_to_retry_when_all_was_created(
+def test_a_job_whose_rows_were_all_created_cannot_be_retried(
     client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     for message in messages:
@@ -128,7 +128,9 @@ def test_there_is_nothing_to_retry_when_all_was_created(
 
 
 @pytest.mark.usefixtures("ended")
-def test_the_rate_of_a_retry_is_its_own(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> None:
+def test_the_rows_per_second_of_a_retry_do_not_include_earlier_rows(
+    client_of_merchandiser: APIClient, worker: APIClient, aws: Aws
+) -> None:
     client_of_merchandiser.post(retry_path())
     (message,) = aws.messages()
     claim(worker, message)
@@ -139,7 +141,7 @@ def test_the_rate_of_a_retry_is_its_own(client_of_merchandiser: APIClient, worke
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_retry_asks_for_the_right_to_create(merchandiser: Any, client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_a_retry_needs_the_permission_to_create(merchandiser: Any, client_of_merchandiser: APIClient, aws: Aws) -> None:
     merchandiser.user_permissions.clear()
 
     assert client_of_merchandiser.post(retry_path()).status_code == 403
@@ -165,7 +167,7 @@ def test_a_retry_counts_as_an_open_job(
 
 @pytest.mark.usefixtures("ended")
 @pytest.mark.parametrize("path", ["retry", "", "failures"])
-def test_another_ones_job_is_a_404(path: str) -> None:
+def test_another_users_job_is_404(path: str) -> None:
     stranger = APIClient()
     stranger.force_login(make_user("stranger", "add_product"))
     url = f"/products/bulk/{ImportJob.objects.get().pk}/{path}".rstrip("/")
@@ -175,13 +177,13 @@ def test_another_ones_job_is_a_404(path: str) -> None:
     assert the_job().status == JobStatus.PARTIALLY_SUCCEEDED
 
 
-def test_after_the_cause_was_mended_the_same_job_creates_the_rest(
+def test_a_retry_creates_the_remaining_rows_when_the_cause_is_fixed(
     client_of_merchandiser: APIClient, run_worker: Callable[[], None], aws: Aws
 ) -> None:
     rows = [product("good"), product("late", category="kayaks"), product("bad", price="-1")]
     assert post_rows(client_of_merchandiser, rows, "/products/bulk?on_invalid=skip").status_code == 202
     run_worker()
-    # One was refused by the endpoint, and one before it was stored: that one stays so.
+    # The endpoint rejected one row. The other was invalid when it was submitted, so a retry does not try it.
     assert the_job().counts["rejected"] == 2
     Category.objects.create(slug="kayaks", name="Kayaks")
 
@@ -194,7 +196,7 @@ def test_after_the_cause_was_mended_the_same_job_creates_the_rest(
     assert aws.messages() == []
 
 
-def test_a_row_that_the_endpoint_refused_is_created_when_it_no_longer_does(
+def test_a_retry_creates_a_row_that_the_endpoint_no_longer_rejects(
     client_of_merchandiser: APIClient, run_worker: Callable[[], None]
 ) -> None:
     assert post_rows(client_of_merchandiser, [product("A"), product("B")]).status_code == 202
@@ -228,7 +230,7 @@ def test_a_correction_names_the_job_that_it_corrects(client_of_merchandiser: API
 
 
 @pytest.mark.parametrize(
-    ("corrects", "told"),
+    ("corrects", "status_and_code"),
     [
         ("", (400, "invalid_parameter")),
         ("7", (400, "invalid_parameter")),
@@ -236,8 +238,8 @@ def test_a_correction_names_the_job_that_it_corrects(client_of_merchandiser: API
         ("another's", (404, "not_found")),
     ],
 )
-def test_who_corrects_what_is_not_theirs_hears_so_and_nothing_is_stored(
-    client_of_merchandiser: APIClient, corrects: str, told: tuple[int, str], aws: Aws
+def test_a_correction_of_an_unknown_or_foreign_job_is_refused_and_nothing_is_stored(
+    client_of_merchandiser: APIClient, corrects: str, status_and_code: tuple[int, str], aws: Aws
 ) -> None:
     if corrects == "another's":
         stranger = APIClient()
@@ -247,16 +249,16 @@ def test_who_corrects_what_is_not_theirs_hears_so_and_nothing_is_stored(
 
     answer = post_rows(client_of_merchandiser, [product("1")], f"/products/bulk?corrects={corrects}")
 
-    assert (answer.status_code, answer.json()["code"]) == told
+    assert (answer.status_code, answer.json()["code"]) == status_and_code
     assert "corrects" in answer.content.decode()
     assert (ImportJob.objects.count(), aws.payload_keys()) == before
 
 
 @pytest.mark.usefixtures("ended")
-def test_the_chunks_of_a_retried_job_take_the_message_of_before(
+def test_a_retried_chunk_can_be_claimed_with_its_earlier_message(
     client_of_merchandiser: APIClient, worker: APIClient, aws: Aws
 ) -> None:
-    """One that comes again, late, does the work of the new one; then that one finds nothing to do."""
+    """If the earlier message is delivered late, its worker does the work, and the new message finds a closed chunk."""
     client_of_merchandiser.post(retry_path())
     (message,) = aws.messages()
     granted = claim(worker, message)

@@ -83,7 +83,7 @@ AWAY = {"pause_code": PauseCode.ENDPOINT_AWAY}
         (
             make_job("paused", 1994, 1200, 0, 0, 0, **AWAY),
             "paused",
-            "Import of 1,994 products paused: the endpoint that creates them does not answer",
+            "Import of 1,994 products paused: the create endpoint does not answer",
             "Importação de 1.994 produtos pausada: o endpoint que deve criar não responde",
         ),
         (

@@ -29,7 +29,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
-from bulk_import.models.job import PAUSE_MAIL_AFTER
+from bulk_import.models.pause import PAUSE_MAIL_AFTER
 from bulk_import.outbox.delivery import RETRY_AFTER
 from bulk_import.outbox.notifications import ATTACH_WITHIN, send_due_mails
 from bulk_import_wire.contract import PauseCode, failure_line
@@ -190,7 +190,7 @@ def test_a_pause_is_mailed_of_when_it_lasts(owing_job: ImportJob) -> None:
     let_time_pass(timedelta(minutes=1))
     assert send_due_mails() == 1
     (sent,) = mail.outbox
-    assert sent.subject == "Import of 4 products paused: the endpoint that creates them is too busy"
+    assert sent.subject == "Import of 4 products paused: the create endpoint is too busy"
     assert "0 of 4 products were created so far. It goes on by itself when that is over." in sent.body
 
 

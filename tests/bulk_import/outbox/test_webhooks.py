@@ -163,7 +163,7 @@ def kill_chunk(job: ImportJob) -> None:
     chunk = ImportChunk.objects.create(
         job=job, number=0, first_index=0, row_count=4, first_byte=0, byte_count=9, status=ChunkStatus.DEAD
     )
-    job.add_finished_chunk(chunk)
+    job.handle_finished_chunk(chunk)
 
 
 HAPPENINGS: list[tuple[list[str], list[Callable[[ImportJob], Any]]]] = [

@@ -1,4 +1,4 @@
-"""What only PostgreSQL's row locks can show; on SQLite a transaction writes alone, so there is nothing to see."""
+"""Tests of PostgreSQL's row locks. SQLite has none, because only one transaction can write at a time."""
 
 from django.conf import settings
 

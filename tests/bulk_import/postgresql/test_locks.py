@@ -1,4 +1,4 @@
-"""Create calls hold their chunk together; who may pass them and who waits."""
+"""Create calls share the lock on their chunk. A heartbeat and a claim do not wait for them; a finish does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bulk_import.models import ImportChunk, ImportJob, LockedChunk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HELD_SECONDS = 0.2
+LOCK_SECONDS = 0.2
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def chunk(merchandiser: Any) -> ImportChunk:
-    """A chunk in a worker's hands, epoch 1."""
+    """A chunk that a worker has claimed, with epoch 1."""
     job = ImportJob.objects.create(target="products", submitter=merchandiser, rows=1, language="en")
     chunk: ImportChunk = ImportChunk.objects.create(
         job=job, number=0, first_index=0, row_count=1, first_byte=0, byte_count=2, status="processing", epoch=1
@@ -33,10 +33,10 @@ def chunk(merchandiser: Any) -> ImportChunk:
 
 
 @contextmanager
-def overlapping_creates(chunk: ImportChunk) -> Iterator[None]:
-    """At every instant some create call holds the chunk."""
+def overlapping_create_calls(chunk: ImportChunk) -> Iterator[None]:
+    """Run create calls so that at every moment at least one of them has the chunk locked."""
     over = threading.Event()
-    holding = threading.Barrier(5)
+    all_have_the_lock = threading.Barrier(5)
 
     def create(phase: float) -> None:
         is_first = True
@@ -44,16 +44,16 @@ def overlapping_creates(chunk: ImportChunk) -> Iterator[None]:
             with transaction.atomic():
                 LockedChunk.lock(chunk.pk)
                 if is_first:
-                    holding.wait()
+                    all_have_the_lock.wait()
                     is_first = False
-                    time.sleep(phase)  # so that they do not all end at the same instant
-                time.sleep(HELD_SECONDS)
+                    time.sleep(phase)  # so that the calls do not all end at the same moment
+                time.sleep(LOCK_SECONDS)
         connection.close()
 
-    callers = [threading.Thread(target=create, args=[HELD_SECONDS * caller / 4]) for caller in range(4)]
+    callers = [threading.Thread(target=create, args=[LOCK_SECONDS * caller / 4]) for caller in range(4)]
     for caller in callers:
         caller.start()
-    holding.wait()
+    all_have_the_lock.wait()
     try:
         yield
     finally:
@@ -63,30 +63,30 @@ def overlapping_creates(chunk: ImportChunk) -> Iterator[None]:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """A transaction that fails rather than wait long for a lock."""
+def lock_timeout() -> Iterator[None]:
+    """Run a transaction that fails if it waits longer than a second for a lock."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = '1s'")
         yield
 
 
-def test_a_heartbeat_passes_the_create_calls_under_way(chunk: ImportChunk) -> None:
-    with overlapping_creates(chunk), impatient():
+def test_a_heartbeat_does_not_wait_for_create_calls_in_flight(chunk: ImportChunk) -> None:
+    with overlapping_create_calls(chunk), lock_timeout():
         ImportChunk.objects.locked(chunk.pk).heartbeat(1, lease_seconds=20)
 
     assert ImportChunk.objects.filter(pk=chunk.pk, lease_expires_at__gt=Now()).exists()
 
 
-def test_a_claim_passes_the_create_calls_of_the_worker_before(chunk: ImportChunk) -> None:
+def test_a_claim_does_not_wait_for_create_calls_of_the_previous_worker(chunk: ImportChunk) -> None:
     ImportChunk.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    with overlapping_creates(chunk), impatient():
+    with overlapping_create_calls(chunk), lock_timeout():
         ImportChunk.objects.locked(chunk.pk).claim("next", lease_seconds=20)
 
     chunk.refresh_from_db()
     assert chunk.epoch == 2
 
 
-def test_a_finish_waits_for_a_create_call_under_way(chunk: ImportChunk) -> None:
-    with overlapping_creates(chunk), pytest.raises(OperationalError, match="statement timeout"), impatient():
-        ImportChunk.objects.locked(chunk.pk, against_creates=True)
+def test_a_finish_waits_for_a_create_call_in_flight(chunk: ImportChunk) -> None:
+    with overlapping_create_calls(chunk), pytest.raises(OperationalError, match="statement timeout"), lock_timeout():
+        ImportChunk.objects.locked(chunk.pk, wait_for_creates=True)

@@ -119,9 +119,13 @@ def test_a_job_with_failures_says_where_to_look(status: JobStatus) -> None:
 
 
 PAUSE_CASES = [
-    (PauseCode.ENDPOINT_AWAY, "en", "is paused because the endpoint that creates them does not answer; 1,200 were"),
-    (PauseCode.ENDPOINT_BUSY, "en", "is paused because the endpoint that creates them is too busy; 1,200 were"),
-    (PauseCode.FORBIDDEN, "en", "is paused because the user who sent them may not create them; 1,200 were"),
+    (PauseCode.ENDPOINT_AWAY, "en", "is paused because the create endpoint does not answer; 1,200 were"),
+    (PauseCode.ENDPOINT_BUSY, "en", "is paused because the create endpoint is too busy; 1,200 were"),
+    (
+        PauseCode.FORBIDDEN,
+        "en",
+        "is paused because the submitter no longer has permission to create these rows; 1,200 were",
+    ),
     (
         PauseCode.STAFF,
         "en",
@@ -153,7 +157,7 @@ def test_the_document_of_a_paused_job_tells_why_since_when_and_until_when() -> N
 
     assert document(paused)["pause"] == {
         "code": "endpoint_away",
-        "message": "the endpoint that creates them does not answer",
+        "message": "the create endpoint does not answer",
         "since": paused.paused_at,
         "retry_at": paused.paused_until,
     }
@@ -197,7 +201,7 @@ def test_things_of_a_target_without_a_model_are_rows(settings: Settings) -> None
         (
             job(JobStatus.PAUSED, 3, created=1),
             (
-                "The import of 3 products is paused because the endpoint that creates them does not answer; "
+                "The import of 3 products is paused because the create endpoint does not answer; "
                 "1 was created so far. It goes on by itself when that is over."
             ),
         ),

@@ -1,4 +1,4 @@
-"""A chunk whose message ran out of deliveries: the job tells the truth, and runs it again when told to."""
+"""A chunk whose message ran out of deliveries is reported as dead, and a redrive runs it again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def told(answer: Any) -> tuple[int, str]:
+def status_and_code(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
 def report_dead(worker: APIClient, message: ChunkMessage, *created: int) -> dict[str, Any]:
-    """Report the chunk as dead, as the function behind the dead-letter queue does; returns the report."""
+    """Report the chunk as dead, as the dead-letter function does. Returns the report."""
     epoch = claim(worker, message).epoch
     record(message, *created)
     left = message.row_count - len(created)
@@ -43,13 +43,13 @@ def report_dead(worker: APIClient, message: ChunkMessage, *created: int) -> dict
 
 
 def store_failures(aws: Aws, messages: list[ChunkMessage]) -> None:
-    """What `report_dead` names; the mail about the end reads it."""
+    """Store the failures files that `report_dead` names. The email about the end reads them."""
     for message in messages:
         aws.s3.put_object(Bucket="bulk-import-failures", Key=f"{message.job_id}/{message.first_index}-1.jsonl")
 
 
 def complete(worker: APIClient, message: ChunkMessage) -> None:
-    """Create what is left of the chunk, and finish it."""
+    """Create the remaining rows of the chunk and finish it."""
     granted = claim(worker, message)
     known = {index for first, last in granted.created for index in range(first, last + 1)}
     record(message, *(set(range(message.first_index, message.first_index + message.row_count)) - known))
@@ -57,7 +57,7 @@ def complete(worker: APIClient, message: ChunkMessage) -> None:
 
 
 def the_job() -> ImportJob:
-    job: ImportJob = ImportJob.objects.with_counts().get()
+    job: ImportJob = ImportJob.objects.for_reports().get()
     return job
 
 
@@ -72,9 +72,7 @@ def redrive_path() -> str:
 # --- dead
 
 
-def test_the_rows_that_are_left_of_a_dead_chunk_are_unprocessed(
-    worker: APIClient, messages: list[ChunkMessage]
-) -> None:
+def test_the_remaining_rows_of_a_dead_chunk_are_unprocessed(worker: APIClient, messages: list[ChunkMessage]) -> None:
     report_dead(worker, messages[0], 1)
 
     chunk = ImportChunk.objects.get(pk=messages[0].chunk_id)
@@ -85,7 +83,9 @@ def test_the_rows_that_are_left_of_a_dead_chunk_are_unprocessed(
     assert events() == ["dead_lettered"]
 
 
-def test_a_job_with_a_dead_chunk_ends_with_the_others(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_job_with_a_dead_chunk_ends_when_its_other_chunks_have_ended(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     report_dead(worker, messages[0], 1)
     complete(worker, messages[1])
 
@@ -94,7 +94,7 @@ def test_a_job_with_a_dead_chunk_ends_with_the_others(worker: APIClient, message
     assert events() == ["dead_lettered", "ended"]
 
 
-def test_one_mail_tells_of_many_dead_chunks(worker: APIClient, client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_one_email_reports_all_dead_chunks(worker: APIClient, client_of_merchandiser: APIClient, aws: Aws) -> None:
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(12)])
     messages = aws.messages()
     store_failures(aws, messages)
@@ -109,7 +109,7 @@ def test_one_mail_tells_of_many_dead_chunks(worker: APIClient, client_of_merchan
     assert [sent.subject for sent in mail.outbox[1:]] == ["3 of 12 products were created"]
 
 
-def test_a_job_that_ends_with_a_dead_chunk_is_told_of_in_one_mail(
+def test_a_job_that_ends_with_a_dead_chunk_is_reported_in_one_email(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws
 ) -> None:
     store_failures(aws, messages)
@@ -120,24 +120,24 @@ def test_a_job_that_ends_with_a_dead_chunk_is_told_of_in_one_mail(
     assert not the_job().events.filter(mail_due_at__isnull=False).exists()
 
 
-def test_a_dead_chunk_is_closed(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_dead_chunk_cannot_be_claimed_extended_or_released(worker: APIClient, messages: list[ChunkMessage]) -> None:
     report = report_dead(worker, messages[0])
 
-    assert told(call(worker, "claim", messages[0])) == (410, "closed")
+    assert status_and_code(call(worker, "claim", messages[0])) == (410, "closed")
     for verb, body in [
         ("heartbeat", {"epoch": report["epoch"]}),
         ("release", {"epoch": report["epoch"], "failures_key": "", "pause": "", "retry_after_seconds": 0}),
     ]:
-        assert told(call(worker, verb, messages[0], body)) == (409, "stale_epoch")
+        assert status_and_code(call(worker, verb, messages[0], body)) == (409, "stale_epoch")
 
 
-def test_a_finished_chunk_takes_no_heartbeat(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_heartbeat_for_a_finished_chunk_is_refused(worker: APIClient, messages: list[ChunkMessage]) -> None:
     complete(worker, messages[0])
 
-    assert told(call(worker, "heartbeat", messages[0], {"epoch": 1})) == (409, "stale_epoch")
+    assert status_and_code(call(worker, "heartbeat", messages[0], {"epoch": 1})) == (409, "stale_epoch")
 
 
-def test_whoever_ends_a_chunk_again_changes_nothing(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_repeated_report_for_an_ended_chunk_has_no_effect(worker: APIClient, messages: list[ChunkMessage]) -> None:
     report = report_dead(worker, messages[0])
     before = ImportChunk.objects.values().get(pk=messages[0].chunk_id)
 
@@ -150,8 +150,8 @@ def test_whoever_ends_a_chunk_again_changes_nothing(worker: APIClient, messages:
     assert len(mail.outbox) == 1
 
 
-def test_a_finished_chunk_does_not_die(worker: APIClient, messages: list[ChunkMessage]) -> None:
-    """Its last delivery finished it; the message reached the dead-letter queue all the same."""
+def test_a_finished_chunk_cannot_be_reported_dead(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    """The last delivery finished the chunk, but the message reached the dead-letter queue nevertheless."""
     complete(worker, messages[0])
     answer = call(worker, "dead", messages[0], finish(1))
 
@@ -164,19 +164,19 @@ def test_a_finished_chunk_does_not_die(worker: APIClient, messages: list[ChunkMe
     "counts",
     [{"failed": 2}, {"failed": 4}, {"failed": 4, "rejected": -1}, {"failed": -1, "unprocessed": 4}],
 )
-def test_counts_that_cannot_be_end_nothing(
+def test_counts_that_do_not_add_up_do_not_end_the_chunk(
     worker: APIClient, messages: list[ChunkMessage], verb: str, counts: dict[str, int]
 ) -> None:
     body = finish(claim(worker, messages[0]).epoch, **counts)
 
-    assert told(call(worker, verb, messages[0], body)) == (409, "ledger_disagrees")
+    assert status_and_code(call(worker, verb, messages[0], body)) == (409, "ledger_disagrees")
     assert ImportChunk.objects.get(pk=messages[0].chunk_id).status == ChunkStatus.PROCESSING
 
 
 # --- redrive
 
 
-def test_a_redriven_job_runs_to_its_end_with_true_counts(
+def test_a_redriven_job_ends_with_correct_counts(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient, merchandiser: Any
 ) -> None:
     report_dead(worker, messages[0], 1)
@@ -197,7 +197,7 @@ def test_a_redriven_job_runs_to_its_end_with_true_counts(
     assert mail.outbox[-1].subject == "All 4 products were created"
 
 
-def test_a_redriven_chunk_is_told_what_was_settled_before(
+def test_the_claim_of_a_redriven_chunk_has_the_earlier_results(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
 ) -> None:
     report = report_dead(worker, messages[0], 1)
@@ -207,7 +207,7 @@ def test_a_redriven_chunk_is_told_what_was_settled_before(
     assert (granted.epoch, granted.created, granted.failures_key) == (2, [[1, 1]], report["failures_key"])
 
 
-def test_a_redriven_chunk_may_die_again(
+def test_a_redriven_chunk_can_be_dead_again(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
 ) -> None:
     for _ in range(2):
@@ -218,7 +218,7 @@ def test_a_redriven_chunk_may_die_again(
     assert len(mail.outbox) == 2
 
 
-def test_to_redrive_again_changes_nothing(
+def test_a_second_redrive_has_no_effect(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
 ) -> None:
     report_dead(worker, messages[0])
@@ -230,9 +230,7 @@ def test_to_redrive_again_changes_nothing(
     assert len(aws.messages()) == 1
 
 
-def test_redriven_at_the_same_instant_a_job_is_redriven_once(
-    worker: APIClient, messages: list[ChunkMessage], aws: Aws
-) -> None:
+def test_simultaneous_redrives_run_the_chunks_once(worker: APIClient, messages: list[ChunkMessage], aws: Aws) -> None:
     report_dead(worker, messages[0])
     report_dead(worker, messages[1])
 
@@ -254,10 +252,10 @@ def test_a_job_without_dead_chunks_is_not_redriven(
     assert (events(), aws.messages(), the_job().status) == ([], [], JobStatus.PROCESSING)
 
 
-def test_only_the_problems_of_the_dead_chunks_go(
+def test_a_redrive_removes_only_the_problems_of_the_dead_chunks(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
 ) -> None:
-    """The others are as they were, counted once."""
+    """The other problems stay, counted once."""
     refused = problem("category", "does_not_exist", "No such category.", 3)
     report_dead(worker, messages[0])
     report = finish(claim(worker, messages[1]).epoch, rejected=1, problems=[refused])
@@ -272,10 +270,10 @@ def test_only_the_problems_of_the_dead_chunks_go(
     ]
 
 
-def test_a_redriven_job_owes_no_mail_about_its_end(
+def test_a_redrive_cancels_the_pending_email_about_the_end(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient, settings: Settings
 ) -> None:
-    settings.EMAIL_BACKEND = "nobody.knows.this.Backend"  # so it stays owed
+    settings.EMAIL_BACKEND = "missing.Backend"  # so the email stays pending
     for message in messages:
         report_dead(worker, message)
     assert the_job().events.filter(mail_due_at__isnull=False).count() == 1
@@ -286,58 +284,58 @@ def test_a_redriven_job_owes_no_mail_about_its_end(
 
 def test_another_users_job_cannot_be_redriven(worker: APIClient, messages: list[ChunkMessage]) -> None:
     report_dead(worker, messages[0])
-    rival = APIClient()
-    rival.force_login(make_user("rival", "add_product"))
+    other_user = APIClient()
+    other_user.force_login(make_user("rival", "add_product"))
 
-    assert told(rival.post(redrive_path())) == (404, "not_found")
-    assert told(rival.post(f"/products/bulk/{uuid.uuid4()}/redrive")) == (404, "not_found")
-    assert told(APIClient().post(redrive_path())) == (401, "not_authenticated")
+    assert status_and_code(other_user.post(redrive_path())) == (404, "not_found")
+    assert status_and_code(other_user.post(f"/products/bulk/{uuid.uuid4()}/redrive")) == (404, "not_found")
+    assert status_and_code(APIClient().post(redrive_path())) == (401, "not_authenticated")
     assert events() == ["dead_lettered"]
 
 
-def test_who_may_not_create_any_more_may_not_redrive(
+def test_a_user_who_lost_the_permission_to_create_cannot_redrive(
     worker: APIClient, messages: list[ChunkMessage], merchandiser: Any, client_of_merchandiser: APIClient
 ) -> None:
     report_dead(worker, messages[0])
     merchandiser.user_permissions.clear()
 
-    assert told(client_of_merchandiser.post(redrive_path())) == (403, "permission_denied")
+    assert status_and_code(client_of_merchandiser.post(redrive_path())) == (403, "permission_denied")
     assert events() == ["dead_lettered"]
 
 
-def test_the_command_redrives(worker: APIClient, messages: list[ChunkMessage], aws: Aws) -> None:
+def test_the_command_redrives_a_job_once(worker: APIClient, messages: list[ChunkMessage], aws: Aws) -> None:
     for message in messages:
         report_dead(worker, message)
-    said = StringIO()
+    output = StringIO()
     for _ in range(2):
-        call_command("bulk_import_redrive", str(the_job().pk), stdout=said)
+        call_command("bulk_import_redrive", str(the_job().pk), stdout=output)
 
-    assert said.getvalue().splitlines() == ["2 chunks redriven", "0 chunks redriven"]
+    assert output.getvalue().splitlines() == ["2 chunks redriven", "0 chunks redriven"]
     assert len(aws.messages()) == 2
     assert the_job().events.get(kind="redriven").actor is None
     assert the_job().status == JobStatus.QUEUED
 
 
-def test_the_command_says_when_there_is_no_such_job() -> None:
+def test_the_command_reports_an_unknown_job() -> None:
     with pytest.raises(CommandError, match=f"There is no job {uuid.UUID(int=4)}"):
         call_command("bulk_import_redrive", str(uuid.UUID(int=4)))
 
 
-def test_killed_before_the_messages_were_sent_the_relay_sends_what_is_redriven(
+def test_the_relay_sends_the_redriven_chunks_when_the_process_is_killed_before_sending(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SystemExit in place of the kill."""
+    """SystemExit stands for the kill."""
     report_dead(worker, messages[0])
 
     def killed(*_arguments: object) -> None:
         raise SystemExit
 
-    with monkeypatch.context() as dying:
-        dying.setattr("bulk_import.outbox.relay.send_messages", killed)
+    with monkeypatch.context() as patch:
+        patch.setattr("bulk_import.outbox.relay.send_messages", killed)
         with pytest.raises(SystemExit):
             redrive(the_job())
     assert aws.messages() == []
-    ImportJob.objects.update(created_at="2026-01-01T00:00Z")  # its own process had its time
+    ImportJob.objects.update(created_at="2026-01-01T00:00Z")  # long enough ago that the relay sends its messages
 
     call_command("bulk_import_relay", stdout=StringIO())
     assert aws.messages() == [messages[0]]

@@ -1,4 +1,4 @@
-"""A claim whose answer was lost, a chunk handed back, and a job that waits until rows can be created again."""
+"""Repeated claims, released chunks, and the pauses of a job for which no row can be created."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from django.db.models import F
 
 from bulk_import.models import ImportChunk, ImportJob, JobStatus
-from bulk_import.models.job import MAX_PAUSE_SECONDS
+from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import_wire.contract import Claim, ClaimRequest, PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, in_threads, record, release
 
@@ -24,19 +24,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 PAUSE_SECONDS = 3  # of settings.local
 LEASE_SECONDS = 20
-SLACK_SECONDS = 60  # what a slow machine may add
+TOLERANCE_SECONDS = 60  # a slow machine may add this much
 
 
 def claim_as(worker: APIClient, message: ChunkMessage, claimant: str) -> Any:
     return call(worker, "claim", message, ClaimRequest(message.to_dict(), claimant).to_dict())
 
 
-def told(answer: Any) -> tuple[int, str]:
+def status_and_code(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
 def pause(worker: APIClient, message: ChunkMessage, code: str = "endpoint_away", asked_seconds: int = 0) -> int:
-    """Claim the chunk, hand it back with a pause; returns for how long."""
+    """Claim the chunk and release it with a pause. Returns the length of the pause in seconds."""
     body = release(claim(worker, message).epoch, pause=code, retry_after_seconds=asked_seconds)
     answer = call(worker, "release", message, body)
     assert answer.status_code == 200
@@ -45,7 +45,7 @@ def pause(worker: APIClient, message: ChunkMessage, code: str = "endpoint_away",
 
 
 def let_time_pass(seconds: float) -> None:
-    """Move all that is known of the pause into the past."""
+    """Move the times of the pause into the past by so many seconds."""
     passed = timedelta(seconds=seconds)
     ImportJob.objects.update(paused_at=F("paused_at") - passed, paused_until=F("paused_until") - passed)
 
@@ -63,24 +63,26 @@ def events() -> list[str]:
 # --- claim
 
 
-def test_who_asks_again_because_the_answer_was_lost_gets_the_same_claim(
+def test_a_claimant_whose_answer_was_lost_gets_the_same_claim_again(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     answers = [Claim.from_dict(claim_as(worker, messages[0], "one").json()) for _ in range(2)]
 
     assert [answer.epoch for answer in answers] == [1, 1]
-    assert told(claim_as(worker, messages[0], "another")) == (409, "lease_held")
+    assert status_and_code(claim_as(worker, messages[0], "another")) == (409, "lease_held")
 
 
-def test_who_asks_again_after_the_lease_is_a_new_worker(worker: APIClient, messages: list[ChunkMessage]) -> None:
-    """Meanwhile another may have had the chunk, so the epoch must grow."""
+def test_a_claimant_that_asks_again_after_its_lease_gets_a_new_epoch(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    """Another worker may have had the chunk in between, so the epoch must grow."""
     claim_as(worker, messages[0], "one")
     expire_lease(messages[0])
 
     assert claim_as(worker, messages[0], "one").json()["epoch"] == 2
 
 
-def test_asking_again_extends_the_lease(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_repeated_claim_extends_the_lease(worker: APIClient, messages: list[ChunkMessage]) -> None:
     claim_as(worker, messages[0], "one")
     chunk = ImportChunk.objects.get(epoch=1)
     claim_as(worker, messages[0], "one")
@@ -89,39 +91,41 @@ def test_asking_again_extends_the_lease(worker: APIClient, messages: list[ChunkM
 
 
 @pytest.mark.parametrize("claimant", ["", "x" * 37])
-def test_a_claimant_that_cannot_be_told_from_others_is_400(
-    worker: APIClient, messages: list[ChunkMessage], claimant: str
+def test_an_empty_or_too_long_claimant_is_400(worker: APIClient, messages: list[ChunkMessage], claimant: str) -> None:
+    assert status_and_code(claim_as(worker, messages[0], claimant)) == (400, "malformed")
+
+
+def test_no_chunk_of_a_paused_job_can_be_claimed_before_the_pause_is_over(
+    worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
-    assert told(claim_as(worker, messages[0], claimant)) == (400, "malformed")
-
-
-def test_a_paused_job_gives_no_claim_before_its_pause_is_over(worker: APIClient, messages: list[ChunkMessage]) -> None:
     pause(worker, messages[0], asked_seconds=100)
     answers = [call(worker, "claim", message) for message in messages]
 
-    assert [told(answer) for answer in answers] == [(409, "paused")] * 2
+    assert [status_and_code(answer) for answer in answers] == [(409, "paused")] * 2
     assert all(0 < int(answer["Retry-After"]) <= 100 for answer in answers)
     assert not ImportChunk.objects.filter(pk=messages[1].chunk_id, epoch__gt=0).exists()
 
 
-def test_after_the_pause_one_claim_is_let_through_to_see(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_one_claim_is_admitted_as_a_probe_after_the_pause(worker: APIClient, messages: list[ChunkMessage]) -> None:
     seconds = pause(worker, messages[0])
     let_time_pass(seconds)
 
     assert claim(worker, messages[1]).epoch == 1
     later = call(worker, "claim", messages[0])
-    assert told(later) == (409, "paused")
+    assert status_and_code(later) == (409, "paused")
     assert 0 < int(later["Retry-After"]) <= LEASE_SECONDS
     assert paused_job().events.count() == 1
 
 
-def test_the_one_that_was_let_through_may_ask_again(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_the_probe_may_repeat_its_claim(worker: APIClient, messages: list[ChunkMessage]) -> None:
     let_time_pass(pause(worker, messages[0]))
 
     assert [claim_as(worker, messages[0], "probe").json()["epoch"] for _ in range(2)] == [2, 2]
 
 
-def test_when_the_one_that_was_let_through_dies_another_is(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_another_claim_is_admitted_when_the_worker_of_the_probe_dies(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     let_time_pass(pause(worker, messages[0]))
     claim(worker, messages[1])
     let_time_pass(LEASE_SECONDS)
@@ -129,15 +133,19 @@ def test_when_the_one_that_was_let_through_dies_another_is(worker: APIClient, me
     assert claim(worker, messages[0]).epoch == 2
 
 
-def test_a_held_chunk_does_not_use_up_the_one_claim(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_claim_of_a_chunk_with_a_live_lease_does_not_use_up_the_probe(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     claim(worker, messages[1])
     let_time_pass(pause(worker, messages[0]))
 
-    assert told(call(worker, "claim", messages[1])) == (409, "lease_held")
+    assert status_and_code(call(worker, "claim", messages[1])) == (409, "lease_held")
     assert claim(worker, messages[0]).epoch == 2
 
 
-def test_at_the_same_instant_one_claim_is_let_through(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_only_one_of_several_simultaneous_claims_is_admitted_as_the_probe(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     let_time_pass(pause(worker, messages[0]))
 
     answers = in_threads(*[lambda message=message: call(worker, "claim", message) for message in messages * 3])
@@ -148,7 +156,7 @@ def test_at_the_same_instant_one_claim_is_let_through(worker: APIClient, message
 # --- release
 
 
-def test_a_released_chunk_can_be_claimed_at_once(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_released_chunk_can_be_claimed_immediately(worker: APIClient, messages: list[ChunkMessage]) -> None:
     answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))
 
     assert (answer.status_code, answer.json()) == (200, {"retry_after_seconds": 0, "is_too_long": False})
@@ -156,7 +164,7 @@ def test_a_released_chunk_can_be_claimed_at_once(worker: APIClient, messages: li
     assert ImportJob.objects.get().status == JobStatus.PROCESSING
 
 
-def test_what_was_settled_before_a_release_is_told_to_the_next_claim(
+def test_the_next_claim_gets_the_created_rows_and_the_failures_key_of_a_released_chunk(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     key = f"{messages[0].job_id}/0-1.jsonl"
@@ -166,7 +174,7 @@ def test_what_was_settled_before_a_release_is_told_to_the_next_claim(
     second = claim(worker, messages[0])
 
     assert (first.failures_key, second.failures_key, second.created) == ("", key, [[1, 1]])
-    assert ImportJob.objects.with_counts().get().created_count == 1
+    assert ImportJob.objects.for_reports().get().created_count == 1
 
 
 def test_a_stale_worker_cannot_release(worker: APIClient, messages: list[ChunkMessage]) -> None:
@@ -175,13 +183,13 @@ def test_a_stale_worker_cannot_release(worker: APIClient, messages: list[ChunkMe
     claim_as(worker, messages[0], "next")
     answer = call(worker, "release", messages[0], release(stale, pause="forbidden"))
 
-    assert told(answer) == (409, "stale_epoch")
-    assert told(call(worker, "claim", messages[0])) == (409, "lease_held")
+    assert status_and_code(answer) == (409, "stale_epoch")
+    assert status_and_code(call(worker, "claim", messages[0])) == (409, "lease_held")
     assert ImportJob.objects.get().status == JobStatus.PROCESSING
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "invalid",
     [
         {"failures_key": "other.jsonl"},
         {"failures_key": f"{uuid.UUID(int=1)}/0-1.jsonl"},
@@ -190,13 +198,13 @@ def test_a_stale_worker_cannot_release(worker: APIClient, messages: list[ChunkMe
         {"retry_after_seconds": "soon"},
     ],
 )
-def test_a_release_that_makes_no_sense_is_400_and_changes_nothing(
-    worker: APIClient, messages: list[ChunkMessage], nonsense: dict[str, Any]
+def test_an_invalid_release_is_400_and_changes_nothing(
+    worker: APIClient, messages: list[ChunkMessage], invalid: dict[str, Any]
 ) -> None:
-    body = {**release(claim(worker, messages[0]).epoch), **nonsense}
+    body = {**release(claim(worker, messages[0]).epoch), **invalid}
 
-    assert told(call(worker, "release", messages[0], body)) == (400, "malformed")
-    assert told(call(worker, "claim", messages[0])) == (409, "lease_held")
+    assert status_and_code(call(worker, "release", messages[0], body)) == (400, "malformed")
+    assert status_and_code(call(worker, "claim", messages[0])) == (409, "lease_held")
 
 
 # --- pause
@@ -219,14 +227,14 @@ def test_a_release_with_a_pause_pauses_the_job_and_says_why(
     assert (event.kind, event.note, event.actor) == ("paused", code.value, None)
 
 
-def test_a_pause_that_goes_on_is_each_time_as_long_again_up_to_five_minutes(
+def test_each_further_pause_is_as_long_as_the_total_so_far_up_to_five_minutes(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     lasted = 0
     while lasted < 4 * MAX_PAUSE_SECONDS:
         seconds = pause(worker, messages[0])
         wanted = min(max(PAUSE_SECONDS, lasted), MAX_PAUSE_SECONDS)
-        assert wanted <= seconds <= min(wanted + SLACK_SECONDS, MAX_PAUSE_SECONDS)
+        assert wanted <= seconds <= min(wanted + TOLERANCE_SECONDS, MAX_PAUSE_SECONDS)
         let_time_pass(seconds)
         lasted += seconds
 
@@ -243,7 +251,7 @@ def test_a_pause_is_at_least_what_the_endpoint_asked_for(
     assert pause(worker, messages[0], asked_seconds=asked) == got
 
 
-def test_a_long_first_pause_of_the_settings_has_the_same_end(
+def test_a_pause_is_at_most_five_minutes_even_if_the_setting_is_longer(
     worker: APIClient, messages: list[ChunkMessage], settings: Settings
 ) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PAUSE_SECONDS": 10_000}
@@ -251,7 +259,7 @@ def test_a_long_first_pause_of_the_settings_has_the_same_end(
     assert pause(worker, messages[0]) == MAX_PAUSE_SECONDS
 
 
-def test_the_reason_is_the_latest(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_paused_job_shows_the_latest_reason(worker: APIClient, messages: list[ChunkMessage]) -> None:
     let_time_pass(pause(worker, messages[0], "endpoint_away"))
     pause(worker, messages[1], "forbidden")
 
@@ -272,7 +280,7 @@ def test_a_job_that_has_ended_is_not_paused(worker: APIClient, messages: list[Ch
 
 
 @pytest.mark.parametrize("verb", ["heartbeat", "release", "finish"])
-def test_the_job_goes_on_once_a_row_was_created(worker: APIClient, messages: list[ChunkMessage], verb: str) -> None:
+def test_a_job_resumes_as_soon_as_a_row_was_created(worker: APIClient, messages: list[ChunkMessage], verb: str) -> None:
     let_time_pass(pause(worker, messages[0]))
     epoch = claim(worker, messages[0]).epoch
     record(messages[0], 0)
@@ -288,7 +296,7 @@ def test_the_job_goes_on_once_a_row_was_created(worker: APIClient, messages: lis
 
 @pytest.mark.parametrize("verb", ["heartbeat", "release"])
 def test_a_job_stays_paused_while_no_row_is_created(worker: APIClient, messages: list[ChunkMessage], verb: str) -> None:
-    record(messages[0], 0)  # counted by the release that pauses
+    record(messages[0], 0)  # the release that begins the pause counts it
     let_time_pass(pause(worker, messages[0]))
     epoch = claim(worker, messages[0]).epoch
     call(worker, verb, messages[0], {"heartbeat": {"epoch": epoch}, "release": release(epoch)}[verb])
@@ -296,7 +304,9 @@ def test_a_job_stays_paused_while_no_row_is_created(worker: APIClient, messages:
     assert paused_job().events.count() == 1
 
 
-def test_a_pause_after_some_rows_is_a_new_one(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_pause_after_created_rows_starts_again_with_the_shortest_time(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     for _ in range(4):
         let_time_pass(pause(worker, messages[0]))
     epoch = claim(worker, messages[0]).epoch
@@ -307,9 +317,7 @@ def test_a_pause_after_some_rows_is_a_new_one(worker: APIClient, messages: list[
     assert events() == ["paused", "resumed", "paused"]
 
 
-def test_a_paused_job_whose_last_chunk_ends_is_not_paused_any_more(
-    worker: APIClient, messages: list[ChunkMessage], aws: Aws
-) -> None:
+def test_a_paused_job_ends_with_its_last_chunk(worker: APIClient, messages: list[ChunkMessage], aws: Aws) -> None:
     seconds = pause(worker, messages[0])
     for message in messages:
         let_time_pass(max(seconds, LEASE_SECONDS))
@@ -329,9 +337,7 @@ def test_a_pause_of_more_than_a_day_is_too_long(worker: APIClient, messages: lis
     assert answer.json()["is_too_long"] is True
 
 
-def test_a_claim_that_only_reports_need_not_wait_for_the_end_of_a_pause(
-    worker: APIClient, messages: list[ChunkMessage]
-) -> None:
+def test_a_claim_that_only_reports_is_granted_during_a_pause(worker: APIClient, messages: list[ChunkMessage]) -> None:
     pause(worker, messages[0])
     body = ClaimRequest(messages[1].to_dict(), "a dead-letter function", creates=False).to_dict()
 

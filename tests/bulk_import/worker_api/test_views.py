@@ -1,4 +1,4 @@
-"""Claim, heartbeat, finish: what a worker asks and is told."""
+"""Claim, heartbeat and finish: the answers of the worker API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_claim_tells_all_that_a_worker_needs(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_claim_returns_all_that_a_worker_needs(worker: APIClient, messages: list[ChunkMessage]) -> None:
     got = claim(worker, messages[0])
 
     assert (got.epoch, got.create_path, got.created) == (1, "/products/", [])
@@ -32,14 +32,14 @@ def test_a_claim_tells_all_that_a_worker_needs(worker: APIClient, messages: list
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Bearer ", "Basic bWVyY2hhbmRpc2VyOnNlY3JldA=="])
-def test_without_the_worker_secret_nothing_is_told(messages: list[ChunkMessage], authorization: str | None) -> None:
+def test_a_claim_without_the_worker_secret_is_refused(messages: list[ChunkMessage], authorization: str | None) -> None:
     stranger = APIClient(headers={"Authorization": authorization} if authorization else None)
 
     assert call(stranger, "claim", messages[0]).status_code == 401
     assert ImportChunk.objects.filter(epoch=0).count() == 2
 
 
-def test_any_of_several_secrets_opens_so_that_they_can_rotate(
+def test_each_of_several_worker_secrets_is_valid_so_that_they_can_be_rotated(
     messages: list[ChunkMessage], worker: APIClient, settings: Settings
 ) -> None:
     old = settings.BULK_IMPORT["WORKER_SECRETS"]
@@ -48,7 +48,7 @@ def test_any_of_several_secrets_opens_so_that_they_can_rotate(
     assert call(worker, "claim", messages[0]).status_code == 200
 
 
-def test_an_empty_secret_opens_nothing(messages: list[ChunkMessage], settings: Settings) -> None:
+def test_an_empty_secret_is_never_valid(messages: list[ChunkMessage], settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WORKER_SECRETS": [""]}
     stranger = APIClient(headers={"Authorization": "Bearer "})
 
@@ -61,7 +61,7 @@ def test_a_submitter_cannot_call_the_worker_api(
     assert call(client_of_merchandiser, "claim", messages[0]).status_code == 401
 
 
-def test_while_a_lease_lives_the_chunk_is_held(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_chunk_with_a_live_lease_cannot_be_claimed(worker: APIClient, messages: list[ChunkMessage]) -> None:
     claim(worker, messages[0])
     second = call(worker, "claim", messages[0])
 
@@ -69,7 +69,7 @@ def test_while_a_lease_lives_the_chunk_is_held(worker: APIClient, messages: list
     assert 0 < int(second["Retry-After"]) <= 20
 
 
-def test_after_the_lease_the_next_claim_has_a_new_epoch_and_the_ledgers_ranges(
+def test_a_claim_after_the_lease_has_a_new_epoch_and_the_created_rows(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     claim(worker, messages[0])
@@ -112,7 +112,9 @@ def test_a_malformed_body_is_400(worker: APIClient, messages: list[ChunkMessage]
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
 
 
-def test_a_heartbeat_extends_the_lease_and_refreshes_the_count(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_heartbeat_extends_the_lease_and_counts_the_created_rows(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     epoch = claim(worker, messages[0]).epoch
     record(messages[0], 0, 1)
     expire_lease(messages[0])
@@ -126,7 +128,9 @@ def test_a_heartbeat_extends_the_lease_and_refreshes_the_count(worker: APIClient
     assert ImportChunk.objects.filter(pk=chunk.pk, lease_expires_at__gt=Now()).exists()
 
 
-def test_a_stale_worker_is_told_so(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_late_heartbeat_or_finish_of_a_stale_worker_is_refused(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     stale = claim(worker, messages[0]).epoch
     expire_lease(messages[0])
     claim(worker, messages[0])
@@ -139,7 +143,7 @@ def test_a_stale_worker_is_told_so(worker: APIClient, messages: list[ChunkMessag
 def test_a_finish_that_does_not_add_up_with_the_ledger_is_refused(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
-    """As when the answer to a create was lost: the worker takes the row for failed, the ledger has it."""
+    """Example: the answer to a create call was lost, so the worker reports a row as failed that the ledger has."""
     epoch = claim(worker, messages[0]).epoch
     record(messages[0], 0, 1, 2)
     answer = call(worker, "finish", messages[0], finish(epoch, failed=1))
@@ -148,7 +152,7 @@ def test_a_finish_that_does_not_add_up_with_the_ledger_is_refused(
     assert ImportChunk.objects.get(pk=messages[0].chunk_id).status == "processing"
 
 
-def test_finishing_twice_changes_nothing(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_second_finish_has_no_effect(worker: APIClient, messages: list[ChunkMessage]) -> None:
     epoch = claim(worker, messages[0]).epoch
     record(messages[0], 0, 1)
     report = finish(epoch, rejected=1, problems=[problem("sku", "unique", "Taken.", 2)])
@@ -157,7 +161,9 @@ def test_finishing_twice_changes_nothing(worker: APIClient, messages: list[Chunk
     assert ImportJob.objects.get().problems[0]["count"] == 1
 
 
-def test_a_finished_chunk_is_closed_to_late_copies(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_a_late_copy_of_the_message_cannot_claim_a_finished_chunk(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
     epoch = claim(worker, messages[0]).epoch
     record(messages[0], 0, 1, 2)
     call(worker, "finish", messages[0], finish(epoch))
@@ -175,13 +181,13 @@ def test_the_job_ends_with_its_last_chunk(
 ) -> None:
     for message in messages:
         epoch = claim(worker, message).epoch
-        own = [index for index in created if message.first_index <= index < message.first_index + message.row_count]
-        record(message, *own)
-        call(worker, "finish", message, finish(epoch, rejected=message.row_count - len(own)))
+        indexes = [index for index in created if message.first_index <= index < message.first_index + message.row_count]
+        record(message, *indexes)
+        call(worker, "finish", message, finish(epoch, rejected=message.row_count - len(indexes)))
         if message is messages[0]:
             assert ImportJob.objects.get().status == "processing"
 
-    job = ImportJob.objects.with_counts().get()
+    job = ImportJob.objects.for_reports().get()
     assert job.status == status
     assert job.finished_at
     assert job.counts == {
@@ -193,7 +199,7 @@ def test_the_job_ends_with_its_last_chunk(
     }
 
 
-def test_the_submitter_gets_one_mail_when_the_job_ends(worker: APIClient, messages: list[ChunkMessage]) -> None:
+def test_the_submitter_gets_one_email_when_the_job_ends(worker: APIClient, messages: list[ChunkMessage]) -> None:
     for message in messages:
         epoch = claim(worker, message).epoch
         problems = [problem("category", "does_not_exist", "No such category.", message.first_index)]

@@ -1,0 +1,182 @@
+"""What is stored about a job, and what can be read from it.
+
+This module has the columns, indexes and read-only properties of a job. `bulk_import.models.job` adds the state changes.
+They are two modules because most readers need only one of them: reports, emails and the admin read a job, while the
+worker API and `operations` change it under locks.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from bulk_import.models.database import PrimaryManager
+from bulk_import.models.job_queryset import ImportJobQuerySet
+from bulk_import.models.status import PAUSE_REASONS, TERMINAL_STATUSES, JobStatus
+from bulk_import_wire.contract import Outcome, PauseCode
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+MAX_CONCURRENCY = 256
+"""Upper limit for the simultaneous create calls of one chunk. One client gains nothing from more."""
+
+NOTIFY_NOBODY = "none"
+"""Value of `notify` for a job about which nobody gets an email, not even its submitter."""
+
+RETAINED_DATA = ("payload", "failures", "ledger")
+"""The data of a job that has its own retention period. `<name>_expired_at` is the column that says when it expired."""
+
+
+class JobColumns(models.Model):
+    """One accepted POST to a bulk endpoint. Its ID is a random UUID4, so nobody can guess it."""
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid.uuid4, editable=False)
+    target = models.CharField(_("target"), max_length=100)
+    submitter = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        # The site may delete a user without asking us. The job stays, but it can no longer create rows.
+        on_delete=models.SET_NULL,
+        null=True,
+        db_index=False,  # see Meta.indexes
+        related_name="+",
+        verbose_name=_("submitter"),
+    )
+    language = models.CharField(_("language"), max_length=20)
+    status = models.CharField(_("status"), max_length=20, choices=JobStatus.choices, default=JobStatus.PENDING)
+    rows = models.PositiveIntegerField(_("rows"))
+    payload_bucket = models.CharField(max_length=63)
+    payload_key = models.CharField(max_length=1024)
+    payload_etag = models.CharField(max_length=100)
+    idempotency_key = models.CharField(max_length=255, blank=True)  # the client's header; "" if it sent none
+    request_sha256 = models.BinaryField(max_length=32)  # hash of the request; a key may be reused only for the same one
+    traceparent = models.CharField(max_length=55, blank=True)  # W3C trace of the POST; the create calls join it
+    problems = models.JSONField(_("problems"), default=list)
+    corrects = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="corrections",
+        verbose_name=_("corrects"),  # the job whose failed rows were corrected and sent again as this job
+    )
+    notify = models.TextField(blank=True)  # further email addresses, separated by commas, or NOTIFY_NOBODY
+    concurrency = models.PositiveSmallIntegerField(
+        _("concurrency"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CONCURRENCY)],
+        help_text=_(
+            "Maximum number of simultaneous create calls for each chunk. "
+            "Leave empty to use the CONCURRENCY setting. Takes effect immediately."
+        ),
+    )
+    pause_code = models.CharField(_("paused because"), max_length=20, choices=PAUSE_REASONS, blank=True)
+    paused_at = models.DateTimeField(_("paused since"), null=True)
+    paused_until = models.DateTimeField(_("next attempt at"), null=True)
+    cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    started_at = models.DateTimeField(_("started"), null=True)  # the first claim, or the first one since a retry
+    finished_rows_before = models.PositiveIntegerField(default=0)  # rows that had an outcome before the last retry
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    payload_expired_at = models.DateTimeField(null=True)
+    failures_expired_at = models.DateTimeField(null=True)
+    ledger_expired_at = models.DateTimeField(null=True)
+    is_expiring = models.BooleanField(default=False)  # some expired data still has to be deleted
+
+    # Annotated by `with_counts`.
+    created_count: int
+    rejected_count: int
+    failed_count: int
+    unprocessed_count: int
+
+    # Annotated by `locked`.
+    paused_for: timedelta | None
+
+    objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
+
+    class Meta:
+        abstract = True
+        # Also `chunk.job` must read from the primary database: a replica may not have the latest status yet.
+        base_manager_name = "objects"
+        verbose_name = _("import job")
+        verbose_name_plural = _("import jobs")
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["submitter", "target", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="bulk_import_job_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["submitter", "-created_at"], name="bulk_import_job_own"),
+            models.Index(fields=["-created_at"], name="bulk_import_job_newest"),
+            # A partial index stays small: only a few of all jobs are open at any time.
+            models.Index(
+                fields=["status"], condition=~Q(status__in=sorted(TERMINAL_STATUSES)), name="bulk_import_job_open"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.id}"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL_STATUSES
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == JobStatus.PAUSED
+
+    @property
+    def is_paused_by_staff(self) -> bool:
+        """Whether staff paused the job. Such a pause ends only when staff resume or somebody cancels the job."""
+        return self.is_paused and self.pause_code == PauseCode.STAFF
+
+    @property
+    def is_being_cancelled(self) -> bool:
+        return not self.is_terminal and self.cancel_requested_at is not None
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        return not self.is_terminal and not self.cancel_requested_at
+
+    @property
+    def can_be_retried(self) -> bool:
+        return self.is_terminal and self.status != JobStatus.SUCCEEDED and not self.expired
+
+    @property
+    def recipients(self) -> list[str]:
+        """The email addresses to notify: first the submitter's ("" if the user has none), then those in `notify`.
+
+        The list is empty if the submitter wanted no emails or was deleted. A recipient's position never changes:
+        events record by position who has been notified.
+        """
+        if self.submitter is None or self.notify == NOTIFY_NOBODY:
+            return []
+        return [self.submitter.email, *filter(None, self.notify.split(","))]
+
+    @property
+    def expired(self) -> dict[str, datetime]:
+        """The retained data that has expired, with the time of expiry. It is deleted, or will be soon."""
+        marks = {name: getattr(self, f"{name}_expired_at") for name in RETAINED_DATA}
+        return {name: expired_at for name, expired_at in marks.items() if expired_at}
+
+    @property
+    def finished_rows(self) -> int:
+        """The number of rows that have an outcome. Needs `with_counts`."""
+        finished: int = sum(getattr(self, f"{outcome}_count") for outcome in Outcome)
+        return finished
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of rows for each outcome, and as `pending` the rows without one. Needs `with_counts`."""
+        counts = {str(outcome): getattr(self, f"{outcome}_count") for outcome in Outcome}
+        counts["pending"] = self.rows - self.finished_rows
+        return counts

@@ -1,0 +1,142 @@
+"""Pauses of a job: who may begin one, who may end one, and which claim tries again in between.
+
+A worker pauses a job when no row can be created, for example because the endpoint does not answer. After the pause one
+claim is admitted as a probe (`check_may_claim`). The first row that is created ends the pause (`mark_progress`). Staff
+can pause a job as well; then only staff can resume it.
+
+This is a module of its own because a pause is a small state machine within the job: it has its own columns and timing,
+and the other state changes only clear them.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from bulk_import.exceptions import JobPaused
+from bulk_import.models.event import EventKind
+from bulk_import.models.job_columns import JobColumns
+from bulk_import.models.status import JobStatus
+from bulk_import_wire.contract import PauseCode
+
+MAX_PAUSE_SECONDS = 300
+"""Longest pause before the next attempt. It must stay below 900 s, the longest delay of an SQS message."""
+
+PAUSE_MAIL_AFTER = timedelta(minutes=10)
+"""How long a pause must last before the submitter gets an email. Most pauses end sooner without any action."""
+
+PAUSE_COLUMNS = ("status", "pause_code", "paused_at", "paused_until")
+"""The columns that change when a pause begins or ends."""
+
+
+class PausableJob(JobColumns):
+    """The part of a job that begins and ends its pauses."""
+
+    class Meta(JobColumns.Meta):
+        abstract = True
+
+    def pause_by_worker(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
+        """Pause the job because no row can be created now. Call inside a transaction.
+
+        The first pause lasts `first_seconds`. If the job still cannot create rows after it, the next one is as long as
+        the job has been paused in total, so that the attempts become rarer. A pause is at least `asked_seconds` long,
+        which is what the endpoint asked for, and at most MAX_PAUSE_SECONDS.
+
+        Returns the seconds until the next attempt, and how long the job has been paused in total. Has no effect on a
+        job that has ended, that is being cancelled, or that staff paused.
+        """
+        job = type(self).objects.locked(self.pk)
+        if job.is_paused_by_staff:
+            return MAX_PAUSE_SECONDS, timedelta(0)
+        # A worker reports the code STAFF when a heartbeat told it that staff paused the job. If the job is not paused
+        # by staff any more, they resumed it before this report came: the worker must not pause it again.
+        if job.is_terminal or job.cancel_requested_at or code == PauseCode.STAFF:
+            return 0, timedelta(0)
+        lasted = job.paused_for or timedelta(0)
+        seconds = math.ceil(min(max(first_seconds, lasted.total_seconds(), asked_seconds), MAX_PAUSE_SECONDS))
+        if job.status != JobStatus.PAUSED:
+            job.status = JobStatus.PAUSED
+            job.paused_at = Now()
+            job.record(EventKind.PAUSED, note=code, mail_after=PAUSE_MAIL_AFTER)
+        job.pause_code = code
+        job.paused_until = Now() + timedelta(seconds=seconds)
+        job.save(update_fields=PAUSE_COLUMNS)
+        return seconds, lasted
+
+    def pause_by_staff(self, actor: Any) -> bool:
+        """Pause the job until staff resume it, and return whether this changed anything. Call inside a transaction.
+
+        Running workers learn of the pause from the answer to their next heartbeat.
+        """
+        job = type(self).objects.locked(self.pk)
+        if not job.can_be_cancelled or job.is_paused_by_staff:
+            return False
+        job.status, job.pause_code = JobStatus.PAUSED, PauseCode.STAFF
+        job.paused_at, job.paused_until = job.paused_at or Now(), None
+        job.save(update_fields=PAUSE_COLUMNS)
+        job.cancel_pending_mail(EventKind.PAUSED)
+        job.record(EventKind.PAUSED, note=PauseCode.STAFF, actor=actor)
+        return True
+
+    def resume_by_staff(self, actor: Any) -> bool:
+        """End a pause, also one that a worker began, and return whether this changed anything.
+
+        Call inside a transaction. After it, send the messages of the chunks again (`mark_unsent`): the workers have
+        delayed them until the end of the pause.
+        """
+        job = type(self).objects.locked(self.pk)
+        if job.status != JobStatus.PAUSED:
+            return False
+        job.status = JobStatus.PROCESSING if job.started_at else JobStatus.PENDING
+        job.clear_pause()
+        job.save(update_fields=PAUSE_COLUMNS)
+        job.cancel_pending_mail(EventKind.PAUSED)
+        job.record(EventKind.RESUMED, actor=actor)
+        return True
+
+    def clear_pause(self) -> None:
+        """Reset the columns that describe a pause. Neither changes the status nor saves."""
+        self.pause_code, self.paused_at, self.paused_until = "", None, None
+
+    def check_may_claim(self, probe_seconds: int) -> None:
+        """Raise JobPaused if the job is paused, except for one claim as a probe when the pause is over.
+
+        The probe shows whether rows can be created again: the first row that it creates ends the pause. The other
+        claims have to wait for `probe_seconds` more. If the worker of the probe dies, the next claim after that time is
+        the probe.
+        """
+        paused = type(self).objects.filter(pk=self.pk, status=JobStatus.PAUSED)
+        # One UPDATE checks the time and moves it, so only one of several simultaneous claims finds the pause over. For
+        # example, six claims arrive when a pause ends: one changes the row and is the probe, the other five wait for
+        # its transaction, then find `paused_until` in the future and change nothing.
+        is_over = paused.filter(paused_until__lte=Now())
+        if is_over.update(paused_until=Now() + timedelta(seconds=probe_seconds)):
+            return
+        pause = paused.annotate(left=F("paused_until") - Now()).values("pause_code", "left").first()
+        if pause is None:
+            return
+        if pause["pause_code"] == PauseCode.STAFF:
+            raise JobPaused(MAX_PAUSE_SECONDS)
+        raise JobPaused(max(1, math.ceil(pause["left"].total_seconds())))
+
+    def mark_progress(self) -> None:
+        """End a pause that a worker began, because a row was created. Call inside a transaction.
+
+        Has no effect on a job that is not paused, or that staff paused.
+        """
+        # Look before locking: this runs with almost every heartbeat, and the job is almost never paused. Without the
+        # lock, all workers of the job would wait for each other here.
+        if not type(self).objects.filter(pk=self.pk, status=JobStatus.PAUSED).exists():
+            return
+        job = type(self).objects.locked(self.pk)
+        if not job.is_paused or job.is_paused_by_staff:
+            return
+        job.status = JobStatus.PROCESSING
+        job.clear_pause()
+        job.save(update_fields=PAUSE_COLUMNS)
+        job.cancel_pending_mail(EventKind.PAUSED)
+        job.record(EventKind.RESUMED)
