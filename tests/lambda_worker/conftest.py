@@ -31,8 +31,8 @@ from bulk_import_wire.contract import (
     ReleaseAnswer,
     RowVerdict,
 )
+from lambda_worker import endpoint_health, package, retries
 from lambda_worker import handler as handler_module
-from lambda_worker import package, retries, row_dispatch
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.monolith_client import MonolithClient
@@ -581,14 +581,14 @@ def monolith_server(monolith: Monolith) -> Iterator[HttpServer]:
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries wait for nothing but what the endpoint asks for."""
     monkeypatch.setattr(retries, "BACKOFF_BASE_SECONDS", 0.0001)
-    monkeypatch.setattr(retries, "BACKOFF_CAP_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "MAX_BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(retries, "RETRIES_PER_SECOND", 1e6)
 
 
 @pytest.fixture
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the endpoint count as away after AWAY_AFTER_CALLS, however fast they come."""
-    monkeypatch.setattr(row_dispatch, "AWAY_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(endpoint_health, "AWAY_AFTER_SECONDS", 0.0)
 
 
 ENOUGH_SECONDS = 60.0

@@ -17,9 +17,9 @@ from bulk_import_wire.contract import (
     PauseCode,
     ReleaseAnswer,
     RowVerdict,
-    refused_line,
 )
-from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
+from bulk_import_wire.lines import refused_line
+from lambda_worker.chunk_session import ChunkSession, created_indexes, sort_rows
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
 from lambda_worker.monolith_client import Answer, MonolithClient
 from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
@@ -71,13 +71,8 @@ class Session:
         names = {"payloads_bucket": self.buckets.payloads, "failures_bucket": self.buckets.failures, **buckets}
 
         async def use(client: MonolithClient) -> None:
-            await run_chunk(
-                message,
-                monolith=client,
-                s3=self.buckets.s3,
-                config=a_config(self.server.url, **names),
-                deadlines=deadlines or times(),
-            )
+            config = a_config(self.server.url, **names)
+            await ChunkSession(message, client, self.buckets.s3, config, deadlines or times()).run()
 
         with_client(self.server.url, use)
 
@@ -361,7 +356,7 @@ def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **se
         deadlines = times(**seconds)
         async with client:
             try:
-                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, deadlines=deadlines)
+                await ChunkSession(message, client, buckets.s3, config, deadlines).run()
             finally:
                 assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -528,7 +523,7 @@ def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_report
 
 def test_a_refused_row_that_an_earlier_delivery_reported_is_counted_once() -> None:
     """As after a redrive: what the dead delivery stored holds the refused rows, too."""
-    to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, over={0})
+    to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, done={0})
 
     assert to_create == [(1, a_row(1))]
     assert failures == []

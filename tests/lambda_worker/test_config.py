@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulk_import_wire.contract import WORKER_API_PATH
-from lambda_worker.config import REQUIRED, SECRETS, Config
-from lambda_worker.exceptions import ConfigurationError
+from lambda_worker.config import REQUIRED, SECRETS, Config, ConfigurationError
 
 SECRET = "secret-never-to-be-shown"
 COMPLETE = {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bulk_import_wire.contract import DEAD_LETTER, VERDICT_HEADER, RowVerdict, refused_line
+from bulk_import_wire.contract import DEAD_LETTER, VERDICT_HEADER, RowVerdict
+from bulk_import_wire.lines import refused_line
 from lambda_worker.dead_letter import handler
 from lambda_worker.failure_file import write_failures
 from lambda_worker.handler import handler as work

@@ -65,12 +65,12 @@ def test_what_is_no_failure_of_ours_is_not_taken_for_one(buckets: Buckets, conte
     key = f"{JOB_ID}/0-1.jsonl"
     buckets.s3.put_object(Bucket=buckets.failures, Key=key, Body=content)
 
-    with pytest.raises(ChunkReturned, match="something else"):
+    with pytest.raises(ChunkReturned, match="not a failures file"):
         read_failures(buckets.s3, buckets.failures, a_message(), key)
 
 
 def test_the_failures_of_another_job_are_not_read(buckets: Buckets) -> None:
-    with pytest.raises(ChunkReturned, match="not of this job"):
+    with pytest.raises(ChunkReturned, match="not belong to this job"):
         read_failures(buckets.s3, buckets.failures, a_message(), "another-job/0-1.jsonl")
 
 

@@ -12,9 +12,8 @@ import pytest
 
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from bulk_import_wire.logs import JsonFormatter, LogContextFilter
-from lambda_worker.config import REQUIRED
+from lambda_worker.config import REQUIRED, ConfigurationError
 from lambda_worker.deadlines import Deadlines
-from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
 from tests.lambda_worker.conftest import (
     JOB_ID,

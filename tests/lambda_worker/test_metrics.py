@@ -9,7 +9,6 @@ import time
 import pytest
 
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
-from lambda_worker import row_dispatch
 from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.metrics import UNITS, put_metrics
 from lambda_worker.monolith_client import Answer
@@ -20,9 +19,8 @@ MESSAGE = a_message()
 
 
 @pytest.fixture
-def dispatch(monkeypatch: pytest.MonkeyPatch) -> RowDispatch:
+def dispatch(_no_backoff: None) -> RowDispatch:
     """Of three rows: the first is created, the second at its second call, the third is refused."""
-    monkeypatch.setattr(row_dispatch, "backoff_seconds", lambda _: 0.001)
     calls: list[int] = []
 
     async def create(index: int, _row: bytes, _timeout: float) -> Answer:
@@ -53,7 +51,7 @@ def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
         "RowsCreated": 2,
         "RowsNotCreated": 1,
         "Calls": 4,
-        "CallsInVain": 1,
+        "CallsUnanswered": 1,
         "DispatchSeconds": 1.235,
     }
     assert {metric["Name"] for metric in directive["Metrics"]} == set(UNITS)

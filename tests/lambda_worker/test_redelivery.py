@@ -109,7 +109,7 @@ def test_when_sqs_does_not_change_the_visibility_the_queues_own_counts(
         retry_later(sqs, QUEUE_URL, a_record())
         give_up(sqs, QUEUE_URL, a_record())
 
-    assert caplog.text.count("visibility of message id stays") == 2
+    assert caplog.text.count("visibility of message id cannot be set") == 2
 
 
 def visibility_after(receive_count: int) -> int:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bulk_import_wire.contract import RowVerdict
 from lambda_worker.retries import (
-    BACKOFF_CAP_SECONDS,
     BUDGET_SHARE,
     BURST,
+    MAX_BACKOFF_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
     MAX_TRIES,
     RETRIES_PER_SECOND,
@@ -193,7 +193,7 @@ def test_no_more_is_retried_than_a_tenth_a_start_and_a_trickle(happenings: list[
 
 @given(st.integers(0, 100))
 def test_the_backoff_is_bounded(tries: int) -> None:
-    assert 0 <= backoff_seconds(tries) <= BACKOFF_CAP_SECONDS
+    assert 0 <= backoff_seconds(tries) <= MAX_BACKOFF_SECONDS
 
 
 @given(st.none() | st.text() | st.integers().map(str) | st.datetimes().map(format_datetime))

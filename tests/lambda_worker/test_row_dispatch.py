@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bulk_import_wire.contract import VERDICT_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker import row_dispatch
+from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, group_failures
 from lambda_worker.limiter import START, ConcurrencyLimiter
@@ -30,7 +31,7 @@ from lambda_worker.retries import (
     RETRIES_PER_SECOND,
     RetryBudget,
 )
-from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS, CALL_TIMEOUT_SECONDS, RowDispatch
+from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
 from tests.lambda_worker.test_limiter import now as leaping_now
 from tests.lambda_worker.test_limiter import run as leap
@@ -107,7 +108,7 @@ def beating(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
     """With a heartbeat answered during every call."""
 
     def beat(_index: int) -> None:
-        dispatch.heartbeats += 1
+        dispatch.health.record_heartbeat()
 
     endpoint.on_call = beat
     return dispatch
@@ -481,7 +482,7 @@ def test_when_the_ledger_says_cancelled_the_row_and_all_that_follow_are_unproces
 
     assert max(endpoint.calls) < 2 + 2 * 3
     assert {failure.outcome for failure in failures} == {Outcome.UNPROCESSED}
-    assert dispatch.settled == 100
+    assert dispatch.finished_rows == 100
     assert 2 in {failure.index for failure in failures}
 
 
@@ -537,7 +538,7 @@ def test_when_one_call_is_asked_to_wait_no_other_begins_meanwhile(status: int) -
     asked_at = endpoint.begun[5] + endpoint.seconds
     after = [at for at in endpoint.begun if at > asked_at]
     assert min(after) >= asked_at + 40
-    assert dispatch.settled == 30
+    assert dispatch.finished_rows == 30
     assert dispatch.stopped_by is None
 
 
@@ -562,7 +563,7 @@ def test_an_endpoint_that_is_busy_for_a_moment_pauses_nothing() -> None:
     dispatch = endpoint.run(100)
 
     assert dispatch.stopped_by is None
-    assert dispatch.settled == 100
+    assert dispatch.finished_rows == 100
 
 
 @pytest.mark.usefixtures("_leaping")
@@ -573,7 +574,7 @@ def test_when_every_first_call_fails_no_more_is_retried_than_the_budget_allows(c
 
     dispatch = endpoint.run(count)
 
-    assert dispatch.settled == count
+    assert dispatch.finished_rows == count
     assert dispatch.failures == []
     trickle = RETRIES_PER_SECOND * endpoint.settled_at[-1]
     assert endpoint.calls.total() == 2 * count
@@ -602,7 +603,7 @@ def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_c
     assert isinstance(dispatch.stopped_by, ChunkDeferred)
     assert (dispatch.stopped_by.pause, dispatch.stopped_by.delay_seconds) == (None, 0)
     assert max(endpoint.begun) < 5.5
-    assert dispatch.settled == len(endpoint.settled_at) == endpoint.calls.total() > 0
+    assert dispatch.finished_rows == len(endpoint.settled_at) == endpoint.calls.total() > 0
 
 
 @pytest.mark.usefixtures("_leaping")

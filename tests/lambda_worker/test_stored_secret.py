@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lambda_worker import stored_secret
-from lambda_worker.exceptions import ConfigurationError
+from lambda_worker.config import ConfigurationError
 from lambda_worker.handler import handler
 from lambda_worker.stored_secret import StoredSecret
 from tests.lambda_worker.conftest import Buckets, Context, HttpServer, Queue, a_row
@@ -61,7 +61,7 @@ def test_one_that_was_read_is_kept_while_there_is_no_other(
         secrets.put_secret_value(SecretId=secret_id, SecretString=" ")
 
     assert stored.value() == "first"
-    assert "stays as it was" in caplog.text
+    assert "continues with the secret that it read before" in caplog.text
     assert "first" not in caplog.text
 
 
