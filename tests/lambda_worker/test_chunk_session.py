@@ -129,7 +129,7 @@ def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
     assert monolith.ledger == ledger_of([100, 102, 103, 105, 107])
 
 
-def test_rows_that_the_ledger_holds_are_not_called_again(
+def test_rows_that_the_ledger_records_are_not_sent_again(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.created_ranges = [[100, 102], [105, 105]]
@@ -140,7 +140,7 @@ def test_rows_that_the_ledger_holds_are_not_called_again(
     assert monolith.finishes == [ALL_CREATED]
 
 
-def test_when_the_ledger_holds_every_row_the_chunk_is_finished_without_a_call(
+def test_when_the_ledger_records_every_row_the_chunk_is_finished_without_a_call(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.created_ranges = [[100, 107]]
@@ -151,7 +151,7 @@ def test_when_the_ledger_holds_every_row_the_chunk_is_finished_without_a_call(
     assert monolith.finishes == [ALL_CREATED]
 
 
-def test_when_an_answer_is_lost_after_the_commit_the_row_is_asked_for_again_and_counts_as_created(
+def test_when_an_answer_is_lost_after_the_commit_the_row_is_retried_and_counts_as_created(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     created = json_reply(201, {}, **{VERDICT_HEADER: RowVerdict.REPLAYED})
@@ -164,7 +164,7 @@ def test_when_an_answer_is_lost_after_the_commit_the_row_is_asked_for_again_and_
     assert monolith.finishes == [ALL_CREATED]
 
 
-def test_when_the_failures_bucket_refuses_the_chunk_is_not_finished(
+def test_when_the_failures_bucket_refuses_the_failures_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {101: [REJECTED]}
@@ -175,7 +175,7 @@ def test_when_the_failures_bucket_refuses_the_chunk_is_not_finished(
     assert monolith.finishes == []
 
 
-def test_when_the_payload_is_gone_nothing_is_called_and_the_chunk_is_not_finished(
+def test_when_the_payload_is_missing_no_row_is_sent_and_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     session.buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
@@ -205,7 +205,7 @@ def test_when_the_message_names_a_foreign_bucket_nothing_is_created(
         (json_reply(422, {"code": "foreign_message"}), MessageRefused),
     ],
 )
-def test_when_the_claim_is_refused_nothing_is_called_or_finished(
+def test_when_the_claim_is_refused_no_row_is_sent_and_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage, refusal: Reply, expected: type[WorkerError]
 ) -> None:
     monolith.replies = {"claim": [refusal]}
@@ -217,7 +217,7 @@ def test_when_the_claim_is_refused_nothing_is_called_or_finished(
     assert not monolith.creates
 
 
-def test_when_a_create_call_says_stale_the_chunk_is_not_finished(
+def test_after_the_verdict_stale_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {103: [json_reply(409, {}, **{VERDICT_HEADER: RowVerdict.STALE})]}
@@ -250,7 +250,7 @@ def test_when_finish_is_not_accepted_the_message_stays(
     ],
     ids=["a redirect", "HTML", "broken JSON", "10 MB", "a word that is none of the ledger's"],
 )
-def test_nothing_but_the_ledgers_word_is_a_creation(
+def test_an_answer_without_a_verdict_does_not_count_as_created(
     session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
 ) -> None:
     created = json_reply(201, {"id": 102}, **{VERDICT_HEADER: RowVerdict.CREATED})
@@ -264,7 +264,7 @@ def test_nothing_but_the_ledgers_word_is_a_creation(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row_is_rejected(
+def test_when_the_submitter_may_no_longer_create_rows_the_job_is_paused_and_no_row_is_rejected(
     session: Session, monolith: Monolith, message: ChunkMessage, status: int
 ) -> None:
     forbidden = json_reply(status, {"message": "You may not."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
@@ -282,7 +282,7 @@ def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [("120", 120), ("31536000", MAX_RETRY_AFTER_SECONDS)])
-def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_for(
+def test_a_retry_after_beyond_the_time_left_is_reported_to_the_monolith_and_delays_the_message(
     session: Session, monolith: Monolith, message: ChunkMessage, asked: str, seconds: float
 ) -> None:
     monolith.replies = {key: [Reply(429, headers={"Retry-After": asked})] for key in INDEXES}
@@ -295,9 +295,7 @@ def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_f
     assert max(monolith.creates.values()) == 1
 
 
-def test_a_release_that_the_monolith_does_not_take_loses_nothing(
-    session: Session, monolith: Monolith, message: ChunkMessage
-) -> None:
+def test_a_release_that_fails_loses_nothing(session: Session, monolith: Monolith, message: ChunkMessage) -> None:
     monolith.replies = {104: [Reply(429, headers={"Retry-After": "120"})], "release": [Reply(502)]}
 
     with pytest.raises(ChunkDeferred, match="away"):
@@ -363,9 +361,7 @@ def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **se
     asyncio.run(use())
 
 
-def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_is_left_over(
-    message: ChunkMessage, buckets: Buckets
-) -> None:
+def test_heartbeats_are_sent_during_the_dispatch_and_stop_after_it(message: ChunkMessage, buckets: Buckets) -> None:
     client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=2))
 
     run_scripted(client, message, buckets)
@@ -375,7 +371,7 @@ def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_
     assert [finish.to_dict() for finish in client.finishes] == [ALL_CREATED]
 
 
-def test_when_a_heartbeat_says_cancelled_the_rest_is_unprocessed_and_reported(
+def test_when_a_heartbeat_says_cancelled_the_other_rows_are_unprocessed_and_reported(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
     client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=True, paused=False, concurrency=2))
@@ -404,7 +400,7 @@ def test_a_claim_on_a_cancelled_job_is_reported_without_a_call(message: ChunkMes
     assert [line["index"] for line in buckets.failure_lines(finish.failures_key)] == INDEXES
 
 
-def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_what_was_settled(
+def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_its_failures(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
     releases: list[Release] = []
@@ -426,7 +422,7 @@ def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_what_was_settle
 
 
 @pytest.mark.parametrize("news", [StaleEpoch("stale"), ChunkClosed("closed")])
-def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_taken_and_nothing_is_reported(
+def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_started_and_nothing_is_reported(
     message: ChunkMessage, buckets: Buckets, news: WorkerError
 ) -> None:
     def beat() -> HeartbeatAnswer:
@@ -443,7 +439,7 @@ def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_taken_an
 
 
 @pytest.mark.parametrize("error", [ChunkReturned("away"), MessageRefused("unknown_chunk")])
-def test_a_heartbeat_that_fails_is_no_reason_to_stop(
+def test_a_heartbeat_that_fails_does_not_stop_the_dispatch(
     message: ChunkMessage, buckets: Buckets, error: WorkerError
 ) -> None:
     def beat() -> HeartbeatAnswer:
@@ -473,7 +469,7 @@ async def hang(*_args: object, **_options: object) -> None:
 
 
 @pytest.mark.parametrize("step", ["create", "finish"])
-def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before_the_invocation_ends(
+def test_when_a_step_hangs_the_delivery_fails_and_releases_its_lease_before_the_invocation_ends(
     message: ChunkMessage, buckets: Buckets, step: str
 ) -> None:
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
@@ -487,9 +483,7 @@ def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before
     assert len(client.releases) == 1
 
 
-def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
-    message: ChunkMessage, buckets: Buckets
-) -> None:
+def test_when_even_the_release_hangs_the_invocation_ends_in_time(message: ChunkMessage, buckets: Buckets) -> None:
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.finish = client.release = hang  # type: ignore[method-assign, assignment] # neither answers
 
@@ -497,7 +491,7 @@ def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
         run_scripted(client, message, buckets, report_by=0.3, end_at=0.4)
 
 
-def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMessage, buckets: Buckets) -> None:
+def test_when_a_claim_gets_no_answer_in_time_the_message_is_deferred(message: ChunkMessage, buckets: Buckets) -> None:
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.claim = hang  # type: ignore[method-assign, assignment] # never answers
 
@@ -507,7 +501,7 @@ def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMes
     assert client.releases == []
 
 
-def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_reported_as_rejected(
+def test_a_row_that_validation_refused_is_not_sent_and_is_reported_as_rejected(
     session: Session, monolith: Monolith, buckets: Buckets
 ) -> None:
     lines = [a_row(100), refused_line(b'{"sku":12.50}', [TAKEN]), a_row(102)]
@@ -533,7 +527,7 @@ ranges_in_the_ledger = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 9))
 
 
 @given(st.integers(0, 50), st.lists(st.booleans(), max_size=30), ranges_in_the_ledger)
-def test_the_rows_to_create_are_all_rows_minus_the_refused_ones_and_the_ledgers_ranges(
+def test_the_rows_to_create_are_all_rows_except_the_refused_and_the_created_ones(
     first_index: int, refused: list[bool], ranges: list[tuple[int, int]]
 ) -> None:
     indexes = range(first_index, first_index + len(refused))

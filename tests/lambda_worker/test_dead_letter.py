@@ -59,7 +59,7 @@ def outcomes(buckets: Buckets, key: str) -> dict[int, tuple[str, str]]:
     return {line["index"]: (line["outcome"], line["errors"][0]["code"]) for line in buckets.failure_lines(key)}
 
 
-def test_what_was_created_or_settled_before_stays_and_the_rest_is_unprocessed(
+def test_rows_with_an_outcome_keep_it_and_the_others_become_unprocessed(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     monolith.replies = {2: [REJECTED], 3: [FORBIDDEN], 4: [FORBIDDEN]}
@@ -91,7 +91,7 @@ def test_what_was_created_or_settled_before_stays_and_the_rest_is_unprocessed(
 
 
 @pytest.mark.parametrize("fault", ["gone", "changed"])
-def test_when_the_payload_is_lost_the_job_is_told_how_many_rows_are_left(
+def test_when_the_payload_is_lost_the_report_says_how_many_rows_are_left(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue, fault: str
 ) -> None:
     monolith.ledger = {f"{message.job_id}:0": a_row(0)}
@@ -109,7 +109,7 @@ def test_when_the_payload_is_lost_the_job_is_told_how_many_rows_are_left(
     assert [(p["code"], p["count"]) for p in report["problems"]] == [("unique", 1), (DEAD_LETTER, 3)]
 
 
-def test_when_what_was_settled_cannot_be_read_those_rows_are_unprocessed(
+def test_rows_whose_earlier_failures_cannot_be_read_become_unprocessed(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     monolith.ledger = {f"{message.job_id}:0": a_row(0)}
@@ -119,7 +119,7 @@ def test_when_what_was_settled_cannot_be_read_those_rows_are_unprocessed(
     assert counts(monolith.deads[0]) == (1, 0, 3)
 
 
-def test_a_row_that_failed_for_want_of_an_answer_but_was_created_is_no_failure(
+def test_a_row_whose_answer_was_lost_but_which_was_created_is_not_a_failure(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, [a_failure(2)])
@@ -130,7 +130,7 @@ def test_a_row_that_failed_for_want_of_an_answer_but_was_created_is_no_failure(
     assert list(outcomes(buckets, monolith.deads[0]["failures_key"])) == [1]
 
 
-def test_while_s3_is_away_the_rows_are_not_given_up(
+def test_while_s3_is_away_the_chunk_is_not_reported_as_dead(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     with serving(lambda _request: Reply(503)) as s3:
@@ -144,7 +144,7 @@ def test_while_s3_is_away_the_rows_are_not_given_up(
 
 @pytest.mark.parametrize("verb", ["claim", "dead"])
 @pytest.mark.parametrize("reply", [Reply(cut_at=-1), Reply(502), Reply(500), json_reply(409, {"code": "lease_held"})])
-def test_as_long_as_the_monolith_does_not_know_the_message_stays(
+def test_until_the_monolith_accepts_the_report_the_message_stays(
     monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str, reply: Reply
 ) -> None:
     monolith.replies = {verb: [reply]}
@@ -162,7 +162,7 @@ def test_a_closed_chunk_is_acknowledged(monolith: Monolith, message: ChunkMessag
 
 
 @pytest.mark.parametrize("body", ["TENT-4", json.dumps({"TENT-3": WORKER_SECRET}), a_message(bucket="TENT-2").encode()])
-def test_what_is_no_message_of_ours_stays_and_its_content_is_not_logged(
+def test_a_foreign_message_stays_and_its_content_is_not_logged(
     monolith_server: HttpServer, queue: Queue, caplog: pytest.LogCaptureFixture, body: str
 ) -> None:
     assert report_dead(queue, body) == [body]
@@ -177,7 +177,7 @@ def test_without_time_left_the_message_stays(monolith_server: HttpServer, messag
     assert monolith_server.requests == []
 
 
-def test_one_message_that_stays_keeps_no_other(
+def test_a_message_that_stays_does_not_affect_the_others(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     other = buckets.store([a_row(10)], first_index=10)

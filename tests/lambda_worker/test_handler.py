@@ -75,18 +75,18 @@ def message(buckets: Buckets) -> ChunkMessage:
     return buckets.store(ROWS)
 
 
-def test_when_a_chunk_is_finished_its_message_does_not_come_again(monolith: Monolith, message: ChunkMessage) -> None:
+def test_when_a_chunk_is_finished_its_message_is_deleted(monolith: Monolith, message: ChunkMessage) -> None:
     assert coming_again(an_event(message.encode())) == []
 
     assert monolith.ledger == {f"{JOB_ID}:{index}": a_row(index) for index in range(4)}
     assert len(monolith.finishes) == 1
 
 
-def test_an_event_without_messages_is_no_failure() -> None:
+def test_an_event_without_messages_has_no_failures() -> None:
     assert coming_again(an_event()) == []
 
 
-def test_when_some_rows_are_rejected_the_message_does_not_come_again(
+def test_when_some_rows_are_rejected_the_message_is_deleted(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets
 ) -> None:
     monolith.replies = {2: [json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
@@ -95,7 +95,7 @@ def test_when_some_rows_are_rejected_the_message_does_not_come_again(
     assert buckets.failure_keys() == [monolith.finishes[0]["failures_key"]]
 
 
-def test_exactly_the_messages_that_are_not_finished_come_again(
+def test_exactly_the_messages_that_are_not_finished_are_delivered_again(
     monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
     messages = [buckets.store([a_row(10 * place)], first_index=10 * place) for place in range(4)]
@@ -123,7 +123,7 @@ def test_exactly_the_messages_that_are_not_finished_come_again(
         " " * 300_000,
     ],
 )
-def test_a_malformed_message_comes_again_and_nothing_is_called_or_read(
+def test_a_malformed_message_is_not_acknowledged_and_nothing_is_called_or_read(
     monkeypatch: pytest.MonkeyPatch, monolith_server: HttpServer, body: str
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
@@ -134,7 +134,7 @@ def test_a_malformed_message_comes_again_and_nothing_is_called_or_read(
     assert monolith_server.requests == []
 
 
-def test_a_message_with_a_foreign_bucket_comes_again_and_nothing_is_read(
+def test_a_message_with_a_foreign_bucket_is_not_acknowledged_and_nothing_is_read(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
@@ -158,7 +158,7 @@ def test_a_message_whose_chunk_is_closed_is_acknowledged_and_nothing_is_done(
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "unknown_chunk"), (422, "foreign_message"), (401, ""), (404, ""), (500, "")]
 )
-def test_a_message_that_the_monolith_refuses_comes_again(
+def test_a_message_that_the_monolith_refuses_is_not_acknowledged(
     monolith: Monolith, message: ChunkMessage, queue: Queue, status: int, code: str
 ) -> None:
     monolith.replies = {"claim": [json_reply(status, {"code": code})]}
@@ -180,7 +180,7 @@ def test_a_message_that_the_monolith_refuses_comes_again(
     ],
     ids=["lease held", "paused", "429", "502", "503", "no answer"],
 )
-def test_a_message_that_comes_too_early_is_replaced_by_a_copy_for_later(
+def test_a_message_that_cannot_be_processed_now_is_replaced_by_a_delayed_copy(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
     monolith.replies = {"claim": [reply]}
@@ -192,7 +192,7 @@ def test_a_message_that_comes_too_early_is_replaced_by_a_copy_for_later(
     assert not monolith.creates
 
 
-def test_when_sqs_takes_no_copy_the_message_itself_comes_again(
+def test_when_sqs_does_not_accept_a_copy_the_message_itself_is_delivered_again(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.replies = {"claim": [json_reply(409, {"code": "lease_held"})]}
@@ -204,7 +204,7 @@ def test_when_sqs_takes_no_copy_the_message_itself_comes_again(
 
 
 @pytest.mark.parametrize("verb", ["claim", "finish"])
-def test_a_delivery_that_the_monolith_stumbles_over_counts(
+def test_a_delivery_counts_if_the_monolith_answers_500(
     monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str
 ) -> None:
     monolith.replies = {verb: [Reply(500)]}
@@ -215,7 +215,7 @@ def test_a_delivery_that_the_monolith_stumbles_over_counts(
 
 
 @pytest.mark.parametrize("reply", [Reply(502), Reply(504), Reply(cut_at=-1)])
-def test_a_delivery_whose_report_is_not_taken_counts_and_gives_the_lease_back(
+def test_a_delivery_counts_and_releases_its_lease_if_its_report_is_not_accepted(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
     """Else a monolith that takes claims but no reports would keep the chunk going round without end."""
@@ -291,7 +291,7 @@ def test_when_the_payload_is_not_as_promised_the_delivery_fails_with_the_reason(
     assert "The payload" in caplog.text
 
 
-def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_other(
+def test_a_stale_worker_changes_neither_the_lease_nor_the_failures(
     monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.replies = {
@@ -304,7 +304,7 @@ def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_othe
     assert (monolith.releases, monolith.finishes) == ([], [])
 
 
-def test_when_a_redelivery_finds_some_rows_in_the_ledger_it_does_the_rest(
+def test_a_later_delivery_sends_only_the_rows_that_the_ledger_does_not_record(
     monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {3: [json_reply(403, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
@@ -318,7 +318,7 @@ def test_when_a_redelivery_finds_some_rows_in_the_ledger_it_does_the_rest(
     assert monolith.creates - calls_before == {3: 1}
 
 
-def test_without_time_left_every_message_comes_again_as_a_copy_and_nothing_is_claimed(
+def test_without_time_left_every_message_is_replaced_by_a_copy_and_nothing_is_claimed(
     monolith_server: HttpServer, message: ChunkMessage, queue: Queue
 ) -> None:
     queue.send(message.encode(), message.encode())
@@ -340,7 +340,7 @@ def set_deadlines(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     monkeypatch.setattr(Deadlines, "of", lambda *_args: times(**seconds))
 
 
-def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_the_rest(  # noqa: PLR0917 - fixtures
+def test_when_the_time_is_over_the_failures_are_kept_and_a_copy_continues_with_the_other_rows(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
     monolith: Monolith,
     message: ChunkMessage,
@@ -371,7 +371,7 @@ def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_
     assert (queue.waiting, queue.resting, queue.delayed) == (0, 0, 0)
 
 
-def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
+def test_a_delivery_counts_if_its_time_is_over_before_any_row_has_an_outcome(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
 ) -> None:
     monolith.replies = {key: [unanswered] for key in range(4)}
@@ -384,7 +384,7 @@ def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
     assert [release["pause"] for release in monolith.releases] == [""]
 
 
-def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
+def test_when_s3_hangs_the_invocation_still_ends_in_time(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
 ) -> None:
     set_deadlines(monkeypatch, report_by=2.0)
@@ -399,7 +399,7 @@ def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
     assert len(monolith.releases) == 1
 
 
-def test_when_what_was_settled_before_cannot_be_read_the_delivery_fails(
+def test_when_the_earlier_failures_cannot_be_read_the_delivery_fails(
     monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.failures_key = f"{JOB_ID}/gone.jsonl"
@@ -416,7 +416,7 @@ def test_when_what_was_settled_before_cannot_be_read_the_delivery_fails(
     [(Reply(503), "endpoint_busy"), (Reply(429), "endpoint_busy"), (Reply(200, b"{}", cut_at=1), "endpoint_away")],
     ids=["503", "429", "no answer"],
 )
-def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_on(
+def test_while_the_endpoint_is_away_no_delivery_counts_and_afterwards_the_chunk_is_finished(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply, pause: str
 ) -> None:
     monolith.pause_seconds = 0
@@ -436,7 +436,7 @@ def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_o
     assert queue.dead == 0
 
 
-def test_an_execution_environment_serves_one_invocation_after_the_other(monolith: Monolith, buckets: Buckets) -> None:
+def test_an_execution_environment_serves_several_invocations(monolith: Monolith, buckets: Buckets) -> None:
     for place in range(3):
         assert coming_again(an_event(buckets.store([a_row(place)], first_index=place).encode())) == []
 
@@ -455,7 +455,7 @@ def test_when_the_environment_is_incomplete_the_error_names_the_variable(
     assert monolith_server.requests == []
 
 
-def test_the_log_holds_neither_rows_nor_secrets(
+def test_the_log_contains_neither_rows_nor_secrets(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "lambda_worker")
@@ -478,7 +478,7 @@ def test_the_log_holds_neither_rows_nor_secrets(
     assert not [word for word in ("TENT", "12.50", WORKER_SECRET, TOKEN) if word in caplog.text + as_json]
 
 
-def test_a_line_says_which_message_job_chunk_and_epoch_it_is_about(
+def test_a_log_line_names_its_message_job_chunk_and_epoch(
     message: ChunkMessage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lambda_worker")

@@ -43,7 +43,7 @@ def packages(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
-def test_a_module_imports_nothing_but_what_is_packaged(module: Path) -> None:
+def test_a_module_imports_only_what_is_packaged(module: Path) -> None:
     assert packages(module.read_text()) <= STANDARD_LIBRARY | OWN | PACKAGED | RUNTIME
 
 
@@ -53,7 +53,7 @@ def test_only_the_monolith_client_knows_the_http_client() -> None:
     assert knowing == {"monolith_client"}
 
 
-def test_an_import_is_found_wherever_it_stands_unless_it_is_for_types_only() -> None:
+def test_imports_are_found_everywhere_except_in_type_checking_blocks() -> None:
     source = """
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:

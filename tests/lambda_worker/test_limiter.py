@@ -111,7 +111,7 @@ class Import:
 
 
 @pytest.mark.parametrize("servers", [4, 6, 8, 12])
-def test_within_fifty_calls_it_finds_one_to_two_times_what_the_endpoint_works_on_at_once(servers: int) -> None:
+def test_within_fifty_calls_the_limit_is_one_to_two_times_what_the_endpoint_serves_at_once(servers: int) -> None:
     async def limits() -> list[int]:
         importing = Import(Endpoint(servers), a_limit(cap=64))
         await importing(1000)
@@ -124,7 +124,7 @@ def test_within_fifty_calls_it_finds_one_to_two_times_what_the_endpoint_works_on
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3])
-def test_an_endpoint_that_bears_less_than_the_first_limit_gets_about_twice_that_at_most(servers: int) -> None:
+def test_an_endpoint_that_serves_less_than_the_first_limit_gets_at_most_about_twice_that_limit(servers: int) -> None:
     async def limits() -> list[int]:
         importing = Import(Endpoint(servers), a_limit(cap=64))
         await importing(1000)
@@ -143,7 +143,7 @@ def test_a_healthy_endpoint_is_kept_busy(servers: int, spread: float) -> None:
 
 
 @pytest.mark.parametrize("spread", [0, 0.3])
-def test_it_falls_to_one_when_the_endpoint_is_ten_times_as_slow_and_recovers_with_it(spread: float) -> None:
+def test_the_limit_falls_to_one_when_the_endpoint_is_ten_times_as_slow_and_recovers_with_it(spread: float) -> None:
     async def limits() -> tuple[list[int], list[int]]:
         endpoint = Endpoint(8, spread=spread)
         importing = Import(endpoint, a_limit(cap=64))
@@ -195,7 +195,7 @@ def test_an_endpoint_that_stays_slow_becomes_the_new_normal_after_hundreds_of_ca
     assert mean(found[-300:]) >= 6
 
 
-def test_the_first_calls_to_a_cold_endpoint_do_not_pass_for_normal() -> None:
+def test_the_slow_first_calls_to_a_cold_endpoint_do_not_determine_the_baseline() -> None:
     async def limits() -> list[int]:
         endpoint = Endpoint(4, seconds=20)
         importing = Import(endpoint, a_limit(cap=64))
@@ -215,7 +215,7 @@ def test_two_imports_share_an_endpoint_that_both_keep_busy() -> None:
     assert min(run(rates())) >= 0.35 * 8
 
 
-def test_busy_answers_bring_it_down_to_one() -> None:
+def test_busy_answers_reduce_the_limit_to_one() -> None:
     async def limits() -> tuple[int, list[int]]:
         endpoint = Endpoint(8)
         importing = Import(endpoint, a_limit(cap=64))
@@ -231,7 +231,7 @@ def test_busy_answers_bring_it_down_to_one() -> None:
     assert set(busy[-10:]) == {1}
 
 
-def test_calls_that_were_in_flight_together_bring_it_down_once() -> None:
+def test_overloaded_calls_that_were_in_flight_together_halve_the_limit_once() -> None:
     async def limits() -> list[int]:
         limit = a_limit(cap=START)
         found = []
@@ -246,7 +246,7 @@ def test_calls_that_were_in_flight_together_bring_it_down_once() -> None:
     assert run(limits()) == [2, 2, 2, 2, 1]
 
 
-def test_a_few_slow_calls_among_many_do_not_bring_it_down() -> None:
+def test_a_few_slow_calls_among_many_do_not_reduce_the_limit() -> None:
     async def limits() -> list[int]:
         limit = a_limit(cap=START)
         for call in range(400):
@@ -257,7 +257,7 @@ def test_a_few_slow_calls_among_many_do_not_bring_it_down() -> None:
     assert run(limits()) == [START]
 
 
-def test_a_lower_cap_counts_at_once_and_a_higher_one_is_grown_to() -> None:
+def test_a_lower_cap_takes_effect_at_once_and_the_limit_grows_to_a_higher_one() -> None:
     async def limits() -> tuple[int, int, list[int]]:
         limit = a_limit(cap=16)
         importing = Import(Endpoint(16), limit)
@@ -281,7 +281,7 @@ CALLS = st.tuples(st.floats(0, 1e6), st.booleans())
 
 
 @given(st.integers(-2, 50), st.lists(CALLS | st.integers(-2, 50), max_size=200))
-def test_whatever_happens_it_is_between_one_and_the_cap(
+def test_whatever_happens_the_limit_is_between_one_and_the_cap(
     first_cap: int, happenings: list[tuple[float, bool] | int]
 ) -> None:
     time, cap = 0.0, first_cap
@@ -299,7 +299,7 @@ def test_whatever_happens_it_is_between_one_and_the_cap(
 
 @settings(max_examples=20)
 @given(st.integers(1, 20), st.lists(st.integers(1, 20), max_size=4), st.booleans())
-def test_never_more_calls_are_begun_than_the_limit_of_that_moment(cap: int, caps: list[int], overloaded: bool) -> None:
+def test_never_more_calls_are_in_flight_than_the_current_limit(cap: int, caps: list[int], overloaded: bool) -> None:
     async def most_beyond_limit() -> int:
         limit = a_limit(cap)
         in_flight, beyond = 0, 0
@@ -335,7 +335,7 @@ async def is_let_through(acquiring: Coroutine[None, None, None]) -> bool:
     return False
 
 
-def test_those_who_wait_are_let_through_when_the_limit_grows() -> None:
+def test_waiting_calls_start_when_the_limit_grows() -> None:
     async def main() -> None:
         limit = a_limit(cap=64)
         for _call in range(START):
@@ -353,7 +353,7 @@ def test_those_who_wait_are_let_through_when_the_limit_grows() -> None:
     run(main())
 
 
-def test_a_release_lets_exactly_one_of_those_who_wait_through() -> None:
+def test_a_release_lets_exactly_one_waiting_call_start() -> None:
     async def let_through() -> list[int]:
         limit = a_limit(cap=1)
         await limit.acquire()
@@ -370,7 +370,7 @@ def test_a_release_lets_exactly_one_of_those_who_wait_through() -> None:
     assert run(let_through()) == [1, 2, 3]
 
 
-def test_with_a_lower_cap_a_release_lets_nobody_through_until_it_is_reached() -> None:
+def test_after_the_cap_is_lowered_no_call_starts_until_fewer_are_in_flight() -> None:
     async def let_through() -> list[bool]:
         limit = a_limit(cap=3)
         for _ in range(3):
@@ -386,7 +386,7 @@ def test_with_a_lower_cap_a_release_lets_nobody_through_until_it_is_reached() ->
 
 
 @pytest.mark.parametrize("cap", [0, -1])
-def test_a_cap_below_one_is_one_so_that_the_rows_do_not_wait_for_ever(cap: int) -> None:
+def test_a_cap_below_one_counts_as_one_so_that_the_rows_do_not_wait_for_ever(cap: int) -> None:
     async def let_through() -> list[bool]:
         limits = a_limit(cap), a_limit(5)
         limits[1].set_cap(cap)

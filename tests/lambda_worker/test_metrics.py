@@ -37,7 +37,7 @@ def dispatch(_no_backoff: None) -> RowDispatch:
     return dispatch
 
 
-def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
+def test_a_dispatch_on_lambda_writes_one_line_in_the_embedded_metric_format(
     dispatch: RowDispatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "shop-worker")
@@ -62,7 +62,7 @@ def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
     assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
 
 
-def test_elsewhere_there_is_no_such_line(
+def test_outside_lambda_nothing_is_written(
     dispatch: RowDispatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)

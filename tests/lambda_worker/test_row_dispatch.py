@@ -142,7 +142,7 @@ def by_index(failures: list[RowFailure]) -> dict[int, Outcome]:
     return {failure.index: failure.outcome for failure in failures}
 
 
-def test_each_row_is_called_once_with_its_own_bytes() -> None:
+def test_each_row_is_sent_once_with_its_own_bytes() -> None:
     endpoint = accepting()
 
     assert run(a_dispatch(endpoint), 20) == []
@@ -150,7 +150,7 @@ def test_each_row_is_called_once_with_its_own_bytes() -> None:
     assert set(endpoint.calls.values()) == {1}
 
 
-def test_no_rows_are_no_failures() -> None:
+def test_without_rows_there_are_no_failures() -> None:
     assert run(a_dispatch(accepting()), 0) == []
 
 
@@ -166,7 +166,7 @@ def test_no_rows_are_no_failures() -> None:
     ],
     ids=["500", "no answer", "a redirect", "HTML", "broken JSON", "long"],
 )
-def test_every_call_settles_though_others_fail_and_nothing_but_the_ledgers_word_is_a_creation(
+def test_every_call_settles_although_others_fail_and_only_a_verdict_counts_as_created(
     bad: Answer | None,
 ) -> None:
     endpoint = accepting({0: [rejection("sku", "unique", "Taken.")], 1: [bad]})
@@ -189,7 +189,7 @@ def test_never_more_calls_are_in_flight_than_the_cap(cap: int) -> None:
     assert 1 <= endpoint.most_in_flight <= cap
 
 
-def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
+def test_a_lower_cap_takes_effect_during_the_dispatch() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=START)
     after: list[int] = []
@@ -207,7 +207,7 @@ def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
     assert max(after) == 2
 
 
-def test_a_higher_cap_takes_effect_while_rows_are_under_way() -> None:
+def test_a_higher_cap_takes_effect_during_the_dispatch() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=1)
     endpoint.on_call = lambda index: dispatch.limit.set_cap(5) if index == 10 else None
@@ -225,7 +225,7 @@ def test_a_higher_cap_takes_effect_while_rows_are_under_way() -> None:
         (UNREACHABLE, None, "no_answer"),
     ],
 )
-def test_a_row_without_an_answer_worth_having_fails_after_all_tries(
+def test_a_row_without_a_usable_answer_fails_after_all_tries(
     answer: Answer | None, status: int | None, code: str
 ) -> None:
     endpoint = accepting({2: [answer]})
@@ -237,7 +237,7 @@ def test_a_row_without_an_answer_worth_having_fails_after_all_tries(
     assert (failure.status, failure.errors[0]["code"]) == (status, code)
 
 
-def test_a_row_that_is_created_at_last_is_no_failure() -> None:
+def test_a_row_that_the_last_try_creates_is_not_a_failure() -> None:
     endpoint = accepting({0: [*[an_answer(500)] * (MAX_TRIES - 1), an_answer(201, CREATED)]})
 
     assert run(a_dispatch(endpoint), 1) == []
@@ -263,7 +263,7 @@ def test_a_row_that_the_endpoint_refuses_is_rejected_once_with_its_reason(status
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("retry_after", ["", "0", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_a_busy_endpoint_costs_a_row_no_try(status: int, retry_after: str) -> None:
+def test_a_busy_answer_does_not_count_as_a_try(status: int, retry_after: str) -> None:
     busy = an_answer(status, Retry_After=retry_after)
     unanswered: list[Answer | None] = [an_answer(500)] * (MAX_TRIES - 1)
     endpoint = accepting({0: [*unanswered, *[busy] * (3 * MAX_TRIES), an_answer(201, CREATED)]})
@@ -292,7 +292,7 @@ def test_a_retry_after_beyond_the_time_left_pauses_the_job_for_that_long(
     assert endpoint.calls[0] == 1
 
 
-def test_a_retry_after_of_a_year_is_not_believed() -> None:
+def test_a_retry_after_of_a_year_is_shortened() -> None:
     """With more time left than the most that is believed, the row waits; the heartbeat's news ends the test."""
     endpoint = accepting({0: [an_answer(429, Retry_After="31536000")]})
     dispatch = a_dispatch(endpoint, stop_in=MAX_RETRY_AFTER_SECONDS + 60)
@@ -323,7 +323,7 @@ def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle()
 @pytest.mark.parametrize("answer", [UNREACHABLE, an_answer(502), an_answer(400, body=b"<h1>Bad Request</h1>")])
 @pytest.mark.parametrize("count", [1, 4, 100])
 @pytest.mark.usefixtures("_no_patience")
-def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | None, count: int) -> None:
+def test_as_long_as_no_call_gets_a_verdict_no_row_fails(answer: Answer | None, count: int) -> None:
     """As behind a load balancer whose monolith is being deployed."""
     dispatch = a_dispatch(Endpoint(default=answer))
 
@@ -331,13 +331,13 @@ def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | 
     assert dispatch.failures == []
 
 
-def test_one_answer_between_shows_that_the_endpoint_is_not_away() -> None:
+def test_an_answered_call_in_between_shows_that_the_endpoint_is_not_away() -> None:
     endpoint = accepting({index: [UNREACHABLE, an_answer(201, CREATED)] for index in range(100)})
 
     assert run(a_dispatch(endpoint, cap=AWAY_AFTER_CALLS - 1), 100) == []
 
 
-def test_a_stale_worker_takes_no_further_row_and_lets_its_calls_settle() -> None:
+def test_a_stale_worker_starts_no_further_row_and_its_calls_settle() -> None:
     endpoint = accepting({3: [an_answer(409, RowVerdict.STALE)]})
     dispatch = a_dispatch(endpoint, cap=4)
     taken = rows(100)
@@ -351,7 +351,7 @@ def test_a_stale_worker_takes_no_further_row_and_lets_its_calls_settle() -> None
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row(status: int) -> None:
+def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no_row_is_rejected(status: int) -> None:
     endpoint = accepting({
         index: [rejection(None, "permission_denied", "You may not.", status)] for index in range(5, 100)
     })  # fmt: skip
@@ -368,21 +368,21 @@ def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_an_endpoint_that_is_not_there_returns_the_chunk_and_rejects_no_row(status: int) -> None:
+def test_an_endpoint_that_does_not_exist_pauses_the_job_and_rejects_no_row(status: int) -> None:
     dispatch = a_dispatch(Endpoint(default=an_answer(status, "", b"<h1>Not found</h1>")))
 
     assert deferred(dispatch, 10).pause == PauseCode.ENDPOINT_AWAY
     assert dispatch.failures == []
 
 
-def test_after_the_deadline_no_row_is_taken() -> None:
+def test_after_the_deadline_no_row_is_started() -> None:
     endpoint = accepting()
 
     assert "time is over" in str(stopped(a_dispatch(endpoint, stop_in=-1), 10))
     assert not endpoint.calls
 
 
-def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_taken() -> None:
+def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_started() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=3)
 
@@ -396,7 +396,7 @@ def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_taken(
     assert endpoint.settled == endpoint.calls.total() < 10 + 2 * 3
 
 
-def test_a_row_that_would_wait_beyond_the_deadline_is_left_open() -> None:
+def test_a_row_that_would_have_to_wait_beyond_the_deadline_gets_no_outcome() -> None:
     endpoint = accepting({0: [an_answer(500)]})
     dispatch = a_dispatch(endpoint)
     endpoint.on_call = lambda _index: setattr(dispatch, "stop_at", time.monotonic())
@@ -411,7 +411,7 @@ def test_a_row_that_would_wait_beyond_the_deadline_is_left_open() -> None:
     ("settle_in", "at_least", "at_most"),
     [(NEVER, CALL_TIMEOUT_SECONDS, CALL_TIMEOUT_SECONDS), (20, 0.1, 20), (-1, 0.1, 0.1)],
 )
-def test_no_call_may_last_longer_than_the_invocation(settle_in: float, at_least: float, at_most: float) -> None:
+def test_no_call_lasts_longer_than_the_invocation(settle_in: float, at_least: float, at_most: float) -> None:
     endpoint = accepting()
 
     run(a_dispatch(endpoint, settle_in=settle_in), 3)
@@ -419,7 +419,7 @@ def test_no_call_may_last_longer_than_the_invocation(settle_in: float, at_least:
     assert all(at_least <= timeout <= at_most for timeout in endpoint.timeouts)
 
 
-def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle() -> None:
+def test_after_a_cancel_the_other_rows_are_unprocessed_and_the_calls_in_flight_settle() -> None:
     endpoint = accepting({9: [rejection("sku", "unique", "Taken.")]})
     dispatch = a_dispatch(endpoint)
 
@@ -452,7 +452,7 @@ def wake(dispatch: RowDispatch, by: Callable[[], None]) -> None:
     asyncio.run(main())
 
 
-def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
+def test_a_waiting_row_wakes_up_when_the_chunk_is_lost() -> None:
     endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
     dispatch = a_dispatch(endpoint)
 
@@ -463,7 +463,7 @@ def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
     assert dispatch.failures == []
 
 
-def test_a_row_that_waits_wakes_when_the_job_is_cancelled_and_is_unprocessed() -> None:
+def test_a_waiting_row_wakes_up_when_the_job_is_cancelled_and_is_unprocessed() -> None:
     endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
     dispatch = a_dispatch(endpoint)
 
@@ -474,7 +474,7 @@ def test_a_row_that_waits_wakes_when_the_job_is_cancelled_and_is_unprocessed() -
     assert dispatch.stopped_by is None
 
 
-def test_when_the_ledger_says_cancelled_the_row_and_all_that_follow_are_unprocessed() -> None:
+def test_after_the_verdict_cancelled_the_row_and_all_later_ones_are_unprocessed() -> None:
     endpoint = accepting({2: [an_answer(409, RowVerdict.CANCELLED)]})
     dispatch = a_dispatch(endpoint)
 
@@ -529,7 +529,7 @@ def _leaping(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_leaping")
 @pytest.mark.parametrize("status", [429, 503])
-def test_when_one_call_is_asked_to_wait_no_other_begins_meanwhile(status: int) -> None:
+def test_while_one_call_has_to_wait_no_other_call_starts(status: int) -> None:
     busy = an_answer(status, Retry_After="40")
     endpoint = TimedEndpoint(lambda index, tried: busy if (index, tried) == (5, 1) else an_answer(201, CREATED))
 
@@ -557,7 +557,7 @@ def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
 
 
 @pytest.mark.usefixtures("_leaping")
-def test_an_endpoint_that_is_busy_for_a_moment_pauses_nothing() -> None:
+def test_an_endpoint_that_is_busy_for_a_moment_does_not_pause_the_job() -> None:
     endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if leaping_now() < 10 else an_answer(201, CREATED))
 
     dispatch = endpoint.run(100)
@@ -568,7 +568,7 @@ def test_an_endpoint_that_is_busy_for_a_moment_pauses_nothing() -> None:
 
 @pytest.mark.usefixtures("_leaping")
 @pytest.mark.parametrize("count", [40, 400])
-def test_when_every_first_call_fails_no_more_is_retried_than_the_budget_allows(count: int) -> None:
+def test_when_every_first_call_fails_the_budget_limits_the_retries(count: int) -> None:
     broken = an_answer(500, NOT_CREATED)
     endpoint = TimedEndpoint(lambda _index, tried: broken if tried == 1 else an_answer(201, CREATED))
 
@@ -607,7 +607,7 @@ def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_c
 
 
 @pytest.mark.usefixtures("_leaping")
-def test_a_call_that_was_in_vain_just_before_the_end_pauses_no_job() -> None:
+def test_an_unanswered_call_just_before_the_end_does_not_pause_the_job() -> None:
     busy = an_answer(503)
     endpoint = TimedEndpoint(lambda index, _tried: busy if index == 60 else an_answer(201, CREATED), seconds=1)
 
@@ -618,7 +618,7 @@ def test_a_call_that_was_in_vain_just_before_the_end_pauses_no_job() -> None:
     assert dispatch.stopped_by.pause is None
 
 
-def test_the_first_reason_to_stop_counts() -> None:
+def test_the_first_reason_to_stop_is_kept() -> None:
     dispatch = a_dispatch(accepting())
     first = StaleEpoch("first")
     dispatch.stop(first)
@@ -637,7 +637,7 @@ def test_the_first_reason_to_stop_counts() -> None:
         ({"errors": [{"field": 3, "code": 4, "message": "c"}]}, [{"field": "3", "code": "4", "message": "c"}]),
     ],
 )
-def test_the_reasons_are_read_as_the_ledger_passes_them_on(document: object, errors: list[dict[str, Any]]) -> None:
+def test_the_reasons_are_read_in_the_format_of_the_ledger(document: object, errors: list[dict[str, Any]]) -> None:
     assert errors_of(an_answer(400, NOT_CREATED, json.dumps(document).encode())) == errors
 
 
@@ -658,11 +658,11 @@ def test_the_reasons_are_read_as_the_ledger_passes_them_on(document: object, err
         b'{"message": 5}',
     ],
 )
-def test_an_answer_without_a_readable_reason_is_named_by_its_status(body: bytes) -> None:
+def test_the_code_of_an_answer_without_a_readable_reason_is_its_status(body: bytes) -> None:
     assert [error["code"] for error in errors_of(an_answer(400, NOT_CREATED, body))] == ["http_400"]
 
 
-def test_a_creation_without_the_ledgers_word_points_to_the_middleware() -> None:
+def test_the_error_of_a_201_without_a_verdict_mentions_the_middleware() -> None:
     assert "ImportedRowMiddleware" in errors_of(an_answer(201))[0]["message"]
 
 
@@ -675,7 +675,7 @@ any_answer = st.fixed_dictionaries({}, optional={"errors": st.lists(any_error, m
 
 
 @given(any_answer | any_json)
-def test_whatever_the_endpoint_says_a_rejected_row_can_be_stored_and_grouped(document: object) -> None:
+def test_whatever_the_endpoint_answers_a_rejected_row_can_be_stored_and_grouped(document: object) -> None:
     """An endpoint without DRF may answer anything; its chunk must end all the same."""
     endpoint = accepting({0: [an_answer(400, NOT_CREATED, json.dumps(document).encode())]})
 

@@ -28,7 +28,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_secret, "MAX_AGE_SECONDS", 0)
 
 
-def test_it_is_asked_for_once_in_a_while(secrets: SecretsManagerClient, secret_id: str) -> None:
+def test_the_secret_is_cached(secrets: SecretsManagerClient, secret_id: str) -> None:
     stored = StoredSecret(secrets, secret_id)
     assert stored.value() == "first"
 
@@ -38,7 +38,7 @@ def test_it_is_asked_for_once_in_a_while(secrets: SecretsManagerClient, secret_i
 
 
 @pytest.mark.usefixtures("_at_once")
-def test_a_rotated_one_is_taken_up(secrets: SecretsManagerClient, secret_id: str) -> None:
+def test_a_rotated_secret_is_used_after_the_cache_expires(secrets: SecretsManagerClient, secret_id: str) -> None:
     stored = StoredSecret(secrets, secret_id)
     assert stored.value() == "first"
 
@@ -49,7 +49,7 @@ def test_a_rotated_one_is_taken_up(secrets: SecretsManagerClient, secret_id: str
 
 @pytest.mark.usefixtures("_at_once")
 @pytest.mark.parametrize("mishap", ["deleted", "emptied"])
-def test_one_that_was_read_is_kept_while_there_is_no_other(
+def test_the_last_known_secret_is_used_while_no_other_can_be_read(
     secrets: SecretsManagerClient, secret_id: str, caplog: pytest.LogCaptureFixture, mishap: str
 ) -> None:
     stored = StoredSecret(secrets, secret_id)
@@ -65,7 +65,7 @@ def test_one_that_was_read_is_kept_while_there_is_no_other(
     assert "first" not in caplog.text
 
 
-def test_one_that_was_never_to_be_had_is_an_error_that_says_why(secrets: SecretsManagerClient) -> None:
+def test_a_secret_that_has_never_been_read_is_an_error_that_says_why(secrets: SecretsManagerClient) -> None:
     with pytest.raises(ConfigurationError, match="ResourceNotFoundException"):
         StoredSecret(secrets, "missing").value()
 
@@ -78,7 +78,7 @@ def _stored(monkeypatch: pytest.MonkeyPatch, _environment: None, secret_id: str)
 
 
 @pytest.mark.usefixtures("_no_backoff", "_stored", "_at_once")
-def test_a_function_goes_on_with_the_rotated_secret_in_the_same_process(
+def test_a_function_uses_the_rotated_secret_in_the_same_process(
     secrets: SecretsManagerClient, secret_id: str, buckets: Buckets, queue: Queue, monolith_server: HttpServer
 ) -> None:
     used = []
