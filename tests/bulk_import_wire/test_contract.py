@@ -1,4 +1,4 @@
-"""The message and the bodies of the worker API: what is written is read, anything else is refused."""
+"""The message and the bodies of the worker API: decoding returns what was encoded, and refuses anything else."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
 )
-"""As json.loads gives it: also NaN and Infinity."""
+"""Everything that json.loads may return, including NaN and Infinity."""
 
 
 def decode(**fields: Any) -> ChunkMessage:

@@ -1,4 +1,4 @@
-"""Like failures become one problem; however many there are, the list stays short and the counts stay true."""
+"""Equal failures become one problem. However many problems there are, the list is short and the counts are correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One chunk from claim to finish, against a monolith and S3 over the wire."""
+"""One chunk from its claim to its finish, with a monolith and S3 over HTTP."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_when_finish_is_not_accepted_the_message_stays(
         Reply(201, b"x" * 10_000_000),
         json_reply(201, {"id": 1}, **{VERDICT_HEADER: "yes"}),
     ],
-    ids=["a redirect", "HTML", "broken JSON", "10 MB", "a word that is none of the ledger's"],
+    ids=["a redirect", "HTML", "broken JSON", "10 MB", "an unknown verdict"],
 )
 def test_an_answer_without_a_verdict_does_not_count_as_created(
     session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
@@ -258,7 +258,7 @@ def test_an_answer_without_a_verdict_does_not_count_as_created(
 
     session.run(message)
 
-    assert monolith.creates[102] == 3  # asked again until the ledger said so
+    assert monolith.creates[102] == 3  # retried until the answer has a verdict
     (finish,) = monolith.finishes
     assert (finish["failed"], finish["rejected"], finish["unprocessed"]) == (0, 0, 0)
 
@@ -307,9 +307,9 @@ def test_a_release_that_fails_loses_nothing(session: Session, monolith: Monolith
 
 
 class Scripted(MonolithClient):
-    """A monolith without a wire, whose heartbeats come one after the other without a pause.
+    """A monolith without HTTP, to which heartbeats are sent without a pause in between.
 
-    Rows are created, except that those from `busy_from` on are busy until a heartbeat has been answered.
+    It creates each row, except that it is busy for the rows from `busy_from` on until it has answered a heartbeat.
     """
 
     def __init__(self, beat: Callable[[], HeartbeatAnswer], busy_from: int = FIRST_INDEX + 4) -> None:
@@ -320,21 +320,21 @@ class Scripted(MonolithClient):
         self.finishes: list[Finish] = []
         self.releases: list[Release] = []
 
-    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
+    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - the signature of the base class
         return a_claim(heartbeat_seconds=0, concurrency=2)
 
-    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - the signature of the base class
         self.releases.append(release)
         return ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
 
-    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - as the real one
+    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - the signature of the base class
         await asyncio.sleep(0)
         if self.created and self.created[-1] >= self.busy_from - 1:
             self.beats += 1
             return self.beat()
         return HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=2)
 
-    async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 - as the real one
+    async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 - the signature of the base class
         await asyncio.sleep(0)
         index = int(key.rpartition(":")[2])
         if index >= self.busy_from and not self.beats:
@@ -342,12 +342,12 @@ class Scripted(MonolithClient):
         self.created.append(index)
         return Answer(201, {VERDICT_HEADER: RowVerdict.CREATED}, b"")
 
-    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - as the real one
+    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - the signature of the base class
         self.finishes.append(finish)
 
 
 def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **seconds: float) -> None:
-    """Run the chunk, and see that no task is left over."""
+    """Process the chunk, and check that no task is left over."""
     config = a_config("http://127.0.0.1:1", payloads_bucket=buckets.payloads, failures_bucket=buckets.failures)
 
     async def use() -> None:
@@ -405,12 +405,12 @@ def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_its_failures(
 ) -> None:
     releases: list[Release] = []
 
-    class Held(Scripted):
-        async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+    class PausedByStaff(Scripted):
+        async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - the signature of the base class
             releases.append(release)
             return ReleaseAnswer(retry_after_seconds=300, is_too_long=False)
 
-    client = Held(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
+    client = PausedByStaff(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
 
     with pytest.raises(ChunkDeferred) as caught:
         run_scripted(client, message, buckets)
@@ -455,7 +455,7 @@ def test_a_heartbeat_that_fails_does_not_stop_the_dispatch(
 
 def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: ChunkMessage, buckets: Buckets) -> None:
     class NotToBeClaimed(Scripted):
-        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
+        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - the signature of the base class
             raise AssertionError(message)
 
     client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
@@ -475,7 +475,7 @@ def test_when_a_step_hangs_the_delivery_fails_and_releases_its_lease_before_the_
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     setattr(client, step, hang)
 
-    with pytest.raises(ChunkReturned, match=r"time (is|was) over") as caught:
+    with pytest.raises(ChunkReturned, match="time was over") as caught:
         run_scripted(client, message, buckets, stop_at=0.2, settle_by=0.2, report_by=0.3)
 
     assert type(caught.value) is ChunkReturned
@@ -487,7 +487,7 @@ def test_when_even_the_release_hangs_the_invocation_ends_in_time(message: ChunkM
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.finish = client.release = hang  # type: ignore[method-assign, assignment] # neither answers
 
-    with pytest.raises(ChunkReturned, match=r"time (is|was) over"):
+    with pytest.raises(ChunkReturned, match="time was over"):
         run_scripted(client, message, buckets, report_by=0.3, end_at=0.4)
 
 
@@ -516,7 +516,7 @@ def test_a_row_that_validation_refused_is_not_sent_and_is_reported_as_rejected(
 
 
 def test_a_refused_row_that_an_earlier_delivery_reported_is_counted_once() -> None:
-    """As after a redrive: what the dead delivery stored holds the refused rows, too."""
+    """After a redrive, the failures of the dead delivery include the refused rows."""
     to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, done={0})
 
     assert to_create == [(1, a_row(1))]

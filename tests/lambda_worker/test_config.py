@@ -1,4 +1,4 @@
-"""The environment is complete and sound, or the worker says what to set."""
+"""The environment variables are complete and valid, or the error says what to set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message in the dead-letter queue: its job tells the truth, or the message stays."""
+"""The chunk of a message in the dead-letter queue is reported as dead, or the message stays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def message(buckets: Buckets) -> ChunkMessage:
 
 
 def report_dead(queue: Queue, *bodies: str, context: Context | None = None) -> list[str]:
-    """The bodies that stay in the dead-letter queue."""
+    """Deliver the bodies to the handler, and return those that stay in the dead-letter queue."""
     for body in bodies:
         queue.sqs.send_message(QueueUrl=queue.dead_letter_url, MessageBody=body)
     return queue.deliver(handler, context, queue.dead_letter_url)
@@ -55,7 +55,7 @@ def counts(report: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def outcomes(buckets: Buckets, key: str) -> dict[int, tuple[str, str]]:
-    """Outcome and code by index."""
+    """Return the outcome and the code of the first error, by index."""
     return {line["index"]: (line["outcome"], line["errors"][0]["code"]) for line in buckets.failure_lines(key)}
 
 
@@ -64,7 +64,7 @@ def test_rows_with_an_outcome_keep_it_and_the_others_become_unprocessed(
 ) -> None:
     monolith.replies = {2: [REJECTED], 3: [FORBIDDEN], 4: [FORBIDDEN]}
     queue.send(message.encode())
-    assert queue.deliver(work) == []  # stopped by the 403s, with what was settled released
+    assert queue.deliver(work) == []  # the 403s stop it, and it releases the chunk with its failures
     calls = monolith.creates.copy()
 
     assert report_dead(queue, message.encode()) == []
@@ -139,7 +139,7 @@ def test_while_s3_is_away_the_chunk_is_not_reported_as_dead(
         assert report_dead(queue, message.encode()) == [message.encode()]
 
     assert monolith.deads == []
-    assert len(monolith.releases) == 1  # the next one need not wait for the lease
+    assert len(monolith.releases) == 1  # the next delivery does not have to wait for the lease
 
 
 @pytest.mark.parametrize("verb", ["claim", "dead"])

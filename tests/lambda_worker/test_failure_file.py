@@ -1,4 +1,4 @@
-"""What was not created is stored with its reason, and the row in it is what was sent, byte for byte."""
+"""A row that was not created is stored with the reasons, byte for byte as it was sent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_line_is_json_and_contains_the_row_byte_for_byte(row: bytes, message: 
 
 
 def test_reading_returns_the_failures_that_were_stored(buckets: Buckets) -> None:
-    """Also rows with what some take for the end of a line: a CR between values, U+2028, U+0085 in a string."""
+    """Also with characters that Python treats as the end of a line: a CR between values, U+2028 or U+0085."""
     odd = [b'{"a":\r1}', '{"a":"\u2028\u0085"}'.encode(), b'{"a":", \\"row\\": "}']
     failures = [a_failure(index, row, errors=[{**TAKEN, "message": '"row": \u2028'}]) for index, row in enumerate(odd)]
     key = write_failures(buckets.s3, buckets.failures, a_message(), 1, failures)
@@ -116,7 +116,7 @@ def test_when_the_bucket_does_not_exist_the_delivery_fails(buckets: Buckets) -> 
 
 @pytest.fixture
 def misbehaving() -> Iterator[tuple[S3Client, list[Reply]]]:
-    """An S3 that answers every request with the last reply of the list."""
+    """Yield a client of an S3 that answers every request with the last reply of the list."""
     replies: list[Reply] = []
     with serving(lambda _request: replies[-1]) as server, s3_at(server.url) as s3:
         yield s3, replies

@@ -1,4 +1,4 @@
-"""What the queue is told: exactly the messages that are not done come again."""
+"""The handler returns exactly the messages that SQS must deliver again."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def a_record(message_id: str, body: str) -> SqsRecord:
 
 
 def an_event(*bodies: str) -> SqsEvent:
-    """An event with the messages "0", "1" and so on."""
+    """Return an event with the messages "0", "1" and so on."""
     return {"Records": [a_record(str(place), body) for place, body in enumerate(bodies)]}
 
 
-def coming_again(event: SqsEvent, context: Context | None = None) -> list[str]:
+def unfinished(event: SqsEvent, context: Context | None = None) -> list[str]:
     answer = handler(event, context or Context())
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
@@ -76,14 +76,14 @@ def message(buckets: Buckets) -> ChunkMessage:
 
 
 def test_when_a_chunk_is_finished_its_message_is_deleted(monolith: Monolith, message: ChunkMessage) -> None:
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
 
     assert monolith.ledger == {f"{JOB_ID}:{index}": a_row(index) for index in range(4)}
     assert len(monolith.finishes) == 1
 
 
 def test_an_event_without_messages_has_no_failures() -> None:
-    assert coming_again(an_event()) == []
+    assert unfinished(an_event()) == []
 
 
 def test_when_some_rows_are_rejected_the_message_is_deleted(
@@ -91,7 +91,7 @@ def test_when_some_rows_are_rejected_the_message_is_deleted(
 ) -> None:
     monolith.replies = {2: [json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
 
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     assert buckets.failure_keys() == [monolith.finishes[0]["failures_key"]]
 
 
@@ -104,8 +104,8 @@ def test_exactly_the_messages_that_are_not_finished_are_delivered_again(
 
     bodies = [messages[0].encode(), gone.encode(), "no message", messages[2].encode(), messages[3].encode()]
 
-    assert coming_again(an_event(*bodies)) == ["1", "2"]
-    assert queue.delayed == 1  # the copy of the one whose rows nobody may create now
+    assert unfinished(an_event(*bodies)) == ["1", "2"]
+    assert queue.delayed == 1  # the copy of the message whose job is paused
     assert set(monolith.ledger) == {f"{JOB_ID}:0", f"{JOB_ID}:30"}
     assert len(monolith.finishes) == 2
 
@@ -129,7 +129,7 @@ def test_a_malformed_message_is_not_acknowledged_and_nothing_is_called_or_read(
     with serving(lambda _request: Reply(500)) as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
-        assert coming_again(an_event(body)) == ["0"]
+        assert unfinished(an_event(body)) == ["0"]
         assert s3.requests == []
     assert monolith_server.requests == []
 
@@ -140,7 +140,7 @@ def test_a_message_with_a_foreign_bucket_is_not_acknowledged_and_nothing_is_read
     with serving(lambda _request: Reply(500)) as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
-        assert coming_again(an_event(a_message(bucket="of-somebody-else").encode())) == ["0"]
+        assert unfinished(an_event(a_message(bucket="of-somebody-else").encode())) == ["0"]
         assert s3.requests == []
     assert not monolith.creates
 
@@ -150,7 +150,7 @@ def test_a_message_whose_chunk_is_closed_is_acknowledged_and_nothing_is_done(
 ) -> None:
     monolith.replies = {"claim": [json_reply(410, {"code": "closed"})]}
 
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     assert monolith.calls == ["claim"]
     assert not monolith.creates
 
@@ -163,7 +163,7 @@ def test_a_message_that_the_monolith_refuses_is_not_acknowledged(
 ) -> None:
     monolith.replies = {"claim": [json_reply(status, {"code": code})]}
 
-    assert coming_again(an_event(message.encode())) == ["0"]
+    assert unfinished(an_event(message.encode())) == ["0"]
     assert not monolith.creates
     assert (queue.waiting, queue.delayed) == (0, 0)
 
@@ -218,7 +218,7 @@ def test_a_delivery_counts_if_the_monolith_answers_500(
 def test_a_delivery_counts_and_releases_its_lease_if_its_report_is_not_accepted(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
-    """Else a monolith that takes claims but no reports would keep the chunk going round without end."""
+    """Otherwise a monolith that accepts claims but no reports would make the chunk come back without end."""
     monolith.replies = {"finish": [reply]}
     queue.send(message.encode())
 
@@ -245,7 +245,7 @@ def test_a_message_that_no_delivery_can_help_ends_in_the_dead_letter_queue_at_on
     for _delivery in range(MAX_RECEIVE_COUNT):
         assert queue.deliver(handler) == [body]
 
-    assert queue.receive() == []  # this is when SQS moves it
+    assert queue.receive() == []  # at this moment SQS moves it
     assert (queue.waiting, queue.resting, queue.delayed, queue.dead) == (0, 0, 0, 1)
     assert monolith_server.requests == []
 
@@ -308,13 +308,13 @@ def test_a_later_delivery_sends_only_the_rows_that_the_ledger_does_not_record(
     monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {3: [json_reply(403, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     calls_before = monolith.creates.copy()
 
     monolith.replies = {}
     assert monolith.indexes == [0, 1, 2]
 
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     assert monolith.creates - calls_before == {3: 1}
 
 
@@ -330,7 +330,7 @@ def test_without_time_left_every_message_is_replaced_by_a_copy_and_nothing_is_cl
 
 @pytest.fixture
 def unanswered() -> Iterator[Reply]:
-    """No reply, as long as the test runs."""
+    """Yield a reply that is not sent as long as the test runs."""
     event = threading.Event()
     yield Reply(503, after=event)
     event.set()
@@ -394,7 +394,7 @@ def test_when_s3_hangs_the_invocation_still_ends_in_time(
 
         assert queue.deliver(handler) == [message.encode()]
 
-        assert len(s3.requests) == 1  # which is not over yet: the next would follow after a time-out
+        assert len(s3.requests) == 1  # it is still open; a retry would follow after a timeout
     assert (queue.resting, queue.delayed) == (1, 0)
     assert len(monolith.releases) == 1
 
@@ -438,7 +438,7 @@ def test_while_the_endpoint_is_away_no_delivery_counts_and_afterwards_the_chunk_
 
 def test_an_execution_environment_serves_several_invocations(monolith: Monolith, buckets: Buckets) -> None:
     for place in range(3):
-        assert coming_again(an_event(buckets.store([a_row(place)], first_index=place).encode())) == []
+        assert unfinished(an_event(buckets.store([a_row(place)], first_index=place).encode())) == []
 
     assert len(monolith.ledger) == len(monolith.finishes) == 3
 
@@ -460,17 +460,20 @@ def test_the_log_contains_neither_rows_nor_secrets(
 ) -> None:
     caplog.set_level(logging.DEBUG, "lambda_worker")
     caplog.set_level(logging.INFO)
-    word = {VERDICT_HEADER: RowVerdict.NOT_CREATED}
+    verdict = {VERDICT_HEADER: RowVerdict.NOT_CREATED}
     rejection: dict[str, Any] = {"errors": [{"field": "sku", "code": "unique", "message": "TENT-2 is taken."}]}
-    monolith.replies = {0: [json_reply(500, {"message": "TENT-0"}, **word)], 2: [json_reply(400, rejection, **word)]}
+    monolith.replies = {
+        0: [json_reply(500, {"message": "TENT-0"}, **verdict)],
+        2: [json_reply(400, rejection, **verdict)],
+    }
     forbidden = buckets.store([a_row(20)], first_index=20)
-    monolith.replies[20] = [json_reply(403, {"message": "TENT-20 is not yours."}, **word)]
+    monolith.replies[20] = [json_reply(403, {"message": "TENT-20 is not yours."}, **verdict)]
     busy = buckets.store([a_row(30)], first_index=30)
-    monolith.replies[30] = [json_reply(429, {"message": "TENT-30"}, Retry_After="200", **word)]
+    monolith.replies[30] = [json_reply(429, {"message": "TENT-30"}, Retry_After="200", **verdict)]
     gone = replace(message, key="TENT.jsonl")
     bodies = [chunk.encode() for chunk in (message, forbidden, busy, gone)]
 
-    coming_again(an_event(*bodies, json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
+    unfinished(an_event(*bodies, json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
 
     assert len(monolith.releases) == 3
     assert message.chunk_id in caplog.text
@@ -484,12 +487,12 @@ def test_a_log_line_names_its_message_job_chunk_and_epoch(
     caplog.set_level(logging.INFO, "lambda_worker")
     caplog.handler.addFilter(LogContextFilter())
 
-    coming_again(an_event(message.encode(), "no message of ours"))
+    unfinished(an_event(message.encode(), "no message of ours"))
 
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
     (finished,) = [line for line in lines if line["logger"] == "lambda_worker.chunk_session"]
     (refused,) = [line for line in lines if line["level"] == "ERROR"]
     assert (finished["job_id"], finished["chunk_id"]) == (message.job_id, message.chunk_id)
     assert finished["epoch"] == a_claim().epoch
-    assert "job_id" not in refused, "the next message has nothing of the one before"
+    assert "job_id" not in refused, "the next message has the context of the previous one"
     assert refused["message_id"] != finished["message_id"]

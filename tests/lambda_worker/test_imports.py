@@ -1,4 +1,4 @@
-"""The worker is packaged on its own: what it imports must be in its package or in the Lambda runtime."""
+"""The worker is packaged on its own, so it may import only what is in its package or in the Lambda runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.glob("**/*.py"))
 
 OWN = {"lambda_worker", "bulk_import_wire"}
 PACKAGED = {"httpx", "httpx_aiohttp", "aiohttp"}  # lambda_worker/pyproject.toml
-RUNTIME = {"boto3", "botocore"}  # AWS's Python runtime brings them
+RUNTIME = {"boto3", "botocore"}  # included in AWS's Python runtime
 STANDARD_LIBRARY = sys.stdlib_module_names
 
 
@@ -24,7 +24,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(tree: ast.AST) -> set[str]:
-    """The modules that are imported when the code runs, wherever the import stands."""
+    """Return the modules that are imported at run time, also within functions."""
     found: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if is_type_checking(node):

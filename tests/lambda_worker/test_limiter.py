@@ -1,6 +1,7 @@
-"""The limit finds what an endpoint bears, yields when it is slow or busy, and is never above the cap.
+"""The limit adapts to what an endpoint can serve, falls when it is slow or busy, and never exceeds the cap.
 
-The endpoint is a model, a queue before some servers, on a clock that leaps from event to event.
+The endpoint is simulated as a queue in front of some servers. The clock is simulated, too: it jumps from event to event,
+so that minutes of waiting take no time.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ T = TypeVar("T")
 TICK = 1e-9
 
 
-class LeapingSelector(selectors.SelectSelector):
-    """Waits for nothing: the time it was to wait has passed at once."""
+class SimulatedSelector(selectors.SelectSelector):
+    """Does not wait, but adds the time to its clock."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "everybody waits for somebody else"
-        self.now += timeout or TICK  # a timer may fire a little early, and who then waits on must see time pass
+        assert timeout is not None, "a deadlock: every task waits for another one"
+        self.now += timeout or TICK  # a timer may fire slightly early; time must pass for a task that waits again
         return super().select(0)
 
 
-class LeapingLoop(asyncio.SelectorEventLoop):
+class SimulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self.selector = LeapingSelector()
+        self.selector = SimulatedSelector()
         super().__init__(self.selector)
 
     def time(self) -> float:
@@ -49,7 +50,7 @@ class LeapingLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[None, None, T]) -> T:
-    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         return runner.run(main)
 
 
@@ -63,20 +64,20 @@ def a_limit(cap: int) -> ConcurrencyLimiter:
 
 @dataclass
 class Endpoint:
-    """`servers` calls are worked on at once, each for `seconds` on average; the others wait in a queue."""
+    """Serves `servers` calls at once, each in `seconds` on average. The other calls wait in a queue."""
 
     servers: int
     seconds: float = 1.0
     spread: float = 0.0  # standard deviation of the logarithm of the seconds
     overloaded: bool = False
     _free: asyncio.Semaphore = field(init=False)
-    _random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - no secret
+    _random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - not a secret
 
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.servers)
 
     async def answer(self) -> bool:
-        """Answer one call; says whether it was let in."""
+        """Serve one call. Return whether it was accepted."""
         if self.overloaded:
             await asyncio.sleep(0.01)
             return False
@@ -87,14 +88,14 @@ class Endpoint:
 
 @dataclass
 class Import:
-    """Calls the endpoint as often as the limit allows. Call it with a number of rows."""
+    """Calls the endpoint as often as the limit allows. Call the instance with a number of rows."""
 
     endpoint: Endpoint
     limit: ConcurrencyLimiter
     limits: list[int] = field(default_factory=list)  # after each call
 
     async def __call__(self, rows: int) -> float:
-        """Returns the rows a second."""
+        """Send so many rows, and return the rows per second."""
         started = now()
         async with asyncio.TaskGroup() as calls:
             for _row in range(rows):
@@ -104,8 +105,8 @@ class Import:
 
     async def _call(self) -> None:
         started = now()
-        let_in = await self.endpoint.answer()
-        self.limit.record(now() - started, overloaded=not let_in)
+        accepted = await self.endpoint.answer()
+        self.limit.record(now() - started, overloaded=not accepted)
         self.limit.release()
         self.limits.append(self.limit.limit)
 
@@ -324,8 +325,8 @@ def test_never_more_calls_are_in_flight_than_the_current_limit(cap: int, caps: l
     assert run(most_beyond_limit()) == 0
 
 
-async def is_let_through(acquiring: Coroutine[None, None, None]) -> bool:
-    """Whether an acquire needs to wait for nobody."""
+async def succeeds_at_once(acquiring: Coroutine[None, None, None]) -> bool:
+    """Return whether this acquire succeeds without waiting."""
     task = asyncio.create_task(acquiring)
     for _turn in range(5):
         await asyncio.sleep(0)
@@ -348,13 +349,13 @@ def test_waiting_calls_start_when_the_limit_grows() -> None:
             limit.record(1, overloaded=False)
 
         await asyncio.gather(*waiting)
-        assert not await is_let_through(limit.acquire())
+        assert not await succeeds_at_once(limit.acquire())
 
     run(main())
 
 
 def test_a_release_lets_exactly_one_waiting_call_start() -> None:
-    async def let_through() -> list[int]:
+    async def successes() -> list[int]:
         limit = a_limit(cap=1)
         await limit.acquire()
         waiting = [asyncio.create_task(limit.acquire()) for _ in range(3)]
@@ -367,11 +368,11 @@ def test_a_release_lets_exactly_one_waiting_call_start() -> None:
             done.append(sum(task.done() for task in waiting))
         return done
 
-    assert run(let_through()) == [1, 2, 3]
+    assert run(successes()) == [1, 2, 3]
 
 
 def test_after_the_cap_is_lowered_no_call_starts_until_fewer_are_in_flight() -> None:
-    async def let_through() -> list[bool]:
+    async def successes() -> list[bool]:
         limit = a_limit(cap=3)
         for _ in range(3):
             await limit.acquire()
@@ -379,17 +380,17 @@ def test_after_the_cap_is_lowered_no_call_starts_until_fewer_are_in_flight() -> 
         done = []
         for _ in range(3):
             limit.release()
-            done.append(await is_let_through(limit.acquire()))
+            done.append(await succeeds_at_once(limit.acquire()))
         return done
 
-    assert run(let_through()) == [False, False, True]
+    assert run(successes()) == [False, False, True]
 
 
 @pytest.mark.parametrize("cap", [0, -1])
 def test_a_cap_below_one_counts_as_one_so_that_the_rows_do_not_wait_for_ever(cap: int) -> None:
-    async def let_through() -> list[bool]:
+    async def successes() -> list[bool]:
         limits = a_limit(cap), a_limit(5)
         limits[1].set_cap(cap)
-        return [await is_let_through(limit.acquire()) for limit in (*limits, *limits)]
+        return [await succeeds_at_once(limit.acquire()) for limit in (*limits, *limits)]
 
-    assert run(let_through()) == [True, True, False, False]
+    assert run(successes()) == [True, True, False, False]

@@ -1,4 +1,4 @@
-"""The line of metrics that a dispatch leaves on Lambda."""
+"""The line with the metrics of a dispatch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MESSAGE = a_message()
 
 @pytest.fixture
 def dispatch(_no_backoff: None) -> RowDispatch:
-    """Of three rows: the first is created, the second at its second call, the third is refused."""
+    """Dispatch three rows. The first is created, the second is created by its second call, the third is rejected."""
     calls: list[int] = []
 
     async def create(index: int, _row: bytes, _timeout: float) -> Answer:

@@ -1,4 +1,4 @@
-"""The client against real servers that misbehave: a transport fault is Unreachable, and nothing else."""
+"""The client with real servers that misbehave. Every transport error becomes Unreachable."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def say(data: bytes) -> Callable[[socket.socket], None]:
 
 
 def say_and_hang(data: bytes) -> Callable[[socket.socket], object]:
-    """Until the client hangs up."""
+    """Return a behaviour that sends data and then waits until the client closes the connection."""
 
     def behave(connection: socket.socket) -> object:
         connection.sendall(data)
@@ -126,11 +126,11 @@ def test_when_the_connection_is_refused_the_endpoint_is_unreachable() -> None:
         pytest.param(say(HEAD), id="half a head"),
         pytest.param(say(HEAD + b"Content-Length: 100\r\n\r\n{"), id="half a body"),
         pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"), id="half a chunk"),
-        pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc"), id="no chunk"),
-        pytest.param(say(HEAD + b"Content-Length: many\r\n\r\n"), id="no length"),
+        pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc"), id="an invalid chunk"),
+        pytest.param(say(HEAD + b"Content-Length: many\r\n\r\n"), id="an invalid length"),
         pytest.param(say(HEAD + b"X: " + b"x" * 100_000 + b"\r\n\r\n"), id="an endless header"),
         pytest.param(say(HEAD + b"X: \x00\r\n\r\n"), id="a NUL"),
-        pytest.param(say(b"HTTP/1.1 201 \xff\r\n\r\n"), id="no text"),
+        pytest.param(say(b"HTTP/1.1 201 \xff\r\n\r\n"), id="not a text"),
     ],
 )
 def test_every_transport_error_becomes_unreachable(behave: Callable[[socket.socket], object]) -> None:
@@ -191,7 +191,7 @@ def test_a_cookie_is_never_sent_back() -> None:
     with serving(lambda _request: Reply(headers={"Set-Cookie": "sessionid=of-a-row; Path=/"})) as server:
         with_client(
             server.url.replace("127.0.0.1", "localhost"), twice
-        )  # of an address, aiohttp takes no cookie anyway
+        )  # aiohttp never accepts cookies from an IP address
 
     assert [request.headers["Cookie"] for request in server.requests] == [None, None]
 
@@ -212,7 +212,7 @@ def claimed(client: MonolithClient) -> Any:
     return client.claim(a_message(), CLAIMANT)
 
 
-def beaten(client: MonolithClient) -> Any:
+def kept_alive(client: MonolithClient) -> Any:
     return client.heartbeat(a_message(), 1)
 
 
@@ -224,15 +224,15 @@ def released(client: MonolithClient) -> Any:
     return client.release(a_message(), RELEASE)
 
 
-def buried(client: MonolithClient) -> Any:
+def reported_dead(client: MonolithClient) -> Any:
     return client.finish(a_message(), FINISH, is_dead=True)
 
 
-CALLS = {"claim": claimed, "heartbeat": beaten, "release": released, "finish": finished, "dead": buried}
+CALLS = {"claim": claimed, "heartbeat": kept_alive, "release": released, "finish": finished, "dead": reported_dead}
 
 
 def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
-    """What a call of the worker API comes to when these are the answers, the last one for ever after."""
+    """Call the worker API, which sends these replies, the last one again and again. Return the result and the requests."""
     monolith = Monolith()
     monolith.replies[verb] = list(replies)
     with serving(monolith.respond) as server:
@@ -281,7 +281,7 @@ def test_a_release_sends_the_reason_and_returns_the_answer() -> None:
         (409, {"code": "ledger_disagrees"}, ChunkReturned),
         (409, {"code": "stale_epoch"}, StaleEpoch),
         (410, {"code": "closed"}, ChunkClosed),
-        (410, None, ChunkReturned),  # a proxy's
+        (410, None, ChunkReturned),  # the answer of a proxy
         (404, {"code": "unknown_chunk"}, MessageRefused),
         (404, None, ChunkReturned),
         (422, {"code": "foreign_message"}, MessageRefused),

@@ -1,4 +1,4 @@
-"""The rows of a chunk are all of them, each once and in order, or the chunk is returned."""
+"""Reading a chunk returns all of its rows, each once and in order, or the delivery fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHUNK = b"".join(row + b"\n" for row in ROWS)
 
 
 class CuttingS3:
-    """One object, as S3 serves it; each connection breaks off after so many bytes of the body, the last never."""
+    """Serves one object as S3 does. The n-th connection breaks off after `cuts[n]` bytes of the body."""
 
     def __init__(self, cuts: list[int], *, ignores_range: bool = False) -> None:
         self.cuts = cuts
@@ -96,7 +96,7 @@ def test_when_the_object_has_changed_the_delivery_fails(stored: tuple[Buckets, C
 
 @pytest.mark.parametrize("kept", [0, len(BEFORE) - 5, len(BEFORE), len(BEFORE) + 5, len(BEFORE + CHUNK) - 1])
 def test_when_the_object_is_truncated_the_delivery_fails(buckets: Buckets, kept: int) -> None:
-    """Also when its ETag is the one promised: then the range comes short, or cannot be had at all."""
+    """Also if its ETag is the promised one. Then the range is too short or does not exist."""
     stored = buckets.s3.put_object(Bucket=buckets.payloads, Key="cut", Body=(BEFORE + CHUNK)[:kept])
     message = replace(cut_message(), bucket=buckets.payloads, key="cut", etag=stored["ETag"])
 

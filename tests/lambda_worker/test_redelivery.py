@@ -1,4 +1,4 @@
-"""How a message comes again: what SQS is asked for, and that a queue which is away loses nothing."""
+"""What the worker asks SQS for so that a message is delivered again. If SQS is away, nothing is lost."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def a_record(receive_count: int = 1) -> SqsRecord:
 
 @contextmanager
 def an_sqs(reply: Reply) -> Iterator[tuple[SQSClient, HttpServer]]:
-    """One that answers everything like this."""
+    """Yield a client of an SQS that answers every request with this reply, and its server."""
     with serving(lambda _request: reply) as server, sqs_at(server.url) as sqs:
         yield sqs, server
 
 
 def asked(server: HttpServer) -> tuple[str, dict[str, Any]]:
-    """What SQS was asked for."""
+    """Return the action and the parameters of the only request."""
     (request,) = server.requests
     return request.headers["X-Amz-Target"].rpartition(".")[2], json.loads(request.body)
 

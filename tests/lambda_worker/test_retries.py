@@ -1,4 +1,4 @@
-"""What each answer means, how many retries there are, and how long to wait."""
+"""The decision on each answer, the retry budget, and the waits."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ OF_VERDICT = {
     RowVerdict.REFUSED: Decision.REJECTED,
     RowVerdict.CANCELLED: Decision.CANCEL,
 }
-"""The ledger's word counts, whatever the status."""
+"""The decisions that depend on the verdict only."""
 
 OF_STATUS = {401: Decision.PAUSE, 403: Decision.PAUSE, 429: Decision.WAIT, 503: Decision.WAIT}
-"""With not-created, and with no word that we know."""
+"""The decisions on a status, with the verdict not-created or without a known verdict."""
 
 OF_STATUS_NOT_CREATED = {408: Decision.RETRY, 425: Decision.RETRY} | {
     status: Decision.REJECTED for status in range(400, 500) if status not in {408, 425}
@@ -50,7 +50,7 @@ OF_STATUS_WITHOUT_VERDICT = {404: Decision.PAUSE, 405: Decision.PAUSE}
 
 
 def expected(status: int, verdict: str) -> Decision:
-    """Look the decision up in the tables above. What is in none of them is no answer worth having."""
+    """Return the decision in the tables above. An answer that is in none of them is retried."""
     if verdict in OF_VERDICT:
         return OF_VERDICT[RowVerdict(verdict)]
     if status in OF_STATUS:
@@ -79,7 +79,7 @@ def test_each_rule_decides_some_answer_and_each_decision_is_reached() -> None:
     ("status", "verdict", "decision"),
     [
         (403, RowVerdict.STALE, Decision.STALE),
-        (403, RowVerdict.CREATED, Decision.CREATED),  # committed, whoever changed the status
+        (403, RowVerdict.CREATED, Decision.CREATED),  # the row is committed, so the status was changed on the way
         (403, RowVerdict.NOT_CREATED, Decision.PAUSE),
         (404, RowVerdict.NOT_CREATED, Decision.REJECTED),
         (404, NO_VERDICT, Decision.PAUSE),
@@ -108,7 +108,7 @@ def test_an_unknown_status_is_retried(status: int) -> None:
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test sets."""
 
     seconds = 1000.0
 
@@ -117,7 +117,7 @@ class Clock:
 
 
 def spend_all(budget: RetryBudget) -> int:
-    """How many retries are to be had at once."""
+    """Spend all retries that are available now, and return their number."""
     spent = 0
     while not budget.spend():
         spent += 1

@@ -1,4 +1,4 @@
-"""Every row is called, every call settles, and what concerns the whole chunk stops the taking of rows."""
+"""Every row is sent, every call settles, and an event that concerns the whole chunk stops further rows."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from lambda_worker.retries import (
 )
 from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
-from tests.lambda_worker.test_limiter import now as leaping_now
-from tests.lambda_worker.test_limiter import run as leap
+from tests.lambda_worker.test_limiter import now as simulated_now
+from tests.lambda_worker.test_limiter import run as simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,13 +57,14 @@ def rejection(field: str | None, code: str, message: str, status: int = 400) -> 
 
 
 UNREACHABLE = None
-"""Instead of an answer: there was none."""
+"""Stands for a call that gets no answer."""
 
 
 class Endpoint:
-    """The create endpoint, in place of `MonolithClient.create`: answers by row and call, otherwise created.
+    """The create endpoint, in place of `MonolithClient.create`.
 
-    The last answer given for a row stays. `on_call` may act in the middle of a call.
+    `answers` are the answers to the calls for a row, in order. The last one is used for all further calls. A row without
+    answers gets `default`. `on_call` is called in the middle of each call.
     """
 
     def __init__(self, answers: dict[int, list[Answer | None]] | None = None, default: Answer | None = None) -> None:
@@ -84,7 +85,7 @@ class Endpoint:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.on_call(index)
-        for _turn in range(index % 4 + 1):  # so that calls do not end in the order in which they began
+        for _turn in range(index % 4 + 1):  # so that calls do not end in the order in which they started
             await asyncio.sleep(0)
         self.in_flight -= 1
         self.settled += 1
@@ -104,8 +105,8 @@ def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, sett
     return RowDispatch(create=endpoint, limit=ConcurrencyLimiter(cap), stop_at=now + stop_in, settle_by=now + settle_in)
 
 
-def beating(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
-    """With a heartbeat answered during every call."""
+def with_heartbeats(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
+    """Let the monolith answer a heartbeat during every call."""
 
     def beat(_index: int) -> None:
         dispatch.health.record_heartbeat()
@@ -119,14 +120,14 @@ def rows(count: int) -> Iterator[tuple[int, bytes]]:
 
 
 def run(dispatch: RowDispatch, count: int) -> list[RowFailure]:
-    """The failures of a chunk of so many rows that was not stopped."""
+    """Dispatch so many rows, and return the failures. The dispatch must not stop."""
     asyncio.run(dispatch.run(rows(count)))
     assert dispatch.stopped_by is None
     return dispatch.failures
 
 
 def stopped(dispatch: RowDispatch, count: int) -> ChunkReturned | ChunkClosed:
-    """What stopped it; every call that was begun has settled all the same."""
+    """Dispatch so many rows, and return the reason why the dispatch stopped."""
     asyncio.run(dispatch.run(rows(count)))
     assert dispatch.stopped_by
     return dispatch.stopped_by
@@ -171,11 +172,11 @@ def test_every_call_settles_although_others_fail_and_only_a_verdict_counts_as_cr
 ) -> None:
     endpoint = accepting({0: [rejection("sku", "unique", "Taken.")], 1: [bad]})
 
-    failures = run(beating(a_dispatch(endpoint), endpoint), 12)
+    failures = run(with_heartbeats(a_dispatch(endpoint), endpoint), 12)
 
     assert by_index(failures) == {0: Outcome.REJECTED, 1: Outcome.FAILED}
     assert endpoint.calls[0] == 1
-    assert MAX_TRIES <= endpoint.calls[1] <= MAX_TRIES + 1  # one without a sign of life before it does not count
+    assert MAX_TRIES <= endpoint.calls[1] <= MAX_TRIES + 1  # a try without a sign of life does not count
     assert sorted(endpoint.calls) == list(range(12))
     assert endpoint.settled == endpoint.calls.total()
 
@@ -197,7 +198,7 @@ def test_a_lower_cap_takes_effect_during_the_dispatch() -> None:
     def lower(index: int) -> None:
         if index == 10:
             dispatch.limit.set_cap(2)
-        if index >= 10 + START:  # by then, those that were in flight at the change have settled
+        if index >= 10 + START:  # by then, the calls that were in flight at the change have ended
             after.append(endpoint.in_flight)
 
     endpoint.on_call = lower
@@ -230,7 +231,7 @@ def test_a_row_without_a_usable_answer_fails_after_all_tries(
 ) -> None:
     endpoint = accepting({2: [answer]})
 
-    (failure,) = run(beating(a_dispatch(endpoint), endpoint), 5)
+    (failure,) = run(with_heartbeats(a_dispatch(endpoint), endpoint), 5)
 
     assert endpoint.calls[2] == failure.attempts == MAX_TRIES
     assert (failure.index, failure.row, failure.outcome) == (2, a_row(2), Outcome.FAILED)
@@ -293,7 +294,7 @@ def test_a_retry_after_beyond_the_time_left_pauses_the_job_for_that_long(
 
 
 def test_a_retry_after_of_a_year_is_shortened() -> None:
-    """With more time left than the most that is believed, the row waits; the heartbeat's news ends the test."""
+    """More time is left than the longest Retry-After that the worker obeys, so the row waits instead of pausing."""
     endpoint = accepting({0: [an_answer(429, Retry_After="31536000")]})
     dispatch = a_dispatch(endpoint, stop_in=MAX_RETRY_AFTER_SECONDS + 60)
 
@@ -324,7 +325,7 @@ def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle()
 @pytest.mark.parametrize("count", [1, 4, 100])
 @pytest.mark.usefixtures("_no_patience")
 def test_as_long_as_no_call_gets_a_verdict_no_row_fails(answer: Answer | None, count: int) -> None:
-    """As behind a load balancer whose monolith is being deployed."""
+    """For example, while the monolith behind a load balancer is being deployed."""
     dispatch = a_dispatch(Endpoint(default=answer))
 
     assert deferred(dispatch, count).pause == PauseCode.ENDPOINT_AWAY
@@ -361,7 +362,7 @@ def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no
 
     assert reason.pause == PauseCode.FORBIDDEN
     assert str(status) in str(reason)
-    assert "You may not." not in str(reason)  # it goes into the log, and the endpoint may say anything
+    assert "You may not." not in str(reason)  # the reason is logged, and the endpoint may answer anything
     assert dispatch.failures == []
     assert endpoint.calls.total() < 5 + 2 * 3
     assert set(endpoint.calls.values()) == {1}
@@ -439,7 +440,7 @@ def test_after_a_cancel_the_other_rows_are_unprocessed_and_the_calls_in_flight_s
 
 
 def wake(dispatch: RowDispatch, by: Callable[[], None]) -> None:
-    """Run one row, whose call is told to wait for minutes, and do this meanwhile."""
+    """Dispatch one row that has to wait for minutes, and call `by` meanwhile."""
 
     async def main() -> None:
         running = asyncio.create_task(dispatch.run(rows(1)))
@@ -488,11 +489,11 @@ def test_after_the_verdict_cancelled_the_row_and_all_later_ones_are_unprocessed(
 
 @dataclass
 class TimedEndpoint:
-    """On a clock that leaps: each call takes `seconds`, and is answered by what `answer` makes of row and try."""
+    """An endpoint on a simulated clock. Each call takes `seconds`. `answer` maps the row and the try to the answer."""
 
     answer: Callable[[int, int], Answer | None]
     seconds: float = 0.1
-    begun: list[float] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)
     settled_at: list[float] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
     calls: Counter[int] = field(default_factory=Counter)
@@ -500,34 +501,34 @@ class TimedEndpoint:
 
     async def __call__(self, index: int, _row: bytes, _timeout_seconds: float) -> Answer:
         self.calls[index] += 1
-        self.begun.append(leaping_now())
+        self.started.append(simulated_now())
         self.limits.append(self.dispatch.limit.limit)
         answer = self.answer(index, self.calls[index])
         await asyncio.sleep(self.seconds)
-        self.settled_at.append(leaping_now())
+        self.settled_at.append(simulated_now())
         if answer is UNREACHABLE:
             raise Unreachable("ReadError")
         return answer
 
     def run(self, count: int, *, cap: int = 8, stop_in: float = NEVER) -> RowDispatch:
         async def main() -> RowDispatch:
-            now = leaping_now()
-            limit, budget = ConcurrencyLimiter(cap, leaping_now), RetryBudget(leaping_now)
+            now = simulated_now()
+            limit, budget = ConcurrencyLimiter(cap, simulated_now), RetryBudget(simulated_now)
             self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, budget)
             await self.dispatch.run(rows(count))
             return self.dispatch
 
-        return leap(main())
+        return simulate(main())
 
 
 @pytest.fixture
-def _leaping(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all waits be the real ones, on a clock that leaps."""
+def _simulated_clock(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the real waits, on a simulated clock."""
     monkeypatch.undo()
-    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=leaping_now))
+    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=simulated_now))
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 @pytest.mark.parametrize("status", [429, 503])
 def test_while_one_call_has_to_wait_no_other_call_starts(status: int) -> None:
     busy = an_answer(status, Retry_After="40")
@@ -535,14 +536,14 @@ def test_while_one_call_has_to_wait_no_other_call_starts(status: int) -> None:
 
     dispatch = endpoint.run(30)
 
-    asked_at = endpoint.begun[5] + endpoint.seconds
-    after = [at for at in endpoint.begun if at > asked_at]
+    asked_at = endpoint.started[5] + endpoint.seconds
+    after = [at for at in endpoint.started if at > asked_at]
     assert min(after) >= asked_at + 40
     assert dispatch.finished_rows == 30
     assert dispatch.stopped_by is None
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
     endpoint = TimedEndpoint(lambda _index, _tried: an_answer(status))
@@ -556,9 +557,9 @@ def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
     assert dispatch.failures == []
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 def test_an_endpoint_that_is_busy_for_a_moment_does_not_pause_the_job() -> None:
-    endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if leaping_now() < 10 else an_answer(201, CREATED))
+    endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if simulated_now() < 10 else an_answer(201, CREATED))
 
     dispatch = endpoint.run(100)
 
@@ -566,7 +567,7 @@ def test_an_endpoint_that_is_busy_for_a_moment_does_not_pause_the_job() -> None:
     assert dispatch.finished_rows == 100
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 @pytest.mark.parametrize("count", [40, 400])
 def test_when_every_first_call_fails_the_budget_limits_the_retries(count: int) -> None:
     broken = an_answer(500, NOT_CREATED)
@@ -581,7 +582,7 @@ def test_when_every_first_call_fails_the_budget_limits_the_retries(count: int) -
     assert endpoint.calls.total() <= (1 + BUDGET_SHARE) * count + BURST + trickle
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 def test_when_the_endpoint_becomes_ten_times_as_slow_fewer_calls_are_in_flight() -> None:
     def answer(index: int, _tried: int) -> Answer:
         endpoint.seconds = 0.1 if index < 300 else 1.0
@@ -594,7 +595,7 @@ def test_when_the_endpoint_becomes_ten_times_as_slow_fewer_calls_are_in_flight()
     assert min(endpoint.limits[300:]) <= 8
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_call_has_settled() -> None:
     endpoint = TimedEndpoint(lambda _index, _tried: an_answer(201, CREATED), seconds=1)
 
@@ -602,11 +603,11 @@ def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_c
 
     assert isinstance(dispatch.stopped_by, ChunkDeferred)
     assert (dispatch.stopped_by.pause, dispatch.stopped_by.delay_seconds) == (None, 0)
-    assert max(endpoint.begun) < 5.5
+    assert max(endpoint.started) < 5.5
     assert dispatch.finished_rows == len(endpoint.settled_at) == endpoint.calls.total() > 0
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 def test_an_unanswered_call_just_before_the_end_does_not_pause_the_job() -> None:
     busy = an_answer(503)
     endpoint = TimedEndpoint(lambda index, _tried: busy if index == 60 else an_answer(201, CREATED), seconds=1)
@@ -676,7 +677,7 @@ any_answer = st.fixed_dictionaries({}, optional={"errors": st.lists(any_error, m
 
 @given(any_answer | any_json)
 def test_whatever_the_endpoint_answers_a_rejected_row_can_be_stored_and_grouped(document: object) -> None:
-    """An endpoint without DRF may answer anything; its chunk must end all the same."""
+    """An endpoint without DRF may answer anything. Its chunk must still come to an end."""
     endpoint = accepting({0: [an_answer(400, NOT_CREATED, json.dumps(document).encode())]})
 
     failures = run(a_dispatch(endpoint), 1)

@@ -1,4 +1,4 @@
-"""The worker secret comes from Secrets Manager, and a rotated one is taken up without a restart."""
+"""The worker secret comes from Secrets Manager. A rotated secret takes effect without a restart."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def secret_id(secrets: SecretsManagerClient) -> str:
 
 
 @pytest.fixture
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a secret be too old as soon as it was read."""
+def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cached secret expire at once."""
     monkeypatch.setattr(stored_secret, "MAX_AGE_SECONDS", 0)
 
 
@@ -37,7 +37,7 @@ def test_the_secret_is_cached(secrets: SecretsManagerClient, secret_id: str) -> 
     assert stored.value() == "first"
 
 
-@pytest.mark.usefixtures("_at_once")
+@pytest.mark.usefixtures("_no_cache")
 def test_a_rotated_secret_is_used_after_the_cache_expires(secrets: SecretsManagerClient, secret_id: str) -> None:
     stored = StoredSecret(secrets, secret_id)
     assert stored.value() == "first"
@@ -47,7 +47,7 @@ def test_a_rotated_secret_is_used_after_the_cache_expires(secrets: SecretsManage
     assert stored.value() == "second"
 
 
-@pytest.mark.usefixtures("_at_once")
+@pytest.mark.usefixtures("_no_cache")
 @pytest.mark.parametrize("mishap", ["deleted", "emptied"])
 def test_the_last_known_secret_is_used_while_no_other_can_be_read(
     secrets: SecretsManagerClient, secret_id: str, caplog: pytest.LogCaptureFixture, mishap: str
@@ -72,12 +72,12 @@ def test_a_secret_that_has_never_been_read_is_an_error_that_says_why(secrets: Se
 
 @pytest.fixture
 def _stored(monkeypatch: pytest.MonkeyPatch, _environment: None, secret_id: str) -> None:
-    """The functions are configured with the secret's id instead of the secret."""
+    """Configure the function with the ID of the secret instead of the secret."""
     monkeypatch.delenv("BULK_IMPORT_WORKER_SECRET")
     monkeypatch.setenv("BULK_IMPORT_WORKER_SECRET_ID", secret_id)
 
 
-@pytest.mark.usefixtures("_no_backoff", "_stored", "_at_once")
+@pytest.mark.usefixtures("_no_backoff", "_stored", "_no_cache")
 def test_a_function_uses_the_rotated_secret_in_the_same_process(
     secrets: SecretsManagerClient, secret_id: str, buckets: Buckets, queue: Queue, monolith_server: HttpServer
 ) -> None:

@@ -1,4 +1,4 @@
-"""The trace of the POST, and the invocation's id, in every call that a message leads to."""
+"""Every call for a message carries the trace of the POST and the ID of the invocation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def message(buckets: Buckets) -> ChunkMessage:
 
 
 def delivered(queue: Queue, message: ChunkMessage, traceparent: str = "") -> SqsRecord:
-    """The message, after it went through SQS."""
+    """Send the message to SQS, and return the received record."""
     attribute = {"traceparent": {"DataType": "String", "StringValue": traceparent}} if traceparent else {}
     queue.sqs.send_message(QueueUrl=queue.url, MessageBody=message.encode(), MessageAttributes=attribute)  # type: ignore[arg-type] # plain dicts
     (record,) = queue.receive()
