@@ -98,7 +98,7 @@ class ChunkSession:
         try:
             failures = await self._read_earlier_failures(claim, created)
         except ChunkReturned as unreadable:
-            # Another delivery would send these rows again, but there is none. So they count as unprocessed.
+            # Another delivery would send these rows again, but no delivery is left. So they become unprocessed.
             logger.warning("The earlier failures of dead chunk %s are lost: %s", self.message.chunk_id, unreadable)
             failures = []
         done = created.union(failure.index for failure in failures)

@@ -22,7 +22,7 @@ RESERVE_SHARE = 0.2
 class Deadlines:
     """Four points in time on the clock of `time.monotonic()`, in ascending order.
 
-    Lambda kills a function whose time is over, and then nobody reports the chunk. So each stage ends before the next
+    Lambda kills a function whose time is over, and then the chunk is not reported. So each stage ends before the next
     one has to begin. Example: with 300 s left, the reserve is 30 s and the deadlines are 270, 285, 292.5 and 296.25 s
     from now.
     """

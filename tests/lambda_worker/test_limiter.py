@@ -1,7 +1,7 @@
 """The limit adapts to what an endpoint can serve, falls when it is slow or busy, and never exceeds the cap.
 
-The endpoint is simulated as a queue in front of some servers. The clock is simulated, too: it jumps from event to event,
-so that minutes of waiting take no time.
+The endpoint is simulated as a queue in front of some servers. The clock is simulated, too: it jumps from event to
+event, so that minutes of waiting take no time.
 """
 
 from __future__ import annotations

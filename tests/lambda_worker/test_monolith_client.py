@@ -232,7 +232,7 @@ CALLS = {"claim": claimed, "heartbeat": kept_alive, "release": released, "finish
 
 
 def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
-    """Call the worker API, which sends these replies, the last one again and again. Return the result and the requests."""
+    """Call the worker API, which sends these replies and repeats the last one. Return the result and the requests."""
     monolith = Monolith()
     monolith.replies[verb] = list(replies)
     with serving(monolith.respond) as server:

@@ -63,8 +63,8 @@ UNREACHABLE = None
 class Endpoint:
     """The create endpoint, in place of `MonolithClient.create`.
 
-    `answers` are the answers to the calls for a row, in order. The last one is used for all further calls. A row without
-    answers gets `default`. `on_call` is called in the middle of each call.
+    `answers` are the answers to the calls for a row, in order. The last one is used for all further calls. A row
+    without answers gets `default`. `on_call` is called in the middle of each call.
     """
 
     def __init__(self, answers: dict[int, list[Answer | None]] | None = None, default: Answer | None = None) -> None:
