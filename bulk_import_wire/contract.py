@@ -1,13 +1,15 @@
 """The wire contract between the monolith (`bulk_import`) and the worker (`lambda_worker`).
 
-Standard library only, so that both sides can import it. Three kinds of things cross the wire:
+This module uses the standard library only, so that both sides can import it. It defines three things:
 
-- `ChunkMessage`: the SQS message. A link to a byte range of a payload; no row, credential or URL. Beside it, as a
-  message attribute, the trace that the POST was part of (`message_attributes`);
-- the worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`, whose
-  bodies are the other dataclasses here;
-- the create call: the target's own endpoint, with `IMPORT_SCHEME` and `IDEMPOTENCY_KEY` headers in and
-  the `VERDICT_HEADER` out.
+- `ChunkMessage`, the SQS message. It points to a byte range of a payload and contains no row, credential or URL.
+  The trace context of the POST travels beside it as a message attribute (see `message_attributes`).
+- The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`. The other
+  dataclasses below are the bodies of its requests and answers.
+- The create call: a request to the target's own endpoint. It carries the headers `Authorization` (with
+  `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
+
+The formats of the lines in S3 are in `bulk_import_wire.lines`.
 """
 
 from __future__ import annotations
@@ -20,127 +22,99 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 MESSAGE_VERSION = 1
+"""Version of the message format. A worker refuses every other version."""
+
 MAX_MESSAGE_BYTES = 2048
-"""A message has a handful of short fields; whatever is larger was not written by us."""
+"""Maximum length of a message. Our messages have a few short fields, so a longer one cannot be ours."""
 
 WORKER_API_PATH = "/bulk-import/worker/"
-"""Where the monolith mounts `bulk_import.worker_urls`, unless both sides are configured otherwise."""
+"""Default path of `bulk_import.worker_urls`. A site that mounts them elsewhere configures both sides."""
 
 IMPORT_SCHEME = "Import"
 """Authorization scheme of the create call: `Authorization: Import <token>`."""
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-"""Header of the create call, `<job id>:<row index>`: names the row whatever becomes of the connection."""
+"""Header of the create call, `<job id>:<row index>`. It identifies the row, so that a retry cannot create it twice."""
 
 VERDICT_HEADER = "Bulk-Import-Row"
-"""Header of every answer that passed the monolith's ledger; its value is a `RowVerdict`. It is the only
-proof of a creation: a 201 without it may come from a proxy, a login page or an unconfigured monolith."""
+"""Header that the monolith's middleware sets on the answer to a create call. Its value is a `RowVerdict`.
 
+Only this header proves that a row was created. A 201 without it may come from a proxy, from a login page or from a
+monolith without the middleware.
+"""
 
 TRACEPARENT = "traceparent"
-"""Message attribute, and header of every call of the worker: the W3C trace context of the POST, as it came."""
+"""Message attribute, and header of every call of the worker: the W3C trace context of the POST, unchanged."""
 
-_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+REQUEST_ID = "X-Request-ID"
+"""Header of every call of the worker: the ID of the invocation. It connects the log lines of both sides."""
+
+DEAD_LETTER = "dead_letter"
+"""Code of the problem of the rows that were left when a message ran out of deliveries."""
+
+_TRACEPARENT_FORMAT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def trace_id(traceparent: str) -> str:
-    """The trace's id, 32 hexadecimal digits; "" when that is no trace context (https://www.w3.org/TR/trace-context/)."""
-    match = _TRACEPARENT.fullmatch(traceparent)
+    """Return the trace ID of a trace context, 32 hexadecimal digits, or "" if the context is not valid.
+
+    See https://www.w3.org/TR/trace-context/.
+    """
+    match = _TRACEPARENT_FORMAT.fullmatch(traceparent)
     return match[1] if match else ""
 
 
 def message_attributes(traceparent: str) -> dict[str, dict[str, str]]:
-    """What SQS is to carry beside a message, for boto3; nothing when there is no trace."""
+    """Return the attributes of an SQS message in boto3's format. There are none if `traceparent` is empty."""
     return {TRACEPARENT: {"DataType": "String", "StringValue": traceparent}} if traceparent else {}
 
 
-REQUEST_ID = "X-Request-ID"
-"""Header of every call of the worker: the invocation's id, so that both sides' log lines can be put together."""
-
-REFUSED_MARK = b"!"
-"""First byte of a payload line whose row was refused before it was stored; no JSON begins with it."""
-
-
-def refused_line(row: bytes, errors: list[dict[str, Any]]) -> bytes:
-    """The payload line of a row that must not be sent to the endpoint: it goes straight to the failures."""
-    return REFUSED_MARK + json.dumps(errors).encode() + b"\t" + row
-
-
-def read_refused_line(line: bytes) -> tuple[bytes, list[dict[str, Any]]] | None:
-    """Row and errors of a refused line; None for the line of any other row, which is the row itself."""
-    if not line.startswith(REFUSED_MARK):
-        return None
-    errors, _, row = line.removeprefix(REFUSED_MARK).partition(b"\t")
-    return row, json.loads(errors)
-
-
-ROW = b', "row": '
-"""Between what is known of a failure and the bytes of its row. Within a JSON string, its quotes would be escaped."""
-
-
-def failure_line(known: dict[str, Any], row: bytes) -> bytes:
-    """The line of a row that was not created, in the failures bucket: one JSON object, whose last member is the row.
-
-    The row goes in as the bytes it is: a number must not change on its way through a float.
-    """
-    return json.dumps(known, ensure_ascii=False).encode()[:-1] + ROW + row + b"}\n"
-
-
-def read_failure_line(line: bytes) -> tuple[dict[str, Any], bytes]:
-    """What `failure_line` was given, with or without the newline at the end. Raises ValueError."""
-    known, _, row = line.removesuffix(b"\n").removesuffix(b"}").partition(ROW)
-    return json.loads(known + b"}"), row
-
-
 class RowVerdict(StrEnum):
-    """What the ledger says of one create call."""
+    """The result of one create call, as the ledger reports it."""
 
     CREATED = "created"  # the row and its ledger record are committed
-    REPLAYED = "replayed"  # they had been committed by an earlier call with the same key
-    NOT_CREATED = "not-created"  # nothing was kept; the HTTP status tells why
-    REFUSED = "refused"  # nothing was kept, and this very row is to blame, whatever the status
-    STALE = "stale"  # this worker no longer holds the chunk: stop at once
-    CANCELLED = "cancelled"  # nothing was kept: the job was cancelled, take no further row
+    REPLAYED = "replayed"  # an earlier call with the same key committed them
+    NOT_CREATED = "not-created"  # nothing was committed; the HTTP status says why
+    REFUSED = "refused"  # nothing was committed, and the row itself is the reason, whatever the HTTP status
+    STALE = "stale"  # another worker has the lease of the chunk: stop at once
+    CANCELLED = "cancelled"  # nothing was committed: the job is cancelled, so send no more rows
 
 
 class Outcome(StrEnum):
-    """What became of a row."""
+    """The final state of a row."""
 
     CREATED = "created"
-    REJECTED = "rejected"  # the endpoint said no
-    FAILED = "failed"  # no answer worth having after all retries
-    UNPROCESSED = "unprocessed"  # cancelled, or never reached
+    REJECTED = "rejected"  # the endpoint refused the row
+    FAILED = "failed"  # the endpoint gave no usable answer, in spite of all retries
+    UNPROCESSED = "unprocessed"  # the job was cancelled or the chunk is dead before the row was created
 
 
 class PauseCode(StrEnum):
-    """Why no row of a job can be created now. The job is paused, and tried again from time to time."""
+    """Why no row of a job can be created at present. The job is paused, and a worker retries it from time to time."""
 
-    ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or not for the ledger
-    ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503, and nothing else
-    FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create, or not any more
-    STAFF = "staff"  # a member of staff said so, and says when to go on
-
-
-DEAD_LETTER = "dead_letter"
-"""Code of the problem of rows whose message ran out of deliveries."""
+    ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or its answers have no verdict
+    ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503 only
+    FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create rows, or no longer
+    STAFF = "staff"  # a member of staff paused the job; it stays paused until staff resume it
 
 
 class MessageError(ValueError):
-    """The text is no message of this contract. Do not read or call anything on its behalf."""
+    """The data does not follow this contract. Do not read a payload or call the monolith because of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Body:
-    """A flat JSON object with exactly these fields."""
+class _JsonObject:
+    """Base of a flat JSON object that has exactly the fields of its dataclass."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Build from decoded JSON; raises MessageError when a field is missing, unknown or of another type.
+        """Build the object from decoded JSON.
 
-        The error names our own fields only, never what the data held.
+        Raises MessageError if a field is missing, unknown or of another type. The error names our own fields only
+        and never repeats a part of the data, because it may end up in a log.
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
@@ -150,28 +124,31 @@ class _Body:
             missing = ", ".join(sorted(names - data.keys())) or "none"
             raise MessageError(f"fields missing: {missing}; unknown: {len(data.keys() - names)}")
         for name, value in data.items():
-            if not _is(types[name], value):
+            if not _has_type(value, types[name]):
                 raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
         return cls(**data)
 
 
-def _is(expected: Any, value: object) -> bool:
-    """Whether decoded JSON is of exactly this type (a bool is no int), also within lists."""
+def _has_type(value: object, expected: Any) -> bool:
+    """Return whether decoded JSON has exactly the expected type. The items of a list are checked too.
+
+    The comparison is exact, so a bool is not accepted as an int although `isinstance(True, int)` is true.
+    """
     if get_origin(expected) is list:
         (item_type,) = get_args(expected)
-        return isinstance(value, list) and all(_is(item_type, item) for item in value)
+        return isinstance(value, list) and all(_has_type(item, item_type) for item in value)
     return type(value) is (get_origin(expected) or expected)
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkMessage(_Body):
-    """One SQS message: where the rows of one chunk lie.
+class ChunkMessage(_JsonObject):
+    """One SQS message. It says where the rows of one chunk are stored.
 
-    The chunk is `byte_count` bytes of the object `bucket`/`key` from `first_byte`, as long as its ETag is
-    `etag`; `row_count` lines, the first of which is row `first_index` of the job.
+    The chunk is the range of `byte_count` bytes from offset `first_byte` of the object `key` in `bucket`, as long as
+    the object's ETag is `etag`. The range has `row_count` lines. The first one is row `first_index` of the job.
     """
 
-    job_id: str  # a UUID, as is the chunk's: both become part of paths
+    job_id: str  # a UUID, as is chunk_id: both become part of paths
     chunk_id: str
     bucket: str
     key: str
@@ -183,28 +160,31 @@ class ChunkMessage(_Body):
     version: int = MESSAGE_VERSION
 
     def encode(self) -> str:
+        """Return the body of the SQS message."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Read a message body; raises MessageError, whose text never repeats what the message held."""
+        """Read the body of an SQS message. Raises MessageError, whose text never repeats a part of the body."""
         if len(text) > MAX_MESSAGE_BYTES:
             raise MessageError(f"longer than {MAX_MESSAGE_BYTES} bytes")
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise MessageError("not JSON") from error
+        # The version comes first: the fields of another version may differ, and "unknown version" helps more.
         if isinstance(data, dict) and data.get("version") != MESSAGE_VERSION:
             raise MessageError(f"unknown version (this worker reads version {MESSAGE_VERSION})")
         message = cls.from_dict(data)
         if min(message.first_byte, message.first_index) < 0 or min(message.byte_count, message.row_count) < 1:
             raise MessageError("a count or offset is out of range")
-        if not (_is_uuid(message.job_id) and _is_uuid(message.chunk_id)):
-            raise MessageError("an id is no UUID")
+        if not (_is_canonical_uuid(message.job_id) and _is_canonical_uuid(message.chunk_id)):
+            raise MessageError("an ID is not a UUID")
         return message
 
 
-def _is_uuid(text: str) -> bool:
+def _is_canonical_uuid(text: str) -> bool:
+    """Return whether the text is a UUID in its usual spelling. `UUID()` also accepts braces and a "urn:" prefix."""
     try:
         return str(UUID(text)) == text
     except ValueError:
@@ -212,77 +192,76 @@ def _is_uuid(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimRequest(_Body):
-    """Body of `claim`."""
+class ClaimRequest(_JsonObject):
+    """Body of `claim`: a worker asks for the right to work on a chunk."""
 
-    message: dict[str, Any]  # the chunk's own: a message that differs is not the monolith's
-    claimant: str  # random; whoever asks again because an answer was lost gets the same claim
-    creates: bool = True  # False for a claim that only reports; it need not wait until a pause is over
+    message: dict[str, Any]  # the message of the chunk; the monolith refuses one that differs from its own
+    claimant: str  # random; a claimant that asks again because an answer was lost gets the same claim
+    creates: bool = True  # False for a claim that only reports; it is also granted while the job is paused
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(_Body):
-    """Answer to `claim`: the right to work on a chunk."""
+class Claim(_JsonObject):
+    """Answer to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
 
-    epoch: int
+    epoch: int  # the number of the lease; calls with an older epoch are refused as stale
     lease_seconds: int
-    heartbeat_seconds: int
-    create_path: str  # path on the worker's configured base URL
-    token: str  # for `Authorization: Import <token>`; acts as the submitter
-    language: str  # for Accept-Language, so that refusals can be read by the submitter
-    created: list[list[int]]  # index ranges [first, last] that the ledger already holds
-    failures_key: str  # what an earlier delivery of the chunk stored; "" for nothing
-    concurrency: int  # the most calls in flight
+    heartbeat_seconds: int  # interval between two heartbeats
+    create_path: str  # path of the create endpoint on the worker's configured base URL
+    token: str  # for `Authorization: Import <token>`; acts on behalf of the submitter
+    language: str  # for Accept-Language, so that the submitter can read the endpoint's error messages
+    created: list[list[int]]  # index ranges [first, last] of the rows that the ledger already records
+    failures_key: str  # S3 key of the failures that an earlier delivery stored; "" if there are none
+    concurrency: int  # maximum number of create calls in flight
     cancelled: bool  # create nothing; every row that is left is unprocessed
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat(_Body):
-    """Body of `heartbeat`."""
+class Heartbeat(_JsonObject):
+    """Body of `heartbeat`: the worker extends its lease."""
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatAnswer(_Body):
-    """Answer to `heartbeat`: the lease is good for `lease_seconds` from now."""
+class HeartbeatAnswer(_JsonObject):
+    """Answer to `heartbeat`: the lease lasts for `lease_seconds` from now."""
 
     lease_seconds: int
-    cancelled: bool  # take no further row, let the calls in flight settle, then finish
-    paused: bool  # take no further row, let the calls in flight settle, then release
-    concurrency: int
+    cancelled: bool  # start no more rows, wait for the calls in flight, then finish
+    paused: bool  # start no more rows, wait for the calls in flight, then release
+    concurrency: int  # the new maximum number of create calls in flight
 
 
 @dataclass(frozen=True, slots=True)
-class Release(_Body):
-    """Body of `release`: this worker stops, rows are left, and the lease is over."""
+class Release(_JsonObject):
+    """Body of `release`: the worker ends its lease although some rows have no outcome yet."""
 
     epoch: int
-    failures_key: str  # of the rows that need not be tried again; "" for none
-    pause: str  # a PauseCode; "" when the next delivery can go on at once
-    retry_after_seconds: int  # what the endpoint asked for; 0 for nothing
+    failures_key: str  # S3 key of the failures so far, whose rows are not sent again; "" if there are none
+    pause: str  # a PauseCode; "" if the next delivery can continue at once
+    retry_after_seconds: int  # the Retry-After of the endpoint; 0 if it sent none
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseAnswer(_Body):
+class ReleaseAnswer(_JsonObject):
     """Answer to `release`."""
 
-    retry_after_seconds: int  # a claim is of no use before
-    is_too_long: bool  # the job has been paused for so long that deliveries count again, and end
+    retry_after_seconds: int  # the monolith refuses a claim before this time is over
+    is_too_long: bool  # the job has been paused for too long: from now on, deliveries count until they run out
 
 
 @dataclass(frozen=True, slots=True)
-class Finish(_Body):
-    """Body of `finish`, and of `dead`: every row of the chunk has an outcome, and the failures are stored.
+class Finish(_JsonObject):
+    """Body of `finish` and of `dead`: every row of the chunk has an outcome, and the failures are stored.
 
-    `dead` says that the message ran out of deliveries; the rows that were left are unprocessed.
-
-    How many were created is not said: the monolith counts its own ledger.
+    `dead` means that the message ran out of deliveries, so the rows that were left are unprocessed. The number of
+    created rows is not part of the report, because the monolith counts them in its own ledger.
     """
 
     epoch: int
     rejected: int
     failed: int
     unprocessed: int
-    failures_key: str  # "" when every row was created
+    failures_key: str  # S3 key of the failures; "" if every row was created
     problems: list[dict[str, Any]] = field(default_factory=list)  # see `bulk_import_wire.problems`

@@ -1,7 +1,8 @@
-"""Log lines that say which job, chunk, epoch and request they are about. Never a row, a token or a signed URL.
+"""Adds context to log lines: the job, chunk, epoch and request that a line is about.
 
-The fields are attributes of the log record: Lambda's own JSON format shows them, and so does `JsonFormatter`, which is
-the poller's (`--json-logs`) and the monolith's, if it likes. Standard library only, for both sides.
+A line never contains a row, a token or a signed URL. The fields become attributes of the log record. Lambda's own JSON
+format shows them, and so does `JsonFormatter`, which the poller uses with `--json-logs` and a monolith may use. This
+module uses the standard library only, so that both sides can import it.
 """
 
 from __future__ import annotations
@@ -17,42 +18,47 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FIELDS = ("request_id", "trace_id", "message_id", "job_id", "chunk_id", "epoch", "row_index")
+"""Names of the context fields, in the order in which JsonFormatter writes them."""
 
-_about: ContextVar[dict[str, Any]] = ContextVar("about", default={})  # noqa: B039 - it is never changed, only replaced
+_context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})  # noqa: B039 - never mutated
 
 
 @contextmanager
 def log_context(**fields: str | int) -> Iterator[None]:
-    """Every line that is logged within is about these, of FIELDS; "" says nothing. What is known later: see `note`."""
-    token = _about.set({**_about.get(), **{name: value for name, value in fields.items() if value != ""}})
+    """Add these fields, which must be in FIELDS, to every line that is logged within the block.
+
+    A field whose value is "" is left out. The fields of an outer `log_context` stay. Use `add_log_context` inside the
+    block to add fields that only become known later.
+    """
+    token = _context.set({**_context.get(), **{name: value for name, value in fields.items() if value != ""}})
     try:
         yield
     finally:
-        _about.reset(token)
+        _context.reset(token)
 
 
 def add_log_context(**fields: str | int) -> None:
-    """From here to the end of the `about` around it."""
-    _about.set({**_about.get(), **fields})
+    """Add these fields to every line from now until the surrounding `log_context` ends."""
+    _context.set({**_context.get(), **fields})
 
 
 class LogContextFilter(logging.Filter):
-    """On a handler: lets its records carry the fields, where they have none of that name."""
+    """Copies the context fields to each record of a handler. An attribute that the record already has stays."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        vars(record).update({**_about.get(), **vars(record)})
+        vars(record).update({**_context.get(), **vars(record)})
         return True
 
 
-def carry_fields() -> None:
-    """Let what the root logger's handlers write carry the fields. Again changes nothing."""
+def install_log_context() -> None:
+    """Attach a LogContextFilter to each handler of the root logger. Idempotent: a second call has no effect."""
     for handler in logging.getLogger().handlers:
         if not any(isinstance(known, LogContextFilter) for known in handler.filters):
             handler.addFilter(LogContextFilter())
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the names that Lambda gives these fields, where it has some."""
+    """Formats a record as one JSON object per line, with the names of Lambda's JSON log format where it has one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

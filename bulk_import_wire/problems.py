@@ -1,9 +1,9 @@
-"""Problems: like failures, grouped for people ("category: object does not exist", 412 rows).
+"""Problems: failures with the same cause, grouped for people ("category: object does not exist", 412 rows).
 
-Standard library only: the worker groups the failures of a chunk, the monolith merges those of a job.
-A problem is a plain dict, as the API shows it:
+The worker groups the failures of a chunk, and the monolith merges the groups of all chunks of a job. This module uses
+the standard library only, so that both sides can import it. A problem is a dict, in the form that the API shows:
 `{"field": "category", "code": "does_not_exist", "message": "…", "count": 412, "first_index": 17}`.
-`field` is null where the error is not of one field.
+`field` is None if the error does not belong to one field.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PROBLEMS = 50
-"""Groups kept; what does not fit is counted in one last group, `OTHER`."""
+"""Maximum number of problems in a list. The rows of all further problems are counted in one more entry, `OTHER`."""
 
 MAX_MESSAGE_CHARACTERS = 300
+"""Maximum length of a message. It comes from the endpoint's answer, which may be of any length."""
+
 MAX_NAME_CHARACTERS = 100
-"""Of a field or code: they come from the endpoint's answer, which may say anything."""
+"""Maximum length of a field name or code. They come from the endpoint's answer, too."""
 
 OTHER = {"field": None, "code": "other", "message": "Other reasons; the failures list each of them."}
+"""Entry for the problems beyond MAX_PROBLEMS. Stored jobs contain these values, and they identify the entry."""
 
 
 def problem(field: str | None, code: str, message: str, index: int) -> dict[str, Any]:
-    """The problem of a single row."""
+    """Return the problem of the single row `index`. Texts that are too long are cut off."""
     return {
         "field": None if field is None else _cut(field, MAX_NAME_CHARACTERS),
         "code": _cut(code, MAX_NAME_CHARACTERS),
@@ -38,17 +41,22 @@ def _cut(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
-def merge_problems(groups: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Merge like problems; the most frequent first, at most MAX_PROBLEMS of them and one for the rest."""
+def merge_problems(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Merge lists of problems into one, and return it. The arguments stay unchanged.
+
+    Problems with the same field, code and message become one whose count is the sum. The most frequent come first. The
+    result has at most MAX_PROBLEMS entries and, if necessary, the entry `OTHER` for the rest.
+    """
     merged: dict[tuple[str | None, str, str], dict[str, Any]] = {}
-    for group in groups:
-        for entry in group:
+    for problems in lists:
+        for entry in problems:
             key = (entry["field"], entry["code"], entry["message"])
             if known := merged.get(key):
                 known["count"] += entry["count"]
                 known["first_index"] = min(known["first_index"], entry["first_index"])
             else:
                 merged[key] = dict(entry)
+    # An earlier merge may have produced OTHER. It stays last, however many rows it counts.
     other = merged.pop((OTHER["field"], OTHER["code"] or "", OTHER["message"] or ""), None)
     ranked = sorted(merged.values(), key=lambda entry: (-entry["count"], entry["first_index"]))
     kept, rest = ranked[:MAX_PROBLEMS], ranked[MAX_PROBLEMS:]

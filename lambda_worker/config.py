@@ -1,4 +1,4 @@
-"""The worker's configuration: environment variables, read once per process."""
+"""The worker's configuration, from environment variables."""
 
 from __future__ import annotations
 
@@ -8,31 +8,41 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from bulk_import_wire.contract import WORKER_API_PATH
-from lambda_worker.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REQUIRED = {
     "BULK_IMPORT_BASE_URL": "the monolith's URL, for example https://shop.example",
-    "BULK_IMPORT_PAYLOADS_BUCKET": "the bucket that the monolith stores payloads in",
+    "BULK_IMPORT_PAYLOADS_BUCKET": "the bucket in which the monolith stores payloads",
     "BULK_IMPORT_FAILURES_BUCKET": "the bucket for the rows that were not created",
-    "BULK_IMPORT_QUEUE_URL": "the queue that this worker is fed from, to put back what comes too early",
+    "BULK_IMPORT_QUEUE_URL": "the queue that this worker reads, for the copies of deferred messages",
 }
+"""Variables that must be set, with their meaning for the error message."""
 
 SECRETS = {
     "BULK_IMPORT_WORKER_SECRET": "one of the monolith's WORKER_SECRETS",
-    "BULK_IMPORT_WORKER_SECRET_ID": "ARN or name of the secret in AWS Secrets Manager that holds one",
+    "BULK_IMPORT_WORKER_SECRET_ID": "ARN or name of the secret in AWS Secrets Manager that contains one",
 }
-"""Of these, one is needed."""
+"""Variables of which at least one must be set, with their meaning for the error message."""
+
+
+class ConfigurationError(Exception):
+    """The worker is not configured completely. The message names what an operator has to set.
+
+    No code catches this error. It ends the invocation, and Lambda logs it under this name.
+    """
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Config:
-    """Where the worker may go: it calls `base_url` and reads `payloads_bucket`, whatever a message says."""
+    """The places that the worker may use. Whatever a message says, it uses no other URL or bucket.
+
+    The class has no repr, so that no log line can contain the secret.
+    """
 
     base_url: str
-    worker_secret: str  # "" when it is to be fetched
+    worker_secret: str  # "" if it is still to be fetched from Secrets Manager
     payloads_bucket: str
     failures_bucket: str
     queue_url: str
@@ -41,7 +51,7 @@ class Config:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Raises ConfigurationError, naming every variable that is missing."""
+        """Read the configuration. Raises ConfigurationError, which names all missing variables at once."""
         missing = [f"{name} ({meaning})" for name, meaning in REQUIRED.items() if not environ.get(name)]
         if not any(environ.get(name) for name in SECRETS):
             missing.append(" or ".join(f"{name} ({meaning})" for name, meaning in SECRETS.items()))
@@ -65,5 +75,5 @@ def _is_http_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a broken IPv6 address or port
+    except ValueError:  # a malformed IPv6 address or port
         return False

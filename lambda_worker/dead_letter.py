@@ -1,8 +1,8 @@
-"""The Lambda function behind the dead-letter queue: makes the job of each message tell the truth.
+"""The Lambda function behind the dead-letter queue. It reports the chunk of each message as dead.
 
-Whatever was created or settled of the chunk stays; the rows that are left become unprocessed, with the
-reason. From then on the chunk is dead, and can be redriven. A message that is none of the monolith's stays in
-the queue, for people to look at.
+Rows that were created, rejected or failed keep their outcome. The rows that are left become unprocessed, with the
+reason. After that the chunk is dead, and staff can redrive it. A message that is not one of this monolith stays in the
+queue for an operator to look at.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
-    """Report each chunk as dead. Returns the messages to deliver again, as long as the monolith does not know.
+    """Report each chunk as dead. Return the messages that SQS must deliver again: those that could not be reported.
 
-    Raises ConfigurationError when the environment is incomplete (on Lambda the import already does), or the worker
-    secret cannot be read.
+    Raises ConfigurationError if the environment is incomplete (on Lambda, importing this module raises it already) or
+    the worker secret cannot be read.
     """
     deadlines = Deadlines.of(context, time.monotonic())
     worker_config = config()

@@ -1,4 +1,4 @@
-"""What a worker may still begin, by the time that its invocation has left."""
+"""Divides the time that an invocation has left between creating rows and reporting the result."""
 
 from __future__ import annotations
 
@@ -8,30 +8,39 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from lambda_worker.events import LambdaContext
 
-MAX_SETTLE_SECONDS = 30.0
-"""Kept at the end of an invocation for the calls in flight to settle and to be reported."""
+MAX_RESERVE_SECONDS = 30.0
+"""Longest time that is reserved at the end of an invocation.
 
-SETTLE_SHARE = 0.2
-"""Of the time left, when that is less."""
+Half of the reserve is for the calls in flight to end. The other half is for storing the failures and for the report.
+"""
+
+RESERVE_SHARE = 0.2
+"""Share of the remaining time that is reserved if that is less. A short invocation must still create some rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Times of time.monotonic(), one after the other."""
+    """Four points in time on the clock of `time.monotonic()`, in ascending order.
 
-    stop_at: float  # no row is taken after it
-    settle_by: float  # every call has settled; then what was settled is stored and reported
-    report_by: float  # it is reported, or the delivery has failed; then the lease is given back
-    end_at: float  # nothing waits any longer; then the handler answers
+    Lambda kills a function whose time is over, and then the chunk is not reported. So each stage ends before the next
+    one has to begin. Example: with 300 s left, the reserve is 30 s and the deadlines are 270, 285, 292.5 and 296.25 s
+    from now.
+    """
+
+    stop_at: float  # from now on no row and no call is started; calls in flight continue
+    settle_by: float  # every call has ended or timed out; then the worker stores the failures and reports the chunk
+    report_by: float  # the report has been accepted, or the delivery has failed; then the worker ends its lease
+    end_at: float  # the worker waits for nothing any more, not even for the end of its lease; the handler returns
 
     @classmethod
     def of(cls, context: LambdaContext, now: float) -> Self:
+        """Return the deadlines of an invocation. `now` is the current `time.monotonic()`."""
         seconds_left = context.get_remaining_time_in_millis() / 1000
         end = now + seconds_left
-        settle_seconds = min(MAX_SETTLE_SECONDS, seconds_left * SETTLE_SHARE)
+        reserve = min(MAX_RESERVE_SECONDS, seconds_left * RESERVE_SHARE)
         return cls(
-            stop_at=end - settle_seconds,
-            settle_by=end - settle_seconds / 2,
-            report_by=end - settle_seconds / 4,
-            end_at=end - settle_seconds / 8,
+            stop_at=end - reserve,
+            settle_by=end - reserve / 2,
+            report_by=end - reserve / 4,
+            end_at=end - reserve / 8,
         )

@@ -1,6 +1,6 @@
-"""What Lambda hands to a handler for a batch of SQS messages, and what it takes back.
+"""Types of the event and the context that Lambda passes to a handler for a batch of SQS messages, and of its answer.
 
-Types only; the names are AWS's. Written out here, so that typing a handler needs no AWS package.
+The names are AWS's. The types are defined here, so that annotating a handler needs no AWS package.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class SqsRecord(TypedDict):
     messageId: str
     receiptHandle: str
     body: str
-    attributes: dict[str, str]  # ApproximateReceiveCount, SentTimestamp and so on: all of them strings
+    attributes: dict[str, str]  # ApproximateReceiveCount, SentTimestamp and so on, all of them as strings
     messageAttributes: dict[str, dict[str, Any]]  # stringValue or binaryValue (base64), dataType, two lists
     md5OfBody: str
     eventSource: str  # "aws:sqs"
@@ -29,13 +29,13 @@ class SqsEvent(TypedDict):
 
 
 class BatchResponse(TypedDict):
-    """The answer: `{"itemIdentifier": <messageId>}` for each message that is to come again."""
+    """The answer: `{"itemIdentifier": <messageId>}` for each message that SQS must deliver again."""
 
     batchItemFailures: list[dict[str, str]]
 
 
 class LambdaContext(Protocol):
-    """The handler's second argument, as far as AWS's runtime and our execution environment both fill it."""
+    """The handler's second argument: the attributes that both AWS's runtime and our poller provide."""
 
     @property
     def aws_request_id(self) -> str: ...

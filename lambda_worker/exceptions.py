@@ -1,14 +1,16 @@
-"""Why a chunk is not finished by this invocation.
+"""Errors that end or interrupt the work on a chunk. The code that catches an error decides what happens to the message.
 
 WorkerError
-├── ConfigurationError   the environment is incomplete; nothing can be done until it is mended
-├── MessageRefused       not a message of this monolith: no read, no call, no acknowledgement
-├── ChunkClosed          nothing left to do: acknowledge the message
-├── ChunkReturned        this delivery failed; SQS delivers again, up to maxReceiveCount times
-│   ├── ChunkDeferred    nobody's fault: the chunk comes again later, and this delivery does not count
-│   ├── PayloadLost      its rows cannot be read, and no later delivery could
-│   └── StaleEpoch       another worker has the chunk; stop at once
-└── Unreachable          no answer to one call; it may have happened all the same
+├── MessageRefused       the message is not one of this monolith: it ends in the dead-letter queue
+├── ChunkClosed          there is nothing left to do: the message is acknowledged
+├── ChunkReturned        this delivery failed: SQS delivers the message again, up to maxReceiveCount times
+│   ├── ChunkDeferred    the chunk cannot continue now: a copy of the message comes later, with all its deliveries
+│   ├── PayloadLost      the rows cannot be read, and no later delivery could read them
+│   └── StaleEpoch       another worker has the chunk: this worker stops at once
+└── Unreachable          one call got no answer; the monolith may have carried it out all the same
+
+An incomplete configuration is a `ConfigurationError` of `lambda_worker.config`. Nothing catches it: it ends the
+invocation, and SQS delivers all of its messages again.
 """
 
 from __future__ import annotations
@@ -20,29 +22,32 @@ if TYPE_CHECKING:
 
 
 class WorkerError(Exception):
-    """Base of all errors of the worker."""
-
-
-class ConfigurationError(WorkerError):
-    """Set what the message names."""
+    """Base class of the errors below."""
 
 
 class MessageRefused(WorkerError):
-    """Let the message run out of deliveries, so that it ends in the dead-letter queue."""
+    """The message is not one of this monolith. Nothing was read or called because of it.
+
+    Do not acknowledge the message. Let it run out of deliveries, so that it ends in the dead-letter queue.
+    """
 
 
 class ChunkClosed(WorkerError):
-    """The chunk is done or cancelled, or this is a late copy of its message."""
+    """The chunk is done or cancelled, or this is a late copy of its message. Acknowledge the message."""
 
 
 class ChunkReturned(WorkerError):
-    """Report the message as failed; what was created is in the ledger and is not done again."""
+    """The delivery failed. Report the message as failed, so that SQS delivers it again.
+
+    The next delivery does not repeat the rows that were created, because the ledger records them.
+    """
 
 
 class ChunkDeferred(ChunkReturned):
-    """Send the message again after `delay_seconds`, and acknowledge this one.
+    """The chunk cannot continue now. Send a copy of the message with a delay of `delay_seconds`, acknowledge this one.
 
-    `pause` says why no row of the job can be created now; None when it is only this delivery that ends.
+    A copy has all its deliveries left, so an outage does not use them up. `pause` says why no row of the job can be
+    created now. It is None if only this delivery ends.
     """
 
     def __init__(self, reason: str, *, delay_seconds: float = 0, pause: PauseCode | None = None) -> None:
@@ -52,12 +57,12 @@ class ChunkDeferred(ChunkReturned):
 
 
 class PayloadLost(ChunkReturned):
-    """Say so; a person has to find out what became of the object."""
+    """The payload is missing or is not the promised one. A person has to find out what happened to the object."""
 
 
 class StaleEpoch(ChunkReturned):
-    """Start nothing more on this chunk."""
+    """Another worker has a newer lease of the chunk. Start no further call for it."""
 
 
 class Unreachable(WorkerError):
-    """Ask again with the same key; the ledger knows whether it happened."""
+    """There was no answer. Retry with the same idempotency key: the ledger knows whether the row was created."""

@@ -1,11 +1,12 @@
-"""The rows that were not created, with the reason, in the failures bucket.
+"""Stores the rows of a chunk that were not created, with the reasons, in the failures bucket.
 
     <failures bucket>/
         <job id>/<first index of the chunk>-<epoch>.jsonl
 
-One JSON object a line, in input order: index, outcome, status, errors, attempts, at, row. The row is what
-was sent, byte for byte. Written before the chunk is finished or released, under a key of its own per epoch,
-so that a stale worker cannot overwrite what counts. Needs s3:PutObject and s3:GetObject on the failures bucket.
+The file has one JSON object per line, in the order of the input: index, outcome, status, errors, attempts, at, row.
+The row is what was sent, byte for byte. The worker writes the file before it finishes or releases the chunk. Each epoch
+has its own key, so that a stale worker cannot overwrite the file of its successor. Needs s3:PutObject and s3:GetObject
+on the failures bucket.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bulk_import_wire.contract import Outcome, failure_line, read_failure_line
+from bulk_import_wire.contract import Outcome
+from bulk_import_wire.lines import failure_line, read_failure_line
 from bulk_import_wire.problems import merge_problems, problem
 from lambda_worker.exceptions import ChunkReturned
 
@@ -28,18 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RowFailure:
-    """A row that was not created, and why. `errors` are `{"field", "code", "message"}`."""
+    """A row that was not created, and why. Each of `errors` has the keys field, code and message."""
 
     index: int
     row: bytes
     outcome: Outcome
-    status: int | None  # HTTP status of the last answer; None when there was none
+    status: int | None  # HTTP status of the last answer; None if there was none
     errors: list[dict[str, Any]]
-    attempts: int
+    attempts: int  # number of create calls
     at: str  # ISO 8601, UTC
 
     def line(self) -> bytes:
-        known = {
+        """Return the line of this failure in the file."""
+        description = {
             "index": self.index,
             "outcome": self.outcome,
             "status": self.status,
@@ -47,22 +50,25 @@ class RowFailure:
             "attempts": self.attempts,
             "at": self.at,
         }
-        return failure_line(known, self.row)
+        return failure_line(description, self.row)
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """What `line` wrote. Raises ValueError, KeyError, TypeError."""
+        """Return the failure that `line` wrote. Raises ValueError, KeyError or TypeError if the line is malformed."""
         values, row = read_failure_line(line)
         return cls(row=row, outcome=Outcome(values.pop("outcome")), **values)
 
 
 def now() -> str:
-    """The time for `RowFailure.at`."""
+    """Return the current time in the format of `RowFailure.at`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int, failures: list[RowFailure]) -> str:
-    """Store the failures of a chunk; returns their key, "" when there are none. Raises ChunkReturned."""
+    """Store the failures of a chunk and return their key. If there are none, store nothing and return "".
+
+    Raises ChunkReturned if the bucket does not accept them.
+    """
     if not failures:
         return ""
     key = f"{message.job_id}/{message.first_index:09}-{epoch}.jsonl"
@@ -70,25 +76,29 @@ def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int,
     try:
         s3.put_object(Bucket=bucket, Key=key, Body=b"".join(lines), ContentType="application/x-ndjson")
     except (BotoCoreError, ClientError) as error:
-        raise ChunkReturned("The failures bucket does not take the failures.") from error
+        raise ChunkReturned("The failures cannot be stored in the failures bucket.") from error
     return key
 
 
 def read_failures(s3: S3Client, bucket: str, message: ChunkMessage, key: str) -> list[RowFailure]:
-    """What an earlier delivery of the chunk stored under the key. Raises ChunkReturned."""
+    """Return the failures that an earlier delivery of the chunk stored under this key.
+
+    Raises ChunkReturned if they cannot be read.
+    """
     if not key.startswith(f"{message.job_id}/"):
-        raise ChunkReturned("The failures key is not of this job.")
+        raise ChunkReturned("The failures key does not belong to this job.")
     try:
+        # Not splitlines(): a row may contain a carriage return or another character that ends a line for Python.
         lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().split(b"\n")
         return [RowFailure.from_line(line) for line in lines if line]
     except (BotoCoreError, ClientError) as error:
-        raise ChunkReturned("The failures bucket does not give what it took.") from error
+        raise ChunkReturned("The earlier failures cannot be read from the failures bucket.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ChunkReturned("The failures bucket holds something else under the failures key.") from error
+        raise ChunkReturned("The object under the failures key is not a failures file.") from error
 
 
 def group_failures(failures: list[RowFailure]) -> list[dict[str, Any]]:
-    """The failures as problems. A row with several errors counts in each of them."""
+    """Group the failures into problems. A row with several errors counts in the problem of each error."""
     return merge_problems(
         [problem(error["field"], error["code"], error["message"], failure.index)]
         for failure in failures

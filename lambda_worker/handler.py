@@ -1,4 +1,4 @@
-"""The Lambda function behind the queue: SQS event in, the messages to deliver again out."""
+"""The Lambda function behind the queue. It takes an SQS event and returns the messages that SQS must deliver again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import boto3
 from botocore.config import Config as ClientConfig
 
 from bulk_import_wire.contract import ChunkMessage, MessageError
-from bulk_import_wire.logs import add_log_context, carry_fields, log_context
-from lambda_worker.chunk_session import run_chunk
+from bulk_import_wire.logs import add_log_context, install_log_context, log_context
+from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
@@ -33,17 +33,18 @@ if TYPE_CHECKING:
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
 
 logger = logging.getLogger(__name__)
-carry_fields()
+install_log_context()
 
-# Short, because an invocation cannot wait for long; what S3 or SQS does not take now, the next delivery brings.
+# Timeouts of the AWS clients. They are short, because an invocation has little time. If S3 or SQS does not answer, the
+# next delivery of the message tries again.
 CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
-    """Process each chunk message. Returns those to deliver again (`ReportBatchItemFailures`).
+    """Process each chunk message. Return the messages that SQS must deliver again (`ReportBatchItemFailures`).
 
-    Raises ConfigurationError when the environment is incomplete (on Lambda the import already does), or the worker
-    secret cannot be read; then every message is delivered again.
+    Raises ConfigurationError if the environment is incomplete (on Lambda, importing this module raises it already) or
+    the worker secret cannot be read. Then SQS delivers every message again.
     """
     deadlines = Deadlines.of(context, time.monotonic())
     worker_config = config()
@@ -60,28 +61,30 @@ async def for_each_record(
     worker_config: Config,
     is_done: Callable[[SqsRecord, MonolithClient], Awaitable[bool]],
 ) -> BatchResponse:
-    """One message after the other: a worker's calls in flight are bounded by its chunk's limit."""
+    """Call `is_done` for one message after the other, and return those for which it returned False.
+
+    The messages of a batch are not processed in parallel: the concurrency limit of a chunk then also limits the calls
+    of the whole invocation.
+    """
+    failures = []
     async with MonolithClient(worker_config, context.aws_request_id) as monolith:
-        done = []
         for record in event["Records"]:
             with log_context(message_id=record["messageId"]), continued_trace(record):
-                done.append(await is_done(record, monolith))
-    return {
-        "batchItemFailures": [
-            {"itemIdentifier": record["messageId"]}
-            for record, is_over in zip(event["Records"], done, strict=True)
-            if not is_over
-        ]
-    }
+                if not await is_done(record, monolith):
+                    failures.append({"itemIdentifier": record["messageId"]})
+    return {"batchItemFailures": failures}
 
 
 async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: Config, deadlines: Deadlines) -> bool:
-    """Whether the message may be deleted: its chunk is finished, or closed already, or comes again as a copy."""
+    """Process one message and return whether SQS may delete it.
+
+    It may if the chunk is finished or was closed before, or if a copy of the message has replaced it.
+    """
     queue_url = worker_config.queue_url
     try:
         message = ChunkMessage.decode(record["body"])
         add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
-        await run_chunk(message, monolith=monolith, s3=s3(), config=worker_config, deadlines=deadlines)
+        await ChunkSession(message, monolith, s3(), worker_config, deadlines).run()
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
     except (MessageError, MessageRefused) as refusal:
@@ -89,7 +92,7 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
         give_up(_sqs(), queue_url, record)
         return False
     except ChunkDeferred as deferred:
-        logger.info("Message %s comes again in %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
+        logger.info("Message %s is deferred for %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
         return defer(_sqs(), queue_url, record, deferred.delay_seconds)
     except ChunkReturned as returned:
         logger.warning("The delivery of message %s failed: %s", record["messageId"], returned)
@@ -99,7 +102,10 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
 
 
 def config() -> Config:
-    """The environment's, with the worker secret as it is now. Once an invocation: it may ask Secrets Manager."""
+    """Return the configuration with the current worker secret. Call it once per invocation.
+
+    It may call Secrets Manager, and an invocation must not change its secret halfway.
+    """
     configured = _environment()
     if configured.worker_secret:
         return configured
@@ -127,6 +133,6 @@ def _sqs() -> SQSClient:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    # On Lambda: a function that cannot work fails at its start, and costs no message a delivery. What takes time is
-    # done where Lambda grants more of the processor.
+    # Do the slow work when Lambda starts the environment, because it grants more CPU time then. A function that is not
+    # configured completely fails here, before it receives a message, so that no message loses a delivery.
     config(), s3(), _sqs()

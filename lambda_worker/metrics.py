@@ -1,6 +1,6 @@
-"""What a delivery of a chunk did, as metrics of CloudWatch: one line of its embedded metric format (EMF) on stdout.
+"""Writes CloudWatch metrics about each delivery of a chunk: one line in the embedded metric format (EMF) on stdout.
 
-CloudWatch makes metrics of such lines by itself: no call, no permission, and no library for the five numbers.
+CloudWatch extracts the metrics from such lines. That needs no call, no permission and no library.
 """
 
 from __future__ import annotations
@@ -15,30 +15,35 @@ if TYPE_CHECKING:
     from lambda_worker.row_dispatch import RowDispatch
 
 NAMESPACE = "BulkImport"
+"""CloudWatch namespace of the metrics."""
+
 UNITS = {
     "RowsCreated": "Count",
     "RowsNotCreated": "Count",
     "Calls": "Count",
-    "CallsInVain": "Count",
+    "CallsUnanswered": "Count",
     "DispatchSeconds": "Seconds",
 }
-"""A call is in vain when it gets no word of the ledger, or is told to come later: its row is tried again."""
+"""The metrics and their units.
+
+CallsUnanswered counts the calls without a verdict, and those that were answered 429 or 503.
+"""
 
 
 def put_metrics(dispatch: RowDispatch, message: ChunkMessage, epoch: int, seconds: float) -> None:
-    """Write the metrics of one dispatch, which took so many seconds. Not on Lambda, nobody reads them: no line.
+    """Write the metrics of a dispatch that took this many seconds. Do nothing outside Lambda.
 
-    Their one dimension is the function. Job and chunk are properties, to search the line by: as dimensions, each
-    would be a metric of its own, and billed as one.
+    The only dimension is the function. The IDs are properties, which a log search can find. As dimensions, each value
+    would be a metric of its own, and CloudWatch bills per metric.
     """
     function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if not function:
         return
     values = {
-        "RowsCreated": dispatch.settled - len(dispatch.failures),
+        "RowsCreated": dispatch.created,
         "RowsNotCreated": len(dispatch.failures),
-        "Calls": dispatch.calls,
-        "CallsInVain": dispatch.calls_in_vain,
+        "Calls": dispatch.health.calls,
+        "CallsUnanswered": dispatch.health.calls_unanswered,
         "DispatchSeconds": round(seconds, 3),
     }
     directive = {
@@ -46,6 +51,6 @@ def put_metrics(dispatch: RowDispatch, message: ChunkMessage, epoch: int, second
         "Dimensions": [["FunctionName"]],
         "Metrics": [{"Name": name, "Unit": unit} for name, unit in UNITS.items()],
     }
-    about = {"job_id": message.job_id, "chunk_id": message.chunk_id, "epoch": epoch}
+    ids = {"job_id": message.job_id, "chunk_id": message.chunk_id, "epoch": epoch}
     embedded = {"_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}}
-    print(json.dumps({**embedded, "FunctionName": function, **values, **about}), flush=True)  # noqa: T201 - EMF is read from stdout
+    print(json.dumps({**embedded, "FunctionName": function, **values, **ids}), flush=True)  # noqa: T201 - EMF is read from stdout

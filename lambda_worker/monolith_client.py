@@ -1,7 +1,8 @@
-"""HTTP to the monolith: the worker API and the create endpoint. The one place that knows the HTTP client.
+"""HTTP calls to the monolith: the worker API and the create endpoint. No other module uses the HTTP client.
 
-httpx's API on aiohttp's connections: httpx's own pool takes ten times the CPU. Whatever a transport error
-calls itself, it means "may have happened": it becomes Unreachable, and the key makes asking again safe.
+The client is httpx's API on top of aiohttp's connections, because httpx's own connection pool takes ten times the CPU
+time. Whatever a transport error is called, it means "the monolith may have carried out the call". So each becomes
+Unreachable, and the caller retries: an idempotency key, a claimant or an epoch makes every call safe to repeat.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 import httpx
@@ -49,19 +50,23 @@ if TYPE_CHECKING:
     from lambda_worker.config import Config
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""What is read of an answer; an endpoint's error for one row is far smaller."""
+"""Maximum number of bytes that are read of an answer. The error message for one row is far shorter."""
 
 CONNECT_TIMEOUT_SECONDS = 5
+"""Timeout for opening a connection."""
+
 API_TIMEOUT_SECONDS = 30
-"""For a call of the worker API; a finish waits for the create calls that are still under way."""
+"""Timeout of a call of the worker API. A finish may take long, because it waits for create calls that still run."""
 
 AWAY_SECONDS = 30
-"""After which a message is worth another delivery when the worker API was away, unless it asks for more."""
+"""Delay of a message if the worker API is away, unless the API asks for a longer one."""
+
+AnswerBody = TypeVar("AnswerBody", Claim, HeartbeatAnswer, ReleaseAnswer)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, its body cut off at MAX_ANSWER_BYTES."""
+    """An HTTP answer. The body is cut off after MAX_ANSWER_BYTES."""
 
     status: int
     headers: Mapping[str, str]
@@ -69,12 +74,12 @@ class Answer:
 
     @property
     def row_verdict(self) -> str:
-        """The ledger's word; "" for none, or one that we do not know."""
-        word = self.headers.get(VERDICT_HEADER, "")
-        return word if word in set(RowVerdict) else ""
+        """The value of VERDICT_HEADER, or "" if there is none or it is unknown."""
+        verdict = self.headers.get(VERDICT_HEADER, "")
+        return verdict if verdict in set(RowVerdict) else ""
 
     def json(self) -> Any:
-        """The decoded body; None when it is no JSON."""
+        """Return the decoded body, or None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -82,22 +87,22 @@ class Answer:
 
 
 class MonolithClient:
-    """Use as `async with`: its connections are for one invocation, whose id each call tells.
+    """The client of one invocation. Use it as `async with`. `request_id` is the invocation's ID, sent with each call.
 
-    Of httpx there is the transport alone, without a client around it: nothing follows a redirect, keeps a cookie that
-    would speak for the next row, or asks the environment for a proxy, and a call takes half of the time.
+    It uses the transport of httpx without the client around it. So nothing follows a redirect, sends a cookie of one
+    row with the next one, or reads a proxy from the environment. A call also takes half the time.
     """
 
     def __init__(self, config: Config, request_id: str) -> None:
         self._config = config
         self._headers = {
-            "Accept-Encoding": "identity",  # a compressed answer could grow a thousandfold in memory
+            "Accept-Encoding": "identity",  # a compressed answer could become a thousand times as large in memory
             "User-Agent": "django-bulk-import",
             REQUEST_ID: request_id,
         }
         self._transport = AiohttpTransport(
             client=lambda: aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # the concurrency limit is the bound
+                connector=aiohttp.TCPConnector(limit=0),  # no limit here: ConcurrencyLimiter limits the calls
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -111,7 +116,7 @@ class MonolithClient:
         await self._transport.aclose()
 
     async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:
-        """The create call of one row; `key` is `<job id>:<row index>`. Raises Unreachable."""
+        """Make the create call of one row. `key` is `<job id>:<row index>`. Raises Unreachable without an answer."""
         headers = {
             "Authorization": f"{IMPORT_SCHEME} {claim.token}",
             "Content-Type": "application/json",
@@ -122,15 +127,14 @@ class MonolithClient:
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
     async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
-        """Raises ChunkClosed, MessageRefused for a message that is not the chunk's own, and ChunkReturned.
+        """Claim the chunk of the message.
 
-        ChunkDeferred while another worker has the chunk, or the job is paused.
+        Raises ChunkDeferred if another worker has the chunk, the job is paused or the monolith is away, ChunkClosed,
+        MessageRefused if the monolith did not write the message, and ChunkReturned for any other failure.
         """
         answer = await self._call(message, "claim", ClaimRequest(message.to_dict(), claimant, creates).to_dict())
-        try:
-            claim = Claim.from_dict(answer.json())
-        except MessageError as error:
-            raise ChunkReturned(f"The monolith's answer to claim is malformed: {error}") from error
+        claim = _read_body(Claim, answer, "claim")
+        # The path must not lead to another host: "//evil.example/x" and "http://evil.example/x" would.
         if not claim.create_path.startswith("/") or claim.create_path.startswith("//"):
             raise ChunkReturned("The create path must be a path on the monolith.")
         if claim.heartbeat_seconds < 1 or any(len(pair) != 2 for pair in claim.created):  # noqa: PLR2004 - a pair
@@ -138,30 +142,36 @@ class MonolithClient:
         return claim
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:
-        """Raises StaleEpoch, ChunkClosed, MessageRefused, ChunkReturned."""
+        """Extend the lease of the chunk. There is one try only, because the next heartbeat follows soon.
+
+        Raises StaleEpoch, ChunkClosed, MessageRefused or ChunkReturned.
+        """
         answer = await self._call(message, "heartbeat", Heartbeat(epoch=epoch).to_dict(), tries=1)
-        try:
-            return HeartbeatAnswer.from_dict(answer.json())
-        except MessageError as error:
-            raise ChunkReturned(f"The monolith's answer to heartbeat is malformed: {error}") from error
+        return _read_body(HeartbeatAnswer, answer, "heartbeat")
 
     async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:
-        """Raises StaleEpoch, ChunkReturned when it was not accepted."""
+        """End the lease of a chunk that is not finished. Raises the same exceptions as `heartbeat`."""
         answer = await self._call(message, "release", release.to_dict())
-        try:
-            return ReleaseAnswer.from_dict(answer.json())
-        except MessageError as error:
-            raise ChunkReturned(f"The monolith's answer to release is malformed: {error}") from error
+        return _read_body(ReleaseAnswer, answer, "release")
 
     async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:
-        """Raises StaleEpoch, ChunkReturned when it was not accepted; then the chunk is not finished."""
+        """Report the outcome of every row of the chunk. With `is_dead`, report the chunk as dead.
+
+        Raises the same exceptions as `heartbeat`. After any of them, the chunk counts as not finished.
+        """
         verb = "dead" if is_dead else "finish"
         document = (await self._call(message, verb, finish.to_dict())).json()
+        # A 200 from a proxy or a login page must not delete the message, so check that the monolith sent it.
         if not isinstance(document, dict) or document.get("status") not in {"done", "dead"}:
-            raise ChunkReturned(f"The answer to {verb} is not the monolith's.")
+            raise ChunkReturned(f"The answer to {verb} is not one of the monolith.")
 
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
-        """Call the worker API; an answer other than 200 becomes an exception of what to do about it."""
+        """Call the worker API, with retries. Return a 200; raise an exception for any other answer.
+
+        A 3xx or 4xx is the monolith's decision and is not retried. A 5xx or no answer is. If the last try is a 500, the
+        monolith has a problem with this chunk, and the delivery counts as failed (ChunkReturned). If it is another 5xx
+        or no answer, the monolith is away, and the delivery does not count (ChunkDeferred).
+        """
         path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
         headers = {
             "Authorization": f"Bearer {self._config.worker_secret}",
@@ -175,10 +185,10 @@ class MonolithClient:
             else:
                 if answer.status == httpx.codes.OK:
                     return answer
-                if answer.status == httpx.codes.INTERNAL_SERVER_ERROR:  # not away: it stumbles over this chunk
-                    failure = ChunkReturned(f"The monolith answered {verb} with 500; its log tells why.")
-                elif answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                if answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise _refusal(verb, answer)
+                if answer.status == httpx.codes.INTERNAL_SERVER_ERROR:
+                    failure = ChunkReturned(f"The monolith answered {verb} with 500. Its log shows why.")
                 else:
                     failure = _away(f"{verb} was answered {answer.status}", answer)
             if tried < tries:
@@ -186,6 +196,7 @@ class MonolithClient:
         raise failure
 
     async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
+        """Send a POST and return the answer. Raises Unreachable if there is none within the timeout."""
         body = bytearray()
         try:
             request = httpx.Request(
@@ -193,8 +204,9 @@ class MonolithClient:
                 _url(self._config.base_url, path),
                 headers=self._headers | headers | trace_headers(),
                 content=content,
-                extensions={"timeout": {"connect": CONNECT_TIMEOUT_SECONDS}},  # each call has its own deadline
+                extensions={"timeout": {"connect": CONNECT_TIMEOUT_SECONDS}},
             )
+            # One timeout for the whole call. httpx's own would start again with every byte that arrives.
             async with asyncio.timeout(timeout_seconds):
                 response = await self._transport.handle_async_request(request)
                 try:
@@ -206,22 +218,35 @@ class MonolithClient:
                     await response.aclose()
             return Answer(response.status_code, response.headers, bytes(body[:MAX_ANSWER_BYTES]))
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # The type only: the text of some errors contains the headers, and with them the token.
             raise Unreachable(type(error).__name__) from error
 
 
 @lru_cache(maxsize=32)
 def _url(base_url: str, path: str) -> httpx.URL:
-    """Raises httpx.InvalidURL."""
+    """Return the URL of a path. It is cached because parsing takes long. Raises httpx.InvalidURL."""
     return httpx.URL(base_url.rstrip("/") + path)
 
 
+def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> AnswerBody:
+    """Decode an answer of the worker API. Raises ChunkReturned if it does not follow the contract."""
+    try:
+        return body_type.from_dict(answer.json())
+    except MessageError as error:
+        raise ChunkReturned(f"The monolith's answer to {verb} is malformed: {error}") from error
+
+
 def _away(reason: str, answer: Answer | None = None) -> ChunkDeferred:
-    asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=max(asked, AWAY_SECONDS))
+    """Return the exception for a worker API that is away. The answer may ask for a longer delay than AWAY_SECONDS."""
+    retry_after = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
-    """What a 3xx or 4xx of the worker API means for the message."""
+    """Return the exception for an answer of the worker API whose status is not 200 and less than 500.
+
+    The code in the body decides. The status alone could come from a proxy.
+    """
     document = answer.json()
     code = str(document.get("code", ""))[:50] if isinstance(document, dict) else ""
     if code == "closed":

@@ -1,4 +1,4 @@
-"""Reads the rows of one chunk: a byte range of the payload, as long as the payload is the one promised.
+"""Reads the rows of one chunk: a byte range of the payload, as long as the payload has not changed.
 
 Needs s3:GetObject on the payloads bucket.
 """
@@ -22,40 +22,46 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOST = {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
-"""What S3 answers when the object is not there, or is another one. (403 may be a matter of permissions.)"""
+"""Statuses of S3 that mean that the object is missing or is another one.
+
+403 is not among them. It may mean that a permission is missing, which an operator can add.
+"""
 
 MAX_READS = 5
-"""A read that breaks off is resumed where it broke off, this many times in all."""
+"""Maximum number of reads. A read that breaks off is resumed at the position that it reached."""
+
+READ_BYTES = 256 * 1024
+"""Number of bytes that are read from the connection at once."""
 
 
 def check_own_bucket(bucket: str, message: ChunkMessage) -> None:
-    """Raises MessageRefused for another bucket than the worker's own."""
+    """Raise MessageRefused if the message names another bucket than the worker's own."""
     if message.bucket != bucket:
         raise MessageRefused("The message names a bucket that is not this worker's.")
 
 
 def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
-    """The chunk's rows, in order, each the bytes that the create endpoint gets as its body.
+    """Return the chunk's lines in order. A line is the body of a create call, unless it is a refused line.
 
-    Raises MessageRefused for another bucket than the worker's own, PayloadLost when the object is
-    missing, changed or not as long as promised, ChunkReturned when it cannot be read now.
+    Raises MessageRefused if the message names another bucket than the worker's own, PayloadLost if the object is
+    missing, changed or not as long as promised, and ChunkReturned if it cannot be read now.
     """
     check_own_bucket(bucket, message)
     data = bytearray()
     for _read in range(MAX_READS):
         try:
-            _read_on(s3, message, data)
+            _read_rest(s3, message, data)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             failure = PayloadLost if status in LOST else ChunkReturned
-            raise failure(f"The payload cannot be read: S3 says {code}.") from error
+            raise failure(f"The payload cannot be read. S3 answered {code}.") from error
         except BotoCoreError as error:
-            logger.warning("Read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
+            logger.warning("The read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
         else:
             break
     else:
-        raise ChunkReturned("The payload cannot be read: every read broke off.")
+        raise ChunkReturned("The payload cannot be read. Every read broke off.")
     if len(data) != message.byte_count:
         raise PayloadLost(f"The payload is not as promised: {len(data)} of {message.byte_count} bytes.")
     rows = bytes(data).split(b"\n")
@@ -64,15 +70,19 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
     return rows
 
 
-def _read_on(s3: S3Client, message: ChunkMessage, data: bytearray) -> None:
-    """Append the bytes that `data` still lacks. Raises what boto3 raises."""
+def _read_rest(s3: S3Client, message: ChunkMessage, data: bytearray) -> None:
+    """Append to `data` the bytes of the chunk that it lacks. Raises what boto3 raises.
+
+    If-Match makes S3 refuse the read if the object has changed since the chunk was cut.
+    """
     first = message.first_byte + len(data)
     last = message.first_byte + message.byte_count - 1
     if first > last:
         return
     stored = s3.get_object(Bucket=message.bucket, Key=message.key, Range=f"bytes={first}-{last}", IfMatch=message.etag)
     with closing(stored["Body"]) as body:
-        for piece in body.iter_chunks(256 * 1024):
+        for piece in body.iter_chunks(READ_BYTES):
             data += piece
-            if len(data) > message.byte_count:  # a store that ignores Range: do not read a whole payload into memory
+            # A store that ignores Range would send the whole payload. Do not read all of that into memory.
+            if len(data) > message.byte_count:
                 return

@@ -1,6 +1,8 @@
-"""How a message comes again, where SQS's own way (the visibility time-out, then one delivery less) is too crude.
+"""Controls when SQS delivers a message again.
 
-Needs sqs:SendMessage and sqs:ChangeMessageVisibility on the queue.
+By itself, SQS delivers a message again when its visibility timeout ends, and counts each delivery. That is too slow for
+a short interruption and uses up the deliveries in a long one. Needs sqs:SendMessage and sqs:ChangeMessageVisibility on
+the queue.
 """
 
 from __future__ import annotations
@@ -9,10 +11,8 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
 from bulk_import_wire.contract import message_attributes
+from lambda_worker.sqs import SQS_ERRORS
 from lambda_worker.tracing import traceparent_of
 
 if TYPE_CHECKING:
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
     from lambda_worker.events import SqsRecord
 
-SQS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-
 logger = logging.getLogger(__name__)
 
 MAX_DELAY_SECONDS = 900
-"""SQS's limit for a delayed message."""
+"""Longest delay of a message. SQS does not accept more."""
 
 FIRST_RETRY_SECONDS = 10
+"""Wait after the first failed delivery. It becomes four times as long with each further one."""
+
 MAX_RETRY_SECONDS = 600
-"""Between the deliveries of a message whose deliveries fail."""
+"""Longest wait between two deliveries of a message."""
 
 
 def defer(sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: float) -> bool:
-    """Put a copy of the message on the queue, for later; returns whether this one may be deleted.
+    """Send a copy of the message with a delay, and return whether SQS accepted it. Then this one may be deleted.
 
-    The copy has all its deliveries before it. Should this one be delivered again all the same, nothing is
-    done twice: a claim is exclusive.
+    The copy has all its deliveries left. If the original is delivered again all the same, no row is created twice,
+    because only one worker at a time can claim a chunk.
     """
     delay = min(math.ceil(delay_seconds), MAX_DELAY_SECONDS)
     try:
@@ -47,26 +47,30 @@ def defer(sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: floa
             DelaySeconds=delay,
         )
     except SQS_ERRORS as error:
-        logger.warning("SQS did not take a copy of message %s: %s", record["messageId"], type(error).__name__)
+        logger.warning("SQS did not accept a copy of message %s: %s", record["messageId"], type(error).__name__)
         return False
     return True
 
 
 def retry_later(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
-    """Let a message whose delivery failed come again soon, and less soon each time."""
+    """Have SQS deliver the message again after 10 s, and after 40, 160 and 600 s if that fails, too."""
     failures = int(record["attributes"].get("ApproximateReceiveCount", "1"))
-    _show_again(sqs, queue_url, record, min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 4 ** (failures - 1)))
+    _set_visibility(sqs, queue_url, record, min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 4 ** (failures - 1)))
 
 
 def give_up(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
-    """Let a message that no delivery can help run out of them at once: its place is the dead-letter queue."""
-    _show_again(sqs, queue_url, record, 0)
+    """Have SQS deliver the message again at once. It runs out of deliveries, and SQS moves it to the dead-letter queue.
+
+    Use this for a message that no delivery can help.
+    """
+    _set_visibility(sqs, queue_url, record, 0)
 
 
-def _show_again(sqs: SQSClient, queue_url: str, record: SqsRecord, seconds: int) -> None:
+def _set_visibility(sqs: SQSClient, queue_url: str, record: SqsRecord, seconds: int) -> None:
+    """Deliver the message again after so many seconds. If that fails, the queue's own visibility timeout applies."""
     try:
         sqs.change_message_visibility(
             QueueUrl=queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds
         )
-    except SQS_ERRORS as error:  # then the queue's own visibility time-out counts
-        logger.warning("The visibility of message %s stays: %s", record["messageId"], type(error).__name__)
+    except SQS_ERRORS as error:
+        logger.warning("The visibility of message %s cannot be set: %s", record["messageId"], type(error).__name__)

@@ -1,4 +1,4 @@
-"""What an answer of the create endpoint has against a row, as the failures tell it."""
+"""Reads from an answer of the create endpoint why it did not create a row."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lambda_worker.monolith_client import Answer
 
-CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was cancelled before this row's turn."}]
+CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was cancelled before this row was created."}]
+"""The errors of a row that is unprocessed because the job was cancelled."""
 
 
 def describe(answer: Answer | None) -> str:
-    """What came, in our own words: fit for a log, which must not hold what the endpoint says of a row."""
+    """Describe the answer in our own words, for the log. The endpoint's words could contain a value of the row."""
     if answer is None:
         return "The endpoint did not answer."
     text = f"The endpoint answered {answer.status}"
     if not answer.row_verdict:
-        text += " without a word of the ledger; is ImportedRowMiddleware the last in MIDDLEWARE?"
+        text += " without a verdict header. Is ImportedRowMiddleware the last entry of MIDDLEWARE?"
     return text
 
 
 def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
-    """What the answer has against the row, `{"field", "code", "message"}` each; at least one."""
+    """Return why the row was not created: at least one dict with the keys field, code and message."""
     if answer is None:
         return _error("no_answer", describe(answer))
     document = answer.json()
     if answer.row_verdict and isinstance(document, dict):
-        listed = document.get("errors")  # as the ledger passes them on; an endpoint without DRF may say anything
+        # The ledger formats the errors of an endpoint that uses DRF. Any other endpoint may answer anything.
+        listed = document.get("errors")
         if isinstance(listed, list) and (errors := [known for error in listed if (known := _read_error(error))]):
             return errors
         if error := _read_error(document):
@@ -35,7 +37,7 @@ def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
 
 
 def _read_error(error: object) -> dict[str, Any] | None:
-    """A `{"field", "code", "message"}` of the answer; None when it has no message."""
+    """Return the field, code and message of an error in the answer, or None if it has no message."""
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return None
     field, code = error.get("field"), error.get("code", "")
@@ -47,7 +49,7 @@ def _read_error(error: object) -> dict[str, Any] | None:
 
 
 def _storable(text: str) -> str:
-    """Without what UTF-8 or a PostgreSQL text cannot hold: lone surrogates and NUL."""
+    """Replace what UTF-8 or PostgreSQL cannot store, lone surrogates and NUL, with question marks."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 

@@ -1,6 +1,6 @@
-"""What an answer of the create endpoint means, and how long to wait before asking again.
+"""Decides what an answer of the create endpoint means, and how long to wait before the next call.
 
-This is the only layer that retries a create call.
+No other layer retries a create call. A retry inside a retry would multiply the calls to an endpoint in trouble.
 """
 
 from __future__ import annotations
@@ -19,48 +19,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
 MAX_TRIES = 5
-"""Tries of a row that gets no answer worth having. Busy answers do not count, the deadline bounds them."""
+"""Number of tries after which a row without a usable answer has failed.
+
+A busy answer (429 or 503) does not count as a try. Only the deadline limits how often the worker waits for a busy
+endpoint.
+"""
 
 BACKOFF_BASE_SECONDS = 0.2
-BACKOFF_CAP_SECONDS = 5.0
+"""The upper bound of the first wait is twice this time, and it doubles with each further failure."""
+
+MAX_BACKOFF_SECONDS = 5.0
+"""Longest wait between two calls to the monolith, unless the answer has a Retry-After header."""
+
 MAX_RETRY_AFTER_SECONDS = 300.0
-"""What is believed of a Retry-After; it may say a year."""
+"""Longest Retry-After that the worker obeys. The header may contain anything, even a year."""
 
 BUDGET_SHARE = 0.1
-"""Retries that a row's first call pays for: the endpoint never gets more than a tenth on top of the work."""
+"""Retries that the first call of each row adds to the budget: one for ten rows.
+
+So an endpoint in trouble gets a tenth more calls than there are rows, not a multiple.
+"""
 
 BURST = MAX_TRIES - 1
-"""Retries in hand from the start: one bad row of a chunk too small to pay for them gets all its tries."""
+"""Retries in the budget at the start. So the only bad row of a small chunk gets all of its tries."""
 
 RETRIES_PER_SECOND = 1.0
-"""Retries that time pays for, up to BURST in hand: the last rows of a chunk have no others after them to pay.
-Percentage, start and trickle are as in Finagle's RetryBudget, whose trickle is 10; it serves a whole service."""
+"""Retries that each second adds to the budget, up to BURST.
+
+The last rows of a chunk need this, because no further rows add to the budget. A share, a start and a rate per second
+are also the parameters of Finagle's RetryBudget. Its rate is 10, because it serves a whole service and not one chunk.
+"""
 
 ROUNDING = 1e-9
-"""Of a retry: ten tenths are one, whatever the sum of their floats."""
+"""Tolerance of the budget. The sum of ten times 0.1 is a little less than 1 in floating point, but pays for a retry."""
 
 
 class Decision(StrEnum):
-    """What to do about the answer to one create call."""
+    """What to do after the answer to one create call."""
 
     CREATED = "created"
-    REJECTED = "rejected"  # the endpoint said no; asking again would not change it
-    RETRY = "retry"  # no answer worth having; counts as a try
-    WAIT = "wait"  # busy; the row is not to blame and loses no try
-    PAUSE = "pause"  # nobody's row can be created now
+    REJECTED = "rejected"  # the endpoint refused the row; a retry would get the same answer
+    RETRY = "retry"  # the answer is not usable; it counts as a try of the row
+    WAIT = "wait"  # the endpoint is busy; retry, without counting a try
+    PAUSE = "pause"  # no row of the job can be created now
     STALE = "stale"  # another worker has the chunk
-    CANCEL = "cancel"  # the job was cancelled; the row is unprocessed, as are all that follow
+    CANCEL = "cancel"  # the job was cancelled; this row and all later ones are unprocessed
 
 
 class Rule(NamedTuple):
-    """A line of the table: the answers with one of these words of the ledger and one of these statuses."""
+    """One line of RULES. It applies to the answers with one of these verdicts and one of these HTTP statuses."""
 
-    words: Container[str]
+    verdicts: Container[str]
     statuses: Container[int]
     decision: Decision
 
-    def matches(self, word: str, status: int) -> bool:
-        return word in self.words and status in self.statuses
+    def matches(self, verdict: str, status: int) -> bool:
+        return verdict in self.verdicts and status in self.statuses
 
 
 NO_VERDICT = {""}
@@ -75,11 +89,11 @@ BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
-REFUSAL = range(400, 500)  # among them 409, a conflict with what the endpoint has already
-ANY_STATUS = range(1000)  # three digits
+REFUSAL = range(400, 500)  # includes 409, a conflict with an existing object
+ANY_STATUS = range(1000)  # HTTP allows three digits
 
 RULES = (
-    # the ledger's word, the status, the decision
+    # verdict, HTTP status, decision
     Rule(COMMITTED, ANY_STATUS, Decision.CREATED),
     Rule(STALE, ANY_STATUS, Decision.STALE),
     Rule(CANCELLED, ANY_STATUS, Decision.CANCEL),
@@ -91,37 +105,50 @@ RULES = (
     Rule(NOT_CREATED, REFUSAL, Decision.REJECTED),
     Rule(ANY_VERDICT, ANY_STATUS, Decision.RETRY),
 )
-"""The first that matches decides.
+"""The rules for answers. The first rule that matches decides. In words, from the top:
 
-Created and rejected need the ledger's word: a 201, an HTML 200 or a 400 without it may come from anywhere,
-such as a proxy. Where the ledger says created, the row is committed, whatever became of the status on its way.
+1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
+   the ledger and the worker may have changed it.
+2. The ledger says stale, cancelled or refused: do that, whatever the status.
+3. 429 or 503: the endpoint is busy. Wait and retry.
+4. 401 or 403: the submitter may not create rows. Every other row would get the same answer, so pause the job.
+5. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the
+   endpoint itself refused this row, for example because it refers to an object that does not exist.
+6. 408 or 425: a temporary fault. Retry.
+7. Another 4xx with the verdict not-created: the endpoint rejected the row.
+8. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict can
+   prove that a row was created or rejected.
 """
 
 
 def decide(status: int, row_verdict: str) -> Decision:
-    """The decision on an answer with this HTTP status and `VERDICT_HEADER`; a word we do not know is none."""
-    word = row_verdict if row_verdict in ANY_VERDICT else ""
-    return next(rule.decision for rule in RULES if rule.matches(word, status))
+    """Return the decision on an answer with this HTTP status and VERDICT_HEADER. An unknown verdict counts as none."""
+    verdict = row_verdict if row_verdict in ANY_VERDICT else ""
+    return next(rule.decision for rule in RULES if rule.matches(verdict, status))
 
 
 class RetryBudget:
-    """What may be retried on top of the work itself: BUDGET_SHARE of it, and a little for small chunks."""
+    """Limits the retries of a chunk: BUDGET_SHARE of its rows, plus BURST, plus RETRIES_PER_SECOND."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._retries = float(BURST)  # in hand
-        self._at = clock()  # until when the trickle is in
+        self._retries = float(BURST)  # that may be spent now
+        self._updated_at = clock()  # the time up to which RETRIES_PER_SECOND is included
 
     def earn(self) -> None:
-        """A row's first call was made."""
+        """Add to the budget. Call this for the first call of each row."""
         self._retries += BUDGET_SHARE
 
     def spend(self) -> float:
-        """Take a retry and return 0.0; if there is none, the seconds until there is one (ask again then)."""
+        """Take a retry out of the budget and return 0.0.
+
+        If there is none, return the seconds until there will be one, at the latest. Call again then.
+        """
         now = self._clock()
-        trickled = (now - self._at) * RETRIES_PER_SECOND
-        self._at = now
-        self._retries = max(self._retries, min(self._retries + trickled, BURST))
+        elapsed = now - self._updated_at
+        self._updated_at = now
+        # Time fills the budget up to BURST only, but it never takes away what the rows earned beyond that.
+        self._retries = max(self._retries, min(self._retries + elapsed * RETRIES_PER_SECOND, BURST))
         missing = 1 - self._retries
         if missing > ROUNDING:
             return missing / RETRIES_PER_SECOND
@@ -129,13 +156,21 @@ class RetryBudget:
         return 0.0
 
 
-def backoff_seconds(tries: int) -> float:
-    """Full jitter: anything up to the exponential bound, so that many callers spread out."""
-    return random.uniform(0, min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**tries))  # noqa: S311 - no secret
+def backoff_seconds(failures: int, max_seconds: float | None = None) -> float:
+    """Return the seconds to wait after this many consecutive failures. `max_seconds`: MAX_BACKOFF_SECONDS by default.
+
+    Exponential backoff with full jitter: a random time between 0 and a bound that doubles with each failure. The random
+    part spreads the retries of many callers that failed at the same moment.
+    """
+    bound = BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 20)  # the exponent is limited because a float overflows
+    return random.uniform(0, min(bound, max_seconds or MAX_BACKOFF_SECONDS))  # noqa: S311 - not a secret
 
 
 def retry_after_seconds(header: str | None) -> float:
-    """The Retry-After header, in seconds or as a date, within 0 and MAX_RETRY_AFTER_SECONDS; 0 if unreadable."""
+    """Return the seconds of a Retry-After header, which may be a number or a date.
+
+    The result is between 0 and MAX_RETRY_AFTER_SECONDS. It is 0 if there is no header or it cannot be read.
+    """
     if not header:
         return 0.0
     try:

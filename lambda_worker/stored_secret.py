@@ -1,7 +1,7 @@
-"""The worker secret, kept in AWS Secrets Manager. Needs secretsmanager:GetSecretValue on it.
+"""Reads the worker secret from AWS Secrets Manager. Needs secretsmanager:GetSecretValue on the secret.
 
-It is fetched, not resolved into the function's environment by the deployment: there everybody who may look at the
-function could read it, and a rotated secret would wait for the next deployment.
+The worker fetches the secret at run time. If the deployment resolved it into an environment variable, everyone who may
+look at the function could read it, and a rotated secret would take effect only with the next deployment.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_worker.exceptions import ConfigurationError
+from lambda_worker.config import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -20,38 +20,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_AGE_SECONDS = 300
-"""Then it is asked for anew. An invocation keeps what it began with, so a rotated secret is the last time in use
-this long plus a function's time-out after it was replaced."""
+"""Age at which the secret is fetched again.
+
+An invocation keeps the secret that it started with. So the worker uses a replaced secret for at most this time plus the
+function's timeout.
+"""
 
 
 class StoredSecret:
-    """One secret, remembered by an execution environment."""
+    """One secret, cached in the memory of an execution environment."""
 
     def __init__(self, client: SecretsManagerClient, secret_id: str) -> None:
         self._client, self._id = client, secret_id
         self._value = ""
-        self._asked_at = float("-inf")  # by the wall clock, which goes on while an environment is frozen
+        # Wall clock time. Lambda freezes an environment between invocations, and a monotonic clock may stop meanwhile.
+        self._fetched_at = float("-inf")
 
     def value(self) -> str:
-        """The secret, at most MAX_AGE_SECONDS old; older only while Secrets Manager is away.
+        """Return the secret, at most MAX_AGE_SECONDS old. While Secrets Manager is away, return the last known one.
 
-        Raises ConfigurationError when it was never to be had.
+        Raises ConfigurationError if the secret has never been read.
         """
         now = time.time()
-        if now - self._asked_at >= MAX_AGE_SECONDS:
+        if now - self._fetched_at >= MAX_AGE_SECONDS:
             self._value = self._fetch() or self._value
-            self._asked_at = now
+            self._fetched_at = now
         return self._value
 
     def _fetch(self) -> str:
+        """Return the stored secret, or "" if it cannot be read but an older value is known."""
         try:
             value = self._client.get_secret_value(SecretId=self._id).get("SecretString", "").strip()
-            reason = "it is empty, or no text"
+            reason = "it is empty or is not text"
         except (BotoCoreError, ClientError) as error:
             value, reason = "", str(error)
         if value:
             return value
         if not self._value:
             raise ConfigurationError(f"The worker secret cannot be read: {reason}")
-        logger.warning("The worker secret stays as it was read before: %s", reason)
+        logger.warning("The worker continues with the secret that it read before: %s", reason)
         return ""

@@ -1,6 +1,6 @@
-"""The trace that a POST to the bulk endpoint was part of goes on in the calls that its rows become.
+"""Continues the trace of the POST to the bulk endpoint in the calls that create its rows.
 
-The worker makes no spans of its own: it hands the trace context on as it came.
+The worker creates no spans of its own. It passes the trace context on unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _current: ContextVar[str] = ContextVar("traceparent", default="")
 
 
 def traceparent_of(record: SqsRecord) -> str:
-    """The trace context that came with a message; "" for none, or for something else."""
+    """Return the trace context of a message, or "" if there is none or it is malformed."""
     attribute = record["messageAttributes"].get(TRACEPARENT, {})
     traceparent = str(attribute.get("stringValue", ""))
     return traceparent if trace_id(traceparent) else ""
@@ -29,7 +29,7 @@ def traceparent_of(record: SqsRecord) -> str:
 
 @contextmanager
 def continued_trace(record: SqsRecord) -> Iterator[None]:
-    """Calls that are made within, and log lines, are part of the message's trace."""
+    """Make the calls and log lines within the block part of the message's trace."""
     traceparent = traceparent_of(record)
     token = _current.set(traceparent)
     try:
@@ -40,6 +40,6 @@ def continued_trace(record: SqsRecord) -> Iterator[None]:
 
 
 def trace_headers() -> dict[str, str]:
-    """What a call says of the trace that it is part of."""
+    """Return the trace headers for a call: none outside a trace."""
     traceparent = _current.get()
     return {TRACEPARENT: traceparent} if traceparent else {}

@@ -18,7 +18,7 @@ from bulk_import.models import JobStatus
 from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.reports.job import expires_at, problem_text, summary
 from bulk_import.storage.failures import read_failures
-from bulk_import_wire.contract import read_failure_line
+from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import leave_database_to_endpoint
 from bulk_import.intake.json_rows import UNREADABLE, RowError, compact, read_row
-from bulk_import_wire.contract import refused_line
+from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.serializers import HiddenField
 
 from bulk_import.reports.cells import inert
-from bulk_import_wire.contract import read_failure_line
+from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

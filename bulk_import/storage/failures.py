@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import TERMINAL_CHUNK_STATUSES
-from bulk_import_wire.contract import read_failure_line
+from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

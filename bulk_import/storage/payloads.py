@@ -22,7 +22,7 @@ from storages.utils import clean_name
 
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import_wire.contract import read_refused_line
+from bulk_import_wire.lines import read_refused_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

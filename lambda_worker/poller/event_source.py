@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError
+
+from lambda_worker.sqs import SQS_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,8 +37,6 @@ RECOMMENDED_MAX_RECEIVE_COUNT = 5
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 10
 """Beyond the long poll, where there is one."""
-
-SQS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 
 logger = logging.getLogger(__name__)
 

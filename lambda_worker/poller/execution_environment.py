@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bulk_import_wire.logs import JsonFormatter, carry_fields, log_context
+from bulk_import_wire.logs import JsonFormatter, install_log_context, log_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def configure_logging(*, as_json: bool = False) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s[%(process)d] %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else text)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    carry_fields()
+    install_log_context()
     logging.getLogger("lambda_worker").setLevel(logging.INFO)
 
 

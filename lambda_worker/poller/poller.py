@@ -9,7 +9,6 @@ maxReceiveCount. No message body is ever logged.
 from __future__ import annotations
 
 import logging
-import random
 import time
 import uuid
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -21,6 +20,7 @@ from bulk_import_wire.logs import log_context
 from lambda_worker.poller.event_source import EventSource, QueueAwayError, check_queue, to_record
 from lambda_worker.poller.execution_environment import FUNCTION_NAME, ExecutionEnvironment, FunctionError, InitError
 from lambda_worker.poller.health import Health
+from lambda_worker.retries import backoff_seconds
 
 if TYPE_CHECKING:
     import threading
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
+"""Longest wait after a failure. A cold start takes CPU time, so a broken handler is not started more often."""
 
 SHORT_POLL_PAUSE_SECONDS = 0.2
 """After an empty receive that did not wait, so that short polling is no busy loop."""
@@ -92,12 +92,6 @@ def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]
             raise MalformedAnswerError("an itemIdentifier is missing or names no message of the batch")
         failed.add(identifier)
     return failed
-
-
-def backoff_seconds(failures: int) -> float:
-    """Wait after the n-th failure in a row: doubling, bounded, and not in step with other pollers."""
-    bound = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 10))
-    return bound * random.uniform(0.5, 1)  # noqa: S311 -- nobody gains by guessing it
 
 
 class Poller:
@@ -219,6 +213,6 @@ class Poller:
         )
 
     def _back_off(self, failures: int, what: str, error: Exception) -> None:
-        seconds = backoff_seconds(failures)
+        seconds = backoff_seconds(failures, MAX_BACKOFF_SECONDS)
         logger.warning("%s, next attempt in %.1f s: %s", what, seconds, error)
         self._stop.wait(seconds)

@@ -1,4 +1,4 @@
-"""Both sides import the wire, so it must run wherever either of them runs."""
+"""Both sides import the wire, so it must run everywhere where one of them runs."""
 
 import ast
 import sys

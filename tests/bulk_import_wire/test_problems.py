@@ -1,4 +1,4 @@
-"""Like failures become one problem; however many there are, the list stays short and the counts stay true."""
+"""Equal failures become one problem. However many problems there are, the list is short and the counts are correct."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_merging_preserves_counts_and_the_first_row(groups: list[list[dict[str, 
 
 
 @given(groups_of_problems)
-def test_the_merged_list_is_bounded_and_holds_each_problem_once(groups: list[list[dict[str, Any]]]) -> None:
+def test_the_merged_list_is_bounded_and_contains_each_problem_once(groups: list[list[dict[str, Any]]]) -> None:
     merged = merge_problems(groups)
 
     assert len(merged) <= MAX_PROBLEMS + 1
@@ -54,7 +54,7 @@ def test_the_merged_list_is_bounded_and_holds_each_problem_once(groups: list[lis
 
 
 @given(groups_of_problems)
-def test_merging_changes_none_of_its_inputs(groups: list[list[dict[str, Any]]]) -> None:
+def test_merging_does_not_change_its_arguments(groups: list[list[dict[str, Any]]]) -> None:
     before = copy.deepcopy(groups)
 
     merge_problems(groups)
@@ -63,13 +63,13 @@ def test_merging_changes_none_of_its_inputs(groups: list[list[dict[str, Any]]]) 
 
 
 @given(groups_of_problems)
-def test_merging_what_was_merged_changes_nothing(groups: list[list[dict[str, Any]]]) -> None:
+def test_merging_is_idempotent(groups: list[list[dict[str, Any]]]) -> None:
     merged = merge_problems(groups)
 
     assert merge_problems([merged]) == merged
 
 
-def test_like_failures_are_counted_together_and_the_most_frequent_come_first() -> None:
+def test_equal_failures_are_counted_together_and_the_most_frequent_come_first() -> None:
     rows = [
         [problem("sku", "blank", "Required.", 7)],
         [problem("price", "invalid", "No number.", index) for index in (5, 3)],
@@ -81,7 +81,7 @@ def test_like_failures_are_counted_together_and_the_most_frequent_come_first() -
     ]
 
 
-def test_what_does_not_fit_is_counted_as_other_reasons() -> None:
+def test_problems_beyond_the_maximum_are_counted_as_other_reasons() -> None:
     kinds = [problem("sku", "invalid", f"Reason {index:03}", index) for index in range(MAX_PROBLEMS + 5)]
 
     merged = merge_problems([kinds, [{**OTHER, "count": 10, "first_index": 400}]])
@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_counted_as_other_reasons() -> None:
 
 
 @given(st.text() | st.just("x" * 10_000), st.text() | st.just("x" * 10_000))
-def test_a_problem_is_short_whatever_the_endpoint_says(name: str, message: str) -> None:
+def test_a_problem_is_short_however_long_the_endpoints_message_is(name: str, message: str) -> None:
     made = problem(name, name, message, 0)
 
     assert len(made["field"]) <= MAX_NAME_CHARACTERS

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback, a monolith and S3 behind the wire, for the tests of the worker."""
+"""Fixtures of the worker's tests: a real HTTP server on loopback, a fake monolith, and S3 and SQS from moto."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from bulk_import_wire.contract import (
     ReleaseAnswer,
     RowVerdict,
 )
+from lambda_worker import endpoint_health, package, retries
 from lambda_worker import handler as handler_module
-from lambda_worker import package, retries, row_dispatch
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.monolith_client import MonolithClient
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server got it."""
+    """A request that the server received."""
 
     method: str
     path: str
@@ -76,9 +76,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response; `cut_at` closes the connection after that many bytes of the body, -1 before anything is sent.
+    """A response. With `cut_at`, the server closes the connection after that many bytes of the body.
 
-    Nothing at all happens before `after` is set.
+    If `cut_at` is -1, it closes the connection before it sends anything. With `after`, it first waits for this event.
     """
 
     status: int = 200
@@ -94,7 +94,7 @@ def json_reply(status: int, document: object, **headers: str) -> Reply:
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Answers with what `respond` makes of a request, and remembers all requests."""
+    """Answers each request with the reply that `respond` returns, and records all requests."""
 
     daemon_threads = True
     request_queue_size = 128  # as many connections as come at once
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body[: reply.cut_at])
 
     def handle_expect_100(self) -> bool:
-        """Say "100 Continue" at once: what is buffered would make boto3 wait a second."""
+        """Send "100 Continue" at once. boto3 would wait a second if it stayed in the buffer."""
         super().handle_expect_100()
         self.wfile.flush()
         return True
@@ -156,7 +156,7 @@ def serving(respond: Callable[[Request], Reply]) -> Iterator[HttpServer]:
 
 @contextmanager
 def misbehaving(behave: Callable[[socket.socket], object]) -> Iterator[str]:
-    """Serve one connection: read its request, then let `behave` have it. Yields the URL."""
+    """Accept one connection, read its request, and pass the connection to `behave`. Yields the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -172,7 +172,7 @@ def misbehaving(behave: Callable[[socket.socket], object]) -> Iterator[str]:
 
 
 def say_without_end(data: bytes) -> Callable[[socket.socket], object]:
-    """Until the client hangs up, which makes the sending fail."""
+    """Return a behaviour that sends data until the client closes the connection, which makes the sending fail."""
 
     def behave(connection: socket.socket) -> None:
         connection.sendall(data)
@@ -185,11 +185,12 @@ def say_without_end(data: bytes) -> Callable[[socket.socket], object]:
 class Monolith:
     """The monolith's side of the contract, over HTTP, with a ledger in memory.
 
-    `replies` overrides the answer to a path or to a row's create call (by its index); the last one stays.
-    A claimant that asks again has the same epoch, any other a new one; what was released is told to it.
+    `replies` overrides the answers to a verb of the worker API or to the create calls of a row (by its index). They are
+    used in order, and the last one is used for all further calls. A claimant that asks again gets the same epoch, and
+    any other claimant gets a new one. A claim contains the failures key of the last release.
     """
 
-    pause_seconds = 37  # what the answer to a release with a pause asks for
+    pause_seconds = 37  # the Retry-After of the answer to a release with a pause
     is_paused_too_long = False
 
     def __init__(self) -> None:
@@ -255,7 +256,7 @@ class Monolith:
 
     @property
     def indexes(self) -> list[int]:
-        """Of the rows in the ledger."""
+        """The indexes of the rows in the ledger."""
         return sorted(int(key.rpartition(":")[2]) for key in self.ledger)
 
     def _create(self, request: Request) -> Reply:
@@ -271,7 +272,7 @@ class Monolith:
 
 
 LOST = Reply(cut_at=-1)
-"""The endpoint commits, but its answer never arrives."""
+"""The endpoint commits the row, but its answer never arrives."""
 
 
 def a_claim(**fields: Any) -> Claim:
@@ -311,14 +312,14 @@ def a_row(index: int) -> bytes:
 
 @dataclass(frozen=True)
 class Buckets:
-    """The test's own two buckets on the moto server."""
+    """The two buckets of one test on the moto server."""
 
     s3: S3Client
     payloads: str
     failures: str
 
     def store(self, rows: list[bytes], *, first_index: int = 0, before: bytes = b"", **fields: Any) -> ChunkMessage:
-        """Store a payload, and return the message of the chunk that holds these rows, `before` being others."""
+        """Store a payload, and return the message of the chunk with these rows. They follow the bytes `before`."""
         lines = b"".join(row + b"\n" for row in rows)
         key = f"{uuid.uuid4()}.jsonl"
         etag = self.s3.put_object(Bucket=self.payloads, Key=key, Body=before + lines + b"{}\n")["ETag"]
@@ -343,7 +344,7 @@ class Buckets:
 
 @contextmanager
 def s3_at(url: str) -> Iterator[S3Client]:
-    """A client that tries once, so that a test sees what the worker makes of each answer."""
+    """Yield a client without retries, so that a test sees how the worker reacts to each answer."""
     s3 = boto3.client(
         "s3",
         endpoint_url=url,
@@ -371,7 +372,7 @@ QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:chunks"
 
 @dataclass(frozen=True)
 class Queue:
-    """The test's own queue on the moto server, with a dead-letter queue behind it."""
+    """The queue of one test on the moto server, with its dead-letter queue."""
 
     sqs: SQSClient
     url: str
@@ -382,7 +383,7 @@ class Queue:
             self.sqs.send_message(QueueUrl=self.url, MessageBody=body)
 
     def receive(self, url: str = "") -> list[SqsRecord]:
-        """The messages that are there now, as records of an event."""
+        """Receive the messages that are visible now, as records of an event."""
         answer = self.sqs.receive_message(
             QueueUrl=url or self.url,
             MaxNumberOfMessages=10,
@@ -397,7 +398,7 @@ class Queue:
         context: LambdaContext | None = None,
         url: str = "",
     ) -> list[str]:
-        """Hand what is there to the handler, and delete what is done; returns the bodies of the rest."""
+        """Pass the visible messages to the handler and delete those that are done. Return the bodies of the others."""
         records = self.receive(url)
         answer = handler({"Records": records}, context or Context())
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -412,22 +413,22 @@ class Queue:
 
     @property
     def waiting(self) -> int:
-        """Messages that can be received now."""
+        """The number of messages that can be received now."""
         return self._count("ApproximateNumberOfMessages")
 
     @property
     def delayed(self) -> int:
-        """Messages that were sent for later."""
+        """The number of messages that were sent with a delay which is not over."""
         return self._count("ApproximateNumberOfMessagesDelayed")
 
     @property
     def resting(self) -> int:
-        """Messages that were received, and come again when their visibility time-out ends."""
+        """The number of messages that were received and are invisible until their visibility timeout ends."""
         return self._count("ApproximateNumberOfMessagesNotVisible")
 
     @property
     def dead(self) -> int:
-        """Messages in the dead-letter queue, received or not."""
+        """The number of messages in the dead-letter queue, received or not."""
         names: tuple[QueueAttributeNameType, ...] = (
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
@@ -437,7 +438,7 @@ class Queue:
 
 @contextmanager
 def sqs_at(url: str) -> Iterator[SQSClient]:
-    """A client that tries once."""
+    """Yield a client without retries."""
     sqs = boto3.client(
         "sqs",
         endpoint_url=url,
@@ -463,7 +464,7 @@ def queue(aws_url: str) -> Iterator[Queue]:
 
 @pytest.fixture
 def secrets(aws_url: str) -> Iterator[SecretsManagerClient]:
-    """A client that tries once."""
+    """Yield a client without retries."""
     client = boto3.client(
         "secretsmanager",
         endpoint_url=aws_url,
@@ -478,7 +479,7 @@ def secrets(aws_url: str) -> Iterator[SecretsManagerClient]:
 
 @dataclass(frozen=True)
 class Context:
-    """An invocation with this much time left."""
+    """The context of an invocation with this much time left."""
 
     milliseconds_left: int = 60_000
     aws_request_id: str = "request"
@@ -493,12 +494,12 @@ class Context:
 
 HERE = Path(__file__).parent
 ARCHITECTURE = package.MACHINES[platform.machine()]
-"""Of this machine, as Lambda calls it."""
+"""This machine's architecture, under the name that Lambda uses."""
 
 
 @pytest.fixture(scope="session")
 def lambda_python() -> Path:
-    """Python of the version that the Lambda package is for."""
+    """Return the interpreter of the Python version that the Lambda package is for."""
     try:
         return package.find_interpreter()
     except package.PackageError as error:
@@ -507,19 +508,19 @@ def lambda_python() -> Path:
 
 @pytest.fixture(scope="session")
 def runtime_python(lambda_python: Path) -> Path:
-    """The same with what Lambda's runtime brings: awslambdaric and boto3."""
+    """Return an interpreter with the packages of Lambda's runtime, awslambdaric and boto3."""
     return environment_of(HERE / "runtime" / "requirements.txt", lambda_python)
 
 
 @pytest.fixture(scope="session")
 def lambda_zip(lambda_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is deployed, for this machine's processor."""
+    """Build the package that is deployed, for this machine's architecture."""
     return package.build(ARCHITECTURE, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")
 def task_root(lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where it is unpacked."""
+    """Return the directory in which the package is unpacked."""
     folder = tmp_path_factory.mktemp("task")
     with zipfile.ZipFile(lambda_zip) as archive:
         archive.extractall(folder)
@@ -528,7 +529,7 @@ def task_root(lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def _cold_start() -> Iterator[None]:
-    """Let each test have an execution environment of its own: nothing is kept from the one before."""
+    """Give each test an execution environment of its own, without cached configuration and clients."""
     made_once = (handler_module._environment, handler_module._stored_secret, handler_module.s3, handler_module._sqs)
     for function in made_once:
         function.cache_clear()
@@ -544,7 +545,7 @@ def _cold_start() -> Iterator[None]:
 
 @pytest.fixture
 def function_environment(monolith_server: HttpServer, aws_url: str, buckets: Buckets, queue: Queue) -> dict[str, str]:
-    """What a Lambda function is configured with."""
+    """Return the environment variables of a Lambda function."""
     return {
         "BULK_IMPORT_BASE_URL": monolith_server.url,
         "BULK_IMPORT_WORKER_SECRET": WORKER_SECRET,
@@ -560,7 +561,7 @@ def function_environment(monolith_server: HttpServer, aws_url: str, buckets: Buc
 
 @pytest.fixture
 def _environment(_cold_start: None, monkeypatch: pytest.MonkeyPatch, function_environment: dict[str, str]) -> None:
-    """The same for a handler in this process."""
+    """Set these variables for a handler in this process."""
     monkeypatch.delenv("BULK_IMPORT_WORKER_API_PATH", raising=False)
     for name, value in function_environment.items():
         monkeypatch.setenv(name, value)
@@ -579,24 +580,24 @@ def monolith_server(monolith: Monolith) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let retries wait for nothing but what the endpoint asks for."""
+    """Make the backoff and the retry budget nearly instant. A Retry-After still counts."""
     monkeypatch.setattr(retries, "BACKOFF_BASE_SECONDS", 0.0001)
-    monkeypatch.setattr(retries, "BACKOFF_CAP_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "MAX_BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(retries, "RETRIES_PER_SECOND", 1e6)
 
 
 @pytest.fixture
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the endpoint count as away after AWAY_AFTER_CALLS, however fast they come."""
-    monkeypatch.setattr(row_dispatch, "AWAY_AFTER_SECONDS", 0.0)
+    """Let the endpoint count as away after AWAY_AFTER_CALLS, however little time they take."""
+    monkeypatch.setattr(endpoint_health, "AWAY_AFTER_SECONDS", 0.0)
 
 
 ENOUGH_SECONDS = 60.0
-"""More than any test takes."""
+"""Longer than any test takes."""
 
 
 def times(**seconds: float) -> Deadlines:
-    """So many seconds from now on; those that are not said, ENOUGH_SECONDS."""
+    """Return deadlines that are so many seconds from now. The default of each is ENOUGH_SECONDS."""
     names = ("stop_at", "settle_by", "report_by", "end_at")
     now = time.monotonic()
     return Deadlines(**{name: now + seconds.get(name, ENOUGH_SECONDS) for name in names})
@@ -613,7 +614,7 @@ def a_config(base_url: str, **fields: str) -> Config:
 
 
 def with_client(url: str, use: Callable[[MonolithClient], Awaitable[T]]) -> T:
-    """What `use` makes of a client of the monolith at this URL."""
+    """Return the result of `use`, called with a client of the monolith at this URL."""
 
     async def run() -> T:
         async with MonolithClient(a_config(url), "the-invocation") as client:

@@ -1,4 +1,4 @@
-"""One chunk from claim to finish, against a monolith and S3 over the wire."""
+"""One chunk from its claim to its finish, with a monolith and S3 over HTTP."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bulk_import_wire.contract import (
     PauseCode,
     ReleaseAnswer,
     RowVerdict,
-    refused_line,
 )
-from lambda_worker.chunk_session import created_indexes, run_chunk, sort_rows
+from bulk_import_wire.lines import refused_line
+from lambda_worker.chunk_session import ChunkSession, created_indexes, sort_rows
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
 from lambda_worker.monolith_client import Answer, MonolithClient
 from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
@@ -71,13 +71,8 @@ class Session:
         names = {"payloads_bucket": self.buckets.payloads, "failures_bucket": self.buckets.failures, **buckets}
 
         async def use(client: MonolithClient) -> None:
-            await run_chunk(
-                message,
-                monolith=client,
-                s3=self.buckets.s3,
-                config=a_config(self.server.url, **names),
-                deadlines=deadlines or times(),
-            )
+            config = a_config(self.server.url, **names)
+            await ChunkSession(message, client, self.buckets.s3, config, deadlines or times()).run()
 
         with_client(self.server.url, use)
 
@@ -134,7 +129,7 @@ def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
     assert monolith.ledger == ledger_of([100, 102, 103, 105, 107])
 
 
-def test_rows_that_the_ledger_holds_are_not_called_again(
+def test_rows_that_the_ledger_records_are_not_sent_again(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.created_ranges = [[100, 102], [105, 105]]
@@ -145,7 +140,7 @@ def test_rows_that_the_ledger_holds_are_not_called_again(
     assert monolith.finishes == [ALL_CREATED]
 
 
-def test_when_the_ledger_holds_every_row_the_chunk_is_finished_without_a_call(
+def test_when_the_ledger_records_every_row_the_chunk_is_finished_without_a_call(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.created_ranges = [[100, 107]]
@@ -156,7 +151,7 @@ def test_when_the_ledger_holds_every_row_the_chunk_is_finished_without_a_call(
     assert monolith.finishes == [ALL_CREATED]
 
 
-def test_when_an_answer_is_lost_after_the_commit_the_row_is_asked_for_again_and_counts_as_created(
+def test_when_an_answer_is_lost_after_the_commit_the_row_is_retried_and_counts_as_created(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     created = json_reply(201, {}, **{VERDICT_HEADER: RowVerdict.REPLAYED})
@@ -169,7 +164,7 @@ def test_when_an_answer_is_lost_after_the_commit_the_row_is_asked_for_again_and_
     assert monolith.finishes == [ALL_CREATED]
 
 
-def test_when_the_failures_bucket_refuses_the_chunk_is_not_finished(
+def test_when_the_failures_bucket_refuses_the_failures_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {101: [REJECTED]}
@@ -180,7 +175,7 @@ def test_when_the_failures_bucket_refuses_the_chunk_is_not_finished(
     assert monolith.finishes == []
 
 
-def test_when_the_payload_is_gone_nothing_is_called_and_the_chunk_is_not_finished(
+def test_when_the_payload_is_missing_no_row_is_sent_and_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     session.buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
@@ -210,7 +205,7 @@ def test_when_the_message_names_a_foreign_bucket_nothing_is_created(
         (json_reply(422, {"code": "foreign_message"}), MessageRefused),
     ],
 )
-def test_when_the_claim_is_refused_nothing_is_called_or_finished(
+def test_when_the_claim_is_refused_no_row_is_sent_and_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage, refusal: Reply, expected: type[WorkerError]
 ) -> None:
     monolith.replies = {"claim": [refusal]}
@@ -222,7 +217,7 @@ def test_when_the_claim_is_refused_nothing_is_called_or_finished(
     assert not monolith.creates
 
 
-def test_when_a_create_call_says_stale_the_chunk_is_not_finished(
+def test_after_the_verdict_stale_the_chunk_is_not_finished(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {103: [json_reply(409, {}, **{VERDICT_HEADER: RowVerdict.STALE})]}
@@ -253,9 +248,9 @@ def test_when_finish_is_not_accepted_the_message_stays(
         Reply(201, b"x" * 10_000_000),
         json_reply(201, {"id": 1}, **{VERDICT_HEADER: "yes"}),
     ],
-    ids=["a redirect", "HTML", "broken JSON", "10 MB", "a word that is none of the ledger's"],
+    ids=["a redirect", "HTML", "broken JSON", "10 MB", "an unknown verdict"],
 )
-def test_nothing_but_the_ledgers_word_is_a_creation(
+def test_an_answer_without_a_verdict_does_not_count_as_created(
     session: Session, monolith: Monolith, message: ChunkMessage, reply: Reply
 ) -> None:
     created = json_reply(201, {"id": 102}, **{VERDICT_HEADER: RowVerdict.CREATED})
@@ -263,13 +258,13 @@ def test_nothing_but_the_ledgers_word_is_a_creation(
 
     session.run(message)
 
-    assert monolith.creates[102] == 3  # asked again until the ledger said so
+    assert monolith.creates[102] == 3  # retried until the answer has a verdict
     (finish,) = monolith.finishes
     assert (finish["failed"], finish["rejected"], finish["unprocessed"]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row_is_rejected(
+def test_when_the_submitter_may_no_longer_create_rows_the_job_is_paused_and_no_row_is_rejected(
     session: Session, monolith: Monolith, message: ChunkMessage, status: int
 ) -> None:
     forbidden = json_reply(status, {"message": "You may not."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
@@ -287,7 +282,7 @@ def test_when_the_submitter_may_not_create_any_more_the_job_is_paused_and_no_row
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [("120", 120), ("31536000", MAX_RETRY_AFTER_SECONDS)])
-def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_for(
+def test_a_retry_after_beyond_the_time_left_is_reported_to_the_monolith_and_delays_the_message(
     session: Session, monolith: Monolith, message: ChunkMessage, asked: str, seconds: float
 ) -> None:
     monolith.replies = {key: [Reply(429, headers={"Retry-After": asked})] for key in INDEXES}
@@ -300,9 +295,7 @@ def test_a_retry_after_beyond_the_time_left_is_told_to_the_monolith_and_waited_f
     assert max(monolith.creates.values()) == 1
 
 
-def test_a_release_that_the_monolith_does_not_take_loses_nothing(
-    session: Session, monolith: Monolith, message: ChunkMessage
-) -> None:
+def test_a_release_that_fails_loses_nothing(session: Session, monolith: Monolith, message: ChunkMessage) -> None:
     monolith.replies = {104: [Reply(429, headers={"Retry-After": "120"})], "release": [Reply(502)]}
 
     with pytest.raises(ChunkDeferred, match="away"):
@@ -314,9 +307,9 @@ def test_a_release_that_the_monolith_does_not_take_loses_nothing(
 
 
 class Scripted(MonolithClient):
-    """A monolith without a wire, whose heartbeats come one after the other without a pause.
+    """A monolith without HTTP, to which heartbeats are sent without a pause in between.
 
-    Rows are created, except that those from `busy_from` on are busy until a heartbeat has been answered.
+    It creates each row, except that it is busy for the rows from `busy_from` on until it has answered a heartbeat.
     """
 
     def __init__(self, beat: Callable[[], HeartbeatAnswer], busy_from: int = FIRST_INDEX + 4) -> None:
@@ -327,21 +320,21 @@ class Scripted(MonolithClient):
         self.finishes: list[Finish] = []
         self.releases: list[Release] = []
 
-    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
+    async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - the signature of the base class
         return a_claim(heartbeat_seconds=0, concurrency=2)
 
-    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+    async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - the signature of the base class
         self.releases.append(release)
         return ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
 
-    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - as the real one
+    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - the signature of the base class
         await asyncio.sleep(0)
         if self.created and self.created[-1] >= self.busy_from - 1:
             self.beats += 1
             return self.beat()
         return HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=2)
 
-    async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 - as the real one
+    async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 - the signature of the base class
         await asyncio.sleep(0)
         index = int(key.rpartition(":")[2])
         if index >= self.busy_from and not self.beats:
@@ -349,28 +342,26 @@ class Scripted(MonolithClient):
         self.created.append(index)
         return Answer(201, {VERDICT_HEADER: RowVerdict.CREATED}, b"")
 
-    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - as the real one
+    async def finish(self, message: ChunkMessage, finish: Finish, *, is_dead: bool = False) -> None:  # noqa: ARG002 - the signature of the base class
         self.finishes.append(finish)
 
 
 def run_scripted(client: Scripted, message: ChunkMessage, buckets: Buckets, **seconds: float) -> None:
-    """Run the chunk, and see that no task is left over."""
+    """Process the chunk, and check that no task is left over."""
     config = a_config("http://127.0.0.1:1", payloads_bucket=buckets.payloads, failures_bucket=buckets.failures)
 
     async def use() -> None:
         deadlines = times(**seconds)
         async with client:
             try:
-                await run_chunk(message, monolith=client, s3=buckets.s3, config=config, deadlines=deadlines)
+                await ChunkSession(message, client, buckets.s3, config, deadlines).run()
             finally:
                 assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(use())
 
 
-def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_is_left_over(
-    message: ChunkMessage, buckets: Buckets
-) -> None:
+def test_heartbeats_are_sent_during_the_dispatch_and_stop_after_it(message: ChunkMessage, buckets: Buckets) -> None:
     client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=2))
 
     run_scripted(client, message, buckets)
@@ -380,7 +371,7 @@ def test_while_rows_are_under_way_the_lease_is_kept_and_afterwards_no_heartbeat_
     assert [finish.to_dict() for finish in client.finishes] == [ALL_CREATED]
 
 
-def test_when_a_heartbeat_says_cancelled_the_rest_is_unprocessed_and_reported(
+def test_when_a_heartbeat_says_cancelled_the_other_rows_are_unprocessed_and_reported(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
     client = Scripted(lambda: HeartbeatAnswer(lease_seconds=60, cancelled=True, paused=False, concurrency=2))
@@ -409,17 +400,17 @@ def test_a_claim_on_a_cancelled_job_is_reported_without_a_call(message: ChunkMes
     assert [line["index"] for line in buckets.failure_lines(finish.failures_key)] == INDEXES
 
 
-def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_what_was_settled(
+def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_its_failures(
     message: ChunkMessage, buckets: Buckets
 ) -> None:
     releases: list[Release] = []
 
-    class Held(Scripted):
-        async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - as the real one
+    class PausedByStaff(Scripted):
+        async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - the signature of the base class
             releases.append(release)
             return ReleaseAnswer(retry_after_seconds=300, is_too_long=False)
 
-    client = Held(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
+    client = PausedByStaff(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
 
     with pytest.raises(ChunkDeferred) as caught:
         run_scripted(client, message, buckets)
@@ -431,7 +422,7 @@ def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_what_was_settle
 
 
 @pytest.mark.parametrize("news", [StaleEpoch("stale"), ChunkClosed("closed")])
-def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_taken_and_nothing_is_reported(
+def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_started_and_nothing_is_reported(
     message: ChunkMessage, buckets: Buckets, news: WorkerError
 ) -> None:
     def beat() -> HeartbeatAnswer:
@@ -448,7 +439,7 @@ def test_when_a_heartbeat_says_that_the_chunk_is_lost_no_further_row_is_taken_an
 
 
 @pytest.mark.parametrize("error", [ChunkReturned("away"), MessageRefused("unknown_chunk")])
-def test_a_heartbeat_that_fails_is_no_reason_to_stop(
+def test_a_heartbeat_that_fails_does_not_stop_the_dispatch(
     message: ChunkMessage, buckets: Buckets, error: WorkerError
 ) -> None:
     def beat() -> HeartbeatAnswer:
@@ -464,7 +455,7 @@ def test_a_heartbeat_that_fails_is_no_reason_to_stop(
 
 def test_when_the_time_is_over_before_the_claim_nothing_is_claimed(message: ChunkMessage, buckets: Buckets) -> None:
     class NotToBeClaimed(Scripted):
-        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - as the real one
+        async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:  # noqa: ARG002 - the signature of the base class
             raise AssertionError(message)
 
     client = NotToBeClaimed(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
@@ -478,13 +469,13 @@ async def hang(*_args: object, **_options: object) -> None:
 
 
 @pytest.mark.parametrize("step", ["create", "finish"])
-def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before_the_invocation_ends(
+def test_when_a_step_hangs_the_delivery_fails_and_releases_its_lease_before_the_invocation_ends(
     message: ChunkMessage, buckets: Buckets, step: str
 ) -> None:
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     setattr(client, step, hang)
 
-    with pytest.raises(ChunkReturned, match=r"time (is|was) over") as caught:
+    with pytest.raises(ChunkReturned, match="time was over") as caught:
         run_scripted(client, message, buckets, stop_at=0.2, settle_by=0.2, report_by=0.3)
 
     assert type(caught.value) is ChunkReturned
@@ -492,17 +483,15 @@ def test_when_a_step_hangs_the_chunk_is_returned_and_its_lease_given_back_before
     assert len(client.releases) == 1
 
 
-def test_when_even_the_lease_cannot_be_given_back_the_invocation_ends_in_time(
-    message: ChunkMessage, buckets: Buckets
-) -> None:
+def test_when_even_the_release_hangs_the_invocation_ends_in_time(message: ChunkMessage, buckets: Buckets) -> None:
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.finish = client.release = hang  # type: ignore[method-assign, assignment] # neither answers
 
-    with pytest.raises(ChunkReturned, match=r"time (is|was) over"):
+    with pytest.raises(ChunkReturned, match="time was over"):
         run_scripted(client, message, buckets, report_by=0.3, end_at=0.4)
 
 
-def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMessage, buckets: Buckets) -> None:
+def test_when_a_claim_gets_no_answer_in_time_the_message_is_deferred(message: ChunkMessage, buckets: Buckets) -> None:
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.claim = hang  # type: ignore[method-assign, assignment] # never answers
 
@@ -512,7 +501,7 @@ def test_when_a_claim_has_no_answer_in_time_nobody_is_to_blame(message: ChunkMes
     assert client.releases == []
 
 
-def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_reported_as_rejected(
+def test_a_row_that_validation_refused_is_not_sent_and_is_reported_as_rejected(
     session: Session, monolith: Monolith, buckets: Buckets
 ) -> None:
     lines = [a_row(100), refused_line(b'{"sku":12.50}', [TAKEN]), a_row(102)]
@@ -527,8 +516,8 @@ def test_a_row_that_was_refused_before_it_was_stored_is_not_called_and_is_report
 
 
 def test_a_refused_row_that_an_earlier_delivery_reported_is_counted_once() -> None:
-    """As after a redrive: what the dead delivery stored holds the refused rows, too."""
-    to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, over={0})
+    """After a redrive, the failures of the dead delivery include the refused rows."""
+    to_create, failures = sort_rows([refused_line(a_row(0), [TAKEN]), a_row(1)], 0, done={0})
 
     assert to_create == [(1, a_row(1))]
     assert failures == []
@@ -538,7 +527,7 @@ ranges_in_the_ledger = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 9))
 
 
 @given(st.integers(0, 50), st.lists(st.booleans(), max_size=30), ranges_in_the_ledger)
-def test_the_rows_to_create_are_all_rows_minus_the_refused_ones_and_the_ledgers_ranges(
+def test_the_rows_to_create_are_all_rows_except_the_refused_and_the_created_ones(
     first_index: int, refused: list[bool], ranges: list[tuple[int, int]]
 ) -> None:
     indexes = range(first_index, first_index + len(refused))

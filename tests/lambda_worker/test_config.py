@@ -1,12 +1,11 @@
-"""The environment is complete and sound, or the worker says what to set."""
+"""The environment variables are complete and valid, or the error says what to set."""
 
 from __future__ import annotations
 
 import pytest
 
 from bulk_import_wire.contract import WORKER_API_PATH
-from lambda_worker.config import REQUIRED, SECRETS, Config
-from lambda_worker.exceptions import ConfigurationError
+from lambda_worker.config import REQUIRED, SECRETS, Config, ConfigurationError
 
 SECRET = "secret-never-to-be-shown"
 COMPLETE = {
@@ -26,7 +25,7 @@ def test_a_complete_environment_is_read() -> None:
     )
 
 
-def test_the_secret_may_be_kept_in_secrets_manager() -> None:
+def test_the_secret_may_be_stored_in_secrets_manager() -> None:
     environ = {**COMPLETE, "BULK_IMPORT_WORKER_SECRET": "", "BULK_IMPORT_WORKER_SECRET_ID": "arn:secret"}
 
     config = Config.from_environment(environ)
@@ -36,7 +35,7 @@ def test_the_secret_may_be_kept_in_secrets_manager() -> None:
 
 @pytest.mark.parametrize("value", [None, ""])
 @pytest.mark.parametrize("name", [*REQUIRED, "BULK_IMPORT_WORKER_SECRET"])
-def test_a_variable_that_is_missing_or_empty_is_named(name: str, value: str | None) -> None:
+def test_a_missing_or_empty_variable_is_named(name: str, value: str | None) -> None:
     environ = {key: text for key, text in {**COMPLETE, name: value}.items() if text is not None}
 
     with pytest.raises(ConfigurationError, match=name):
@@ -63,7 +62,7 @@ def test_a_slash_at_the_end_of_the_base_url_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("path", ["/internal/imports", "/internal/imports/"])
-def test_another_worker_api_path_is_taken_with_or_without_its_last_slash(path: str) -> None:
+def test_the_worker_api_path_may_have_a_slash_at_the_end(path: str) -> None:
     environ = {**COMPLETE, "BULK_IMPORT_WORKER_API_PATH": path}
 
     assert Config.from_environment(environ).worker_api_path == "/internal/imports/"

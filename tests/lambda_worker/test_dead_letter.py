@@ -1,4 +1,4 @@
-"""A message in the dead-letter queue: its job tells the truth, or the message stays."""
+"""The chunk of a message in the dead-letter queue is reported as dead, or the message stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bulk_import_wire.contract import DEAD_LETTER, VERDICT_HEADER, RowVerdict, refused_line
+from bulk_import_wire.contract import DEAD_LETTER, VERDICT_HEADER, RowVerdict
+from bulk_import_wire.lines import refused_line
 from lambda_worker.dead_letter import handler
 from lambda_worker.failure_file import write_failures
 from lambda_worker.handler import handler as work
@@ -43,7 +44,7 @@ def message(buckets: Buckets) -> ChunkMessage:
 
 
 def report_dead(queue: Queue, *bodies: str, context: Context | None = None) -> list[str]:
-    """The bodies that stay in the dead-letter queue."""
+    """Deliver the bodies to the handler, and return those that stay in the dead-letter queue."""
     for body in bodies:
         queue.sqs.send_message(QueueUrl=queue.dead_letter_url, MessageBody=body)
     return queue.deliver(handler, context, queue.dead_letter_url)
@@ -54,16 +55,16 @@ def counts(report: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def outcomes(buckets: Buckets, key: str) -> dict[int, tuple[str, str]]:
-    """Outcome and code by index."""
+    """Return the outcome and the code of the first error, by index."""
     return {line["index"]: (line["outcome"], line["errors"][0]["code"]) for line in buckets.failure_lines(key)}
 
 
-def test_what_was_created_or_settled_before_stays_and_the_rest_is_unprocessed(
+def test_rows_with_an_outcome_keep_it_and_the_others_become_unprocessed(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     monolith.replies = {2: [REJECTED], 3: [FORBIDDEN], 4: [FORBIDDEN]}
     queue.send(message.encode())
-    assert queue.deliver(work) == []  # stopped by the 403s, with what was settled released
+    assert queue.deliver(work) == []  # the 403s stop it, and it releases the chunk with its failures
     calls = monolith.creates.copy()
 
     assert report_dead(queue, message.encode()) == []
@@ -90,7 +91,7 @@ def test_what_was_created_or_settled_before_stays_and_the_rest_is_unprocessed(
 
 
 @pytest.mark.parametrize("fault", ["gone", "changed"])
-def test_when_the_payload_is_lost_the_job_is_told_how_many_rows_are_left(
+def test_when_the_payload_is_lost_the_report_says_how_many_rows_are_left(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue, fault: str
 ) -> None:
     monolith.ledger = {f"{message.job_id}:0": a_row(0)}
@@ -108,7 +109,7 @@ def test_when_the_payload_is_lost_the_job_is_told_how_many_rows_are_left(
     assert [(p["code"], p["count"]) for p in report["problems"]] == [("unique", 1), (DEAD_LETTER, 3)]
 
 
-def test_when_what_was_settled_cannot_be_read_those_rows_are_unprocessed(
+def test_rows_whose_earlier_failures_cannot_be_read_become_unprocessed(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     monolith.ledger = {f"{message.job_id}:0": a_row(0)}
@@ -118,7 +119,7 @@ def test_when_what_was_settled_cannot_be_read_those_rows_are_unprocessed(
     assert counts(monolith.deads[0]) == (1, 0, 3)
 
 
-def test_a_row_that_failed_for_want_of_an_answer_but_was_created_is_no_failure(
+def test_a_row_whose_answer_was_lost_but_which_was_created_is_not_a_failure(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, [a_failure(2)])
@@ -129,7 +130,7 @@ def test_a_row_that_failed_for_want_of_an_answer_but_was_created_is_no_failure(
     assert list(outcomes(buckets, monolith.deads[0]["failures_key"])) == [1]
 
 
-def test_while_s3_is_away_the_rows_are_not_given_up(
+def test_while_s3_is_away_the_chunk_is_not_reported_as_dead(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     with serving(lambda _request: Reply(503)) as s3:
@@ -138,12 +139,12 @@ def test_while_s3_is_away_the_rows_are_not_given_up(
         assert report_dead(queue, message.encode()) == [message.encode()]
 
     assert monolith.deads == []
-    assert len(monolith.releases) == 1  # the next one need not wait for the lease
+    assert len(monolith.releases) == 1  # the next delivery does not have to wait for the lease
 
 
 @pytest.mark.parametrize("verb", ["claim", "dead"])
 @pytest.mark.parametrize("reply", [Reply(cut_at=-1), Reply(502), Reply(500), json_reply(409, {"code": "lease_held"})])
-def test_as_long_as_the_monolith_does_not_know_the_message_stays(
+def test_until_the_monolith_accepts_the_report_the_message_stays(
     monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str, reply: Reply
 ) -> None:
     monolith.replies = {verb: [reply]}
@@ -161,7 +162,7 @@ def test_a_closed_chunk_is_acknowledged(monolith: Monolith, message: ChunkMessag
 
 
 @pytest.mark.parametrize("body", ["TENT-4", json.dumps({"TENT-3": WORKER_SECRET}), a_message(bucket="TENT-2").encode()])
-def test_what_is_no_message_of_ours_stays_and_its_content_is_not_logged(
+def test_a_foreign_message_stays_and_its_content_is_not_logged(
     monolith_server: HttpServer, queue: Queue, caplog: pytest.LogCaptureFixture, body: str
 ) -> None:
     assert report_dead(queue, body) == [body]
@@ -176,7 +177,7 @@ def test_without_time_left_the_message_stays(monolith_server: HttpServer, messag
     assert monolith_server.requests == []
 
 
-def test_one_message_that_stays_keeps_no_other(
+def test_a_message_that_stays_does_not_affect_the_others(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
 ) -> None:
     other = buckets.store([a_row(10)], first_index=10)

@@ -1,4 +1,4 @@
-"""What was not created is stored with its reason, and the row in it is what was sent, byte for byte."""
+"""A row that was not created is stored with the reasons, byte for byte as it was sent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def a_failure(index: int, row: bytes | None = None, **fields: Any) -> RowFailure
 
 
 @given(rows, st.text())
-def test_a_line_is_json_and_holds_the_row_byte_for_byte(row: bytes, message: str) -> None:
+def test_a_line_is_json_and_contains_the_row_byte_for_byte(row: bytes, message: str) -> None:
     line = a_failure(3, row, errors=[{**TAKEN, "message": message}]).line()
 
     assert line.endswith(b', "row": ' + row + b"}\n")
@@ -51,8 +51,8 @@ def test_a_line_is_json_and_holds_the_row_byte_for_byte(row: bytes, message: str
     assert json.loads(line)["errors"][0]["message"] == message
 
 
-def test_what_was_stored_is_read_again_as_it_was(buckets: Buckets) -> None:
-    """Also rows with what some take for the end of a line: a CR between values, U+2028, U+0085 in a string."""
+def test_reading_returns_the_failures_that_were_stored(buckets: Buckets) -> None:
+    """Also with characters that Python treats as the end of a line: a CR between values, U+2028 or U+0085."""
     odd = [b'{"a":\r1}', '{"a":"\u2028\u0085"}'.encode(), b'{"a":", \\"row\\": "}']
     failures = [a_failure(index, row, errors=[{**TAKEN, "message": '"row": \u2028'}]) for index, row in enumerate(odd)]
     key = write_failures(buckets.s3, buckets.failures, a_message(), 1, failures)
@@ -61,20 +61,20 @@ def test_what_was_stored_is_read_again_as_it_was(buckets: Buckets) -> None:
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b'{"index": 1, "row": {}}', b"\xff"])
-def test_what_is_no_failure_of_ours_is_not_taken_for_one(buckets: Buckets, content: bytes) -> None:
+def test_an_object_that_is_not_a_failures_file_is_an_error(buckets: Buckets, content: bytes) -> None:
     key = f"{JOB_ID}/0-1.jsonl"
     buckets.s3.put_object(Bucket=buckets.failures, Key=key, Body=content)
 
-    with pytest.raises(ChunkReturned, match="something else"):
+    with pytest.raises(ChunkReturned, match="not a failures file"):
         read_failures(buckets.s3, buckets.failures, a_message(), key)
 
 
 def test_the_failures_of_another_job_are_not_read(buckets: Buckets) -> None:
-    with pytest.raises(ChunkReturned, match="not of this job"):
+    with pytest.raises(ChunkReturned, match="not belong to this job"):
         read_failures(buckets.s3, buckets.failures, a_message(), "another-job/0-1.jsonl")
 
 
-def test_a_line_says_what_there_is_to_know() -> None:
+def test_a_line_contains_all_fields_of_the_failure() -> None:
     line = a_failure(7, b'{"price":12.50,"ean":12345678901234567890}').line()
 
     assert json.loads(line, parse_float=Decimal) == {
@@ -97,7 +97,7 @@ def test_the_failures_are_stored_in_input_order_under_a_key_of_the_epoch(buckets
     assert [line["index"] for line in buckets.failure_lines(key)] == [1203, 1207]
 
 
-def test_another_epoch_overwrites_nothing(buckets: Buckets) -> None:
+def test_another_epoch_has_another_key(buckets: Buckets) -> None:
     keys = {write_failures(buckets.s3, buckets.failures, a_message(), epoch, [a_failure(0)]) for epoch in (1, 2)}
 
     assert set(buckets.failure_keys()) == keys
@@ -109,14 +109,14 @@ def test_without_failures_nothing_is_stored(buckets: Buckets) -> None:
     assert buckets.failure_keys() == []
 
 
-def test_when_the_bucket_does_not_exist_the_chunk_is_returned(buckets: Buckets) -> None:
+def test_when_the_bucket_does_not_exist_the_delivery_fails(buckets: Buckets) -> None:
     with pytest.raises(ChunkReturned, match="failures bucket"):
         write_failures(buckets.s3, "no-such-bucket", a_message(), 1, [a_failure(0)])
 
 
 @pytest.fixture
 def misbehaving() -> Iterator[tuple[S3Client, list[Reply]]]:
-    """An S3 that answers every request with the last reply of the list."""
+    """Yield a client of an S3 that answers every request with the last reply of the list."""
     replies: list[Reply] = []
     with serving(lambda _request: replies[-1]) as server, s3_at(server.url) as s3:
         yield s3, replies
@@ -127,7 +127,7 @@ def misbehaving() -> Iterator[tuple[S3Client, list[Reply]]]:
     [Reply(cut_at=-1), Reply(403, b"<Error><Code>AccessDenied</Code></Error>"), Reply(503, b""), Reply(500, b"<html>")],
     ids=["closed", "denied", "busy", "garbage"],
 )
-def test_when_the_bucket_does_not_take_them_the_chunk_is_returned(
+def test_when_the_bucket_does_not_accept_the_failures_the_delivery_fails(
     misbehaving: tuple[S3Client, list[Reply]], reply: Reply
 ) -> None:
     s3, replies = misbehaving
@@ -137,7 +137,7 @@ def test_when_the_bucket_does_not_take_them_the_chunk_is_returned(
         write_failures(s3, "failures", a_message(), 1, [a_failure(0)])
 
 
-def test_like_failures_are_grouped_and_a_row_counts_in_each_of_its_errors() -> None:
+def test_equal_failures_are_grouped_and_a_row_counts_in_each_of_its_errors() -> None:
     failures = [a_failure(5, errors=[TAKEN, BLANK]), a_failure(2), a_failure(9)]
 
     assert group_failures(failures) == [

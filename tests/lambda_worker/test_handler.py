@@ -1,4 +1,4 @@
-"""What the queue is told: exactly the messages that are not done come again."""
+"""The handler returns exactly the messages that SQS must deliver again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from bulk_import_wire.logs import JsonFormatter, LogContextFilter
-from lambda_worker.config import REQUIRED
+from lambda_worker.config import REQUIRED, ConfigurationError
 from lambda_worker.deadlines import Deadlines
-from lambda_worker.exceptions import ConfigurationError
 from lambda_worker.handler import handler
 from tests.lambda_worker.conftest import (
     JOB_ID,
@@ -61,11 +60,11 @@ def a_record(message_id: str, body: str) -> SqsRecord:
 
 
 def an_event(*bodies: str) -> SqsEvent:
-    """An event with the messages "0", "1" and so on."""
+    """Return an event with the messages "0", "1" and so on."""
     return {"Records": [a_record(str(place), body) for place, body in enumerate(bodies)]}
 
 
-def coming_again(event: SqsEvent, context: Context | None = None) -> list[str]:
+def unfinished(event: SqsEvent, context: Context | None = None) -> list[str]:
     answer = handler(event, context or Context())
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
@@ -76,27 +75,27 @@ def message(buckets: Buckets) -> ChunkMessage:
     return buckets.store(ROWS)
 
 
-def test_when_a_chunk_is_finished_its_message_does_not_come_again(monolith: Monolith, message: ChunkMessage) -> None:
-    assert coming_again(an_event(message.encode())) == []
+def test_when_a_chunk_is_finished_its_message_is_deleted(monolith: Monolith, message: ChunkMessage) -> None:
+    assert unfinished(an_event(message.encode())) == []
 
     assert monolith.ledger == {f"{JOB_ID}:{index}": a_row(index) for index in range(4)}
     assert len(monolith.finishes) == 1
 
 
-def test_an_event_without_messages_is_no_failure() -> None:
-    assert coming_again(an_event()) == []
+def test_an_event_without_messages_has_no_failures() -> None:
+    assert unfinished(an_event()) == []
 
 
-def test_when_some_rows_are_rejected_the_message_does_not_come_again(
+def test_when_some_rows_are_rejected_the_message_is_deleted(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets
 ) -> None:
     monolith.replies = {2: [json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
 
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     assert buckets.failure_keys() == [monolith.finishes[0]["failures_key"]]
 
 
-def test_exactly_the_messages_that_are_not_finished_come_again(
+def test_exactly_the_messages_that_are_not_finished_are_delivered_again(
     monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
     messages = [buckets.store([a_row(10 * place)], first_index=10 * place) for place in range(4)]
@@ -105,8 +104,8 @@ def test_exactly_the_messages_that_are_not_finished_come_again(
 
     bodies = [messages[0].encode(), gone.encode(), "no message", messages[2].encode(), messages[3].encode()]
 
-    assert coming_again(an_event(*bodies)) == ["1", "2"]
-    assert queue.delayed == 1  # the copy of the one whose rows nobody may create now
+    assert unfinished(an_event(*bodies)) == ["1", "2"]
+    assert queue.delayed == 1  # the copy of the message whose job is paused
     assert set(monolith.ledger) == {f"{JOB_ID}:0", f"{JOB_ID}:30"}
     assert len(monolith.finishes) == 2
 
@@ -124,24 +123,24 @@ def test_exactly_the_messages_that_are_not_finished_come_again(
         " " * 300_000,
     ],
 )
-def test_a_malformed_message_comes_again_and_nothing_is_called_or_read(
+def test_a_malformed_message_is_not_acknowledged_and_nothing_is_called_or_read(
     monkeypatch: pytest.MonkeyPatch, monolith_server: HttpServer, body: str
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
-        assert coming_again(an_event(body)) == ["0"]
+        assert unfinished(an_event(body)) == ["0"]
         assert s3.requests == []
     assert monolith_server.requests == []
 
 
-def test_a_message_with_a_foreign_bucket_comes_again_and_nothing_is_read(
+def test_a_message_with_a_foreign_bucket_is_not_acknowledged_and_nothing_is_read(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith
 ) -> None:
     with serving(lambda _request: Reply(500)) as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
-        assert coming_again(an_event(a_message(bucket="of-somebody-else").encode())) == ["0"]
+        assert unfinished(an_event(a_message(bucket="of-somebody-else").encode())) == ["0"]
         assert s3.requests == []
     assert not monolith.creates
 
@@ -151,7 +150,7 @@ def test_a_message_whose_chunk_is_closed_is_acknowledged_and_nothing_is_done(
 ) -> None:
     monolith.replies = {"claim": [json_reply(410, {"code": "closed"})]}
 
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     assert monolith.calls == ["claim"]
     assert not monolith.creates
 
@@ -159,12 +158,12 @@ def test_a_message_whose_chunk_is_closed_is_acknowledged_and_nothing_is_done(
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "unknown_chunk"), (422, "foreign_message"), (401, ""), (404, ""), (500, "")]
 )
-def test_a_message_that_the_monolith_refuses_comes_again(
+def test_a_message_that_the_monolith_refuses_is_not_acknowledged(
     monolith: Monolith, message: ChunkMessage, queue: Queue, status: int, code: str
 ) -> None:
     monolith.replies = {"claim": [json_reply(status, {"code": code})]}
 
-    assert coming_again(an_event(message.encode())) == ["0"]
+    assert unfinished(an_event(message.encode())) == ["0"]
     assert not monolith.creates
     assert (queue.waiting, queue.delayed) == (0, 0)
 
@@ -181,7 +180,7 @@ def test_a_message_that_the_monolith_refuses_comes_again(
     ],
     ids=["lease held", "paused", "429", "502", "503", "no answer"],
 )
-def test_a_message_that_comes_too_early_is_replaced_by_a_copy_for_later(
+def test_a_message_that_cannot_be_processed_now_is_replaced_by_a_delayed_copy(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
     monolith.replies = {"claim": [reply]}
@@ -193,7 +192,7 @@ def test_a_message_that_comes_too_early_is_replaced_by_a_copy_for_later(
     assert not monolith.creates
 
 
-def test_when_sqs_takes_no_copy_the_message_itself_comes_again(
+def test_when_sqs_does_not_accept_a_copy_the_message_itself_is_delivered_again(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.replies = {"claim": [json_reply(409, {"code": "lease_held"})]}
@@ -205,7 +204,7 @@ def test_when_sqs_takes_no_copy_the_message_itself_comes_again(
 
 
 @pytest.mark.parametrize("verb", ["claim", "finish"])
-def test_a_delivery_that_the_monolith_stumbles_over_counts(
+def test_a_delivery_counts_if_the_monolith_answers_500(
     monolith: Monolith, message: ChunkMessage, queue: Queue, verb: str
 ) -> None:
     monolith.replies = {verb: [Reply(500)]}
@@ -216,10 +215,10 @@ def test_a_delivery_that_the_monolith_stumbles_over_counts(
 
 
 @pytest.mark.parametrize("reply", [Reply(502), Reply(504), Reply(cut_at=-1)])
-def test_a_delivery_whose_report_is_not_taken_counts_and_gives_the_lease_back(
+def test_a_delivery_counts_and_releases_its_lease_if_its_report_is_not_accepted(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
-    """Else a monolith that takes claims but no reports would keep the chunk going round without end."""
+    """Otherwise a monolith that accepts claims but no reports would make the chunk come back without end."""
     monolith.replies = {"finish": [reply]}
     queue.send(message.encode())
 
@@ -246,7 +245,7 @@ def test_a_message_that_no_delivery_can_help_ends_in_the_dead_letter_queue_at_on
     for _delivery in range(MAX_RECEIVE_COUNT):
         assert queue.deliver(handler) == [body]
 
-    assert queue.receive() == []  # this is when SQS moves it
+    assert queue.receive() == []  # at this moment SQS moves it
     assert (queue.waiting, queue.resting, queue.delayed, queue.dead) == (0, 0, 0, 1)
     assert monolith_server.requests == []
 
@@ -292,7 +291,7 @@ def test_when_the_payload_is_not_as_promised_the_delivery_fails_with_the_reason(
     assert "The payload" in caplog.text
 
 
-def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_other(
+def test_a_stale_worker_changes_neither_the_lease_nor_the_failures(
     monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.replies = {
@@ -305,21 +304,21 @@ def test_a_worker_that_is_told_it_is_stale_leaves_lease_and_failures_to_the_othe
     assert (monolith.releases, monolith.finishes) == ([], [])
 
 
-def test_when_a_redelivery_finds_some_rows_in_the_ledger_it_does_the_rest(
+def test_a_later_delivery_sends_only_the_rows_that_the_ledger_does_not_record(
     monolith: Monolith, message: ChunkMessage
 ) -> None:
     monolith.replies = {3: [json_reply(403, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     calls_before = monolith.creates.copy()
 
     monolith.replies = {}
     assert monolith.indexes == [0, 1, 2]
 
-    assert coming_again(an_event(message.encode())) == []
+    assert unfinished(an_event(message.encode())) == []
     assert monolith.creates - calls_before == {3: 1}
 
 
-def test_without_time_left_every_message_comes_again_as_a_copy_and_nothing_is_claimed(
+def test_without_time_left_every_message_is_replaced_by_a_copy_and_nothing_is_claimed(
     monolith_server: HttpServer, message: ChunkMessage, queue: Queue
 ) -> None:
     queue.send(message.encode(), message.encode())
@@ -331,7 +330,7 @@ def test_without_time_left_every_message_comes_again_as_a_copy_and_nothing_is_cl
 
 @pytest.fixture
 def unanswered() -> Iterator[Reply]:
-    """No reply, as long as the test runs."""
+    """Yield a reply that is not sent as long as the test runs."""
     event = threading.Event()
     yield Reply(503, after=event)
     event.set()
@@ -341,7 +340,7 @@ def set_deadlines(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     monkeypatch.setattr(Deadlines, "of", lambda *_args: times(**seconds))
 
 
-def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_the_rest(  # noqa: PLR0917 - fixtures
+def test_when_the_time_is_over_the_failures_are_kept_and_a_copy_continues_with_the_other_rows(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
     monolith: Monolith,
     message: ChunkMessage,
@@ -372,7 +371,7 @@ def test_when_the_time_is_over_what_was_settled_is_kept_and_a_copy_goes_on_with_
     assert (queue.waiting, queue.resting, queue.delayed) == (0, 0, 0)
 
 
-def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
+def test_a_delivery_counts_if_its_time_is_over_before_any_row_has_an_outcome(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
 ) -> None:
     monolith.replies = {key: [unanswered] for key in range(4)}
@@ -385,7 +384,7 @@ def test_a_delivery_whose_time_is_over_before_any_row_was_settled_counts(
     assert [release["pause"] for release in monolith.releases] == [""]
 
 
-def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
+def test_when_s3_hangs_the_invocation_still_ends_in_time(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, unanswered: Reply
 ) -> None:
     set_deadlines(monkeypatch, report_by=2.0)
@@ -395,12 +394,12 @@ def test_when_s3_is_slower_than_the_time_left_the_invocation_ends_all_the_same(
 
         assert queue.deliver(handler) == [message.encode()]
 
-        assert len(s3.requests) == 1  # which is not over yet: the next would follow after a time-out
+        assert len(s3.requests) == 1  # it is still open; a retry would follow after a timeout
     assert (queue.resting, queue.delayed) == (1, 0)
     assert len(monolith.releases) == 1
 
 
-def test_when_what_was_settled_before_cannot_be_read_the_delivery_fails(
+def test_when_the_earlier_failures_cannot_be_read_the_delivery_fails(
     monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monolith.failures_key = f"{JOB_ID}/gone.jsonl"
@@ -417,7 +416,7 @@ def test_when_what_was_settled_before_cannot_be_read_the_delivery_fails(
     [(Reply(503), "endpoint_busy"), (Reply(429), "endpoint_busy"), (Reply(200, b"{}", cut_at=1), "endpoint_away")],
     ids=["503", "429", "no answer"],
 )
-def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_on(
+def test_while_the_endpoint_is_away_no_delivery_counts_and_afterwards_the_chunk_is_finished(
     monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply, pause: str
 ) -> None:
     monolith.pause_seconds = 0
@@ -437,9 +436,9 @@ def test_while_the_endpoint_is_away_no_delivery_counts_and_then_the_chunk_goes_o
     assert queue.dead == 0
 
 
-def test_an_execution_environment_serves_one_invocation_after_the_other(monolith: Monolith, buckets: Buckets) -> None:
+def test_an_execution_environment_serves_several_invocations(monolith: Monolith, buckets: Buckets) -> None:
     for place in range(3):
-        assert coming_again(an_event(buckets.store([a_row(place)], first_index=place).encode())) == []
+        assert unfinished(an_event(buckets.store([a_row(place)], first_index=place).encode())) == []
 
     assert len(monolith.ledger) == len(monolith.finishes) == 3
 
@@ -456,22 +455,25 @@ def test_when_the_environment_is_incomplete_the_error_names_the_variable(
     assert monolith_server.requests == []
 
 
-def test_the_log_holds_neither_rows_nor_secrets(
+def test_the_log_contains_neither_rows_nor_secrets(
     monolith: Monolith, message: ChunkMessage, buckets: Buckets, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "lambda_worker")
     caplog.set_level(logging.INFO)
-    word = {VERDICT_HEADER: RowVerdict.NOT_CREATED}
+    verdict = {VERDICT_HEADER: RowVerdict.NOT_CREATED}
     rejection: dict[str, Any] = {"errors": [{"field": "sku", "code": "unique", "message": "TENT-2 is taken."}]}
-    monolith.replies = {0: [json_reply(500, {"message": "TENT-0"}, **word)], 2: [json_reply(400, rejection, **word)]}
+    monolith.replies = {
+        0: [json_reply(500, {"message": "TENT-0"}, **verdict)],
+        2: [json_reply(400, rejection, **verdict)],
+    }
     forbidden = buckets.store([a_row(20)], first_index=20)
-    monolith.replies[20] = [json_reply(403, {"message": "TENT-20 is not yours."}, **word)]
+    monolith.replies[20] = [json_reply(403, {"message": "TENT-20 is not yours."}, **verdict)]
     busy = buckets.store([a_row(30)], first_index=30)
-    monolith.replies[30] = [json_reply(429, {"message": "TENT-30"}, Retry_After="200", **word)]
+    monolith.replies[30] = [json_reply(429, {"message": "TENT-30"}, Retry_After="200", **verdict)]
     gone = replace(message, key="TENT.jsonl")
     bodies = [chunk.encode() for chunk in (message, forbidden, busy, gone)]
 
-    coming_again(an_event(*bodies, json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
+    unfinished(an_event(*bodies, json.dumps({"TENT-3": WORKER_SECRET}), "TENT-4"))
 
     assert len(monolith.releases) == 3
     assert message.chunk_id in caplog.text
@@ -479,18 +481,18 @@ def test_the_log_holds_neither_rows_nor_secrets(
     assert not [word for word in ("TENT", "12.50", WORKER_SECRET, TOKEN) if word in caplog.text + as_json]
 
 
-def test_a_line_says_which_message_job_chunk_and_epoch_it_is_about(
+def test_a_log_line_names_its_message_job_chunk_and_epoch(
     message: ChunkMessage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lambda_worker")
     caplog.handler.addFilter(LogContextFilter())
 
-    coming_again(an_event(message.encode(), "no message of ours"))
+    unfinished(an_event(message.encode(), "no message of ours"))
 
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
     (finished,) = [line for line in lines if line["logger"] == "lambda_worker.chunk_session"]
     (refused,) = [line for line in lines if line["level"] == "ERROR"]
     assert (finished["job_id"], finished["chunk_id"]) == (message.job_id, message.chunk_id)
     assert finished["epoch"] == a_claim().epoch
-    assert "job_id" not in refused, "the next message has nothing of the one before"
+    assert "job_id" not in refused, "the next message has the context of the previous one"
     assert refused["message_id"] != finished["message_id"]

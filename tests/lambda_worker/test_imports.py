@@ -1,4 +1,4 @@
-"""The worker is packaged on its own: what it imports must be in its package or in the Lambda runtime."""
+"""The worker is packaged on its own, so it may import only what is in its package or in the Lambda runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.glob("**/*.py"))
 
 OWN = {"lambda_worker", "bulk_import_wire"}
 PACKAGED = {"httpx", "httpx_aiohttp", "aiohttp"}  # lambda_worker/pyproject.toml
-RUNTIME = {"boto3", "botocore"}  # AWS's Python runtime brings them
+RUNTIME = {"boto3", "botocore"}  # included in AWS's Python runtime
 STANDARD_LIBRARY = sys.stdlib_module_names
 
 
@@ -24,7 +24,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(tree: ast.AST) -> set[str]:
-    """The modules that are imported when the code runs, wherever the import stands."""
+    """Return the modules that are imported at run time, also within functions."""
     found: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if is_type_checking(node):
@@ -43,7 +43,7 @@ def packages(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
-def test_a_module_imports_nothing_but_what_is_packaged(module: Path) -> None:
+def test_a_module_imports_only_what_is_packaged(module: Path) -> None:
     assert packages(module.read_text()) <= STANDARD_LIBRARY | OWN | PACKAGED | RUNTIME
 
 
@@ -53,7 +53,7 @@ def test_only_the_monolith_client_knows_the_http_client() -> None:
     assert knowing == {"monolith_client"}
 
 
-def test_an_import_is_found_wherever_it_stands_unless_it_is_for_types_only() -> None:
+def test_imports_are_found_everywhere_except_in_type_checking_blocks() -> None:
     source = """
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""The limit finds what an endpoint bears, yields when it is slow or busy, and is never above the cap.
+"""The limit adapts to what an endpoint can serve, falls when it is slow or busy, and never exceeds the cap.
 
-The endpoint is a model, a queue before some servers, on a clock that leaps from event to event.
+The endpoint is simulated as a queue in front of some servers. The clock is simulated, too: it jumps from event to
+event, so that minutes of waiting take no time.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ T = TypeVar("T")
 TICK = 1e-9
 
 
-class LeapingSelector(selectors.SelectSelector):
-    """Waits for nothing: the time it was to wait has passed at once."""
+class SimulatedSelector(selectors.SelectSelector):
+    """Does not wait, but adds the time to its clock."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "everybody waits for somebody else"
-        self.now += timeout or TICK  # a timer may fire a little early, and who then waits on must see time pass
+        assert timeout is not None, "a deadlock: every task waits for another one"
+        self.now += timeout or TICK  # a timer may fire slightly early; time must pass for a task that waits again
         return super().select(0)
 
 
-class LeapingLoop(asyncio.SelectorEventLoop):
+class SimulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self.selector = LeapingSelector()
+        self.selector = SimulatedSelector()
         super().__init__(self.selector)
 
     def time(self) -> float:
@@ -49,7 +50,7 @@ class LeapingLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[None, None, T]) -> T:
-    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         return runner.run(main)
 
 
@@ -63,20 +64,20 @@ def a_limit(cap: int) -> ConcurrencyLimiter:
 
 @dataclass
 class Endpoint:
-    """`servers` calls are worked on at once, each for `seconds` on average; the others wait in a queue."""
+    """Serves `servers` calls at once, each in `seconds` on average. The other calls wait in a queue."""
 
     servers: int
     seconds: float = 1.0
     spread: float = 0.0  # standard deviation of the logarithm of the seconds
     overloaded: bool = False
     _free: asyncio.Semaphore = field(init=False)
-    _random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - no secret
+    _random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - not a secret
 
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.servers)
 
     async def answer(self) -> bool:
-        """Answer one call; says whether it was let in."""
+        """Serve one call. Return whether it was accepted."""
         if self.overloaded:
             await asyncio.sleep(0.01)
             return False
@@ -87,14 +88,14 @@ class Endpoint:
 
 @dataclass
 class Import:
-    """Calls the endpoint as often as the limit allows. Call it with a number of rows."""
+    """Calls the endpoint as often as the limit allows. Call the instance with a number of rows."""
 
     endpoint: Endpoint
     limit: ConcurrencyLimiter
     limits: list[int] = field(default_factory=list)  # after each call
 
     async def __call__(self, rows: int) -> float:
-        """Returns the rows a second."""
+        """Send so many rows, and return the rows per second."""
         started = now()
         async with asyncio.TaskGroup() as calls:
             for _row in range(rows):
@@ -104,14 +105,14 @@ class Import:
 
     async def _call(self) -> None:
         started = now()
-        let_in = await self.endpoint.answer()
-        self.limit.record(now() - started, overloaded=not let_in)
+        accepted = await self.endpoint.answer()
+        self.limit.record(now() - started, overloaded=not accepted)
         self.limit.release()
         self.limits.append(self.limit.limit)
 
 
 @pytest.mark.parametrize("servers", [4, 6, 8, 12])
-def test_within_fifty_calls_it_finds_one_to_two_times_what_the_endpoint_works_on_at_once(servers: int) -> None:
+def test_within_fifty_calls_the_limit_is_one_to_two_times_what_the_endpoint_serves_at_once(servers: int) -> None:
     async def limits() -> list[int]:
         importing = Import(Endpoint(servers), a_limit(cap=64))
         await importing(1000)
@@ -124,7 +125,7 @@ def test_within_fifty_calls_it_finds_one_to_two_times_what_the_endpoint_works_on
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3])
-def test_an_endpoint_that_bears_less_than_the_first_limit_gets_about_twice_that_at_most(servers: int) -> None:
+def test_an_endpoint_that_serves_less_than_the_first_limit_gets_at_most_about_twice_that_limit(servers: int) -> None:
     async def limits() -> list[int]:
         importing = Import(Endpoint(servers), a_limit(cap=64))
         await importing(1000)
@@ -143,7 +144,7 @@ def test_a_healthy_endpoint_is_kept_busy(servers: int, spread: float) -> None:
 
 
 @pytest.mark.parametrize("spread", [0, 0.3])
-def test_it_falls_to_one_when_the_endpoint_is_ten_times_as_slow_and_recovers_with_it(spread: float) -> None:
+def test_the_limit_falls_to_one_when_the_endpoint_is_ten_times_as_slow_and_recovers_with_it(spread: float) -> None:
     async def limits() -> tuple[list[int], list[int]]:
         endpoint = Endpoint(8, spread=spread)
         importing = Import(endpoint, a_limit(cap=64))
@@ -195,7 +196,7 @@ def test_an_endpoint_that_stays_slow_becomes_the_new_normal_after_hundreds_of_ca
     assert mean(found[-300:]) >= 6
 
 
-def test_the_first_calls_to_a_cold_endpoint_do_not_pass_for_normal() -> None:
+def test_the_slow_first_calls_to_a_cold_endpoint_do_not_determine_the_baseline() -> None:
     async def limits() -> list[int]:
         endpoint = Endpoint(4, seconds=20)
         importing = Import(endpoint, a_limit(cap=64))
@@ -215,7 +216,7 @@ def test_two_imports_share_an_endpoint_that_both_keep_busy() -> None:
     assert min(run(rates())) >= 0.35 * 8
 
 
-def test_busy_answers_bring_it_down_to_one() -> None:
+def test_busy_answers_reduce_the_limit_to_one() -> None:
     async def limits() -> tuple[int, list[int]]:
         endpoint = Endpoint(8)
         importing = Import(endpoint, a_limit(cap=64))
@@ -231,7 +232,7 @@ def test_busy_answers_bring_it_down_to_one() -> None:
     assert set(busy[-10:]) == {1}
 
 
-def test_calls_that_were_in_flight_together_bring_it_down_once() -> None:
+def test_overloaded_calls_that_were_in_flight_together_halve_the_limit_once() -> None:
     async def limits() -> list[int]:
         limit = a_limit(cap=START)
         found = []
@@ -246,7 +247,7 @@ def test_calls_that_were_in_flight_together_bring_it_down_once() -> None:
     assert run(limits()) == [2, 2, 2, 2, 1]
 
 
-def test_a_few_slow_calls_among_many_do_not_bring_it_down() -> None:
+def test_a_few_slow_calls_among_many_do_not_reduce_the_limit() -> None:
     async def limits() -> list[int]:
         limit = a_limit(cap=START)
         for call in range(400):
@@ -257,7 +258,7 @@ def test_a_few_slow_calls_among_many_do_not_bring_it_down() -> None:
     assert run(limits()) == [START]
 
 
-def test_a_lower_cap_counts_at_once_and_a_higher_one_is_grown_to() -> None:
+def test_a_lower_cap_takes_effect_at_once_and_the_limit_grows_to_a_higher_one() -> None:
     async def limits() -> tuple[int, int, list[int]]:
         limit = a_limit(cap=16)
         importing = Import(Endpoint(16), limit)
@@ -281,7 +282,7 @@ CALLS = st.tuples(st.floats(0, 1e6), st.booleans())
 
 
 @given(st.integers(-2, 50), st.lists(CALLS | st.integers(-2, 50), max_size=200))
-def test_whatever_happens_it_is_between_one_and_the_cap(
+def test_whatever_happens_the_limit_is_between_one_and_the_cap(
     first_cap: int, happenings: list[tuple[float, bool] | int]
 ) -> None:
     time, cap = 0.0, first_cap
@@ -299,7 +300,7 @@ def test_whatever_happens_it_is_between_one_and_the_cap(
 
 @settings(max_examples=20)
 @given(st.integers(1, 20), st.lists(st.integers(1, 20), max_size=4), st.booleans())
-def test_never_more_calls_are_begun_than_the_limit_of_that_moment(cap: int, caps: list[int], overloaded: bool) -> None:
+def test_never_more_calls_are_in_flight_than_the_current_limit(cap: int, caps: list[int], overloaded: bool) -> None:
     async def most_beyond_limit() -> int:
         limit = a_limit(cap)
         in_flight, beyond = 0, 0
@@ -324,8 +325,8 @@ def test_never_more_calls_are_begun_than_the_limit_of_that_moment(cap: int, caps
     assert run(most_beyond_limit()) == 0
 
 
-async def is_let_through(acquiring: Coroutine[None, None, None]) -> bool:
-    """Whether an acquire needs to wait for nobody."""
+async def succeeds_at_once(acquiring: Coroutine[None, None, None]) -> bool:
+    """Return whether this acquire succeeds without waiting."""
     task = asyncio.create_task(acquiring)
     for _turn in range(5):
         await asyncio.sleep(0)
@@ -335,7 +336,7 @@ async def is_let_through(acquiring: Coroutine[None, None, None]) -> bool:
     return False
 
 
-def test_those_who_wait_are_let_through_when_the_limit_grows() -> None:
+def test_waiting_calls_start_when_the_limit_grows() -> None:
     async def main() -> None:
         limit = a_limit(cap=64)
         for _call in range(START):
@@ -348,13 +349,13 @@ def test_those_who_wait_are_let_through_when_the_limit_grows() -> None:
             limit.record(1, overloaded=False)
 
         await asyncio.gather(*waiting)
-        assert not await is_let_through(limit.acquire())
+        assert not await succeeds_at_once(limit.acquire())
 
     run(main())
 
 
-def test_a_release_lets_exactly_one_of_those_who_wait_through() -> None:
-    async def let_through() -> list[int]:
+def test_a_release_lets_exactly_one_waiting_call_start() -> None:
+    async def successes() -> list[int]:
         limit = a_limit(cap=1)
         await limit.acquire()
         waiting = [asyncio.create_task(limit.acquire()) for _ in range(3)]
@@ -367,11 +368,11 @@ def test_a_release_lets_exactly_one_of_those_who_wait_through() -> None:
             done.append(sum(task.done() for task in waiting))
         return done
 
-    assert run(let_through()) == [1, 2, 3]
+    assert run(successes()) == [1, 2, 3]
 
 
-def test_with_a_lower_cap_a_release_lets_nobody_through_until_it_is_reached() -> None:
-    async def let_through() -> list[bool]:
+def test_after_the_cap_is_lowered_no_call_starts_until_fewer_are_in_flight() -> None:
+    async def successes() -> list[bool]:
         limit = a_limit(cap=3)
         for _ in range(3):
             await limit.acquire()
@@ -379,17 +380,17 @@ def test_with_a_lower_cap_a_release_lets_nobody_through_until_it_is_reached() ->
         done = []
         for _ in range(3):
             limit.release()
-            done.append(await is_let_through(limit.acquire()))
+            done.append(await succeeds_at_once(limit.acquire()))
         return done
 
-    assert run(let_through()) == [False, False, True]
+    assert run(successes()) == [False, False, True]
 
 
 @pytest.mark.parametrize("cap", [0, -1])
-def test_a_cap_below_one_is_one_so_that_the_rows_do_not_wait_for_ever(cap: int) -> None:
-    async def let_through() -> list[bool]:
+def test_a_cap_below_one_counts_as_one_so_that_the_rows_do_not_wait_for_ever(cap: int) -> None:
+    async def successes() -> list[bool]:
         limits = a_limit(cap), a_limit(5)
         limits[1].set_cap(cap)
-        return [await is_let_through(limit.acquire()) for limit in (*limits, *limits)]
+        return [await succeeds_at_once(limit.acquire()) for limit in (*limits, *limits)]
 
-    assert run(let_through()) == [True, True, False, False]
+    assert run(successes()) == [True, True, False, False]

@@ -1,4 +1,4 @@
-"""The line of metrics that a dispatch leaves on Lambda."""
+"""The line with the metrics of a dispatch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 import pytest
 
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
-from lambda_worker import row_dispatch
 from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.metrics import UNITS, put_metrics
 from lambda_worker.monolith_client import Answer
@@ -20,9 +19,8 @@ MESSAGE = a_message()
 
 
 @pytest.fixture
-def dispatch(monkeypatch: pytest.MonkeyPatch) -> RowDispatch:
-    """Of three rows: the first is created, the second at its second call, the third is refused."""
-    monkeypatch.setattr(row_dispatch, "backoff_seconds", lambda _: 0.001)
+def dispatch(_no_backoff: None) -> RowDispatch:
+    """Dispatch three rows. The first is created, the second is created by its second call, the third is rejected."""
     calls: list[int] = []
 
     async def create(index: int, _row: bytes, _timeout: float) -> Answer:
@@ -39,7 +37,7 @@ def dispatch(monkeypatch: pytest.MonkeyPatch) -> RowDispatch:
     return dispatch
 
 
-def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
+def test_a_dispatch_on_lambda_writes_one_line_in_the_embedded_metric_format(
     dispatch: RowDispatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "shop-worker")
@@ -53,7 +51,7 @@ def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
         "RowsCreated": 2,
         "RowsNotCreated": 1,
         "Calls": 4,
-        "CallsInVain": 1,
+        "CallsUnanswered": 1,
         "DispatchSeconds": 1.235,
     }
     assert {metric["Name"] for metric in directive["Metrics"]} == set(UNITS)
@@ -64,7 +62,7 @@ def test_a_dispatch_on_lambda_leaves_one_line_in_the_embedded_metric_format(
     assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
 
 
-def test_elsewhere_there_is_no_such_line(
+def test_outside_lambda_nothing_is_written(
     dispatch: RowDispatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)

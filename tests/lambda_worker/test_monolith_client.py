@@ -1,4 +1,4 @@
-"""The client against real servers that misbehave: a transport fault is Unreachable, and nothing else."""
+"""The client with real servers that misbehave. Every transport error becomes Unreachable."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def say(data: bytes) -> Callable[[socket.socket], None]:
 
 
 def say_and_hang(data: bytes) -> Callable[[socket.socket], object]:
-    """Until the client hangs up."""
+    """Return a behaviour that sends data and then waits until the client closes the connection."""
 
     def behave(connection: socket.socket) -> object:
         connection.sendall(data)
@@ -95,7 +95,7 @@ def say_and_hang(data: bytes) -> Callable[[socket.socket], object]:
     return behave
 
 
-def test_a_create_call_sends_the_row_as_it_is_in_the_name_of_the_submitter() -> None:
+def test_a_create_call_sends_the_row_unchanged_on_behalf_of_the_submitter() -> None:
     with serving(lambda _request: json_reply(201, {"id": 1}, **{VERDICT_HEADER: RowVerdict.CREATED})) as server:
         answer = create(server.url, claim=a_claim(language="pt-br"))
 
@@ -126,14 +126,14 @@ def test_when_the_connection_is_refused_the_endpoint_is_unreachable() -> None:
         pytest.param(say(HEAD), id="half a head"),
         pytest.param(say(HEAD + b"Content-Length: 100\r\n\r\n{"), id="half a body"),
         pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"), id="half a chunk"),
-        pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc"), id="no chunk"),
-        pytest.param(say(HEAD + b"Content-Length: many\r\n\r\n"), id="no length"),
+        pytest.param(say(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\nabc"), id="an invalid chunk"),
+        pytest.param(say(HEAD + b"Content-Length: many\r\n\r\n"), id="an invalid length"),
         pytest.param(say(HEAD + b"X: " + b"x" * 100_000 + b"\r\n\r\n"), id="an endless header"),
         pytest.param(say(HEAD + b"X: \x00\r\n\r\n"), id="a NUL"),
-        pytest.param(say(b"HTTP/1.1 201 \xff\r\n\r\n"), id="no text"),
+        pytest.param(say(b"HTTP/1.1 201 \xff\r\n\r\n"), id="not a text"),
     ],
 )
-def test_a_transport_fault_is_unreachable_and_nothing_else(behave: Callable[[socket.socket], object]) -> None:
+def test_every_transport_error_becomes_unreachable(behave: Callable[[socket.socket], object]) -> None:
     with misbehaving(behave) as url, pytest.raises(Unreachable):
         create(url)
 
@@ -141,33 +141,33 @@ def test_a_transport_fault_is_unreachable_and_nothing_else(behave: Callable[[soc
 @pytest.mark.parametrize(
     "said", [b"", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"], ids=["nothing", "half a head", "half a body"]
 )
-def test_an_endpoint_that_does_not_go_on_is_unreachable_when_the_time_is_out(said: bytes) -> None:
+def test_an_endpoint_that_stops_in_the_middle_is_unreachable_after_the_timeout(said: bytes) -> None:
     with misbehaving(say_and_hang(said)) as url, pytest.raises(Unreachable, match="TimeoutError"):
         create(url, timeout_seconds=0.1)
 
 
 @pytest.mark.parametrize("path", ["/a\nb", "/\x00", "/\ud800", "/" + "a" * 70_000])
-def test_a_create_path_that_is_no_url_is_unreachable_rather_than_a_crash(path: str) -> None:
+def test_a_create_path_that_is_not_a_url_is_unreachable(path: str) -> None:
     with pytest.raises(Unreachable):
         create("http://127.0.0.1:1", claim=a_claim(create_path=path))
 
 
 @pytest.mark.parametrize("token", ["a\r\nX-Injected: yes", "ü"])
-def test_a_token_that_is_no_header_is_never_sent(token: str, monolith_server: HttpServer) -> None:
+def test_a_token_that_is_not_a_valid_header_is_never_sent(token: str, monolith_server: HttpServer) -> None:
     with pytest.raises(Unreachable):
         create(monolith_server.url, claim=a_claim(token=token))
 
     assert monolith_server.requests == []
 
 
-def test_of_an_endless_answer_only_the_beginning_is_read() -> None:
+def test_only_the_beginning_of_an_endless_answer_is_read() -> None:
     with misbehaving(say_without_end(HEAD + b"Content-Length: 1000000000000\r\n\r\n")) as url:
         answer = create(url)
 
     assert answer.body == b"x" * MAX_ANSWER_BYTES
 
 
-def test_a_compressed_answer_is_neither_asked_for_nor_inflated() -> None:
+def test_compressed_answers_are_neither_requested_nor_decompressed() -> None:
     with serving(lambda _request: Reply(400, b"\x1f\x8b", {"Content-Encoding": "gzip"})) as server:
         assert create(server.url).body == b"\x1f\x8b"
 
@@ -191,7 +191,7 @@ def test_a_cookie_is_never_sent_back() -> None:
     with serving(lambda _request: Reply(headers={"Set-Cookie": "sessionid=of-a-row; Path=/"})) as server:
         with_client(
             server.url.replace("127.0.0.1", "localhost"), twice
-        )  # of an address, aiohttp takes no cookie anyway
+        )  # aiohttp never accepts cookies from an IP address
 
     assert [request.headers["Cookie"] for request in server.requests] == [None, None]
 
@@ -212,7 +212,7 @@ def claimed(client: MonolithClient) -> Any:
     return client.claim(a_message(), CLAIMANT)
 
 
-def beaten(client: MonolithClient) -> Any:
+def kept_alive(client: MonolithClient) -> Any:
     return client.heartbeat(a_message(), 1)
 
 
@@ -224,15 +224,15 @@ def released(client: MonolithClient) -> Any:
     return client.release(a_message(), RELEASE)
 
 
-def buried(client: MonolithClient) -> Any:
+def reported_dead(client: MonolithClient) -> Any:
     return client.finish(a_message(), FINISH, is_dead=True)
 
 
-CALLS = {"claim": claimed, "heartbeat": beaten, "release": released, "finish": finished, "dead": buried}
+CALLS = {"claim": claimed, "heartbeat": kept_alive, "release": released, "finish": finished, "dead": reported_dead}
 
 
 def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
-    """What a call of the worker API comes to when these are the answers, the last one for ever after."""
+    """Call the worker API, which sends these replies and repeats the last one. Return the result and the requests."""
     monolith = Monolith()
     monolith.replies[verb] = list(replies)
     with serving(monolith.respond) as server:
@@ -242,7 +242,7 @@ def answered(verb: str, *replies: Reply) -> tuple[Any, list[Request]]:
             return error, server.requests
 
 
-def test_a_claim_is_the_message_itself_and_a_claimant_sent_with_the_worker_secret() -> None:
+def test_a_claim_sends_the_message_and_the_claimant_with_the_worker_secret() -> None:
     claim, (request,) = answered("claim")
 
     assert claim == a_claim()
@@ -251,7 +251,7 @@ def test_a_claim_is_the_message_itself_and_a_claimant_sent_with_the_worker_secre
     assert request.headers["Authorization"] == f"Bearer {WORKER_SECRET}"
 
 
-def test_a_heartbeat_tells_the_epoch_and_is_told_how_to_go_on() -> None:
+def test_a_heartbeat_sends_the_epoch_and_returns_the_answer() -> None:
     answer, (request,) = answered("heartbeat")
 
     assert answer == HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=4)
@@ -265,7 +265,7 @@ def test_a_finish_sends_the_report(verb: str) -> None:
     assert request.json() == FINISH.to_dict()
 
 
-def test_a_release_says_why_and_is_told_when_a_claim_is_of_use_again() -> None:
+def test_a_release_sends_the_reason_and_returns_the_answer() -> None:
     answer, (request,) = answered("release")
 
     assert answer == ReleaseAnswer(retry_after_seconds=Monolith.pause_seconds, is_too_long=False)
@@ -281,7 +281,7 @@ def test_a_release_says_why_and_is_told_when_a_claim_is_of_use_again() -> None:
         (409, {"code": "ledger_disagrees"}, ChunkReturned),
         (409, {"code": "stale_epoch"}, StaleEpoch),
         (410, {"code": "closed"}, ChunkClosed),
-        (410, None, ChunkReturned),  # a proxy's
+        (410, None, ChunkReturned),  # the answer of a proxy
         (404, {"code": "unknown_chunk"}, MessageRefused),
         (404, None, ChunkReturned),
         (422, {"code": "foreign_message"}, MessageRefused),
@@ -297,7 +297,7 @@ def test_a_release_says_why_and_is_told_when_a_claim_is_of_use_again() -> None:
         (400, ["malformed"], ChunkReturned),
     ],
 )
-def test_a_refusal_says_what_to_do_with_the_message_and_is_not_asked_for_again(
+def test_a_refusal_becomes_the_right_exception_and_is_not_retried(
     verb: str, status: int, document: object, expected: type[WorkerError]
 ) -> None:
     error, requests = answered(verb, json_reply(status, document))
@@ -306,7 +306,7 @@ def test_a_refusal_says_what_to_do_with_the_message_and_is_not_asked_for_again(
     assert len(requests) == 1
 
 
-def test_a_refusal_of_any_length_makes_a_short_reason() -> None:
+def test_a_long_code_in_a_refusal_is_shortened() -> None:
     error, _ = answered("claim", json_reply(400, {"code": "x" * 10_000}))
 
     assert len(str(error)) < 200
@@ -314,7 +314,7 @@ def test_a_refusal_of_any_length_makes_a_short_reason() -> None:
 
 @pytest.mark.parametrize("verb", ["claim", "finish"])
 @pytest.mark.parametrize("fault", [Reply(500), Reply(503, b"<html>"), Reply(cut_at=-1), Reply(cut_at=1)])
-def test_after_a_fault_the_worker_api_is_asked_again(verb: str, fault: Reply) -> None:
+def test_a_failed_call_of_the_worker_api_is_retried(verb: str, fault: Reply) -> None:
     good = {"claim": a_claim().to_dict(), "finish": {"status": "done"}}[verb]
 
     result, requests = answered(verb, fault, fault, json_reply(200, good))
@@ -325,14 +325,14 @@ def test_after_a_fault_the_worker_api_is_asked_again(verb: str, fault: Reply) ->
 
 @pytest.mark.parametrize("verb", ["finish", "dead"])
 @pytest.mark.parametrize("reply", [Reply(200, b"<h1>Maintenance</h1>"), json_reply(200, {}), json_reply(200, ["done"])])
-def test_a_report_is_accepted_in_the_monoliths_own_words_only(verb: str, reply: Reply) -> None:
+def test_a_report_counts_as_accepted_only_after_an_answer_of_the_monolith(verb: str, reply: Reply) -> None:
     error, _ = answered(verb, reply)
 
     assert type(error) is ChunkReturned
 
 
 @pytest.mark.parametrize("verb", ["claim", "release", "finish", "dead"])
-def test_when_the_worker_api_goes_on_to_stumble_over_a_chunk_the_delivery_has_failed(verb: str) -> None:
+def test_when_every_try_is_answered_500_the_delivery_has_failed(verb: str) -> None:
     error, requests = answered(verb, Reply(500))
 
     assert type(error) is ChunkReturned
@@ -341,7 +341,7 @@ def test_when_the_worker_api_goes_on_to_stumble_over_a_chunk_the_delivery_has_fa
 
 @pytest.mark.parametrize("verb", ["claim", "release", "finish", "dead"])
 @pytest.mark.parametrize("fault", [Reply(cut_at=-1), Reply(502), Reply(503, b"<html>"), Reply(504)])
-def test_while_the_worker_api_is_away_nobody_is_to_blame(verb: str, fault: Reply) -> None:
+def test_while_the_worker_api_is_away_the_message_is_deferred(verb: str, fault: Reply) -> None:
     error, requests = answered(verb, fault)
 
     assert type(error) is ChunkDeferred
@@ -353,7 +353,7 @@ def test_while_the_worker_api_is_away_nobody_is_to_blame(verb: str, fault: Reply
 @pytest.mark.parametrize(
     ("asked", "seconds"), [("100", 100), ("1", AWAY_SECONDS), ("31536000", MAX_RETRY_AFTER_SECONDS)]
 )
-def test_when_the_worker_api_asks_for_time_it_gets_it(status: int, asked: str, seconds: float) -> None:
+def test_the_worker_obeys_the_retry_after_of_the_worker_api(status: int, asked: str, seconds: float) -> None:
     error, _ = answered("claim", Reply(status, headers={"Retry-After": asked}))
 
     assert error.delay_seconds == seconds
@@ -361,13 +361,13 @@ def test_when_the_worker_api_asks_for_time_it_gets_it(status: int, asked: str, s
 
 @pytest.mark.parametrize("code", ["lease_held", "paused"])
 @pytest.mark.parametrize(("asked", "seconds"), [("42", 42), ("0", 1), ("", 1), ("31536000", MAX_RETRY_AFTER_SECONDS)])
-def test_a_chunk_that_cannot_be_claimed_now_comes_again_when_it_can(code: str, asked: str, seconds: float) -> None:
+def test_a_chunk_that_cannot_be_claimed_now_is_deferred_until_it_can(code: str, asked: str, seconds: float) -> None:
     error, _ = answered("claim", json_reply(409, {"code": code}, Retry_After=asked))
 
     assert (type(error), error.delay_seconds, error.pause) == (ChunkDeferred, seconds, None)
 
 
-def test_a_claim_whose_answer_is_lost_is_asked_for_again_by_the_same_claimant() -> None:
+def test_a_claim_whose_answer_is_lost_is_retried_by_the_same_claimant() -> None:
     _, requests = answered("claim", Reply(cut_at=-1), Reply(502), json_reply(200, a_claim().to_dict()))
 
     assert [request.json()["claimant"] for request in requests] == [CLAIMANT] * 3
@@ -386,7 +386,7 @@ def test_a_heartbeat_is_tried_once_because_the_next_one_comes_soon() -> None:
     ids=["empty", "html", "list", "null", "object", "deep", "bytes", "long"],
 )
 @pytest.mark.parametrize("verb", ["claim", "heartbeat"])
-def test_a_malformed_answer_returns_the_chunk(verb: str, body: bytes) -> None:
+def test_a_malformed_answer_fails_the_delivery(verb: str, body: bytes) -> None:
     error, _ = answered(verb, Reply(200, body))
 
     assert type(error) is ChunkReturned
@@ -406,7 +406,7 @@ def test_a_malformed_answer_returns_the_chunk(verb: str, body: bytes) -> None:
         {"url": "http://evil.example/"},
     ],
 )
-def test_a_claim_that_makes_no_sense_returns_the_chunk(fields: dict[str, Any]) -> None:
+def test_an_invalid_claim_fails_the_delivery(fields: dict[str, Any]) -> None:
     error, _ = answered("claim", json_reply(200, a_claim().to_dict() | fields))
 
     assert type(error) is ChunkReturned
@@ -444,14 +444,14 @@ def test_no_error_shows_the_secret_or_a_token(reply: Reply) -> None:
     assert TOKEN not in shown
 
 
-def test_when_the_time_is_out_no_error_shows_the_token() -> None:
+def test_after_a_timeout_no_error_shows_the_token() -> None:
     with misbehaving(say_and_hang(b"")) as url, pytest.raises(Unreachable) as caught:
         create(url, timeout_seconds=0.05)
 
     assert TOKEN not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_a_base_url_with_a_path_stays_in_front_of_every_path() -> None:
+def test_the_path_of_the_base_url_stays_in_front_of_every_path() -> None:
     async def call(client: MonolithClient) -> None:
         await client.create(a_claim(), KEY, b"{}", ENOUGH_SECONDS)
         with suppress(ChunkReturned):
@@ -466,7 +466,7 @@ def test_a_base_url_with_a_path_stays_in_front_of_every_path() -> None:
     ]
 
 
-def test_many_calls_go_at_once_over_one_client(monolith: Monolith, monolith_server: HttpServer) -> None:
+def test_one_client_makes_many_calls_at_once(monolith: Monolith, monolith_server: HttpServer) -> None:
     async def many() -> list[Answer]:
         async with MonolithClient(a_config(monolith_server.url), "the-invocation") as client:
             return await asyncio.gather(

@@ -1,4 +1,4 @@
-"""The rows of a chunk are all of them, each once and in order, or the chunk is returned."""
+"""Reading a chunk returns all of its rows, each once and in order, or the delivery fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHUNK = b"".join(row + b"\n" for row in ROWS)
 
 
 class CuttingS3:
-    """One object, as S3 serves it; each connection breaks off after so many bytes of the body, the last never."""
+    """Serves one object as S3 does. The n-th connection breaks off after `cuts[n]` bytes of the body."""
 
     def __init__(self, cuts: list[int], *, ignores_range: bool = False) -> None:
         self.cuts = cuts
@@ -63,7 +63,7 @@ def stored(buckets: Buckets) -> tuple[Buckets, ChunkMessage]:
     return buckets, buckets.store(ROWS, before=BEFORE)
 
 
-def test_the_rows_of_the_byte_range_are_read_in_order_and_nothing_else(stored: tuple[Buckets, ChunkMessage]) -> None:
+def test_exactly_the_rows_of_the_byte_range_are_read_in_order(stored: tuple[Buckets, ChunkMessage]) -> None:
     buckets, message = stored
 
     assert read_rows(buckets.s3, buckets.payloads, message) == ROWS
@@ -77,7 +77,7 @@ def test_a_foreign_bucket_is_refused_without_a_read() -> None:
         assert server.requests == []
 
 
-def test_when_the_object_is_missing_the_chunk_is_returned(stored: tuple[Buckets, ChunkMessage]) -> None:
+def test_when_the_object_is_missing_the_delivery_fails(stored: tuple[Buckets, ChunkMessage]) -> None:
     buckets, message = stored
     buckets.s3.delete_object(Bucket=buckets.payloads, Key=message.key)
 
@@ -85,7 +85,7 @@ def test_when_the_object_is_missing_the_chunk_is_returned(stored: tuple[Buckets,
         read_rows(buckets.s3, buckets.payloads, message)
 
 
-def test_when_the_object_has_changed_the_chunk_is_returned(stored: tuple[Buckets, ChunkMessage]) -> None:
+def test_when_the_object_has_changed_the_delivery_fails(stored: tuple[Buckets, ChunkMessage]) -> None:
     buckets, message = stored
     body = (BEFORE + CHUNK).replace(b"TENT", b"TEST")
     buckets.s3.put_object(Bucket=buckets.payloads, Key=message.key, Body=body)
@@ -95,8 +95,8 @@ def test_when_the_object_has_changed_the_chunk_is_returned(stored: tuple[Buckets
 
 
 @pytest.mark.parametrize("kept", [0, len(BEFORE) - 5, len(BEFORE), len(BEFORE) + 5, len(BEFORE + CHUNK) - 1])
-def test_when_the_object_is_truncated_the_chunk_is_returned(buckets: Buckets, kept: int) -> None:
-    """Also when its ETag is the one promised: then the range comes short, or cannot be had at all."""
+def test_when_the_object_is_truncated_the_delivery_fails(buckets: Buckets, kept: int) -> None:
+    """Also if its ETag is the promised one. Then the range is too short or does not exist."""
     stored = buckets.s3.put_object(Bucket=buckets.payloads, Key="cut", Body=(BEFORE + CHUNK)[:kept])
     message = replace(cut_message(), bucket=buckets.payloads, key="cut", etag=stored["ETag"])
 
@@ -105,7 +105,7 @@ def test_when_the_object_is_truncated_the_chunk_is_returned(buckets: Buckets, ke
 
 
 @pytest.mark.parametrize("row_count", [1, len(ROWS) - 1, len(ROWS) + 1])
-def test_when_the_number_of_rows_is_not_as_promised_the_chunk_is_returned(
+def test_when_the_number_of_rows_is_not_as_promised_the_delivery_fails(
     stored: tuple[Buckets, ChunkMessage], row_count: int
 ) -> None:
     buckets, message = stored
@@ -115,7 +115,7 @@ def test_when_the_number_of_rows_is_not_as_promised_the_chunk_is_returned(
 
 
 @pytest.mark.parametrize("row_count", [len(ROWS), len(ROWS) - 1])
-def test_when_the_range_ends_within_a_row_the_chunk_is_returned(
+def test_when_the_range_ends_within_a_row_the_delivery_fails(
     stored: tuple[Buckets, ChunkMessage], row_count: int
 ) -> None:
     buckets, message = stored
@@ -126,7 +126,7 @@ def test_when_the_range_ends_within_a_row_the_chunk_is_returned(
 
 
 @pytest.mark.parametrize("cuts", [[0], [1], [len(ROWS[0])], [len(ROWS[0]) + 1], [100, 50, 0, 1], [len(CHUNK) - 1]])
-def test_a_body_cut_off_is_resumed_and_no_row_is_lost_or_doubled(cuts: list[int]) -> None:
+def test_a_read_that_breaks_off_is_resumed_and_no_row_is_lost_or_duplicated(cuts: list[int]) -> None:
     with serving(CuttingS3(list(cuts)).respond) as server:
         assert read_from(server.url, cut_message()) == ROWS
 
@@ -136,7 +136,7 @@ def test_a_body_cut_off_is_resumed_and_no_row_is_lost_or_doubled(cuts: list[int]
     assert {request.headers["If-Match"] for request in server.requests} == {'"etag"'}
 
 
-def test_when_every_read_breaks_off_the_chunk_is_returned() -> None:
+def test_when_every_read_breaks_off_the_delivery_fails() -> None:
     with serving(CuttingS3([10] * MAX_READS).respond) as server:
         with pytest.raises(ChunkReturned, match="broke off"):
             read_from(server.url, cut_message())
@@ -145,7 +145,7 @@ def test_when_every_read_breaks_off_the_chunk_is_returned() -> None:
 
 
 @pytest.mark.parametrize("cuts", [[], [len(BEFORE) + 20]], ids=["at first", "when it is resumed"])
-def test_a_store_that_ignores_the_range_is_not_believed(cuts: list[int]) -> None:
+def test_a_store_that_ignores_the_range_is_detected(cuts: list[int]) -> None:
     with (
         serving(CuttingS3(cuts, ignores_range=True).respond) as server,
         pytest.raises(ChunkReturned, match="not as promised"),
@@ -153,7 +153,7 @@ def test_a_store_that_ignores_the_range_is_not_believed(cuts: list[int]) -> None
         read_from(server.url, cut_message())
 
 
-def test_as_many_rows_as_promised_are_not_believed_when_their_bytes_are_more() -> None:
+def test_too_many_bytes_are_detected_even_if_the_number_of_rows_is_right() -> None:
     half_a_row = len(BEFORE) // 2
     cut = replace(cut_message(), first_byte=half_a_row, byte_count=len(BEFORE) - half_a_row, row_count=1)
     with (
@@ -163,13 +163,13 @@ def test_as_many_rows_as_promised_are_not_believed_when_their_bytes_are_more() -
         read_from(server.url, cut)
 
 
-def test_of_a_store_that_sends_without_end_only_the_beginning_is_read() -> None:
+def test_only_the_beginning_of_an_endless_object_is_read() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n"
     with misbehaving(say_without_end(head)) as url, pytest.raises(ChunkReturned, match="not as promised"):
         read_from(url, cut_message())
 
 
 @pytest.mark.parametrize("reply", [Reply(500, b"<html>"), Reply(200, b"<html>"), Reply(503, b""), Reply(cut_at=-1)])
-def test_when_s3_talks_nonsense_the_chunk_is_returned(reply: Reply) -> None:
+def test_when_s3_answers_nonsense_the_delivery_fails(reply: Reply) -> None:
     with serving(lambda _request: reply) as server, pytest.raises(ChunkReturned):
         read_from(server.url, cut_message())

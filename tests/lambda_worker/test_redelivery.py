@@ -1,4 +1,4 @@
-"""How a message comes again: what SQS is asked for, and that a queue which is away loses nothing."""
+"""What the worker asks SQS for so that a message is delivered again. If SQS is away, nothing is lost."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def a_record(receive_count: int = 1) -> SqsRecord:
 
 @contextmanager
 def an_sqs(reply: Reply) -> Iterator[tuple[SQSClient, HttpServer]]:
-    """One that answers everything like this."""
+    """Yield a client of an SQS that answers every request with this reply, and its server."""
     with serving(lambda _request: reply) as server, sqs_at(server.url) as sqs:
         yield sqs, server
 
 
 def asked(server: HttpServer) -> tuple[str, dict[str, Any]]:
-    """What SQS was asked for."""
+    """Return the action and the parameters of the only request."""
     (request,) = server.requests
     return request.headers["X-Amz-Target"].rpartition(".")[2], json.loads(request.body)
 
@@ -60,7 +60,7 @@ def asked(server: HttpServer) -> tuple[str, dict[str, Any]]:
     ("seconds", "delay"),
     [(0, 0), (0.2, 1), (30, 30), (MAX_DELAY_SECONDS, MAX_DELAY_SECONDS), (5000, MAX_DELAY_SECONDS)],
 )
-def test_a_copy_is_sent_for_later_and_never_sooner_than_asked(seconds: float, delay: int) -> None:
+def test_a_copy_is_sent_with_the_requested_delay_rounded_up(seconds: float, delay: int) -> None:
     with an_sqs(json_reply(200, {"MessageId": "copy"})) as (sqs, server):
         assert defer(sqs, QUEUE_URL, a_record(), seconds)
 
@@ -68,7 +68,7 @@ def test_a_copy_is_sent_for_later_and_never_sooner_than_asked(seconds: float, de
         assert asked(server) == ("SendMessage", sent)
 
 
-def test_the_copy_is_the_message_with_all_its_deliveries_before_it(queue: Queue) -> None:
+def test_the_copy_has_all_its_deliveries_left(queue: Queue) -> None:
     queue.send(BODY)
     (record,) = queue.receive()
 
@@ -93,7 +93,9 @@ AWAY = pytest.mark.parametrize(
 
 
 @AWAY
-def test_when_sqs_takes_no_copy_the_message_may_not_be_deleted(reply: Reply, caplog: pytest.LogCaptureFixture) -> None:
+def test_when_sqs_does_not_accept_the_copy_the_message_may_not_be_deleted(
+    reply: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
     with an_sqs(reply) as (sqs, _server):
         assert not defer(sqs, QUEUE_URL, a_record(), 5)
 
@@ -102,14 +104,12 @@ def test_when_sqs_takes_no_copy_the_message_may_not_be_deleted(reply: Reply, cap
 
 
 @AWAY
-def test_when_sqs_does_not_change_the_visibility_the_queues_own_counts(
-    reply: Reply, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_when_the_visibility_cannot_be_set_the_worker_logs_it(reply: Reply, caplog: pytest.LogCaptureFixture) -> None:
     with an_sqs(reply) as (sqs, _server):
         retry_later(sqs, QUEUE_URL, a_record())
         give_up(sqs, QUEUE_URL, a_record())
 
-    assert caplog.text.count("visibility of message id stays") == 2
+    assert caplog.text.count("visibility of message id cannot be set") == 2
 
 
 def visibility_after(receive_count: int) -> int:
@@ -121,7 +121,7 @@ def visibility_after(receive_count: int) -> int:
     return seconds
 
 
-def test_a_failed_delivery_is_followed_by_the_next_one_soon_and_less_soon_each_time() -> None:
+def test_the_wait_after_a_failed_delivery_grows_up_to_the_maximum() -> None:
     waits = [visibility_after(receive_count) for receive_count in range(1, 8)]
 
     assert waits[0] == FIRST_RETRY_SECONDS

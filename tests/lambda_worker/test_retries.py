@@ -1,7 +1,8 @@
-"""What each answer means, how many retries there are, and how long to wait."""
+"""The decision on each answer, the retry budget, and the waits."""
 
 from __future__ import annotations
 
+import random
 from email.utils import format_datetime
 from itertools import product
 
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 
 from bulk_import_wire.contract import RowVerdict
 from lambda_worker.retries import (
-    BACKOFF_CAP_SECONDS,
     BUDGET_SHARE,
     BURST,
+    MAX_BACKOFF_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
     MAX_TRIES,
     RETRIES_PER_SECOND,
@@ -37,10 +38,10 @@ OF_VERDICT = {
     RowVerdict.REFUSED: Decision.REJECTED,
     RowVerdict.CANCELLED: Decision.CANCEL,
 }
-"""The ledger's word counts, whatever the status."""
+"""The decisions that depend on the verdict only."""
 
 OF_STATUS = {401: Decision.PAUSE, 403: Decision.PAUSE, 429: Decision.WAIT, 503: Decision.WAIT}
-"""With not-created, and with no word that we know."""
+"""The decisions on a status, with the verdict not-created or without a known verdict."""
 
 OF_STATUS_NOT_CREATED = {408: Decision.RETRY, 425: Decision.RETRY} | {
     status: Decision.REJECTED for status in range(400, 500) if status not in {408, 425}
@@ -49,7 +50,7 @@ OF_STATUS_WITHOUT_VERDICT = {404: Decision.PAUSE, 405: Decision.PAUSE}
 
 
 def expected(status: int, verdict: str) -> Decision:
-    """Look the decision up in the tables above. What is in none of them is no answer worth having."""
+    """Return the decision in the tables above. An answer that is in none of them is retried."""
     if verdict in OF_VERDICT:
         return OF_VERDICT[RowVerdict(verdict)]
     if status in OF_STATUS:
@@ -59,13 +60,13 @@ def expected(status: int, verdict: str) -> Decision:
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_every_status_has_the_one_decision_that_the_tables_say(verdict: str) -> None:
+def test_every_status_leads_to_the_decision_in_the_tables(verdict: str) -> None:
     assert {status: decide(status, verdict) for status in STATUSES} == {
         status: expected(status, verdict) for status in STATUSES
     }
 
 
-def test_each_rule_decides_about_some_answer_and_each_decision_is_reached() -> None:
+def test_each_rule_decides_some_answer_and_each_decision_is_reached() -> None:
     deciding = {
         next(number for number, rule in enumerate(RULES) if rule.matches(verdict, status))
         for status, verdict in product(STATUSES, [NO_VERDICT, *RowVerdict])
@@ -78,7 +79,7 @@ def test_each_rule_decides_about_some_answer_and_each_decision_is_reached() -> N
     ("status", "verdict", "decision"),
     [
         (403, RowVerdict.STALE, Decision.STALE),
-        (403, RowVerdict.CREATED, Decision.CREATED),  # committed, whoever changed the status
+        (403, RowVerdict.CREATED, Decision.CREATED),  # the row is committed, so the status was changed on the way
         (403, RowVerdict.NOT_CREATED, Decision.PAUSE),
         (404, RowVerdict.NOT_CREATED, Decision.REJECTED),
         (404, NO_VERDICT, Decision.PAUSE),
@@ -90,22 +91,24 @@ def test_each_rule_decides_about_some_answer_and_each_decision_is_reached() -> N
         (302, NO_VERDICT, Decision.RETRY),
     ],
 )
-def test_what_is_easily_mistaken_is_not(status: int, verdict: str, decision: Decision) -> None:
+def test_answers_that_are_easily_confused_lead_to_the_right_decision(
+    status: int, verdict: str, decision: Decision
+) -> None:
     assert decide(status, verdict) == decision
 
 
 @given(st.integers(0, 999), st.text().filter(lambda text: text not in {RowVerdict.CREATED, RowVerdict.REPLAYED}))
-def test_created_is_only_what_the_ledger_calls_created(status: int, verdict: str) -> None:
+def test_only_the_verdicts_created_and_replayed_mean_created(status: int, verdict: str) -> None:
     assert decide(status, verdict) != Decision.CREATED
 
 
 @pytest.mark.parametrize("status", [0, 99, 600, 999])
-def test_a_status_that_does_not_exist_is_no_answer_worth_having(status: int) -> None:
+def test_an_unknown_status_is_retried(status: int) -> None:
     assert decide(status, NO_VERDICT) == Decision.RETRY
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test sets."""
 
     seconds = 1000.0
 
@@ -114,7 +117,7 @@ class Clock:
 
 
 def spend_all(budget: RetryBudget) -> int:
-    """How many retries are to be had at once."""
+    """Spend all retries that are available now, and return their number."""
     spent = 0
     while not budget.spend():
         spent += 1
@@ -126,7 +129,7 @@ def test_one_bad_row_of_a_small_chunk_gets_all_its_tries() -> None:
 
 
 @pytest.mark.parametrize("rows", [10, 40, 5000])
-def test_every_tenth_row_pays_for_a_retry(rows: int) -> None:
+def test_every_ten_rows_add_a_retry_to_the_budget(rows: int) -> None:
     budget = RetryBudget(Clock())
     spend_all(budget)
     for _row in range(rows):
@@ -134,7 +137,7 @@ def test_every_tenth_row_pays_for_a_retry(rows: int) -> None:
     assert spend_all(budget) == rows / 10
 
 
-def test_who_waits_as_long_as_the_budget_says_gets_a_retry() -> None:
+def test_after_the_wait_that_spend_returns_there_is_a_retry() -> None:
     clock = Clock()
     budget = RetryBudget(clock)
     spend_all(budget)
@@ -155,14 +158,14 @@ def test_rows_shorten_the_wait() -> None:
     assert budget.spend() == pytest.approx(0.6)
 
 
-def test_a_long_time_without_retries_pays_for_no_more_than_the_burst() -> None:
+def test_a_long_time_without_retries_adds_no_more_than_the_burst() -> None:
     clock = Clock()
     budget = RetryBudget(clock)
     clock.seconds += 86400
     assert spend_all(budget) == BURST
 
 
-def test_time_takes_nothing_away_from_what_the_rows_paid_for() -> None:
+def test_time_never_reduces_the_retries_that_the_rows_earned() -> None:
     clock = Clock()
     budget = RetryBudget(clock)
     for _row in range(100):
@@ -172,7 +175,7 @@ def test_time_takes_nothing_away_from_what_the_rows_paid_for() -> None:
 
 
 @given(st.lists(st.sampled_from(["earn", "spend"]) | st.floats(0, 100), max_size=300))
-def test_no_more_is_retried_than_a_tenth_a_start_and_a_trickle(happenings: list[str | float]) -> None:
+def test_the_retries_never_exceed_the_share_the_burst_and_the_rate(happenings: list[str | float]) -> None:
     clock = Clock()
     budget = RetryBudget(clock)
     earned = spent = 0
@@ -191,13 +194,21 @@ def test_no_more_is_retried_than_a_tenth_a_start_and_a_trickle(happenings: list[
         assert spent <= BURST + BUDGET_SHARE * earned + RETRIES_PER_SECOND * elapsed + 1e-6
 
 
-@given(st.integers(0, 100))
-def test_the_backoff_is_bounded(tries: int) -> None:
-    assert 0 <= backoff_seconds(tries) <= BACKOFF_CAP_SECONDS
+@given(st.integers(0, 10_000))
+def test_the_backoff_is_bounded(failures: int) -> None:
+    assert 0 <= backoff_seconds(failures) <= MAX_BACKOFF_SECONDS
+    assert 0 <= backoff_seconds(failures, 30) <= 30
+
+
+def test_the_bound_of_the_backoff_doubles_with_each_failure_up_to_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+
+    assert [backoff_seconds(failures) for failures in range(1, 7)] == [0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert [backoff_seconds(failures, 30) for failures in (5, 6, 7, 8)] == [6.4, 12.8, 25.6, 30.0]
 
 
 @given(st.none() | st.text() | st.integers().map(str) | st.datetimes().map(format_datetime))
-def test_retry_after_is_within_its_bounds_whatever_the_header_says(header: str | None) -> None:
+def test_retry_after_is_within_its_bounds_whatever_the_header_contains(header: str | None) -> None:
     assert 0 <= retry_after_seconds(header) <= MAX_RETRY_AFTER_SECONDS
 
 

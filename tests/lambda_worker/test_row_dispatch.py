@@ -1,4 +1,4 @@
-"""Every row is called, every call settles, and what concerns the whole chunk stops the taking of rows."""
+"""Every row is sent, every call settles, and an event that concerns the whole chunk stops further rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bulk_import_wire.contract import VERDICT_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker import row_dispatch
+from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, group_failures
 from lambda_worker.limiter import START, ConcurrencyLimiter
@@ -30,10 +31,10 @@ from lambda_worker.retries import (
     RETRIES_PER_SECOND,
     RetryBudget,
 )
-from lambda_worker.row_dispatch import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS, CALL_TIMEOUT_SECONDS, RowDispatch
+from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
-from tests.lambda_worker.test_limiter import now as leaping_now
-from tests.lambda_worker.test_limiter import run as leap
+from tests.lambda_worker.test_limiter import now as simulated_now
+from tests.lambda_worker.test_limiter import run as simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,13 +57,14 @@ def rejection(field: str | None, code: str, message: str, status: int = 400) -> 
 
 
 UNREACHABLE = None
-"""Instead of an answer: there was none."""
+"""Stands for a call that gets no answer."""
 
 
 class Endpoint:
-    """The create endpoint, in place of `MonolithClient.create`: answers by row and call, otherwise created.
+    """The create endpoint, in place of `MonolithClient.create`.
 
-    The last answer given for a row stays. `on_call` may act in the middle of a call.
+    `answers` are the answers to the calls for a row, in order. The last one is used for all further calls. A row
+    without answers gets `default`. `on_call` is called in the middle of each call.
     """
 
     def __init__(self, answers: dict[int, list[Answer | None]] | None = None, default: Answer | None = None) -> None:
@@ -83,7 +85,7 @@ class Endpoint:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.on_call(index)
-        for _turn in range(index % 4 + 1):  # so that calls do not end in the order in which they began
+        for _turn in range(index % 4 + 1):  # so that calls do not end in the order in which they started
             await asyncio.sleep(0)
         self.in_flight -= 1
         self.settled += 1
@@ -103,11 +105,11 @@ def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, sett
     return RowDispatch(create=endpoint, limit=ConcurrencyLimiter(cap), stop_at=now + stop_in, settle_by=now + settle_in)
 
 
-def beating(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
-    """With a heartbeat answered during every call."""
+def with_heartbeats(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
+    """Let the monolith answer a heartbeat during every call."""
 
     def beat(_index: int) -> None:
-        dispatch.heartbeats += 1
+        dispatch.health.record_heartbeat()
 
     endpoint.on_call = beat
     return dispatch
@@ -118,14 +120,14 @@ def rows(count: int) -> Iterator[tuple[int, bytes]]:
 
 
 def run(dispatch: RowDispatch, count: int) -> list[RowFailure]:
-    """The failures of a chunk of so many rows that was not stopped."""
+    """Dispatch so many rows, and return the failures. The dispatch must not stop."""
     asyncio.run(dispatch.run(rows(count)))
     assert dispatch.stopped_by is None
     return dispatch.failures
 
 
 def stopped(dispatch: RowDispatch, count: int) -> ChunkReturned | ChunkClosed:
-    """What stopped it; every call that was begun has settled all the same."""
+    """Dispatch so many rows, and return the reason why the dispatch stopped."""
     asyncio.run(dispatch.run(rows(count)))
     assert dispatch.stopped_by
     return dispatch.stopped_by
@@ -141,7 +143,7 @@ def by_index(failures: list[RowFailure]) -> dict[int, Outcome]:
     return {failure.index: failure.outcome for failure in failures}
 
 
-def test_each_row_is_called_once_with_its_own_bytes() -> None:
+def test_each_row_is_sent_once_with_its_own_bytes() -> None:
     endpoint = accepting()
 
     assert run(a_dispatch(endpoint), 20) == []
@@ -149,7 +151,7 @@ def test_each_row_is_called_once_with_its_own_bytes() -> None:
     assert set(endpoint.calls.values()) == {1}
 
 
-def test_no_rows_are_no_failures() -> None:
+def test_without_rows_there_are_no_failures() -> None:
     assert run(a_dispatch(accepting()), 0) == []
 
 
@@ -165,16 +167,16 @@ def test_no_rows_are_no_failures() -> None:
     ],
     ids=["500", "no answer", "a redirect", "HTML", "broken JSON", "long"],
 )
-def test_every_call_settles_though_others_fail_and_nothing_but_the_ledgers_word_is_a_creation(
+def test_every_call_settles_although_others_fail_and_only_a_verdict_counts_as_created(
     bad: Answer | None,
 ) -> None:
     endpoint = accepting({0: [rejection("sku", "unique", "Taken.")], 1: [bad]})
 
-    failures = run(beating(a_dispatch(endpoint), endpoint), 12)
+    failures = run(with_heartbeats(a_dispatch(endpoint), endpoint), 12)
 
     assert by_index(failures) == {0: Outcome.REJECTED, 1: Outcome.FAILED}
     assert endpoint.calls[0] == 1
-    assert MAX_TRIES <= endpoint.calls[1] <= MAX_TRIES + 1  # one without a sign of life before it does not count
+    assert MAX_TRIES <= endpoint.calls[1] <= MAX_TRIES + 1  # a try without a sign of life does not count
     assert sorted(endpoint.calls) == list(range(12))
     assert endpoint.settled == endpoint.calls.total()
 
@@ -188,7 +190,7 @@ def test_never_more_calls_are_in_flight_than_the_cap(cap: int) -> None:
     assert 1 <= endpoint.most_in_flight <= cap
 
 
-def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
+def test_a_lower_cap_takes_effect_during_the_dispatch() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=START)
     after: list[int] = []
@@ -196,7 +198,7 @@ def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
     def lower(index: int) -> None:
         if index == 10:
             dispatch.limit.set_cap(2)
-        if index >= 10 + START:  # by then, those that were in flight at the change have settled
+        if index >= 10 + START:  # by then, the calls that were in flight at the change have ended
             after.append(endpoint.in_flight)
 
     endpoint.on_call = lower
@@ -206,7 +208,7 @@ def test_a_lower_cap_takes_effect_while_rows_are_under_way() -> None:
     assert max(after) == 2
 
 
-def test_a_higher_cap_takes_effect_while_rows_are_under_way() -> None:
+def test_a_higher_cap_takes_effect_during_the_dispatch() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=1)
     endpoint.on_call = lambda index: dispatch.limit.set_cap(5) if index == 10 else None
@@ -224,19 +226,19 @@ def test_a_higher_cap_takes_effect_while_rows_are_under_way() -> None:
         (UNREACHABLE, None, "no_answer"),
     ],
 )
-def test_a_row_without_an_answer_worth_having_fails_after_all_tries(
+def test_a_row_without_a_usable_answer_fails_after_all_tries(
     answer: Answer | None, status: int | None, code: str
 ) -> None:
     endpoint = accepting({2: [answer]})
 
-    (failure,) = run(beating(a_dispatch(endpoint), endpoint), 5)
+    (failure,) = run(with_heartbeats(a_dispatch(endpoint), endpoint), 5)
 
     assert endpoint.calls[2] == failure.attempts == MAX_TRIES
     assert (failure.index, failure.row, failure.outcome) == (2, a_row(2), Outcome.FAILED)
     assert (failure.status, failure.errors[0]["code"]) == (status, code)
 
 
-def test_a_row_that_is_created_at_last_is_no_failure() -> None:
+def test_a_row_that_the_last_try_creates_is_not_a_failure() -> None:
     endpoint = accepting({0: [*[an_answer(500)] * (MAX_TRIES - 1), an_answer(201, CREATED)]})
 
     assert run(a_dispatch(endpoint), 1) == []
@@ -262,7 +264,7 @@ def test_a_row_that_the_endpoint_refuses_is_rejected_once_with_its_reason(status
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("retry_after", ["", "0", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_a_busy_endpoint_costs_a_row_no_try(status: int, retry_after: str) -> None:
+def test_a_busy_answer_does_not_count_as_a_try(status: int, retry_after: str) -> None:
     busy = an_answer(status, Retry_After=retry_after)
     unanswered: list[Answer | None] = [an_answer(500)] * (MAX_TRIES - 1)
     endpoint = accepting({0: [*unanswered, *[busy] * (3 * MAX_TRIES), an_answer(201, CREATED)]})
@@ -291,8 +293,8 @@ def test_a_retry_after_beyond_the_time_left_pauses_the_job_for_that_long(
     assert endpoint.calls[0] == 1
 
 
-def test_a_retry_after_of_a_year_is_not_believed() -> None:
-    """With more time left than the most that is believed, the row waits; the heartbeat's news ends the test."""
+def test_a_retry_after_of_a_year_is_shortened() -> None:
+    """More time is left than the longest Retry-After that the worker obeys, so the row waits instead of pausing."""
     endpoint = accepting({0: [an_answer(429, Retry_After="31536000")]})
     dispatch = a_dispatch(endpoint, stop_in=MAX_RETRY_AFTER_SECONDS + 60)
 
@@ -322,21 +324,21 @@ def test_an_endpoint_that_never_answers_is_away_and_the_calls_in_flight_settle()
 @pytest.mark.parametrize("answer", [UNREACHABLE, an_answer(502), an_answer(400, body=b"<h1>Bad Request</h1>")])
 @pytest.mark.parametrize("count", [1, 4, 100])
 @pytest.mark.usefixtures("_no_patience")
-def test_while_nobody_gets_the_ledgers_word_no_row_is_to_blame(answer: Answer | None, count: int) -> None:
-    """As behind a load balancer whose monolith is being deployed."""
+def test_as_long_as_no_call_gets_a_verdict_no_row_fails(answer: Answer | None, count: int) -> None:
+    """For example, while the monolith behind a load balancer is being deployed."""
     dispatch = a_dispatch(Endpoint(default=answer))
 
     assert deferred(dispatch, count).pause == PauseCode.ENDPOINT_AWAY
     assert dispatch.failures == []
 
 
-def test_one_answer_between_shows_that_the_endpoint_is_not_away() -> None:
+def test_an_answered_call_in_between_shows_that_the_endpoint_is_not_away() -> None:
     endpoint = accepting({index: [UNREACHABLE, an_answer(201, CREATED)] for index in range(100)})
 
     assert run(a_dispatch(endpoint, cap=AWAY_AFTER_CALLS - 1), 100) == []
 
 
-def test_a_stale_worker_takes_no_further_row_and_lets_its_calls_settle() -> None:
+def test_a_stale_worker_starts_no_further_row_and_its_calls_settle() -> None:
     endpoint = accepting({3: [an_answer(409, RowVerdict.STALE)]})
     dispatch = a_dispatch(endpoint, cap=4)
     taken = rows(100)
@@ -350,7 +352,7 @@ def test_a_stale_worker_takes_no_further_row_and_lets_its_calls_settle() -> None
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row(status: int) -> None:
+def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no_row_is_rejected(status: int) -> None:
     endpoint = accepting({
         index: [rejection(None, "permission_denied", "You may not.", status)] for index in range(5, 100)
     })  # fmt: skip
@@ -360,28 +362,28 @@ def test_a_right_that_is_withdrawn_half_way_returns_the_chunk_and_rejects_no_row
 
     assert reason.pause == PauseCode.FORBIDDEN
     assert str(status) in str(reason)
-    assert "You may not." not in str(reason)  # it goes into the log, and the endpoint may say anything
+    assert "You may not." not in str(reason)  # the reason is logged, and the endpoint may answer anything
     assert dispatch.failures == []
     assert endpoint.calls.total() < 5 + 2 * 3
     assert set(endpoint.calls.values()) == {1}
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_an_endpoint_that_is_not_there_returns_the_chunk_and_rejects_no_row(status: int) -> None:
+def test_an_endpoint_that_does_not_exist_pauses_the_job_and_rejects_no_row(status: int) -> None:
     dispatch = a_dispatch(Endpoint(default=an_answer(status, "", b"<h1>Not found</h1>")))
 
     assert deferred(dispatch, 10).pause == PauseCode.ENDPOINT_AWAY
     assert dispatch.failures == []
 
 
-def test_after_the_deadline_no_row_is_taken() -> None:
+def test_after_the_deadline_no_row_is_started() -> None:
     endpoint = accepting()
 
     assert "time is over" in str(stopped(a_dispatch(endpoint, stop_in=-1), 10))
     assert not endpoint.calls
 
 
-def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_taken() -> None:
+def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_started() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=3)
 
@@ -395,7 +397,7 @@ def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_taken(
     assert endpoint.settled == endpoint.calls.total() < 10 + 2 * 3
 
 
-def test_a_row_that_would_wait_beyond_the_deadline_is_left_open() -> None:
+def test_a_row_that_would_have_to_wait_beyond_the_deadline_gets_no_outcome() -> None:
     endpoint = accepting({0: [an_answer(500)]})
     dispatch = a_dispatch(endpoint)
     endpoint.on_call = lambda _index: setattr(dispatch, "stop_at", time.monotonic())
@@ -410,7 +412,7 @@ def test_a_row_that_would_wait_beyond_the_deadline_is_left_open() -> None:
     ("settle_in", "at_least", "at_most"),
     [(NEVER, CALL_TIMEOUT_SECONDS, CALL_TIMEOUT_SECONDS), (20, 0.1, 20), (-1, 0.1, 0.1)],
 )
-def test_no_call_may_last_longer_than_the_invocation(settle_in: float, at_least: float, at_most: float) -> None:
+def test_no_call_lasts_longer_than_the_invocation(settle_in: float, at_least: float, at_most: float) -> None:
     endpoint = accepting()
 
     run(a_dispatch(endpoint, settle_in=settle_in), 3)
@@ -418,7 +420,7 @@ def test_no_call_may_last_longer_than_the_invocation(settle_in: float, at_least:
     assert all(at_least <= timeout <= at_most for timeout in endpoint.timeouts)
 
 
-def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle() -> None:
+def test_after_a_cancel_the_other_rows_are_unprocessed_and_the_calls_in_flight_settle() -> None:
     endpoint = accepting({9: [rejection("sku", "unique", "Taken.")]})
     dispatch = a_dispatch(endpoint)
 
@@ -438,7 +440,7 @@ def test_after_a_cancel_the_rest_is_unprocessed_and_the_calls_in_flight_settle()
 
 
 def wake(dispatch: RowDispatch, by: Callable[[], None]) -> None:
-    """Run one row, whose call is told to wait for minutes, and do this meanwhile."""
+    """Dispatch one row that has to wait for minutes, and call `by` meanwhile."""
 
     async def main() -> None:
         running = asyncio.create_task(dispatch.run(rows(1)))
@@ -451,7 +453,7 @@ def wake(dispatch: RowDispatch, by: Callable[[], None]) -> None:
     asyncio.run(main())
 
 
-def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
+def test_a_waiting_row_wakes_up_when_the_chunk_is_lost() -> None:
     endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
     dispatch = a_dispatch(endpoint)
 
@@ -462,7 +464,7 @@ def test_a_row_that_waits_wakes_when_the_chunk_is_lost() -> None:
     assert dispatch.failures == []
 
 
-def test_a_row_that_waits_wakes_when_the_job_is_cancelled_and_is_unprocessed() -> None:
+def test_a_waiting_row_wakes_up_when_the_job_is_cancelled_and_is_unprocessed() -> None:
     endpoint = accepting({0: [an_answer(429, Retry_After="300")]})
     dispatch = a_dispatch(endpoint)
 
@@ -473,7 +475,7 @@ def test_a_row_that_waits_wakes_when_the_job_is_cancelled_and_is_unprocessed() -
     assert dispatch.stopped_by is None
 
 
-def test_when_the_ledger_says_cancelled_the_row_and_all_that_follow_are_unprocessed() -> None:
+def test_after_the_verdict_cancelled_the_row_and_all_later_ones_are_unprocessed() -> None:
     endpoint = accepting({2: [an_answer(409, RowVerdict.CANCELLED)]})
     dispatch = a_dispatch(endpoint)
 
@@ -481,17 +483,17 @@ def test_when_the_ledger_says_cancelled_the_row_and_all_that_follow_are_unproces
 
     assert max(endpoint.calls) < 2 + 2 * 3
     assert {failure.outcome for failure in failures} == {Outcome.UNPROCESSED}
-    assert dispatch.settled == 100
+    assert dispatch.finished_rows == 100
     assert 2 in {failure.index for failure in failures}
 
 
 @dataclass
 class TimedEndpoint:
-    """On a clock that leaps: each call takes `seconds`, and is answered by what `answer` makes of row and try."""
+    """An endpoint on a simulated clock. Each call takes `seconds`. `answer` maps the row and the try to the answer."""
 
     answer: Callable[[int, int], Answer | None]
     seconds: float = 0.1
-    begun: list[float] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)
     settled_at: list[float] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
     calls: Counter[int] = field(default_factory=Counter)
@@ -499,49 +501,49 @@ class TimedEndpoint:
 
     async def __call__(self, index: int, _row: bytes, _timeout_seconds: float) -> Answer:
         self.calls[index] += 1
-        self.begun.append(leaping_now())
+        self.started.append(simulated_now())
         self.limits.append(self.dispatch.limit.limit)
         answer = self.answer(index, self.calls[index])
         await asyncio.sleep(self.seconds)
-        self.settled_at.append(leaping_now())
+        self.settled_at.append(simulated_now())
         if answer is UNREACHABLE:
             raise Unreachable("ReadError")
         return answer
 
     def run(self, count: int, *, cap: int = 8, stop_in: float = NEVER) -> RowDispatch:
         async def main() -> RowDispatch:
-            now = leaping_now()
-            limit, budget = ConcurrencyLimiter(cap, leaping_now), RetryBudget(leaping_now)
+            now = simulated_now()
+            limit, budget = ConcurrencyLimiter(cap, simulated_now), RetryBudget(simulated_now)
             self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, budget)
             await self.dispatch.run(rows(count))
             return self.dispatch
 
-        return leap(main())
+        return simulate(main())
 
 
 @pytest.fixture
-def _leaping(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all waits be the real ones, on a clock that leaps."""
+def _simulated_clock(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the real waits, on a simulated clock."""
     monkeypatch.undo()
-    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=leaping_now))
+    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=simulated_now))
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 @pytest.mark.parametrize("status", [429, 503])
-def test_when_one_call_is_asked_to_wait_no_other_begins_meanwhile(status: int) -> None:
+def test_while_one_call_has_to_wait_no_other_call_starts(status: int) -> None:
     busy = an_answer(status, Retry_After="40")
     endpoint = TimedEndpoint(lambda index, tried: busy if (index, tried) == (5, 1) else an_answer(201, CREATED))
 
     dispatch = endpoint.run(30)
 
-    asked_at = endpoint.begun[5] + endpoint.seconds
-    after = [at for at in endpoint.begun if at > asked_at]
+    asked_at = endpoint.started[5] + endpoint.seconds
+    after = [at for at in endpoint.started if at > asked_at]
     assert min(after) >= asked_at + 40
-    assert dispatch.settled == 30
+    assert dispatch.finished_rows == 30
     assert dispatch.stopped_by is None
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
     endpoint = TimedEndpoint(lambda _index, _tried: an_answer(status))
@@ -555,32 +557,32 @@ def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
     assert dispatch.failures == []
 
 
-@pytest.mark.usefixtures("_leaping")
-def test_an_endpoint_that_is_busy_for_a_moment_pauses_nothing() -> None:
-    endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if leaping_now() < 10 else an_answer(201, CREATED))
+@pytest.mark.usefixtures("_simulated_clock")
+def test_an_endpoint_that_is_busy_for_a_moment_does_not_pause_the_job() -> None:
+    endpoint = TimedEndpoint(lambda _i, _t: an_answer(503) if simulated_now() < 10 else an_answer(201, CREATED))
 
     dispatch = endpoint.run(100)
 
     assert dispatch.stopped_by is None
-    assert dispatch.settled == 100
+    assert dispatch.finished_rows == 100
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 @pytest.mark.parametrize("count", [40, 400])
-def test_when_every_first_call_fails_no_more_is_retried_than_the_budget_allows(count: int) -> None:
+def test_when_every_first_call_fails_the_budget_limits_the_retries(count: int) -> None:
     broken = an_answer(500, NOT_CREATED)
     endpoint = TimedEndpoint(lambda _index, tried: broken if tried == 1 else an_answer(201, CREATED))
 
     dispatch = endpoint.run(count)
 
-    assert dispatch.settled == count
+    assert dispatch.finished_rows == count
     assert dispatch.failures == []
     trickle = RETRIES_PER_SECOND * endpoint.settled_at[-1]
     assert endpoint.calls.total() == 2 * count
     assert endpoint.calls.total() <= (1 + BUDGET_SHARE) * count + BURST + trickle
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 def test_when_the_endpoint_becomes_ten_times_as_slow_fewer_calls_are_in_flight() -> None:
     def answer(index: int, _tried: int) -> Answer:
         endpoint.seconds = 0.1 if index < 300 else 1.0
@@ -593,7 +595,7 @@ def test_when_the_endpoint_becomes_ten_times_as_slow_fewer_calls_are_in_flight()
     assert min(endpoint.limits[300:]) <= 8
 
 
-@pytest.mark.usefixtures("_leaping")
+@pytest.mark.usefixtures("_simulated_clock")
 def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_call_has_settled() -> None:
     endpoint = TimedEndpoint(lambda _index, _tried: an_answer(201, CREATED), seconds=1)
 
@@ -601,12 +603,12 @@ def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_c
 
     assert isinstance(dispatch.stopped_by, ChunkDeferred)
     assert (dispatch.stopped_by.pause, dispatch.stopped_by.delay_seconds) == (None, 0)
-    assert max(endpoint.begun) < 5.5
-    assert dispatch.settled == len(endpoint.settled_at) == endpoint.calls.total() > 0
+    assert max(endpoint.started) < 5.5
+    assert dispatch.finished_rows == len(endpoint.settled_at) == endpoint.calls.total() > 0
 
 
-@pytest.mark.usefixtures("_leaping")
-def test_a_call_that_was_in_vain_just_before_the_end_pauses_no_job() -> None:
+@pytest.mark.usefixtures("_simulated_clock")
+def test_an_unanswered_call_just_before_the_end_does_not_pause_the_job() -> None:
     busy = an_answer(503)
     endpoint = TimedEndpoint(lambda index, _tried: busy if index == 60 else an_answer(201, CREATED), seconds=1)
 
@@ -617,7 +619,7 @@ def test_a_call_that_was_in_vain_just_before_the_end_pauses_no_job() -> None:
     assert dispatch.stopped_by.pause is None
 
 
-def test_the_first_reason_to_stop_counts() -> None:
+def test_the_first_reason_to_stop_is_kept() -> None:
     dispatch = a_dispatch(accepting())
     first = StaleEpoch("first")
     dispatch.stop(first)
@@ -636,7 +638,7 @@ def test_the_first_reason_to_stop_counts() -> None:
         ({"errors": [{"field": 3, "code": 4, "message": "c"}]}, [{"field": "3", "code": "4", "message": "c"}]),
     ],
 )
-def test_the_reasons_are_read_as_the_ledger_passes_them_on(document: object, errors: list[dict[str, Any]]) -> None:
+def test_the_reasons_are_read_in_the_format_of_the_ledger(document: object, errors: list[dict[str, Any]]) -> None:
     assert errors_of(an_answer(400, NOT_CREATED, json.dumps(document).encode())) == errors
 
 
@@ -657,11 +659,11 @@ def test_the_reasons_are_read_as_the_ledger_passes_them_on(document: object, err
         b'{"message": 5}',
     ],
 )
-def test_an_answer_without_a_readable_reason_is_named_by_its_status(body: bytes) -> None:
+def test_the_code_of_an_answer_without_a_readable_reason_is_its_status(body: bytes) -> None:
     assert [error["code"] for error in errors_of(an_answer(400, NOT_CREATED, body))] == ["http_400"]
 
 
-def test_a_creation_without_the_ledgers_word_points_to_the_middleware() -> None:
+def test_the_error_of_a_201_without_a_verdict_mentions_the_middleware() -> None:
     assert "ImportedRowMiddleware" in errors_of(an_answer(201))[0]["message"]
 
 
@@ -674,8 +676,8 @@ any_answer = st.fixed_dictionaries({}, optional={"errors": st.lists(any_error, m
 
 
 @given(any_answer | any_json)
-def test_whatever_the_endpoint_says_a_rejected_row_can_be_stored_and_grouped(document: object) -> None:
-    """An endpoint without DRF may answer anything; its chunk must end all the same."""
+def test_whatever_the_endpoint_answers_a_rejected_row_can_be_stored_and_grouped(document: object) -> None:
+    """An endpoint without DRF may answer anything. Its chunk must still come to an end."""
     endpoint = accepting({0: [an_answer(400, NOT_CREATED, json.dumps(document).encode())]})
 
     failures = run(a_dispatch(endpoint), 1)

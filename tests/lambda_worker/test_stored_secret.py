@@ -1,4 +1,4 @@
-"""The worker secret comes from Secrets Manager, and a rotated one is taken up without a restart."""
+"""The worker secret comes from Secrets Manager. A rotated secret takes effect without a restart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lambda_worker import stored_secret
-from lambda_worker.exceptions import ConfigurationError
+from lambda_worker.config import ConfigurationError
 from lambda_worker.handler import handler
 from lambda_worker.stored_secret import StoredSecret
 from tests.lambda_worker.conftest import Buckets, Context, HttpServer, Queue, a_row
@@ -23,12 +23,12 @@ def secret_id(secrets: SecretsManagerClient) -> str:
 
 
 @pytest.fixture
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a secret be too old as soon as it was read."""
+def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cached secret expire at once."""
     monkeypatch.setattr(stored_secret, "MAX_AGE_SECONDS", 0)
 
 
-def test_it_is_asked_for_once_in_a_while(secrets: SecretsManagerClient, secret_id: str) -> None:
+def test_the_secret_is_cached(secrets: SecretsManagerClient, secret_id: str) -> None:
     stored = StoredSecret(secrets, secret_id)
     assert stored.value() == "first"
 
@@ -37,8 +37,8 @@ def test_it_is_asked_for_once_in_a_while(secrets: SecretsManagerClient, secret_i
     assert stored.value() == "first"
 
 
-@pytest.mark.usefixtures("_at_once")
-def test_a_rotated_one_is_taken_up(secrets: SecretsManagerClient, secret_id: str) -> None:
+@pytest.mark.usefixtures("_no_cache")
+def test_a_rotated_secret_is_used_after_the_cache_expires(secrets: SecretsManagerClient, secret_id: str) -> None:
     stored = StoredSecret(secrets, secret_id)
     assert stored.value() == "first"
 
@@ -47,9 +47,9 @@ def test_a_rotated_one_is_taken_up(secrets: SecretsManagerClient, secret_id: str
     assert stored.value() == "second"
 
 
-@pytest.mark.usefixtures("_at_once")
+@pytest.mark.usefixtures("_no_cache")
 @pytest.mark.parametrize("mishap", ["deleted", "emptied"])
-def test_one_that_was_read_is_kept_while_there_is_no_other(
+def test_the_last_known_secret_is_used_while_no_other_can_be_read(
     secrets: SecretsManagerClient, secret_id: str, caplog: pytest.LogCaptureFixture, mishap: str
 ) -> None:
     stored = StoredSecret(secrets, secret_id)
@@ -61,24 +61,24 @@ def test_one_that_was_read_is_kept_while_there_is_no_other(
         secrets.put_secret_value(SecretId=secret_id, SecretString=" ")
 
     assert stored.value() == "first"
-    assert "stays as it was" in caplog.text
+    assert "continues with the secret that it read before" in caplog.text
     assert "first" not in caplog.text
 
 
-def test_one_that_was_never_to_be_had_is_an_error_that_says_why(secrets: SecretsManagerClient) -> None:
+def test_a_secret_that_has_never_been_read_is_an_error_that_says_why(secrets: SecretsManagerClient) -> None:
     with pytest.raises(ConfigurationError, match="ResourceNotFoundException"):
         StoredSecret(secrets, "missing").value()
 
 
 @pytest.fixture
 def _stored(monkeypatch: pytest.MonkeyPatch, _environment: None, secret_id: str) -> None:
-    """The functions are configured with the secret's id instead of the secret."""
+    """Configure the function with the ID of the secret instead of the secret."""
     monkeypatch.delenv("BULK_IMPORT_WORKER_SECRET")
     monkeypatch.setenv("BULK_IMPORT_WORKER_SECRET_ID", secret_id)
 
 
-@pytest.mark.usefixtures("_no_backoff", "_stored", "_at_once")
-def test_a_function_goes_on_with_the_rotated_secret_in_the_same_process(
+@pytest.mark.usefixtures("_no_backoff", "_stored", "_no_cache")
+def test_a_function_uses_the_rotated_secret_in_the_same_process(
     secrets: SecretsManagerClient, secret_id: str, buckets: Buckets, queue: Queue, monolith_server: HttpServer
 ) -> None:
     used = []

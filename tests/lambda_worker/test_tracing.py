@@ -1,4 +1,4 @@
-"""The trace of the POST, and the invocation's id, in every call that a message leads to."""
+"""Every call for a message carries the trace of the POST and the ID of the invocation."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def message(buckets: Buckets) -> ChunkMessage:
 
 
 def delivered(queue: Queue, message: ChunkMessage, traceparent: str = "") -> SqsRecord:
-    """The message, after it went through SQS."""
+    """Send the message to SQS, and return the received record."""
     attribute = {"traceparent": {"DataType": "String", "StringValue": traceparent}} if traceparent else {}
     queue.sqs.send_message(QueueUrl=queue.url, MessageBody=message.encode(), MessageAttributes=attribute)  # type: ignore[arg-type] # plain dicts
     (record,) = queue.receive()
     return record
 
 
-def test_every_call_for_a_message_is_of_its_trace_and_tells_the_invocation(
+def test_every_call_for_a_message_carries_its_trace_and_the_invocation_id(
     queue: Queue, message: ChunkMessage, monolith_server: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lambda_worker")
@@ -55,7 +55,7 @@ def test_every_call_for_a_message_is_of_its_trace_and_tells_the_invocation(
     assert {line["trace_id"] for line in lines if "job_id" in line} == {TRACE_ID}
 
 
-def test_the_next_message_is_not_of_the_trace_of_the_one_before(
+def test_the_next_message_does_not_continue_the_trace_of_the_previous_one(
     queue: Queue, buckets: Buckets, monolith_server: HttpServer
 ) -> None:
     first = delivered(queue, buckets.store([a_row(0)]), TRACEPARENT)
@@ -68,7 +68,7 @@ def test_the_next_message_is_not_of_the_trace_of_the_one_before(
 
 
 @pytest.mark.parametrize("traceparent", [TRACEPARENT, ""])
-def test_a_copy_that_comes_later_is_of_the_same_trace(queue: Queue, message: ChunkMessage, traceparent: str) -> None:
+def test_a_copy_of_a_message_continues_the_same_trace(queue: Queue, message: ChunkMessage, traceparent: str) -> None:
     assert defer(queue.sqs, queue.url, delivered(queue, message, traceparent), 0)
 
     (copy,) = queue.receive()
@@ -96,7 +96,7 @@ def test_a_dead_letter_is_reported_in_its_trace(
         "00-12-34-01",
     ],
 )
-def test_what_is_no_trace_context_is_not_passed_on_and_stops_nothing(
+def test_a_malformed_trace_context_is_not_passed_on_and_does_no_harm(
     queue: Queue, message: ChunkMessage, monolith: Monolith, monolith_server: HttpServer, malformed: str
 ) -> None:
     answer = handler({"Records": [delivered(queue, message, malformed)]}, Context())

@@ -26,7 +26,7 @@ django.setup()
 from django.contrib.auth import get_user_model
 from django.core.files.storage import storages
 from bulk_import.models import ImportChunk, ImportJob
-from bulk_import_wire.contract import failure_line
+from bulk_import_wire.lines import failure_line
 
 job_id, rows, chunk_rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 errors = [{"field": "category", "code": "does_not_exist", "message": "Object with slug=kayaks does not exist."}]

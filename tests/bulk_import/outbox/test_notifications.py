@@ -32,7 +32,8 @@ from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
 from bulk_import.models.pause import PAUSE_MAIL_AFTER
 from bulk_import.outbox.delivery import RETRY_AFTER
 from bulk_import.outbox.notifications import ATTACH_WITHIN, send_due_mails
-from bulk_import_wire.contract import PauseCode, failure_line
+from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.lines import failure_line
 from bulk_import_wire.problems import problem
 from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, product, record
 

@@ -23,7 +23,7 @@ from bulk_import.intake.formats import split_table
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
 from bulk_import.reports.cells import as_sent, inert
 from bulk_import.reports.failures import as_table
-from bulk_import_wire.contract import failure_line, read_failure_line
+from bulk_import_wire.lines import failure_line, read_failure_line
 from products.models import Product
 from settings.urls import urlpatterns
 from tests.bulk_import.conftest import Aws, make_user, post_bytes, post_rows, product

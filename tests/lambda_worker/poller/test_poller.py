@@ -27,12 +27,7 @@ from moto.server import ThreadedMotoServer
 
 from demo.stack import free_port
 from lambda_worker.poller.event_source import QueueError, check_queue
-from lambda_worker.poller.poller import (
-    MAX_BACKOFF_SECONDS,
-    MalformedAnswerError,
-    backoff_seconds,
-    failed_message_ids,
-)
+from lambda_worker.poller.poller import MalformedAnswerError, failed_message_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -674,12 +669,3 @@ def test_a_queue_deleted_meanwhile_is_no_reason_to_crash(queue: Queue, start: Ca
     poller.logs("not deleted, will come again")
     poller.logs("SQS is away", times=2)
     assert poller.stop() == 0
-
-
-def test_back_off_grows_and_is_bounded() -> None:
-    """However long the outage; and it is never in step."""
-    waits = [backoff_seconds(failures) for failures in (1, 3, 5, 10_000)]
-
-    assert waits == sorted(waits)
-    assert waits[0] > 0
-    assert waits[-1] <= MAX_BACKOFF_SECONDS

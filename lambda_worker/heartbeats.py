@@ -1,0 +1,60 @@
+"""Keeps the lease of a chunk while its rows are created."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from bulk_import_wire.contract import PauseCode
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, StaleEpoch, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bulk_import_wire.contract import ChunkMessage, Claim
+    from lambda_worker.monolith_client import MonolithClient
+    from lambda_worker.row_dispatch import RowDispatch
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def heartbeats(
+    monolith: MonolithClient, message: ChunkMessage, claim: Claim, dispatch: RowDispatch
+) -> AsyncIterator[None]:
+    """Send heartbeats while the block runs.
+
+    Their answers control the dispatch. They change the cap of its limit, cancel it if the job was cancelled, and stop
+    it if staff paused the job or another worker has the chunk.
+    """
+    task = asyncio.create_task(_send_heartbeats(monolith, message, claim, dispatch))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _send_heartbeats(
+    monolith: MonolithClient, message: ChunkMessage, claim: Claim, dispatch: RowDispatch
+) -> None:
+    while True:
+        await asyncio.sleep(claim.heartbeat_seconds)
+        try:
+            answer = await monolith.heartbeat(message, claim.epoch)
+        except (StaleEpoch, ChunkClosed) as lost:
+            dispatch.stop(lost)
+            return
+        except WorkerError as error:
+            # A missed heartbeat is no reason to stop. If the lease ends meanwhile, the ledger refuses every create call
+            # of this epoch as stale.
+            logger.warning("Heartbeat for chunk %s failed: %s", message.chunk_id, error)
+        else:
+            dispatch.health.record_heartbeat()
+            dispatch.limit.set_cap(answer.concurrency)
+            if answer.cancelled:
+                dispatch.cancel()
+            elif answer.paused:
+                dispatch.stop(ChunkDeferred("Staff paused the job.", pause=PauseCode.STAFF))
