@@ -28,9 +28,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in run("git", "ls-files", *PACKAGES, *METADATA).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(
-            PROJECT / name, folder / name
-        )  # a copy, because setuptools leaves build files that the next wheel would contain
+        # We build from a copy, because setuptools leaves build files that the next wheel would contain.
+        shutil.copy(PROJECT / name, folder / name)
     run(UV, "build", "--quiet", "--wheel", folder)
     (built,) = (folder / "dist").glob("*.whl")
     return built

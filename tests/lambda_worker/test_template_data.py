@@ -35,7 +35,7 @@ def test_a_bucket_is_encrypted_and_private_and_deletes_old_objects(bucket: str) 
 
 
 def test_an_object_is_kept_longer_than_the_longest_import() -> None:
-    """An import may be paused for MAX_PAUSE_HOURS, then wait as a message and as a dead letter. Then its retention starts."""
+    """Its retention starts after a pause of MAX_PAUSE_HOURS, and the time as a message and as a dead letter."""
     longest = MAX_RETENTION_SECONDS / DAY + Conf().max_pause_hours / 24
     kept = max(Conf().payload_retention_days or 0, Conf().failures_retention_days or 0)
 
