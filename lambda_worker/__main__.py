@@ -98,7 +98,11 @@ def parse(arguments: Sequence[str] | None) -> Options:
         help="port for GET /live and GET /ready; 0 disables them",
     )
     parser.add_argument("--json-logs", action="store_true", help="log one JSON object per line")
-    given = parser.parse_args(arguments)
+    return _to_options(parser, parser.parse_args(arguments))
+
+
+def _to_options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
+    """Check the values that argparse cannot check. Exits with 2 if one is wrong."""
     if not given.queue_url:
         parser.error(f"the URL of the queue is missing: pass --queue-url or set {QUEUE_URL_VARIABLE}")
     if not all(given.handler.rpartition(".")):

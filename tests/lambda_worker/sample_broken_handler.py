@@ -1,4 +1,4 @@
-"""A handler that cannot be imported until the file "fixed" is there: an init error."""
+"""A handler whose import fails until the file "fixed" exists: an init error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 if not (Path(os.environ["SAMPLE_DIRECTORY"]) / "fixed").exists():
-    raise RuntimeError("broken as the test wants it")
+    raise RuntimeError("broken on purpose")
 
 
 def handler(_event: object, _context: object) -> None: ...
