@@ -1,7 +1,7 @@
 """A fake Lambda service: it runs one function in one execution environment, and implements the Runtime API.
 
-The process runs Lambda's real runtime client (awslambdaric), with only the unpacked zip and the runtime's packages. Like
-Lambda, this service kills a process that exceeds its timeout, and replaces one that has ended.
+The process runs Lambda's real runtime client (awslambdaric), with only the unpacked zip and the runtime's packages.
+Like Lambda, this service kills a process that exceeds its timeout, and replaces one that has ended.
 """
 
 from __future__ import annotations
