@@ -1,4 +1,4 @@
-# The commands of this project; people and CI run the same ones. `make` lists them.
+# The commands of this project. CI runs the same commands. `make` without a target lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,16 +9,16 @@ SEED ?= 1
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients lambda lint format lock clean
 
-help: ## List the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+help: ## List all commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-demo: $(VENV)/.run ## Import a sample catalogue from end to end, or FILE=products.json
+demo: $(VENV)/.run ## Run one import and print its report: a sample, or FILE=products.json
 	@$(BIN)/python -m demo run $(if $(FILE),"$(FILE)")
 
-serve: $(VENV)/.run ## Keep everything running on PORT=8000 until Ctrl-C
+serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-test: $(VENV)/.dev ## Run all tests, on SQLite and on PostgreSQL at once; or TESTS=tests/products on SQLite
+test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
 	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j2 --output-sync=target test-sqlite test-postgresql test-worker)
 
 test-sqlite: $(VENV)/.dev
@@ -30,42 +30,42 @@ test-postgresql: $(VENV)/.dev
 test-worker: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/lambda_worker
 
-chaos: $(VENV)/.dev ## Import while everything breaks: RUNS=20 SEED=1
+chaos: $(VENV)/.dev ## Import while faults are injected, and check every row: RUNS=20 SEED=1
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
 
-mutants: $(VENV)/.dev ## Break each guarantee in turn and see that the chaos tells
+mutants: $(VENV)/.dev ## Remove each guarantee in turn and check that `make chaos` detects it
 	@$(BIN)/python -m tests.chaos.mutate
 
-matrix: $(VENV)/.dev ## Run the tests on each supported Python and Django that is there
+matrix: $(VENV)/.dev ## Run the tests on each supported version of Python and Django
 	@$(BIN)/python -m tests.matrix $(TESTS)
 
-screenshots: $(VENV)/.dev ## Take the pictures of the README anew
+screenshots: $(VENV)/.dev ## Update the screenshots of the README
 	@$(BIN)/python -m tests.browser.screenshots
 
-lambda: $(VENV)/.dev ## Build the zips for AWS Lambda, for arm64 and x86_64, in dist/
+lambda: $(VENV)/.dev ## Build the zips for AWS Lambda (arm64 and x86_64) in dist/
 	@$(BIN)/python -m lambda_worker.package
 
-bench-accept: $(VENV)/.dev ## Measure how fast an import is accepted
+bench-accept: $(VENV)/.dev ## Measure how fast the endpoint accepts an import
 	@$(BIN)/python -m benchmarks.accept $(ARGS)
 
-bench-drain: $(VENV)/.dev ## Measure how fast rows become products, on SQLite and PostgreSQL
+bench-drain: $(VENV)/.dev ## Measure how many rows a second become products, on SQLite and PostgreSQL
 	@$(BIN)/python -m benchmarks.drain $(ARGS)
 	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.drain $(ARGS)
 
-bench-neighbours: $(VENV)/.dev ## Measure how long others wait while an import runs
+bench-neighbours: $(VENV)/.dev ## Measure how long other requests take while an import runs
 	@$(BIN)/python -m benchmarks.neighbours $(ARGS)
 	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.neighbours $(ARGS)
 
-bench-memory: $(VENV)/.dev ## Measure the worker's memory for a chunk, and for a job of 1,000,000 rows
+bench-memory: $(VENV)/.dev ## Measure the worker's memory for one chunk and for 1,000,000 rows
 	@$(BIN)/python -m benchmarks.worker_memory $(ARGS)
 
-bench-clients: $(VENV)/.dev ## Measure the processor time of a create call, by HTTP client
+bench-clients: $(VENV)/.dev ## Measure the CPU time of a create call with different HTTP clients
 	@$(BIN)/python -m benchmarks.clients $(ARGS)
 
-bench-growth: $(VENV)/.dev ## Measure the pages with 100,000 jobs and 10 million ledger records on PostgreSQL
+bench-growth: $(VENV)/.dev ## Measure the pages with 100,000 jobs and 10 million ledger records
 	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.growth $(ARGS)
 
-lint: $(VENV)/.dev ## Check style, types and migrations
+lint: $(VENV)/.dev ## Check style, types, imports between packages, and migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -77,14 +77,14 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.dev ## Pin all dependencies anew from the pyproject files
+lock: $(VENV)/.dev ## Update the pinned versions of all dependencies
 	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local --group dev -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes lambda_worker/pyproject.toml -o lambda_worker/requirements.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --python-version 3.13 --group runtime -o tests/lambda_worker/runtime/requirements.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --python-version 3.13 --group trigger -o tests/lambda_worker/trigger/requirements.txt
 
-clean: ## Remove the virtual environment and all caches
+clean: ## Remove the virtual environment, caches and builds
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
 $(BIN)/python:

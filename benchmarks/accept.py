@@ -1,7 +1,8 @@
-"""`make bench-accept`: how long an import takes to be accepted, beside the same view written plainly, and the floor.
+"""`make bench-accept`: measures how long the endpoint takes to accept an import.
 
-From the body's first byte to the answer, over HTTP, from gunicorn servers of one worker each; S3 and SQS are moto's.
-The contenders take turns within one run. Memory is a worker's peak above what it had before its first import.
+It compares the endpoint with a plain view and with a floor. Time is measured over HTTP, from the first byte of the body
+to the answer. Each contender has a gunicorn with one worker; S3 and SQS are moto's. The contenders take turns within
+one run. Memory is the worker's peak, minus its memory before its first import.
 """
 
 from __future__ import annotations
@@ -64,14 +65,14 @@ PATHS = {ENDPOINT: "/products/bulk", PLAIN: "/plain", QUERYLESS: "/queryless", F
 LABELS = {
     ENDPOINT: "this endpoint",
     PLAIN: "plain view",
-    QUERYLESS: "plain view, queries taken out",
+    QUERYLESS: "plain view without queries",
     FLOOR: "floor: parse once, put once",
 }
 
 
 @dataclass
 class Figures:
-    """What one contender did with one size."""
+    """The measurements of one contender with one size."""
 
     seconds: list[float] = field(default_factory=list)
     extra_bytes: int = 0
@@ -82,7 +83,7 @@ class Figures:
 
 
 class Server:
-    """A gunicorn with one worker, for one contender and one size: what it remembers of other imports is not counted."""
+    """A gunicorn with one worker, for one contender and one size, so that other imports do not affect its memory."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, path: str) -> None:
         self._port, self._path = port, path
@@ -90,7 +91,7 @@ class Server:
         self._proc = Path("/proc", worker)
 
     def post(self, body: bytes) -> float:
-        """Send an import; returns the seconds from the first byte of the body to the answer."""
+        """Send an import. Returns the seconds from the first byte of the body to the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
         connection.putrequest("POST", self._path)
         connection.putheader("Authorization", "Basic " + base64.b64encode(b"demo:demo").decode())
@@ -108,19 +109,20 @@ class Server:
         return seconds
 
     def memory(self, name: str) -> int:
-        """Bytes, by the kernel's name for them."""
+        """Return the bytes that /proc/PID/status reports under this name, such as VmRSS."""
         lines = (self._proc / "status").read_text().splitlines()
         (kibibytes,) = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
         return int(kibibytes) * 1024
 
-    def forget_peak(self) -> None:
+    def reset_peak(self) -> None:
+        """Reset VmHWM, the peak of resident memory, to the current value."""
         (self._proc / "clear_refs").write_text("5")
 
 
 def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Valid rows of nine fields, the same ones for the same seed."""
-    chance = random.Random(seed)  # noqa: S311 - any rows will do, as long as they are the same
-    categories = ["tees", "jackets", "backpacks", "tents", "cookware"]  # of the demo's shop
+    """Return valid rows with nine fields. The same seed gives the same rows."""
+    chance = random.Random(seed)  # noqa: S311 - not used for security
+    categories = ["tees", "jackets", "backpacks", "tents", "cookware"]  # categories of the demo shop
     return [
         {
             "sku": f"BENCH-{seed}-{number:07d}",
@@ -139,7 +141,7 @@ def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 @contextmanager
 def serve(stack: LocalStack, contender: str) -> Iterator[Server]:
-    """A server of its own for a contender, warmed up."""
+    """Start a server for one contender and send it a small import as a warm-up."""
     port = free_port()
     environment = stack.environment | {"DJANGO_SETTINGS_MODULE": "benchmarks.accept_settings"}
     options = ["--workers=1", f"--timeout={ANSWER_SECONDS}", "--log-level=warning", f"--bind=127.0.0.1:{port}"]
@@ -160,7 +162,7 @@ def serve(stack: LocalStack, contender: str) -> Iterator[Server]:
 
 
 def compare(stack: LocalStack, body: bytes, runs: int, plain_runs: int) -> dict[str, Figures]:
-    """Let the contenders take turns with one body."""
+    """Let the contenders take turns with the same body, and return the measurements of each."""
     figures = {contender: Figures() for contender in PATHS}
     session = boto3.Session("local", "local", region_name="us-east-1")
     s3 = session.resource("s3", endpoint_url=stack.aws_url)
@@ -172,19 +174,19 @@ def compare(stack: LocalStack, body: bytes, runs: int, plain_runs: int) -> dict[
             for contender, server in servers.items():
                 if contender == PLAIN and run >= plain_runs:
                     continue
-                server.forget_peak()
+                server.reset_peak()
                 figures[contender].seconds.append(server.post(body))
                 extra = server.memory("VmHWM") - baselines[contender]
                 figures[contender].extra_bytes = max(extra, figures[contender].extra_bytes)
                 s3.Bucket(PAYLOADS_BUCKET).objects.delete()
-                # moto takes the longer for a message the more there are, and refuses to purge twice a minute.
+                # moto becomes slower with each message, and refuses to purge a queue twice a minute.
                 sqs.delete_queue(QueueUrl=stack.queue_url)
                 sqs.create_queue(QueueName=QUEUE)
     return figures
 
 
 def summary(rows: int, body: bytes, figures: dict[str, Figures]) -> dict[str, Any]:
-    """The figures that the goals are about."""
+    """Return the figures for which docs/performance.md has goals."""
     endpoint = figures[ENDPOINT]
     return {
         "rows": rows,
@@ -201,12 +203,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accept", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--plain-runs", type=int, default=1, help="of the plain view with its queries, which is slow")
+    parser.add_argument("--plain-runs", type=int, default=1, help="of the plain view with its queries")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     console = Console(width=110)
     console.print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    table = Table("rows", "contender", *("seconds", "µs a row", "times floor", "memory / body"), title="Accept")
+    table = Table("rows", "contender", *("seconds", "µs a row", "ratio to floor", "memory / body"), title="Accept")
     last: dict[str, Any] = {}
     with local_stack() as stack:
         for rows in options.rows:
@@ -214,14 +216,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             figures = compare(stack, body, options.runs, options.plain_runs)
             for contender, one in figures.items():
                 per_row, times = one.median / rows * 1e6, one.median / figures[FLOOR].median
-                memory = f"{one.extra_bytes / len(body):.1f}" if len(body) > MEBIBYTE else ""  # else it is all noise
+                memory = f"{one.extra_bytes / len(body):.1f}" if len(body) > MEBIBYTE else ""  # noise otherwise
                 label = LABELS[contender]
                 table.add_row(f"{rows:,}", label, f"{one.median:.3f}", f"{per_row:.1f}", f"{times:.1f}", memory)
             table.add_section()
             last = summary(rows, body, figures)
             last["body_mebibytes"] = round(len(body) / MEBIBYTE, 1)
     console.print(table)
-    console.print("Medians, the contenders taking turns; memory is the peak above the idle worker, the body included.")
+    console.print(
+        "Medians. The contenders take turns. Memory is the peak above that of the idle worker and includes the body."
+    )
     sys.stdout.write(json.dumps(last) + "\n")
     return 0
 

@@ -1,14 +1,14 @@
-"""Settings of the benchmarks: the local ones, with the limits of a production site and none in the way."""
+"""Settings for the benchmarks: the local settings with the defaults for production, and without quotas."""
 
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
 from settings.local import BULK_IMPORT
 
 DEBUG = False
 ROOT_URLCONF = "benchmarks.accept_site"
-DATA_UPLOAD_MAX_MEMORY_SIZE = None  # the plain views read the whole body
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # no limit, because the plain views read the whole body
 
 DEMO_SIZES = {"CHUNK_ROWS", "LEASE_SECONDS", "HEARTBEAT_SECONDS", "PAUSE_SECONDS"}
 
-# The sizes of chunks are the defaults, not the demo's; no quota ends the run.
+# Use the default sizes instead of those of the demo, and quotas that no run reaches.
 BULK_IMPORT = {name: value for name, value in BULK_IMPORT.items() if name not in DEMO_SIZES}
 BULK_IMPORT |= {"SUBMISSION_RATE": "10000/min", "MAX_OPEN_JOBS": 10_000, "MAX_ROWS_PER_DAY": 1_000_000_000}

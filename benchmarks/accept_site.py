@@ -1,4 +1,4 @@
-"""The contenders, on one site: the endpoint itself, the same view as one would write it plainly, and the floor."""
+"""A site with all contenders of the accept benchmark: the endpoint, plain views and the floor."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def put(body: bytes) -> None:
 
 
 class PlainView(APIView):
-    """What a day's work would give: DRF parses and judges all rows at once, and json writes them."""
+    """The simplest implementation: DRF parses and validates all rows at once, and json serializes them."""
 
-    queryset = Product.objects.all()  # for the permissions
+    queryset = Product.objects.all()  # required by the permission class
 
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(request.data)
@@ -43,7 +43,7 @@ class PlainView(APIView):
 
 
 class QuerylessView(PlainView):
-    """The plain view, spared all that reads the database, as this endpoint spares itself."""
+    """The plain view without the validation that reads the database, which the endpoint does not do either."""
 
     def get_serializer(self, data: Any) -> Any:
         serializer = super().get_serializer(data)
@@ -52,7 +52,7 @@ class QuerylessView(PlainView):
 
 
 class FloorView(APIView):
-    """The least that one can do: parse once, by the fastest parser at hand, and put the body as it came."""
+    """The least possible work: parse once with the fastest parser, and store the body unchanged."""
 
     queryset = Product.objects.all()
 

@@ -1,4 +1,5 @@
-// What a frontend would do without a bulk import: one call for each row, all at once, and see which of them settle well.
+// What a frontend could do without a bulk import: it sends one call per row, all at once, and waits until every call
+// settles.
 import { readFileSync } from "node:fs";
 
 const [url, authorization, path] = process.argv.slice(2);

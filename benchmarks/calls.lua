@@ -1,8 +1,8 @@
--- For wrk: sends each call of a file once (three lines a call: Authorization, Idempotency-Key or nothing, body).
--- Afterwards it asks for a page that costs little, until it is killed.
+-- Script for wrk. It sends each call in a file once. A call has three lines: the Authorization header, the Idempotency-Key
+-- (or an empty line), and the body. Then it requests a cheap page until it is killed.
 
 local lines
-local is_first = true -- which wrk asks for to look at, and does not send
+local is_first = true -- wrk inspects the first request and does not send it
 local is_over = false
 
 function init(args)

@@ -1,7 +1,7 @@
-"""`make bench-clients`: processor time of one create call, by HTTP client.
+"""`make bench-clients`: measures the CPU time of one create call with different HTTP clients.
 
-Calls at the same number in flight to a monolith that answers at once. Processor time, not time: while a client
-computes, its other calls wait.
+All clients have the same number of calls in flight, to a monolith that answers at once. We measure CPU time instead of
+elapsed time, because a client that computes delays its other calls.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ WORKER, PLAIN, BARE, ONE_EACH = "worker", "httpx", "aiohttp", "one each"
 LABELS = {
     WORKER: "this worker",
     PLAIN: "httpx, one client",
-    BARE: "aiohttp alone",
-    ONE_EACH: "httpx, a client for each row",
+    BARE: "aiohttp without httpx",
+    ONE_EACH: "httpx, a new client for each row",
 }
 
 
 async def call_all(rows: Sequence[bytes], call: Call) -> float:
-    """Let CONCURRENCY calls be in flight until all rows are done; returns microseconds of processor time a call."""
+    """Send all rows with CONCURRENCY calls in flight. Returns the CPU time per call in microseconds."""
     left = iter(rows)
 
-    async def go_on() -> None:
+    async def send_rows() -> None:
         for row in left:
             await call(row)
 
     began = time.process_time()
-    await asyncio.gather(*(go_on() for _ in range(CONCURRENCY)))
+    await asyncio.gather(*(send_rows() for _ in range(CONCURRENCY)))
     return 1e6 * (time.process_time() - began) / len(rows)
 
 
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         stop_process(monolith)
     medians = {contender: statistics.median(found) for contender, found in figures.items()}
-    table = Table("client", "µs of processor a call", "times this worker's", title=f"{CONCURRENCY} calls in flight")
+    table = Table("client", "µs of CPU time per call", "ratio to this worker", title=f"{CONCURRENCY} calls in flight")
     for contender, label in LABELS.items():
         table.add_row(label, f"{medians[contender]:,.0f}", f"{medians[contender] / medians[WORKER]:.1f}")
     console = Console()

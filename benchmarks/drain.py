@@ -1,6 +1,7 @@
-"""`make bench-drain`: rows a second from queue to product, beside what the endpoint can do at all and plainer ways.
+"""`make bench-drain`: measures how many rows a second become products.
 
-The contenders take turns within one run; a row that has no product in the end is lost.
+It compares the worker with the most that the endpoint can do, and with simpler ways of sending the rows. The contenders
+take turns within one run. A row without a product at the end counts as lost.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 WORKER, CEILING, WITHOUT_LEDGER, ONE_BY_ONE, AT_ONCE = "worker", "ceiling", "without", "one", "at once"
 LABELS = {
     WORKER: "this worker",
-    CEILING: f"ceiling: wrk, {IN_FLIGHT} in flight, same headers and bodies",
-    WITHOUT_LEDGER: f"wrk, {IN_FLIGHT} in flight, without the ledger",
+    CEILING: f"ceiling: wrk with {IN_FLIGHT} calls in flight, same headers and bodies",
+    WITHOUT_LEDGER: f"wrk with {IN_FLIGHT} calls in flight, without the ledger",
     ONE_BY_ONE: "one request after the other",
-    AT_ONCE: "every request at once (Node, allSettled)",
+    AT_ONCE: "all requests at once (Node, Promise.allSettled)",
 }
 
 
@@ -40,7 +41,7 @@ def rows_of(prefix: str, count: int) -> list[dict[str, Any]]:
 
 
 def run(shop: Shop, contender: str, prefix: str, count: int) -> None:
-    """Let a contender have its rows created."""
+    """Let a contender create its rows."""
     rows = rows_of(prefix, count)
     if contender == WORKER:
         shop.drain(rows)
@@ -60,7 +61,7 @@ def run(shop: Shop, contender: str, prefix: str, count: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drain", description=__doc__)
     parser.add_argument("--rows", type=int, default=3_000)
-    parser.add_argument("--rows-at-once", type=int, default=10_000, help="where the plain way begins to lose rows")
+    parser.add_argument("--rows-at-once", type=int, default=10_000, help="for all requests at once")
     parser.add_argument("--rows-one-by-one", type=int, default=500)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""`make bench-growth`: what the pages that people look at take with few jobs, and with many, on PostgreSQL.
+"""`make bench-growth`: measures the pages for people with few jobs and with many, on PostgreSQL.
 
-Fills an empty database, in-process; each page is asked for by Django's test client. Ends with the plan of each query
-that reads one of this app's tables.
+It fills an empty database and requests each page in process with Django's test client. At the end it prints
+PostgreSQL's plan for each query that reads a table of `bulk_import`.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ WHERE finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bulk_import_importev
 
 
 def fill(user: Any, jobs: int, rows: int) -> None:
-    """Add jobs of this many rows each, with chunks, ledger and events."""
-    from django.db import connection  # noqa: PLC0415 - once Django is set up
+    """Add jobs of `rows` rows each, with chunks, ledger records and events."""
+    from django.db import connection  # noqa: PLC0415 - Django must be set up first
 
     with connection.cursor() as cursor:
         cursor.execute(JOBS, {"user": user.pk, "jobs": jobs, "rows": rows})
@@ -66,19 +66,19 @@ def fill(user: Any, jobs: int, rows: int) -> None:
 
 
 def milliseconds(client: Any, path: str) -> float:
-    """The median over several visits, after the first."""
+    """Return the median duration of several requests. The first request is a warm-up and does not count."""
     took = []
     for _ in range(TIMES + 1):
         began = time.perf_counter()
         answer = client.get(path)
         took.append(1000 * (time.perf_counter() - began))
-        assert answer.status_code == 200, (path, answer.status_code)  # noqa: PLR2004, S101 - else the figure means nothing
+        assert answer.status_code == 200, (path, answer.status_code)  # noqa: PLR2004, S101 - otherwise the figure is meaningless
     return statistics.median(took[1:])
 
 
 def queries_of(client: Any, path: str) -> list[str]:
-    from django.db import connection  # noqa: PLC0415 - see above
-    from django.test.utils import CaptureQueriesContext  # noqa: PLC0415 - see above
+    from django.db import connection  # noqa: PLC0415 - as above
+    from django.test.utils import CaptureQueriesContext  # noqa: PLC0415 - as above
 
     with CaptureQueriesContext(connection) as queries:
         client.get(path)
@@ -86,8 +86,8 @@ def queries_of(client: Any, path: str) -> list[str]:
 
 
 def scans(query: str) -> list[str]:
-    """How PostgreSQL reads our tables for a query."""
-    from django.db import connection  # noqa: PLC0415 - see above
+    """Return the lines of PostgreSQL's plan for a query that scan a table of `bulk_import`."""
+    from django.db import connection  # noqa: PLC0415 - as above
 
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}")
@@ -98,41 +98,61 @@ def scans(query: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--rows", type=int, default=100, help="of each job")
+    parser.add_argument("--rows", type=int, default=100, help="rows of each job")
     options = parser.parse_args(arguments)
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.accept_settings"
     django.setup()
-    from django.contrib.auth import get_user_model  # noqa: PLC0415 - see above
-    from django.core.management import call_command  # noqa: PLC0415 - see above
-    from django.db import connection  # noqa: PLC0415 - see above
-    from django.test import Client  # noqa: PLC0415 - see above
-    from django.test.utils import setup_test_environment  # noqa: PLC0415 - see above
+    client, user = open_site()
+    fill(user, 1, LARGE_JOB_ROWS)
+    fill(user, FEW_JOBS, options.rows)
+    pages = pages_of(options.rows)
+    few = {page: milliseconds(client, path) for page, path in pages.items()}
+    fill(user, options.jobs, options.rows)
+    many = {page: milliseconds(client, path) for page, path in pages.items()}
+    last = report(client, pages, few, many)
+    sys.stdout.write(json.dumps(last) + "\n")
+    return 0
 
-    from bulk_import.models import ImportedRow, ImportJob  # noqa: PLC0415 - see above
+
+def open_site() -> tuple[Any, Any]:
+    """Create the tables and a superuser. Returns a client that is signed in as that user, and the user."""
+    from django.contrib.auth import get_user_model  # noqa: PLC0415 - as above
+    from django.core.management import call_command  # noqa: PLC0415 - as above
+    from django.db import connection  # noqa: PLC0415 - as above
+    from django.test import Client  # noqa: PLC0415 - as above
+    from django.test.utils import setup_test_environment  # noqa: PLC0415 - as above
 
     if connection.vendor != "postgresql":
-        raise SystemExit("Say which PostgreSQL: DATABASE_URL=postgres://…, an empty database.")
+        raise SystemExit("This needs an empty PostgreSQL database: DATABASE_URL=postgres://…")
     setup_test_environment()
     call_command("migrate", verbosity=0)
     user = get_user_model().objects.create_superuser("demo", password="demo")  # noqa: S106 - of an empty database
     client = Client()
     client.force_login(user)
-    fill(user, 1, LARGE_JOB_ROWS)
-    fill(user, FEW_JOBS, options.rows)
+    return client, user
+
+
+def pages_of(rows: int) -> dict[str, str]:
+    """Return the paths of the pages to measure. A small job has `rows` rows."""
+    from bulk_import.models import ImportJob  # noqa: PLC0415 - as above
+
     large = ImportJob.objects.get(rows=LARGE_JOB_ROWS).pk
-    small = ImportJob.objects.filter(rows=options.rows).earliest("created_at").pk
+    small = ImportJob.objects.filter(rows=rows).earliest("created_at").pk
     admin = "/admin/bulk_import/importjob/"
-    pages = {
+    return {
         "status of a job": f"/products/bulk/{small}",
         f"status of a job of {LARGE_JOB_ROWS:,} rows": f"/products/bulk/{large}",
-        "list of one's own jobs": "/products/bulk",
+        "list of the user's jobs": "/products/bulk",
         "admin: list": admin,
         "admin: a job": f"{admin}{small}/change/",
         f"admin: a job of {LARGE_JOB_ROWS:,} rows": f"{admin}{large}/change/",
     }
-    few = {page: milliseconds(client, path) for page, path in pages.items()}
-    fill(user, options.jobs, options.rows)
-    many = {page: milliseconds(client, path) for page, path in pages.items()}
+
+
+def report(client: Any, pages: dict[str, str], few: dict[str, float], many: dict[str, float]) -> dict[str, Any]:
+    """Print the table and the plans of the queries, and return the summary."""
+    from bulk_import.models import ImportedRow, ImportJob  # noqa: PLC0415 - as above
+
     jobs, records = ImportJob.objects.count(), ImportedRow.objects.count()
 
     console = Console(width=130)
@@ -140,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, PostgreSQL"
     )
     table = Table(
-        "page", "queries", f"ms, {FEW_JOBS} jobs", f"ms, {jobs:,} jobs, {records:,} records", "times", title="Growth"
+        "page", "queries", f"ms, {FEW_JOBS} jobs", f"ms, {jobs:,} jobs, {records:,} records", "ratio", title="Growth"
     )
     whole_scans = set()
     plans: dict[str, list[str]] = {}
@@ -152,14 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table)
     for page, lines in plans.items():
         console.print(f"{page}:", *lines, sep="\n    ")
-    last = {
+    return {
         "jobs": jobs,
         "records": records,
         "worst_times": round(max(many[page] / few[page] for page in pages), 2),
         "whole_table_scans": sorted(whole_scans),
     }
-    sys.stdout.write(json.dumps(last) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A monolith that creates nothing, at once: every claim is granted, every row "created", every report taken.
+"""A fake monolith that answers at once: it grants every claim, "creates" every row and accepts every report.
 
-`python -m benchmarks.instant_monolith PORT`. As little work as can be, so that a benchmark measures the worker.
+Run it as `python -m benchmarks.instant_monolith PORT`. It does as little work as possible, so that a benchmark measures
+the worker.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ANSWERS = {
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection, until the client closes it."""
+    """Answer the requests of one connection until the client closes it."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")

@@ -1,7 +1,7 @@
-"""`make bench-neighbours`: how long somebody waits for a page of products while others import.
+"""`make bench-neighbours`: measures how long a user waits for a page of products while an import runs.
 
-A GET every 50 ms, by one client: without an import, while this worker imports (then with a single call for each chunk),
-and while every row is sent at once.
+One client sends a GET every 50 ms: without an import, while this worker imports, while it imports with one call per
+chunk, and while all rows are sent at once.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ NOTHING = "no import"
 ONE_CALL = "one-call"
 LABELS = {
     NOTHING: NOTHING,
-    WORKER: "this worker imports",
-    ONE_CALL: "the same, with a concurrency of 1",
-    AT_ONCE: "every row at once",
+    WORKER: "this worker",
+    ONE_CALL: "this worker, with a concurrency of 1",
+    AT_ONCE: "all requests at once",
 }
 PAUSE_SECONDS = 0.05
-WAIT_SECONDS = 30  # longer, nobody waits
+WAIT_SECONDS = 30  # timeout of a request; a user would not wait longer
 
 
 def visit(shop: Shop, over: Event) -> list[float]:
-    """Look at products until it is over; returns what each look took, in seconds."""
+    """Request a page of products until `over` is set. Returns the duration of each request in seconds."""
     took = []
     auth = ("demo", "demo")
     with httpx.Client(base_url=shop.stack.url, auth=auth, timeout=WAIT_SECONDS, trust_env=False) as http:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=110)
     where = f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine}"
     console.print(f"{datetime.now(UTC):%Y-%m-%d}, {where}, {options.rows:,} rows")
-    table = Table("meanwhile", "looks", "p50 ms", "p99 ms", "p99, times that without", title="Neighbours")
+    table = Table("load", "requests", "p50 ms", "p99 ms", "relative p99", title="Other requests during an import")
     for label, words in LABELS.items():
         times = p99(took[label]) / p99(took[NOTHING])
         p50 = statistics.median(took[label])

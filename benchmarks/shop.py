@@ -1,6 +1,6 @@
-"""The shop that rows are drained into: real gunicorn on a core of its own, whoever sends the rows on another.
+"""The shop of the benchmarks: a real gunicorn on one CPU core, while the senders of rows use another core.
 
-How fast rows were created is read from the products themselves: the first and the last `created_at` of a prefix.
+The rate comes from the products themselves: from the first and the last `created_at` of all SKUs with a prefix.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SERVER_CORE, SENDER_CORE = 0, 1
 IN_FLIGHT = 8
-"""Two invocations of 4 calls, the default of CONCURRENCY; gunicorn has 2 workers of 4 threads."""
+"""Calls in flight: two invocations with 4 calls each, the default of CONCURRENCY. gunicorn has as many threads."""
 
 BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
 PATIENCE_SECONDS = 600
@@ -41,14 +41,14 @@ HERE = Path(__file__).resolve().parent
 
 
 class Shop:
-    """A running shop, with nobody behind its queue yet."""
+    """A running shop. No worker reads its queue yet."""
 
     def __init__(self, stack: LocalStack) -> None:
         self.stack = stack
         self.http = httpx.Client(base_url=stack.url, auth=("demo", "demo"), timeout=PATIENCE_SECONDS, trust_env=False)
 
     def query(self, sql: str) -> Any:
-        """One row. Not by way of the monolith, which has other things to do."""
+        """Run a query and return its first row. It reads the database directly, in order not to load the monolith."""
         if self.stack.database_url.startswith("sqlite"):
             with closing(sqlite3.connect(self.stack.sqlite, timeout=60)) as sqlite:
                 return sqlite.execute(sql).fetchone()
@@ -59,24 +59,24 @@ class Shop:
         return int(self.query(f"SELECT count(*) FROM products_product WHERE sku LIKE '{prefix}-%'")[0])  # noqa: S608 - ours
 
     def rows_a_second(self, prefix: str) -> float:
-        """From the first product of a prefix to the last."""
+        """Return the rate at which the products with a prefix were created, from the first to the last."""
         where = f"FROM products_product WHERE sku LIKE '{prefix}-%'"
         count, first, last = self.query(f"SELECT count(*), min(created_at), max(created_at) {where}")
         return float((count - 1) / (moment(last) - moment(first)).total_seconds())
 
     def submit(self, rows: list[dict[str, Any]]) -> str:
-        """Post an import; returns the job's id, as the database has it."""
+        """Post an import and return the job's ID."""
         answer = self.http.post("/products/bulk", json=rows)
         answer.raise_for_status()
         return str(answer.json()["id"])
 
     def limit(self, job_id: str, calls: int) -> None:
-        """Let at most so many calls be in flight for each chunk of a job, as staff can in the admin."""
+        """Set the concurrency of a job, the number of calls in flight for each chunk, as staff can in the admin."""
         code = f"from bulk_import.models import *; ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})"
         self.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
 
     def drain(self, rows: list[dict[str, Any]], calls: int | None = None) -> None:
-        """Import by this worker, to the end of the job; with at most so many calls in flight for each chunk."""
+        """Import rows with this worker and wait for the job's end. `calls` limits the calls in flight per chunk."""
         job_id = self.submit(rows)
         if calls:
             self.limit(job_id, calls)
@@ -93,7 +93,7 @@ class Shop:
             stop_process(poller)
 
     def calls_of_a_worker(self, rows: list[dict[str, Any]]) -> list[tuple[dict[str, str], str]]:
-        """Headers and body of each create call of a job, as this worker sends them; its chunks are claimed for that."""
+        """Submit an import, claim its chunks, and return the headers and body of each create call of this worker."""
         self.submit(rows)
         session = boto3.Session("local", "local", region_name="us-east-1")
         sqs: Any = session.client("sqs", endpoint_url=self.stack.aws_url)
@@ -123,7 +123,7 @@ class Shop:
         return calls
 
     def storm(self, calls: list[tuple[dict[str, str], str]], prefix: str) -> None:
-        """Send calls with wrk, as fast as the server takes them, until all their products are there."""
+        """Send calls with wrk as fast as the server accepts them, until all their products exist."""
         path = self.stack.folder / f"{uuid4()}.calls"
         path.write_text("".join(to_lua(headers, body) for headers, body in calls))
         script = str(HERE / "calls.lua")
@@ -140,16 +140,16 @@ class Shop:
             wrk.wait()
 
     def all_at_once(self, path: Path) -> subprocess.Popen[bytes]:
-        """Start Node sending every row of a file of rows at once, and letting all settle."""
+        """Start Node, which sends every row in a file at once and waits until every call settles."""
         command = ["node", str(HERE / "at_once.mjs"), f"{self.stack.url}/products/", BASIC, str(path)]
         return pinned(subprocess.Popen(command, stdout=subprocess.DEVNULL), SENDER_CORE)  # noqa: S603 - ours
 
 
 @contextmanager
 def open_shop() -> Iterator[Shop]:
-    """On the empty database of DATABASE_URL, or on SQLite. Raises RuntimeError where a tool is missing."""
+    """Start a shop on the empty database of DATABASE_URL, or on SQLite. Raises RuntimeError if a tool is missing."""
     if missing := [tool for tool in ("wrk", "node") if not shutil.which(tool)]:
-        raise RuntimeError(f"This needs {' and '.join(missing)}: apt-get install wrk nodejs")
+        raise RuntimeError(f"Please install {' and '.join(missing)}: apt-get install wrk nodejs")
     with ExitStack() as cleanup:
         stack = cleanup.enter_context(local_stack(database_url=os.environ.get("DATABASE_URL")))
         stack.environment["DJANGO_SETTINGS_MODULE"] = "benchmarks.accept_settings"
@@ -162,7 +162,7 @@ def open_shop() -> Iterator[Shop]:
 
 
 def pinned(process: subprocess.Popen[bytes], core: int) -> subprocess.Popen[bytes]:
-    """Keep a process, and those that it has started or will start, on one core."""
+    """Bind a process to one CPU core, with all processes that it has started and will start."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for pid in [process.pid, *map(int, children)]:
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -175,7 +175,7 @@ def compact(row: dict[str, Any]) -> str:
 
 
 def to_lua(headers: dict[str, str], body: str) -> str:
-    """Three lines of a call, for calls.lua."""
+    """Return a call as the three lines that calls.lua reads."""
     return f"{headers['Authorization']}\n{headers.get(IDEMPOTENCY_KEY, '')}\n{body}\n"
 
 

@@ -1,7 +1,7 @@
-"""`make bench-memory`: the most memory that the worker ever takes, for one chunk and for all of a large job.
+"""`make bench-memory`: measures the worker's peak memory for one chunk and for a large job.
 
-The real poller and handler, on real S3 and SQS (moto); the monolith creates nothing, at once. The rows are those of the
-other benchmarks, in chunks of CHUNK_ROWS.
+It runs the real poller and handler with moto's S3 and SQS and a fake monolith that answers at once. The rows are those
+of the other benchmarks, in chunks of CHUNK_ROWS.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ MEBIBYTE = 1024 * 1024
 BATCH = 10
 PATIENCE_SECONDS = 3600
 PAYLOAD_ROWS = 10_000
-"""Rows of one payload; what a chunk takes does not depend on how much lies around it in S3."""
+"""Rows of the payload, which all chunks share. The worker reads only the byte range of its chunk."""
 
 
 def send(stack: LocalStack, sqs: Any, rows: int) -> None:
-    """Put rows into S3, and the messages of their chunks on the queue."""
+    """Store rows in S3 and send the messages of their chunks."""
     s3: Any = boto3.Session("local", "local", region_name="us-east-1").client("s3", endpoint_url=stack.aws_url)
     lines = [compact(row).encode() + b"\n" for row in make_rows(min(rows, PAYLOAD_ROWS))]
     chunks = [lines[first : first + CHUNK_ROWS] for first in range(0, len(lines), CHUNK_ROWS)]
@@ -84,7 +84,7 @@ def await_empty(stack: LocalStack, sqs: Any) -> None:
 
 
 def processes(pid: int) -> Iterator[int]:
-    """A process and those that it has started."""
+    """Yield the IDs of a process and of all its descendants."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
@@ -92,7 +92,7 @@ def processes(pid: int) -> Iterator[int]:
 
 
 def peak(pid: int) -> float:
-    """The largest peak of resident memory of one of the processes, in mebibytes."""
+    """Return the largest peak of resident memory among a process and its descendants, in MiB."""
     status = (Path(f"/proc/{found}/status").read_text() for found in processes(pid))
     peaks = (re.search(r"VmHWM:\s+(\d+) kB", text) for text in status)
     return max(int(match[1]) for match in peaks if match) * 1024 / MEBIBYTE

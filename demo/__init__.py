@@ -1,1 +1,1 @@
-"""The whole product on one machine: `make demo` and `make serve`. Nothing in here is deployed."""
+"""Runs the whole product on one machine: `make demo` and `make serve`. Nothing in this package is deployed."""

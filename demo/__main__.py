@@ -1,4 +1,4 @@
-"""`python -m demo run [FILE]` imports a catalogue and reports; `python -m demo serve` keeps running."""
+"""`python -m demo run [FILE]` imports a catalogue and prints a report. `python -m demo serve` runs until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SAMPLE = Path(__file__).with_name("catalogue.json")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="import a catalogue and report")
+    run = commands.add_parser("run", help="import a catalogue and print a report")
     run.add_argument("file", nargs="?", type=Path, default=SAMPLE, help="a JSON array of products")
     serving = commands.add_parser("serve", help="run everything until Ctrl-C")
     serving.add_argument("--port", type=int, default=8000)
-    serving.add_argument("--database-url", help="an empty database to use instead of a SQLite of its own")
+    serving.add_argument("--database-url", help="URL of an empty database (default: a temporary SQLite database)")
     options = parser.parse_args(arguments)
 
-    # SIGTERM and Ctrl-C both unwind the stack, so that every part is stopped. A shell starts its background
-    # jobs with SIGINT ignored, and then Python leaves it so: it is not KeyboardInterrupt that we can wait for.
+    # SIGTERM and Ctrl-C both raise SystemExit, so that the ExitStack stops every part. We cannot rely on
+    # KeyboardInterrupt: a shell starts background jobs with SIGINT ignored, and Python then installs no handler for it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     console = Console()

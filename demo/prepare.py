@@ -1,6 +1,6 @@
-"""Fills the local database: tables, the shop, and two users whose passwords everybody knows.
+"""Fills the local database with tables, the shop's categories and two users with public passwords.
 
-Run as `python -m demo.prepare` with settings.local, and with those only.
+Run it as `python -m demo.prepare` with settings.local. It refuses any other settings.
 """
 
 import os
@@ -15,7 +15,7 @@ LOCAL_SETTINGS = "settings.local"
 
 
 def create_users() -> None:
-    """`admin` may do everything; `demo` may see and create products."""
+    """Create `admin`, a superuser, and `demo`, who may view and create products."""
     users = get_user_model().objects
     users.create_superuser("admin", "admin@localhost", "admin")
     demo = users.create_user("demo", "demo@localhost", "demo")
@@ -27,7 +27,7 @@ def create_users() -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", LOCAL_SETTINGS)
     if settings.SETTINGS_MODULE != LOCAL_SETTINGS:
-        raise SystemExit(f"These users exist in {LOCAL_SETTINGS} only, not in {settings.SETTINGS_MODULE}.")
+        raise SystemExit(f"This command works with {LOCAL_SETTINGS} only, not with {settings.SETTINGS_MODULE}.")
     django.setup()
     call_command("migrate", verbosity=0)
     call_command("seed_shop", verbosity=0)

@@ -1,4 +1,4 @@
-"""`make demo`: one import from the file to the report, checked against the database."""
+"""`make demo`: runs one import, prints its report, and compares its counts with the database."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from demo.stack import LocalStack
 
-SAMPLE_REFUSED = 12  # rows of catalogue.json that the shop must refuse
+SAMPLE_REJECTED = 12  # number of rows in catalogue.json that the shop must reject
 TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 NOT_CREATED = ("rejected", "failed", "unprocessed")
 GIVE_UP_SECONDS = 600
 
 
 def import_catalogue(stack: LocalStack, file: Path, *, is_sample: bool, console: Console) -> int:
-    """Import the file and print what came of it; returns 0 when the counts are right."""
+    """Import the file and print the result. Returns the exit code: 0 if all counts are correct."""
     products_before = count_products(stack)
     with httpx.Client(base_url=stack.url, auth=("demo", "demo"), trust_env=False, timeout=60) as shop:
         answer = shop.post(
@@ -41,21 +41,21 @@ def import_catalogue(stack: LocalStack, file: Path, *, is_sample: bool, console:
     created = count_products(stack) - products_before
     print_report(stack, job, created, console)
     counts = job["counts"]
-    is_right = (
+    is_correct = (
         job["status"] in TERMINAL
         and counts["created"] == created
         and sum(counts.values()) == job["rows"]
         and counts["pending"] == 0
         and len(failures) == sum(counts[outcome] for outcome in NOT_CREATED)
-        and (not is_sample or len(failures) == SAMPLE_REFUSED)
+        and (not is_sample or len(failures) == SAMPLE_REJECTED)
     )
-    if not is_right:
-        console.print(f"[red]The counts are not right.[/red] The log:\n{stack.log}", highlight=False)
-    return 0 if is_right else 1
+    if not is_correct:
+        console.print(f"[red]The counts are wrong.[/red] The log:\n{stack.log}", highlight=False)
+    return 0 if is_correct else 1
 
 
 def follow(shop: httpx.Client, location: str, console: Console) -> dict[str, Any]:
-    """Poll the job until it ends or GIVE_UP_SECONDS are over; returns it as it was last."""
+    """Poll the job and show its progress until it ends or GIVE_UP_SECONDS are over. Returns its last state."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     give_up_at = time.monotonic() + GIVE_UP_SECONDS
     with Progress(*columns, console=console) as progress:
@@ -76,28 +76,28 @@ def count_products(stack: LocalStack) -> int:
 
 
 def print_refusal(answer: httpx.Response, console: Console) -> None:
-    """The whole import was refused: nothing was stored."""
+    """Print the error of an import that was refused as a whole."""
     console.print(f"[red]{answer.status_code}[/red] {answer.text[:500]}", highlight=False)
 
 
 def print_report(stack: LocalStack, job: dict[str, Any], products: int, console: Console) -> None:
     console.print(f"[bold]{job['status']}[/bold]: {job['message']}", highlight=False)
-    outcomes = Table("outcome", "rows", title="What became of the rows")
+    outcomes = Table("outcome", "rows", title="Outcomes of the rows")
     outcomes.columns[1].justify = "right"
     for outcome, rows in job["counts"].items():
         outcomes.add_row(outcome, str(rows))
     outcomes.add_row("products in the database", str(products), style="bold")
     console.print(outcomes)
     if job["problems"]:
-        reasons = Table("rows", "field", "reason", "first row", title="Why they were not created")
+        reasons = Table("rows", "field", "reason", "first row", title="Reasons why rows were not created")
         for problem in job["problems"]:
             reasons.add_row(str(problem["count"]), problem["field"], problem["message"], str(problem["first_index"]))
         console.print(reasons)
     for path in sorted(stack.mail_folder.glob("*")):
         mail = message_from_bytes(path.read_bytes(), policy=default)
-        console.print(f"Mail to {mail['To']}: {mail['Subject']}", highlight=False)
+        console.print(f"Email to {mail['To']}: {mail['Subject']}", highlight=False)
     console.print(
-        "Next: [bold]make serve[/bold] and look at /admin/bulk_import/importjob/ (admin/admin), or import your own: "
-        "[bold]make demo FILE=products.json[/bold]",
+        "Next: run [bold]make serve[/bold] and open /admin/bulk_import/importjob/ (admin/admin), "
+        "or import your own file: [bold]make demo FILE=products.json[/bold]",
         highlight=False,
     )

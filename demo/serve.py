@@ -1,4 +1,4 @@
-"""`make serve`: the whole product, kept running until Ctrl-C."""
+"""`make serve`: runs the whole product until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from demo.stack import LocalStack
 
 INTRODUCTION = """
-[bold]The shop is open.[/bold] Users: demo/demo (may create products) and admin/admin.
+[bold]The shop is running.[/bold] Users: demo/demo (may create products) and admin/admin (superuser).
 
   Import       curl -u demo:demo -H 'Content-Type: application/json' \\
                  --data-binary @demo/catalogue.json '{url}/products/bulk?on_invalid=skip'
   Import page  {url}/products/import/
   Products     {url}/products/
-  Staff        {url}/admin/bulk_import/importjob/
+  Admin        {url}/admin/bulk_import/importjob/
 
   S3 and SQS   AWS_ENDPOINT_URL={aws_url} (any credentials)
   Queue        {queue_url}
   Database     {database_url}
-  Mail         {mail_folder}
+  Emails       {mail_folder}
   Log          {folder}/stack.log
 
-Ctrl-C stops everything and forgets it all."""
+Ctrl-C stops everything and deletes all data."""
 
 CHECK_SECONDS = 0.5
 
@@ -41,7 +41,7 @@ def stop_all(running: dict[str, subprocess.Popen[bytes]]) -> None:
 
 
 def serve(stack: LocalStack, parts: ExitStack, console: Console) -> int:
-    """Run until interrupted. Beside the monolith, what dies is started again, as in AWS; returns the exit code."""
+    """Run until interrupted, and restart the pollers and the relay if they end. Returns 1 if the monolith ends."""
     monolith = stack.start_monolith()
     parts.callback(stop_process, monolith)
     starts = {"poller": stack.start_poller, "dead-letter poller": stack.start_dead_letter_poller}
@@ -57,6 +57,8 @@ def serve(stack: LocalStack, parts: ExitStack, console: Console) -> int:
                 stop_process(process)
                 running[name] = starts[name]()
                 code = process.returncode
-                console.print(f"The {name} ended ({code}); a new one is process {running[name].pid}.", highlight=False)
+                console.print(
+                    f"The {name} ended with {code} and was restarted as process {running[name].pid}.", highlight=False
+                )
     console.print(f"[red]The monolith ended.[/red]\n{stack.log}")
     return 1

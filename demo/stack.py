@@ -1,7 +1,7 @@
-"""Everything on loopback, without AWS and without Docker.
+"""Runs all parts on loopback, without AWS and without Docker.
 
-S3 and SQS from moto, the monolith on gunicorn and the poller (which stands in for AWS's event source mapping
-and for Lambda), each a process of its own. All state lives in one temporary folder.
+The parts are S3 and SQS from moto, the monolith on gunicorn, and pollers that replace AWS's event source mapping and
+Lambda. Each is a separate process. All state is in one temporary folder.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import boto3
 import httpx
 
+from bulk_import_wire.queue_rules import MIN_RECEIVE_COUNT, recommended_visibility_seconds
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ LOG = "stack.log"
 DEAD_LETTER_QUEUE = "bulk-import-dead-letters"
 
 FUNCTION_TIMEOUT_SECONDS = 10
-VISIBILITY_TIMEOUT_SECONDS = 6 * FUNCTION_TIMEOUT_SECONDS  # AWS's advice; so long a killed poller's message rests
-MAX_RECEIVE_COUNT = 5
+VISIBILITY_TIMEOUT_SECONDS = recommended_visibility_seconds(FUNCTION_TIMEOUT_SECONDS)
+"""SQS redelivers the message of a killed poller after this time."""
 START_SECONDS = 60
-STOP_SECONDS = FUNCTION_TIMEOUT_SECONDS + 10  # a poller lets its running invocation end
+STOP_SECONDS = FUNCTION_TIMEOUT_SECONDS + 10  # a poller lets its running invocation finish
 
 START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
 START_POLLER = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
@@ -46,7 +47,7 @@ START_RELAY = ["manage.py", "bulk_import_relay", "--every=5"]
 
 
 class LocalStack:
-    """The running parts. Use `local_stack()` to get one."""
+    """Starts the parts, and knows their URLs and folders. Use `local_stack()` to create one."""
 
     def __init__(self, folder: Path, log: IO[str], port: int, aws_url: str, database_url: str | None) -> None:
         self.folder = folder
@@ -59,7 +60,7 @@ class LocalStack:
         self.mail_folder = folder / "mail"
         self._bind = f"--bind=127.0.0.1:{port}"
         self._log = log
-        # Nothing of the caller's own AWS or Django configuration reaches the parts.
+        # The parts must not see the caller's own AWS or Django configuration.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_IMPORT_"))}
         self.environment = inherited | {
             "DJANGO_SETTINGS_MODULE": "settings.local",
@@ -84,12 +85,12 @@ class LocalStack:
         return (self.folder / LOG).read_text()
 
     def run(self, *arguments: str) -> None:
-        """Run Python to its end. Raises subprocess.CalledProcessError."""
+        """Run Python with these arguments and wait for its end. Raises subprocess.CalledProcessError if it fails."""
         command = [sys.executable, *arguments]
         subprocess.run(command, cwd=PROJECT, env=self.environment, check=True)  # noqa: S603 - our own command
 
     def start_monolith(self) -> subprocess.Popen[bytes]:
-        """Start gunicorn and wait until it answers. Raises RuntimeError when it does not."""
+        """Start gunicorn and wait until it answers. Raises RuntimeError if it does not."""
         monolith = self._start([*START_GUNICORN, self._bind])
         try:
             await_answer(f"{self.url}/admin/login/", monolith)
@@ -98,16 +99,16 @@ class LocalStack:
         return monolith
 
     def start_poller(self) -> subprocess.Popen[bytes]:
-        """The stand-in for the Lambda function behind the queue."""
+        """Start the poller that replaces the Lambda function behind the queue."""
         return self._start([*START_POLLER, "--concurrency=2"])
 
     def start_dead_letter_poller(self) -> subprocess.Popen[bytes]:
-        """The stand-in for the Lambda function behind the dead-letter queue."""
+        """Start the poller that replaces the Lambda function behind the dead-letter queue."""
         handler = ["--handler=lambda_worker.dead_letter.handler", f"--queue-url={self.dead_letter_url}"]
         return self._start([*START_POLLER, *handler])
 
     def start_relay(self) -> subprocess.Popen[bytes]:
-        """The stand-in for cron."""
+        """Start the relay, which cron would run."""
         return self._start(START_RELAY)
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -118,15 +119,15 @@ class LocalStack:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            start_new_session=True,  # Ctrl-C reaches this process only, which stops the others in order
+            start_new_session=True,  # Ctrl-C reaches only this process, which then stops the others in order
         )
 
 
 @contextmanager
 def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[LocalStack]:
-    """S3, SQS and a prepared database; the monolith and pollers are the caller's to start.
+    """Start S3 and SQS and fill the database. The caller starts the monolith and the pollers.
 
-    The database is a SQLite in the stack's own folder unless the caller names another one, which must be empty.
+    The database is SQLite in a temporary folder, unless the caller passes the URL of an empty database.
     """
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-")))
@@ -139,9 +140,9 @@ def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[Loca
 
 @contextmanager
 def local_aws(log: IO[str]) -> Iterator[str]:
-    """S3 and SQS, with the buckets and queues in them, at the URL that this gives.
+    """Start S3 and SQS, create the buckets and queues, and yield the URL.
 
-    Raises RuntimeError when they do not start.
+    Raises RuntimeError if they do not start.
     """
     port = free_port()
     aws = subprocess.Popen(  # noqa: S603 - our own command
@@ -150,7 +151,7 @@ def local_aws(log: IO[str]) -> Iterator[str]:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        start_new_session=True,  # as the other parts
+        start_new_session=True,  # as for the other parts
     )
     try:
         aws_url = f"http://127.0.0.1:{port}"
@@ -162,7 +163,7 @@ def local_aws(log: IO[str]) -> Iterator[str]:
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process answers at the URL. Raises RuntimeError when it does not."""
+    """Wait until the process answers at the URL. Raises RuntimeError if it ends or does not answer in time."""
     give_up_at = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < give_up_at:
         try:
@@ -171,11 +172,11 @@ def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
         else:
             return
-    raise RuntimeError(f"There is no answer from {url}.")
+    raise RuntimeError(f"{url} does not answer.")
 
 
 def create_aws_parts(aws_url: str) -> None:
-    """The buckets, the queue and its dead-letter queue, as they are in AWS."""
+    """Create the buckets, the queue and its dead-letter queue, as the template does in AWS."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
     for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
@@ -185,14 +186,14 @@ def create_aws_parts(aws_url: str) -> None:
         "QueueUrl"
     ]
     attributes = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]
-    redrive = {"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": MAX_RECEIVE_COUNT}
+    redrive = {"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": MIN_RECEIVE_COUNT}
     sqs.create_queue(
         QueueName=QUEUE, Attributes={"VisibilityTimeout": visibility, "RedrivePolicy": json.dumps(redrive)}
     )
 
 
 def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to stop, then make its whole group: nothing is left behind."""
+    """Stop the process with SIGTERM, then kill what is left of its process group."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -200,7 +201,7 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    with suppress(ProcessLookupError):  # as it should be: the group is empty
+    with suppress(ProcessLookupError):  # the group is empty, as it should be
         os.killpg(process.pid, signal.SIGKILL)
 
 

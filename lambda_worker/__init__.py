@@ -1,1 +1,1 @@
-"""The AWS Lambda that creates the rows of a bulk import through the monolith's own create endpoint."""
+"""The AWS Lambda functions that create the rows of a bulk import through the monolith's own create endpoint."""

@@ -1,7 +1,10 @@
-"""`python -m lambda_worker`: poll the queue and run the handler, where there is no Lambda to do it.
+"""`python -m lambda_worker`: polls the queue and runs the handler where there is no AWS Lambda.
 
-Exit codes: 0 after SIGTERM or SIGINT, when the running invocations have been answered · 1 broke down ·
-2 misconfigured · 128 + signal after a second signal, which waits for nothing.
+Exit codes:
+    0             SIGTERM or SIGINT, after the running invocations have ended
+    1             an unexpected error
+    2             wrong configuration
+    128 + signal  a second signal, which ends the process at once
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from lambda_worker.poller.event_source import QueueError
 from lambda_worker.poller.execution_environment import configure_logging
-from lambda_worker.poller.poller import Options, Poller, PortTakenError
+from lambda_worker.poller.poller import Options, Poller, PortInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,10 +41,10 @@ logger = logging.getLogger("lambda_worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Poll in a thread, and keep this one free for signals."""
+    """Poll in a second thread, so that the main thread can handle signals. Returns the exit code."""
     options = parse(arguments)
     configure_logging(as_json=options.json_logs)
-    # A handler of signals may only do what is safe in the middle of anything: SimpleQueue.put is.
+    # A signal handler interrupts arbitrary code, so it may call only reentrant functions. SimpleQueue.put is one.
     inbox: queue.SimpleQueue[int | signal.Signals] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: inbox.put(signal.Signals(number)))
@@ -49,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threading.Thread(target=lambda: inbox.put(_poll(options, stop)), name="poller", daemon=True).start()
     while isinstance(received := inbox.get(), signal.Signals):
         if stop.is_set():
-            logger.warning("%s again: leaving at once", received.name)
+            logger.warning("%s received again: exiting at once", received.name)
             for environment in multiprocessing.active_children():
                 environment.kill()
             os._exit(128 + received)
-        logger.info("%s: stopping when the running invocations have ended", received.name)
+        logger.info("%s received: stopping after the running invocations have ended", received.name)
         stop.set()
     logger.info("stopped")
     return received
@@ -63,26 +66,45 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m lambda_worker",
         description="Polls an SQS queue and runs a Lambda handler, as AWS's event source mapping does.",
-        epilog="AWS endpoint, region and credentials come from the usual variables (AWS_ENDPOINT_URL, ...).",
+        epilog="boto3 reads the AWS endpoint, region and credentials from its usual environment variables.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--queue-url", default=os.environ.get(QUEUE_URL_VARIABLE), help=f"or {QUEUE_URL_VARIABLE}")
-    parser.add_argument("--handler", default="lambda_worker.handler.handler", help="dotted path")
     parser.add_argument(
-        "--concurrency", type=_from_to(1, MAX_CONCURRENCY), default=1, help="invocations at the same time"
+        "--queue-url", default=os.environ.get(QUEUE_URL_VARIABLE), help=f"URL of the queue; or set {QUEUE_URL_VARIABLE}"
     )
-    parser.add_argument("--batch-size", type=_from_to(1, MAX_BATCH_SIZE), default=1, help="messages an invocation")
+    parser.add_argument("--handler", default="lambda_worker.handler.handler", help="dotted path of the handler")
     parser.add_argument(
-        "--function-timeout", type=_from_to(1, MAX_FUNCTION_TIMEOUT_SECONDS), default=300, help="seconds"
+        "--concurrency",
+        type=_from_to(1, MAX_CONCURRENCY),
+        default=1,
+        help="number of invocations that run at the same time",
     )
-    parser.add_argument("--wait-seconds", type=_from_to(0, MAX_WAIT_SECONDS), default=20, help="of a long poll")
     parser.add_argument(
-        "--health-port", type=_from_to(0, MAX_PORT), default=0, help="answer GET /live and /ready there; 0: nowhere"
+        "--batch-size", type=_from_to(1, MAX_BATCH_SIZE), default=1, help="maximum number of messages per invocation"
     )
-    parser.add_argument("--json-logs", action="store_true", help="one JSON object a line")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--function-timeout",
+        type=_from_to(1, MAX_FUNCTION_TIMEOUT_SECONDS),
+        default=300,
+        help="timeout of an invocation in seconds",
+    )
+    parser.add_argument(
+        "--wait-seconds", type=_from_to(0, MAX_WAIT_SECONDS), default=20, help="duration of a long poll in seconds"
+    )
+    parser.add_argument(
+        "--health-port",
+        type=_from_to(0, MAX_PORT),
+        default=0,
+        help="port for GET /live and GET /ready; 0 disables them",
+    )
+    parser.add_argument("--json-logs", action="store_true", help="log one JSON object per line")
+    return _to_options(parser, parser.parse_args(arguments))
+
+
+def _to_options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
+    """Check the values that argparse cannot check. Exits with 2 if one is wrong."""
     if not given.queue_url:
-        parser.error(f"no queue: pass --queue-url or set {QUEUE_URL_VARIABLE}")
+        parser.error(f"the URL of the queue is missing: pass --queue-url or set {QUEUE_URL_VARIABLE}")
     if not all(given.handler.rpartition(".")):
         parser.error(f"--handler must be a dotted path like package.module.function: {given.handler}")
     return Options(
@@ -109,11 +131,11 @@ def _from_to(minimum: int, maximum: int) -> Callable[[str], int]:
 def _poll(options: Options, stop: threading.Event) -> int:
     try:
         Poller(options, stop).run()
-    except (QueueError, PortTakenError) as error:
-        logger.error("%s", error)  # noqa: TRY400 -- a person has to change something, not code
+    except (QueueError, PortInUseError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - a traceback does not help to correct the configuration
         return EXIT_MISCONFIGURED
     except Exception:
-        logger.exception("broke down")
+        logger.exception("stopped by an unexpected error")
         return EXIT_BROKEN
     return 0
 

@@ -1,10 +1,11 @@
-"""Builds what is deployed to AWS Lambda: `make lambda`, which is `python -m lambda_worker.package`.
+"""Builds the zips for AWS Lambda: `make lambda`, which runs `python -m lambda_worker.package`.
 
-One zip for each processor: this package with its byte code, and the byte code of its pinned requirements. boto3 is
-not in it: Lambda's runtime brings it. The same input gives the same bytes, wherever and whenever it is built; the
-input is the source, requirements.txt (whose hashes pin every wheel), the interpreter that compiles, and zlib.
+There is one zip per processor architecture. Each contains the modules of `lambda_worker` and `bulk_import_wire` with
+their byte code, and the byte code of the pinned requirements. It contains neither boto3, which Lambda's runtime
+provides, nor the poller, which replaces Lambda elsewhere.
 
-Raises PackageError where a person has to do something about it.
+Builds are reproducible: the same source, requirements.txt (which pins every wheel by its hash), Python interpreter and
+zlib always give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,39 +26,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PYTHON = "3.13"
-"""Of Lambda's runtime python3.13. Byte code and compiled modules fit no other."""
+"""Python version of Lambda's runtime python3.13. Byte code and compiled modules work with no other version."""
 
 PLATFORMS = {"arm64": "aarch64-manylinux_2_34", "x86_64": "x86_64-manylinux_2_34"}
-"""Lambda's names of processors, and the wheels that fit: 2.34 is the glibc of Amazon Linux 2023."""
+"""Lambda's names of the architectures, and the platforms of suitable wheels. glibc 2.34 is Amazon Linux 2023's."""
 
 MACHINES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AMD64": "x86_64"}
-"""The same names, from what Python calls this machine's processor."""
+"""Lambda's name of an architecture for each value of `platform.machine()`."""
 
 RUNTIME_BOTO3 = "boto3~=1.40.0"
-"""What stands in for the runtime's own while imports are timed: the oldest that the worker knows."""
+"""The boto3 with which we measure imports, in place of the runtime's own. The worker supports no older one."""
 
 MAX_BYTES = 5 * 1000 * 1000
-"""Our own limit, for a quick cold start; Lambda takes 50 MB."""
+"""Our own limit for a zip, to keep cold starts short. Lambda accepts 50 MB."""
 
 MAX_UNPACKED_BYTES = 250 * 1000 * 1000
-"""Lambda's limit."""
+"""Lambda's limit for the unpacked zip."""
 
 HANDLERS = ("lambda_worker.handler.handler", "lambda_worker.dead_letter.handler")
 TASK_ROOT = "/var/task"
-"""Where Lambda unpacks the zip; tracebacks name it."""
+"""The folder into which Lambda unpacks the zip. Byte code contains this path, and tracebacks show it."""
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
-"""The first moment that a zip can tell, as the time of every file."""
+"""Modification time of every file in the zip: the earliest that the format can store. It makes builds reproducible."""
 
 PACKAGE = Path(__file__).parent
 DESTINATION = PACKAGE.parent / "dist"
-NOT_SHIPPED = {Path(__file__).name, "__main__.py"}
-"""Modules that do not run on Lambda. Neither does the folder `poller`."""
-
 WIRE = PACKAGE.parent / "bulk_import_wire"
 
+NOT_SHIPPED = {Path(__file__).name, "__main__.py"}
+"""Modules of `lambda_worker` that do not run on Lambda. The subfolder `poller` is not shipped either."""
+
 SHIPPED = re.compile(r"(?!.*\btests/).*\.(py|pyc|so|pem)|[^/]+\.dist-info/(METADATA|licenses/.*|LICENSE.*)")
-"""Code but no tests, certificates, and METADATA and licences, by which scanners and people know what is in there."""
+"""The files of the requirements that go into the zip: code without tests, certificates, and the metadata and licenses
+by which scanners and people recognize the packages."""
 
 IMPORT_SECONDS = """
 import sys, time
@@ -69,11 +71,11 @@ print(time.perf_counter() - started_at)
 
 
 class PackageError(Exception):
-    """Do what the message says."""
+    """The zip cannot be built. The message says what to do."""
 
 
 def build(architecture: str, destination: Path = DESTINATION) -> Path:
-    """Build the zip for `arm64` or `x86_64` in the folder `destination`; returns its path. Raises PackageError."""
+    """Build the zip for `arm64` or `x86_64` in the folder `destination` and return its path. Raises PackageError."""
     interpreter = find_interpreter()
     destination.mkdir(parents=True, exist_ok=True)
     path = destination / f"lambda_worker-{architecture}.zip"
@@ -83,7 +85,8 @@ def build(architecture: str, destination: Path = DESTINATION) -> Path:
         for file in files_of(folder):
             if not SHIPPED.fullmatch(file.relative_to(folder).as_posix()):
                 file.unlink()
-        # Of other people's modules the byte code is enough; ours keep their source, which tracebacks quote.
+        # Third-party modules are shipped as byte code only, to keep the zip small. Our own modules keep their source,
+        # because tracebacks quote it.
         compile_modules(folder, interpreter, "-b")
         for source in folder.rglob("*.py"):
             source.unlink()
@@ -96,13 +99,13 @@ def build(architecture: str, destination: Path = DESTINATION) -> Path:
 
 
 def find_interpreter() -> Path:
-    """The Python of Lambda's version on this machine: on the PATH, pyenv's or uv's. Raises PackageError."""
+    """Return a Python of Lambda's version from the PATH, pyenv or uv. Raises PackageError if there is none."""
     on_path = shutil.which(f"python{PYTHON}")
     found = [Path(on_path)] if on_path else []
     found += sorted(Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python{PYTHON}"))
     found += sorted(Path.home().glob(f".local/share/uv/python/cpython-{PYTHON}.*/bin/python{PYTHON}"))
     for interpreter in found:
-        # pyenv has a command for every version on the PATH, and most of them only say that they are not chosen.
+        # pyenv puts a command for every version on the PATH. Those of versions that are not activated fail, so try it.
         answer = subprocess.run([interpreter, "-I", "-c", ""], capture_output=True, check=False)  # noqa: S603 - a Python
         if answer.returncode == 0:
             return interpreter
@@ -110,14 +113,17 @@ def find_interpreter() -> Path:
 
 
 def install_requirements(folder: Path, architecture: str) -> None:
-    """Unpack the wheels for Lambda's Python and this processor, whatever machine this is."""
+    """Unpack the wheels for Lambda's Python and the given architecture, whatever machine this runs on."""
     install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-config", "--no-deps", "--require-hashes"]
     fitting = ["--python-platform", PLATFORMS[architecture], "--python-version", PYTHON, "--only-binary", ":all:"]
     run(*install, *fitting, "--target", folder, "--requirement", PACKAGE / "requirements.txt")
 
 
 def copy_modules(package: Path, folder: Path) -> None:
-    """Copy the modules of one of our packages, without its subfolders, into a folder of the same name."""
+    """Copy the modules of one of our packages, without its subfolders, into a folder of the same name.
+
+    It copies *.py only, so that nothing else in a working copy, such as an .env file, reaches Lambda.
+    """
     (folder / package.name).mkdir()
     for module in package.glob("*.py"):
         if module.name not in NOT_SHIPPED:
@@ -125,23 +131,27 @@ def copy_modules(package: Path, folder: Path) -> None:
 
 
 def compile_modules(folder: Path, interpreter: Path, *options: str) -> None:
-    """Leave the byte code beside each source; it holds a hash of the source, which is never looked at, and no time."""
+    """Compile all modules in the folder.
+
+    The byte code contains a hash of its source instead of the source's modification time, so that builds are
+    reproducible. Python never checks that hash (`unchecked-hash`).
+    """
     compileall = ["-I", "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", *options]
     run(interpreter, *compileall, "-s", folder, "-p", TASK_ROOT, folder)
 
 
 def write_zip(folder: Path, path: Path) -> None:
-    """Pack all files: in order, readable by everybody, and of no particular time."""
+    """Pack all files in alphabetical order, with the same permissions and the same modification time."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in files_of(folder):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EARLIEST)
-            entry.create_system = 3  # Unix, also where this is built on something else
+            entry.create_system = 3  # Unix, whatever system this runs on
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def check_size(path: Path) -> None:
-    """Raises PackageError."""
+    """Raise PackageError if the zip is larger than our limit, or larger than Lambda's when unpacked."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if path.stat().st_size > MAX_BYTES or unpacked > MAX_UNPACKED_BYTES:
@@ -153,18 +163,18 @@ def files_of(folder: Path) -> Iterator[Path]:
 
 
 def import_seconds(path: Path) -> float:
-    """How long a new process takes to import both handlers from the unpacked zip: the better part of a cold start."""
+    """Return how long a new process takes to import both handlers from the zip: most of the time of a cold start."""
     with TemporaryDirectory(prefix="lambda-worker-") as folder:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
         python = [sys.executable, "-m", "uv", "run", "--quiet", "--no-config", "--no-project"]
         python += ["--python", str(find_interpreter()), "--with", RUNTIME_BOTO3, "python", "-I"]
-        run(*python, "-c", IMPORT_SECONDS, folder)  # once to warm the disk's cache, and for boto3's own byte code
+        run(*python, "-c", IMPORT_SECONDS, folder)  # the first run warms the disk cache and compiles boto3
         return float(run(*python, "-c", IMPORT_SECONDS, folder))
 
 
 def run(*command: str | Path) -> str:
-    """Run to the end and return what was printed. Raises PackageError."""
+    """Run a command and return its output. Raises PackageError if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
     if done.returncode:
         raise PackageError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -172,10 +182,12 @@ def run(*command: str | Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build, and print path, bytes and, for this machine's own processor, the time of the imports."""
+    """Build the zips. Print their paths and sizes, and the import time for the architecture of this machine."""
     parser = argparse.ArgumentParser(prog="python -m lambda_worker.package", description="Builds the zips for Lambda.")
-    parser.add_argument("--architecture", choices=PLATFORMS, action="append", help="all of them if none is given")
-    parser.add_argument("--destination", type=Path, default=DESTINATION, help="a folder (default: %(default)s)")
+    parser.add_argument("--architecture", choices=PLATFORMS, action="append", help="default: all")
+    parser.add_argument(
+        "--destination", type=Path, default=DESTINATION, help="folder for the zips (default: %(default)s)"
+    )
     given = parser.parse_args(arguments)
     try:
         for architecture in given.architecture or PLATFORMS:

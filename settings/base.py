@@ -1,4 +1,4 @@
-"""Settings that every environment of the stand-in monolith shares. No secret and no address is in here."""
+"""Settings that all environments of the example monolith share. They contain no secrets and no addresses."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.DjangoModelPermissions"],
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",
     "PAGE_SIZE": 50,
-    # Wide enough for an import (one process creates fewer), yet a bound: beyond it the API says 429.
+    # An import in one process creates fewer rows than this. Above the rate, the API answers 429.
     "DEFAULT_THROTTLE_RATES": {"products": "500/second"},
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
@@ -78,5 +78,5 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "VERSION": "1.0.0",
     "SCHEMA_PATH_PREFIX": "/",
     "SERVE_INCLUDE_SCHEMA": False,
-    "COMPONENT_SPLIT_REQUEST": True,  # what a client sends has other fields than what it gets
+    "COMPONENT_SPLIT_REQUEST": True,  # requests have other fields than responses
 }

@@ -1,7 +1,7 @@
-"""Settings for one developer's machine: known passwords, SQLite, S3 and SQS from a local server.
+"""Settings for a developer's machine: public passwords, SQLite, and S3 and SQS from a local server.
 
-They cannot be deployed by accident: only loopback host names are answered, the database is on this machine, and
-S3 and SQS are whatever listens at AWS_ENDPOINT_URL on this machine (`make serve` starts it), never AWS.
+They cannot be deployed by accident. Django answers requests for loopback host names only, the database must be on this
+machine, and S3 and SQS must be servers on this machine (AWS_ENDPOINT_URL; `make serve` starts one).
 """
 
 import os
@@ -20,7 +20,7 @@ DEBUG = True
 SECRET_KEY = known_secrets.SECRET_KEY
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
-# The browsable page of the API, from files on this machine.
+# Serve the assets of the API's documentation page from this machine instead of a CDN.
 INSTALLED_APPS = [*INSTALLED_APPS, "drf_spectacular_sidecar"]
 SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SWAGGER_UI_DIST": "SIDECAR", "SWAGGER_UI_FAVICON_HREF": "SIDECAR"}
 
@@ -32,29 +32,31 @@ REST_FRAMEWORK = {
     ],
 }
 
-# The passwords are public. Basic authentication hashes with every request, which would slow down imports.
+# Basic authentication hashes the password with every request, so a slow hasher would slow down imports. The passwords
+# are public anyway.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 DATABASES = {
     "default": dj_database_url.config(
         default=f"sqlite:///{BASE_DIR / '.local' / 'db.sqlite3'}",
-        conn_max_age=60,  # seconds; opening SQLite anew for every request costs as much as a create
+        conn_max_age=60,  # seconds; opening SQLite for every request would take as long as a create
     ),
 }
 _database_host = DATABASES["default"].get("HOST", "")
-if not (_database_host in {"", *LOOPBACK} or _database_host.startswith("/")):  # a path is a socket's
-    raise ImproperlyConfigured("settings.local uses a database on this machine only; see DATABASE_URL.")
+if not (_database_host in {"", *LOOPBACK} or _database_host.startswith("/")):  # a path is a Unix socket
+    raise ImproperlyConfigured("settings.local accepts only a database on this machine. Check DATABASE_URL.")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         "timeout": 20,  # seconds to wait for another writer
-        "transaction_mode": "IMMEDIATE",  # take the write lock at BEGIN, so that waiting can work
+        # Take the write lock at BEGIN. SQLite does not wait for the lock if a transaction has already read something.
+        "transaction_mode": "IMMEDIATE",
     }
 
 AWS_ENDPOINT_URL = os.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
 AWS_ENDPOINT_URL_S3 = os.environ.get("AWS_ENDPOINT_URL_S3", AWS_ENDPOINT_URL)
 if not {urlsplit(AWS_ENDPOINT_URL).hostname, urlsplit(AWS_ENDPOINT_URL_S3).hostname} <= set(LOOPBACK):
-    raise ImproperlyConfigured("settings.local talks to S3 and SQS on this machine only; see AWS_ENDPOINT_URL.")
+    raise ImproperlyConfigured("settings.local accepts only S3 and SQS on this machine. Check AWS_ENDPOINT_URL.")
 
 _local_s3 = {
     "endpoint_url": AWS_ENDPOINT_URL_S3,
@@ -93,9 +95,9 @@ BULK_IMPORT = {
         "aws_secret_access_key": "local",
     },
     "WORKER_SECRETS": [known_secrets.WORKER_SECRET],
-    "WEBHOOK_URL": os.environ.get("WEBHOOK_URL", ""),  # of a receiver on this machine
+    "WEBHOOK_URL": os.environ.get("WEBHOOK_URL", ""),  # a receiver on this machine
     "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
-    # Small steps and short leases, so that one sees something happen and a killed worker is soon replaced.
+    # Small chunks make progress visible. Short leases let another worker soon take over from one that was killed.
     "CHUNK_ROWS": 100,
     "LEASE_SECONDS": 20,
     "HEARTBEAT_SECONDS": 1,

@@ -1,7 +1,7 @@
-"""Settings for deployment: everything comes from the environment, and nothing that is known from development.
+"""Settings for production. All values come from environment variables, and development secrets are refused.
 
-Each variable that is missing or cannot be meant is named in one ImproperlyConfigured; see REQUIRED and the
-optional ones below. AWS's credentials and region come from where boto3 finds them.
+If variables are missing or unsafe, a single ImproperlyConfigured lists all of them. REQUIRED lists the required
+variables; the optional ones are below. boto3 finds the AWS credentials and region in its usual places.
 """
 
 import os
@@ -14,16 +14,16 @@ from settings.base import *  # noqa: F403 - the usual way to layer Django settin
 from settings.base import BASE_DIR
 
 REQUIRED = {
-    "SECRET_KEY": "at least 50 random characters; it signs sessions and the import's tokens",
+    "SECRET_KEY": "at least 50 random characters; signs sessions and import tokens",
     "ALLOWED_HOSTS": "host names, separated by commas",
     "DATABASE_URL": "such as postgres://user:password@host/name",
     "BULK_IMPORT_QUEUE_URL": "URL of the SQS queue",
-    "BULK_IMPORT_PAYLOADS_BUCKET": "bucket of the rows",
-    "BULK_IMPORT_FAILURES_BUCKET": "bucket of the rows that were not created",
-    "BULK_IMPORT_WORKER_SECRETS": "at least 32 random characters; several, separated by commas, while they rotate",
-    "BULK_IMPORT_PUBLIC_URL": "where people reach this site, such as https://shop.example",
-    "DEFAULT_FROM_EMAIL": "whom mails come from",
-    "EMAIL_HOST": "the mail server",
+    "BULK_IMPORT_PAYLOADS_BUCKET": "bucket for the rows of imports",
+    "BULK_IMPORT_FAILURES_BUCKET": "bucket for the rows that were not created",
+    "BULK_IMPORT_WORKER_SECRETS": "at least 32 random characters; during a rotation several, separated by commas",
+    "BULK_IMPORT_PUBLIC_URL": "URL of this site for its users, such as https://shop.example",
+    "DEFAULT_FROM_EMAIL": "sender address of emails",
+    "EMAIL_HOST": "host name of the mail server",
 }
 MIN_CHARACTERS = {
     "SECRET_KEY": 50,
@@ -36,32 +36,32 @@ KNOWN_SECRETS = {value for name, value in vars(known_secrets).items() if name.is
 
 
 def listed(name: str) -> list[str]:
-    """The values of a variable that holds several, separated by commas."""
+    """Return the values of an environment variable that contains several, separated by commas."""
     return [value.strip() for value in os.environ.get(name, "").split(",") if value.strip()]
 
 
-def faults() -> list[str]:
-    """What is wrong with the environment. Never the value of a secret."""
+def find_problems() -> list[str]:
+    """Return a message for each missing or unsafe variable. The messages never contain the value of a secret."""
     found = [f"{name} is missing: {meaning}" for name, meaning in REQUIRED.items() if not os.environ.get(name)]
     for name, characters in MIN_CHARACTERS.items():
         for secret in listed(name):
             if secret in KNOWN_SECRETS or secret.startswith("django-insecure-"):
-                found.append(f"{name} is one of development, which everybody knows")
+                found.append(f"{name} is a public secret of the development settings")
             elif len(secret) < characters:
                 found.append(f"{name} is shorter than {characters} characters")
     if "*" in listed("ALLOWED_HOSTS"):
-        found.append("ALLOWED_HOSTS must name the hosts, not *")
+        found.append("ALLOWED_HOSTS must list host names, not *")
     if not os.environ.get("BULK_IMPORT_PUBLIC_URL", "https://").startswith("https://"):
-        found.append("BULK_IMPORT_PUBLIC_URL must begin with https://")
+        found.append("BULK_IMPORT_PUBLIC_URL must start with https://")
     return found
 
 
-if _faults := faults():
-    raise ImproperlyConfigured("The environment is not fit for production:\n- " + "\n- ".join(_faults))
+if _problems := find_problems():
+    raise ImproperlyConfigured("The environment is not ready for production:\n- " + "\n- ".join(_problems))
 
 DEBUG = False
 SECRET_KEY = os.environ["SECRET_KEY"].strip()
-SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS")  # while it rotates: running imports go on
+SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS")  # previous keys, so that running imports survive a rotation
 ALLOWED_HOSTS = listed("ALLOWED_HOSTS")
 PUBLIC_URL = os.environ["BULK_IMPORT_PUBLIC_URL"].rstrip("/")
 
@@ -69,7 +69,7 @@ DATABASES = {"default": dj_database_url.config(conn_max_age=60, conn_health_chec
 
 SECURE_SSL_REDIRECT = True
 if os.environ.get("TRUST_X_FORWARDED_PROTO") == "1":
-    # Only behind a proxy that sets this header itself, whatever a client sends.
+    # Use this only behind a proxy that always sets the header itself. Otherwise clients could forge it.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 31_536_000  # a year
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -119,9 +119,9 @@ EMAIL_TIMEOUT = 10  # seconds
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"about": {"()": "bulk_import_wire.logs.LogContextFilter"}},
+    "filters": {"context": {"()": "bulk_import_wire.logs.LogContextFilter"}},
     "formatters": {"json": {"()": "bulk_import_wire.logs.JsonFormatter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["about"], "formatter": "json"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["context"], "formatter": "json"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {"bulk_import": {"level": "INFO"}},
 }

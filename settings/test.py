@@ -1,7 +1,6 @@
-"""Settings of the test suite: the local ones, with mail kept in memory and a database that threads can share.
+"""Settings for the tests: the local settings, with emails in memory and a database that threads can share.
 
-DATABASE_URL chooses the database; the tests run on SQLite and on PostgreSQL. S3 and SQS are a moto server's
-that the tests start.
+DATABASE_URL sets the database; the tests run on SQLite and on PostgreSQL. The tests start a moto server for S3 and SQS.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""The stand-in monolith's URLs. The two lines that include `bulk_import` are all it takes to bolt it on.
+"""URLs of the example monolith. The two lines that include `bulk_import` are the only ones that the import requires.
 
-A third one shows the metrics to a monitor.
+`bulk_import.metrics` is optional: it reports metrics to Prometheus.
 """
 
 from django.apps import apps
@@ -23,7 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sign-in/", SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    *staticfiles_urlpatterns(),  # the style sheets of the admin and of the API's page; with DEBUG only
+    *staticfiles_urlpatterns(),  # static files of the admin and the API's documentation page; with DEBUG only
 ]
 
 if apps.is_installed("drf_spectacular_sidecar"):  # in local settings only

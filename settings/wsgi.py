@@ -1,4 +1,4 @@
-"""WSGI entry point. DJANGO_SETTINGS_MODULE must be set: nothing is served with settings nobody chose."""
+"""WSGI entry point. It has no default settings: the environment must set DJANGO_SETTINGS_MODULE."""
 
 import os
 

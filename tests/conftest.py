@@ -1,4 +1,4 @@
-"""What every test may use, and the rule that CI skips nothing."""
+"""Fixtures for all tests, and the rule that CI must not skip a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def aws_url() -> Iterator[str]:
-    """S3 and SQS over the wire: the URL of a moto server."""
+    """Start a moto server for S3 and SQS and return its URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -29,7 +29,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With BULK_IMPORT_NO_SKIPS set, as in CI, a skipped test is a failed one."""
+    """Report a skipped test as failed if BULK_IMPORT_NO_SKIPS is set, as in CI."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("BULK_IMPORT_NO_SKIPS"):
         report.outcome = "failed"
@@ -37,16 +37,16 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, leave out what never asks a database: it ran on SQLite."""
+    """On PostgreSQL, leave out the tests that use no database. They have run with SQLite already."""
     if not os.environ.get("DATABASE_URL", "").startswith("postgres"):
         return
-    asking = {"db", "transactional_db", "live_server"}
+    database_fixtures = {"db", "transactional_db", "live_server"}
     left_out = [
         item
         for item in items
         if "pipeline" not in item.path.parts
         and not item.get_closest_marker("django_db")
-        and not asking.intersection(getattr(item, "fixturenames", ()))
+        and not database_fixtures.intersection(getattr(item, "fixturenames", ()))
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]

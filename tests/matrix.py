@@ -1,7 +1,7 @@
-"""`make matrix`: the tests of everything that a monolith runs, on each supported Python and Django that can be had.
+"""`make matrix`: runs the tests of the monolith's code on each supported Python and Django version.
 
-Interpreters are those that uv finds, on PATH or where pyenv keeps them; none is downloaded, a missing one is named.
-Each pair has an environment of its own in .local/environments, with all else as it is pinned.
+It uses the interpreters that uv or pyenv have on this machine. It downloads none, and names those that are missing.
+Each pair of versions has its own environment in .local/environments, with all other packages as pinned.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ UV = Path(sys.executable).parent / "uv"
 
 PYTHONS = ("3.11", "3.12", "3.13")
 DJANGOS = {"django~=5.2.0": (3, 11), "django~=6.0": (3, 12)}
-"""What is installed, and the least Python that it runs on."""
+"""Django versions to install, and the oldest Python version that each supports."""
 
 TESTS = ("tests/bulk_import", "tests/products", "tests/import_page", "tests/settings", "tests/pipeline")
 
 
 def find(version: str) -> str | None:
-    """The interpreter of a version; None where there is none."""
+    """Return the path of the interpreter of a version, or None if there is none on this machine."""
     options = ["--no-python-downloads", "--system", version]
     found = subprocess.run([UV, "python", "find", *options], capture_output=True, text=True, check=False)
     if found.returncode == 0:
@@ -40,7 +40,7 @@ def find(version: str) -> str | None:
 
 
 def install(interpreter: str, environment: Path, django: str) -> Path:
-    """Make an environment; returns its Python."""
+    """Create an environment and return the path of its Python."""
     python = environment / "bin" / "python"
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([UV, "venv", "--quiet", "--python", interpreter, environment], check=True)
@@ -51,7 +51,7 @@ def install(interpreter: str, environment: Path, django: str) -> Path:
 
 
 def main(tests: list[str]) -> int:
-    """Run all pairs; 0 when every one that could be run has passed, and there was one."""
+    """Run the tests for all pairs. Returns 0 if at least one pair could run and none failed."""
     table = Table("Python", "Django", "tests", "seconds", title="Versions")
     codes = []
     for version in PYTHONS:
@@ -60,7 +60,7 @@ def main(tests: list[str]) -> int:
             if tuple(map(int, version.split("."))) < least:
                 continue
             if interpreter is None:
-                table.add_row(version, django, "no such interpreter here", "")
+                table.add_row(version, django, "interpreter not found", "")
                 continue
             python = install(interpreter, ENVIRONMENTS / f"matrix-{version}-{django}", django)
             asked: list[str | Path] = [

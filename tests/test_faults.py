@@ -1,4 +1,4 @@
-"""The table of faults names tests that exist."""
+"""The table of faults (faults.md) contains only tests that exist."""
 
 import re
 from pathlib import Path
@@ -10,5 +10,5 @@ NAMED = sorted(set(re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", (TESTS / "faults.md
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
-def test_each_test_in_the_table_of_faults_exists(path: str, name: str) -> None:
+def test_each_test_in_the_table_exists(path: str, name: str) -> None:
     assert f"def {name}" in (TESTS / path).read_text()

@@ -1,4 +1,4 @@
-"""The wheel, as somebody installs it: into an environment that has nothing of ours."""
+"""The wheel: what it contains, and that it works when installed into an empty environment."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROJECT = Path(__file__).resolve().parents[1]
+PACKAGES = ("bulk_import", "bulk_import_wire", "lambda_worker")
 FOR_DEPLOYMENT = ("README.md", "pyproject.toml", "requirements.txt", "serverless.yml", "template.yaml")
 LEFT_OUT = {f"lambda_worker/{name}" for name in FOR_DEPLOYMENT}
 METADATA = ("pyproject.toml", "README.md", "LICENSE")
@@ -25,9 +26,10 @@ UV = Path(sys.executable).parent / "uv"
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    for name in run("git", "ls-files", "bulk_import", "bulk_import_wire", "lambda_worker", *METADATA).split():
+    for name in run("git", "ls-files", *PACKAGES, *METADATA).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROJECT / name, folder / name)  # setuptools leaves things behind that the next wheel would hold
+        # We build from a copy, because setuptools leaves build files that the next wheel would contain.
+        shutil.copy(PROJECT / name, folder / name)
     run(UV, "build", "--quiet", "--wheel", folder)
     (built,) = (folder / "dist").glob("*.whl")
     return built
@@ -35,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Run the Python of an environment with the wheel and what it asks for, from an empty folder."""
+    """Return a function that runs Python in an environment that contains only the wheel and its requirements."""
     folder = tmp_path_factory.mktemp("empty")
     run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
     executable = folder / "venv" / "bin" / "python"
@@ -53,30 +55,43 @@ def run(*command: str | Path, cwd: Path = PROJECT) -> str:
     return done.stdout
 
 
-def test_it_holds_both_packages_whole_and_nothing_else(wheel: Path) -> None:
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    listed = {
-        name
-        for name in run("git", "ls-files", "bulk_import", "bulk_import_wire", "lambda_worker").split()
-        if name not in LEFT_OUT
-    }
+def test_it_contains_all_three_packages_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    listed = {name for name in run("git", "ls-files", *PACKAGES).split() if name not in LEFT_OUT}
 
+    assert {name.partition("/")[0] for name in packed} == set(PACKAGES)
     assert packed == {name for name in listed if not name.endswith(".po")}
 
 
-def test_both_packages_can_be_imported(python: Callable[..., str]) -> None:
-    imports = "import bulk_import.urls, bulk_import.worker_urls, bulk_import.admin, lambda_worker.handler; print('yes')"
+def test_each_package_declares_its_types(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
 
-    assert python("manage.py", "shell", "-v", "0", "-c", imports).strip() == "yes"
+    assert [package for package in PACKAGES if f"{package}/py.typed" not in names] == []
 
 
-def test_the_worker_needs_no_django(python: Callable[..., str]) -> None:
+def test_the_modules_of_all_packages_can_be_imported(python: Callable[..., str]) -> None:
+    modules = (
+        "bulk_import.urls",
+        "bulk_import.worker_urls",
+        "bulk_import.admin",
+        "bulk_import_wire.contract",
+        "lambda_worker.handler",
+        "lambda_worker.poller.poller",
+    )
+
+    code = f"import {', '.join(modules)}; print('yes')"
+    assert python("manage.py", "shell", "-v", "0", "-c", code).strip() == "yes"
+
+
+def test_the_worker_does_not_import_django(python: Callable[..., str]) -> None:
     code = "import sys, lambda_worker.handler, lambda_worker.poller.poller; print('django' in sys.modules)"
 
     assert python("-c", code).strip() == "False"
 
 
-def test_a_site_has_its_tables_and_commands(python: Callable[..., str]) -> None:
+def test_a_site_gets_the_tables_and_commands(python: Callable[..., str]) -> None:
     assert "Applying bulk_import.0001_initial... OK" in python("manage.py", "migrate", "--skip-checks", "bulk_import")
     commands = python("manage.py", "help", "--commands").split()
 

@@ -1,4 +1,4 @@
-"""Virtual environments beside our own, for what must not share it: another Python, or other pins."""
+"""Creates virtual environments for tests that need another Python version or other pinned packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CACHE = Path(__file__).resolve().parents[1] / ".local" / "environments"
 
 
 def environment_of(requirements: Path, interpreter: Path) -> Path:
-    """Return the Python of an environment that holds these pinned requirements; made once and kept in `.local`."""
+    """Return the Python of an environment with these pinned requirements. It is created once and kept in `.local`."""
     key = hashlib.sha256(f"{interpreter.resolve()}\n{requirements.read_text()}".encode()).hexdigest()[:16]
     folder = CACHE / f"{requirements.parent.name}-{key}"
     python, complete = folder / "bin" / "python", folder / "complete"

@@ -1,4 +1,4 @@
-"""Runs a command with DATABASE_URL naming an empty PostgreSQL that lives as long as the command.
+"""Runs a command with an empty temporary PostgreSQL server, whose URL is in DATABASE_URL.
 
 python tests/with_postgresql.py python -m pytest ...
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -11,18 +10,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, denied
+from bulk_import_wire.queue_rules import (
+    MIN_RECEIVE_COUNT,
+    VISIBILITY_FACTOR,
+    is_delivered_twice,
+    read_redrive_policy,
+    recommended_visibility_seconds,
+    visibility_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TIMEOUT_SECONDS = 10
 """Timeout of each call to SQS."""
-
-VISIBILITY_FACTOR = 6
-"""Smallest recommended ratio of the queue's visibility timeout to the function's timeout. AWS recommends it."""
-
-MIN_RECEIVE_COUNT = 5
-"""Smallest recommended maxReceiveCount. AWS recommends it."""
 
 MAX_DEAD_VISIBILITY_SECONDS = 300
 """Largest recommended visibility timeout of the dead-letter queue: a dead chunk's job can end this much later."""
@@ -60,7 +61,7 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
             yield aws_finding("queue", code_of(error), error)
         return
     findings = [
-        *_judge_visibility(int(attributes["VisibilityTimeout"]), function_timeout_seconds),
+        *_judge_visibility(visibility_seconds(attributes), function_timeout_seconds),
         *_judge_redrive(sqs, attributes),
     ]
     yield from findings
@@ -69,30 +70,28 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
 
 
 def _judge_visibility(visibility: int, function_timeout: int) -> Iterator[Finding]:
-    lease = conf().lease_seconds
-    if visibility <= max(lease, function_timeout):
+    lease, recommended = conf().lease_seconds, recommended_visibility_seconds(function_timeout)
+    if is_delivered_twice(visibility, max(lease, function_timeout) + 1):
         yield Finding(
             "queue",
             Level.ERROR,
             f"VisibilityTimeout is {visibility} s: SQS delivers a chunk again while a worker still processes it (lease "
             f"{lease} s, function timeout {function_timeout} s).",
-            f"Set VisibilityTimeout to {max(lease + 1, VISIBILITY_FACTOR * function_timeout)}.",
+            f"Set VisibilityTimeout to {max(lease + 1, recommended)}.",
         )
-    elif visibility < VISIBILITY_FACTOR * function_timeout:
+    elif visibility < recommended:
         yield Finding(
             "queue",
             Level.WARNING,
             f"VisibilityTimeout is {visibility} s, less than {VISIBILITY_FACTOR} times the function's timeout.",
-            f"Set it to {VISIBILITY_FACTOR * function_timeout}. If the function's timeout is not {function_timeout} s, "
+            f"Set it to {recommended}. If the function's timeout is not {function_timeout} s, "
             "pass --function-timeout.",
         )
 
 
 def _judge_redrive(sqs: Any, attributes: Mapping[str, str]) -> Iterator[Finding]:
-    try:
-        policy = json.loads(attributes["RedrivePolicy"])
-        arn, count = str(policy["deadLetterTargetArn"]), int(policy["maxReceiveCount"])
-    except (KeyError, TypeError, ValueError):
+    policy = read_redrive_policy(attributes)
+    if policy is None:
         yield Finding(
             "queue",
             Level.ERROR,
@@ -100,14 +99,14 @@ def _judge_redrive(sqs: Any, attributes: Mapping[str, str]) -> Iterator[Finding]
             f"Create a dead-letter queue and set RedrivePolicy, with maxReceiveCount {MIN_RECEIVE_COUNT}.",
         )
         return
-    if count < MIN_RECEIVE_COUNT:
+    if policy.allows_too_few_deliveries:
         yield Finding(
             "queue",
             Level.WARNING,
-            f"maxReceiveCount is {count}: a short outage is enough to move a chunk to the dead-letter queue.",
+            f"maxReceiveCount is {policy.max_receive_count}: a short outage is enough to move a chunk to the dead-letter queue.",
             f"Set it to {MIN_RECEIVE_COUNT} or more.",
         )
-    name = arn.rpartition(":")[2]
+    name = policy.dead_letter_queue_arn.rpartition(":")[2]
     try:
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
         dead = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]

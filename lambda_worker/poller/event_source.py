@@ -1,4 +1,4 @@
-"""The SQS queue, as the poller sees it: events in, acknowledgements out. Nothing is ever sent to a queue.
+"""The SQS queue as the poller sees it: it receives messages, deletes them and returns them. It never sends one.
 
 IAM permissions: sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility.
 """
@@ -6,7 +6,6 @@ IAM permissions: sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:DeleteMessage, 
 from __future__ import annotations
 
 import base64
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from lambda_worker.sqs import SQS_ERRORS
+
+from bulk_import_wire.queue_rules import (
+    MIN_RECEIVE_COUNT,
+    VISIBILITY_FACTOR,
+    is_delivered_twice,
+    read_redrive_policy,
+    recommended_visibility_seconds,
+    visibility_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,40 +36,40 @@ if TYPE_CHECKING:
 
     from lambda_worker.events import SqsRecord
 
-RECOMMENDED_VISIBILITY_FACTOR = 6
-"""Visibility time-out over function time-out, as AWS advises."""
-
-RECOMMENDED_MAX_RECEIVE_COUNT = 5
-"""As AWS advises: with fewer, a throttled moment is enough to dead-letter a message."""
-
 CONNECT_TIMEOUT_SECONDS = 5
+
 READ_TIMEOUT_SECONDS = 10
-"""Beyond the long poll, where there is one."""
+"""How long we wait for a response. A receive call waits for the duration of its long poll in addition."""
 
 logger = logging.getLogger(__name__)
 
 
 class QueueError(Exception):
-    """The queue cannot be polled as things are: a person has to change something."""
+    """The configuration is wrong, so retrying does not help. A person has to correct it."""
 
 
-class QueueAwayError(Exception):
-    """SQS gave no usable answer. Wait, then try again."""
+class QueueUnavailableError(Exception):
+    """SQS did not respond, or its response is unusable. Wait, then retry."""
 
 
 class EventSource:
-    """One queue. May be shared by threads. Raises QueueError when AWS is not configured."""
+    """Client of one queue. Threads may share an instance."""
 
     def __init__(self, queue_url: str, *, batch_size: int, wait_seconds: int, connections: int) -> None:
+        """Create the clients. A long poll takes `wait_seconds`. Raises QueueError if AWS is not configured."""
         self._url = queue_url
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
-        # After a failed receive the poller tries again, after a failed acknowledgement botocore does.
+        # Each kind of call has one owner of retries. The poller retries a failed receive itself, with its own backoff,
+        # so botocore makes only one attempt. Nobody else retries a failed delete, so botocore makes three.
         self._receiving = _client(connections, attempts=1, wait_seconds=wait_seconds)
         self._answering = _client(connections, attempts=3)
 
     def attributes(self) -> dict[str, str]:
-        """What the queue says of itself. Raises QueueError when there is none, QueueAwayError."""
+        """Return the queue's ARN, visibility timeout and redrive policy, under SQS's names for them.
+
+        Raises QueueError if the queue does not exist, and QueueUnavailableError.
+        """
         try:
             answer = self._receiving.get_queue_attributes(
                 QueueUrl=self._url, AttributeNames=["QueueArn", "VisibilityTimeout", "RedrivePolicy"]
@@ -69,13 +77,13 @@ class EventSource:
         except self._receiving.exceptions.QueueDoesNotExist as error:
             raise QueueError(f"the queue does not exist: {self._url}") from error
         except SQS_ERRORS as error:
-            raise QueueAwayError(_one_line(error)) from error
-        if "Attributes" not in answer:  # botocore takes the first half of an answer for an empty one
-            raise QueueAwayError("the answer broke off")
+            raise QueueUnavailableError(_one_line(error)) from error
+        if "Attributes" not in answer:  # botocore parses a truncated response as an empty one
+            raise QueueUnavailableError("the response is incomplete")
         return {str(name): value for name, value in answer["Attributes"].items()}
 
     def receive(self) -> list[MessageTypeDef]:
-        """Wait for messages, up to a batch of them. Raises QueueAwayError."""
+        """Wait for messages and return them, at most one batch. Raises QueueUnavailableError."""
         try:
             answer = self._receiving.receive_message(
                 QueueUrl=self._url,
@@ -85,11 +93,14 @@ class EventSource:
                 MessageAttributeNames=["All"],
             )
         except SQS_ERRORS as error:
-            raise QueueAwayError(_one_line(error)) from error
+            raise QueueUnavailableError(_one_line(error)) from error
         return answer.get("Messages", [])
 
     def delete(self, messages: Sequence[MessageTypeDef]) -> None:
-        """Acknowledge. What cannot be deleted comes again, and the handler finds it already done."""
+        """Acknowledge messages.
+
+        A failure is only logged. SQS then delivers the message again, and the handler finds its work already done.
+        """
         if not messages:
             return
         ids = [message["MessageId"] for message in messages]
@@ -99,13 +110,16 @@ class EventSource:
         try:
             answer = self._answering.delete_message_batch(QueueUrl=self._url, Entries=entries)
         except SQS_ERRORS as error:
-            logger.warning("not deleted, will come again messages=%s: %s", ",".join(ids), _one_line(error))
+            logger.warning("not deleted, SQS will redeliver messages=%s: %s", ",".join(ids), _one_line(error))
             return
         for entry in answer.get("Failed", []):
-            logger.warning("not deleted, will come again message=%s: %s", ids[int(entry["Id"])], entry["Code"])
+            logger.warning("not deleted, SQS will redeliver message=%s: %s", ids[int(entry["Id"])], entry["Code"])
 
-    def hand_back(self, messages: Sequence[MessageTypeDef]) -> None:
-        """Let someone else receive messages at once that were received too late to be worked on."""
+    def return_to_queue(self, messages: Sequence[MessageTypeDef]) -> None:
+        """Make messages visible at once, so that another poller can receive them.
+
+        The poller uses this for messages that arrive while it is stopping.
+        """
         for message in messages:
             message_id = message["MessageId"]
             try:
@@ -113,39 +127,42 @@ class EventSource:
                     QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
                 )
             except SQS_ERRORS as error:
-                logger.warning("not handed back, will come later message=%s: %s", message_id, _one_line(error))
+                logger.warning(
+                    "not returned to the queue, SQS will redeliver it later message=%s: %s",
+                    message_id,
+                    _one_line(error),
+                )
             else:
-                logger.info("handed back message=%s", message_id)
+                logger.info("returned to the queue message=%s", message_id)
 
 
 def check_queue(attributes: Mapping[str, str], function_timeout_seconds: int) -> None:
-    """Refuse what AWS refuses, warn of what AWS advises against. Raises QueueError."""
-    visibility_seconds = int(attributes["VisibilityTimeout"])
-    if visibility_seconds < function_timeout_seconds:
+    """Log a warning for each attribute that differs from AWS's recommendation.
+
+    Raises QueueError for a visibility timeout with which AWS would refuse to create an event source mapping.
+    """
+    visibility = visibility_seconds(attributes)
+    if is_delivered_twice(visibility, function_timeout_seconds):
         raise QueueError(
-            f"the queue's visibility time-out ({visibility_seconds} s) is less than the function's time-out "
-            f"({function_timeout_seconds} s): messages would come again while they are being worked on"
+            f"the queue's visibility timeout ({visibility} s) is shorter than the function's timeout "
+            f"({function_timeout_seconds} s): SQS would redeliver messages that are still being processed"
         )
-    if visibility_seconds < RECOMMENDED_VISIBILITY_FACTOR * function_timeout_seconds:
+    if visibility < recommended_visibility_seconds(function_timeout_seconds):
         logger.warning(
-            "the queue's visibility time-out (%d s) is less than %d times the function's time-out (%d s)",
-            visibility_seconds,
-            RECOMMENDED_VISIBILITY_FACTOR,
+            "the queue's visibility timeout (%d s) is less than %d times the function's timeout (%d s)",
+            visibility,
+            VISIBILITY_FACTOR,
             function_timeout_seconds,
         )
-    redrive = json.loads(attributes.get("RedrivePolicy", "{}"))
-    if not redrive:
-        logger.warning("the queue has no RedrivePolicy: what always fails comes again until it expires")
-    elif int(redrive["maxReceiveCount"]) < RECOMMENDED_MAX_RECEIVE_COUNT:
-        logger.warning(
-            "the queue's maxReceiveCount (%s) is less than %d",
-            redrive["maxReceiveCount"],
-            RECOMMENDED_MAX_RECEIVE_COUNT,
-        )
+    policy = read_redrive_policy(attributes)
+    if policy is None:
+        logger.warning("the queue has no RedrivePolicy: SQS redelivers a failing message until it expires")
+    elif policy.allows_too_few_deliveries:
+        logger.warning("the queue's maxReceiveCount (%d) is less than %d", policy.max_receive_count, MIN_RECEIVE_COUNT)
 
 
 def to_record(message: MessageTypeDef, queue_arn: str) -> SqsRecord:
-    """Shape a received message as the event source mapping does."""
+    """Convert a received message to a record of a Lambda event, in the format of the event source mapping."""
     return {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
@@ -183,7 +200,7 @@ def _client(connections: int, *, attempts: int, wait_seconds: int = 0) -> SQSCli
     )
     try:
         return boto3.client("sqs", config=config)
-    except (BotoCoreError, ValueError) as error:  # no region, an endpoint that is no URL
+    except (BotoCoreError, ValueError) as error:  # for example, no region, or an endpoint that is not a URL
         raise QueueError(f"AWS is not configured: {_one_line(error)}") from error
 
 

@@ -1,8 +1,8 @@
-"""The process in which the handler runs: what an execution environment is to the Lambda service.
+"""The process in which the handler runs, as in an execution environment of AWS Lambda.
 
-It imports the handler once (cold start) and then runs one invocation after the other (warm). Event and
-answer cross a pipe as JSON text, so a handler sees here what it sees on AWS. A handler that hangs or
-crashes takes its process with it and nothing else; the next `start` brings a new one.
+The process imports the handler once (cold start) and then runs one invocation after the other (warm start). The event
+and the answer cross a pipe as JSON text, so the handler gets the same types as on AWS. If the handler hangs or crashes,
+only this process ends, and the next `start` creates a new one.
 
     ExecutionEnvironment (in the poller) ── {"requestId", "deadline", "event"} ──▶ _serve (child process)
                                          ◀── {"answer": …} or {"errorType": …} ──
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from lambda_worker.events import LambdaContext, SqsEvent
 
 INIT_TIMEOUT_SECONDS = 30
-"""For the import of the handler. Lambda grants 10 s, and more when it then has to begin again."""
+"""Timeout for the import of the handler. Lambda allows 10 s, then restarts the import with the function's timeout."""
 
 MAX_ANSWER_BYTES = 6 * 1024 * 1024
-"""Lambda's limit for the answer of a synchronous invocation."""
+"""Lambda's limit for the size of the answer of a synchronous invocation."""
 
 EXIT_GRACE_SECONDS = 2
-"""For an idle process to leave by itself once its pipe is closed."""
+"""How long we wait for an idle process to end by itself after we close its pipe. Then we kill it."""
 
 FUNCTION_NAME = "lambda_worker"
 
@@ -47,15 +47,15 @@ logger = logging.getLogger(__name__)
 
 
 class FunctionError(Exception):
-    """The invocation brought no answer that can be used: to the queue, the whole batch has failed."""
+    """The invocation returned no usable answer. The event source mapping treats the whole batch as failed."""
 
 
 class InitError(Exception):
-    """No process with the handler in it could be started. Wait, then start again."""
+    """The process could not be started, or could not import the handler. Wait, then retry."""
 
 
 def configure_logging(*, as_json: bool = False) -> None:
-    """One line an event on stderr. As on Lambda, other people's loggers are heard from WARNING on."""
+    """Write one line per log record to stderr. As on Lambda, third-party loggers write warnings and errors only."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s[%(process)d] %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else text)
@@ -65,7 +65,7 @@ def configure_logging(*, as_json: bool = False) -> None:
 
 
 class ExecutionEnvironment:
-    """The poller's side. Belongs to one thread."""
+    """The poller's side of the pipe. Not thread-safe: each slot has its own instance."""
 
     def __init__(self, handler: str, timeout_seconds: int, function_arn: str, *, json_logs: bool = False) -> None:
         self._handler = handler
@@ -76,12 +76,13 @@ class ExecutionEnvironment:
         self._pipe: Connection | None = None
 
     def start(self) -> None:
-        """Have a process that is ready for an invocation. Raises InitError."""
+        """Start the process unless it already runs, and wait until the handler is imported. Raises InitError."""
         if self._process is not None and self._process.is_alive():
             return
         self._discard()
         started_at = time.monotonic()
-        # A process of its own kind, not a fork: the poller's threads and sockets stay out of it.
+        # We spawn rather than fork, because a fork would inherit the poller's locks and sockets in whatever state its
+        # other threads left them.
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         arguments = (theirs, self._handler, self._function_arn, self._json_logs)
@@ -90,7 +91,7 @@ class ExecutionEnvironment:
             self._process.start()
         except OSError as error:
             self._process = None
-            raise InitError(f"no process could be started: {error}") from error
+            raise InitError(f"the process could not be started: {error}") from error
         finally:
             theirs.close()
         try:
@@ -103,12 +104,15 @@ class ExecutionEnvironment:
         logger.info("handler imported duration=%.2fs", time.monotonic() - started_at)
 
     def invoke(self, event: SqsEvent, request_id: str) -> Any:
-        """Run the handler and return its answer, as decoded from JSON. Raises FunctionError."""
+        """Run the handler and return its answer, decoded from JSON.
+
+        Raises FunctionError if the handler raises, crashes, exceeds its timeout or returns something that is not JSON.
+        """
         try:
             self.start()
         except InitError as error:
             raise FunctionError(f"init error: {error}") from error
-        assert self._pipe is not None  # noqa: S101 -- start() has seen to it
+        assert self._pipe is not None  # noqa: S101 - start() has set it
         request = {
             "requestId": request_id,
             "deadline": time.monotonic() + self._timeout_seconds,
@@ -118,14 +122,14 @@ class ExecutionEnvironment:
             self._pipe.send_bytes(json.dumps(request).encode())
         except OSError as error:
             self._discard()
-            raise FunctionError("the process was gone before the invocation") from error
+            raise FunctionError("the process ended before the invocation") from error
         reply = self._reply(self._timeout_seconds)
         if "errorType" in reply:
             raise FunctionError(reply["errorType"])
         return reply["answer"]
 
     def close(self) -> None:
-        """Let an idle process leave, and see that it does."""
+        """Let the idle process end by itself, and kill it if it does not."""
         if self._pipe is not None:
             self._pipe.close()
         if self._process is not None:
@@ -133,15 +137,18 @@ class ExecutionEnvironment:
         self._discard()
 
     def _reply(self, timeout_seconds: float) -> dict[str, Any]:
-        """Wait for the process to say something; when it does not, it is of no more use."""
-        assert self._pipe is not None  # noqa: S101 -- only called on a started process
+        """Wait for the process to reply, and return the reply.
+
+        Kills the process and raises FunctionError if it does not reply in time, or crashes.
+        """
+        assert self._pipe is not None  # noqa: S101 - only called on a started process
         assert self._process is not None  # noqa: S101
         ready = multiprocessing.connection.wait([self._pipe, self._process.sentinel], timeout_seconds)
         if not ready:
             self._discard()
             raise FunctionError(f"timed out after {timeout_seconds} s")
         try:
-            # The sentinel alone may be ready: then this reads the end of the pipe.
+            # If only the sentinel is ready, the process has ended and this read raises EOFError.
             reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError) as error:
             self._process.join(EXIT_GRACE_SECONDS)
@@ -162,7 +169,7 @@ class ExecutionEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """See `lambda_worker.events.LambdaContext`."""
+    """Implements the protocol `lambda_worker.events.LambdaContext`."""
 
     aws_request_id: str
     invoked_function_arn: str
@@ -176,11 +183,12 @@ class _Context:
 
 
 def _serve(pipe: Connection, handler_path: str, function_arn: str, json_logs: bool) -> None:
-    """Run the child process until the poller closes the pipe or dies."""
-    # Ctrl-C and a service manager's stop reach the whole group; when this process ends, the poller decides.
+    """Entry point of the child process. Returns when the poller closes the pipe; ends with the poller if that dies."""
+    # Ctrl-C and many service managers send their signal to the whole process group. Only the poller reacts to it, so
+    # that a running invocation can finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
     configure_logging(as_json=json_logs)
     try:
         module, _, name = handler_path.rpartition(".")
@@ -198,7 +206,7 @@ def _serve(pipe: Connection, handler_path: str, function_arn: str, json_logs: bo
                 answer = _run(handler, request["event"], context)
             pipe.send_bytes(answer)
     except (EOFError, OSError):
-        return  # the poller has closed the pipe
+        return  # the poller closed the pipe
 
 
 def _run(handler: Callable[[SqsEvent, LambdaContext], object], event: SqsEvent, context: _Context) -> bytes:
@@ -208,13 +216,13 @@ def _run(handler: Callable[[SqsEvent, LambdaContext], object], event: SqsEvent, 
         logger.exception("function error request=%s", context.aws_request_id)
         return json.dumps({"errorType": type(error).__name__}).encode()
     if len(answer) > MAX_ANSWER_BYTES:
-        return json.dumps({"errorType": f"answer above {MAX_ANSWER_BYTES} bytes"}).encode()
+        return json.dumps({"errorType": f"answer larger than {MAX_ANSWER_BYTES} bytes"}).encode()
     return answer
 
 
-def _leave_with_parent() -> None:
-    """End this process in the middle of whatever it does once the poller is gone, even by kill -9."""
+def _exit_with_parent() -> None:
+    """End this process at once when the poller ends, even if SIGKILL ended it. A running invocation does not finish."""
     parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 -- this is a child process
+    assert parent is not None  # noqa: S101 - this is a child process
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)

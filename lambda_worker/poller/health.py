@@ -1,10 +1,11 @@
-"""What a container platform asks the poller: is it alive, and is it any use?
+"""Health endpoints for a container platform.
 
-    GET /live    200 while the process polls, also while it ends its last invocations
-    GET /ready   200 while SQS answers it, or an invocation runs; 503 before, after, and while it stops
+    GET /live    200 while the process runs, also while it finishes its last invocations
+    GET /ready   200 while SQS responds or an invocation runs; otherwise 503, also before the first response and
+                 while the process stops
 
-A restart heals nothing that is outside, so a queue that is away makes the poller unready, not dead. An invocation that
-hangs is killed by its time-out.
+If SQS is unreachable, the poller is not ready but alive: a restart would not help. An invocation that hangs does not
+affect either endpoint, because its timeout kills it.
 """
 
 from __future__ import annotations
@@ -15,43 +16,44 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SILENCE_SECONDS = 30
-"""Beyond the long poll: so long SQS may be silent before the poller is unready."""
+"""How long SQS may take to respond, in addition to the long poll, before the poller reports that it is not ready."""
 
 
 class Health:
-    """Shared by the slots of one poller."""
+    """The state that all slots of one poller update, and the HTTP server that reports it."""
 
     def __init__(self, stop: threading.Event, wait_seconds: int) -> None:
         self._stop = stop
-        self._patience = wait_seconds + SILENCE_SECONDS
-        self._received_at = float("-inf")  # by time.monotonic()
+        self._max_silence = wait_seconds + SILENCE_SECONDS
+        self._received_at = float("-inf")  # in the time of time.monotonic()
         self._running = 0
         self._lock = threading.Lock()
 
     def received(self) -> None:
-        """SQS has answered, be it with nothing."""
+        """Record that SQS responded, with or without messages."""
         self._received_at = time.monotonic()
 
     def begin(self) -> None:
+        """Record that an invocation starts."""
         with self._lock:
             self._running += 1
 
     def end(self) -> None:
-        """The next receive has its time."""
+        """Record that an invocation ended. The time in which SQS must respond starts anew."""
         with self._lock:
             self._running -= 1
         self.received()
 
     def is_ready(self) -> bool:
-        is_heard = time.monotonic() - self._received_at <= self._patience
-        return not self._stop.is_set() and (is_heard or self._running > 0)
+        sqs_responds = time.monotonic() - self._received_at <= self._max_silence
+        return not self._stop.is_set() and (sqs_responds or self._running > 0)
 
     def serve(self, port: int) -> ThreadingHTTPServer:
-        """Answer in a thread of its own. Raises OSError when the port is taken."""
+        """Start the HTTP server in a thread. Raises OSError if the port is in use."""
         health = self
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = 5  # seconds; whoever says nothing holds no thread
+            timeout = 5  # seconds; a client that sends nothing does not block a thread for longer
 
             def do_GET(self) -> None:
                 answers = {"/live": True, "/ready": health.is_ready()}
@@ -62,7 +64,7 @@ class Health:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """A line every few seconds would tell nothing."""
+                """Log nothing: the platform sends a request every few seconds."""
 
         server = ThreadingHTTPServer(("", port), Handler)
         server.daemon_threads = True

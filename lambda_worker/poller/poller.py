@@ -1,9 +1,9 @@
-"""What AWS's event source mapping does between an SQS queue and a function, on one machine.
+"""Does on one machine what AWS's event source mapping does between an SQS queue and a Lambda function.
 
-Each slot is a thread with a long-poll loop and an execution environment of its own: it receives a batch,
-invokes the handler, and deletes what the handler did not report as failed. What failed is left alone: it
-comes again when its visibility time-out ends, and SQS itself moves it to the dead-letter queue after
-maxReceiveCount. No message body is ever logged.
+Each slot is a thread with its own long-poll loop and its own execution environment. It receives a batch, invokes the
+handler, and deletes the messages that the handler did not report as failed. The poller leaves failed messages alone:
+SQS redelivers them when their visibility timeout ends, and moves them to the dead-letter queue after maxReceiveCount
+deliveries. No message body is ever logged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.logs import log_context
-from lambda_worker.poller.event_source import EventSource, QueueAwayError, check_queue, to_record
+from lambda_worker.poller.event_source import EventSource, QueueUnavailableError, check_queue, to_record
 from lambda_worker.poller.execution_environment import FUNCTION_NAME, ExecutionEnvironment, FunctionError, InitError
 from lambda_worker.poller.health import Health
 from lambda_worker.retries import backoff_seconds
@@ -32,59 +32,59 @@ MAX_BACKOFF_SECONDS = 30.0
 """Longest wait after a failure. A cold start takes CPU time, so a broken handler is not started more often."""
 
 SHORT_POLL_PAUSE_SECONDS = 0.2
-"""After an empty receive that did not wait, so that short polling is no busy loop."""
+"""Pause after an empty receive with `wait_seconds` 0. Without it, short polling would be a busy loop."""
 
 logger = logging.getLogger(__name__)
 
 
 class MalformedAnswerError(FunctionError):
-    """The handler's answer is none that SQS understands: the whole batch has failed."""
+    """The handler's answer does not have the format of ReportBatchItemFailures: the whole batch has failed."""
 
 
-class PortTakenError(Exception):
-    """Nobody can be told of the poller's health."""
+class PortInUseError(Exception):
+    """The health server cannot listen: another process uses its port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """As given on the command line, see `lambda_worker.__main__`."""
+    """The options of the command line. `lambda_worker.__main__` describes them."""
 
     queue_url: str
     handler: str
     concurrency: int
     batch_size: int
     function_timeout: int  # seconds
-    wait_seconds: int
-    health_port: int = 0  # 0: nowhere
+    wait_seconds: int  # of a long poll
+    health_port: int = 0  # 0: no health server
     json_logs: bool = False
 
 
 def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]:
-    """Say which of a batch's messages must come again, by the rules of `ReportBatchItemFailures`.
+    """Return the IDs of the messages that SQS must redeliver, by the rules of `ReportBatchItemFailures`.
 
-    None of them, the whole batch succeeded:
+    The whole batch succeeded, and the result is empty, if
     - the answer is null, an empty string or an empty object;
-    - its `batchItemFailures` is missing, null or an empty list. (An object with other keys alone is of
-      this kind: the mapping looks for nothing but `batchItemFailures`.)
+    - its `batchItemFailures` is missing, null or an empty list. This includes an object that has only other
+      keys, because the event source mapping reads no key but `batchItemFailures`.
 
-    Those named, the others succeeded: each entry of `batchItemFailures` is an object whose
-    `itemIdentifier` is the id of one of the batch's messages.
+    Some messages failed, and the result contains their IDs, if each entry of `batchItemFailures` is an object
+    whose `itemIdentifier` is the ID of a message of the batch.
 
-    MalformedAnswerError, the whole batch failed:
-    - the answer is anything else than an object, or `batchItemFailures` anything else than a list;
-    - an `itemIdentifier` is missing, under a wrong key, null, empty, no string, or not of this batch.
+    Raises MalformedAnswerError, which means that the whole batch failed, if
+    - the answer is not an object, or `batchItemFailures` is not a list;
+    - an `itemIdentifier` is missing, empty, not a string, or not the ID of a message of the batch.
 
     Source: AWS Lambda documentation, "Reporting batch item failures", success and failure conditions.
     """
     if answer is None or answer == "":
         return set()
     if not isinstance(answer, dict):
-        raise MalformedAnswerError(f"the answer is no object but {type(answer).__name__}")
+        raise MalformedAnswerError(f"the answer is not an object but {type(answer).__name__}")
     failures = answer.get("batchItemFailures")
     if failures is None:
         return set()
     if not isinstance(failures, list):
-        raise MalformedAnswerError(f"batchItemFailures is no list but {type(failures).__name__}")
+        raise MalformedAnswerError(f"batchItemFailures is not a list but {type(failures).__name__}")
     failed = set()
     for failure in failures:
         identifier = failure.get("itemIdentifier") if isinstance(failure, dict) else None
@@ -95,9 +95,10 @@ def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]
 
 
 class Poller:
-    """All slots of one process. Raises QueueError when AWS is not configured."""
+    """All slots of one process."""
 
     def __init__(self, options: Options, stop: threading.Event) -> None:
+        """Create the clients. Raises QueueError if AWS is not configured."""
         self._options = options
         self._stop = stop
         self._health = Health(stop, options.wait_seconds)
@@ -109,15 +110,15 @@ class Poller:
         )
 
     def run(self) -> None:
-        """Poll until `stop` is set and the running invocations have been answered.
+        """Poll until `stop` is set and all running invocations have ended.
 
-        Raises QueueError, and PortTakenError.
+        Raises QueueError if the queue cannot be used as it is, and PortInUseError.
         """
         if self._options.health_port:
             try:
                 self._health.serve(self._options.health_port)
             except OSError as error:
-                raise PortTakenError(f"nothing can listen at port {self._options.health_port}: {error}") from error
+                raise PortInUseError(f"cannot listen on port {self._options.health_port}: {error}") from error
         attributes = self._queue_attributes()
         if attributes is None:
             return
@@ -126,17 +127,17 @@ class Poller:
         with ThreadPoolExecutor(slots, thread_name_prefix="slot") as executor:
             runs = [executor.submit(self._run_slot, attributes["QueueArn"]) for _ in range(slots)]
             wait(runs, return_when=FIRST_EXCEPTION)
-            self._stop.set()  # a slot that broke down ends the others too, rather than limping on
+            self._stop.set()  # if one slot fails, stop all: the process must not go on with fewer slots
         for run in runs:
             run.result()
 
     def _queue_attributes(self) -> dict[str, str] | None:
-        """Read what there is to know of the queue; None when stopped before SQS told it."""
+        """Return the queue's attributes, or None if the poller is stopped before SQS responds."""
         for failures in count(1):
             try:
                 return self._source.attributes()
-            except QueueAwayError as error:
-                self._back_off(failures, "SQS is away", error)
+            except QueueUnavailableError as error:
+                self._back_off(failures, "SQS is unreachable", error)
             if self._stop.is_set():
                 break
         return None
@@ -160,22 +161,23 @@ class Poller:
         ready = False
         while not self._stop.is_set():
             try:
-                environment.start()  # before the receive: a cold start must not eat into the visibility
+                # Start the handler's process before the receive: a cold start would use up visibility timeout.
+                environment.start()
                 if not ready:
                     logger.info("ready queue=%s handler=%s", queue_arn, self._options.handler)
                     ready = True
                 messages = self._source.receive()
             except InitError as error:
                 failures += 1
-                self._back_off(failures, "init error, nothing is received", error)
-            except QueueAwayError as error:
+                self._back_off(failures, "init error, no message is received", error)
+            except QueueUnavailableError as error:
                 failures += 1
-                self._back_off(failures, "SQS is away", error)
+                self._back_off(failures, "SQS is unreachable", error)
             else:
                 failures = 0
                 self._health.received()
                 if messages and self._stop.is_set():
-                    self._source.hand_back(messages)
+                    self._source.return_to_queue(messages)
                 elif messages:
                     self._health.begin()
                     try:
@@ -209,7 +211,7 @@ class Poller:
             time.monotonic() - started_at,
             len(messages) - len(failed),
             len(failed),
-            f" come_again={','.join(sorted(failed))}" if failed else "",
+            f" failed_messages={','.join(sorted(failed))}" if failed else "",
         )
 
     def _back_off(self, failures: int, what: str, error: Exception) -> None:

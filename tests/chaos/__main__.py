@@ -1,4 +1,7 @@
-"""`python -m tests.chaos --runs N --seed S`: a line a run, and one of JSON at the end. A seed replays with --runs 1."""
+"""`python -m tests.chaos --runs N --seed S`: imports rows while faults are injected, and checks every row afterwards.
+
+It prints one line per run, and JSON as the last line. To replay a seed, use --runs 1.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.chaos.campaign import SETTLE_SECONDS, Run, audit_again, run_seed
+from tests.chaos.campaign import WAIT_SECONDS, Run, audit_again, run_seed
 from tests.chaos.plan import PROFILES
 from tests.chaos.shop import Shop
 
@@ -16,22 +19,22 @@ if TYPE_CHECKING:
     from tests.chaos.audit import Findings
 
 SHOWN = 20
-"""Findings of a run that are printed; each says how often it was made."""
+"""Maximum number of different findings that we print per run. Each is printed with its number of occurrences."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1, help="of the first run; the others count on")
-    parser.add_argument("--profile", choices=PROFILES, default="", help="instead of the seed's own choice")
-    parser.add_argument("--settle-seconds", type=float, default=SETTLE_SECONDS)
-    parser.add_argument("--until-red", action="store_true", help="stop after the first run that is not in order")
-    parser.add_argument("--log", type=Path, help="keep the log of all parts there")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each further run adds 1")
+    parser.add_argument("--profile", choices=PROFILES, default="", help="default: the seed selects the profile")
+    parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS, help="for jobs to end")
+    parser.add_argument("--until-red", action="store_true", help="stop after the first run with findings")
+    parser.add_argument("--log", type=Path, help="write the log of all parts to this file")
     given = parser.parse_args()
     runs: list[Run] = []
     with Shop(log=given.log) as shop:
         for seed in range(given.seed, given.seed + given.runs):
-            run = run_seed(shop, seed, profile=given.profile, settle_seconds=given.settle_seconds)
+            run = run_seed(shop, seed, profile=given.profile, wait_seconds=given.wait_seconds)
             runs.append(run)
             print(run.line(), flush=True)
             if run.findings:

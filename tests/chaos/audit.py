@@ -1,4 +1,4 @@
-"""What is true after a run, from the database, held against what the shop says."""
+"""Compares the database after a run with what the shop reports to its users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
 @dataclass
 class Findings:
-    """One sentence for each row, or each report, that is not as it must be."""
+    """One sentence for each row or report that is wrong."""
 
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Findings:
 
 
 def audit(shop: Shop, submission: Submission, job_id: UUID) -> Findings:
-    """Everything about one job."""
+    """Check everything about one job, and return what is wrong."""
     return _Audit(shop, submission, job_id).findings
 
 
@@ -60,7 +60,7 @@ class _Audit:
             self._read_reports()
             self._check_counts()
             self._check_failures()
-            self._check_mails()
+            self._check_emails()
         else:
             open_rows = len(self._rows) - sum(self._counts.values())
             self.findings.lost += [f"{job_id} is {self._status}: row open"] * max(open_rows, 1)
@@ -86,24 +86,24 @@ class _Audit:
             self._products.setdefault(sku, []).append(product_id)
 
     def _check_products(self) -> None:
-        """A product for each ledger record and a record for each product, once."""
+        """Check that each ledger record has exactly one product, and each product exactly one record."""
         times = Counter(index for index, _ in self._ledger)
         for index, count in times.items():
             if count > 1:
-                self.findings.duplicated.append(f"{self._job_id}:{index} is {count} times in the ledger")
+                self.findings.duplicated.append(f"{self._job_id}:{index} has {count} ledger records")
         record_of: dict[int, str] = dict(self._ledger)
         for index, row in enumerate(self._rows):
             name = f"{self._job_id}:{index} {row.body['sku']}"
-            products = self._products.get(row.body["sku"], []) if row.is_ours else []
-            self.findings.duplicated += [f"{name} is a product once more"] * (len(products) - 1)
-            if not row.is_good and (products or index in record_of):
-                self.findings.misreported.append(f"{name} was created, and must not be")
+            products = self._products.get(row.body["sku"], []) if row.has_own_sku else []
+            self.findings.duplicated += [f"{name} has an additional product"] * (len(products) - 1)
+            if not row.is_valid and (products or index in record_of):
+                self.findings.misreported.append(f"{name} was created although it is invalid")
             elif products and index not in record_of:
-                self.findings.misreported.append(f"{name} is a product and not in the ledger")
+                self.findings.misreported.append(f"{name} has a product but no ledger record")
             elif index in record_of and not products:
-                self.findings.lost.append(f"{name} is in the ledger and no product")
+                self.findings.lost.append(f"{name} has a ledger record but no product")
             elif products and record_of[index] not in products:
-                self.findings.misreported.append(f"{name}: the ledger names another product")
+                self.findings.misreported.append(f"{name}: the ledger record has the ID of another product")
 
     def _read_reports(self) -> None:
         url = f"{self._shop.url}/products/bulk/{self._job_id}"
@@ -116,10 +116,10 @@ class _Audit:
         outcomes = Counter(failure["outcome"] for failure in self._failures)
         errors = sum(len(failure["errors"]) for failure in self._failures)
         has_dead_chunks = any(chunk[0] == "dead" for chunk in self._chunks)
-        told = any(problem["code"] == "dead_letter" for problem in self._problems)
+        has_problem = any(problem["code"] == "dead_letter" for problem in self._problems)
         unprocessed = sum(chunk[5] for chunk in self._chunks if chunk[0] == "dead")
-        self._expect("dead letters told", told, has_dead_chunks and unprocessed > 0)
-        self._expect("unprocessed rows, but for dead letters", self._counts["unprocessed"], unprocessed)
+        self._expect("a problem for dead letters", has_problem, has_dead_chunks and unprocessed > 0)
+        self._expect("unprocessed rows, which only dead letters cause", self._counts["unprocessed"], unprocessed)
         self._expect("rows of the job", self._row_count, len(self._rows))
         self._expect("status", self._status, expected_status)
         self._expect("sum of the outcomes", sum(self._counts.values()), len(self._rows))
@@ -135,18 +135,18 @@ class _Audit:
             self._expect(f"{outcome} in the failures", outcomes[outcome], self._counts[outcome])
 
     def _check_failures(self) -> None:
-        """Exactly the rows that were not created, in their order, as they were sent, and called what they are."""
+        """Check that the failures are exactly the rows that were not created, in order and unchanged."""
         created = {index for index, _ in self._ledger}
         listed = [failure["index"] for failure in self._failures]
         self._expect("rows in the failures", listed, [n for n in range(len(self._rows)) if n not in created])
         for failure in self._failures:
             row = self._rows[failure["index"]]
             self._expect(f"row {failure['index']} in the failures", failure["row"], row.body)
-            if row.is_good and failure["outcome"] == "rejected":
-                self.findings.misreported.append(f"{self._job_id}:{failure['index']} is good and was rejected")
+            if row.is_valid and failure["outcome"] == "rejected":
+                self.findings.misreported.append(f"{self._job_id}:{failure['index']} was rejected although it is valid")
 
-    def _check_mails(self) -> None:
-        """Every mail that is not owed any more was sent. A later end or redrive withdraws the others."""
+    def _check_emails(self) -> None:
+        """Check that every email was sent that is not pending. A later end or redrive cancels earlier emails."""
         events = self._shop.sql.execute(
             "SELECT id::text, kind FROM bulk_import_importevent event"
             " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL AND NOT EXISTS ("
@@ -155,12 +155,12 @@ class _Audit:
             {"job": self._job_id},
         ).fetchall()
         for event_id, kind in events:
-            if event_id not in self._shop.mailed_events():
-                self.findings.misreported.append(f"{self._job_id}: no mail was sent about {kind} {event_id}")
+            if event_id not in self._shop.emailed_events():
+                self.findings.misreported.append(f"{self._job_id}: no email was sent about {kind} {event_id}")
 
     def _expect(self, what: str, found: object, expected: object) -> None:
         if found != expected:
-            self.findings.misreported.append(f"{self._job_id}: {what}: {found}, not {expected}")
+            self.findings.misreported.append(f"{self._job_id}: {what}: {found} instead of {expected}")
 
 
 def _get(url: str) -> httpx.Response:

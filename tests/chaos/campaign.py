@@ -1,4 +1,4 @@
-"""Runs: each imports some rows while things go wrong, and is held to account when they have calmed down."""
+"""A run imports rows while faults are injected. When the faults have ended, it waits for the jobs and audits them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 
 from tests.chaos.audit import TERMINAL, Findings, audit
-from tests.chaos.plan import AWAY, STORM_SECONDS, Event, Plan, Submission, Weather
+from tests.chaos.plan import AWAY, FAULT_SECONDS, Event, Faults, Plan, Submission
 from tests.chaos.shop import USER, Shop, resume
 from tests.chaos.stale_worker import StaleWorker, chunk_message
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-SETTLE_SECONDS = 60.0
-"""A job that has not ended so long after the last fault never will: its open rows are lost."""
+WAIT_SECONDS = 60.0
+"""How long we wait for a job after the last fault. If it has not ended by then, its open rows count as lost."""
 
 PAUSE_SECONDS = 0.05
 OPEN = ["queued", "processing"]
-"""Statuses of a chunk that was sent and has not ended."""
+"""Statuses of a chunk whose message was sent and that has not ended."""
 
 
 @dataclass
 class Run:
-    """What became of one seed."""
+    """The result of one seed."""
 
     plan: Plan
     faults: Counter[str] = field(default_factory=Counter)
     findings: Findings = field(default_factory=Findings)
     jobs: list[tuple[Submission, UUID]] = field(default_factory=list)
-    failed_rows: int = 0  # good rows that met more faults than they have tries, and are reported so
-    dead_chunks: int = 0  # ended in the dead-letter queue, and redriven
+    failed_rows: int = 0  # valid rows that met more faults than they have retries
+    dead_chunks: int = 0  # chunks that became dead and were redriven
     seconds: float = 0.0
     log: str = ""
 
@@ -57,14 +57,14 @@ class Run:
         )
 
 
-class _Storm:
-    """One run under way."""
+class _Chaos:
+    """Executes one run: submits the rows, injects the faults, waits, and audits."""
 
-    def __init__(self, shop: Shop, plan: Plan, settle_seconds: float) -> None:
+    def __init__(self, shop: Shop, plan: Plan, wait_seconds: float) -> None:
         self._shop = shop
-        self._settle_seconds = settle_seconds
+        self._wait_seconds = wait_seconds
         self._run = Run(plan)
-        self._weather = Weather(plan)
+        self._faults = Faults(plan)
         self._began_at = time.monotonic()
         self._paused: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._is_over = threading.Event()
@@ -72,28 +72,28 @@ class _Storm:
     def run(self) -> Run:
         plan, run = self._run.plan, self._run
         log_size = self._shop.log.stat().st_size
-        self._shop.let_loose(self._weather)
+        self._shop.start_faults(self._faults)
         with ThreadPoolExecutor() as threads:
             submitting = [threads.submit(self._submit, submission) for submission in plan.submissions]
-            sleepers: list[Future[list[str]]] = []
+            stale_workers: list[Future[list[str]]] = []
             try:
                 for event in plan.events:
                     self._wait(event.at)
                     if event.kind == "stale worker":
-                        sleepers.append(threads.submit(self._be_stale, event))
+                        stale_workers.append(threads.submit(self._run_stale_worker, event))
                     else:
-                        self._cause(event)
-                self._wait(STORM_SECONDS)
+                        self._inject(event)
+                self._wait(FAULT_SECONDS)
             finally:
-                self._shop.calm_down()
+                self._shop.stop_faults()
                 self._resume(float("inf"))
             for submitted in submitting:
                 submitted.result()
             self._await_end()
             self._is_over.set()
-            for sleeper in sleepers:
-                run.findings.misreported += sleeper.result()
-        run.faults += self._weather.dealt
+            for stale_worker in stale_workers:
+                run.findings.misreported += stale_worker.result()
+        run.faults += self._faults.injected
         self._shop.check_alive()
         self._audit()
         while self._redrive() and not run.findings:
@@ -108,10 +108,10 @@ class _Storm:
         return run
 
     def _submit(self, submission: Submission) -> None:
-        """POST the rows, as a client does: with a key, and again until the answer is a 202."""
+        """POST the rows with an Idempotency-Key, and retry until the answer is a 202, as a client does."""
         time.sleep(submission.at)
         rows = [row.body for row in submission.rows]
-        give_up_at = time.monotonic() + STORM_SECONDS + self._settle_seconds
+        give_up_at = time.monotonic() + FAULT_SECONDS + self._wait_seconds
         while time.monotonic() < give_up_at:
             try:
                 answer = httpx.post(
@@ -133,7 +133,7 @@ class _Storm:
         raise RuntimeError("The rows could not be submitted.")
 
     def _wait(self, until: float) -> None:
-        """Wait for that second of the run; wake up pollers meanwhile."""
+        """Wait until the given second of the run. Meanwhile resume paused pollers that are due."""
         while (left := self._began_at + until - time.monotonic()) > 0:
             self._resume(time.monotonic())
             time.sleep(min(left, PAUSE_SECONDS))
@@ -143,10 +143,10 @@ class _Storm:
             resume(poller)
             self._paused.remove((wake_at, poller))
 
-    def _cause(self, event: Event) -> None:
-        """Let it happen, and count it if it could."""
+    def _inject(self, event: Event) -> None:
+        """Inject the fault of an event, and count it if it was possible."""
         shop, which = self._shop, event.which
-        causes: dict[str, Callable[[], object]] = {
+        faults: dict[str, Callable[[], object]] = {
             "kill poller": lambda: shop.kill_poller(which),
             "kill monolith": lambda: shop.kill_monolith(which),
             "kill relay": shop.kill_relay,
@@ -154,16 +154,16 @@ class _Storm:
             "pause poller": lambda: self._pause_poller(event),
             "copy message": lambda: self._send_copies(event, shop.queue_url, [*OPEN, "done"], copies=1 + which % 3),
             "dead letter": lambda: self._send_copies(event, shop.dead_letter_url, OPEN, copies=1),
-            **dict.fromkeys(AWAY, lambda: None),  # those are the weather's
+            **dict.fromkeys(AWAY, lambda: None),  # the class Faults injects these
         }
-        if causes[event.kind]() is not False:
+        if faults[event.kind]() is not False:
             self._run.faults[event.kind] += 1
 
     def _pause_poller(self, event: Event) -> None:
         self._paused.append((time.monotonic() + event.seconds, self._shop.pause_poller(event.which)))
 
     def _send_copies(self, event: Event, queue_url: str, statuses: list[str], copies: int) -> bool:
-        """Put copies of a message on a queue; returns whether there was a chunk in one of these statuses."""
+        """Send copies of a chunk's message to a queue. Returns False if no chunk has one of these statuses."""
         chunks = self._shop.sql.execute(
             "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status = ANY(%s)"
             " ORDER BY job_id, number",
@@ -178,10 +178,13 @@ class _Storm:
             )
         return True
 
-    def _be_stale(self, event: Event) -> list[str]:
-        """Claim a chunk, fall asleep, speak up when another has it, and once more when all is over."""
+    def _run_stale_worker(self, event: Event) -> list[str]:
+        """Claim a chunk, sleep until another worker has it, then send stale calls, and again after the end of the jobs.
+
+        Returns a sentence for each stale call that the monolith accepted.
+        """
         worker = None
-        while worker is None and time.monotonic() < self._began_at + STORM_SECONDS:
+        while worker is None and time.monotonic() < self._began_at + FAULT_SECONDS:
             worker = StaleWorker.claim_one(self._shop, self._job_ids, event.which)
             time.sleep(PAUSE_SECONDS)
         if worker is None or not worker.sleep():
@@ -189,17 +192,17 @@ class _Storm:
         self._run.faults[event.kind] += 1
         rows = next(s.rows for s, job_id in self._run.jobs if str(job_id) == worker.message.job_id)
         first = worker.message.first_index
-        index = next((n for n in range(first, first + worker.message.row_count) if rows[n].is_good), first)
-        let_through = worker.speak(rows[index], index)
+        index = next((n for n in range(first, first + worker.message.row_count) if rows[n].is_valid), first)
+        accepted = worker.send_stale_calls(rows[index], index)
         self._is_over.wait()
-        return let_through + worker.speak(rows[index], index)
+        return accepted + worker.send_stale_calls(rows[index], index)
 
     @property
     def _job_ids(self) -> list[UUID]:
         return [job_id for _, job_id in self._run.jobs]
 
     def _await_end(self) -> None:
-        give_up_at = time.monotonic() + self._settle_seconds
+        give_up_at = time.monotonic() + self._wait_seconds
         while time.monotonic() < give_up_at:
             statuses = self._shop.sql.execute(
                 "SELECT status FROM bulk_import_importjob WHERE id = ANY(%s)", [self._job_ids]
@@ -213,7 +216,7 @@ class _Storm:
             self._run.findings += audit(self._shop, submission, job_id)
 
     def _redrive(self) -> bool:
-        """Run the dead chunks again, now that it is calm; returns whether there are any."""
+        """Redrive the dead chunks, without faults. Returns whether there were any."""
         dead = self._shop.sql.execute(
             "SELECT job_id, count(*) FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status = 'dead'"
             " GROUP BY job_id",
@@ -224,7 +227,7 @@ class _Storm:
             url = f"{self._shop.url}/products/bulk/{job_id}/redrive"
             answers = [httpx.post(url, auth=USER, timeout=30, trust_env=False).status_code for _ in range(2)]
             if answers[0] != httpx.codes.ACCEPTED:
-                self._run.findings.misreported.append(f"{job_id} has {count} dead chunks: redrive said {answers}")
+                self._run.findings.misreported.append(f"{job_id} has {count} dead chunks: redrive answered {answers}")
         return bool(dead)
 
     def _failed_rows(self) -> int:
@@ -234,14 +237,14 @@ class _Storm:
         return int(row[0]) if row else 0
 
 
-def run_seed(shop: Shop, seed: int, *, profile: str = "", settle_seconds: float = SETTLE_SECONDS) -> Run:
-    """One run. The profile is the seed's choice unless named."""
-    plan = Plan(seed, profile, prefix=f"{time.time_ns():x}-")  # a sku of its own, also if a seed comes again
-    return _Storm(shop, plan, settle_seconds).run()
+def run_seed(shop: Shop, seed: int, *, profile: str = "", wait_seconds: float = WAIT_SECONDS) -> Run:
+    """Execute one run. The seed selects the profile, unless one is given."""
+    plan = Plan(seed, profile, prefix=f"{time.time_ns():x}-")  # unique SKUs, even if a seed is used twice
+    return _Chaos(shop, plan, wait_seconds).run()
 
 
 def audit_again(shop: Shop, runs: list[Run]) -> Findings:
-    """Whether anything changed after it had been found in order: no late message, no late call may do that."""
+    """Audit all runs again that had no findings. No late message and no late call may have changed anything."""
     findings = Findings()
     for run in runs:
         if not run.findings:

@@ -1,7 +1,8 @@
-"""`python -m tests.chaos.mutate`: take the guarantees out of the code, one at a time; the chaos must tell.
+"""`python -m tests.chaos.mutate`: removes one guarantee at a time from the code. The chaos runs must then fail.
 
-Each mutation is made in a copy of the project. Green would mean that the chaos proves nothing about that
-line, and a text that is not found that the line has moved on: both are an error here.
+Each mutation changes a copy of the project. If the chaos runs still pass, they prove nothing about that line, and this
+command fails. It also fails if a mutation does not find its text: then the code has changed, and the mutation is out of
+date.
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ from tempfile import TemporaryDirectory
 
 from demo.stack import PROJECT
 
-SETTLE_SECONDS = 15
+WAIT_SECONDS = 15
 MAX_RUNS = 8
 TIMEOUT_SECONDS = 600
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "node_modules", "build", "dist")
 
 ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
 
-# Of `ImportedRowMiddleware._create`.
+# Lines of the code that handles a create call in bulk_import/ledger.py.
 BEGIN = "        with transaction.atomic(using=using, durable=True):\n"
-HOLD_CHUNK = "            chunk = call.lock_chunk()\n"
+LOCK_CHUNK = "            chunk = call.lock_chunk()\n"
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
 CALL_VIEW = "            response = self.get_response(request)\n"
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """What is taken out: (file, text, text instead), each text found exactly once; and the chaos that shows it."""
+    """The guarantee that is removed, as edits (file, text, replacement), and the profile of chaos that must detect it.
+
+    Each text must occur exactly once.
+    """
 
     name: str
     profile: str
@@ -53,7 +57,7 @@ MUTATIONS = (
         "the transaction that record and product share",
         "answers",
         (
-            ("bulk_import/ledger.py", BEGIN + HOLD_CHUNK, BEGIN + HOLD_CHUNK + WRITE_RECORD + BEGIN),
+            ("bulk_import/ledger.py", BEGIN + LOCK_CHUNK, BEGIN + LOCK_CHUNK + WRITE_RECORD + BEGIN),
             ("bulk_import/ledger.py", WRITE_RECORD + CALL_VIEW, CALL_VIEW),
         ),
     ),
@@ -87,7 +91,7 @@ def main() -> int:
 
 
 def try_mutation(mutation: Mutation) -> bool:
-    """Whether the chaos turns red without it. Prints a line."""
+    """Return whether the chaos runs fail without the guarantee. Prints one line."""
     started_at = time.monotonic()
     with TemporaryDirectory(prefix="bulk-import-mutant-") as folder:
         copy = Path(folder) / "project"
@@ -101,7 +105,7 @@ def try_mutation(mutation: Mutation) -> bool:
                 "tests.chaos",
                 f"--runs={MAX_RUNS}",
                 f"--profile={mutation.profile}",
-                f"--settle-seconds={SETTLE_SECONDS}",
+                f"--wait-seconds={WAIT_SECONDS}",
                 "--until-red",
             ],
             cwd=copy,
@@ -119,15 +123,15 @@ def try_mutation(mutation: Mutation) -> bool:
 
 
 def edit(path: Path, text: str, instead: str) -> None:
-    """Raises ValueError when the text is not there exactly once: the mutation is out of date."""
+    """Replace the text. Raises ValueError if it does not occur exactly once: the mutation is out of date."""
     source = path.read_text()
     if source.count(text) != 1:
-        raise ValueError(f"{path.name} has {source.count(text)} times: {text}")
+        raise ValueError(f"{path.name} contains this text {source.count(text)} times instead of once: {text}")
     path.write_text(source.replace(text, instead))
 
 
 def read_verdict(output: str) -> tuple[bool, str]:
-    """Red only by what was found: chaos that breaks down has shown nothing."""
+    """Return whether there were findings, and a summary. A run that crashed proves nothing, so it counts as green."""
     lines = output.splitlines()
     try:
         summary = json.loads(lines[-1])

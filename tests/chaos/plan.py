@@ -1,7 +1,7 @@
-"""What a run imports and what goes wrong meanwhile: all of it drawn from the run's seed.
+"""The plan of a run: which rows it imports and which faults it injects. The seed determines all of it.
 
-Same seed, same plan: the same rows, the same events at the same seconds, and the same fate for the n-th
-request of a kind. Which process happens to send that request is up to the machine.
+The same seed gives the same rows, the same events at the same seconds, and the same fate for the n-th request of a
+kind. It does not determine which process sends that request.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from tests.chaos.proxy import Fate, Kind
 
-STORM_SECONDS = 4.0
-"""How long things go wrong; then every part gets a chance to put it right."""
+FAULT_SECONDS = 4.0
+"""How long we inject faults. After that, every part gets the time to recover."""
 
 CREATE = "create"
 API = ("claim", "heartbeat", "finish", "release", "dead", "submit")
@@ -38,23 +38,23 @@ AWS_STATUSES = (500, 503)
 RETRY_AFTERS = ("", "", "1", "0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
 
 LASTS_SECONDS = {
-    "pause poller": (2.2, 3.2),  # beyond the lease, and not beyond the function's time-out
-    "payloads away": (2.0, 4.0),  # for all deliveries of a message
+    "pause poller": (2.2, 3.2),  # longer than the lease, shorter than the function's timeout
+    "payloads away": (2.0, 4.0),  # long enough for all deliveries of a message
 }
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How much goes wrong, and of which kind."""
+    """How many faults of which kind a run injects."""
 
-    events: dict[str, tuple[int, int]]  # how many of each kind, at least and at most
-    create_rate: float = 0.15  # share of the create calls that meet a fate
+    events: dict[str, tuple[int, int]]  # minimum and maximum number of each kind
+    create_rate: float = 0.15  # share of the create calls with a fault
     create_fates: dict[Kind, int] = field(default_factory=lambda: CREATE_FATES)
     api_rate: float = 0.08  # ... of the other requests to the monolith
     aws_rate: float = 0.08  # ... of the requests to S3 and SQS
     aws_fates: dict[Kind, int] = field(default_factory=lambda: AWS_FATES)
-    create_seconds: float = 0.15  # mean time of a create call, so that there is something to interrupt
-    kill_sender: float = 0.0  # share of the messages sent at whose sending the monolith is killed
+    create_seconds: float = 0.15  # mean delay of a create call, so that faults interrupt running calls
+    kill_sender: float = 0.0  # share of the SendMessageBatch calls at which the monolith is killed
     kill_finisher: float = 0.0  # share of the finishes after which a poller is killed
 
 
@@ -76,26 +76,26 @@ PROFILES = {
         kill_sender=0.1,
         kill_finisher=0.1,
     ),
-    # Requests and messages that come several times, at once or late.
+    # Requests and messages that arrive several times, at once or late.
     "twins": Profile(
         {"copy message": (6, 12), "kill poller": (0, 1)},
         create_rate=0.5,
         create_fates={Kind.TWICE: 8, Kind.LATE: 1, Kind.CUT: 1},
     ),
-    # Answers that never arrive, or say something else than what happened.
+    # Answers that never arrive, or differ from what happened.
     "answers": Profile(
         {"kill monolith": (1, 2), "copy message": (0, 2)},
         create_rate=0.35,
         create_fates={Kind.CUT: 4, Kind.TORN: 2, Kind.SWAPPED: 4, Kind.ERROR: 3, Kind.RESET: 1},
     ),
-    # Workers that sleep past their lease and wake up to find another one at their chunk.
+    # Workers that sleep longer than their lease, while another worker claims their chunk.
     "pauses": Profile(
         {"pause poller": (2, 4), "copy message": (4, 8), "stale worker": (1, 2)},
         create_rate=0.1,
         create_fates={Kind.LATE: 3, Kind.SLOW: 2, Kind.TWICE: 1},
         create_seconds=0.3,
     ),
-    # Messages that run out of deliveries, by themselves or by force.
+    # Messages that end in the dead-letter queue: after maxReceiveCount deliveries, or because the run sends them there.
     "deaths": Profile(
         {
             "dead letter": (1, 4),
@@ -121,17 +121,17 @@ MIXTURE = ["mixed"] * 4 + [name for name in PROFILES if name != "mixed"]
 class Event:
     at: float  # seconds since the run began
     kind: str
-    which: int  # a number that chooses one of whatever there is then
-    seconds: float  # how long it lasts, or a delay
+    which: int  # a number that selects one of the existing processes or chunks
+    seconds: float  # duration or delay
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row, and whether the shop must take it."""
+    """A row, and whether the shop must accept it."""
 
     body: dict[str, Any]
-    is_good: bool
-    is_ours: bool = True  # whether a product with its sku can only be this row's
+    is_valid: bool
+    has_own_sku: bool = True  # whether only this row may create a product with its SKU
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,10 @@ class Submission:
 
 
 class Plan:
-    """Everything that is drawn before a run."""
+    """The part of a run that is determined before it starts."""
 
     def __init__(self, seed: int, profile: str = "", prefix: str = "") -> None:
-        random = Random(f"plan {seed}")  # noqa: S311 - a seed must replay
+        random = Random(f"plan {seed}")  # noqa: S311 - a seed must be repeatable
         self.seed = seed
         drawn = random.choice(MIXTURE)
         self.profile_name = profile or drawn
@@ -161,11 +161,11 @@ class Plan:
     def _submission(self, random: Random, number: int) -> Submission:
         count = random.randint(40, 75)
         rows = [self._row(random, f"{self.prefix}-{number}-{index}") for index in range(count)]
-        for _ in range(random.randint(0, 3)):  # a sku that an earlier row has
+        for _ in range(random.randint(0, 3)):  # give a row the SKU of an earlier row
             index = random.randrange(1, count)
             repeated = rows[random.randrange(index)]
-            if repeated.is_good and not any(rows[index].body["sku"] == row.body["sku"] for row in rows[index + 1 :]):
-                rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_good=False, is_ours=False)
+            if repeated.is_valid and not any(rows[index].body["sku"] == row.body["sku"] for row in rows[index + 1 :]):
+                rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_valid=False, has_own_sku=False)
         return Submission(round(number * random.uniform(0, 1.5), 2), f"{self.prefix}-{number}", rows)
 
     @staticmethod
@@ -180,18 +180,18 @@ class Plan:
         }
         fault = random.choices(["", "unknown", "archived", "taken", "price"], [88, 4, 3, 3, 2])[0]
         if fault == "unknown":
-            return Row({**good, "category": "kayaks"}, is_good=False)
+            return Row({**good, "category": "kayaks"}, is_valid=False)
         if fault == "archived":
-            return Row({**good, "category": "ski-rental"}, is_good=False)
+            return Row({**good, "category": "ski-rental"}, is_valid=False)
         if fault == "taken":
-            return Row({**good, "sku": "TENT-RIDGE-2"}, is_good=False, is_ours=False)
+            return Row({**good, "sku": "TENT-RIDGE-2"}, is_valid=False, has_own_sku=False)
         if fault == "price":
-            return Row({**good, "price": "-1.00"}, is_good=False)
-        return Row(good, is_good=True)
+            return Row({**good, "price": "-1.00"}, is_valid=False)
+        return Row(good, is_valid=True)
 
     @staticmethod
     def _event(random: Random, kind: str) -> Event:
-        at = 0.0 if kind.endswith("at first") else random.uniform(0.2, STORM_SECONDS)
+        at = 0.0 if kind.endswith("at first") else random.uniform(0.2, FAULT_SECONDS)
         which = random.randrange(10_000)
         least, most = LASTS_SECONDS.get(kind, (0.5, 2.5))
         seconds = random.uniform(least, most)
@@ -207,23 +207,23 @@ AWAY = {
 }
 
 
-class Weather:
-    """The fates of a run's requests, while it lasts. Counts what it dealt out."""
+class Faults:
+    """Decides the fate of each request during a run, and counts the faults in `injected`."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._seen: Counter[str] = Counter()
         self._began_at = time.monotonic()
-        self.dealt: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
 
     def monolith_fate(self, label: str) -> Fate:
-        """For a request to the monolith; label is `create <index>` or a verb."""
+        """Return the fate of a request to the monolith. The label is `create <index>` or a verb of the worker API."""
         random = self._random(label)
         profile = self._plan.profile
         if self._is_away(label):
-            return self._deal(Fate(Kind.ERROR, status=random.choice([502, 503])))
+            return self._count(Fate(Kind.ERROR, status=random.choice([502, 503])))
         if label == "finish" and random.random() < profile.kill_finisher:
-            return self._deal(Fate(Kind.KILL_AFTER))
+            return self._count(Fate(Kind.KILL_AFTER))
         if label.startswith(CREATE):
             rate, fates = profile.create_rate, profile.create_fates
             usual = Fate(seconds=random.uniform(0, 2 * profile.create_seconds))
@@ -234,18 +234,18 @@ class Weather:
         return self._draw(random, rate, fates, MONOLITH_STATUSES) or usual
 
     def aws_fate(self, label: str) -> Fate:
-        """For a request to S3 or SQS; label is a method and bucket, or SQS's name of the call."""
+        """Return the fate of a request to S3 or SQS. The label is method and bucket, or SQS's name of the operation."""
         random = self._random(label)
         profile = self._plan.profile
         if self._is_away(label):
-            return self._deal(Fate(Kind.ERROR, status=random.choice(AWS_STATUSES)))
+            return self._count(Fate(Kind.ERROR, status=random.choice(AWS_STATUSES)))
         if label == "AmazonSQS.SendMessageBatch" and random.random() < profile.kill_sender:
-            return self._deal(Fate(random.choice([Kind.KILL, Kind.KILL_AFTER])))
+            return self._count(Fate(random.choice([Kind.KILL, Kind.KILL_AFTER])))
         return self._draw(random, profile.aws_rate, profile.aws_fates, AWS_STATUSES) or Fate()
 
     def _random(self, label: str) -> Random:
         self._seen[label] += 1
-        return Random(f"{self._plan.seed} {label} {self._seen[label]}")  # noqa: S311 - a seed must replay
+        return Random(f"{self._plan.seed} {label} {self._seen[label]}")  # noqa: S311 - a seed must be repeatable
 
     def _is_away(self, label: str) -> bool:
         now = time.monotonic() - self._began_at
@@ -258,7 +258,7 @@ class Weather:
     def _draw(self, random: Random, rate: float, fates: dict[Kind, int], statuses: tuple[int, ...]) -> Fate | None:
         if random.random() >= rate:
             return None
-        return self._deal(
+        return self._count(
             Fate(
                 kind=random.choices(list(fates), list(fates.values()))[0],
                 seconds=random.uniform(0.3, 3.0),
@@ -267,7 +267,7 @@ class Weather:
             )
         )
 
-    def _deal(self, fate: Fate) -> Fate:
+    def _count(self, fate: Fate) -> Fate:
         name = f"answer {fate.status}" if fate.kind == Kind.ERROR else str(fate.kind)
-        self.dealt[name] += 1
+        self.injected[name] += 1
         return fate

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 proxy that can misbehave: each request to the server behind it meets a fate."""
+"""An HTTP/1.1 proxy that injects faults: it decides the fate of each request to the server behind it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds: a close is a RST
 
 
 class Kind(StrEnum):
+    """What can happen to a request."""
+
     PASS = "pass"
-    SLOW = "slow"  # the answer comes later
-    LATE = "late"  # the request comes later, by when its sender may be gone
+    SLOW = "slow"  # the answer is delayed
+    LATE = "late"  # the request is delayed; its sender may have ended by then
     RESET = "reset"  # the connection breaks before the server sees the request
-    ERROR = "error"  # an error instead of the server's answer; the server sees nothing
-    CUT = "cut"  # the server has answered, and the connection breaks before its answer
-    TORN = "torn"  # ... in the middle of it
-    SWAPPED = "swapped"  # the server has answered, and the caller gets an error instead
-    TWICE = "twice"  # the server gets the request twice at once
+    ERROR = "error"  # the proxy answers with an error; the server does not see the request
+    CUT = "cut"  # the server answers, but the connection breaks before the answer arrives
+    TORN = "torn"  # as CUT, but in the middle of the answer
+    SWAPPED = "swapped"  # the server answers, but the proxy answers with an error instead
+    TWICE = "twice"  # the server gets the request twice at the same time
     KILL = "kill"  # a process is killed before the server sees the request
-    KILL_AFTER = "kill after"  # ... when the server has answered
+    KILL_AFTER = "kill after"  # as KILL, but after the server answered
 
 
 BEFORE = {Kind.RESET, Kind.ERROR, Kind.KILL}
-"""Those that the server never hears of."""
+"""The fates with which the server does not see the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class _Answer:
 
 
 class Proxy:
-    """Runs in a thread of its own between `start` and `stop`; `url` is what callers call instead of the server."""
+    """Runs in its own thread between `start` and `stop`. Callers use `url` instead of the server's URL."""
 
     def __init__(self, server_url: str, label: Callable[[web.Request], str]) -> None:
         self._server_url = server_url
@@ -82,7 +84,7 @@ class Proxy:
 
     async def _start(self) -> None:
         self._client = aiohttp.ClientSession(
-            # A connection a request: one that the server closes while idle would be a fault nobody ordered.
+            # One connection per request. If the server closed an idle connection, that would be an unplanned fault.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -104,7 +106,7 @@ class Proxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await request.read()
-        except ConnectionError:  # the caller died before it had said everything
+        except ConnectionError:  # the caller ended before it had sent the whole request
             return web.Response()
         label = self._label(request)
         fate = self.fate(label)
@@ -158,11 +160,11 @@ def _end_to_end(headers: Any) -> CIMultiDict[str]:
 
 def _error(fate: Fate) -> web.Response:
     headers = {"Retry-After": fate.retry_after} if fate.retry_after else {}
-    return web.Response(status=fate.status, headers=headers, text="<html>The proxy says no.</html>")
+    return web.Response(status=fate.status, headers=headers, text="<html>Error of the proxy</html>")
 
 
 def _break_off(request: web.Request) -> web.Response:
-    """Reset the connection; what is returned reaches nobody."""
+    """Reset the connection. The returned response is never sent."""
     if transport := request.transport:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         transport.abort()
@@ -170,13 +172,14 @@ def _break_off(request: web.Request) -> web.Response:
 
 
 async def _tear(request: web.Request, answer: _Answer) -> web.StreamResponse:
+    """Send the first half of the answer, then close the connection."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(answer.body)
     try:
         await response.prepare(request)
         await response.write(answer.body[: len(answer.body) // 2])
-    except ConnectionError:  # the caller was gone before
+    except ConnectionError:  # the caller has closed the connection already
         return response
     if transport := request.transport:
-        transport.close()  # what was written still arrives
+        transport.close()  # sends what was written, then closes the connection
     return response

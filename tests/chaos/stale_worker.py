@@ -1,4 +1,4 @@
-"""A worker that claims a chunk, falls asleep, and wakes up when another one has it. Nobody may listen to it."""
+"""A stale worker: it claims a chunk and sleeps until another worker has it. The monolith must refuse its calls."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from tests.chaos.plan import Row
     from tests.chaos.shop import Shop
 
-PATIENCE_SECONDS = 30.0
+MAX_SLEEP_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 
 
 def chunk_message(sql: psycopg.Connection[Any], chunk_id: UUID) -> ChunkMessage:
-    """The message of a chunk, as the monolith sends it."""
+    """Return the message of a chunk, as the monolith sends it."""
     row = sql.execute(
         "SELECT job_id, payload_bucket, payload_key, payload_etag, first_byte, byte_count, first_index, row_count"
         " FROM bulk_import_importchunk AS chunk JOIN bulk_import_importjob AS job ON job.id = job_id"
@@ -56,7 +56,7 @@ def chunk_message(sql: psycopg.Connection[Any], chunk_id: UUID) -> ChunkMessage:
 
 @dataclass(slots=True)
 class StaleWorker:
-    """One chunk, claimed by hand and directly: no proxy is in between, so that every answer is the monolith's."""
+    """A claimed chunk. Calls go to the monolith directly, without the proxy, so that every answer is its own."""
 
     shop: Shop
     chunk_id: UUID
@@ -65,7 +65,7 @@ class StaleWorker:
 
     @classmethod
     def claim_one(cls, shop: Shop, job_ids: list[UUID], which: int) -> StaleWorker | None:
-        """Claim an open chunk of these jobs, whose message was sent; None when there is none to be had."""
+        """Claim a chunk of these jobs whose message was sent and that has no lease. Returns None if that fails."""
         chunks = shop.sql.execute(
             "SELECT id FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status IN ('queued', 'processing')"
             " AND (lease_expires_at IS NULL OR lease_expires_at < now()) ORDER BY job_id, number",
@@ -82,16 +82,16 @@ class StaleWorker:
         return cls(shop, chunk_id, message, Claim.from_dict(answer.json()))
 
     def sleep(self) -> bool:
-        """Sleep until another worker has or had the chunk; returns whether one has."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        """Sleep until another worker has claimed the chunk. Returns False if that does not happen in time."""
+        give_up_at = time.monotonic() + MAX_SLEEP_SECONDS
         while time.monotonic() < give_up_at:
             if self._epoch() > self.claim.epoch:
                 return True
             time.sleep(PAUSE_SECONDS)
         return False
 
-    def speak(self, row: Row, index: int) -> list[str]:
-        """Try to go on; returns a sentence for each call that was let through."""
+    def send_stale_calls(self, row: Row, index: int) -> list[str]:
+        """Make every call of a worker. Returns a sentence for each call that the monolith accepted."""
         finish = Finish(
             epoch=self.claim.epoch, rejected=0, failed=self.message.row_count, unprocessed=0, failures_key=""
         )
@@ -109,8 +109,8 @@ class StaleWorker:
         }
         answers["create"] = _post(f"{self.shop.url}{self.claim.create_path}", headers, row.body)
         return [
-            f"{verb} of epoch {self.claim.epoch} was answered {answer.status_code} when chunk {self.chunk_id}"
-            f" was at epoch {self._epoch()}"
+            f"{verb} of epoch {self.claim.epoch} was answered {answer.status_code} while chunk {self.chunk_id}"
+            f" was in epoch {self._epoch()}"
             for verb, answer in answers.items()
             if answer is not None and answer.is_success
         ]
@@ -130,7 +130,7 @@ def _post_worker_api(shop: Shop, chunk_id: UUID, verb: str, body: dict[str, Any]
 
 
 def _post(url: str, headers: dict[str, str], body: dict[str, Any]) -> httpx.Response | None:
-    """POST JSON, again while the monolith's processes die; None when it stays away."""
+    """POST JSON, and retry while the monolith's processes are killed. Returns None if there is no answer."""
     for _ in range(20):
         try:
             return httpx.post(url, headers=headers, json=body, timeout=30, trust_env=False)

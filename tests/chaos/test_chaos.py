@@ -1,4 +1,4 @@
-"""A few of the runs of `make chaos`, one for each way in which things go wrong."""
+"""Some runs of `make chaos`, with different profiles of faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chaotic_shop() -> Iterator[Shop]:
         yield shop
 
 
-def test_nothing_is_lost_doubled_or_misreported_while_everything_breaks(chaotic_shop: Shop) -> None:
+def test_no_row_is_lost_duplicated_or_misreported_despite_all_faults(chaotic_shop: Shop) -> None:
     runs = [
         run_seed(chaotic_shop, seed, profile=profile)
         for seed, profile in enumerate(["mixed", "twins", "pauses", "deaths"], start=1)
@@ -33,7 +33,7 @@ def test_nothing_is_lost_doubled_or_misreported_while_everything_breaks(chaotic_
     assert all(run.faults for run in runs)
 
 
-def test_a_seed_is_the_same_plan_again() -> None:
+def test_the_same_seed_gives_the_same_plan() -> None:
     first, second = Plan(7), Plan(7)
 
     assert first.events == second.events

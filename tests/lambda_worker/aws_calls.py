@@ -1,4 +1,4 @@
-"""The calls to AWS that code really makes, as the permissions that they need."""
+"""Records the calls that code makes to AWS, as the permissions that they need."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ PERMISSIONS = {
     "SendMessage": "sqs:SendMessage",
     "SendMessageBatch": "sqs:SendMessage",
 }
-"""As AWS's service authorization reference has it."""
+"""The permission for each operation, from AWS's Service Authorization Reference."""
 
-OF_OBJECTS = {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"}
-"""They are granted on what is in a bucket, the others on the thing itself."""
+OBJECT_PERMISSIONS = {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"}
+"""Permissions on the objects in a bucket. All others are permissions on the bucket, queue or secret itself."""
 
 SERVICES = ("s3", "sqs", "secretsmanager")
 
 
 class Calls:
-    """What was called, and the permissions that it takes."""
+    """The recorded operations, and the permissions that they need."""
 
     def __init__(self, resources: Mapping[str, str], own: Collection[BaseClient]) -> None:
         self._resources, self._own = resources, own
         self.operations: set[str] = set()
         self.permissions: set[tuple[str, str]] = set()
 
-    def note(self, client: BaseClient, operation: str, params: Mapping[str, Any], status: int) -> None:
+    def record(self, client: BaseClient, operation: str, params: Mapping[str, Any], status: int) -> None:
         if client in self._own:
             return
         self.operations.add(operation)
         action = PERMISSIONS[operation]
         name = next(params[key] for key in ("Bucket", "QueueUrl", "QueueName", "SecretId") if key in params)
         resource = self._resources[name]
-        self.permissions.add((action, f"{resource}/*" if action in OF_OBJECTS else resource))
-        if status == HTTPStatus.NOT_FOUND:  # without the right to list, S3 says 403 of an object that is not there
+        self.permissions.add((action, f"{resource}/*" if action in OBJECT_PERMISSIONS else resource))
+        if status == HTTPStatus.NOT_FOUND:  # without this permission, S3 answers 403 for a missing object
             self.permissions.add(("s3:ListBucket", resource))
 
 
 @contextmanager
 def recorded(resources: Mapping[str, str], own: Collection[BaseClient]) -> Iterator[Calls]:
-    """Note the calls of every boto3 client but the test's own.
+    """Record the calls of every boto3 client except the test's own clients.
 
-    `resources` says what the buckets, queues and secrets are called in the template.
+    `resources` maps the names of the buckets, queues and secrets to their names in the template.
     """
     calls = Calls(resources, own)
-    make_api_call = BaseClient._make_api_call  # type: ignore[attr-defined] # private, but the one place of all calls
+    make_api_call = BaseClient._make_api_call  # type: ignore[attr-defined] # private, but all calls go through it
 
-    def noting(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
+    def recording(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
         status = HTTPStatus.OK.value
         try:
             return make_api_call(client, operation, params)
@@ -75,14 +75,14 @@ def recorded(resources: Mapping[str, str], own: Collection[BaseClient]) -> Itera
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             raise
         finally:
-            calls.note(client, operation, params, status)
+            calls.record(client, operation, params, status)
 
-    with patch.object(BaseClient, "_make_api_call", noting):
+    with patch.object(BaseClient, "_make_api_call", recording):
         yield calls
 
 
 def called_in(modules: Iterable[Path]) -> set[str]:
-    """The operations that are named in source: client methods called with keywords only, or given to a paginator."""
+    """Return the operations that the source code names: as a method called with keywords only, or as a paginator."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     clients = [session.client(service) for service in SERVICES]  # type: ignore[call-overload] # any service's name
     operations = {method: name for client in clients for method, name in client.meta.method_to_api_mapping.items()}

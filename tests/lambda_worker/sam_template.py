@@ -1,4 +1,4 @@
-"""The SAM template as CloudFormation gets it, and what its values are for given parameters."""
+"""The SAM template as CloudFormation receives it, with its values for given parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(lambda_worker.__file__).parent / "template.yaml"
 
 NO_VALUE = object()
-"""What AWS::NoValue stands for: the property is not there."""
+"""Stands for AWS::NoValue: the property does not exist."""
 
 PSEUDO = {
     "AWS::AccountId": "123456789012",
@@ -33,7 +33,7 @@ PSEUDO = {
 
 
 def source() -> dict[str, Any]:
-    """The template as it is written, with its short forms written out."""
+    """Return the template as written, with the short forms of functions such as !Ref expanded."""
     decoded, problems = decode(str(TEMPLATE))
     assert not problems
     template: dict[str, Any] = json.loads(json.dumps(decoded))
@@ -46,19 +46,31 @@ def _expanded() -> str:
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":  # as `aws cloudformation package` does
             resource["Properties"]["CodeUri"] = "s3://packages/lambda_worker.zip"
-    # No managed policies: the template names its roles, so that SAM attaches none of its own.
+    # No managed policies are needed: the template defines its roles, so SAM does not generate any.
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-west-1"))
     return json.dumps(translator.translate(template, parameter_values={}))
 
 
 def expanded() -> dict[str, Any]:
-    """What SAM makes of the template. The caller's own."""
+    """Return the CloudFormation template that SAM generates. The caller may change the copy."""
     template: dict[str, Any] = json.loads(_expanded())
     return template
 
 
+TIMEOUTS = source()["Parameters"]["FunctionTimeoutSeconds"]["AllowedValues"]
+PARAMETERS = source()["Parameters"]
+BUCKETS = ("PayloadsBucket", "FailuresBucket")
+QUEUES = ("Queue", "DeadLetterQueue")
+
+BEHIND = {"Queue": "WorkerFunction", "DeadLetterQueue": "DeadLetterFunction"}
+"""The function that each queue triggers."""
+
+
 class Stack:
-    """The expanded template with parameters put in: references to resources are their names, `Queue` or `Queue.Arn`."""
+    """The expanded template with values for its parameters.
+
+    A reference to a resource becomes the name of that resource in the template, such as `Queue` or `Queue.Arn`.
+    """
 
     def __init__(self, **parameters: Any) -> None:
         self._template = expanded()
@@ -74,7 +86,7 @@ class Stack:
         return values
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The properties of all resources of a type that there are with these parameters."""
+        """Return the properties of all resources of a type that exist with these parameters."""
         return {
             name: self.properties(name)
             for name, resource in self._template["Resources"].items()
@@ -96,7 +108,7 @@ class Stack:
         values = {name: self._value(value) for name, value in node.items()}
         return {name: value for name, value in values.items() if value is not NO_VALUE}
 
-    def _function(self, name: str, argument: Any) -> Any:  # noqa: PLR0911 - a table, a line a function
+    def _function(self, name: str, argument: Any) -> Any:  # noqa: PLR0911 - one return for each function of CloudFormation
         match name, argument:
             case "Ref", _:
                 return self._names.get(argument, argument)
@@ -115,11 +127,11 @@ class Stack:
             case "Fn::FindInMap", _:
                 table, row, column = map(self._value, argument)
                 return self._template["Mappings"][table][row][column]
-        raise AssertionError(f"The template uses {name}, which this does not know.")
+        raise AssertionError(f"This class does not support {name}, which the template uses.")
 
 
 def statements(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Effect, actions and resources of each statement of a policy."""
+    """Yield the effect, actions and resources of each statement of a policy."""
     for statement in document["Statement"]:
         actions, resources = statement["Action"], statement["Resource"]
         yield (
@@ -130,7 +142,7 @@ def statements(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str], li
 
 
 def allowed(document: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Action and resource of everything that a policy allows."""
+    """Return the pairs of action and resource that a policy allows."""
     return {
         (action, resource)
         for effect, actions, resources in statements(document)

@@ -19,13 +19,13 @@ DIRECTORY = Path(os.environ["SAMPLE_DIRECTORY"])
 
 
 def note(**what: object) -> None:
-    """Append a line to the file that the test reads, in one write, so that the lines of processes do not mix."""
+    """Append a line to the file that the test reads. One write per line keeps lines of several processes apart."""
     with (DIRECTORY / "notes.jsonl").open("a") as notes:
         notes.write(json.dumps(what) + "\n")
 
 
 def behave(event: SqsEvent, context: LambdaContext) -> Any:
-    """Do with each message what its body says, as often as its "times" say. After that, succeed."""
+    """Do with each message what its body says, until it was delivered "times" times. After that, succeed."""
     note(pid=os.getpid(), request_id=context.aws_request_id, event=event)
     failures: list[dict[str, str]] = []
     for record in event["Records"]:
@@ -36,7 +36,7 @@ def behave(event: SqsEvent, context: LambdaContext) -> Any:
             case "fail":
                 failures.append({"itemIdentifier": record["messageId"]})
             case "answer":
-                return order.get("answer", object())  # an object cannot be encoded as JSON
+                return order.get("answer", object())  # an object that JSON cannot represent
             case "raise":
                 raise RuntimeError
             case "exit":

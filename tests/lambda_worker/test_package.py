@@ -1,4 +1,4 @@
-"""What is deployed to Lambda: which bytes, and that they are enough."""
+"""The zips for AWS Lambda: what they contain, that their build is reproducible, and that the handlers run from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from lambda_worker import package
 from tests.lambda_worker.conftest import ARCHITECTURE
 
 PACKAGE = Path(lambda_worker.__file__).parent
+WIRE = PACKAGE.parent / "bulk_import_wire"
 ELF_MACHINES = {"x86_64": 62, "arm64": 183}
 
 
 @pytest.fixture(scope="module")
 def zips(lambda_zip: Path) -> dict[str, Path]:
-    """For both processors."""
+    """Return the zip of each architecture."""
     built = {ARCHITECTURE: lambda_zip}
     return {name: built.get(name) or package.build(name, lambda_zip.parent) for name in package.PLATFORMS}
 
@@ -41,16 +42,17 @@ def files_in(path: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_a_second_clone_builds_the_same_bytes(lambda_zip: Path, tmp_path: Path) -> None:
-    """Whatever its times, its place, the umask, and what else lies about in it."""
+def test_another_clone_builds_the_same_bytes(lambda_zip: Path, tmp_path: Path) -> None:
+    """Modification times, the path of the clone, the umask and other files in it make no difference."""
     clone = tmp_path / "clone"
-    shutil.copytree(PACKAGE, clone / PACKAGE.name, copy_function=shutil.copyfile)
+    for package_folder in (PACKAGE, WIRE):
+        shutil.copytree(package_folder, clone / package_folder.name, copy_function=shutil.copyfile)
     for module in clone.rglob("*.py"):
         os.utime(module, (1, 1))
-    for junk in (".env", "secrets.json", "__pycache__/left_over.cpython-313.pyc", "notes.txt"):
+    for junk in (".env", "secrets.json", "__pycache__/left_over.cpython-313.pyc", "notes.txt", "local/module.py"):
         path = clone / PACKAGE.name / junk
         path.parent.mkdir(exist_ok=True)
-        path.write_text("BULK_IMPORT_WORKER_SECRET=never-to-be-shipped")
+        path.write_text("BULK_IMPORT_WORKER_SECRET=must-not-be-shipped")
     destination = tmp_path / "dist"
 
     command = [sys.executable, "-m", "lambda_worker.package", "--architecture", ARCHITECTURE]
@@ -61,25 +63,27 @@ def test_a_second_clone_builds_the_same_bytes(lambda_zip: Path, tmp_path: Path) 
     assert (destination / lambda_zip.name).read_bytes() == lambda_zip.read_bytes()
 
 
-def test_the_zip_holds_the_worker_its_requirements_and_nothing_else(zips: dict[str, Path], architecture: str) -> None:
+def test_the_zip_contains_both_packages_and_their_requirements_only(zips: dict[str, Path], architecture: str) -> None:
     names = files_in(zips[architecture]).keys()
 
     requirements = re.findall(r"^([a-z0-9-]+)==", (PACKAGE / "requirements.txt").read_text(), re.MULTILINE)
     described = {name.partition(".dist-info/")[0].rpartition("-")[0] for name in names if ".dist-info/" in name}
     assert described == {name.replace("-", "_") for name in requirements}
     assert {"boto3", "botocore"}.isdisjoint(name.partition("/")[0] for name in names)
-    modules = {f"lambda_worker/{module.name}" for module in PACKAGE.glob("*.py")}
+    modules = {f"{folder.name}/{module.name}" for folder in (PACKAGE, WIRE) for module in folder.glob("*.py")}
     modules -= {"lambda_worker/package.py", "lambda_worker/__main__.py"}
+    assert {"lambda_worker/handler.py", "bulk_import_wire/contract.py"} <= modules
     assert {name for name in names if name.endswith(".py")} == modules
-    assert {name for name in names if name.startswith("lambda_worker/")} == modules | {
-        f"lambda_worker/__pycache__/{Path(module).stem}.cpython-313.pyc" for module in modules
+    assert {name for name in names if name.startswith(("lambda_worker/", "bulk_import_wire/"))} == modules | {
+        f"{Path(module).parent}/__pycache__/{Path(module).stem}.cpython-313.pyc" for module in modules
     }
+    assert [name for name in names if "poller" in name] == []
     others = {name for name in names if not name.endswith((".py", ".pyc", ".so"))} - {"certifi/cacert.pem"}
     assert [name for name in others if not re.search(r"\.dist-info/(METADATA|licenses/|LICENSE)", name)] == []
     assert [name for name in names if re.search(r"(^|/)tests?/", name)] == []
 
 
-def test_what_is_compiled_fits_the_processor(zips: dict[str, Path], architecture: str) -> None:
+def test_compiled_libraries_are_for_the_architecture(zips: dict[str, Path], architecture: str) -> None:
     libraries = [content for name, content in files_in(zips[architecture]).items() if name.endswith(".so")]
 
     assert {struct.unpack_from("<H", content, 18)[0] for content in libraries} == {ELF_MACHINES[architecture]}
@@ -101,7 +105,7 @@ def test_everybody_may_read_every_file(zips: dict[str, Path], architecture: str)
     assert modes == {stat.S_IFREG | 0o644}
 
 
-def test_the_zip_is_small(zips: dict[str, Path], architecture: str) -> None:
+def test_the_zip_is_smaller_than_5_megabytes(zips: dict[str, Path], architecture: str) -> None:
     assert zips[architecture].stat().st_size < 5_000_000
 
 
@@ -113,7 +117,7 @@ def test_a_zip_that_is_too_big_is_an_error(lambda_zip: Path, monkeypatch: pytest
         package.check_size(lambda_zip)
 
 
-def test_the_handlers_need_nothing_but_the_zip_and_the_runtime(runtime_python: Path, task_root: Path) -> None:
+def test_the_handlers_import_only_the_zip_and_the_runtime(runtime_python: Path, task_root: Path) -> None:
     code = f"""
 import importlib, json, sys
 sys.path.insert(0, {str(task_root)!r})
@@ -126,11 +130,19 @@ print(json.dumps({{name: file for name, file in files.items() if file and "/task
     done = subprocess.run([runtime_python, "-I", "-W", "error", "-c", code], capture_output=True, text=True, check=True)
 
     shipped = json.loads(done.stdout)
-    assert {"lambda_worker", "httpx", "httpx_aiohttp", "aiohttp", "yarl", "certifi"} <= shipped.keys()
+    assert {
+        "lambda_worker",
+        "bulk_import_wire",
+        "httpx",
+        "httpx_aiohttp",
+        "aiohttp",
+        "yarl",
+        "certifi",
+    } <= shipped.keys()
     assert all(Path(file).is_relative_to(task_root) for file in shipped.values())
 
 
-def test_no_interpreter_of_lambdas_version_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_interpreter_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""What the Serverless Framework makes of `serverless.yml` is the template, with the zip's place in it."""
+"""The Serverless Framework turns `serverless.yml` into the same stack as the template."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NPX = shutil.which("npx")
-FRAMEWORK = "osls@3.77.1"  # the Serverless Framework 3 as its users keep it up; the Framework 4 asks for a licence
+FRAMEWORK = "osls@3.77.1"  # the maintained fork of the Serverless Framework 3; version 4 requires a license
 CODE = "s3://packages/lambda_worker-7.zip"
 BASE_URL = "https://shop.example"
 
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What would be deployed. It needs no account."""
+    """Return the folder with the stack that would be deployed. This needs no AWS account."""
     service = tmp_path_factory.mktemp("service")
     for name in ("serverless.yml", "template.yaml"):
         shutil.copy(sam_template.TEMPLATE.parent / name, service)
@@ -46,7 +46,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return service / ".serverless"
 
 
-def test_it_is_the_template_and_a_bucket_of_the_frameworks_own(packaged: Path) -> None:
+def test_the_stack_is_the_template_and_the_frameworks_own_bucket(packaged: Path) -> None:
     template: dict[str, Any] = json.loads((packaged / "cloudformation-template-update-stack.json").read_text())
     expected = sam_template.source()
     for name in ("WorkerFunction", "DeadLetterFunction"):
@@ -61,7 +61,7 @@ def test_it_is_the_template_and_a_bucket_of_the_frameworks_own(packaged: Path) -
         assert template[section] == expected[section], section
 
 
-def test_the_monoliths_url_becomes_the_stacks_parameter(packaged: Path) -> None:
+def test_the_base_url_becomes_a_parameter_of_the_stack(packaged: Path) -> None:
     state = json.loads((packaged / "serverless-state.json").read_text())
 
     assert state["service"]["provider"]["stackParameters"] == [

@@ -1,4 +1,4 @@
-"""The settings for deployment: complete or refused, and never those of development."""
+"""The production settings: they require a complete environment and refuse development secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from settings import known_secrets
 
 PROJECT = Path(__file__).resolve().parents[2]
-FIT = {
+COMPLETE = {
     "SECRET_KEY": secrets.token_urlsafe(50),
     "ALLOWED_HOSTS": "shop.test, www.shop.test",
     "DATABASE_URL": "postgres://shop:secret@db.shop.test/shop",
@@ -31,7 +31,7 @@ FIT = {
 def manage(
     *arguments: str, settings: str = "settings.production", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run manage.py with these settings and this environment, and nothing of ours."""
+    """Run manage.py with these settings and only this environment."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     ours = {"DJANGO_SETTINGS_MODULE": settings, "AWS_DEFAULT_REGION": "eu-west-1"}
     return subprocess.run(
@@ -45,57 +45,57 @@ def manage(
     )
 
 
-def test_a_complete_environment_passes_the_checks_for_deployment() -> None:
-    checked = manage("check", "--deploy", "--fail-level", "WARNING", **FIT)
+def test_a_complete_environment_passes_djangos_deployment_checks() -> None:
+    checked = manage("check", "--deploy", "--fail-level", "WARNING", **COMPLETE)
 
     assert checked.returncode == 0, checked.stderr
 
 
-def test_each_line_of_the_log_is_json() -> None:
+def test_each_log_line_is_json() -> None:
     line = "import logging; logging.getLogger('bulk_import.outbox.relay').info('sent %d', 3)"
 
-    logged = json.loads(manage("shell", "-v", "0", "-c", line, **FIT).stderr)
+    logged = json.loads(manage("shell", "-v", "0", "-c", line, **COMPLETE).stderr)
 
     assert (logged["logger"], logged["level"], logged["message"]) == ("bulk_import.outbox.relay", "INFO", "sent 3")
 
 
-def test_a_line_of_the_log_tells_what_it_is_about() -> None:
+def test_a_log_line_has_the_fields_of_its_context() -> None:
     line = "import logging; from bulk_import_wire import logs\nwith logs.log_context(epoch=3): logging.error('no')"
 
-    assert json.loads(manage("shell", "-v", "0", "-c", line, **FIT).stderr)["epoch"] == 3
+    assert json.loads(manage("shell", "-v", "0", "-c", line, **COMPLETE).stderr)["epoch"] == 3
 
 
-def test_all_that_is_missing_is_named_at_once() -> None:
+def test_the_error_lists_all_missing_variables() -> None:
     refused = manage("check")
 
     assert refused.returncode != 0
-    assert [name for name in FIT if f"- {name} is missing: " not in refused.stderr] == []
+    assert [name for name in COMPLETE if f"- {name} is missing: " not in refused.stderr] == []
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("SECRET_KEY", known_secrets.SECRET_KEY, "SECRET_KEY is one of development"),
-        ("SECRET_KEY", "django-insecure-" + "x" * 50, "SECRET_KEY is one of development"),
+        ("SECRET_KEY", known_secrets.SECRET_KEY, "SECRET_KEY is a public secret"),
+        ("SECRET_KEY", "django-insecure-" + "x" * 50, "SECRET_KEY is a public secret"),
         ("SECRET_KEY", "x7" * 20, "SECRET_KEY is shorter than 50 characters"),
-        ("SECRET_KEY_FALLBACKS", known_secrets.SECRET_KEY, "SECRET_KEY_FALLBACKS is one of development"),
+        ("SECRET_KEY_FALLBACKS", known_secrets.SECRET_KEY, "SECRET_KEY_FALLBACKS is a public secret"),
         (
             "BULK_IMPORT_WORKER_SECRETS",
-            f"{FIT['BULK_IMPORT_WORKER_SECRETS']},{known_secrets.WORKER_SECRET}",
-            "BULK_IMPORT_WORKER_SECRETS is one of development",
+            f"{COMPLETE['BULK_IMPORT_WORKER_SECRETS']},{known_secrets.WORKER_SECRET}",
+            "BULK_IMPORT_WORKER_SECRETS is a public secret",
         ),
         ("BULK_IMPORT_WORKER_SECRETS", "q8Zk2", "BULK_IMPORT_WORKER_SECRETS is shorter than 32 characters"),
         (
             "BULK_IMPORT_WEBHOOK_SECRETS",
             known_secrets.WEBHOOK_SECRET,
-            "BULK_IMPORT_WEBHOOK_SECRETS is one of development",
+            "BULK_IMPORT_WEBHOOK_SECRETS is a public secret",
         ),
-        ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS must name the hosts"),
-        ("BULK_IMPORT_PUBLIC_URL", "http://shop.test", "BULK_IMPORT_PUBLIC_URL must begin with https://"),
+        ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS must list host names"),
+        ("BULK_IMPORT_PUBLIC_URL", "http://shop.test", "BULK_IMPORT_PUBLIC_URL must start with https://"),
     ],
 )
-def test_what_everybody_knows_or_can_guess_is_refused_and_not_repeated(name: str, value: str, reason: str) -> None:
-    refused = manage("check", **{**FIT, name: value})
+def test_unsafe_values_are_refused_and_secrets_are_not_printed(name: str, value: str, reason: str) -> None:
+    refused = manage("check", **{**COMPLETE, name: value})
 
     assert refused.returncode != 0
     assert reason in refused.stderr
@@ -103,17 +103,17 @@ def test_what_everybody_knows_or_can_guess_is_refused_and_not_repeated(name: str
 
 
 @pytest.mark.parametrize(
-    "elsewhere",
+    "remote",
     [
         {"AWS_ENDPOINT_URL": "https://sqs.eu-west-1.amazonaws.com"},
         {"DATABASE_URL": "postgres://shop:secret@database.example/shop"},
     ],
     ids=["S3 and SQS", "the database"],
 )
-def test_the_local_settings_do_not_start_with_anything_of_a_deployment(elsewhere: dict[str, str]) -> None:
-    (name,) = elsewhere
+def test_the_local_settings_refuse_remote_services(remote: dict[str, str]) -> None:
+    (name,) = remote
 
-    refused = manage("check", settings="settings.local", **elsewhere)
+    refused = manage("check", settings="settings.local", **remote)
 
     assert refused.returncode != 0
     assert name in refused.stderr.splitlines()[-1]

@@ -1,7 +1,7 @@
-"""The Lambda service as its runtime sees it: one function in one execution environment, and the Runtime API.
+"""A fake Lambda service: it runs one function in one execution environment, and implements the Runtime API.
 
-What runs is the real runtime client (awslambdaric), in a process with nothing but the unpacked zip and what the runtime
-brings. The Lambda service kills a process whose time is over or that has died, and so does this.
+The process runs Lambda's real runtime client (awslambdaric), with only the unpacked zip and the runtime's packages.
+Like Lambda, this service kills a process that exceeds its timeout, and replaces one that has ended.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 API = "/2018-06-01/runtime"
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:lambda_worker"
-START_SECONDS = 60.0  # for what Lambda grants 10; this machine may be busy
+START_SECONDS = 60.0  # Lambda allows 10, but this machine may be busy
 LATE_SECONDS = 2.0
-"""A kill comes late rather than early."""
+"""Additional time before we kill a process that exceeds its timeout."""
 
 
 class FunctionFailed(Exception):
-    """The invocation brought no answer: to the queue, the whole batch has failed."""
+    """The invocation returned no answer. The event source mapping treats the whole batch as failed."""
 
 
 class Function:
-    """An execution environment; a context manager. A process that has died is started anew, as on Lambda."""
+    """An execution environment, as a context manager. A process that has ended is replaced, as on Lambda."""
 
     def __init__(self, python: Path, task_root: Path, log: Path, handler: str, environment: dict[str, str]) -> None:
         self.python, self.task_root, self.log_path, self.handler = python, task_root, log, handler
@@ -42,7 +42,7 @@ class Function:
         self.inits = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.init_errors: list[dict[str, Any]] = []
-        self._invocations: queue.Queue[tuple[str, bytes]] = queue.Queue()  # of the process that runs
+        self._invocations: queue.Queue[tuple[str, bytes]] = queue.Queue()  # for the current process
         self._answers: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._serving: AbstractContextManager[HttpServer] = serving(self._respond)
         self._deadline_ms = 0
@@ -60,7 +60,7 @@ class Function:
         return self.log_path.read_text()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Cold start: begin the process, which imports the handler and then asks for an invocation."""
+        """Cold start: start the process, which imports the handler and then requests an invocation."""
         reserved = {
             "AWS_LAMBDA_RUNTIME_API": self._api.url.removeprefix("http://"),
             "AWS_LAMBDA_FUNCTION_NAME": "lambda_worker",
@@ -89,10 +89,10 @@ class Function:
             self.process.kill()
             self.process.wait()
             self.process = None
-        self._invocations.put(("", b""))  # to a request of the dead
+        self._invocations.put(("", b""))  # answers a pending request of the killed process
 
     def __call__(self, event: SqsEvent, _context: LambdaContext | None = None) -> BatchResponse:
-        """Invoke, as the event source mapping does, and return the answer. Raises FunctionFailed."""
+        """Invoke the function, as the event source mapping does, and return its answer. Raises FunctionFailed."""
         process = self.process if self.process and self.process.poll() is None else self.start()
         self._deadline_ms = int((time.time() + self.timeout_seconds) * 1000)
         self._invocations.put((str(uuid.uuid4()), json.dumps(event).encode()))

@@ -1,4 +1,4 @@
-"""The deployed zip under Lambda's own runtime client, against the Runtime API: what is between a handler and Lambda."""
+"""The deployed zip with Lambda's own runtime client, against a fake Runtime API."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROWS = [a_row(index) for index in range(4)]
 def start(
     runtime_python: Path, task_root: Path, function_environment: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., Function]]:
-    """Have a function; nothing of this process' environment reaches it."""
+    """Start functions. They do not see the environment of this process."""
     with ExitStack() as functions:
 
         def start(handler: str = QUEUE_HANDLER, **changes: str) -> Function:
@@ -50,7 +50,7 @@ def start(
     log = (tmp_path / "log").read_text()
     assert WORKER_SECRET not in log
     assert TOKEN not in log
-    assert "TENT-" not in log  # of a row
+    assert "TENT-" not in log  # the SKU of a row
 
 
 def test_one_cold_start_serves_two_invocations(
@@ -70,7 +70,7 @@ def test_one_cold_start_serves_two_invocations(
     assert [(line["RowsCreated"], line["Calls"]) for line in metrics] == [(4, 4), (4, 4)]
 
 
-def test_exactly_the_messages_that_failed_come_again(
+def test_only_the_messages_that_failed_are_redelivered(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
     good, lost = buckets.store(ROWS), a_message(bucket=buckets.payloads, key="gone.jsonl")
@@ -90,10 +90,10 @@ MALFORMED = {
 
 @pytest.mark.parametrize("call", ["claim", "finish"])
 @pytest.mark.parametrize("reply", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_answer_of_the_worker_api_deletes_no_message(
+def test_after_a_malformed_answer_of_the_worker_api_no_message_is_lost(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue, *, call: str, reply: Reply
 ) -> None:
-    """It comes again, or a copy of it does; the process lives, and the next delivery does all that is left."""
+    """The message, or a copy, is delivered again. The process survives, and the next delivery completes the chunk."""
     message = buckets.store(ROWS)
     queue.send(message.encode())
     function = start()
@@ -113,10 +113,10 @@ def test_a_malformed_answer_of_the_worker_api_deletes_no_message(
     assert function.inits == 1
 
 
-def test_a_created_that_is_not_the_ledgers_word_is_not_believed(
+def test_a_201_without_a_verdict_does_not_count_as_created(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
-    """The chunk goes on in a later delivery, and no row counts as created."""
+    """A later delivery continues the chunk."""
     monolith.replies = {index: [Reply(201, b"<html>")] for index in range(len(ROWS))}
     queue.send(buckets.store(ROWS).encode())
     function = start()
@@ -128,10 +128,10 @@ def test_a_created_that_is_not_the_ledgers_word_is_not_believed(
     assert queue.resting + queue.delayed + queue.waiting == 1
 
 
-def test_when_the_time_is_over_the_rows_that_are_left_go_on_in_a_copy(
+def test_when_the_time_is_over_a_copy_continues_with_the_remaining_rows(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
-    """By the deadline that the Runtime API names: no row is taken after it, and the answer comes before the kill."""
+    """The worker sends no row after the deadline of the Runtime API, and answers before Lambda would kill it."""
     never = threading.Event()
     rows = [a_row(index) for index in range(50)]
     refused = json_reply(400, {"message": "No."}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
@@ -156,7 +156,7 @@ def test_when_the_time_is_over_the_rows_that_are_left_go_on_in_a_copy(
     assert finish["rejected"] == 1
 
 
-def test_when_the_time_is_over_before_any_row_the_message_comes_again(
+def test_when_the_time_is_over_before_any_row_the_message_is_redelivered(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
     never = threading.Event()
@@ -173,10 +173,10 @@ def test_when_the_time_is_over_before_any_row_the_message_comes_again(
     never.set()
 
 
-def test_a_function_out_of_memory_acknowledges_nothing(
+def test_a_function_that_runs_out_of_memory_acknowledges_nothing(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
-    """The payload does not fit into what the process may still take; without the limit it does."""
+    """The payload does not fit into the process's memory limit. Without the limit it does."""
     queue.send(buckets.store(ROWS).encode())
     function = start()
     assert queue.deliver(function) == []
@@ -200,8 +200,8 @@ def test_a_function_out_of_memory_acknowledges_nothing(
 
 
 @pytest.mark.parametrize("handler", [QUEUE_HANDLER, DEAD_LETTER_HANDLER])
-def test_what_is_missing_is_told_at_init(start: Callable[..., Function], handler: str) -> None:
-    """All of it at once, before there is any invocation that could fail."""
+def test_missing_configuration_is_reported_at_init(start: Callable[..., Function], handler: str) -> None:
+    """The error lists all missing variables, before any invocation can fail."""
     missing = dict.fromkeys(REQUIRED, "")
     function = start(handler, **missing)
 
@@ -212,10 +212,10 @@ def test_what_is_missing_is_told_at_init(start: Callable[..., Function], handler
     assert all(name in error["errorMessage"] for name in REQUIRED)
 
 
-def test_the_dead_letter_handler_buries_the_chunk(
+def test_the_dead_letter_handler_reports_the_chunk_as_dead(
     start: Callable[..., Function], monolith: Monolith, buckets: Buckets, queue: Queue
 ) -> None:
-    """Its answer has the same shape: what the monolith knows is acknowledged."""
+    """It acknowledges the message that it reported, and only that one."""
     queue.send(buckets.store(ROWS).encode(), "no message")
 
     assert queue.deliver(start(DEAD_LETTER_HANDLER)) == ["no message"]

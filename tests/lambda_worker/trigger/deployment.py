@@ -1,7 +1,7 @@
-"""AWS on one machine, with the stack of the template on it: ministack runs the zip behind SQS' real trigger.
+"""Deploys the template's stack to ministack, which emulates AWS on one machine and triggers the zip from SQS.
 
-What of it is not AWS's: no IAM, no batching window, and a malformed answer of a function counts as success (the tests
-under `runtime` and those of the poller see to that).
+ministack differs from AWS: it has no IAM and no batching window, and treats a malformed answer of a function as a
+success. The tests in `runtime` and those of the poller cover malformed answers.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PACKAGES_BUCKET, PACKAGE_KEY = "packages", "lambda_worker.zip"  # where the expa
 
 @contextmanager
 def ministack(python: Path, log: IO[str]) -> Iterator[tuple[str, int]]:
-    """AWS at a URL, and the process that it is."""
+    """Start ministack. Yields its URL and its process ID."""
     port = free_port()
-    # A function sees the environment of its host; nothing of ours may help it.
+    # ministack passes its environment on to the functions, so it must not contain our variables.
     environment = {"PATH": os.environ["PATH"], "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"}
     process = subprocess.Popen(
         [python, "-m", "ministack"],
@@ -63,7 +63,7 @@ def ministack(python: Path, log: IO[str]) -> Iterator[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The functions and queues, and a client for each service."""
+    """The deployed functions and queues, with a client for each service."""
 
     s3: Any
     sqs: Any
@@ -71,23 +71,23 @@ class Deployment:
     environment: dict[str, str]
 
     def configure(self, function: str, **changes: str) -> None:
-        """Deploy another environment; an empty value is none."""
+        """Change environment variables of a function. An empty value removes the variable."""
         variables = {name: value for name, value in (self.environment | changes).items() if value}
         self.functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
 
-    def rest_for(self, seconds: int) -> None:
-        """Let a message whose delivery failed come again after so long."""
+    def set_visibility_timeout(self, seconds: int) -> None:
+        """Set how long SQS waits before it redelivers a message whose delivery failed."""
         url = self.sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
         self.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
 
     def queue(self, name: str) -> dict[str, str]:
-        """All attributes of a queue."""
+        """Return all attributes of a queue."""
         url = self.sqs.get_queue_url(QueueName=name)["QueueUrl"]
         attributes: dict[str, str] = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return attributes
 
     def count(self, queue: str) -> int:
-        """Of the messages on a queue, seen or not."""
+        """Return the number of messages on a queue: visible, in flight or delayed."""
         url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         names = ["", "NotVisible", "Delayed"]
         attributes = self.sqs.get_queue_attributes(
@@ -97,44 +97,44 @@ class Deployment:
 
 
 def as_ministack_takes_it(aws_url: str) -> dict[str, Any]:
-    """The expanded template, with all that differs from what AWS gets."""
+    """Return the expanded template, with the changes that ministack and the tests need."""
     template = expanded()
     resources = template["Resources"]
-    # ministack knows alarms of one metric only, and no dashboards.
+    # ministack supports neither alarms with several metrics nor dashboards.
     del resources["DeadLettersStay"], resources["Dashboard"]
-    # The monolith of the tests is configured before there is a stack to tell the names.
+    # The test's monolith is configured before the stack exists, so the names must be fixed.
     resources["PayloadsBucket"]["Properties"]["BucketName"] = PAYLOADS_BUCKET
     resources["FailuresBucket"]["Properties"]["BucketName"] = FAILURES_BUCKET
     resources["Queue"]["Properties"]["QueueName"] = QUEUE
     resources["DeadLetterQueue"]["Properties"]["QueueName"] = DEAD_LETTER_QUEUE
-    # A time-out of a minute would be waited for.
+    # A short timeout, so that the tests do not wait for a minute.
     resources["WorkerFunction"]["Properties"]["Timeout"] = FUNCTION_TIMEOUT_SECONDS
     for function in ("WorkerFunction", "DeadLetterFunction"):
         resources[function]["Properties"]["Environment"]["Variables"]["AWS_ENDPOINT_URL"] = aws_url
-    # Parameters arrive as texts, also where they are numbers, and ministack calculates with them as they are.
+    # ministack does not convert parameters of the type Number, so replace them with numbers.
     numbers = {
         name: int(parameter["Default"])
         for name, parameter in template["Parameters"].items()
         if parameter["Type"] == "Number"
     }
-    taken: dict[str, Any] = put_in(template, numbers | {"BatchSize": BATCH_SIZE})
+    taken: dict[str, Any] = replace_parameters(template, numbers | {"BatchSize": BATCH_SIZE})
     return taken
 
 
-def put_in(node: Any, numbers: dict[str, int]) -> Any:
-    """The template with numbers in place of the references to them."""
+def replace_parameters(node: Any, numbers: dict[str, int]) -> Any:
+    """Return the template with references to these parameters replaced by numbers."""
     if isinstance(node, list):
-        return [put_in(item, numbers) for item in node]
+        return [replace_parameters(item, numbers) for item in node]
     if not isinstance(node, dict):
         return node
     if node.keys() == {"Ref"} and node["Ref"] in numbers:
         return numbers[node["Ref"]]
-    return {name: put_in(item, numbers) for name, item in node.items()}
+    return {name: replace_parameters(item, numbers) for name, item in node.items()}
 
 
 @contextmanager
 def deploy(aws_url: str, monolith_url: str, zip_path: Path) -> Iterator[Deployment]:
-    """The stack of the template, with the zip for its functions."""
+    """Create the stack, with the zip as the code of its functions."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     with ExitStack() as clients:
 
@@ -155,5 +155,5 @@ def deploy(aws_url: str, monolith_url: str, zip_path: Path) -> Iterator[Deployme
         functions = client("lambda")
         environment = functions.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
         secret_id = environment["BULK_IMPORT_WORKER_SECRET_ID"]
-        secrets.put_secret_value(SecretId=secret_id, SecretString=WORKER_SECRET)  # for the generated one
+        secrets.put_secret_value(SecretId=secret_id, SecretString=WORKER_SECRET)  # replaces the generated secret
         yield Deployment(s3, client("sqs"), functions, environment)

@@ -1,4 +1,4 @@
-"""The deployed zip behind a real trigger: S3, SQS, the event source mapping and Lambda, into a real monolith."""
+"""The deployed zip with S3, SQS, an event source mapping and Lambda (ministack), and a real monolith."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
 
 class Shop:
-    """The monolith as its user sees it, and the deployment behind it."""
+    """The monolith as its users see it, and the deployment."""
 
     def __init__(self, stack: LocalStack, http: httpx.Client, aws: Deployment, aws_process: int) -> None:
         self.stack, self.http, self.aws, self.aws_process = stack, http, aws, aws_process
@@ -66,11 +66,11 @@ class Shop:
         give_up_at = time.monotonic() + DEADLINE_SECONDS
         while not condition():
             if time.monotonic() > give_up_at:
-                pytest.fail(f"waited in vain; the log:\n{self.stack.log[-20_000:]}")
+                pytest.fail(f"the condition did not become true; the log:\n{self.stack.log[-20_000:]}")
             time.sleep(0.1)
 
     def skus(self, prefix: str) -> list[str]:
-        """Every product whose sku begins so."""
+        """Return the SKUs of all products that start with the prefix."""
         found: list[str] = []
         page: str | None = "/products/"
         while page:
@@ -80,7 +80,7 @@ class Shop:
         return found
 
     def functions(self) -> list[int]:
-        """Pids of the execution environments of the function behind the queue."""
+        """Return the process IDs of the worker function's execution environments."""
         name = f"AWS_LAMBDA_FUNCTION_NAME={FUNCTION}\0".encode()
         return [pid for pid in descendants(self.aws_process) if name in environment(pid)]
 
@@ -89,17 +89,17 @@ def environment(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return b""  # it has ended since
+        return b""  # the process has ended
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below this one, from /proc."""
+    """Return the IDs of all descendants of a process, from /proc."""
     children: list[int] = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(status.read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # it has ended since
+            continue  # the process has ended
         if parent == pid:
             children += [int(status.parent.name), *descendants(int(status.parent.name))]
     return children
@@ -112,7 +112,7 @@ def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def shop(lambda_python: Path, lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One deployment and one shop for all tests."""
+    """Start one deployment and one shop for all tests."""
     folder = tmp_path_factory.mktemp("shop")
     python = environment_of(HERE / "requirements.txt", lambda_python)
     with ExitStack() as parts:
@@ -129,7 +129,7 @@ def shop(lambda_python: Path, lambda_zip: Path, tmp_path_factory: pytest.TempPat
 
 
 def prepare(stack: LocalStack) -> None:
-    """Fill the database; users with known passwords are made under settings.local only."""
+    """Fill the database. `demo.prepare` creates users with public passwords, so it accepts settings.local only."""
     settings = stack.environment["DJANGO_SETTINGS_MODULE"]
     stack.environment["DJANGO_SETTINGS_MODULE"] = "settings.local"
     stack.run("-m", "demo.prepare")
@@ -138,13 +138,13 @@ def prepare(stack: LocalStack) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_queues(shop: Shop) -> Iterator[None]:
-    """No test leaves a message to the next one."""
+    """Wait until the queue is empty, so that no test leaves a message for the next one."""
     yield
     shop.until(lambda: shop.aws.count(QUEUE) == 0)
 
 
-def test_the_stack_is_what_the_template_says(shop: Shop) -> None:
-    said = Stack(BatchSize=BATCH_SIZE, FunctionTimeoutSeconds="60")
+def test_the_stack_has_the_properties_of_the_template(shop: Shop) -> None:
+    expected = Stack(BatchSize=BATCH_SIZE, FunctionTimeoutSeconds="60")
     queues = {name: shop.aws.queue(name) for name in (QUEUE, DEAD_LETTER_QUEUE)}
     redrive = json.loads(queues[QUEUE]["RedrivePolicy"])
     buckets = (PAYLOADS_BUCKET, FAILURES_BUCKET)
@@ -156,10 +156,10 @@ def test_the_stack_is_what_the_template_says(shop: Shop) -> None:
         for mapping in shop.aws.functions.list_event_source_mappings()["EventSourceMappings"]
     }
 
-    assert redrive["maxReceiveCount"] == said.properties("Queue")["RedrivePolicy"]["maxReceiveCount"]
+    assert redrive["maxReceiveCount"] == expected.properties("Queue")["RedrivePolicy"]["maxReceiveCount"]
     assert redrive["deadLetterTargetArn"] == queues[DEAD_LETTER_QUEUE]["QueueArn"]
     for name, logical in ((QUEUE, "Queue"), (DEAD_LETTER_QUEUE, "DeadLetterQueue")):
-        properties = said.properties(logical)
+        properties = expected.properties(logical)
         for attribute in ("VisibilityTimeout", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds"):
             assert int(queues[name][attribute]) == properties[attribute]
     assert [rule["Rules"][0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in encryption] == [
@@ -173,7 +173,7 @@ def test_the_stack_is_what_the_template_says(shop: Shop) -> None:
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
     assert (
         shop.aws.environment.keys() - {"AWS_ENDPOINT_URL"}
-        == said.properties("WorkerFunction")["Environment"]["Variables"].keys()
+        == expected.properties("WorkerFunction")["Environment"]["Variables"].keys()
     )
 
 
@@ -185,7 +185,7 @@ def test_every_row_is_created(shop: Shop) -> None:
     assert len(shop.skus("good")) == 150
 
 
-def test_refused_rows_are_reported_and_their_messages_are_done(shop: Shop) -> None:
+def test_rejected_rows_are_reported_and_their_messages_are_deleted(shop: Shop) -> None:
     job = shop.ended(shop.submit([*rows("some", 110), *rows("kayak", 5, category="kayaks")]))
 
     assert job["status"] == "partially_succeeded"
@@ -193,8 +193,8 @@ def test_refused_rows_are_reported_and_their_messages_are_done(shop: Shop) -> No
     assert len(shop.http.get(job["links"]["failures"]).text.splitlines()) == 5
 
 
-def test_only_the_message_that_failed_runs_out_of_deliveries(shop: Shop) -> None:
-    """What is no message of the monolith's ends in the dead-letter queue, and stays there for people to see."""
+def test_only_a_message_that_always_fails_ends_in_the_dead_letter_queue(shop: Shop) -> None:
+    """A foreign message stays in the dead-letter queue, where people can inspect it."""
     location = shop.submit(rows("beside", 100))
     shop.aws.sqs.send_message(QueueUrl=shop.aws.environment["BULK_IMPORT_QUEUE_URL"], MessageBody="no message")
 
@@ -203,12 +203,12 @@ def test_only_the_message_that_failed_runs_out_of_deliveries(shop: Shop) -> None
     shop.aws.sqs.purge_queue(QueueUrl=shop.aws.sqs.get_queue_url(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["crash", "time-out"])
-def test_a_function_that_crashes_or_is_killed_when_its_time_is_over_loses_and_doubles_nothing(
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["crash", "timeout"])
+def test_no_row_is_lost_or_duplicated_if_a_function_crashes_or_exceeds_its_timeout(
     shop: Shop, number: signal.Signals
 ) -> None:
-    """A process that stands still is out of time, like one that hangs; its message rests, and comes again."""
-    shop.aws.rest_for(FUNCTION_TIMEOUT_SECONDS)
+    """A stopped process exceeds its timeout, like one that hangs. SQS redelivers its message."""
+    shop.aws.set_visibility_timeout(FUNCTION_TIMEOUT_SECONDS)
     prefix = number.name.lower()
     location = shop.submit(rows(prefix, 200))
     shop.until(lambda: shop.job(location)["counts"]["created"] > 20)
@@ -222,12 +222,12 @@ def test_a_function_that_crashes_or_is_killed_when_its_time_is_over_loses_and_do
     assert before["status"] == "processing"
     assert job["counts"] == {"created": 200, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
     assert len(shop.skus(prefix)) == len(set(shop.skus(prefix))) == 200
-    shop.until(lambda: not set(hit) & set(shop.functions()))  # the message may come again before the time is over
+    shop.until(lambda: not set(hit) & set(shop.functions()))  # the redelivery may start before the timeout
 
 
-def test_what_a_broken_deployment_left_dead_is_reported_and_redriven(shop: Shop) -> None:
-    """The function cannot start; its messages die; the other function tells the monolith; mended, all rows are made."""
-    shop.aws.rest_for(1)
+def test_dead_chunks_of_a_broken_deployment_are_reported_and_can_be_redriven(shop: Shop) -> None:
+    """The worker cannot start, and its messages become dead letters. After the fix, a redrive creates all rows."""
+    shop.aws.set_visibility_timeout(1)
     shop.aws.configure(FUNCTION, BULK_IMPORT_BASE_URL="")
 
     location = shop.submit(rows("dead", 120))
@@ -237,7 +237,7 @@ def test_what_a_broken_deployment_left_dead_is_reported_and_redriven(shop: Shop)
     assert dead["counts"] == {"created": 0, "rejected": 0, "failed": 0, "unprocessed": 120, "pending": 0}
     assert dead["problems"][0]["code"] == "dead_letter"
     shop.until(lambda: shop.aws.count(DEAD_LETTER_QUEUE) == 0)
-    shop.aws.rest_for(60)
+    shop.aws.set_visibility_timeout(60)
     shop.aws.configure(FUNCTION)
     assert shop.http.post(f"{location}/redrive").status_code == 202
     shop.until(lambda: shop.job(location)["status"] == "succeeded")
