@@ -7,7 +7,7 @@ DEBUG = False
 ROOT_URLCONF = "benchmarks.accept_site"
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # the plain views read the whole body
 
-DEMO_SIZES = {"CHUNK_ROWS", "LEASE_SECONDS", "HEARTBEAT_SECONDS", "PAUSE_SECONDS"}
+DEMO_SIZES = {"CHUNK_ROWS", "LEASE_SECONDS", "PAUSE_SECONDS"}
 
 # The sizes of chunks are the defaults, not the demo's; no quota ends the run.
 BULK_IMPORT = {name: value for name, value in BULK_IMPORT.items() if name not in DEMO_SIZES}

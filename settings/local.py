@@ -98,7 +98,6 @@ BULK_IMPORT = {
     # Small steps and short leases, so that one sees something happen and a killed worker is soon replaced.
     "CHUNK_ROWS": 100,
     "LEASE_SECONDS": 20,
-    "HEARTBEAT_SECONDS": 1,
     "PAUSE_SECONDS": 3,
     "PUBLIC_URL": PUBLIC_URL,
     "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",

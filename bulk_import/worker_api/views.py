@@ -55,6 +55,9 @@ logger = logging.getLogger(__name__)
 MAX_CLAIMANT_CHARACTERS = 36
 """A UUID; the column holds no more."""
 
+HEARTBEAT_SECONDS = 2
+"""Seconds between two heartbeats of a worker. The counts of a job are at most this old."""
+
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
     JobPaused: (status.HTTP_409_CONFLICT, "paused"),
@@ -77,6 +80,11 @@ def answer_worker_error(error: Exception, context: dict[str, Any]) -> Response |
         message = "There is no such chunk."
         return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
     return error_response(error, context)
+
+
+def heartbeat_seconds(lease_seconds: int) -> int:
+    """Return the seconds between two heartbeats: at most a third of the lease, so that one may get lost."""
+    return max(1, min(HEARTBEAT_SECONDS, lease_seconds // 3))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
@@ -121,7 +129,7 @@ class ClaimView(WorkerView):
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
-            heartbeat_seconds=settings.heartbeat_seconds,
+            heartbeat_seconds=heartbeat_seconds(settings.lease_seconds),
             create_path=settings.target(chunk.job.target).create_path,
             token=ImportToken(chunk.pk, chunk.epoch).sign(),
             language=chunk.job.language,

@@ -545,7 +545,7 @@ def turn(page: Page, *, hidden: bool) -> None:
     [
         ("products.xlsx", "PK", "is neither CSV nor JSON"),
         ("products.csv", "", "is empty"),
-        ("products.json", '{"sku": "A"}', "The body is not an array."),
+        ("products.json", '{"sku": "A"}', "This file does not contain a JSON array."),
         ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON, line 1, column 22"),
         ("products.csv", "sku;sku\nA;B\n", "a column without a name, or a name twice"),
     ],
