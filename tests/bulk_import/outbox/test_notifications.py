@@ -484,6 +484,7 @@ def test_failures_too_many_for_a_mail_are_a_link(
     worker: APIClient,
     messages: list[ChunkMessage],
     aws: Aws,
+    *,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     limit: str,
