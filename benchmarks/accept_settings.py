@@ -7,7 +7,7 @@ DEBUG = False
 ROOT_URLCONF = "benchmarks.accept_site"
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # no limit, because the plain views read the whole body
 
-DEMO_SIZES = {"CHUNK_ROWS", "LEASE_SECONDS", "HEARTBEAT_SECONDS", "PAUSE_SECONDS"}
+DEMO_SIZES = {"CHUNK_ROWS", "LEASE_SECONDS", "PAUSE_SECONDS"}
 
 # Use the default sizes instead of those of the demo, and quotas that no run reaches.
 BULK_IMPORT = {name: value for name, value in BULK_IMPORT.items() if name not in DEMO_SIZES}

@@ -1,4 +1,4 @@
-"""Misconfiguration found by `manage.py check`, each with what to do about it."""
+"""System checks: `manage.py check` finds what is not configured correctly, and says how to correct it."""
 
 from __future__ import annotations
 
@@ -18,45 +18,73 @@ from rest_framework.serializers import Serializer
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
 from bulk_import.models import database
 from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
+from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIDDLEWARE = "bulk_import.middleware.ImportedRowMiddleware"
 OLD_MIDDLEWARE = "bulk_import.ledger.ImportedRowMiddleware"
-SHORTEST_SECRET_CHARACTERS = 32
-HOW_TO_MAKE_ONE = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of all of them
+
+MIN_SECRET_CHARACTERS = 32
+RANDOM_TEXT_HINT = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of every webhook secret
 WEBHOOK_SECRET_BYTES = (24, 64)
-"""The least and the most, by the Standard Webhooks specification."""
+"""Fewest and most bytes of a webhook secret, according to the Standard Webhooks specification."""
+WEBHOOK_KEY_HINT = (
+    "Make one: python -c 'import base64, secrets; "
+    'print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())\''
+)
 
 
 @register(Tags.compatibility)
 def check_configuration(**_options: Any) -> list[CheckMessage]:
+    """Return everything that is wrong with the configuration. If the settings cannot be read, only that."""
     try:
         conf()
     except (ImproperlyConfigured, TypeError) as error:
-        return [Error(str(error), hint="See bulk_import.conf for the names.", id="bulk_import.E001")]
-    return [*_check_settings(), *_check_targets(), *_check_database(), *_check_mail(), *_check_webhook()]
+        return [Error(str(error), hint="See docs/settings.md for all settings.", id="bulk_import.E001")]
+    return [
+        *_check_queue(),
+        *_check_secrets(),
+        *_check_storages(),
+        *_check_middleware(),
+        *_check_worker_urls(),
+        *_check_targets(),
+        *_check_database(),
+        *_check_email(),
+        *_check_webhooks(),
+    ]
 
 
-def _check_settings() -> Iterator[CheckMessage]:
+def _check_queue() -> Iterator[CheckMessage]:
     if not conf().queue_url:
-        yield Error("BULK_IMPORT has no QUEUE_URL.", hint="Set the SQS queue's URL.", id="bulk_import.E002")
-    if not conf().worker_secrets or any(len(secret) < SHORTEST_SECRET_CHARACTERS for secret in conf().worker_secrets):
+        yield Error("BULK_IMPORT has no QUEUE_URL.", hint="Set it to the URL of the SQS queue.", id="bulk_import.E002")
+
+
+def _check_secrets() -> Iterator[CheckMessage]:
+    if not conf().worker_secrets or _has_short_secret(conf().worker_secrets):
         yield Error(
-            f"BULK_IMPORT needs WORKER_SECRETS of {SHORTEST_SECRET_CHARACTERS} characters or more.",
-            hint=HOW_TO_MAKE_ONE,
+            f"BULK_IMPORT needs WORKER_SECRETS with at least {MIN_SECRET_CHARACTERS} characters each.",
+            hint=RANDOM_TEXT_HINT,
             id="bulk_import.E003",
         )
-    if any(len(secret) < SHORTEST_SECRET_CHARACTERS for secret in conf().metrics_secrets):
+    if _has_short_secret(conf().metrics_secrets):
         yield Error(
-            f"BULK_IMPORT needs METRICS_SECRETS of {SHORTEST_SECRET_CHARACTERS} characters or more, or none.",
-            hint=HOW_TO_MAKE_ONE,
+            f"Each of the METRICS_SECRETS in BULK_IMPORT must have at least {MIN_SECRET_CHARACTERS} characters.",
+            hint=RANDOM_TEXT_HINT,
             id="bulk_import.E016",
         )
+
+
+def _has_short_secret(secrets: list[str]) -> bool:
+    return any(len(secret) < MIN_SECRET_CHARACTERS for secret in secrets)
+
+
+def _check_storages() -> Iterator[CheckMessage]:
     for alias in (PAYLOADS_STORAGE, FAILURES_STORAGE):
         if alias not in settings.STORAGES:
             yield Error(
@@ -64,18 +92,25 @@ def _check_settings() -> Iterator[CheckMessage]:
                 hint="Add an S3 storage of django-storages under this alias.",
                 id="bulk_import.E004",
             )
-    if settings.MIDDLEWARE and settings.MIDDLEWARE[-1] == OLD_MIDDLEWARE:
+
+
+def _check_middleware() -> Iterator[CheckMessage]:
+    last = settings.MIDDLEWARE[-1] if settings.MIDDLEWARE else None
+    if last == OLD_MIDDLEWARE:
         yield Warning(
-            f"MIDDLEWARE lists {OLD_MIDDLEWARE!r}, the path of the previous release. The next release removes it.",
+            f"MIDDLEWARE contains {OLD_MIDDLEWARE!r}, the path of the previous release. The next release removes it.",
             hint=f"Replace that line with {MIDDLEWARE!r}.",
             id="bulk_import.W006",
         )
-    elif not settings.MIDDLEWARE or settings.MIDDLEWARE[-1] != MIDDLEWARE:
+    elif last != MIDDLEWARE:
         yield Error(
-            "ImportedRowMiddleware is not the last in MIDDLEWARE; without it no row can be created.",
+            "ImportedRowMiddleware is not the last entry of MIDDLEWARE. Without it, imports cannot create rows.",
             hint=f"Put {MIDDLEWARE!r} at the end.",
             id="bulk_import.E005",
         )
+
+
+def _check_worker_urls() -> Iterator[CheckMessage]:
     try:
         reverse("bulk-import-claim", kwargs={"chunk_id": "00000000-0000-0000-0000-000000000000"})
     except NoReverseMatch:
@@ -97,40 +132,19 @@ def _check_targets() -> Iterator[CheckMessage]:
                 id="bulk_import.E007",
             )
             continue
-        yield from _check_target(target)
+        yield from _check_target_urls(target)
+        yield from _check_target_serializer(target)
 
 
-def _check_target(target: Target) -> Iterator[CheckMessage]:
+def _check_target_urls(target: Target) -> Iterator[CheckMessage]:
     try:
         target.create_view()
     except (NoReverseMatch, Resolver404, AttributeError):
         yield Error(
             f"The create_url {target.create_url!r} of target {target.name!r} is not the URL of a DRF view.",
-            hint="Give the URL name of the endpoint that creates one row by POST.",
+            hint="Use the URL name of the endpoint that creates one row by POST.",
             id="bulk_import.E008",
         )
-    try:
-        serializer_class = target.serializer_class
-    except ImportError as error:
-        yield Error(
-            f"The serializer of target {target.name!r}: {error}",
-            hint="Give the dotted path of the serializer that the endpoint creates a row with.",
-            id="bulk_import.E009",
-        )
-    else:
-        if not (isinstance(serializer_class, type) and issubclass(serializer_class, Serializer)):
-            yield Error(
-                f"{target.serializer} of target {target.name!r} is no DRF serializer of one row.",
-                hint="Give the dotted path of the serializer that the endpoint creates a row with.",
-                id="bulk_import.E009",
-            )
-        model = getattr(getattr(serializer_class, "Meta", None), "model", None)
-        if model is not None and router.db_for_write(model) != database():
-            yield Error(
-                f"The rows of target {target.name!r} are not in the ledger's database: no transaction spans both.",
-                hint="Route the models of bulk_import to the database of the target's model.",
-                id="bulk_import.E012",
-            )
     try:
         reverse("bulk-import-jobs", kwargs={"target": target.name})
     except NoReverseMatch:
@@ -141,64 +155,98 @@ def _check_target(target: Target) -> Iterator[CheckMessage]:
         )
 
 
-def _check_mail() -> Iterator[CheckMessage]:
+def _check_target_serializer(target: Target) -> Iterator[CheckMessage]:
+    hint = "Use the dotted path of the serializer with which the endpoint creates one row."
+    try:
+        serializer_class = target.serializer_class
+    except ImportError as error:
+        message = f"The serializer of target {target.name!r} cannot be imported: {error}"
+        yield Error(message, hint=hint, id="bulk_import.E009")
+        return
+    if not (isinstance(serializer_class, type) and issubclass(serializer_class, Serializer)):
+        message = f"{target.serializer} of target {target.name!r} is not a DRF serializer for one row."
+        yield Error(message, hint=hint, id="bulk_import.E009")
+    model = getattr(getattr(serializer_class, "Meta", None), "model", None)
+    if model is not None and router.db_for_write(model) != database():
+        yield Error(
+            f"The rows of target {target.name!r} and the ledger are in different databases, so that one transaction "
+            "cannot write both.",
+            hint="Route the models of bulk_import to the database of the target's model.",
+            id="bulk_import.E012",
+        )
+
+
+def _check_database() -> Iterator[CheckMessage]:
+    connection = connections[database()]
+    if connection.vendor not in {"postgresql", "sqlite"}:
+        yield Error(
+            f"The ledger supports PostgreSQL and SQLite, but not {connection.display_name}.",
+            hint="Keep the app's tables in one of the two.",
+            id="bulk_import.E011",
+        )
+    options = connection.settings_dict.get("OPTIONS", {})
+    if connection.vendor == "sqlite" and options.get("transaction_mode") != "IMMEDIATE":
+        yield Warning(
+            "Without IMMEDIATE transactions, SQLite fails concurrent creates with “database is locked”.",
+            hint='Set OPTIONS["transaction_mode"] = "IMMEDIATE".',
+            id="bulk_import.W001",
+        )
+
+
+def _check_email() -> Iterator[CheckMessage]:
     try:
         for template in (TEXT_TEMPLATE, HTML_TEMPLATE):
             get_template(template)
     except (TemplateDoesNotExist, ImproperlyConfigured):
         yield Error(
-            "The templates of the mails are not found.",
-            hint="Have a DjangoTemplates engine with APP_DIRS in TEMPLATES.",
+            "The templates of the emails cannot be found.",
+            hint="Use a DjangoTemplates engine with APP_DIRS in TEMPLATES.",
             id="bulk_import.E015",
         )
     if not (conf().public_url or conf().job_page_url):
         yield Warning(
-            "The mails have no links: BULK_IMPORT has neither PUBLIC_URL nor JOB_PAGE_URL.",
-            hint='Set PUBLIC_URL to where people reach the API, "https://shop.example" for example.',
+            "The emails have no links, because BULK_IMPORT has neither PUBLIC_URL nor JOB_PAGE_URL.",
+            hint='Set PUBLIC_URL to the address of the API, for example "https://shop.example".',
             id="bulk_import.W003",
         )
-    mailers: Any = getattr(settings, "MAILERS", None)  # from Django 6.1 on, instead of the EMAIL settings
+    mailers: Any = getattr(settings, "MAILERS", None)  # replaces the EMAIL settings since Django 6.1
     if mailers is not None:
         mailer = mailers.get("default", {})
         backend, timeout = mailer.get("BACKEND", SMTP_BACKEND), mailer.get("OPTIONS", {}).get("timeout")
-        hint = 'Set "timeout" in the OPTIONS of the default mailer, to 10 seconds for example.'
+        hint = 'Set "timeout" in the OPTIONS of the default mailer, for example to 10 seconds.'
     else:
         backend, timeout = settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT
-        hint = "Set EMAIL_TIMEOUT, to 10 seconds for example."
+        hint = "Set EMAIL_TIMEOUT, for example to 10 seconds."
     if backend == SMTP_BACKEND and not timeout:
-        message = "A mail server that hangs holds up the relay and the reports of workers."
+        message = "Without a timeout, an email server that does not answer blocks the relay and the workers' reports."
         yield Warning(message, hint=hint, id="bulk_import.W002")
 
 
-def _check_webhook() -> Iterator[CheckMessage]:
-    if conf().webhook_url and not _is_fit_for_webhooks(conf().webhook_url):
+def _check_webhooks() -> Iterator[CheckMessage]:
+    if conf().webhook_url and not _is_safe_webhook_url(conf().webhook_url):
         yield Error(
-            "BULK_IMPORT has a WEBHOOK_URL that is not https://, or that holds a user name or password.",
-            hint="Give an https:// URL without credentials; with DEBUG, http:// to this machine will do.",
+            "The WEBHOOK_URL in BULK_IMPORT is not an https:// URL, or it contains a user name or a password.",
+            hint="Use an https:// URL without credentials. With DEBUG, http:// to this machine is allowed too.",
             id="bulk_import.E013",
         )
     secrets = conf().webhook_secrets
     if (conf().webhook_url and not secrets) or not all(_is_webhook_secret(secret) for secret in secrets):
+        shortest, longest = WEBHOOK_SECRET_BYTES
         yield Error(
-            "BULK_IMPORT needs WEBHOOK_SECRETS: whsec_, and {} to {} random bytes in base64.".format(
-                *WEBHOOK_SECRET_BYTES
-            ),
-            hint="Make one: python -c 'import base64, secrets; "
-            'print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())\'',
+            f"BULK_IMPORT needs WEBHOOK_SECRETS: whsec_ followed by {shortest} to {longest} random bytes in base64.",
+            hint=WEBHOOK_KEY_HINT,
             id="bulk_import.E014",
         )
 
 
-def _is_fit_for_webhooks(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host, has_credentials = parts.hostname or "", "@" in parts.netloc
-        _port = parts.port  # raises ValueError unless it is one
-    except ValueError:
+def _is_safe_webhook_url(url: str) -> bool:
+    """Return whether webhooks may be sent there. They contain confidential data, so HTTP is only for development."""
+    if not is_http_url(url):
         return False
-    if not host or has_credentials:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and settings.DEBUG and host in LOOPBACK)
+    return parts.scheme == "https" or (settings.DEBUG and parts.hostname in LOOPBACK)
 
 
 def _is_webhook_secret(secret: str) -> bool:
@@ -208,20 +256,3 @@ def _is_webhook_secret(secret: str) -> bool:
         return False
     shortest, longest = WEBHOOK_SECRET_BYTES
     return secret.startswith(WEBHOOK_SECRET_PREFIX) and shortest <= len(key) <= longest
-
-
-def _check_database() -> Iterator[CheckMessage]:
-    connection = connections[database()]
-    if connection.vendor not in {"postgresql", "sqlite"}:
-        yield Error(
-            f"The ledger is proved on PostgreSQL and SQLite, not on {connection.display_name}.",
-            hint="Keep the app's tables in one of the two.",
-            id="bulk_import.E011",
-        )
-    options = connection.settings_dict.get("OPTIONS", {})
-    if connection.vendor == "sqlite" and options.get("transaction_mode") != "IMMEDIATE":
-        yield Warning(
-            "SQLite without IMMEDIATE transactions answers concurrent creates with 'database is locked'.",
-            hint='Set OPTIONS["transaction_mode"] = "IMMEDIATE".',
-            id="bulk_import.W001",
-        )

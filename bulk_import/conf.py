@@ -1,32 +1,38 @@
-"""The `BULK_IMPORT` setting, typed, with its defaults. Read when used, so that a test can override it."""
+"""The setting `BULK_IMPORT`: typed, with defaults, and read each time it is used, so that a test can override it.
+
+docs/settings.md explains every setting.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
 
+from bulk_import_wire.urls import is_http_url
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rest_framework.request import Request
     from rest_framework.serializers import Serializer
     from rest_framework.views import APIView
 
 PAYLOADS_STORAGE = "bulk_import_payloads"
 FAILURES_STORAGE = "bulk_import_failures"
-"""Aliases in Django's `STORAGES`; each an S3 storage of django-storages."""
+"""Aliases in Django's `STORAGES`. Each one must be an S3 storage of django-storages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A create endpoint that jobs can feed: one entry of `BULK_IMPORT["TARGETS"]`."""
+    """A create endpoint that imports can use: one entry of `BULK_IMPORT["TARGETS"]`."""
 
     name: str
-    create_url: str  # URL name of the create endpoint, a DRF view
+    create_url: str  # URL name of the create endpoint, which must be a DRF view
     serializer: str  # dotted path of the serializer that the endpoint uses
 
     @property
@@ -39,8 +45,8 @@ class Target:
         return serializer_class
 
     def create_view(self, request: Request | None = None) -> APIView:
-        """A fresh instance of the create endpoint's view, to ask what it would allow."""
-        # reverse() knows of the prefix that the server mounts the site at, resolve() must not see it.
+        """Return a new instance of the create endpoint's view, to ask it for its permissions and its serializer."""
+        # reverse() includes the prefix under which the server mounts the site, and resolve() expects a path without it.
         callback: Any = resolve("/" + self.create_path.removeprefix(get_script_prefix())).func
         view: APIView = callback.cls(**callback.initkwargs)
         view.action = "create"  # type: ignore[attr-defined] # what a ViewSet sets for POST
@@ -52,50 +58,48 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conf:
-    """All settings. A name is written in capitals in `settings.BULK_IMPORT`."""
+    """All settings. In `settings.BULK_IMPORT`, their names are written in capitals."""
 
-    targets: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Connections
+    targets: dict[str, dict[str, str]] = field(default_factory=dict)  # see Target
     queue_url: str = ""
     queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
-    worker_secrets: list[str] = field(default_factory=list)  # any of them opens the worker API, so they rotate
-    webhook_url: str = ""  # where programs are told what happens to a job; "" for nowhere
-    webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; signed with each of them, so they rotate
-    metrics_secrets: list[str] = field(default_factory=list)  # any of them opens the metrics; without one they are shut
+    worker_secrets: list[str] = field(default_factory=list)  # each one gives access to the worker API
+    webhook_url: str = ""  # "" sends no webhooks
+    webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; each one signs every webhook
+    metrics_secrets: list[str] = field(default_factory=list)  # each one gives access to the metrics
 
+    # Limits of one upload
     max_body_bytes: int = 64 * 1024 * 1024
     max_rows: int = 100_000
     max_row_bytes: int = 64 * 1024
-    max_depth: int = 32  # nesting of arrays and objects within a row
-    max_integer_digits: int = 30
-    max_listed_errors: int = 100  # all are counted
+    require_idempotency_key: bool = False
 
-    require_idempotency_key: bool = False  # whether a POST without Idempotency-Key is a 400
-    submission_rate: str = "60/min"  # POSTs of one user, in DRF's notation of a throttle rate
-    max_open_jobs: int = 20  # of one user, not yet ended
-    max_rows_per_day: int = 1_000_000  # of one user, in any 24 hours
+    # Limits of one user
+    submission_rate: str = "60/min"  # in the notation of DRF's throttle rates
+    max_open_jobs: int = 20
+    max_rows_per_day: int = 1_000_000
 
-    chunk_rows: int = 500  # some seconds of work: far from the 15 minutes that a Lambda has
-    chunk_bytes: int = 4 * 1024 * 1024  # what a worker holds in memory
-    concurrency: int = 4  # create calls in flight, per chunk; docs/performance.md says what it does to others
+    # Processing
+    chunk_rows: int = 500  # a few seconds of work, far below the 15 minutes that a Lambda function may run
+    concurrency: int = 4  # concurrent calls of the create endpoint, per chunk
     lease_seconds: int = 60
-    heartbeat_seconds: int = 2  # also how fresh the counts of a job are
-    pause_seconds: int = 30  # until a job whose endpoint is away is tried again; each time longer, up to 5 minutes
-    max_pause_hours: int = 24  # then what is left of a paused job is given up, to be redriven
+    pause_seconds: int = 30
+    max_pause_hours: int = 24
 
-    public_url: str = ""  # "https://shop.example": where people reach the API; without it, mails link to no download
-    job_page_url: str = ""  # "https://shop.example/imports/{id}": a page of yours about a job, for the mails
-    mail_attachment_rows: int = 1_000  # failures attached to a mail; more are a link
-    mail_attachment_bytes: int = 1024 * 1024  # of that CSV; mail makes a third more of it, and many servers take 10 MiB
-    max_notify: int = 5  # recipients of a job beside its submitter
-    notify_domains: list[str] = field(default_factory=list)  # whose addresses they may be; by default nobody's
-    # Days after a job's end; None keeps it for ever. `manage.py bulk_import_expire` deletes what has expired.
+    # Emails
+    public_url: str = ""  # such as "https://shop.example"
+    job_page_url: str = ""  # such as "https://shop.example/imports/{id}"
+    notify_domains: list[str] = field(default_factory=list)
+
+    # Retention in days after the end of a job; None keeps the data forever
     payload_retention_days: int | None = 30
     failures_retention_days: int | None = 30
-    ledger_retention_days: int | None = 30  # not less than MIN_LEDGER_DAYS
-    job_retention_days: int | None = None  # and all that is left of it; not less than MIN_LEDGER_DAYS
+    ledger_retention_days: int | None = 30
+    job_retention_days: int | None = None
 
     def target(self, name: str) -> Target:
-        """Raises KeyError when there is no such target."""
+        """Return the target with this name. Raises KeyError if there is none."""
         return Target(name=name, **self.targets[name])
 
 
@@ -105,15 +109,18 @@ LISTS = {
     "metrics_secrets": "each letter would be a secret",
     "notify_domains": "each letter would be a domain",
 }
-"""The settings that are lists, and what becomes of a string."""
+"""The settings that are lists, and what would happen if a string were accepted instead."""
 
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
 
 MIN_LEDGER_DAYS = 28
-"""How long SQS may keep a message of a job that has ended: 14 days on the queue, 14 on the dead-letter queue."""
+"""Days that SQS may keep a message of a finished job: 14 on the queue and 14 on the dead-letter queue.
+
+While such a message may still arrive, the ledger is needed to prevent its rows from being created again.
+"""
 
 MAX_RETENTION_DAYS = 36_500
-"""A hundred years; whoever means longer means None."""
+"""Longest retention, a hundred years. To keep data for longer, use None."""
 
 RETENTIONS = {
     "payload_retention_days": 1,
@@ -121,48 +128,63 @@ RETENTIONS = {
     "ledger_retention_days": MIN_LEDGER_DAYS,
     "job_retention_days": MIN_LEDGER_DAYS,
 }
-"""Each with the fewest days that it may be."""
+"""The settings for retention, each with the fewest days allowed."""
+
+REMOVED = frozenset(
+    {
+        "chunk_bytes",
+        "heartbeat_seconds",
+        "mail_attachment_bytes",
+        "mail_attachment_rows",
+        "max_depth",
+        "max_integer_digits",
+        "max_listed_errors",
+        "max_notify",
+    }
+)
+"""Names of former settings. Their values are now constants."""
 
 
 def conf() -> Conf:
-    """The settings as they are now. Raises ImproperlyConfigured for what cannot be meant."""
+    """Return the current settings. Raises ImproperlyConfigured for unknown names and invalid values."""
     setting = getattr(settings, "BULK_IMPORT", {})
     if not isinstance(setting, dict):
         raise ImproperlyConfigured("BULK_IMPORT must be a dict.")
     given = {name.lower(): value for name, value in setting.items()}
-    unknown = given.keys() - {f.name for f in fields(Conf)}
-    if unknown:
-        names = ", ".join(sorted(unknown)).upper()
-        raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {names}")
+    check_names(given.keys())
     check_values(given)
     return Conf(**given)
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raise ImproperlyConfigured if a name is not, or no longer, a setting."""
+    unknown = sorted(set(names) - {f.name for f in fields(Conf)})
+    for name in unknown:
+        if name in REMOVED:
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} is no longer a setting. Remove it.")
+    if unknown:
+        raise ImproperlyConfigured(f"BULK_IMPORT has unknown settings: {', '.join(unknown).upper()}")
+
+
 def check_values(given: dict[str, Any]) -> None:
-    """Raises ImproperlyConfigured, with the name of the setting and what it must be."""
+    """Raise ImproperlyConfigured, with the name of the setting and what its value must be, for an invalid value."""
     for name, consequence in LISTS.items():
         if isinstance(given.get(name), str):
-            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list; {consequence}.")
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list. In a string, {consequence}.")
     for name in given.keys() & NUMBERS:
         if type(given[name]) is not int or given[name] < 1:
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
-    check_addresses(given)
+    for name in given.keys() & {"public_url", "job_page_url"}:
+        url = given[name]
+        if url and not (isinstance(url, str) and is_http_url(url)):
+            raise ImproperlyConfigured(
+                f"BULK_IMPORT {name.upper()} must be an absolute URL such as https://shop.example."
+            )
+    if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
+        raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must contain {id} where the ID of the job belongs.")
     for name in given.keys() & RETENTIONS.keys():
         days, least = given[name], RETENTIONS[name]
         if days is not None and (type(days) is not int or not least <= days <= MAX_RETENTION_DAYS):
             raise ImproperlyConfigured(
                 f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
             )
-
-
-def check_addresses(given: dict[str, Any]) -> None:
-    for name in given.keys() & {"public_url", "job_page_url"}:
-        if given[name] and not is_web_address(given[name]):
-            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must begin with https:// and a host.")
-    if given.get("job_page_url") and "{id}" not in given["job_page_url"]:
-        raise ImproperlyConfigured("BULK_IMPORT JOB_PAGE_URL must say with {id} where the id of the job goes.")
-
-
-def is_web_address(url: Any) -> bool:
-    """Whether it is an absolute URL of http or https."""
-    return isinstance(url, str) and urlsplit(url).scheme in {"http", "https"} and bool(urlsplit(url).hostname)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 from bulk_import_wire.contract import WORKER_API_PATH
+from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Config:
         if missing:
             raise ConfigurationError("Set " + ", ".join(missing))
         base_url = environ["BULK_IMPORT_BASE_URL"].rstrip("/")
-        if not _is_http_url(base_url):
+        if not is_http_url(base_url):
             raise ConfigurationError("BULK_IMPORT_BASE_URL must be like https://shop.example")
         return cls(
             base_url=base_url,
@@ -69,11 +69,3 @@ class Config:
             worker_api_path=environ.get("BULK_IMPORT_WORKER_API_PATH", WORKER_API_PATH).rstrip("/") + "/",
             worker_secret_id=environ.get("BULK_IMPORT_WORKER_SECRET_ID", ""),
         )
-
-
-def _is_http_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a malformed IPv6 address or port
-        return False

@@ -100,7 +100,6 @@ BULK_IMPORT = {
     # Small chunks make progress visible. Short leases let another worker soon take over from one that was killed.
     "CHUNK_ROWS": 100,
     "LEASE_SECONDS": 20,
-    "HEARTBEAT_SECONDS": 1,
     "PAUSE_SECONDS": 3,
     "PUBLIC_URL": PUBLIC_URL,
     "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",

@@ -29,6 +29,7 @@ from bulk_import.api import openapi_components as components
 from bulk_import.api.parameters import MAX_PAGE_SIZE
 from bulk_import.conf import conf
 from bulk_import.intake.idempotency import MAX_KEY_CHARACTERS
+from bulk_import.intake.recipients import MAX_ADDRESSES
 from bulk_import.models import NOTIFY_NOBODY, JobStatus
 
 if TYPE_CHECKING:
@@ -341,7 +342,7 @@ def notify_pattern() -> str:
         return f"^{NOTIFY_NOBODY}$"
     domains = "|".join(map(re.escape, conf().notify_domains))
     address = rf"{ATOM}(\.{ATOM})*@({domains})"
-    return f"^({NOTIFY_NOBODY}|{address}(,{address}){{0,{conf().max_notify - 1}}})$"
+    return f"^({NOTIFY_NOBODY}|{address}(,{address}){{0,{MAX_ADDRESSES - 1}}})$"
 
 
 def job_id() -> OpenApiParameter:

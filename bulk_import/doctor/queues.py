@@ -84,8 +84,7 @@ def _judge_visibility(visibility: int, function_timeout: int) -> Iterator[Findin
             "queue",
             Level.WARNING,
             f"VisibilityTimeout is {visibility} s, less than {VISIBILITY_FACTOR} times the function's timeout.",
-            f"Set it to {recommended}. If the function's timeout is not {function_timeout} s, "
-            "pass --function-timeout.",
+            f"Set it to {recommended}. If the function's timeout is not {function_timeout} s, pass --function-timeout.",
         )
 
 
@@ -103,7 +102,7 @@ def _judge_redrive(sqs: Any, attributes: Mapping[str, str]) -> Iterator[Finding]
         yield Finding(
             "queue",
             Level.WARNING,
-            f"maxReceiveCount is {policy.max_receive_count}: a short outage is enough to move a chunk to the dead-letter queue.",
+            f"maxReceiveCount is {policy.max_receive_count}: a short outage moves a chunk to the dead-letter queue.",
             f"Set it to {MIN_RECEIVE_COUNT} or more.",
         )
     name = policy.dead_letter_queue_arn.rpartition(":")[2]

@@ -1,4 +1,8 @@
-"""Accepting an import: payload, then job and chunks, then the messages. Each step stands on the one before."""
+"""Accepts an import in three steps: store the payload, create the job and its chunks, send the messages.
+
+The order is what makes this safe. If the process dies after the first step, an unused payload remains, which
+the bucket's lifecycle rule deletes. If it dies after the second step, the relay sends the missing messages later.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_CHUNK_BYTES = 4 * 1024 * 1024
+"""Bytes of the payload in one chunk, unless a single row is larger. A worker keeps a whole chunk in memory."""
+
 
 def accept(
     target: Target,
@@ -44,15 +51,15 @@ def accept(
     corrects: ImportJob | None = None,
     notify: str = "",
 ) -> UUID:
-    """Judge an upload's rows and submit them, within the quotas of the request's user; returns the job's id.
+    """Validate the rows of an upload, submit them within the quotas of the user, and return the ID of the job.
 
-    Raises BadImport and StorageUnavailable; then there is no job.
+    Raises BadImport or StorageUnavailable; in both cases there is no job.
     """
     check_open_job_quota(request.user)
     with Payload() as payload:
-        verdicts = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
-        verdicts.check_valid(skip_invalid=skip_invalid)
-        check_row_quota(request.user, verdicts.rows)
+        result = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
+        result.check_valid(skip_invalid=skip_invalid)
+        check_row_quota(request.user, result.rows)
         return submit(
             target,
             request.user,
@@ -76,13 +83,13 @@ def submit(
     notify: str = "",
     traceparent: str = "",
 ) -> UUID:
-    """Store a payload as a job and send it on its way; returns the job's id.
+    """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
-    `corrects`: the job whose failures these are, mended. `notify`: whom to mail, see `recipients`.
-    `traceparent`: the trace that this is part of.
+    `corrects` is the job whose failed rows these rows correct. `notify` says who gets an email, see `recipients`.
+    `traceparent` is the trace that the request belongs to.
 
-    A twin of the request that was faster has made the job already; then that one is it. Raises
-    StorageUnavailable; then there is no job.
+    If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
+    job. Raises StorageUnavailable; then there is no job.
     """
     job_id = uuid4()
     add_log_context(job_id=str(job_id))
@@ -104,20 +111,25 @@ def submit(
                 notify=notify,
                 traceparent=traceparent,
             )
-            ImportChunk.objects.bulk_create(cut_into_chunks(job, payload.line_bytes))
+            ImportChunk.objects.bulk_create(split_into_chunks(job, payload.line_bytes))
             relay.send_after_commit(job_id)
     except IntegrityError:
-        twin = find_job(target, submitter, idempotency_key, request_sha256)
-        if twin is None:
+        # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.
+        # The payload that this request stored stays unused until the bucket's lifecycle rule deletes it.
+        existing = find_job(target, submitter, idempotency_key, request_sha256)
+        if existing is None:
             raise
-        return twin.pk  # our payload is an orphan, as after a crash
-    logger.info("Job %s is accepted: %d rows for %s", job_id, len(payload.line_bytes), target.name)
+        return existing.pk
+    logger.info("Job %s was accepted: %d rows for %s", job_id, len(payload.line_bytes), target.name)
     return job_id
 
 
-def cut_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[ImportChunk]:
-    """Chunks of at most CHUNK_ROWS rows and, unless a single row is larger, CHUNK_BYTES bytes."""
-    max_rows, max_bytes = conf().chunk_rows, conf().chunk_bytes
+def split_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[ImportChunk]:
+    """Yield chunks of at most CHUNK_ROWS rows and, unless a single row is larger, MAX_CHUNK_BYTES bytes.
+
+    `line_bytes` are the sizes of the payload's lines, each with its newline.
+    """
+    max_rows = conf().chunk_rows
     numbers = count()
     first_index = first_byte = row_count = byte_count = 0
 
@@ -132,7 +144,7 @@ def cut_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[Impor
         )
 
     for size in line_bytes:
-        if row_count and (row_count == max_rows or byte_count + size > max_bytes):
+        if row_count and (row_count == max_rows or byte_count + size > MAX_CHUNK_BYTES):
             yield chunk()
             first_index += row_count
             first_byte += byte_count

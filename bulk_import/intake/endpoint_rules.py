@@ -1,4 +1,8 @@
-"""What of a target's serializer is left to the create endpoint: all that reads the database or spans several fields."""
+"""The validation rules that only the create endpoint can apply: those that read the database or span several fields.
+
+An upload is validated without a single database query, so these rules are removed from the serializer first. The
+create endpoint applies all of them later, when it creates the row.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,36 @@ from rest_framework import serializers
 from rest_framework.relations import ManyRelatedField, RelatedField
 
 
-class LeftToEndpoint(serializers.Field):  # type: ignore[type-arg] # generic in the stubs only
-    """Stands in for a related field: any value is accepted, the create endpoint looks it up."""
+class UncheckedField(serializers.Field):  # type: ignore[type-arg] # generic in the stubs only
+    """Replaces a related field. It accepts every value, because the create endpoint looks the object up."""
 
     def to_internal_value(self, data: Any) -> Any:
         return data
 
 
-def leave_database_to_endpoint(serializer: Any) -> None:
-    """Strip a serializer, in place, of every rule that reads the database or spans several fields."""
+def skip_database_checks(serializer: Any) -> None:
+    """Remove, in place, every rule of a serializer that reads the database or spans several fields.
+
+    Related fields become `UncheckedField`; a related field that is missing or null is still reported. Unique
+    validators, serializer-level validators and `validate()` are removed, also in nested serializers.
+    """
     if isinstance(serializer, serializers.ListSerializer):
-        leave_database_to_endpoint(serializer.child)
+        skip_database_checks(serializer.child)
         return
     serializer.validators = []
-    serializer.validate = accept
-    for name, field_ in list(serializer.fields.items()):
-        if field_.read_only:
+    serializer.validate = return_unchanged
+    for name, field in list(serializer.fields.items()):
+        if field.read_only:
             continue
-        if isinstance(field_, RelatedField | ManyRelatedField):
-            serializer.fields[name] = LeftToEndpoint(required=field_.required, allow_null=field_.allow_null)
-            setattr(serializer, f"validate_{name}", accept)
+        if isinstance(field, RelatedField | ManyRelatedField):
+            serializer.fields[name] = UncheckedField(required=field.required, allow_null=field.allow_null)
+            setattr(serializer, f"validate_{name}", return_unchanged)
             continue
-        if isinstance(field_, serializers.BaseSerializer):
-            leave_database_to_endpoint(field_)
-        field_.validators = [check for check in field_.validators if not hasattr(check, "queryset")]
+        if isinstance(field, serializers.BaseSerializer):
+            skip_database_checks(field)
+        field.validators = [validator for validator in field.validators if not hasattr(validator, "queryset")]
 
 
-def accept(value: Any) -> Any:
-    """Stands in for a rule that is left to the endpoint."""
+def return_unchanged(value: Any) -> Any:
+    """Replaces a `validate` or `validate_<field>` method that only the create endpoint can run."""
     return value

@@ -1,8 +1,8 @@
-"""The formats that an import may come in. Each gives raw JSON rows; limits and errors are the same for all.
+"""The formats of an upload. Each format is turned into raw JSON rows, so limits and errors are the same for all.
 
 application/json        an array of rows
-application/x-ndjson    a row a line
-text/csv                a header row, then a row a line; an empty cell is an absent field
+application/x-ndjson    JSON Lines: one row per line
+text/csv                a header row with the field names, then one row per line; an empty cell is an absent field
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from django.utils.translation import gettext as _
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
 from bulk_import.intake.json_rows import ROW_TOO_LARGE, split_array
-from bulk_import.reports.cells import as_sent
+from bulk_import.reports.cells import unescape_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MEBIBYTE = 1024 * 1024
 DELIMITERS = b",;\t"
-TABLE_GROWTH = 2
-"""As JSON, each row of a CSV repeats the names of the columns: so many times the limit of a body, and no more."""
 FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*([^\r\n]{0,65535})")
+
+MAX_CSV_GROWTH = 2
+"""Size that the rows of a CSV may have as JSON, as a multiple of MAX_BODY_BYTES.
+
+Each JSON row repeats the names of the columns, so a small CSV with long names could become very large.
+"""
+
 SUFFIXES = {
     ".json": "application/json",
     ".jsonl": "application/x-ndjson",
@@ -37,37 +42,36 @@ SUFFIXES = {
 
 
 class RawRow(NamedTuple):
-    """One row as JSON, and the line of the document that it begins at where lines mean something."""
+    """One row as JSON, and the line of the file where it begins; None in a format without meaningful lines."""
 
     json: bytes
     line: int | None = None
 
 
 def split_json(body: bytes) -> Iterator[RawRow]:
-    """The elements of a JSON array."""
+    """Yield the elements of a JSON array."""
     return map(RawRow, split_array(body))
 
 
 def split_lines(body: bytes) -> Iterator[RawRow]:
-    """The lines of JSON Lines; blank ones do not count."""
+    """Yield the lines of JSON Lines, without blank ones."""
     for number, line in enumerate(io.BytesIO(body), 1):
         if row := line.strip(b" \t\r\n"):
             yield RawRow(row, number)
 
 
 def split_table(body: bytes) -> Iterator[RawRow]:
-    """The records of a CSV, each an object of strings under the names of the header row.
+    """Yield the records of a CSV, each as an object of strings. The header row gives the names.
 
-    As spreadsheets write them: with or without a byte order mark, and with comma, semicolon or tab between cells.
-    Raises MalformedBody, naming the line, and BodyTooLarge when the objects together are.
+    Reads what spreadsheets write: with or without a byte order mark, and with a comma, a semicolon or a tab between
+    the cells. Raises MalformedBody with the line, and BodyTooLarge if one row or all rows together are too large.
     """
-    first_line = FIRST_LINE.match(body)
-    delimiter = max(DELIMITERS, key=first_line[1].count) if first_line else DELIMITERS[0]
     lines = RecordLines(body, conf().max_row_bytes)
-    records = csv.reader(lines, delimiter=chr(delimiter), strict=True)
+    records = csv.reader(lines, delimiter=_delimiter(body), strict=True)
     header: list[str] | None = None
     line = 1
-    space = TABLE_GROWTH * conf().max_body_bytes
+    max_bytes = MAX_CSV_GROWTH * conf().max_body_bytes
+    total_bytes = 0
     try:
         for record in records:
             lines.start_record()
@@ -75,48 +79,55 @@ def split_table(body: bytes) -> Iterator[RawRow]:
                 header = _header(record, line) if any(record) else None
             elif any(record):
                 row = _table_row(header, record, line)
-                space -= len(row.json)
-                if space < 0:
-                    message = _("With the names of the columns, the rows are larger than %(limit)s MiB. Send fewer.")
-                    limit = TABLE_GROWTH * conf().max_body_bytes // MEBIBYTE
-                    raise BodyTooLarge(message % {"limit": limit})
+                total_bytes += len(row.json)
+                if total_bytes > max_bytes:
+                    message = _(
+                        "This CSV is too large: with the column names in every row, it exceeds %(limit)s MB. "
+                        "Split it into several files."
+                    )
+                    raise BodyTooLarge(message % {"limit": max_bytes // MEBIBYTE})
                 yield row
             line = records.line_num + 1
     except UnicodeDecodeError as error:
-        message = _("The CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8”.")
+        message = _("This CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8” and send it again.")
         raise MalformedBody(message % {"line": _undecodable_line(body)}) from error
     except csv.Error as error:
-        message = _("The CSV cannot be read, line %(line)d: %(reason)s.")
+        message = _("The row at line %(line)d of this CSV cannot be read: %(reason)s. Check its quotation marks.")
         raise MalformedBody(message % {"line": line, "reason": error}) from error
 
 
 class RecordLines:
-    """The lines of a CSV, one at a time. Raises BodyTooLarge when those of one record exceed the limit of a row.
+    """Iterates over the lines of a CSV. Raises BodyTooLarge when the lines of one record exceed `max_row_bytes`.
 
-    Neither the text as a whole nor a record without end is ever in memory.
+    A record may span many lines, because a quoted cell may contain line breaks. Neither the whole text nor an
+    endless record is ever in memory.
     """
 
-    def __init__(self, body: bytes, limit: int) -> None:
+    def __init__(self, body: bytes, max_row_bytes: int) -> None:
         self._text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")
-        self._limit = limit
+        self._max_row_bytes = max_row_bytes
         self._line = 0
         self.start_record()
 
     def start_record(self) -> None:
-        self._left = self._limit
+        """Count from zero again, because the next line begins a new record."""
+        self._remaining = self._max_row_bytes
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(self._left + 1)
+        line = self._text.readline(self._remaining + 1)
         if not line:
             raise StopIteration
         self._line += 1
-        self._left -= len(line)
-        if self._left < 0:
-            message = _("The row that ends in line %(line)d or later has more than the %(limit)d bytes allowed.")
-            raise BodyTooLarge(message % {"line": self._line, "limit": self._limit}, code=ROW_TOO_LARGE)
+        self._remaining -= len(line)
+        if self._remaining < 0:
+            message = _(
+                "The row that includes line %(line)d has more than %(limit)d bytes, which is the limit for one row. "
+                "Check whether a closing quotation mark is missing."
+            )
+            raise BodyTooLarge(message % {"line": self._line, "limit": self._max_row_bytes}, code=ROW_TOO_LARGE)
         return line
 
 
@@ -125,29 +136,52 @@ FORMATS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {
     "application/x-ndjson": split_lines,
     "text/csv": split_table,
 }
+"""The function that splits an upload of each media type into rows."""
+
+
+def empty_file(media_type: str) -> MalformedBody:
+    """Return the error for an upload without any content."""
+    hints = {
+        "application/json": _("Send a JSON array with at least one row."),
+        "application/x-ndjson": _("Send at least one line with a JSON object."),
+        "text/csv": _("Send a header row with the names of the columns, and at least one row."),
+    }
+    return MalformedBody(f"{_('This file is empty.')} {hints[media_type]}", code="empty_body")
+
+
+def _delimiter(body: bytes) -> str:
+    """Return the delimiter that occurs most often in the first line that is not blank."""
+    first_line = FIRST_LINE.match(body)
+    return chr(max(DELIMITERS, key=first_line[1].count) if first_line else DELIMITERS[0])
 
 
 def _header(record: list[str], line: int) -> list[str]:
-    """The names of the columns. Raises MalformedBody when one is missing or there twice."""
+    """Return the names of the columns. Raises MalformedBody if a name is missing or occurs twice."""
     names = [name.strip() for name in record]
     for name in names:
-        if not name or names.count(name) > 1:
-            message = _("The header row (line %(line)d) has a column without a name, or a name twice: “%(name)s”.")
+        if not name:
+            message = _("A column of the header row (line %(line)d) has no name. Give every column a name.")
+            raise MalformedBody(message % {"line": line}, code="malformed_header")
+        if names.count(name) > 1:
+            message = _("Two columns of the header row (line %(line)d) are named “%(name)s”. Rename or remove one.")
             raise MalformedBody(message % {"line": line, "name": name}, code="malformed_header")
     return names
 
 
 def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
     if len(record) > len(header):
-        message = _("Line %(line)d has %(cells)d cells, the header row has %(columns)d.")
+        message = _(
+            "Line %(line)d has %(cells)d cells, but the header row has only %(columns)d. Remove the extra cells. "
+            "If a text contains the separator, put the text in quotation marks."
+        )
         message %= {"line": line, "cells": len(record), "columns": len(header)}
         raise MalformedBody(message, code="too_many_cells")
-    row = {name: as_sent(cell) for name, cell in zip(header, record, strict=False) if cell}
+    row = {name: unescape_cell(cell) for name, cell in zip(header, record, strict=False) if cell}
     return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
 
 
 def _undecodable_line(body: bytes) -> int:
-    """The number of the first line that is not UTF-8."""
+    """Return the number of the first line that is not UTF-8."""
     for number, line in enumerate(io.BytesIO(body), 1):
         try:
             line.decode()

@@ -1,8 +1,8 @@
-"""The client's Idempotency-Key: the same request sent twice is one job.
+"""The client's Idempotency-Key: a request that is sent twice creates only one job.
 
-After the IETF draft "The Idempotency-Key HTTP Header Field". The key is the job's own, unique per submitter and
-target, so it lives as long as the job. Twins at the same instant meet at the unique constraint: the second gets
-the first one's job.
+This follows the IETF draft "The Idempotency-Key HTTP Header Field". The key is a column of the job, unique per
+submitter and target, so it is valid for as long as the job exists. If two identical requests arrive at the same time,
+the unique constraint rejects the second insert, and the second request gets the job of the first one.
 """
 
 from __future__ import annotations
@@ -23,23 +23,29 @@ MAX_KEY_CHARACTERS = 255
 
 
 def read_key(header: str | None) -> str:
-    """The key, without the quotes of the draft's notation; "" for none. Raises BadIdempotencyKey."""
+    """Return the key without the quotation marks that the draft allows, or "" without one. Raises BadIdempotencyKey."""
     key = (header or "").strip().removeprefix('"').removesuffix('"')
     if not key.strip(' "') and (header is not None or conf().require_idempotency_key):
-        message = _("Send an Idempotency-Key of your choice, for example a UUID: the same import is then made once.")
+        message = _(
+            "The Idempotency-Key is missing. Send a value of your choice, for example a UUID. "
+            "If the same request arrives twice, its rows are then imported only once."
+        )
         raise BadIdempotencyKey(message, code="idempotency_key_missing")
     if len(key) > MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
-        message = _("An Idempotency-Key has at most %(limit)d printable ASCII characters.")
+        message = _("The Idempotency-Key is not valid. It may have up to %(limit)d printable ASCII characters.")
         raise BadIdempotencyKey(message % {"limit": MAX_KEY_CHARACTERS}, code="idempotency_key_malformed")
     return key
 
 
 def find_job(target: Target, submitter: Any, key: str, request_sha256: bytes) -> ImportJob | None:
-    """The job that this request made before, if any. Raises BadIdempotencyKey if another request made it."""
+    """Return the job that this request created before; None if there is none.
+
+    Raises BadIdempotencyKey if a different request used the key.
+    """
     if not key:
         return None
     job = ImportJob.objects.filter(target=target.name, submitter=submitter, idempotency_key=key).first()
     if job and bytes(job.request_sha256) != request_sha256:
-        message = _("This Idempotency-Key was used for other content. Send a new key with a new import.")
+        message = _("This Idempotency-Key was already used for a different request. Send a new key with a new import.")
         raise BadIdempotencyKey(message, code="idempotency_key_reused", status=HTTPStatus.UNPROCESSABLE_ENTITY)
     return job

@@ -1,7 +1,7 @@
-"""From the bytes of a request to rows, strictly: what is not exactly JSON in UTF-8 is refused.
+"""Turns the bytes of a JSON array into rows. Accepts only what is exactly JSON in UTF-8.
 
-`split_array` cuts the array into raw rows; `read_row` judges one of them. A number stays as it was sent,
-because the payload keeps the row's own bytes. Limits are settings, see `conf`.
+`split_array` splits the array into raw rows, and `parse_row` parses one of them. The payload stores the bytes of a
+row as the client sent them, so a number keeps all its digits.
 """
 
 from __future__ import annotations
@@ -17,36 +17,47 @@ import jiter
 import msgspec
 from django.utils.translation import gettext as _
 
-from bulk_import.conf import Conf, conf
+from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-BLANKS = re.compile(rb"[ \t\n\r]*")
-FIRST_NAME = re.compile(rb'\{[ \t\n\r]*"[^"\\]{0,255}"')
+MAX_DEPTH = 32
+"""Levels of nested arrays and objects in a document; the array around the rows is the first level."""
+
+MAX_INTEGER_DIGITS = 30
+"""Digits of an integer. It is far more than databases store, and few enough to compute with."""
+
+FAST_NUMBER_LIMIT = 10**9
+"""Numbers below this size need no further checks. It is far below MAX_INTEGER_DIGITS and below 64 bits."""
 
 WINDOW_BYTES = 256 * 1024
-"""How much of an array is cut at once where its rows are alike; what it takes in memory is several times that."""
-WINDOW_TRIES = 3
+"""Bytes of an array that `_split_window` splits at once. Splitting takes several times this amount of memory."""
 
-COMMON_DIGITS = 9
-COMMON = 10**COMMON_DIGITS
+WINDOW_ATTEMPTS = 3
+"""How many possible ends of a window are tried before its rows are split one by one."""
 
-RAW_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BLANKS = re.compile(rb"[ \t\n\r]*")
+ROW_START = re.compile(rb'\{[ \t\n\r]*"[^"\\]{0,255}"')
+"""The opening brace and the first field name of a row that is an object."""
 
-# Finds where a row ends. It takes a little more than JSON (NaN, lone surrogates); `read_row` does not.
-# Numbers stay text: Python refuses to build an integer of more than 4,300 digits.
-ROW_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+RAW_ROWS_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
+
+ROW_END_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+"""Finds where a row ends. It accepts slightly more than JSON (NaN, lone surrogates), which `parse_row` refuses.
+
+Numbers stay text, because Python refuses to build an integer of more than 4,300 digits.
+"""
 
 MALFORMED_ROW, ROW_TOO_LARGE = "malformed_row", "row_too_large"
-UNREADABLE = frozenset({MALFORMED_ROW, ROW_TOO_LARGE})
-"""Codes of a RowError that says: this is no JSON, or was not looked at, so it cannot be kept."""
+UNREADABLE_ROW_CODES = frozenset({MALFORMED_ROW, ROW_TOO_LARGE})
+"""Codes of a RowError whose row is not JSON or was not parsed. Such a row cannot be stored, so it cannot be skipped."""
 
 
 class RowError(Exception):
-    """One row cannot be read; the others can."""
+    """One row cannot be read. The other rows are not affected."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -54,36 +65,26 @@ class RowError(Exception):
 
 
 def split_array(body: bytes) -> Iterator[bytes]:
-    """Cut a JSON array into its elements' own bytes, one after the other.
+    """Split a JSON array into the raw bytes of its elements, in order.
 
-    Raises MalformedBody where the document breaks, and BodyTooLarge for too large an element.
-    That an element itself is well-formed is left to `read_row`.
+    Raises MalformedBody where the document breaks, and BodyTooLarge for an element that is too large. An element may
+    still be malformed inside; `parse_row` finds that out.
     """
-    if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
-        raise MalformedBody(_("The body is in UTF-16 or starts with a byte order mark. Send plain UTF-8."))
-    position = _skip_blanks(body, 0)
-    if position == len(body):
-        raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
-    if body[position : position + 1] != b"[":
-        message = _("The body is not an array. Send a JSON array of rows, also for a single one.")
-        raise MalformedBody(message, code="not_an_array")
-    position = _skip_blanks(body, position + 1)
-    if body[position : position + 1] == b"]":
-        _check_end(body, position + 1)
-        raise MalformedBody(_("The array is empty. Send at least one row."), code="no_rows")
-    limits = conf()
-    first_name = FIRST_NAME.match(body, position)
+    position = _find_first_row(body)
+    max_row_bytes = conf().max_row_bytes
+    row_start = ROW_START.match(body, position)
     index = 0
-    slow_until = position if first_name else len(body)
+    # Rows are split one by one up to this position; after it, another window is tried.
+    one_by_one_until = position if row_start else len(body)
     while True:
-        if first_name and position >= slow_until:
-            rows, end = _cut_window(body, position, first_name[0], limits)
+        if row_start and position >= one_by_one_until:
+            rows, end = _split_window(body, position, row_start[0], max_row_bytes)
             if rows:
                 yield from rows
                 index, position = index + len(rows), end
                 continue
-            slow_until = position + WINDOW_BYTES
-        end = _row_end(body, position, index, limits)
+            one_by_one_until = position + WINDOW_BYTES
+        end = _find_row_end(body, position, index, max_row_bytes)
         yield body[position:end]
         index += 1
         position = _skip_blanks(body, end)
@@ -97,36 +98,41 @@ def split_array(body: bytes) -> Iterator[bytes]:
                 _refuse_malformed(body, position, "expected a comma or the end of the array", index - 1)
 
 
-def read_row(raw: bytes, limits: Conf) -> tuple[Any, bytes]:
-    """The value of one row, as DRF's own JSON parser would read it, and its line of the payload. Raises RowError."""
-    if len(raw) > limits.max_row_bytes:
-        message = _("The row has %(size)d bytes; %(limit)d are allowed.")
-        raise RowError(ROW_TOO_LARGE, message % {"size": len(raw), "limit": limits.max_row_bytes})
+def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
+    """Return the value of one row, as DRF's own JSON parser would read it, and its payload line.
+
+    Raises RowError.
+    """
+    if len(raw) > max_row_bytes:
+        message = _("This row has %(size)d bytes. The limit for one row is %(limit)d bytes.")
+        raise RowError(ROW_TOO_LARGE, message % {"size": len(raw), "limit": max_row_bytes})
     try:
-        line = compact(raw)
-        row = _read_plain(line, limits)
+        line = to_payload_line(raw)
+        row = _parse_flat_row(line)
         if row is not None:
             return row, line
     except (ValueError, RecursionError):
-        pass  # the other parser says what it is
+        pass  # the row is malformed; jiter, below, reports where
     try:
         row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        raise RowError(MALFORMED_ROW, str(error)) from error
-    _check_value(row, limits, depth=2)  # the array around the rows is the first level
-    return row, compact(raw)
+        message = _("This row is not valid JSON: %(reason)s of the row. Correct it and send the file again.")
+        raise RowError(MALFORMED_ROW, message % {"reason": error}) from error
+    _check_value(row, depth=2)
+    return row, to_payload_line(raw)
 
 
-def compact(raw: bytes) -> bytes:
-    """The same JSON on one line without blanks; numbers and strings keep their bytes."""
+def to_payload_line(raw: bytes) -> bytes:
+    """Return the same JSON on one line, without blanks between its parts. Numbers and texts keep their bytes."""
     return msgspec.json.format(raw, indent=-1)
 
 
-def _read_plain(line: bytes, limits: Conf) -> dict[str, Any] | None:
-    """A row of but texts, literals and numbers of common size, where there is nothing to refuse; None for any other.
+def _parse_flat_row(line: bytes) -> dict[str, Any] | None:
+    """Fast path for rows without nested values. Returns None if the row has any, or anything that may be refused.
 
-    msgspec is as strict as jiter and takes a third of the time, but does not tell that a name is there twice. Of a
-    compact object, each name ends in a quote and a colon; within a text, these would have a backslash before them.
+    msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
+    are counted: in a payload line, every name ends with a quotation mark and a colon. These two characters cannot
+    occur inside a text, where a quotation mark always has a backslash before it.
     """
     row = msgspec.json.decode(line)
     if type(row) is not dict:
@@ -135,48 +141,68 @@ def _read_plain(line: bytes, limits: Conf) -> dict[str, Any] | None:
         kind = type(value)
         if kind is str or value is None or kind is bool:
             continue
-        if (kind is int or kind is float) and -COMMON < value < COMMON and limits.max_integer_digits >= COMMON_DIGITS:
+        if (kind is int or kind is float) and -FAST_NUMBER_LIMIT < value < FAST_NUMBER_LIMIT:
             continue
         return None
     return None if b"\\u0000" in line or line.count(b'":') != len(row) else row
 
 
-def _check_value(value: Any, limits: Conf, depth: int) -> None:
-    """Refuse what JSON allows and a database does not. Raises RowError."""
+def _check_value(value: Any, depth: int) -> None:
+    """Refuse values that JSON allows and a database does not. Raises RowError."""
     if isinstance(value, str) and "\0" in value:
-        raise RowError("nul_character", _("A string holds a NUL character."))
-    if isinstance(value, int) and abs(value) >= 10**limits.max_integer_digits:
-        message = _("An integer has more than %(digits)d digits.")
-        raise RowError("integer_too_long", message % {"digits": limits.max_integer_digits})
+        raise RowError("nul_character", _("A text contains a NUL character. Remove it."))
+    if isinstance(value, int) and abs(value) >= 10**MAX_INTEGER_DIGITS:
+        message = _("A whole number has more than %(digits)d digits.")
+        raise RowError("integer_too_long", message % {"digits": MAX_INTEGER_DIGITS})
     if isinstance(value, float) and math.isinf(value):
         raise RowError("number_too_large", _("A number is too large."))
     if isinstance(value, dict | list):
-        if depth > limits.max_depth:
-            message = _("The document is nested deeper than %(depth)d levels.")
-            raise RowError("nested_too_deep", message % {"depth": limits.max_depth})
+        if depth > MAX_DEPTH:
+            message = _("This row is nested deeper than %(depth)d levels.")
+            raise RowError("nested_too_deep", message % {"depth": MAX_DEPTH})
         for part in chain(value, value.values()) if isinstance(value, dict) else value:
-            _check_value(part, limits, depth + 1)
+            _check_value(part, depth + 1)
 
 
-def _cut_window(body: bytes, start: int, first_name: bytes, limits: Conf) -> tuple[list[bytes], int]:
-    """Many rows at once, from the row that starts here, and where the next row starts; no rows if they are not alike.
+def _find_first_row(body: bytes) -> int:
+    """Return the position of the first row of an array. Raises MalformedBody if there is no array or no row."""
+    if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
+        message = _("This file is in UTF-16 or starts with a byte order mark. Save it as UTF-8 without one.")
+        raise MalformedBody(message)
+    position = _skip_blanks(body, 0)
+    if body[position : position + 1] != b"[":
+        message = _("This file does not contain a JSON array. Send an array of rows, even for a single row.")
+        raise MalformedBody(message, code="not_an_array")
+    position = _skip_blanks(body, position + 1)
+    if body[position : position + 1] == b"]":
+        _check_end(body, position + 1)
+        raise MalformedBody(_("The array is empty. Send at least one row."), code="no_rows")
+    return position
 
-    The window ends where a row seems to begin as the first one does. If what is before that is an array's inside, the
-    row does begin there, whatever the bytes mean: a parser that reads from the left cannot have come to another end.
+
+def _split_window(body: bytes, start: int, row_start: bytes, max_row_bytes: int) -> tuple[list[bytes], int]:
+    """Split many rows at once, starting at `start`; return them and the position of the next row.
+
+    Returns no rows if this part of the array cannot be split safely. Then the rows have to be split one by one.
+
+    A window must end exactly where a row begins. To find such a place without parsing, we search backwards for the
+    start of the first row, for example `{"sku"`. The same bytes may also occur inside a row, so we then parse
+    everything before them as an array. If that succeeds, a row really begins there: a parser that reads from the left
+    could not have reached this position in any other state.
     """
     end = start + WINDOW_BYTES
-    for _try in range(WINDOW_TRIES):
-        end = body.rfind(first_name, start + 1, end)
+    for _attempt in range(WINDOW_ATTEMPTS):
+        end = body.rfind(row_start, start + 1, end)
         if end == -1:
             break
-        piece = body[start:end].rstrip(b" \t\n\r")
-        if not piece.endswith(b","):
+        window = body[start:end].rstrip(b" \t\n\r")
+        if not window.endswith(b","):
             continue
         try:
-            rows = [bytes(row) for row in RAW_ROWS.decode(b"[%b]" % piece[:-1])]
+            rows = [bytes(row) for row in RAW_ROWS_DECODER.decode(b"[%b]" % window[:-1])]
         except (msgspec.DecodeError, RecursionError):
             continue
-        return ([], start) if max(map(len, rows)) > limits.max_row_bytes else (rows, end)
+        return ([], start) if max(map(len, rows)) > max_row_bytes else (rows, end)
     return [], start
 
 
@@ -185,48 +211,55 @@ def _skip_blanks(body: bytes, position: int) -> int:
     return blanks.end() if blanks else position
 
 
-def _row_end(body: bytes, start: int, index: int, limits: Conf) -> int:
-    """Where the row that starts here ends. Raises MalformedBody or BodyTooLarge, naming the row."""
-    # Never more than a row may have is read, so that a huge one costs no more than a large one.
-    # Latin-1 makes a character of each byte, so that positions are the same in both.
-    piece = body[start : start + limits.max_row_bytes + 1].decode("latin-1")
-    too_large = len(piece) > limits.max_row_bytes
+def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> int:
+    """Return where the row that starts here ends. Raises MalformedBody or BodyTooLarge, with the index of the row."""
+    # Only as many bytes as a row may have are decoded, so a huge row costs no more than the largest allowed one.
+    # Latin-1 turns each byte into one character, so positions in the text are positions in the bytes.
+    piece = body[start : start + max_row_bytes + 1].decode("latin-1")
+    too_large = len(piece) > max_row_bytes
     try:
-        _row, size = ROW_DECODER.raw_decode(piece)
-        too_large = size > limits.max_row_bytes
+        _row, size = ROW_END_DECODER.raw_decode(piece)
+        too_large = size > max_row_bytes
     except RecursionError as error:
         message = _("The row at index %(index)d is nested deeper than %(depth)d levels.")
-        message %= {"index": index, "depth": limits.max_depth}
-        raise MalformedBody(message, code="nested_too_deep") from error
+        raise MalformedBody(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
     except json.JSONDecodeError as error:
         if not (too_large and _is_well_formed_so_far(piece)):
             _refuse_malformed(body, start + error.pos, error.msg, index)
     if too_large:
-        message = _("The row at index %(index)d has more than the %(limit)d bytes allowed.")
-        raise BodyTooLarge(message % {"index": index, "limit": limits.max_row_bytes}, code=ROW_TOO_LARGE)
+        message = _("The row at index %(index)d has more than %(limit)d bytes, which is the limit for one row.")
+        raise BodyTooLarge(message % {"index": index, "limit": max_row_bytes}, code=ROW_TOO_LARGE)
     return start + size
 
 
 def _is_well_formed_so_far(piece: str) -> bool:
+    """Return whether the only fault of a cut-off row is that its end is missing."""
     try:
         jiter.from_json(f"[{piece}".encode())
     except ValueError as error:
-        return str(error).startswith("EOF")  # all that it misses is the rest
+        return str(error).startswith("EOF")
     return True
 
 
 def _check_end(body: bytes, position: int) -> None:
+    """Raise MalformedBody if the array is followed by anything but blanks."""
     position = _skip_blanks(body, position)
     if position < len(body):
         _refuse_malformed(body, position, "there is more after the end of the array")
 
 
 def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None = None) -> NoReturn:
-    """Raise MalformedBody with the row if it is in one, the line and the column."""
+    """Raise MalformedBody with the line and the column, and with the index of the row if the position is in a row."""
     line_start = body.rfind(b"\n", 0, position) + 1
     where = {"reason": reason, "line": body.count(b"\n", 0, position) + 1, "column": position - line_start + 1}
     if index is None:
-        message = _("The body is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
+        message = _(
+            "This file is not valid JSON at line %(line)d, column %(column)d: %(reason)s. "
+            "Correct it and send the file again."
+        )
     else:
-        message = _("The row at index %(index)d is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
+        message = _(
+            "The row at index %(index)d is not valid JSON at line %(line)d, column %(column)d: %(reason)s. "
+            "Correct it and send the file again."
+        )
     raise MalformedBody(message % {"index": index, **where})

@@ -1,7 +1,7 @@
-"""The payload while its rows are judged: in memory as long as it is small, then in a temporary file.
+"""The payload while its rows are validated: in memory as long as it is small, then in a temporary file.
 
-With its errors, a refused row may be many times as large as it was sent, and so may a row of a CSV with the names of
-its columns. On disk that costs no memory.
+A payload can be many times as large as the upload, because an invalid row is stored with its errors and a row of a
+CSV with the names of its columns. A temporary file keeps this out of memory.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from typing import IO
 
 WRITE_BYTES = 64 * 1024
-"""How much is written at once."""
+"""Bytes that are collected before they are written, because one write per row would be slow."""
 
 
 class Payload:
-    """Lines, one a row, to be appended and then read as one file. A context manager: its end removes the file.
+    """Collects the lines of a payload, one per row, and gives them back as one file.
 
-    Django's settings for uploads say how much stays in memory and where the file is.
+    Use it as a context manager, which deletes the file at the end. FILE_UPLOAD_MAX_MEMORY_SIZE says how many bytes stay
+    in memory, and FILE_UPLOAD_TEMP_DIR where the file is.
     """
 
     def __init__(self) -> None:
@@ -48,11 +49,11 @@ class Payload:
 
     @property
     def line_bytes(self) -> Sequence[int]:
-        """The size of each line, with its newline."""
+        """The size of each line in bytes, including its newline."""
         return self._line_bytes
 
     def open(self) -> IO[bytes]:
-        """The file, from its beginning."""
+        """Return the file, positioned at its beginning."""
         self._write()
         self._file.seek(0)
         return self._file

@@ -1,4 +1,7 @@
-"""How much one user may import at a time. A few requests at the same instant may pass a quota together."""
+"""Quotas: how many requests, open jobs and rows one user may have.
+
+The quotas are checked without a lock, so a few requests that arrive at the same time may exceed them together.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from bulk_import.models import ImportJob
 
 DAY = timedelta(hours=24)
 OPEN_JOBS_RETRY_SECONDS = 60
+"""Value of Retry-After when a user has too many open jobs. Nobody knows when one of them will finish."""
 
 
 class SubmissionThrottle(UserRateThrottle):
-    """POSTs per user, `BULK_IMPORT["SUBMISSION_RATE"]`."""
+    """Rate limit for the uploads of one user: `BULK_IMPORT["SUBMISSION_RATE"]`."""
 
     scope = "bulk_import"
 
@@ -29,21 +33,24 @@ class SubmissionThrottle(UserRateThrottle):
 
 
 def check_open_job_quota(submitter: Any) -> None:
-    """Raises QuotaExceeded when the user has too many jobs that have not ended."""
+    """Raise QuotaExceeded if the user already has MAX_OPEN_JOBS unfinished jobs."""
     limit = conf().max_open_jobs
     if ImportJob.objects.filter(submitter=submitter).open().count() >= limit:
-        message = _("You have %(limit)d imports that have not ended yet. Wait until one of them has.")
+        message = _("You have %(limit)d unfinished imports, which is the limit. Wait until one of them finishes.")
         raise QuotaExceeded(message % {"limit": limit}, retry_after_seconds=OPEN_JOBS_RETRY_SECONDS)
 
 
 def check_row_quota(submitter: Any, rows: int) -> None:
-    """Raises QuotaExceeded when these rows and those of the last 24 hours are too many.
+    """Raise QuotaExceeded if these rows and those of the last 24 hours exceed MAX_ROWS_PER_DAY.
 
-    Raises BodyTooLarge when these alone are: waiting would not help.
+    `rows` is the number of new rows. Raises BodyTooLarge if they exceed the quota alone, because waiting would not
+    help then.
     """
     limit, now = conf().max_rows_per_day, timezone.now()
     if rows > limit:
-        message = _("You may import %(limit)d rows in 24 hours; these are %(rows)d.")
+        message = _(
+            "This file has %(rows)d rows. You may import %(limit)d rows in 24 hours. Split it into several files."
+        )
         raise BodyTooLarge(message % {"limit": limit, "rows": rows}, code="too_many_rows")
     recent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY)
     sent = recent.aggregate(rows=Sum("rows", default=0))["rows"]
@@ -52,8 +59,11 @@ def check_row_quota(submitter: Any, rows: int) -> None:
         return
     for created_at, job_rows in recent.order_by("created_at").values_list("created_at", "rows"):
         excess -= job_rows
-        if excess <= 0:  # by then, enough of them are a day old
-            message = _("You may import %(limit)d rows in 24 hours; you sent %(sent)d so far, and now %(rows)d.")
+        if excess <= 0:  # when this job is a day old, the new rows fit into the quota
+            message = _(
+                "You may import %(limit)d rows in 24 hours. You have imported %(sent)d, and this file has %(rows)d. "
+                "Try again later."
+            )
             raise QuotaExceeded(
                 message % {"limit": limit, "sent": sent, "rows": rows},
                 retry_after_seconds=math.ceil((created_at + DAY - now).total_seconds()),

@@ -1,6 +1,7 @@
-"""The body of a request, read within its limits: in one of the `formats`, or as the one file of a form.
+"""Reads the body of a request: rows in one of the `formats`, or a form with exactly one file.
 
-`Content-Encoding: gzip` may wrap a body that is no form; a body may be chunked unless it is a form.
+A body that is not a form may be compressed with `Content-Encoding: gzip` and may use chunked transfer encoding. The
+body is read piece by piece, so that reading stops as soon as it exceeds MAX_BODY_BYTES.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, MalformedBody
-from bulk_import.intake.formats import FORMATS, MEBIBYTE, SUFFIXES
+from bulk_import.intake.formats import FORMATS, MEBIBYTE, SUFFIXES, empty_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,20 +30,28 @@ if TYPE_CHECKING:
     from bulk_import.intake.formats import RawRow
 
 PIECE_BYTES = 256 * 1024
-FORM_OVERHEAD_BYTES = 64 * 1024  # what a form may add to its file
+"""Bytes of the body that are read, and decompressed, at a time."""
+
+FORM_OVERHEAD_BYTES = 64 * 1024
+"""Bytes that a form may have in addition to its file: boundaries, headers and other fields."""
+
 GZIP = 16 + zlib.MAX_WBITS
+"""Tells zlib to expect the gzip format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A request's rows, to be read once, and a hash of its content and parameters."""
+    """The rows of a request, which can be iterated only once, and a hash of its content and parameters."""
 
     rows: Iterator[RawRow]
     sha256: bytes
 
 
 class UnreadBody(BaseParser):
-    """Leaves the body to `read_upload`. DRF would parse it whole when a session's CSRF check looks for a form."""
+    """Leaves the body to `read_upload`.
+
+    Without this parser, DRF would read and parse the whole body as soon as the session's CSRF check looks for a form.
+    """
 
     media_type = "*/*"
 
@@ -51,19 +60,19 @@ class UnreadBody(BaseParser):
 
 
 class FileForm(MultiPartParser):
-    """Reads a form; where it is malformed, whoever asks for it first gets MalformedBody."""
+    """Parses a form. Raises MalformedBody where the form is malformed, whichever code reads it first."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
             return super().parse(stream, media_type, parser_context)
         except (ParseError, SuspiciousOperation) as error:
-            raise MalformedBody(_("The form cannot be read.")) from error
+            raise MalformedBody(_("This form is not valid multipart/form-data. Send it again.")) from error
 
 
 def read_upload(request: Request) -> Upload:
-    """The rows of a request; where they are malformed, reading them raises BadImport.
+    """Read the body of a request and return its rows. Iterating over malformed rows raises BadImport.
 
-    Raises BodyTooLarge, MalformedBody for an empty body, and UnsupportedMediaType.
+    Raises BodyTooLarge, MalformedBody for an empty or incomplete body, and UnsupportedMediaType.
     """
     media_type = _media_type(request.content_type)
     if media_type == "multipart/form-data":
@@ -75,19 +84,28 @@ def read_upload(request: Request) -> Upload:
 
 
 def as_upload(media_type: str, query: str, body: bytes) -> Upload:
-    """The rows of a body in one of the `formats`; the hash stands for all three arguments. Raises MalformedBody."""
+    """Return the rows of a body. `media_type` is a key of FORMATS; the hash covers all three arguments.
+
+    Raises MalformedBody if the body is empty.
+    """
     if not body or body.isspace():
-        raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
+        raise empty_file(media_type)
     digest = hashlib.sha256(f"{media_type}?{query}\n".encode())
     digest.update(body)
     return Upload(FORMATS[media_type](body), digest.digest())
 
 
 def check_content_length(request: Request) -> None:
-    """Raises BodyTooLarge when the body is announced as too large, before any of it is read."""
+    """Raise BodyTooLarge if the Content-Length is too large. Call this before anything reads the body."""
     announced = int(request.META.get("CONTENT_LENGTH") or 0)
     if announced > conf().max_body_bytes + FORM_OVERHEAD_BYTES:
-        raise too_large()
+        raise file_too_large()
+
+
+def file_too_large() -> BodyTooLarge:
+    """Return the error for an upload that exceeds MAX_BODY_BYTES."""
+    message = _("This file is too large. The limit is %(limit)s MB. Split it into several files.")
+    return BodyTooLarge(message % {"limit": conf().max_body_bytes // MEBIBYTE})
 
 
 def _media_type(content_type: str | None) -> str:
@@ -95,77 +113,97 @@ def _media_type(content_type: str | None) -> str:
 
 
 def _check_format(media_type: str) -> None:
-    if media_type not in FORMATS:
-        raise UnsupportedMediaType(media_type)
-
-
-def too_large() -> BodyTooLarge:
-    message = _("The body is larger than %(limit)s MiB. Send the rows in several imports.")
-    return BodyTooLarge(message % {"limit": conf().max_body_bytes // MEBIBYTE})
+    if media_type in FORMATS:
+        return
+    if media_type:
+        message = _("Files of type “%(type)s” are not supported. Send CSV, JSON or JSON Lines.") % {"type": media_type}
+    else:
+        message = _("The type of the file is missing. Send CSV, JSON or JSON Lines, with its Content-Type.")
+    raise UnsupportedMediaType(media_type, message)
 
 
 def _read_body(request: Request) -> bytes:
-    """The body, inflated if it is compressed, never more than the limit of either. Raises BodyTooLarge."""
+    """Return the body, decompressed if necessary.
+
+    Both the body as sent and the decompressed body may have at most MAX_BODY_BYTES, and no more than that is ever in
+    memory. Raises BodyTooLarge, MalformedBody and UnsupportedMediaType.
+    """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"identity", "gzip"}:
-        message = _("The content coding “%(coding)s” is not supported; gzip is.")
+        message = _("The content encoding “%(coding)s” is not supported. Send the file with gzip or uncompressed.")
         raise UnsupportedMediaType(coding, message % {"coding": coding})
     limit = conf().max_body_bytes
     stream = _stream(request)
     body = bytearray()
     received = 0
-    inflater = zlib.decompressobj(GZIP) if coding == "gzip" else None
+    decompressor = zlib.decompressobj(GZIP) if coding == "gzip" else None
     while piece := _read_piece(stream):
         received += len(piece)
-        body += piece if inflater is None else _inflate(inflater, piece, limit + 1 - len(body))
+        body += piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - len(body))
         if max(received, len(body)) > limit:
-            raise too_large()
-    if received < int(request.META.get("CONTENT_LENGTH") or 0):  # half a CSV would pass for a whole one
-        raise MalformedBody(_("The body breaks off."))
-    if inflater and not inflater.eof:
-        raise MalformedBody(_("The gzip data breaks off."))
+            raise file_too_large()
+    # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so the
+    # length has to be compared.
+    if received < int(request.META.get("CONTENT_LENGTH") or 0):
+        raise _incomplete()
+    if decompressor and not decompressor.eof:
+        raise MalformedBody(_("The gzip data is incomplete. Compress the file and send it again."))
     return bytes(body)
 
 
 def _read_piece(stream: Any) -> bytes:
     try:
         piece: bytes = stream.read(PIECE_BYTES)
-    except Exception as error:  # a server has errors of its own for a connection that breaks
-        raise MalformedBody(_("The body breaks off.")) from error
+    except Exception as error:  # each server raises its own exception when a connection breaks
+        raise _incomplete() from error
     return piece
 
 
-def _inflate(inflater: Any, piece: bytes, most: int) -> bytes:
+def _incomplete() -> MalformedBody:
+    return MalformedBody(_("The upload is incomplete. Send the file again."))
+
+
+def _decompress(decompressor: Any, piece: bytes, max_bytes: int) -> bytes:
     try:
-        inflated: bytes = inflater.decompress(piece, most)
+        decompressed: bytes = decompressor.decompress(piece, max_bytes)
     except zlib.error as error:
-        raise MalformedBody(_("The body is not valid gzip data.")) from error
-    if inflater.unused_data:
-        raise MalformedBody(_("There is more after the end of the gzip data."))
-    return inflated
+        raise MalformedBody(_("The upload is not valid gzip data. Compress the file and send it again.")) from error
+    if decompressor.unused_data:
+        message = _("There is more data after the end of the gzip data. Compress the whole file at once.")
+        raise MalformedBody(message)
+    return decompressed
 
 
 def _stream(request: Request) -> Any:
-    """What to read the body from; also a chunked one, whose length nobody announced."""
+    """Return the stream to read the body from.
+
+    A body in chunked transfer encoding has no Content-Length. Django takes such a body for empty, so it is read from
+    the WSGI server's own stream if the server says that the stream ends where the body ends.
+    """
     django_request = request._request  # noqa: SLF001 - DRF's own name for Django's request
     if isinstance(django_request, WSGIRequest):
         environ = django_request.environ
         if environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH"):
-            return environ["wsgi.input"]  # Django would take the body for empty
+            return environ["wsgi.input"]
     return django_request
 
 
 def _read_file(request: Request) -> tuple[str, bytes]:
-    """Media type and content of the one file of a form. Raises MalformedBody, BodyTooLarge."""
+    """Return the media type and the content of the only file of a form.
+
+    Raises MalformedBody, BodyTooLarge and UnsupportedMediaType.
+    """
     if not request.META.get("CONTENT_LENGTH"):
-        raise MalformedBody(_("Send a form with its Content-Length."), code="length_required", status=411)
+        message = _("A form needs a Content-Length. Send one, or send the file itself as the body of the request.")
+        raise MalformedBody(message, code="length_required", status=411)
     files = [file for name in request.FILES for file in request.FILES.getlist(name)]
     if len(files) != 1:
-        message = _("Send exactly one file in the form; this one has %(files)d.")
+        message = _("Send exactly one file in the form. This form has %(files)d.")
         raise MalformedBody(message % {"files": len(files)}, code="not_one_file")
     file = files[0]
     if (file.size or 0) > conf().max_body_bytes:
-        raise too_large()
+        raise file_too_large()
+    # Browsers often send a useless type for a CSV, so the suffix of the file's name is more reliable.
     media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or _media_type(file.content_type)
     _check_format(media_type)
     return media_type, file.read()

@@ -1,7 +1,8 @@
-"""Rows against the target's own serializer: shape and field rules, before anything is stored.
+"""Validates rows with the target's own serializer before anything is stored.
 
-What needs the database (unique fields, related objects, rules over several fields) is left to the create
-endpoint, which judges every row again anyway: a row is refused here only if it is certain to be refused there.
+Only the rules about the shape and the fields of a row are applied here. Everything that needs the database (unique
+values, related objects, rules over several fields) is left to the create endpoint, which validates every row again.
+So a row is rejected here only if the create endpoint would certainly reject it too.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
 from bulk_import.intake.compiled_serializer import compile_serializer
-from bulk_import.intake.endpoint_rules import leave_database_to_endpoint
-from bulk_import.intake.json_rows import UNREADABLE, RowError, compact, read_row
+from bulk_import.intake.endpoint_rules import skip_database_checks
+from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
 
@@ -35,27 +36,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_KEPT_ERRORS = 10
-"""Of one refused row, in the payload; with all those of a long list in it, a payload would grow without bound."""
+MAX_LISTED_ERRORS = 100
+"""Errors that a response lists. All errors are counted, but nobody corrects more than this many one by one."""
+
+MAX_STORED_ERRORS = 10
+"""Errors of one invalid row that the payload stores. One row can have thousands, for example in a long list."""
 
 
 @dataclass(slots=True)
 class ValidationResult:
-    """What the validation says of an import."""
+    """How many rows of an upload are valid, and the first errors of the others."""
 
     rows: int = 0
     invalid_rows: int = 0
     error_count: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)  # the first of them
-    is_malformed: bool = False  # a row is no JSON, so it can be neither stored nor skipped
+    errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
+    is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
 
     def check_valid(self, *, skip_invalid: bool) -> None:
-        """Raises InvalidRows when there is nothing to import, or when an invalid row may not be skipped."""
+        """Raise InvalidRows if there is nothing to import, or if an invalid row may not be skipped."""
         if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
             return
         message = ngettext(
-            "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. Mend it and send all again.",
-            "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. Mend them and send all again.",
+            "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. "
+            "Correct this row and send the file again.",
+            "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. "
+            "Correct these rows and send the file again.",
             self.invalid_rows,
         )
         message %= {"invalid": self.invalid_rows, "rows": self.rows}
@@ -70,80 +76,87 @@ def validate_rows(
     *,
     skip_invalid: bool = False,
 ) -> ValidationResult:
-    """Judge every row, and append it to the payload if there is one; a refused row only if it may be skipped.
+    """Validate every row and append it to the payload, if there is one.
 
-    Raises BadImport where the document itself breaks, or has no rows or too many.
+    With `skip_invalid`, invalid rows are appended too, together with their errors. As soon as it is certain that
+    there will be no job, nothing more is appended. Raises BadImport if the document itself is malformed, has no rows
+    or has too many.
     """
-    limits = conf()
+    settings = conf()
     validator = RowValidator(target, request)
-    verdicts = ValidationResult()
+    result = ValidationResult()
     for index, row in enumerate(rows):
-        if index == limits.max_rows:
-            message = _("There are more than the %(limit)d rows allowed. Send them in several imports.")
-            raise BodyTooLarge(message % {"limit": limits.max_rows}, code="too_many_rows")
+        if index == settings.max_rows:
+            message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
+            raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
         line = None
         try:
-            value, line = read_row(row.json, limits)
+            value, line = parse_row(row.json, settings.max_row_bytes)
             errors = validator.errors(value, index)
         except RowError as error:
             errors = [{"field": None, "code": error.code, "message": error.message}]
-            verdicts.is_malformed |= error.code in UNREADABLE
-        verdicts.rows += 1
+            result.is_malformed |= error.code in UNREADABLE_ROW_CODES
+        result.rows += 1
         if errors:
-            verdicts.invalid_rows += 1
-            verdicts.error_count += len(errors)
+            result.invalid_rows += 1
+            result.error_count += len(errors)
             where = {"index": index} if row.line is None else {"index": index, "line": row.line}
-            space = limits.max_listed_errors - len(verdicts.errors)
-            verdicts.errors += [{**where, **error} for error in errors[:space]]
-        if payload is None or verdicts.is_malformed or (verdicts.invalid_rows and not skip_invalid):
-            continue  # there will be no job
-        line = compact(row.json) if line is None else line
-        payload.append(refused_line(line, kept_errors(errors)) if errors else line)
-    if not verdicts.rows:
-        raise MalformedBody(_("There are no rows. Send at least one."), code="no_rows")
-    return verdicts
+            space = MAX_LISTED_ERRORS - len(result.errors)
+            result.errors += [{**where, **error} for error in errors[:space]]
+        if payload is None or result.is_malformed or (result.invalid_rows and not skip_invalid):
+            continue
+        line = to_payload_line(row.json) if line is None else line
+        payload.append(refused_line(line, stored_errors(errors)) if errors else line)
+    if not result.rows:
+        raise MalformedBody(_("This file has no rows. Send at least one."), code="no_rows")
+    return result
 
 
-def kept_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What goes with a refused row into its payload: the first errors, their texts cut as those of problems are."""
-    kept = []
-    for error in errors[:MAX_KEPT_ERRORS]:
+def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first errors of an invalid row for its payload line, with their texts cut to a safe length."""
+    stored = []
+    for error in errors[:MAX_STORED_ERRORS]:
         cut = problem(error["field"], error["code"], error["message"], index=0)
-        kept.append({**error, **{name: cut[name] for name in ("field", "code", "message")}})
-    return kept
+        stored.append({**error, **{name: cut[name] for name in ("field", "code", "message")}})
+    return stored
 
 
 class RowValidator:
-    """Judges one row after the other with a single serializer instance."""
+    """Validates one row after another with a single serializer instance."""
 
     def __init__(self, target: Target, request: Request) -> None:
         self.serializer = target.serializer_class(context={"request": request, "view": target.create_view(request)})
-        # Of each unique field its name, its source, and the row that each of its values came with first.
+        # For each unique field: its name, its source, and the index of the first row with each value.
         self._unique_fields: list[tuple[str, str, dict[Any, int]]] = [
             (name, str(field.source), {})
             for name, field in self.serializer.fields.items()
-            if not field.read_only and any(isinstance(check, UniqueValidator) for check in field.validators)
+            if not field.read_only and any(isinstance(validator, UniqueValidator) for validator in field.validators)
         ]
-        leave_database_to_endpoint(self.serializer)
-        wanted = [name for name, _source, _first_index in self._unique_fields]
-        self._compiled = compile_serializer(self.serializer, wanted)
+        skip_database_checks(self.serializer)
+        unique_names = [name for name, _source, _first_index in self._unique_fields]
+        self._compiled = compile_serializer(self.serializer, needed_values=unique_names)
 
     def errors(self, row: Any, index: int) -> list[dict[str, Any]]:
-        """What the target's serializer has against the row: field, code and message; [] when nothing."""
-        # Not within the `try`: a mistake in our own tests must not pass for a stumble of the target's code.
-        compiled = self._compiled if self._compiled and self._compiled.is_certain(row) else None
+        """Return the errors of a row, each with `field`, `code` and `message`; an empty list if it is valid.
+
+        If the target's own code raises an unexpected exception, the row counts as valid. The create endpoint
+        validates it again and reports what is wrong.
+        """
+        # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
+        # exception of the target's code, which would let every row pass.
+        compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
             return self._duplicates(validated, index)
         except serializers.ValidationError as error:
             return list(flatten_errors(error.detail))
-        except Exception:  # noqa: BLE001 - the target's own code stumbled: the create endpoint will give the verdict
-            # Its text may hold values of the row, so only the place is logged.
-            logger.warning("The serializer %s raised on a row", type(self.serializer).__name__)
+        except Exception:  # noqa: BLE001 - the target's own code may raise anything
+            # The text of the exception may contain values of the row, so it is not logged.
+            logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
             return []
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> list[dict[str, Any]]:
-        """Values of unique fields that an earlier valid row of the same import has."""
+        """Return an error for each unique field whose value also occurs in an earlier valid row of this import."""
         new: list[tuple[dict[Any, int], Any]] = []
         errors = []
         for name, source, first_index in self._unique_fields:
@@ -155,6 +168,7 @@ class RowValidator:
                 message = _("An earlier row of this import has the same %(field)s.") % {"field": name}
                 error = {"field": name, "code": "duplicate", "message": message, "first_index": first_index[value]}
                 errors.append(error)
+        # An invalid row is not imported, so its other values stay available to later rows.
         if not errors:
             for first_index, value in new:
                 first_index[value] = index

@@ -38,6 +38,12 @@ HTML_TEMPLATE = "bulk_import/mail/job.html"
 MAX_PROBLEMS = 10
 """Groups in a mail, the largest; the job has more of them, and the failures have all."""
 
+MAX_ATTACHMENT_ROWS = 1_000
+"""Failed rows that an email attaches as a CSV. If there are more, the email links to the download instead."""
+
+MAX_ATTACHMENT_BYTES = 1024 * 1024
+"""Size of the attached CSV. Encoded for email, it grows by a third, and many email servers accept 10 MB at most."""
+
 SUBJECTS: dict[str, _StrPromise] = {
     JobStatus.SUCCEEDED: ngettext_lazy(
         "%(rows)s %(things)s was created", "All %(rows)s %(things)s were created", "row_count"
@@ -121,7 +127,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     """
     settings = conf()
     not_created = job.finished_rows - job.created_count
-    if not job.is_terminal or not 0 < not_created <= settings.mail_attachment_rows:
+    if not job.is_terminal or not 0 < not_created <= MAX_ATTACHMENT_ROWS:
         return None
     request = Request(HttpRequest())  # the submitter's own, as far as a serializer asks
     request.user = job.submitter or AnonymousUser()
@@ -129,7 +135,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     for line in as_table(read_failures(job), row_fields(settings.target(job.target), request)):
         content += line
         rows += 1
-        if rows > settings.mail_attachment_rows or len(content) > settings.mail_attachment_bytes:
+        if rows > MAX_ATTACHMENT_ROWS or len(content) > MAX_ATTACHMENT_BYTES:
             return None
     return Attachment(file_name(job, "csv"), bytes(content), rows) if rows > 0 else None
 

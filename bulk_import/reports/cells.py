@@ -1,26 +1,29 @@
-"""Text in the cells of a CSV: what a spreadsheet would run as a formula has an apostrophe in front.
+"""Escapes text in the cells of a CSV, so that a spreadsheet does not run it as a formula.
 
-`inert` writes a cell, `as_sent` reads it: what goes out and comes back is the same again.
+A text that a spreadsheet could take for a formula gets an apostrophe in front, which spreadsheets do not show.
+`escape_cell` adds it when a CSV is written, and `unescape_cell` removes it when a corrected CSV is uploaded. The text
+is the same again afterwards.
 """
 
 from __future__ import annotations
 
 import re
 
-# A spreadsheet skips blanks and what has no width, marks of direction among it, and takes the wide forms of the signs
-# for the signs. Apostrophes that are there already get one more, or else `as_sent` would take away one that was sent.
+# Spreadsheets skip blanks and invisible characters (marks of direction, for example) at the beginning of a cell, and
+# they accept the full-width forms of the signs. A text that already begins with apostrophes gets one more. Otherwise,
+# unescape_cell would remove an apostrophe that belongs to the text.
 FORMULA = re.compile(
     r"'*(?:[\t\r\n]|[\s\x00-\x1f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*"
     r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
 )
 
 
-def inert(text: str) -> str:
-    """The text for a cell. NUL, which ends a text for many a program, becomes U+FFFD."""
+def escape_cell(text: str) -> str:
+    """Return the text as it is written to a cell. NUL becomes U+FFFD, because many programs cut a text at a NUL."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return "'" + text if FORMULA.match(text) else text
 
 
-def as_sent(cell: str) -> str:
-    """The text of a cell: what `inert` was given."""
+def unescape_cell(cell: str) -> str:
+    """Return the text that was passed to `escape_cell` to write this cell."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

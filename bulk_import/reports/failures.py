@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.serializers import HiddenField
 
-from bulk_import.reports.cells import inert
+from bulk_import.reports.cells import escape_cell
 from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
         *fields,
         own_heading(_("other fields"), fields),
     ]
-    header: str = writer.writerow(map(inert, headings))
+    header: str = writer.writerow(map(escape_cell, headings))
     yield (BYTE_ORDER_MARK + header).encode()
     for line in lines:
         known, row = read_failure_line(line)
@@ -97,7 +97,7 @@ def known_cells(known: dict[str, Any]) -> list[Any]:
     reasons = (
         f"{error['field']}: {error['message']}" if error["field"] else error["message"] for error in known["errors"]
     )
-    return [known["index"], known["outcome"], known["status"], inert("; ".join(reasons))]
+    return [known["index"], known["outcome"], known["status"], escape_cell("; ".join(reasons))]
 
 
 def row_cells(row: bytes, fields: list[str]) -> list[str]:
@@ -111,11 +111,11 @@ def row_cells(row: bytes, fields: list[str]) -> list[str]:
 
 
 def value_cell(value: msgspec.Raw | None) -> str:
-    """A text is made inert. A number is as it was sent, and nested values are JSON: neither runs as a formula."""
+    """A text is escaped. A number is as it was sent, and nested values are JSON: neither runs as a formula."""
     text = "null" if value is None else bytes(value).decode()
     if text == "null":
         return ""
-    return inert(json.loads(text)) if text.startswith('"') else text
+    return escape_cell(json.loads(text)) if text.startswith('"') else text
 
 
 def row_fields(target: Target, request: Request) -> list[str]:

@@ -59,6 +59,9 @@ logger = logging.getLogger(__name__)
 MAX_CLAIMANT_CHARACTERS = 36
 """Longest `claimant` of a claim: the length of a UUID, and of the database column."""
 
+HEARTBEAT_SECONDS = 2
+"""Seconds between two heartbeats of a worker. The counts of a job are at most this old."""
+
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
     JobPaused: (status.HTTP_409_CONFLICT, "paused"),
@@ -83,6 +86,11 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
         message = "This chunk does not exist."
         return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
     return error_response(error, context)
+
+
+def heartbeat_seconds(lease_seconds: int) -> int:
+    """Return the seconds between two heartbeats: at most a third of the lease, so that one may get lost."""
+    return max(1, min(HEARTBEAT_SECONDS, lease_seconds // 3))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
@@ -132,7 +140,7 @@ class ClaimView(WorkerView):
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
-            heartbeat_seconds=settings.heartbeat_seconds,
+            heartbeat_seconds=heartbeat_seconds(settings.lease_seconds),
             create_path=settings.target(chunk.job.target).create_path,
             token=ImportToken(chunk.pk, chunk.epoch).sign(),
             language=chunk.job.language,

@@ -13,8 +13,6 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from lambda_worker.sqs import SQS_ERRORS
-
 from bulk_import_wire.queue_rules import (
     MIN_RECEIVE_COUNT,
     VISIBILITY_FACTOR,
@@ -23,6 +21,7 @@ from bulk_import_wire.queue_rules import (
     recommended_visibility_seconds,
     visibility_seconds,
 )
+from lambda_worker.sqs import SQS_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -547,7 +547,7 @@ def set_visibility(page: Page, *, hidden: bool) -> None:
     [
         ("products.xlsx", "PK", "is not a CSV or JSON file"),
         ("products.csv", "", "This file is empty."),
-        ("products.json", '{"sku": "A"}', "The body is not an array."),
+        ("products.json", '{"sku": "A"}', "This file does not contain a JSON array."),
         ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON, line 1, column 22"),
         ("products.csv", "sku;sku\nA;B\n", "a column without a name, or a name twice"),
     ],

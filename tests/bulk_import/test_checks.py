@@ -1,4 +1,4 @@
-"""`manage.py check` finds what is not configured, and says what to do about it."""
+"""`manage.py check` finds what is not configured correctly, and says how to correct it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREATE_URL = "products:product-list"
 TARGET = {"create_url": CREATE_URL, "serializer": SERIALIZER}
 WORKER_URLS = path("bulk-import/worker/", include("bulk_import.worker_urls"))
 
-# For ROOT_URLCONF, which names this module: the shop with an endpoint that is no DRF view.
+# This module can be the ROOT_URLCONF: it has the URLs of the shop and an endpoint that is not a DRF view.
 urlpatterns = [path("plain", lambda _request: HttpResponse(), name="plain"), *shop_urls]
 
 MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
@@ -45,6 +45,10 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E001", {"NOTIFY_DOMAINS": "shop.example"}),
     ("E001", {"PUBLIC_URL": "shop.example"}),
     ("E001", {"PUBLIC_URL": "javascript://shop.example"}),
+    ("E001", {"PUBLIC_URL": "https://[shop.example"}),
+    ("E001", {"PUBLIC_URL": "https://shop.example:port"}),
+    ("E001", {"PUBLIC_URL": ["https://shop.example"]}),
+    ("E001", {"MAX_DEPTH": 7}),
     ("E001", {"JOB_PAGE_URL": "/imports/{id}"}),
     ("E001", {"JOB_PAGE_URL": "https://shop.example/imports"}),
     ("E007", {"TARGETS": {"products": {"create_url": CREATE_URL}}}),
@@ -67,7 +71,7 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
         ("E013", {"WEBHOOK_URL": url})
         for url in [
             "http://shop.example/hooks",
-            "http://localhost:9000/hooks",  # only with DEBUG
+            "http://localhost:9000/hooks",  # allowed only with DEBUG
             "https://",
             "https://shop.example:port/",
             "https://[shop.example/",
@@ -96,14 +100,14 @@ def _with_plain_url(settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
 
 
-def assert_told(identifier: str) -> None:
-    """Assert that this and nothing else is told, with what to do."""
+def assert_reported(identifier: str) -> None:
+    """Assert that exactly this problem is reported, with a hint."""
     [message] = check_configuration()
 
     assert (message.id, bool(message.hint)) == (f"bulk_import.{identifier}", True)
 
 
-def test_the_stand_ins_settings_are_clean() -> None:
+def test_the_settings_of_the_shop_have_no_problems() -> None:
     assert check_configuration() == []
 
 
@@ -116,23 +120,23 @@ def test_django_runs_the_checks(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("_with_plain_url")
 @pytest.mark.parametrize(("identifier", "wrong"), MISCONFIGURED)
-def test_a_misconfigured_setting_is_told(identifier: str, wrong: dict[str, Any], settings: Settings) -> None:
+def test_an_invalid_setting_is_reported(identifier: str, wrong: dict[str, Any], settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, **wrong}
 
-    assert_told(identifier)
+    assert_reported(identifier)
 
 
-def test_a_setting_that_is_no_dict_is_told(settings: Settings) -> None:
+def test_a_setting_that_is_not_a_dict_is_reported(settings: Settings) -> None:
     settings.BULK_IMPORT = "products"
 
-    assert_told("E001")
+    assert_reported("E001")
 
 
 @pytest.mark.parametrize("alias", ["bulk_import_payloads", "bulk_import_failures"])
-def test_a_missing_storage_is_told(alias: str, settings: Settings) -> None:
+def test_a_missing_storage_is_reported(alias: str, settings: Settings) -> None:
     settings.STORAGES = {name: storage for name, storage in settings.STORAGES.items() if name != alias}
 
-    assert_told("E004")
+    assert_reported("E004")
     assert alias in check_configuration()[0].msg
 
 
@@ -143,46 +147,46 @@ def test_a_missing_storage_is_told(alias: str, settings: Settings) -> None:
         ["django.middleware.common.CommonMiddleware"],
         ["bulk_import.middleware.ImportedRowMiddleware", "django.middleware.common.CommonMiddleware"],
     ],
-    ids=["none at all", "without ours", "ours not last"],
+    ids=["empty", "without it", "not last"],
 )
-def test_a_ledger_that_is_not_the_last_middleware_is_told(middleware: list[str], settings: Settings) -> None:
+def test_a_middleware_that_is_not_the_last_one_is_reported(middleware: list[str], settings: Settings) -> None:
     settings.MIDDLEWARE = middleware
 
-    assert_told("E005")
+    assert_reported("E005")
 
 
-def test_a_worker_api_without_url_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_api_without_a_url_is_reported(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     without = [pattern for pattern in shop_urls if "worker" not in str(pattern.pattern)]
     monkeypatch.setattr(f"{__name__}.urlpatterns", without)
     settings.ROOT_URLCONF = __name__
 
-    assert_told("E006")
+    assert_reported("E006")
 
 
-def test_another_database_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_database_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "oracle")
 
-    assert_told("E011")
+    assert_reported("E011")
 
 
-def test_sqlite_without_immediate_transactions_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_without_immediate_transactions_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "sqlite")
     monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
 
-    assert_told("W001")
+    assert_reported("W001")
 
 
-def test_a_mail_server_without_a_time_out_is_told(settings: Settings) -> None:
+def test_an_email_server_without_a_timeout_is_reported(settings: Settings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
-    assert_told("W002")
+    assert_reported("W002")
 
 
-if django.VERSION >= (6, 1):  # there are no mailers before
+if django.VERSION >= (6, 1):  # older versions have no mailers
 
-    @pytest.mark.parametrize(("options", "told"), [({}, ["bulk_import.W002"]), ({"timeout": 10}, [])])
-    def test_a_mailer_without_a_time_out_is_told(options: dict[str, int], told: list[str]) -> None:
-        """A process of its own: mailers and the older settings for mails exclude each other."""
+    @pytest.mark.parametrize(("options", "expected"), [({}, ["bulk_import.W002"]), ({"timeout": 10}, [])])
+    def test_a_mailer_without_a_timeout_is_reported(options: dict[str, int], expected: list[str]) -> None:
+        """The check runs in its own process, because MAILERS and the older EMAIL settings exclude each other."""
         code = (
             "import os, settings.local as s; [vars(s).pop(n) for n in list(vars(s)) if n.startswith('EMAIL_')];"
             f"s.MAILERS = {{'default': {{'OPTIONS': {options}}}}};"
@@ -191,26 +195,26 @@ if django.VERSION >= (6, 1):  # there are no mailers before
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
-        assert run.stdout.split() == told, run.stderr
+        assert run.stdout.split() == expected, run.stderr
 
 
-def test_mails_without_links_are_warned_of(settings: Settings) -> None:
+def test_emails_without_links_are_reported(settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "", "JOB_PAGE_URL": ""}
 
-    assert_told("W003")
+    assert_reported("W003")
 
 
-def test_a_page_of_ones_own_is_link_enough(settings: Settings) -> None:
+def test_a_job_page_is_enough_for_links(settings: Settings) -> None:
     page = {"PUBLIC_URL": "", "JOB_PAGE_URL": "https://shop.example/imports/{id}"}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, **page}
 
     assert check_configuration() == []
 
 
-def test_templates_that_cannot_be_found_are_told(settings: Settings) -> None:
+def test_templates_that_cannot_be_found_are_reported(settings: Settings) -> None:
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "APP_DIRS": False}]
 
-    assert_told("E015")
+    assert_reported("E015")
 
 
 @pytest.mark.parametrize(
@@ -221,39 +225,37 @@ def test_templates_that_cannot_be_found_are_told(settings: Settings) -> None:
         ("http://[::1]:9000/hooks", True),
     ],
 )
-def test_a_webhook_to_elsewhere_by_https_and_with_debug_to_this_machine_is_fine(
-    url: str, debug: bool, settings: Settings
-) -> None:
+def test_a_webhook_by_https_or_with_debug_to_this_machine_is_allowed(url: str, debug: bool, settings: Settings) -> None:
     settings.DEBUG = debug
-    secrets = ["whsec_" + "A" * 32, "whsec_" + "A" * 84 + "AA=="]  # the least and the most
+    secrets = ["whsec_" + "A" * 32, "whsec_" + "A" * 84 + "AA=="]  # the shortest and the longest
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": url, "WEBHOOK_SECRETS": secrets}
 
     assert check_configuration() == []
 
 
-def test_a_webhook_to_another_machine_by_http_is_told_with_debug_too(settings: Settings) -> None:
+def test_a_webhook_by_http_to_another_machine_is_reported_even_with_debug(settings: Settings) -> None:
     settings.DEBUG = True
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": "http://shop.example/hooks"}
 
-    assert_told("E013")
+    assert_reported("E013")
 
 
 class ElsewhereRouter:
-    """Writes the ledger to another database than the shop's own models."""
+    """Routes the ledger to a different database than the models of the shop."""
 
     def db_for_write(self, model: type[Model], **_hints: Any) -> str | None:
         return "elsewhere" if model is ImportedRow else None
 
 
-def test_a_ledger_in_another_database_than_the_rows_is_told(settings: Settings) -> None:
-    """No transaction spans both: a row without its record would be created twice."""
+def test_a_ledger_in_another_database_than_the_rows_is_reported(settings: Settings) -> None:
+    """One transaction could not write both, and a row without its ledger record would be created twice."""
     settings.DATABASE_ROUTERS = [ElsewhereRouter()]
 
     with patch.object(connections, "settings", {**connections.settings, "elsewhere": connections.settings["default"]}):
-        assert_told("E012")
+        assert_reported("E012")
 
 
-def test_a_ledger_in_the_database_of_the_rows_is_fine_whatever_its_name(settings: Settings) -> None:
+def test_the_ledger_and_the_rows_may_share_any_database(settings: Settings) -> None:
     class BothRouter:
         def db_for_write(self, _model: type[Model], **_hints: Any) -> str:
             return "elsewhere"
@@ -263,16 +265,16 @@ def test_a_ledger_in_the_database_of_the_rows_is_fine_whatever_its_name(settings
         assert check_configuration() == []
 
 
-def test_the_old_path_of_the_middleware_is_told_with_the_new_line(settings: Settings) -> None:
+def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: Settings) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], "bulk_import.ledger.ImportedRowMiddleware"]
 
-    assert_told("W006")
+    assert_reported("W006")
     assert checks.MIDDLEWARE in str(check_configuration()[0].hint)
 
 
 def test_every_check_has_a_test_here() -> None:
-    """A new one without a test fails this."""
-    told = set(re.findall(r"bulk_import\.([EW]\d{3})", Path(checks.__file__).read_text(encoding="utf-8")))
+    """Fails when somebody adds a check without a test."""
+    reported = set(re.findall(r"bulk_import\.([EW]\d{3})", Path(checks.__file__).read_text(encoding="utf-8")))
     tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
 
-    assert told == tested
+    assert reported == tested

@@ -1,4 +1,4 @@
-"""The BULK_IMPORT setting: typed, with defaults, and read when used."""
+"""The BULK_IMPORT setting is typed, has defaults, and is read each time it is used."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch
 
-from bulk_import.conf import MAX_RETENTION_DAYS, NUMBERS, RETENTIONS, Conf, Target, conf
+from bulk_import.conf import MAX_RETENTION_DAYS, NUMBERS, REMOVED, RETENTIONS, Conf, Target, conf
+from bulk_import.intake.accept import MAX_CHUNK_BYTES
 from bulk_import.models import RETAINED_DATA
+from bulk_import.worker_api.views import heartbeat_seconds
 from products.serializers import ProductSerializer
 from products.views import ProductViewSet
 
@@ -17,19 +19,19 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 
-def test_without_the_setting_every_default_holds(settings: Settings) -> None:
+def test_without_the_setting_every_default_applies(settings: Settings) -> None:
     del settings.BULK_IMPORT
 
     assert conf() == Conf()
 
 
-def test_a_name_in_capitals_overrides_its_default(settings: Settings) -> None:
+def test_a_setting_in_capitals_overrides_its_default(settings: Settings) -> None:
     settings.BULK_IMPORT = {"MAX_ROWS": 7}
 
     assert conf() == Conf(max_rows=7)
 
 
-def test_the_setting_is_read_when_used(settings: Settings) -> None:
+def test_the_setting_is_read_each_time_it_is_used(settings: Settings) -> None:
     settings.BULK_IMPORT = {"MAX_ROWS": 7}
     before = conf()
     settings.BULK_IMPORT = {"MAX_ROWS": 8}
@@ -37,14 +39,26 @@ def test_the_setting_is_read_when_used(settings: Settings) -> None:
     assert (before.max_rows, conf().max_rows) == (7, 8)
 
 
-def test_unknown_names_are_all_told(settings: Settings) -> None:
+def test_all_unknown_names_are_reported(settings: Settings) -> None:
     settings.BULK_IMPORT = {"MAX_ROW": 7, "MAX_ROWS": 7, "COLOUR": "red"}
 
     with pytest.raises(ImproperlyConfigured, match=r"COLOUR, MAX_ROW$"):
         conf()
 
 
-def test_a_setting_that_is_no_dict_is_told(settings: Settings) -> None:
+@pytest.mark.parametrize("name", sorted(REMOVED))
+def test_the_name_of_a_removed_setting_is_reported(name: str, settings: Settings) -> None:
+    settings.BULK_IMPORT = {name.upper(): 7, "COLOUR": "red"}
+
+    with pytest.raises(ImproperlyConfigured, match=f"BULK_IMPORT {name.upper()} is no longer a setting"):
+        conf()
+
+
+def test_a_removed_setting_is_not_a_setting() -> None:
+    assert not REMOVED & Conf.__dataclass_fields__.keys()
+
+
+def test_a_setting_that_is_not_a_dict_is_reported(settings: Settings) -> None:
     settings.BULK_IMPORT = ["products"]
 
     with pytest.raises(ImproperlyConfigured, match="must be a dict"):
@@ -58,8 +72,8 @@ def test_every_number_has_a_default_above_zero(name: str) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, "7", None, True])
 @pytest.mark.parametrize("name", sorted(NUMBERS))
-def test_a_number_that_cannot_be_a_limit_is_told(name: str, number: Any, settings: Settings) -> None:
-    """With no rows a chunk would have all of them."""
+def test_an_invalid_number_is_reported(name: str, number: Any, settings: Settings) -> None:
+    """For example, chunks without rows would never finish an import."""
     settings.BULK_IMPORT = {name.upper(): number}
 
     with pytest.raises(ImproperlyConfigured, match=f"{name.upper()} must be a whole number above zero"):
@@ -67,7 +81,7 @@ def test_a_number_that_cannot_be_a_limit_is_told(name: str, number: Any, setting
 
 
 @pytest.mark.parametrize("name", sorted(RETENTIONS))
-def test_a_retention_is_days_or_none(name: str, settings: Settings) -> None:
+def test_a_retention_is_a_number_of_days_or_none(name: str, settings: Settings) -> None:
     for days in (RETENTIONS[name], MAX_RETENTION_DAYS, None):
         settings.BULK_IMPORT = {name.upper(): days}
         assert getattr(conf(), name) == days
@@ -75,7 +89,7 @@ def test_a_retention_is_days_or_none(name: str, settings: Settings) -> None:
 
 @pytest.mark.parametrize("days", [0, -1, 30.5, "30", True, MAX_RETENTION_DAYS + 1])
 @pytest.mark.parametrize("name", sorted(RETENTIONS))
-def test_a_retention_that_cannot_be_one_is_told(name: str, days: Any, settings: Settings) -> None:
+def test_an_invalid_retention_is_reported(name: str, days: Any, settings: Settings) -> None:
     settings.BULK_IMPORT = {name.upper(): days}
 
     with pytest.raises(ImproperlyConfigured, match=f"{name.upper()} must be whole days from [0-9]+ to 36500, or None"):
@@ -83,8 +97,8 @@ def test_a_retention_that_cannot_be_one_is_told(name: str, days: Any, settings: 
 
 
 @pytest.mark.parametrize("name", ["LEDGER_RETENTION_DAYS", "JOB_RETENTION_DAYS"])
-def test_the_ledger_is_kept_for_as_long_as_sqs_may_deliver_its_messages(name: str, settings: Settings) -> None:
-    """14 days on the queue, 14 on the dead-letter queue: the most that SQS can be told."""
+def test_the_ledger_is_kept_for_as_long_as_sqs_may_deliver_messages(name: str, settings: Settings) -> None:
+    """SQS keeps a message for at most 14 days on the queue and 14 days on the dead-letter queue."""
     settings.BULK_IMPORT = {name: 27}
 
     with pytest.raises(ImproperlyConfigured, match=f"{name} must be whole days from 28"):
@@ -96,7 +110,7 @@ def test_every_retention_is_checked() -> None:
     assert {name.removesuffix("_retention_days") for name in RETENTIONS} == {*RETAINED_DATA, "job"}
 
 
-def test_one_worker_secret_in_place_of_a_list_is_told(settings: Settings) -> None:
+def test_a_worker_secret_that_is_not_in_a_list_is_reported(settings: Settings) -> None:
     settings.BULK_IMPORT = {"WORKER_SECRETS": "x" * 40}
 
     with pytest.raises(ImproperlyConfigured, match="must be a list"):
@@ -104,19 +118,24 @@ def test_one_worker_secret_in_place_of_a_list_is_told(settings: Settings) -> Non
 
 
 def test_a_row_fits_a_chunk_and_three_heartbeats_fit_a_lease() -> None:
-    """The limits agree with each other."""
-    assert Conf().max_row_bytes < Conf().chunk_bytes < Conf().max_body_bytes
-    assert Conf().heartbeat_seconds * 3 < Conf().lease_seconds
+    """The defaults and the constants fit each other."""
+    assert Conf().max_row_bytes < MAX_CHUNK_BYTES < Conf().max_body_bytes
+    assert heartbeat_seconds(Conf().lease_seconds) * 3 < Conf().lease_seconds
 
 
-def test_settings_cannot_be_changed_by_who_reads_them() -> None:
+@pytest.mark.parametrize(("lease_seconds", "expected"), [(60, 2), (20, 2), (6, 2), (5, 1), (2, 1), (1, 1)])
+def test_a_short_lease_has_frequent_heartbeats(lease_seconds: int, expected: int) -> None:
+    assert heartbeat_seconds(lease_seconds) == expected
+
+
+def test_the_settings_object_cannot_be_changed() -> None:
     settings_now: Any = conf()
 
     with pytest.raises(AttributeError):
         settings_now.max_rows = 1
 
 
-def test_an_unknown_target_is_a_key_error() -> None:
+def test_an_unknown_target_raises_a_key_error() -> None:
     with pytest.raises(KeyError):
         conf().target("boats")
 
@@ -128,7 +147,7 @@ def test_a_target_knows_its_endpoint() -> None:
     assert target.serializer_class is ProductSerializer
 
 
-def test_the_create_view_is_a_fresh_one_that_is_about_to_create() -> None:
+def test_the_create_view_is_a_new_instance_with_the_create_action() -> None:
     first, second = conf().target("products").create_view(), conf().target("products").create_view()
 
     assert isinstance(first, ProductViewSet)
@@ -136,7 +155,7 @@ def test_the_create_view_is_a_fresh_one_that_is_about_to_create() -> None:
     assert first.action == "create"
 
 
-def test_a_target_with_an_unknown_url_says_so_when_used() -> None:
+def test_a_target_with_an_unknown_url_raises_when_it_is_used() -> None:
     target = Target("boats", create_url="boats:boat-list", serializer="products.serializers.ProductSerializer")
 
     with pytest.raises(NoReverseMatch):

@@ -22,7 +22,7 @@ from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
-from bulk_import.intake.request_body import Upload, as_upload, too_large
+from bulk_import.intake.request_body import Upload, as_upload, file_too_large
 from bulk_import.intake.validation import ValidationResult, validate_rows
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.reports.job import eta_seconds, message, problem_text, rows_per_second
@@ -198,7 +198,7 @@ def read_file(file: Path, query: str) -> Upload:
         raise CommandError(f"The name of {file} must end in one of {', '.join(SUFFIXES)}.", returncode=Exit.REFUSED)
     try:
         if file.stat().st_size > conf().max_body_bytes:
-            raise too_large()
+            raise file_too_large()
         return as_upload(media_type, query, file.read_bytes())
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error

@@ -201,7 +201,7 @@ def test_killed_before_the_commit_leaves_an_orphan_and_a_retry_is_clean(
         raise SystemExit
 
     with monkeypatch.context() as dying:
-        dying.setattr("bulk_import.intake.accept.cut_into_chunks", killed)
+        dying.setattr("bulk_import.intake.accept.split_into_chunks", killed)
         with pytest.raises(SystemExit):
             post_rows(client_of_merchandiser, [product("A")], headers={"Idempotency-Key": "one"})
     assert (ImportJob.objects.count(), len(aws.payload_keys())) == (0, 1)

@@ -1,4 +1,4 @@
-"""Limits of a body on a real server: what counts is what gunicorn's worker reads, and holds in memory."""
+"""Limits of a body on a real server: how a worker of gunicorn reads it, and how much memory that takes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ pytestmark = only_on_linux
 @pytest.fixture(scope="module")
 def monolith() -> Iterator[Monolith]:
     with running_monolith() as monolith:
-        assert monolith.post(ROWS).status_code == 202  # all that is imported late is imported now
+        assert monolith.post(ROWS).status_code == 202  # import all modules before memory is measured
         yield monolith
 
 
 def in_pieces(body: bytes, size: int = 64 * 1024) -> Iterator[bytes]:
-    """What httpx sends in chunked transfer encoding."""
+    """Yield the body in pieces, which httpx sends in chunked transfer encoding."""
     for start in range(0, len(body), size):
         yield body[start : start + size]
 
 
-# --- how a body may come
+# --- transfer encodings
 
 
 def test_a_chunked_body_is_read(monolith: Monolith) -> None:
@@ -78,31 +78,31 @@ def test_another_coding_is_415(monolith: Monolith, coding: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
-# --- a body that breaks off
+# --- incomplete bodies
 
 
-def test_half_a_table_is_not_taken_for_a_whole_one(monolith: Monolith) -> None:
+def test_the_first_half_of_a_csv_is_not_accepted(monolith: Monolith) -> None:
     """The connection breaks right after a record."""
     body = HEADER + b"A,Tent,1,EUR,tents\n"
     status, document = monolith.converse(f"Content-Type: {CSV}", f"Content-Length: {len(body) + 100}", body=body)
 
-    assert (status, document["message"]) == (400, "The body breaks off.")
+    assert (status, document["message"]) == (400, "The upload is incomplete. Send the file again.")
 
 
 @pytest.mark.parametrize("end", [b"", b"0", b"zz\r\n"], ids=["no end", "half an end", "no chunk"])
-def test_half_a_chunked_table_is_not_taken_for_a_whole_one(monolith: Monolith, end: bytes) -> None:
+def test_the_first_half_of_a_chunked_csv_is_not_accepted(monolith: Monolith, end: bytes) -> None:
     piece = HEADER + b"A,Tent,1,EUR,tents\n"
     body = b"%x\r\n%s\r\n%s" % (len(piece), piece, end)
     status, document = monolith.converse(f"Content-Type: {CSV}", "Transfer-Encoding: chunked", body=body)
 
-    assert (status, document["message"]) == (400, "The body breaks off.")
+    assert (status, document["message"]) == (400, "The upload is incomplete. Send the file again.")
 
 
 # --- memory
 
 
 def long_rows(size: int) -> list[dict[str, Any]]:
-    """Few rows with a long description each, together so many bytes: quickly judged."""
+    """Return rows with long descriptions, `size` bytes in all. They are few, so validating them is fast."""
     return [product(str(number), description="d" * 19_800) for number in range(size // 20_000)]
 
 
@@ -115,18 +115,18 @@ def invalid_lines() -> bytes:
 
 
 def table() -> bytes:
-    """With a character in it that makes Python use four bytes for each of a text."""
+    """Return a CSV with an emoji in each row, so that Python uses four bytes per character."""
     row = "A{n},Tent \U0001f3d5,1,EUR,tents,{text}\n"
     rows = [row.format(n=number, text="d" * 19_900) for number in range(60 * MEBIBYTE // 20_000)]
     return b"sku,name,price,currency,category,description\n" + "".join(rows).encode()
 
 
 def garbage() -> bytes:
-    return random.Random(7).randbytes(LIMIT_BYTES)  # noqa: S311 - any bytes will do, as long as they are the same
+    return random.Random(7).randbytes(LIMIT_BYTES)  # noqa: S311 - any bytes are fine if each run has the same
 
 
-def refused_lines() -> bytes:
-    """Every field of every row wrong, and a valid row: each is kept with its errors, many times as large as it was."""
+def invalid_lines_to_skip() -> bytes:
+    """Return invalid rows and a valid one. With its errors, a stored invalid row is many times as large as it was."""
     texts = dict.fromkeys(("price", "currency", "stock", "barcode", "is_active"), "x")
     wrong = json.dumps({**texts, "sku": "", "name": "", "description": {}, "color": {}, "size": {}, "category": None})
     return b"\n".join([wrong.encode()] * 50_000 + [json.dumps(product("A")).encode()])
@@ -146,13 +146,13 @@ BODIES: dict[str, tuple[str, Any, int]] = {
     "valid array": (JSON, valid_array, 202),
     "invalid lines": (NDJSON, invalid_lines, 400),
     "table": (CSV, table, 202),
-    "refused lines": (NDJSON, refused_lines, 202),
+    "invalid lines to skip": (NDJSON, invalid_lines_to_skip, 202),
 }
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_the_memory_that_a_body_costs_is_bounded(monolith: Monolith, name: str, record_property: Any) -> None:
-    """Three times the body and 64 MiB: the body, its text, and its rows."""
+def test_a_body_takes_a_limited_amount_of_memory(monolith: Monolith, name: str, record_property: Any) -> None:
+    """The limit is three times the body (the bytes, their text, the rows) plus 64 MiB."""
     content_type, make_body, status = BODIES[name]
     body = make_body()
     baseline = monolith.reset_memory_peak()
@@ -164,7 +164,7 @@ def test_the_memory_that_a_body_costs_is_bounded(monolith: Monolith, name: str, 
     assert peak <= 3 * len(body) + 64 * MEBIBYTE, f"{peak // MEBIBYTE} MiB"
 
 
-def test_a_gzip_bomb_is_413_and_costs_no_more_than_the_limit(monolith: Monolith) -> None:
+def test_a_gzip_bomb_is_413_and_takes_no_more_memory_than_the_limit(monolith: Monolith) -> None:
     bomb = gzip.compress(b"[" + b" " * (4 * LIMIT_BYTES))
     baseline = monolith.reset_memory_peak()
     answer = monolith.post(bomb, **{"Content-Encoding": "gzip"})

@@ -1,4 +1,4 @@
-"""Rows are cut into chunks without a gap, and their payload is stored once."""
+"""Rows are split into chunks without a gap, and their payload is stored once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bulk_import.exceptions import StorageUnavailable
-from bulk_import.intake.accept import cut_into_chunks
+from bulk_import.intake import accept
+from bulk_import.intake.accept import split_into_chunks
 from bulk_import.models import ImportChunk, ImportJob
 from bulk_import.storage.payloads import put_payload
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 PAYLOADS = "bulk_import_payloads"
 
 
-def limit_chunks(settings: Settings, rows: int, size_bytes: int) -> None:
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "CHUNK_ROWS": rows, "CHUNK_BYTES": size_bytes}
+def limit_chunks(settings: Settings, monkeypatch: pytest.MonkeyPatch, rows: int, size_bytes: int) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "CHUNK_ROWS": rows}
+    monkeypatch.setattr(accept, "MAX_CHUNK_BYTES", size_bytes)
 
 
 def cut(*lines: bytes) -> list[ImportChunk]:
-    return list(cut_into_chunks(ImportJob(rows=len(lines)), [len(line) + 1 for line in lines]))
+    return list(split_into_chunks(ImportJob(rows=len(lines)), [len(line) + 1 for line in lines]))
 
 
 def change_storage(settings: Settings, **options: Any) -> None:
@@ -46,11 +48,12 @@ def change_storage(settings: Settings, **options: Any) -> None:
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_chunks_cover_every_row_and_byte_once_and_in_order(
     settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
     lines: list[bytes],
     max_rows: int,
     max_bytes: int,
 ) -> None:
-    limit_chunks(settings, max_rows, max_bytes)
+    limit_chunks(settings, monkeypatch, max_rows, max_bytes)
     payload = b"".join(line + b"\n" for line in lines)
 
     chunks = cut(*lines)
@@ -59,8 +62,8 @@ def test_chunks_cover_every_row_and_byte_once_and_in_order(
     index = first_byte = 0
     for chunk in chunks:
         assert (chunk.first_index, chunk.first_byte) == (index, first_byte)
-        held = payload[chunk.first_byte : chunk.first_byte + chunk.byte_count]
-        assert held == b"".join(line + b"\n" for line in lines[index : index + chunk.row_count])
+        content = payload[chunk.first_byte : chunk.first_byte + chunk.byte_count]
+        assert content == b"".join(line + b"\n" for line in lines[index : index + chunk.row_count])
         assert 1 <= chunk.row_count <= max_rows
         assert chunk.byte_count <= max_bytes or chunk.row_count == 1
         index += chunk.row_count
@@ -76,12 +79,13 @@ def test_chunks_cover_every_row_and_byte_once_and_in_order(
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_chunk_is_as_full_as_the_limits_allow(
     settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
     lines: list[bytes],
     max_rows: int,
     max_bytes: int,
 ) -> None:
-    """The first row of the next chunk would not have fitted."""
-    limit_chunks(settings, max_rows, max_bytes)
+    """The first row of the next chunk would not fit."""
+    limit_chunks(settings, monkeypatch, max_rows, max_bytes)
 
     chunks = cut(*lines)
 
@@ -94,26 +98,30 @@ def test_a_chunk_is_as_full_as_the_limits_allow(
     ("rows", "expected"),
     [(1, [1]), (3, [3]), (4, [3, 1]), (6, [3, 3]), (7, [3, 3, 1])],
 )
-def test_a_chunk_has_at_most_chunk_rows(rows: int, expected: list[int], settings: Settings) -> None:
-    limit_chunks(settings, rows=3, size_bytes=1000)
+def test_a_chunk_has_at_most_chunk_rows(
+    rows: int, expected: list[int], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_chunks(settings, monkeypatch, rows=3, size_bytes=1000)
 
     assert [chunk.row_count for chunk in cut(*[b"{}"] * rows)] == expected
 
 
-def test_the_newline_counts_as_a_byte(settings: Settings) -> None:
-    limit_chunks(settings, rows=100, size_bytes=6)
+def test_the_newline_counts_as_one_byte(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_chunks(settings, monkeypatch, rows=100, size_bytes=6)
 
     assert [chunk.byte_count for chunk in cut(b"[]", b"[]", b"[]")] == [6, 3]
 
 
-def test_a_row_larger_than_a_chunk_has_one_of_its_own(settings: Settings) -> None:
-    limit_chunks(settings, rows=100, size_bytes=6)
+def test_a_row_that_is_larger_than_a_chunk_gets_its_own_chunk(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_chunks(settings, monkeypatch, rows=100, size_bytes=6)
 
     assert [chunk.row_count for chunk in cut(b"[]", b"[" + b" " * 50 + b"]", b"[]")] == [1, 1, 1]
 
 
-def test_every_chunk_has_an_id_of_its_own(settings: Settings) -> None:
-    limit_chunks(settings, rows=1, size_bytes=100)
+def test_every_chunk_has_its_own_id(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_chunks(settings, monkeypatch, rows=1, size_bytes=100)
 
     assert len({chunk.pk for chunk in cut(b"1", b"2", b"3")}) == 3
 
@@ -128,7 +136,7 @@ def test_a_payload_is_stored_under_the_target_and_the_job(aws: Aws) -> None:
     assert (found["Body"].read(), found["ContentType"]) == (b"{}\n", "application/x-ndjson")
 
 
-def test_the_storages_own_location_and_object_parameters_are_honoured(aws: Aws, settings: Settings) -> None:
+def test_the_location_and_object_parameters_of_the_storage_are_used(aws: Aws, settings: Settings) -> None:
     change_storage(settings, location="imports/eu", object_parameters={"Metadata": {"team": "shop"}})
     job_id = uuid.uuid4()
 
@@ -138,8 +146,8 @@ def test_the_storages_own_location_and_object_parameters_are_honoured(aws: Aws, 
     assert aws.s3.head_object(Bucket=stored.bucket, Key=stored.key)["Metadata"] == {"team": "shop"}
 
 
-def test_a_payload_that_is_there_already_is_never_written_over(aws: Aws) -> None:
-    """As when boto3 sends the put again after a lost answer: it is the same object."""
+def test_an_existing_payload_is_never_overwritten(aws: Aws) -> None:
+    """boto3 repeats a put after a lost response. It must then find the same object."""
     job_id = uuid.uuid4()
     first = put_payload("products", job_id, b"first\n")
 
@@ -149,7 +157,7 @@ def test_a_payload_that_is_there_already_is_never_written_over(aws: Aws) -> None
     assert aws.payload(first.key) == b"first\n"
 
 
-def test_the_payload_of_one_target_is_not_the_others(aws: Aws) -> None:
+def test_each_target_has_its_own_payloads(aws: Aws) -> None:
     job_id = uuid.uuid4()
 
     put_payload("products", job_id, b"1\n")
@@ -161,10 +169,10 @@ def test_the_payload_of_one_target_is_not_the_others(aws: Aws) -> None:
 @pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize(
     "options",
-    [{"bucket_name": "nobodys-bucket"}, {"endpoint_url": "http://127.0.0.1:9"}],
-    ids=["no such bucket", "nobody listens"],
+    [{"bucket_name": "missing-bucket"}, {"endpoint_url": "http://127.0.0.1:9"}],
+    ids=["no such bucket", "unreachable"],
 )
-def test_a_storage_that_is_away_is_said_to_be(options: dict[str, str], settings: Settings) -> None:
+def test_an_unreachable_storage_raises_storage_unavailable(options: dict[str, str], settings: Settings) -> None:
     change_storage(settings, **options)
 
     with pytest.raises(StorageUnavailable):

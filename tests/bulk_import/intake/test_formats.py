@@ -1,4 +1,4 @@
-"""JSON Lines, CSV, forms and gzip: each becomes the same rows, and says where it cannot."""
+"""JSON Lines, CSV, forms and gzip all become the same rows. An error says where the file is malformed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def send_files(client: APIClient, *files: SimpleUploadedFile, **headers: str) ->
 
 @pytest.fixture
 def csrf_client(merchandiser: Any) -> APIClient:
-    """A browser: a session, and the token of its CSRF cookie in a header."""
+    """A client like a browser, with a session and the token of its CSRF cookie in a header."""
     client = APIClient(enforce_csrf_checks=True, headers={"X-CSRFToken": "a" * 32})
     client.login(username="merchandiser", password="secret")
     client.cookies["csrftoken"] = "a" * 32
@@ -72,17 +72,17 @@ def test_a_line_of_json_lines_is_a_row() -> None:
     assert read(split_lines, b'{"a": 1}\n{"a": 2}') == [({"a": 1}, 1), ({"a": 2}, 2)]
 
 
-def test_blank_lines_do_not_count_but_are_counted() -> None:
+def test_blank_lines_are_not_rows_but_count_as_lines() -> None:
     assert read(split_lines, b'\n{"a": 1}\r\n\r\n \t\n{"a": 2}\n\n') == [({"a": 1}, 2), ({"a": 2}, 5)]
 
 
-def test_a_unicode_line_separator_ends_no_line() -> None:
+def test_a_unicode_line_separator_does_not_end_a_line() -> None:
     body = '{"a": "x\u2028y\u0085z"}\n'.encode()
 
     assert read(split_lines, body) == [({"a": "x\u2028y\u0085z"}, 1)]
 
 
-def test_a_malformed_line_is_named_by_index_and_line(client_of_merchandiser: APIClient) -> None:
+def test_the_error_of_a_malformed_line_has_its_index_and_line(client_of_merchandiser: APIClient) -> None:
     body = json.dumps(product("A")).encode() + b'\n\n{"sku": \n' + json.dumps(product("B", price="cheap")).encode()
     answer = dry_run(client_of_merchandiser, body, NDJSON).json()
 
@@ -93,14 +93,14 @@ def test_a_malformed_line_is_named_by_index_and_line(client_of_merchandiser: API
     ]
 
 
-def test_one_byte_order_mark_does_not_hide_the_first_line(client_of_merchandiser: APIClient) -> None:
-    """JSON has none; the error names the line, and the other lines are judged."""
+def test_a_byte_order_mark_is_an_error_of_the_first_line(client_of_merchandiser: APIClient) -> None:
+    """JSON does not allow it. The error names the line, and the other lines are validated."""
     answer = dry_run(client_of_merchandiser, b"\xef\xbb\xbf" + BODIES[NDJSON], NDJSON).json()
 
     assert [(error["index"], error["line"]) for error in answer["errors"]] == [(0, 1)]
 
 
-def test_only_blank_lines_are_an_empty_body(client_of_merchandiser: APIClient) -> None:
+def test_a_file_of_blank_lines_is_empty(client_of_merchandiser: APIClient) -> None:
     answer = dry_run(client_of_merchandiser, b"\n\r\n \n", NDJSON)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "empty_body")
@@ -134,11 +134,11 @@ def test_every_newline_ends_a_record(newline: bytes) -> None:
     ]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_name() -> None:
     assert read(split_table, b"\xef\xbb\xbfa;b\n1;2\n") == [({"a": "1", "b": "2"}, 2)]
 
 
-def test_a_byte_order_mark_may_stand_before_quotes() -> None:
+def test_a_byte_order_mark_may_precede_a_quoted_name() -> None:
     assert read(split_table, b'\xef\xbb\xbf"a","b"\n1,2\n') == [({"a": "1", "b": "2"}, 2)]
 
 
@@ -155,7 +155,7 @@ def test_an_empty_cell_is_an_absent_field() -> None:
     assert read(split_table, b'a,b,c\n1,,\n,"",3\n4\n') == [({"a": "1"}, 2), ({"c": "3"}, 3), ({"a": "4"}, 4)]
 
 
-def test_names_are_stripped_and_cells_are_not() -> None:
+def test_names_are_stripped_but_cells_are_not() -> None:
     assert read(split_table, b" a , b\n 1 ,2 \n") == [({"a": " 1 ", "b": "2 "}, 2)]
 
 
@@ -164,24 +164,29 @@ def test_a_header_may_follow_blank_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "name"),
-    [(b"a,b,a", "a"), (b"a,,b", ""), (b"a,b,", ""), (b"a, a", "a"), (b'a," "', "")],
-    ids=["twice", "nameless", "nameless at the end", "twice with a blank", "blank"],
+    ("header", "problem"),
+    [
+        (b"a,b,a", "named “a”"),
+        (b"a,,b", "has no name"),
+        (b"a,b,", "has no name"),
+        (b"a, a", "named “a”"),
+        (b'a," "', "has no name"),
+    ],
+    ids=["twice", "no name", "no name at the end", "twice with a blank", "blank"],
 )
-def test_a_header_without_a_name_or_with_one_twice_is_refused(header: bytes, name: str) -> None:
+def test_a_header_without_a_name_or_with_a_duplicate_name_is_refused(header: bytes, problem: str) -> None:
     refused = refusal(split_table, b"\n" + header + b"\n1,2,3\n")
 
-    assert (refused.code, "line 2" in refused.message, f"“{name}”" in refused.message) == (
-        "malformed_header",
-        True,
-        True,
-    )
+    assert refused.code == "malformed_header"
+    assert "(line 2)" in refused.message
+    assert problem in refused.message
 
 
 def test_too_many_cells_are_refused_with_their_line() -> None:
     refused = refusal(split_table, b'a,b\n"1\n",2\n1,2,3\n')
 
-    assert (refused.code, refused.message) == ("too_many_cells", "Line 4 has 3 cells, the header row has 2.")
+    assert refused.code == "too_many_cells"
+    assert refused.message.startswith("Line 4 has 3 cells, but the header row has only 2.")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ def test_a_header_alone_has_no_rows(client_of_merchandiser: APIClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "no_rows")
 
 
-def test_a_table_that_the_names_of_its_columns_make_huge_is_given_up(settings: Settings) -> None:
+def test_a_csv_that_its_column_names_make_too_large_is_refused(settings: Settings) -> None:
     """Each row of 4 bytes is 1,000 as JSON."""
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_BODY_BYTES": 10_000}
     rows = split_table(b"sku," + b"n" * 1000 + b"\n" + b"A,x\n" * 100)
@@ -220,7 +225,7 @@ def test_a_table_that_the_names_of_its_columns_make_huge_is_given_up(settings: S
         next(rows)
 
 
-def test_a_record_without_end_is_given_up_at_the_limit_of_a_row(settings: Settings) -> None:
+def test_an_endless_record_is_refused_at_the_limit_of_a_row(settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_ROW_BYTES": 100}
 
     for body in (b"a\n" + b"x" * 101, b'a\n"' + b"\n" * 101, b"a," * 101, b"a\n" + b'"\n",' * 101):
@@ -229,7 +234,7 @@ def test_a_record_without_end_is_given_up_at_the_limit_of_a_row(settings: Settin
 
 
 def test_the_serializer_gives_cells_their_type(client_of_merchandiser: APIClient, aws: Aws, db: None) -> None:
-    """The payload keeps the strings; "12.50", "7" and "True" are what the create endpoint takes, too."""
+    """The payload contains the strings, because the create endpoint also accepts "12.50", "7" and "True"."""
     header, row = HEADER.strip() + b",stock,is_active,barcode\n", ROW.strip() + b",7,True,\n"
 
     assert dry_run(client_of_merchandiser, header + row, CSV).json()["valid_rows"] == 1
@@ -247,7 +252,7 @@ def test_errors_name_index_and_line(client_of_merchandiser: APIClient) -> None:
 
 @pytest.mark.parametrize("content_type", BODIES)
 @pytest.mark.django_db(transaction=True)
-def test_every_format_ends_as_json_lines_in_the_payload(
+def test_every_format_becomes_json_lines_in_the_payload(
     client_of_merchandiser: APIClient, aws: Aws, content_type: str
 ) -> None:
     answer = post_bytes(client_of_merchandiser, "/products/bulk", BODIES[content_type], content_type)
@@ -280,7 +285,7 @@ def test_parameters_and_case_of_a_content_type_do_not_matter(
 
 @pytest.mark.parametrize("content_type", BODIES)
 def test_a_session_with_its_csrf_token_may_send_every_format(csrf_client: APIClient, content_type: str) -> None:
-    """The CSRF check asks DRF for a form field; that must not read the body of what is no form."""
+    """The CSRF check asks DRF for a form field. This must not read a body that is not a form."""
     body = BODIES[content_type] + b"\n" * 3_000_000  # more than Django's DATA_UPLOAD_MAX_MEMORY_SIZE
     answer = dry_run(csrf_client, body, content_type)
 
@@ -309,7 +314,7 @@ def test_the_format_of_a_file_is_its_suffix_or_else_its_content_type(
     assert (answer.status_code, answer.json()["valid_rows"]) == (200, 1)
 
 
-def test_a_file_of_neither_known_suffix_nor_type_is_415(client_of_merchandiser: APIClient) -> None:
+def test_a_file_with_an_unknown_suffix_and_type_is_415(client_of_merchandiser: APIClient) -> None:
     answer = send_files(client_of_merchandiser, SimpleUploadedFile("rows.xlsx", b"PK", "application/zip"))
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
@@ -321,10 +326,10 @@ def test_no_file_or_two_are_refused(client_of_merchandiser: APIClient, files: in
     answer = send_files(client_of_merchandiser, *sent)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "not_one_file")
-    assert f"this one has {files}" in answer.json()["message"]
+    assert f"This form has {files}." in answer.json()["message"]
 
 
-def test_two_files_under_one_name_are_two(client_of_merchandiser: APIClient) -> None:
+def test_two_files_with_the_same_field_name_are_refused(client_of_merchandiser: APIClient) -> None:
     sent = [SimpleUploadedFile(f"{number}.csv", BODIES[CSV]) for number in range(2)]
     answer = client_of_merchandiser.post(DRY_RUN, {"file": sent}, format="multipart")
 
@@ -335,7 +340,7 @@ def test_a_form_with_session_and_csrf_header_is_accepted(csrf_client: APIClient)
     assert send_files(csrf_client, SimpleUploadedFile("rows.csv", BODIES[CSV])).status_code == 200
 
 
-def test_a_form_may_carry_the_csrf_token_in_a_field(merchandiser: Any) -> None:
+def test_a_form_may_contain_the_csrf_token_in_a_field(merchandiser: Any) -> None:
     client = APIClient(enforce_csrf_checks=True)
     client.login(username="merchandiser", password="secret")
     client.cookies["csrftoken"] = "a" * 32
@@ -371,7 +376,7 @@ def test_a_form_of_a_thousand_files_is_400(session: str, request: pytest.Fixture
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
 
 
-def test_a_form_that_breaks_off_is_refused(client_of_merchandiser: APIClient) -> None:
+def test_an_incomplete_form_is_refused(client_of_merchandiser: APIClient) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f.csv"\r\n\r\n' + HEADER + ROW
     answer = dry_run(client_of_merchandiser, part, "multipart/form-data; boundary=x")
 
@@ -389,7 +394,7 @@ def test_a_file_over_the_limit_is_413(client_of_merchandiser: APIClient, setting
 
 
 @pytest.mark.parametrize("content_type", BODIES)
-def test_gzip_is_inflated(client_of_merchandiser: APIClient, content_type: str) -> None:
+def test_gzip_is_decompressed(client_of_merchandiser: APIClient, content_type: str) -> None:
     body = gzip.compress(BODIES[content_type])
 
     assert dry_run(client_of_merchandiser, body, content_type, Content_Encoding="GZip").status_code == 200
@@ -398,13 +403,13 @@ def test_gzip_is_inflated(client_of_merchandiser: APIClient, content_type: str) 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (gzip.compress(BODIES[JSON])[:-9], "breaks off"),
-        (gzip.compress(BODIES[JSON])[:-1], "breaks off"),
-        (gzip.compress(BODIES[JSON]) + b"more", "more after the end"),
-        (gzip.compress(b"[") + gzip.compress(b"]"), "more after the end"),
+        (gzip.compress(BODIES[JSON])[:-9], "is incomplete"),
+        (gzip.compress(BODIES[JSON])[:-1], "is incomplete"),
+        (gzip.compress(BODIES[JSON]) + b"more", "more data after the end"),
+        (gzip.compress(b"[") + gzip.compress(b"]"), "more data after the end"),
         (gzip.compress(BODIES[JSON])[:-8] + b"\0" * 8, "not valid gzip"),
         (BODIES[JSON], "not valid gzip"),
-        (b"", "breaks off"),
+        (b"", "is incomplete"),
     ],
     ids=["truncated", "without its last byte", "garbage after it", "two members", "wrong checksum", "plain", "empty"],
 )
@@ -422,9 +427,7 @@ def test_a_gzip_bomb_is_413(client_of_merchandiser: APIClient, settings: Setting
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_body_of_exactly_the_limit_is_accepted_inflated(
-    client_of_merchandiser: APIClient, settings: Settings
-) -> None:
+def test_the_limit_applies_to_the_decompressed_body(client_of_merchandiser: APIClient, settings: Settings) -> None:
     body = BODIES[JSON] + b" " * 300_000
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_BODY_BYTES": len(body)}
 
@@ -443,10 +446,39 @@ def test_another_content_coding_is_415(client_of_merchandiser: APIClient, coding
     assert coding in answer.json()["message"]
 
 
-def test_an_empty_body_is_empty_in_every_format(client_of_merchandiser: APIClient) -> None:
-    for content_type in BODIES:
-        assert dry_run(client_of_merchandiser, b"", content_type).json()["code"] == "empty_body"
+@pytest.mark.parametrize("body", [b"", b" ", b" \t\r\n"])
+@pytest.mark.parametrize(
+    ("content_type", "hint"), [(JSON, "Send a JSON array"), (NDJSON, "Send at least one line"), (CSV, "a header row")]
+)
+def test_an_empty_file_is_refused_with_what_to_send(
+    client_of_merchandiser: APIClient, body: bytes, content_type: str, hint: str
+) -> None:
+    answer = dry_run(client_of_merchandiser, body, content_type)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "empty_body")
+    assert answer.json()["message"].startswith("This file is empty. ")
+    assert hint in answer.json()["message"]
 
 
-def test_a_dry_run_by_array_still_works(client_of_merchandiser: APIClient) -> None:
+def test_a_file_that_is_too_large_is_refused_with_the_limit(
+    client_of_merchandiser: APIClient, settings: Settings
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_BODY_BYTES": 1024 * 1024}
+    answer = dry_run(client_of_merchandiser, b" " * (1024 * 1024 + 1), JSON)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert "The limit is 1 MB." in answer.json()["message"]
+
+
+@pytest.mark.parametrize(("content_type", "reason"), [("text/plain", "“text/plain”"), ("", "is missing")])
+def test_an_unsupported_file_is_refused_with_the_supported_formats(
+    client_of_merchandiser: APIClient, content_type: str, reason: str
+) -> None:
+    message = dry_run(client_of_merchandiser, BODIES[CSV], content_type).json()["message"]
+
+    assert reason in message
+    assert "Send CSV, JSON or JSON Lines" in message
+
+
+def test_a_dry_run_of_an_array_counts_its_rows(client_of_merchandiser: APIClient) -> None:
     assert post_rows(client_of_merchandiser, [product("A")], DRY_RUN).json()["rows"] == 1

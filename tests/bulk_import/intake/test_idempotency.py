@@ -1,4 +1,4 @@
-"""The same request sent twice is one job, whatever happens in between."""
+"""A request that is sent twice with the same Idempotency-Key creates one job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 PATH = "/products/bulk"
-TWINS = 4
+REQUESTS = 4
 
 
 def post_with_key(client: APIClient, rows: Any, key: str | None, path: str = PATH) -> Any:
@@ -36,7 +36,7 @@ def client_of(user: Any) -> APIClient:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_request_twice_is_one_job(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_the_same_request_twice_creates_one_job(client_of_merchandiser: APIClient, aws: Aws) -> None:
     first, second = (post_with_key(client_of_merchandiser, [product("A")], "key") for _ in range(2))
 
     assert (first.status_code, second.status_code) == (202, 202)
@@ -45,24 +45,24 @@ def test_the_same_request_twice_is_one_job(client_of_merchandiser: APIClient, aw
     assert ImportJob.objects.count() == len(aws.payload_keys()) == len(aws.messages()) == 1
 
 
-def test_the_repeated_answer_tells_how_the_job_stands_now(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_the_repeated_response_has_the_current_status_of_the_job(client_of_merchandiser: APIClient, aws: Aws) -> None:
     post_with_key(client_of_merchandiser, [product("A")], "key")
     ImportJob.objects.update(status="succeeded")
 
     assert post_with_key(client_of_merchandiser, [product("A")], "key").json()["status"] == "succeeded"
 
 
-def test_without_a_key_the_same_request_twice_is_two_jobs(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_without_a_key_the_same_request_twice_creates_two_jobs(client_of_merchandiser: APIClient, aws: Aws) -> None:
     for _ in range(2):
         assert post_with_key(client_of_merchandiser, [product("A")], None).status_code == 202
     assert ImportJob.objects.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)
-def test_twins_at_the_same_instant_are_one_job(merchandiser: Any, aws: Aws) -> None:
-    """Each may have stored a payload; only one has a job, and all get that one."""
-    barrier = Barrier(TWINS)
-    clients = [client_of(merchandiser) for _ in range(TWINS)]
+def test_identical_requests_at_the_same_time_create_one_job(merchandiser: Any, aws: Aws) -> None:
+    """Each of them may store a payload, but only one creates a job, and all responses name this job."""
+    barrier = Barrier(REQUESTS)
+    clients = [client_of(merchandiser) for _ in range(REQUESTS)]
 
     def send(client: APIClient) -> tuple[int, str]:
         barrier.wait()
@@ -72,7 +72,7 @@ def test_twins_at_the_same_instant_are_one_job(merchandiser: Any, aws: Aws) -> N
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(TWINS) as threads:
+    with ThreadPoolExecutor(REQUESTS) as threads:
         answers = set(threads.map(send, clients))
     job = ImportJob.objects.get()
     assert answers == {(202, f"http://testserver{PATH}/{job.pk}")}
@@ -82,7 +82,7 @@ def test_twins_at_the_same_instant_are_one_job(merchandiser: Any, aws: Aws) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_different_twins_at_the_same_instant_are_one_job_and_a_422(merchandiser: Any, aws: Aws) -> None:
+def test_different_requests_with_one_key_at_the_same_time_create_one_job_and_a_422(merchandiser: Any, aws: Aws) -> None:
     barrier = Barrier(2)
     clients = [client_of(merchandiser) for _ in range(2)]
 
@@ -130,7 +130,7 @@ def test_the_same_body_as_another_content_type_is_422(client_of_merchandiser: AP
 
 
 def test_the_same_file_in_a_form_is_the_same_request(client_of_merchandiser: APIClient, aws: Aws) -> None:
-    """The boundary of a form is another each time."""
+    """The boundary of the form differs each time, but the file is the same."""
     body = json.dumps([product("A")]).encode()
     for boundary in ("one", "two"):
         file = SimpleUploadedFile("rows.json", body)
@@ -144,7 +144,7 @@ def test_the_same_file_in_a_form_is_the_same_request(client_of_merchandiser: API
     assert ImportJob.objects.count() == 1
 
 
-def test_another_users_same_key_is_another_job(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_the_same_key_of_another_user_creates_another_job(client_of_merchandiser: APIClient, aws: Aws) -> None:
     rival = client_of(make_user("rival", "add_product"))
     answers = [post_with_key(client, [product("A")], "key") for client in (client_of_merchandiser, rival)]
 
@@ -152,7 +152,7 @@ def test_another_users_same_key_is_another_job(client_of_merchandiser: APIClient
     assert answers[0]["Location"] != answers[1]["Location"]
 
 
-def test_another_targets_same_key_is_another_job(shop: None, aws: Aws, settings: Settings) -> None:
+def test_the_same_key_for_another_target_creates_another_job(shop: None, aws: Aws, settings: Settings) -> None:
     settings.ROOT_URLCONF = "tests.bulk_import.second_target"
     targets = {**settings.BULK_IMPORT["TARGETS"], **second_target.TARGETS}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": targets}
@@ -164,7 +164,7 @@ def test_another_targets_same_key_is_another_job(shop: None, aws: Aws, settings:
     assert sorted(ImportJob.objects.values_list("target", flat=True)) == ["categories", "products"]
 
 
-def test_a_missing_key_is_400_where_one_is_required(
+def test_a_missing_key_is_400_if_a_key_is_required(
     client_of_merchandiser: APIClient, aws: Aws, settings: Settings
 ) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "REQUIRE_IDEMPOTENCY_KEY": True}
@@ -175,13 +175,13 @@ def test_a_missing_key_is_400_where_one_is_required(
 
 
 @pytest.mark.parametrize("key", ["", " ", '""', '"""', '" "'])
-def test_an_empty_key_is_400_even_where_none_is_required(client_of_merchandiser: APIClient, key: str) -> None:
+def test_an_empty_key_is_400_even_if_no_key_is_required(client_of_merchandiser: APIClient, key: str) -> None:
     answer = post_with_key(client_of_merchandiser, [product("A")], key)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_missing")
 
 
-def test_a_key_in_quotes_is_the_same_key(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_quotation_marks_are_not_part_of_the_key(client_of_merchandiser: APIClient, aws: Aws) -> None:
     first, second = (post_with_key(client_of_merchandiser, [product("A")], key) for key in ('"key"', "key"))
 
     assert first["Location"] == second["Location"]
@@ -199,13 +199,13 @@ def test_a_key_of_255_characters_is_accepted(client_of_merchandiser: APIClient, 
 
 
 @pytest.mark.parametrize("rows", [[product("A", price="cheap")], b"[", []], ids=["invalid", "malformed", "empty"])
-def test_a_refused_request_leaves_its_key_free(client_of_merchandiser: APIClient, aws: Aws, rows: Any) -> None:
+def test_a_refused_request_does_not_use_up_its_key(client_of_merchandiser: APIClient, aws: Aws, rows: Any) -> None:
     assert post_with_key(client_of_merchandiser, rows, "key").status_code == 400
     assert post_with_key(client_of_merchandiser, [product("A")], "key").status_code == 202
 
 
-def test_a_503_leaves_its_key_free(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
-    """The client sends the same once more, as it was told to."""
+def test_a_503_does_not_use_up_the_key(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
+    """The client can repeat the same request after the Retry-After."""
     storages = settings.STORAGES
     payloads = storages["bulk_import_payloads"]
     options = {**payloads["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
@@ -217,6 +217,6 @@ def test_a_503_leaves_its_key_free(client_of_merchandiser: APIClient, aws: Aws, 
     assert ImportJob.objects.count() == 1
 
 
-def test_a_dry_run_leaves_its_key_free(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_a_dry_run_does_not_use_up_its_key(client_of_merchandiser: APIClient, aws: Aws) -> None:
     assert post_with_key(client_of_merchandiser, [product("A")], "key", f"{PATH}?dry_run=true").status_code == 200
     assert post_with_key(client_of_merchandiser, [product("A")], "key").status_code == 202

@@ -1,24 +1,22 @@
-"""What becomes of invalid rows: all are refused, or only they are, or nothing happens at all."""
+"""What happens to invalid rows: the import is refused, they are skipped, or a dry run only reports them."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from rest_framework.request import Request
 from rest_framework.test import APIClient, APIRequestFactory
 
 from bulk_import.conf import conf
+from bulk_import.intake import validation
 from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.validation import validate_rows
 from bulk_import.models import ImportJob
 from products.models import Category, Product
 from tests.bulk_import.conftest import Aws, post_rows, product
-
-if TYPE_CHECKING:
-    from pytest_django import Settings
 
 PATH = "/products/bulk"
 SKIP, DRY_RUN = f"{PATH}?on_invalid=skip", f"{PATH}?dry_run=true"
@@ -30,19 +28,19 @@ pytestmark = pytest.mark.django_db
 def dry_run(client: APIClient, rows: Any) -> dict[str, Any]:
     answer = post_rows(client, rows, DRY_RUN)
     assert answer.status_code == 200
-    verdict: dict[str, Any] = answer.json()
-    return verdict
+    result: dict[str, Any] = answer.json()
+    return result
 
 
-def places(verdict: dict[str, Any]) -> list[tuple[int, str | None, str]]:
-    return [(error["index"], error["field"], error["code"]) for error in verdict["errors"]]
+def places(result: dict[str, Any]) -> list[tuple[int, str | None, str]]:
+    return [(error["index"], error["field"], error["code"]) for error in result["errors"]]
 
 
 # --- reject, the default
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}?on_invalid=reject"])
-def test_one_invalid_row_refuses_all(client_of_merchandiser: APIClient, aws: Aws, path: str) -> None:
+def test_one_invalid_row_refuses_the_whole_import(client_of_merchandiser: APIClient, aws: Aws, path: str) -> None:
     answer = post_rows(client_of_merchandiser, [product("A"), product("B", price="cheap")], path)
 
     refusal = answer.json()
@@ -53,23 +51,23 @@ def test_one_invalid_row_refuses_all(client_of_merchandiser: APIClient, aws: Aws
 
 
 def test_errors_are_listed_up_to_a_limit_and_all_counted(
-    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+    client_of_merchandiser: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_LISTED_ERRORS": 3}
+    monkeypatch.setattr(validation, "MAX_LISTED_ERRORS", 3)
     refusal = post_rows(client_of_merchandiser, [product(str(n), price="x", stock="y") for n in range(5)]).json()
 
     assert places(refusal) == [(0, "price", "invalid"), (0, "stock", "invalid"), (1, "price", "invalid")]
     assert (refusal["error_count"], refusal["invalid_rows"]) == (10, 5)
 
 
-@pytest.mark.parametrize(("skip_invalid", "kept"), [(True, 3), (False, 1)])
-def test_the_payload_of_an_import_that_is_refused_is_not_written_to_its_end(*, skip_invalid: bool, kept: int) -> None:
+@pytest.mark.parametrize(("skip_invalid", "stored"), [(True, 3), (False, 1)])
+def test_the_payload_of_a_refused_import_is_not_completed(*, skip_invalid: bool, stored: int) -> None:
     request = Request(APIRequestFactory().post(PATH))
     rows = [RawRow(json.dumps(row).encode()) for row in (product("A"), {}, product("B"))]
     with Payload() as payload:
-        verdicts = validate_rows(conf().target("products"), rows, request, payload, skip_invalid=skip_invalid)
+        result = validate_rows(conf().target("products"), rows, request, payload, skip_invalid=skip_invalid)
 
-        assert (verdicts.rows, verdicts.invalid_rows, len(payload.line_bytes)) == (3, 1, kept)
+        assert (result.rows, result.invalid_rows, len(payload.line_bytes)) == (3, 1, stored)
 
 
 # --- skip
@@ -79,7 +77,7 @@ def test_the_payload_of_an_import_that_is_refused_is_not_written_to_its_end(*, s
 def test_skipped_rows_are_rejected_with_their_errors_and_the_others_created(
     client_of_merchandiser: APIClient, aws: Aws, run_worker: Any
 ) -> None:
-    """Seven rows in three chunks: 1, 3 and 6 are refused here, 0 and 4 by the endpoint, 2 and 5 created."""
+    """Of seven rows, 1, 3 and 6 are skipped, the endpoint rejects 0 and 4, and 2 and 5 are created."""
     Category.objects.create(slug="old", name="Old", is_open=False)
     rows = [
         json.dumps(product("CLOSED", category="old")),
@@ -124,14 +122,14 @@ def test_skipped_rows_are_rejected_with_their_errors_and_the_others_created(
     }
 
 
-def test_all_rows_valid_is_the_same_with_skip(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_skip_has_no_effect_if_all_rows_are_valid(client_of_merchandiser: APIClient, aws: Aws) -> None:
     job = post_rows(client_of_merchandiser, [product("A"), product("B")], SKIP).json()
 
     assert (job["rows"], job["counts"]["pending"]) == (2, 2)
     assert b"!" not in aws.payload(aws.payload_keys()[0])
 
 
-def test_skipping_every_row_leaves_nothing_to_import(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_skipping_every_row_is_refused(client_of_merchandiser: APIClient, aws: Aws) -> None:
     answer = post_rows(client_of_merchandiser, [product("A", price="x"), 7], SKIP)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_rows")
@@ -139,8 +137,8 @@ def test_skipping_every_row_leaves_nothing_to_import(client_of_merchandiser: API
 
 
 @pytest.mark.parametrize("row", ['{"sku": NaN}', '{"a": 1, "a": 2}', '{"sku": "\\ud800"}'])
-def test_a_row_that_is_no_json_cannot_be_skipped(client_of_merchandiser: APIClient, aws: Aws, row: str) -> None:
-    """It could neither be kept as it is nor handed back."""
+def test_a_row_that_is_not_json_cannot_be_skipped(client_of_merchandiser: APIClient, aws: Aws, row: str) -> None:
+    """It could neither be stored unchanged nor be returned to the client."""
     body = f"[{json.dumps(product('A'))}, {row}]".encode()
     answer = post_rows(client_of_merchandiser, body, SKIP)
 
@@ -165,19 +163,19 @@ def test_a_row_beyond_a_limit_is_skipped_like_an_invalid_one(
 
     assert places(dry_run(client_of_merchandiser, body)) == [(1, None, code)]
     assert post_rows(client_of_merchandiser, body, SKIP).status_code == 202
-    refused, kept = aws.payload(aws.payload_keys()[0]).splitlines()[1].split(b"\t")
-    assert (json.loads(refused[1:])[0]["code"], kept.decode()) == (code, row.replace(": ", ":"))
+    refused, stored = aws.payload(aws.payload_keys()[0]).splitlines()[1].split(b"\t")
+    assert (json.loads(refused[1:])[0]["code"], stored.decode()) == (code, row.replace(": ", ":"))
 
 
 # --- dry run
 
 
 def test_a_dry_run_stores_nothing(client_of_merchandiser: APIClient, aws: Aws) -> None:
-    verdict = dry_run(client_of_merchandiser, [product("A"), product("B", price="x"), product("C")])
+    result = dry_run(client_of_merchandiser, [product("A"), product("B", price="x"), product("C")])
 
-    assert verdict["message"] == "2 of 3 rows are valid. Nothing was imported: this was a dry run."
-    assert (verdict["rows"], verdict["valid_rows"], verdict["invalid_rows"]) == (3, 2, 1)
-    assert (verdict["error_count"], places(verdict)) == (1, [(1, "price", "invalid")])
+    assert result["message"] == "2 of 3 rows are valid. Nothing was imported: this was a dry run."
+    assert (result["rows"], result["valid_rows"], result["invalid_rows"]) == (3, 2, 1)
+    assert (result["error_count"], places(result)) == (1, [(1, "price", "invalid")])
     assert (ImportJob.objects.count(), aws.payload_keys(), aws.messages()) == (0, [], [])
 
 
@@ -185,11 +183,11 @@ def test_a_dry_run_does_not_need_s3_or_sqs(client_of_merchandiser: APIClient) ->
     assert dry_run(client_of_merchandiser, [product("A")])["valid_rows"] == 1
 
 
-def test_a_dry_run_of_a_broken_document_is_400_like_the_real_thing(client_of_merchandiser: APIClient) -> None:
+def test_a_dry_run_of_a_malformed_document_is_400(client_of_merchandiser: APIClient) -> None:
     assert post_rows(client_of_merchandiser, b"[{]", DRY_RUN).status_code == 400
 
 
-def test_who_may_not_create_may_not_try_either(shop: None, merchandiser: Any) -> None:
+def test_a_dry_run_needs_the_permission_to_create(shop: None, merchandiser: Any) -> None:
     merchandiser.user_permissions.clear()
     client = APIClient()
     client.force_login(merchandiser)
@@ -201,50 +199,50 @@ def test_who_may_not_create_may_not_try_either(shop: None, merchandiser: Any) ->
 
 
 def test_a_duplicate_of_a_unique_field_names_both_rows(client_of_merchandiser: APIClient) -> None:
-    verdict = dry_run(client_of_merchandiser, [product("A"), product("B"), product("A"), product("A")])
+    result = dry_run(client_of_merchandiser, [product("A"), product("B"), product("A"), product("A")])
 
-    assert places(verdict) == [(2, "sku", "duplicate"), (3, "sku", "duplicate")]
-    assert [error["first_index"] for error in verdict["errors"]] == [0, 0]
+    assert places(result) == [(2, "sku", "duplicate"), (3, "sku", "duplicate")]
+    assert [error["first_index"] for error in result["errors"]] == [0, 0]
 
 
 def test_duplicates_in_two_fields_are_two_errors(client_of_merchandiser: APIClient) -> None:
     rows = [product("A"), product("B", barcode=EAN), product("A", barcode=EAN)]
-    verdict = dry_run(client_of_merchandiser, rows)
+    result = dry_run(client_of_merchandiser, rows)
 
-    assert [(e["index"], e["field"], e["first_index"]) for e in verdict["errors"]] == [
+    assert [(e["index"], e["field"], e["first_index"]) for e in result["errors"]] == [
         (2, "sku", 0),
         (2, "barcode", 1),
     ]
 
 
-def test_null_and_blank_are_no_duplicates(client_of_merchandiser: APIClient) -> None:
+def test_null_and_blank_values_are_not_duplicates(client_of_merchandiser: APIClient) -> None:
     rows = [product("A", barcode=None), product("B", barcode=None), product("C", barcode=""), product("D", barcode="")]
 
     assert dry_run(client_of_merchandiser, [*rows, product("E")])["valid_rows"] == 5
 
 
-def test_what_is_not_unique_may_be_the_same(client_of_merchandiser: APIClient) -> None:
+def test_fields_that_are_not_unique_may_have_the_same_value(client_of_merchandiser: APIClient) -> None:
     assert dry_run(client_of_merchandiser, [product(str(number)) for number in range(3)])["valid_rows"] == 3
 
 
-def test_what_the_serializer_makes_the_same_is_a_duplicate(client_of_merchandiser: APIClient) -> None:
-    """A number becomes a string, blanks around it go."""
-    verdict = dry_run(client_of_merchandiser, [product("7"), product(" 7 "), {**product(""), "sku": 7}])
+def test_values_that_the_serializer_makes_equal_are_duplicates(client_of_merchandiser: APIClient) -> None:
+    """It converts a number to a text and strips blanks."""
+    result = dry_run(client_of_merchandiser, [product("7"), product(" 7 "), {**product(""), "sku": 7}])
 
-    assert [error["index"] for error in verdict["errors"]] == [1, 2]
+    assert [error["index"] for error in result["errors"]] == [1, 2]
 
 
 def test_a_duplicate_of_an_invalid_row_does_not_count(client_of_merchandiser: APIClient) -> None:
-    verdict = dry_run(client_of_merchandiser, [product("A", price="x"), product("A"), product("A")])
+    result = dry_run(client_of_merchandiser, [product("A", price="x"), product("A"), product("A")])
 
-    assert [(e["index"], e["code"], e.get("first_index")) for e in verdict["errors"]] == [
+    assert [(e["index"], e["code"], e.get("first_index")) for e in result["errors"]] == [
         (0, "invalid", None),
         (2, "duplicate", 1),
     ]
 
 
 def test_a_duplicate_of_a_duplicate_does_not_count_in_its_other_fields(client_of_merchandiser: APIClient) -> None:
-    """Row 1 is refused for its SKU, so its barcode is free for row 2."""
+    """Row 1 is invalid because of its SKU, so row 2 may use the same barcode."""
     rows = [product("A", barcode=EAN), product("A", barcode=OTHER_EAN), product("B", barcode=OTHER_EAN)]
 
     assert places(dry_run(client_of_merchandiser, rows)) == [(1, "sku", "duplicate")]

@@ -1,4 +1,4 @@
-"""How much one user may import at a time, and when to come back."""
+"""Quotas limit the requests, open jobs and rows of one user, and say when to try again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_too_many_open_jobs_are_429_with_retry_after(
 
 
 @pytest.mark.parametrize("status", JobStatus)
-def test_only_a_job_that_has_not_ended_counts(
+def test_only_unfinished_jobs_count(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings, status: JobStatus
 ) -> None:
     set_quota(settings, MAX_OPEN_JOBS=1)
@@ -54,7 +54,9 @@ def test_only_a_job_that_has_not_ended_counts(
     assert post_rows(client_of_merchandiser, [product("A")]).status_code == expected
 
 
-def test_anothers_jobs_and_rows_do_not_count(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
+def test_the_jobs_and_rows_of_other_users_do_not_count(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
     set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
     make_job(make_user("rival"), rows=100)
     make_job(None, rows=100)
@@ -62,7 +64,7 @@ def test_anothers_jobs_and_rows_do_not_count(client_of_merchandiser: APIClient, 
     assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
 
 
-def test_a_dry_run_needs_no_quota(
+def test_quotas_do_not_apply_to_a_dry_run(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
 ) -> None:
     set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
@@ -83,7 +85,7 @@ def test_rows_up_to_the_daily_quota_are_accepted(
 def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
 ) -> None:
-    """The one of an hour ago is too few rows; the one of half an hour ago frees enough."""
+    """When the job of an hour ago expires, too few rows become free. The next one, half an hour old, frees enough."""
     set_quota(settings, MAX_ROWS_PER_DAY=10)
     make_job(merchandiser, rows=1, seconds_ago=3600)
     make_job(merchandiser, rows=6, seconds_ago=1800)
@@ -96,7 +98,7 @@ def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
     assert aws.payload_keys() == []
 
 
-def test_what_is_a_day_old_no_longer_counts(
+def test_jobs_older_than_a_day_do_not_count(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
 ) -> None:
     set_quota(settings, MAX_ROWS_PER_DAY=1)
@@ -105,7 +107,7 @@ def test_what_is_a_day_old_no_longer_counts(
     assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
 
 
-def test_more_rows_at_once_than_a_day_allows_are_413_for_they_will_never_fit(
+def test_more_rows_at_once_than_the_daily_quota_are_413_without_retry_after(
     client_of_merchandiser: APIClient, aws: Aws, settings: Settings
 ) -> None:
     set_quota(settings, MAX_ROWS_PER_DAY=1)
@@ -126,7 +128,7 @@ def test_too_many_submissions_are_429_with_retry_after(
     assert 0 < int(answers[2]["Retry-After"]) <= 60
 
 
-def test_looking_is_not_throttled_with_submitting(
+def test_the_rate_limit_of_uploads_does_not_apply_to_other_requests(
     client_of_merchandiser: APIClient, aws: Aws, settings: Settings
 ) -> None:
     set_quota(settings, SUBMISSION_RATE="1/min")
@@ -137,7 +139,7 @@ def test_looking_is_not_throttled_with_submitting(
         assert client_of_merchandiser.get("/products/bulk").status_code == 200
 
 
-def test_an_accepted_key_gets_its_job_even_with_the_quota_full(
+def test_a_repeated_request_gets_its_job_even_if_the_quota_is_used_up(
     client_of_merchandiser: APIClient, aws: Aws, settings: Settings
 ) -> None:
     set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
@@ -150,7 +152,7 @@ def test_an_accepted_key_gets_its_job_even_with_the_quota_full(
     assert post_rows(client_of_merchandiser, [product("A")], headers={"Idempotency-Key": "new"}).status_code == 429
 
 
-def test_a_request_over_the_quota_leaves_its_key_free(
+def test_a_request_over_the_quota_does_not_use_up_its_key(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
 ) -> None:
     set_quota(settings, MAX_OPEN_JOBS=1)

@@ -1,4 +1,4 @@
-"""`notify=`: whom to mail beside the submitter, or nobody; and nobody else's mailbox is anybody's to fill."""
+"""The parameter `notify` names who gets emails in addition to the submitter, within the allowed domains."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def post(client: APIClient, notify: str, **extra: Any) -> Any:
         ("none", []),
     ],
 )
-def test_the_job_knows_whom_to_mail(
+def test_the_job_stores_its_recipients(
     notify: str, recipients: list[str], client_of_merchandiser: APIClient, aws: Aws
 ) -> None:
     answer = post(client_of_merchandiser, notify)
@@ -50,7 +50,7 @@ def test_the_job_knows_whom_to_mail(
     assert (PROMISE in answer.json()["message"]) is bool(recipients)
 
 
-def test_without_the_parameter_the_submitter_is_mailed(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_without_the_parameter_the_submitter_is_the_only_recipient(client_of_merchandiser: APIClient, aws: Aws) -> None:
     post_rows(client_of_merchandiser, [product("A")])
 
     assert ImportJob.objects.get().recipients == [SUBMITTER]
@@ -78,7 +78,7 @@ def test_without_the_parameter_the_submitter_is_mailed(client_of_merchandiser: A
         (",".join(f"p{n}@shop.example" for n in range(6)), "too_many_addresses"),
     ],
 )
-def test_what_cannot_be_notified_is_refused_in_one_shape(
+def test_an_address_that_is_not_allowed_is_an_invalid_parameter(
     notify: str, code: str, client_of_merchandiser: APIClient, aws: Aws
 ) -> None:
     answer = post(client_of_merchandiser, notify)
@@ -90,10 +90,10 @@ def test_what_cannot_be_notified_is_refused_in_one_shape(
     assert not ImportJob.objects.exists()
 
 
-def test_as_it_comes_no_other_address_can_be_named(
+def test_by_default_no_other_address_is_allowed(
     client_of_merchandiser: APIClient, aws: Aws, settings: Settings
 ) -> None:
-    """Not even of the submitter's own domain, which may be a mail provider's."""
+    """Not even addresses of the submitter's own domain, which may belong to an email provider."""
     settings.BULK_IMPORT = {name: value for name, value in settings.BULK_IMPORT.items() if name != "NOTIFY_DOMAINS"}
 
     assert post(client_of_merchandiser, "ana@shop.example").json()["errors"][0]["code"] == "domain_not_allowed"
@@ -101,7 +101,7 @@ def test_as_it_comes_no_other_address_can_be_named(
     assert post(client_of_merchandiser, SUBMITTER).status_code == 202
 
 
-def test_the_same_key_with_other_recipients_is_another_request(client_of_merchandiser: APIClient, aws: Aws) -> None:
+def test_the_same_key_with_other_recipients_is_a_different_request(client_of_merchandiser: APIClient, aws: Aws) -> None:
     headers = {"Idempotency-Key": "k"}
     answers = [post(client_of_merchandiser, notify, headers=headers) for notify in ("none", "none", "ana@shop.example")]
 

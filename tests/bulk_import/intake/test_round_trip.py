@@ -1,4 +1,4 @@
-"""Whatever is sent arrives unchanged, or is refused in the one shape that every refusal has."""
+"""Every upload is stored unchanged, or refused with an error in the standard format."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ CONTENT_TYPES = [
     "",
 ]
 
-# An example may use the same client, bucket and queue as the one before: nothing that it leaves there matters.
+# All examples share one client, bucket and queue. What one example leaves there does not affect the next one.
 several = hypothesis_settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-# NUL is refused by the database, a lone surrogate is no UTF-8.
+# PostgreSQL refuses NUL characters, and lone surrogates cannot be encoded as UTF-8.
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-words = text.filter(str.strip)  # what is blank after stripping is no name
+words = text.filter(str.strip)  # a name must not be blank
 
 
 @pytest.fixture(autouse=True)
 def _no_quotas(settings: Settings) -> None:
-    """Many requests of one user; a 429 would hide what they get."""
+    """One user sends many requests, and a 429 would hide their real responses."""
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "SUBMISSION_RATE": "1000000/min", "MAX_OPEN_JOBS": 1_000_000}
 
 
 class Literal(str):
-    """A number as it is to be written, digit for digit."""
+    """A number that must be written exactly with these digits."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ def as_number_or_string(numbers: st.SearchStrategy[str]) -> st.SearchStrategy[st
 
 
 def decimals(whole_digits: int, places: int) -> st.SearchStrategy[str]:
-    """Such as 12.50, 0.1 and 7, above zero."""
+    """Generate positive numbers such as 12.50, 0.1 and 7."""
     fractions = st.text("0123456789", min_size=1, max_size=places).map(lambda digits: f".{digits}")
     wholes = st.integers(1, 10**whole_digits - 1).map(str)
     return st.builds(str.__add__, wholes, st.just("") | fractions) | st.sampled_from(["0.1", "12.50", "1e1", "0.10"])
@@ -95,7 +95,7 @@ rows = st.fixed_dictionaries(
 
 
 def write(value: Any, escape: bool) -> str:
-    """JSON, with a Literal as the number it spells."""
+    """Return the value as JSON, with each Literal as a number."""
     if isinstance(value, Literal):
         return str(value)
     if isinstance(value, dict):
@@ -106,7 +106,7 @@ def write(value: Any, escape: bool) -> str:
 
 
 def exactly(document: bytes | str) -> Any:
-    """What it says, to the last digit: 12.50 is not 12.5."""
+    """Parse a document so that 12.50 and 12.5 are different."""
     return json.loads(document, parse_float=lambda digits: Decimal(digits).as_tuple(), parse_int=str)
 
 
@@ -115,7 +115,7 @@ def as_array(lines: list[str]) -> bytes:
 
 
 def as_json_lines(lines: list[str]) -> bytes:
-    # Without newlines between the tokens: those within strings are escaped.
+    # JSON Lines allows no newlines between the tokens. Those inside texts are escaped.
     return "\n".join(line.replace("\n", " ") for line in lines).encode()
 
 
@@ -123,7 +123,7 @@ def as_json_lines(lines: list[str]) -> bytes:
 @several
 @given(sent=st.lists(rows, min_size=1, max_size=5), escape=st.booleans())
 @example(sent=[{**product(""), "price": Literal("12.50"), "x": ["12345678901234567890", Literal("0.1")]}], escape=False)
-def test_every_accepted_row_arrives_value_for_value(
+def test_every_accepted_row_is_stored_with_the_same_values(
     client_of_merchandiser: APIClient,
     aws: Aws,
     content_type: str,
@@ -149,7 +149,7 @@ def test_every_accepted_row_arrives_value_for_value(
     is_zipped=False,
 )
 @example(body=b"\xff\xfe[\0]\0", content_type="text/csv", is_zipped=False)
-def test_arbitrary_bytes_get_an_answer_in_the_one_shape(
+def test_arbitrary_bytes_get_an_error_in_the_standard_format(
     client_of_merchandiser: APIClient, aws: Aws, body: bytes, content_type: str, is_zipped: bool
 ) -> None:
     for sent, headers in (
@@ -180,10 +180,10 @@ json_like = st.recursive(
     cut=st.integers(0, 3),
     content_type=st.sampled_from(CONTENT_TYPES[:3]),
 )
-def test_arbitrary_documents_get_an_answer_in_the_one_shape(
+def test_arbitrary_documents_get_a_response_in_the_standard_format(
     client_of_merchandiser: APIClient, aws: Aws, value: Any, cut: int, content_type: str
 ) -> None:
-    """Nearly an import: whole or cut off, with NaN, lone surrogates and any nesting."""
+    """The documents are almost imports: complete or cut off, with NaN, lone surrogates and any nesting."""
     text_ = json.dumps(value)
     body = text_[: len(text_) - cut].encode()
     for path in (PATH, f"{PATH}?on_invalid=skip", f"{PATH}?dry_run=true"):

@@ -1,4 +1,4 @@
-"""Rows are judged as the target's serializer would, but for what needs the database."""
+"""Rows are validated like the target's serializer does, except for the rules that need the database."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from rest_framework.test import APIRequestFactory
 from rest_framework.validators import UniqueValidator
 from rest_framework.views import APIView
 
-from bulk_import.conf import Target, conf
+from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
+from bulk_import.intake import validation
 from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.validation import (
-    MAX_KEPT_ERRORS,
+    MAX_LISTED_ERRORS,
+    MAX_STORED_ERRORS,
     RowValidator,
     ValidationResult,
-    kept_errors,
+    stored_errors,
     validate_rows,
 )
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS
@@ -55,7 +57,7 @@ class MakerSerializer(Sample):
 
 
 class CatalogueSerializer(Sample):
-    """What a product of another shop may look like."""
+    """A product of another shop, with nested and related fields."""
 
     title = serializers.CharField(max_length=5)
     tags = serializers.ListField(child=serializers.CharField(max_length=3), max_length=2, required=False)
@@ -81,7 +83,7 @@ class CatalogueSerializer(Sample):
 PRODUCTS = Target("products", "products:product-list", "products.serializers.ProductSerializer")
 CATALOGUE = Target("products", "products:product-list", f"{__name__}.CatalogueSerializer")
 
-# One value each that breaks a rule of the field, or that is odd and allowed.
+# Each value breaks a rule of its field, or is unusual but allowed.
 FIELD_VALUES: list[tuple[str, Any]] = [
     ("sku", ""),
     ("sku", "   "),
@@ -136,16 +138,16 @@ def request() -> Any:
     return APIView().initialize_request(APIRequestFactory().post("/"))
 
 
-def verdict(row: Any, target: Target = PRODUCTS) -> list[dict[str, Any]]:
+def errors_of(row: Any, target: Target = PRODUCTS) -> list[dict[str, Any]]:
     return RowValidator(target, request()).errors(row, index=0)
 
 
-def judge(*rows: Any, target: Target = PRODUCTS) -> ValidationResult:
+def validate(*rows: Any, target: Target = PRODUCTS) -> ValidationResult:
     return validate_rows(target, [RawRow(json.dumps(row).encode()) for row in rows], request())
 
 
-def drf_verdict(row: Any) -> list[dict[str, Any]]:
-    """What the serializer itself answers, with the database."""
+def drf_errors_of(row: Any) -> list[dict[str, Any]]:
+    """Return the errors of the serializer itself, which uses the database."""
     serializer = ProductSerializer(data=row)
     if serializer.is_valid():
         return []
@@ -158,44 +160,44 @@ def drf_verdict(row: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize(("name", "value"), FIELD_VALUES)
-def test_a_field_is_judged_as_the_serializer_itself_does(name: str, value: Any) -> None:
+def test_a_field_has_the_same_errors_as_in_the_serializer(name: str, value: Any) -> None:
     row = {**product("T-1"), name: value}
 
-    assert verdict(row) == drf_verdict(row)
+    assert errors_of(row) == drf_errors_of(row)
 
 
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("missing", ["sku", "name", "price", "currency", "stock", "category", "is_active"])
-def test_a_missing_field_is_judged_as_the_serializer_itself_does(missing: str) -> None:
+def test_a_missing_field_has_the_same_errors_as_in_the_serializer(missing: str) -> None:
     row = product("T-1", is_active=True, stock=1)
     del row[missing]
 
-    assert verdict(row) == drf_verdict(row)
+    assert errors_of(row) == drf_errors_of(row)
 
 
 @pytest.mark.usefixtures("shop")
-def test_the_verdict_is_in_the_active_language() -> None:
+def test_errors_are_in_the_active_language() -> None:
     row = product("T-1", price="free")
 
     with override("pt-br"):
-        assert verdict(row) == drf_verdict(row)
-        assert verdict(row) == [
+        assert errors_of(row) == drf_errors_of(row)
+        assert errors_of(row) == [
             {"field": "price", "code": "invalid", "message": "Isto não é um número. Escreva assim: 12.50."}
         ]
 
 
 @pytest.mark.django_db
 @given(values=st.lists(st.sampled_from(FIELD_VALUES), min_size=1, max_size=6).map(dict))
-def test_any_mix_of_bad_fields_is_judged_as_the_serializer_itself_does(values: dict[str, Any]) -> None:
+def test_any_mix_of_invalid_fields_has_the_same_errors_as_in_the_serializer(values: dict[str, Any]) -> None:
     Category.objects.get_or_create(slug="tents")
     row = {**product("T-1"), **values}
 
-    assert verdict(row) == drf_verdict(row)
+    assert errors_of(row) == drf_errors_of(row)
 
 
 @pytest.mark.parametrize("row", [None, 7, "sku", [], [{"sku": "A"}], True])
-def test_a_row_that_is_no_object_is_refused_as_a_whole(row: Any) -> None:
-    [error] = verdict(row)
+def test_a_row_that_is_not_an_object_has_one_error(row: Any) -> None:
+    [error] = errors_of(row)
 
     assert error["field"] is None
     assert error["code"] == ("null" if row is None else "invalid")
@@ -205,53 +207,53 @@ def test_a_row_that_is_no_object_is_refused_as_a_whole(row: Any) -> None:
 def test_a_sku_that_exists_is_left_to_the_endpoint() -> None:
     Product.objects.create(sku="T-1", price=1, currency="EUR", category=Category.objects.get(slug="tents"))
 
-    assert drf_verdict(product("T-1"))[0]["code"] == "unique"
-    assert verdict(product("T-1")) == []
+    assert drf_errors_of(product("T-1"))[0]["code"] == "unique"
+    assert errors_of(product("T-1")) == []
 
 
 @pytest.mark.usefixtures("shop")
 def test_an_unknown_category_is_left_to_the_endpoint() -> None:
-    assert drf_verdict(product("T-1", category="boats"))[0]["code"] == "does_not_exist"
-    assert verdict(product("T-1", category="boats")) == []
+    assert drf_errors_of(product("T-1", category="boats"))[0]["code"] == "does_not_exist"
+    assert errors_of(product("T-1", category="boats")) == []
 
 
 @pytest.mark.usefixtures("shop")
-def test_what_the_target_says_of_a_looked_up_object_is_left_to_the_endpoint() -> None:
+def test_a_rule_about_a_related_object_is_left_to_the_endpoint() -> None:
     Category.objects.create(slug="skis", is_open=False)
 
-    assert drf_verdict(product("T-1", category="skis"))[0]["code"] == "category_closed"
-    assert verdict(product("T-1", category="skis")) == []
+    assert drf_errors_of(product("T-1", category="skis"))[0]["code"] == "category_closed"
+    assert errors_of(product("T-1", category="skis")) == []
 
 
 @pytest.mark.usefixtures("shop")
 def test_a_rule_over_several_fields_is_left_to_the_endpoint() -> None:
-    assert drf_verdict(product("T-1", price="0.00", is_active=True))[0]["code"] == "price_required"
-    assert verdict(product("T-1", price="0.00", is_active=True)) == []
+    assert drf_errors_of(product("T-1", price="0.00", is_active=True))[0]["code"] == "price_required"
+    assert errors_of(product("T-1", price="0.00", is_active=True)) == []
 
 
-def test_a_related_field_is_still_required_and_not_null() -> None:
+def test_a_related_field_that_is_missing_or_null_is_an_error() -> None:
     without = product("T-1")
     del without["category"]
 
-    assert [(error["field"], error["code"]) for error in verdict(without)] == [("category", "required")]
-    assert [(error["field"], error["code"]) for error in verdict(product("T-1", category=None))] == [
+    assert [(error["field"], error["code"]) for error in errors_of(without)] == [("category", "required")]
+    assert [(error["field"], error["code"]) for error in errors_of(product("T-1", category=None))] == [
         ("category", "null")
     ]
 
 
-def test_related_fields_of_other_kinds_are_left_to_the_endpoint_too() -> None:
-    """Many of them, with another source, nullable, and with the target's own rule for what was found."""
-    assert verdict({"title": "Tent", "categories": [1, 2], "owner_id": 3}, CATALOGUE) == []
-    assert verdict({"title": "Tent", "categories": [], "owner_id": None}, CATALOGUE) == []
+def test_every_kind_of_related_field_is_left_to_the_endpoint() -> None:
+    """A list of objects, a field with another source, and a nullable field with the target's own rule."""
+    assert errors_of({"title": "Tent", "categories": [1, 2], "owner_id": 3}, CATALOGUE) == []
+    assert errors_of({"title": "Tent", "categories": [], "owner_id": None}, CATALOGUE) == []
 
 
 @pytest.mark.django_db
-def test_no_row_costs_a_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_validation_needs_no_database_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     maker = {"name": "Ann", "email": "ann@makers.example", "category": "tents"}
 
     with django_assert_num_queries(0):
-        judge(*(product(f"T-{number}", category=f"c-{number}") for number in range(20)), {"sku": None})
-        judge(
+        validate(*(product(f"T-{number}", category=f"c-{number}") for number in range(20)), {"sku": None})
+        validate(
             {"title": "Tent", "maker": maker, "suppliers": [maker], "categories": [1], "owner_id": 2}, target=CATALOGUE
         )
 
@@ -277,63 +279,63 @@ def test_no_row_costs_a_query(django_assert_num_queries: DjangoAssertNumQueries)
 def test_a_nested_error_has_a_dotted_path(fields: dict[str, Any], path: str, code: str) -> None:
     row = {"title": "Tent", **fields}
 
-    assert [(error["field"], error["code"]) for error in verdict(row, CATALOGUE)] == [(path, code)]
+    assert [(error["field"], error["code"]) for error in errors_of(row, CATALOGUE)] == [(path, code)]
 
 
-def test_a_validate_method_that_stumbles_is_no_verdict(caplog: pytest.LogCaptureFixture) -> None:
-    """And the log says so, without the row's content."""
+def test_a_row_is_valid_if_the_target_s_code_raises_an_unexpected_exception(caplog: pytest.LogCaptureFixture) -> None:
+    """The exception is logged without the content of the row."""
     validator = RowValidator(CATALOGUE, request())
 
     assert validator.errors({"title": "crash"}, index=0) == []
     assert validator.errors({"title": "Tents of all sizes"}, index=1) != []
-    assert caplog.messages == ["The serializer CatalogueSerializer raised on a row"]
+    assert caplog.messages == ["The serializer CatalogueSerializer raised an exception for a row"]
 
 
-def test_a_unique_value_that_cannot_be_compared_is_no_verdict() -> None:
+def test_unique_values_that_cannot_be_compared_are_not_reported() -> None:
     rows = [{"title": "Tent", "props": {"a": [1]}}] * 2
 
-    assert judge(*rows, target=CATALOGUE).invalid_rows == 0
+    assert validate(*rows, target=CATALOGUE).invalid_rows == 0
 
 
-def test_the_same_value_of_a_unique_field_twice_in_an_import_names_the_first() -> None:
-    verdicts = judge(product("T-1"), product("T-2"), product("T-1"))
+def test_a_duplicate_of_a_unique_value_names_the_first_row() -> None:
+    result = validate(product("T-1"), product("T-2"), product("T-1"))
 
-    [error] = verdicts.errors
+    [error] = result.errors
     assert (error["index"], error["field"], error["code"], error["first_index"]) == (2, "sku", "duplicate", 0)
 
 
 def test_an_error_names_the_index_of_its_row() -> None:
-    verdicts = judge(product("T-1"), product("T-2", price="x"), product("T-3"), {})
+    result = validate(product("T-1"), product("T-2", price="x"), product("T-3"), {})
 
-    assert {error["index"] for error in verdicts.errors} == {1, 3}
-    assert (verdicts.rows, verdicts.invalid_rows) == (4, 2)
+    assert {error["index"] for error in result.errors} == {1, 3}
+    assert (result.rows, result.invalid_rows) == (4, 2)
 
 
 def test_an_error_names_the_line_where_the_format_has_lines() -> None:
-    verdicts = validate_rows(PRODUCTS, [RawRow(b"{}", line=7)], request())
+    result = validate_rows(PRODUCTS, [RawRow(b"{}", line=7)], request())
 
-    assert {error["line"] for error in verdicts.errors} == {7}
-    assert "line" not in judge({}).errors[0]
+    assert {error["line"] for error in result.errors} == {7}
+    assert "line" not in validate({}).errors[0]
 
 
-def test_only_the_first_errors_are_listed_but_all_are_counted(settings: Settings) -> None:
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_LISTED_ERRORS": 7}
-    each = len(verdict({}))
+def test_only_the_first_errors_are_listed_but_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "MAX_LISTED_ERRORS", 7)
+    each = len(errors_of({}))
 
-    verdicts = judge(*[{}] * 5)
+    result = validate(*[{}] * 5)
 
     assert each > 2
-    assert (len(verdicts.errors), verdicts.error_count, verdicts.invalid_rows) == (7, 5 * each, 5)
-    assert [error["index"] for error in verdicts.errors] == [0] * each + [1] * (7 - each)
+    assert (len(result.errors), result.error_count, result.invalid_rows) == (7, 5 * each, 5)
+    assert [error["index"] for error in result.errors] == [0] * each + [1] * (7 - each)
 
 
-def test_a_hundred_errors_are_listed_by_default() -> None:
-    assert len(judge(*[None] * 150).errors) == conf().max_listed_errors == 100
+def test_up_to_a_hundred_errors_are_listed() -> None:
+    assert len(validate(*[None] * 150).errors) == MAX_LISTED_ERRORS == 100
 
 
 def test_an_import_with_invalid_rows_is_refused_with_both_counts() -> None:
     with pytest.raises(InvalidRows, match="2 of 3 rows are not valid") as refusal:
-        judge({}, product("T-1"), None).check_valid(skip_invalid=False)
+        validate({}, product("T-1"), None).check_valid(skip_invalid=False)
 
     assert (refusal.value.status, refusal.value.extra["invalid_rows"]) == (400, 2)
     assert refusal.value.extra["error_count"] == len(refusal.value.extra["errors"])
@@ -341,36 +343,36 @@ def test_an_import_with_invalid_rows_is_refused_with_both_counts() -> None:
 
 @pytest.mark.parametrize("raw", [b"[" * 50_000 + b"]" * 50_000, b'"' + b"x" * 70_000, b"{", b"\xff", b""])
 def test_a_line_that_cannot_be_read_is_an_error_and_cannot_be_skipped(raw: bytes) -> None:
-    """As in JSON Lines, where nothing has looked at the row before."""
+    """In JSON Lines, nothing has parsed the row before."""
     rows = [RawRow(json.dumps(product("T-1")).encode(), 1), RawRow(raw, 2)]
 
-    verdicts = validate_rows(PRODUCTS, rows, request())
+    result = validate_rows(PRODUCTS, rows, request())
 
-    assert [(error["index"], error["line"]) for error in verdicts.errors] == [(1, 2)]
+    assert [(error["index"], error["line"]) for error in result.errors] == [(1, 2)]
     with pytest.raises(InvalidRows):
-        verdicts.check_valid(skip_invalid=True)
+        result.check_valid(skip_invalid=True)
 
 
 @pytest.mark.parametrize("row", [None, {}, "\0", [[]], 10**40])
 def test_a_row_that_can_be_read_can_be_skipped(row: Any) -> None:
-    judge(row, product("T-1")).check_valid(skip_invalid=True)
+    validate(row, product("T-1")).check_valid(skip_invalid=True)
 
 
-def test_when_no_row_is_valid_there_is_nothing_to_skip() -> None:
+def test_skipping_is_refused_if_no_row_is_valid() -> None:
     with pytest.raises(InvalidRows):
-        judge({}, {}).check_valid(skip_invalid=True)
+        validate({}, {}).check_valid(skip_invalid=True)
 
 
-def test_of_a_refused_row_no_more_errors_are_kept_than_people_read() -> None:
+def test_only_the_first_errors_of_a_row_are_stored_and_their_texts_are_cut() -> None:
     error = {"field": "f" * 5000, "code": "duplicate", "message": "m" * 5000, "first_index": 7}
-    kept = kept_errors([error] * 5000)
+    stored = stored_errors([error] * 5000)
 
-    assert len(kept) == MAX_KEPT_ERRORS
-    assert (len(kept[0]["field"]), len(kept[0]["message"])) == (MAX_NAME_CHARACTERS, MAX_MESSAGE_CHARACTERS)
-    assert (kept[0]["code"], kept[0]["first_index"]) == ("duplicate", 7)
+    assert len(stored) == MAX_STORED_ERRORS
+    assert (len(stored[0]["field"]), len(stored[0]["message"])) == (MAX_NAME_CHARACTERS, MAX_MESSAGE_CHARACTERS)
+    assert (stored[0]["code"], stored[0]["first_index"]) == ("duplicate", 7)
 
 
-def test_a_valid_row_is_kept_compact_and_with_its_numbers_as_they_were_sent() -> None:
+def test_a_valid_row_is_stored_on_one_line_with_its_numbers_as_they_were_sent() -> None:
     raw = b'{ "sku": "T-1", "name": "T\\u00e9nt", "price": 12.50,\n "currency": "EUR", "category": "tents" }'
 
     with Payload() as payload:
@@ -380,18 +382,18 @@ def test_a_valid_row_is_kept_compact_and_with_its_numbers_as_they_were_sent() ->
     assert line == b'{"sku":"T-1","name":"T\\u00e9nt","price":12.50,"currency":"EUR","category":"tents"}\n'
 
 
-def test_more_rows_than_allowed_are_not_judged(settings: Settings) -> None:
+def test_more_rows_than_allowed_are_refused(settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_ROWS": 2}
 
-    assert judge(None, None).rows == 2
-    with pytest.raises(BodyTooLarge, match="more than the 2 rows") as refusal:
-        judge(None, None, None)
+    assert validate(None, None).rows == 2
+    with pytest.raises(BodyTooLarge, match="more than 2 rows") as refusal:
+        validate(None, None, None)
     assert (refusal.value.status, refusal.value.code) == (413, "too_many_rows")
 
 
 def test_no_rows_at_all_are_refused() -> None:
     with pytest.raises(MalformedBody, match="no rows"):
-        judge()
+        validate()
 
 
 @pytest.mark.parametrize(
@@ -408,9 +410,9 @@ def test_no_rows_at_all_are_refused() -> None:
         ({"a": [""]}, [("a", "Invalid value.")]),
     ],
 )
-def test_the_leaves_of_an_error_are_flattened_to_dotted_paths(detail: Any, expected: list[Any]) -> None:
+def test_nested_errors_are_flattened_to_dotted_paths(detail: Any, expected: list[Any]) -> None:
     assert [(error["field"], error["message"]) for error in flatten_errors(detail)] == expected
 
 
-def test_a_leaf_without_code_is_invalid() -> None:
+def test_an_error_without_a_code_gets_the_code_invalid() -> None:
     assert [error["code"] for error in flatten_errors({"a": [ErrorDetail("x", "odd"), "plain"]})] == ["odd", "invalid"]

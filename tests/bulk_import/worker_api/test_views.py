@@ -26,7 +26,7 @@ def test_a_claim_returns_all_that_a_worker_needs(worker: APIClient, messages: li
     got = claim(worker, messages[0])
 
     assert (got.epoch, got.create_path, got.created) == (1, "/products/", [])
-    assert (got.lease_seconds, got.heartbeat_seconds, got.concurrency, got.language) == (20, 1, 4, "en")
+    assert (got.lease_seconds, got.heartbeat_seconds, got.concurrency, got.language) == (20, 2, 4, "en")
     assert ImportJob.objects.get().status == "processing"
     assert ImportJob.objects.get().started_at
 

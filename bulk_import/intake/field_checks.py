@@ -1,0 +1,241 @@
+"""Fast checks for the values of single fields; see `compiled_serializer` for what a fast check is.
+
+There is one function per kind of field. It reads the options of a DRF field once and returns the fast check, or None
+if the field has an option or a validator that the fast check could not follow exactly.
+
+A fast check returns True only for values that the DRF field accepts. It returns False for everything else, for null
+and for `ABSENT`. It never raises and has no side effects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from django.core import validators
+from rest_framework import ISO_8601, serializers
+from rest_framework.settings import api_settings
+from rest_framework.validators import ProhibitSurrogateCharactersValidator
+
+from bulk_import.intake.endpoint_rules import UncheckedField
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    FastCheck = Callable[[Any], bool]
+
+ABSENT = object()
+"""Stands for the value of a field that the row does not contain."""
+
+ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+MAX_INTEGER_DIGITS = 18
+"""Digits of an integer up to which a fast check may accept it. Longer ones are rare: they exceed 64 bits."""
+
+INTEGER_LIMIT = 10**MAX_INTEGER_DIGITS
+
+FIELD_METHODS = frozenset(
+    {"get_value", "run_validation", "validate_empty_values", "to_internal_value", "run_validators", "get_default"}
+)
+"""The methods that DRF calls to validate a field. If one is replaced on a field instance, it may do anything."""
+
+
+@dataclasses.dataclass(slots=True)
+class Limits:
+    """What the validators of one field demand, all taken together."""
+
+    min_length: int = 0
+    max_length: int = sys.maxsize
+    min_value: Decimal = Decimal("-Infinity")
+    max_value: Decimal = Decimal("Infinity")
+    searches: list[Callable[[str], Any]] = dataclasses.field(default_factory=list)  # each one must find a match
+
+    @property
+    def concern_numbers_only(self) -> bool:
+        return (self.min_length, self.max_length, self.searches) == (0, sys.maxsize, [])
+
+    @property
+    def concern_text_only(self) -> bool:
+        return not (self.min_value.is_finite() or self.max_value.is_finite())
+
+
+def make_field_check(field: Any) -> FastCheck | None:
+    """Return the fast check of a field that is not a serializer; None if only DRF can validate it."""
+    make_check = MAKERS.get(type(field))
+    if make_check is None or has_replaced_methods(field):
+        return None
+    limits = read_validators(field)
+    return None if limits is None else make_check(field, limits)
+
+
+def has_replaced_methods(field: Any) -> bool:
+    """Return whether the field instance has its own version of a method that DRF calls to validate it."""
+    return bool(FIELD_METHODS & vars(field).keys())
+
+
+def read_validators(field: Any) -> Limits | None:
+    """Return what the validators of a field demand; None if one of them is unknown."""
+    limits = Limits()
+    for validator in field.validators:
+        kind = type(validator)
+        limit: Any = getattr(validator, "limit_value", None)
+        if kind in {validators.ProhibitNullCharactersValidator, ProhibitSurrogateCharactersValidator}:
+            pass  # every fast check of a text already demands this
+        elif kind is validators.RegexValidator and not validator.inverse_match:
+            limits.searches.append(validator.regex.search)
+        elif kind is validators.MinLengthValidator and type(limit) is int:
+            limits.min_length = max(limits.min_length, limit)
+        elif kind is validators.MaxLengthValidator and type(limit) is int:
+            limits.max_length = min(limits.max_length, limit)
+        elif kind is validators.MinValueValidator and _is_number(limit):
+            limits.min_value = max(limits.min_value, Decimal(limit))
+        elif kind is validators.MaxValueValidator and _is_number(limit):
+            limits.max_value = min(limits.max_value, Decimal(limit))
+        else:
+            return None
+    return limits
+
+
+def _is_number(limit: Any) -> bool:
+    return type(limit) is int or (type(limit) is Decimal and limit.is_finite())
+
+
+def value_reader(field: Any) -> Callable[[Any], Any]:
+    """Return the function that turns a value which passed the fast check into what DRF would return for it."""
+    if MAKERS.get(type(field)) is _text_check:
+        return str.strip if field.trim_whitespace else str
+    read_value: Callable[[Any], Any] = field.to_internal_value
+    return read_value
+
+
+# --- one maker per kind of field
+
+
+def _text_check(field: Any, limits: Limits) -> FastCheck | None:
+    """For a CharField and DRF's subclasses that only add a pattern. A number does not pass, because DRF converts it."""
+    if not limits.concern_text_only:
+        return None
+    trims, allows_blank = field.trim_whitespace, field.allow_blank
+    low, high, searches = limits.min_length, limits.max_length, limits.searches
+
+    def is_valid_text(value: Any) -> bool:
+        if type(value) is not str:
+            return False
+        text = value.strip() if trims else value
+        if not text:
+            return bool(allows_blank)
+        return (
+            low <= len(text) <= high
+            and "\0" not in text
+            and (text.isascii() or _has_no_surrogates(text))
+            and (not searches or all(search(text) for search in searches))
+        )
+
+    return is_valid_text
+
+
+def _has_no_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _choice_check(field: Any, limits: Limits) -> FastCheck | None:
+    if limits != Limits():
+        return None
+    allowed = {*field.choice_strings_to_values, *([""] if field.allow_blank else [])}
+    return lambda value: type(value) is str and value in allowed
+
+
+def _integer_check(_field: Any, limits: Limits) -> FastCheck | None:
+    """For an IntegerField: numbers, and texts of plain digits, which is how a CSV contains them."""
+    if not limits.concern_numbers_only:
+        return None
+    # Both ends are valid values. They are compared as integers, because comparing a Decimal takes ten times as long.
+    low = _round_up(max(limits.min_value, Decimal(1 - INTEGER_LIMIT)))
+    high = -_round_up(max(-limits.max_value, Decimal(1 - INTEGER_LIMIT)))
+
+    def is_valid_integer(value: Any) -> bool:
+        if type(value) is str and value.isascii() and value.isdigit() and len(value) <= MAX_INTEGER_DIGITS:
+            value = int(value)
+        return type(value) is int and low <= value <= high
+
+    return is_valid_integer
+
+
+def _round_up(number: Decimal) -> int:
+    return int(number.to_integral_value("ROUND_CEILING"))
+
+
+def _decimal_check(field: Any, limits: Limits) -> FastCheck | None:
+    """For a DecimalField: numbers, and texts in plain notation such as "-12.50"."""
+    if not limits.concern_numbers_only or field.localize:
+        return None
+    digits, places, whole_digits = field.max_digits, field.decimal_places, field.max_whole_digits
+    if not type(digits) is type(places) is type(whole_digits) is int:
+        return None
+    if places < 0 or not 0 < whole_digits <= digits - places:
+        return None
+    low, high = limits.min_value, limits.max_value
+    sign = "-?" if low < 0 else ""
+    fraction = rf"(?:\.[0-9]{{1,{places}}})?" if places else ""
+    matches = re.compile(rf"{sign}[0-9]{{1,{whole_digits}}}{fraction}").fullmatch
+    needs_comparison = low > 0 or high.is_finite() or (low < 0 and low.is_finite())  # else the pattern is enough
+
+    def is_valid_decimal(value: Any) -> bool:
+        kind = type(value)
+        if kind is float or (kind is int and -INTEGER_LIMIT < value < INTEGER_LIMIT):
+            value = str(value)  # DRF also reads the text of the number
+        elif kind is not str:
+            return False
+        return matches(value) is not None and (not needs_comparison or low <= Decimal(value) <= high)
+
+    return is_valid_decimal
+
+
+def _boolean_check(field: Any, limits: Limits) -> FastCheck | None:
+    if limits != Limits():
+        return None
+    words = {word for word in field.TRUE_VALUES | field.FALSE_VALUES if type(word) is str}
+    return lambda value: value is True or value is False or (type(value) is str and value.lower() in words)
+
+
+def _date_check(field: Any, limits: Limits) -> FastCheck | None:
+    formats = getattr(field, "input_formats", api_settings.DATE_INPUT_FORMATS)
+    if limits != Limits() or not formats or formats[0].lower() != ISO_8601:
+        return None
+    return _is_iso_date
+
+
+def _is_iso_date(value: Any) -> bool:
+    if type(value) is not str or not ISO_DATE.fullmatch(value):
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _unchecked_field_check(_field: Any, _limits: Limits) -> FastCheck:
+    return lambda value: value is not None and value is not ABSENT
+
+
+MAKERS: dict[type, Callable[[Any, Limits], FastCheck | None]] = {
+    serializers.BooleanField: _boolean_check,
+    serializers.CharField: _text_check,
+    serializers.ChoiceField: _choice_check,
+    serializers.DateField: _date_check,
+    serializers.DecimalField: _decimal_check,
+    serializers.IntegerField: _integer_check,
+    serializers.RegexField: _text_check,
+    serializers.SlugField: _text_check,
+    UncheckedField: _unchecked_field_check,
+}
+"""The maker for each class of field. A subclass is not in here: it may behave in any way."""
