@@ -2,6 +2,7 @@
 
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
+from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job import NOTIFY_NOBODY, RETAINED, ImportJob
 from bulk_import.models.locked_chunk import LockedChunk
@@ -14,7 +15,9 @@ __all__ = [
     "PAUSE_REASONS",
     "RETAINED",
     "TERMINAL_STATUSES",
+    "Channel",
     "ChunkStatus",
+    "Delivery",
     "EventKind",
     "ImportChunk",
     "ImportEvent",
