@@ -75,7 +75,7 @@ def delivery_lines() -> Iterator[str]:
     """Count the deliveries in the outbox, in one query."""
     is_abandoned = Q(event__at__lte=timezone.now() - GIVE_UP_AFTER)
     groups = Delivery.objects.values_list("channel").annotate(
-        Count("pk", filter=~is_abandoned), Count("pk", filter=is_abandoned)
+        pending=Count("pk", filter=~is_abandoned), abandoned=Count("pk", filter=is_abandoned)
     )
     by_channel = {channel: counts for channel, *counts in groups}
     meanings = {

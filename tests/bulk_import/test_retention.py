@@ -818,10 +818,10 @@ def test_a_mail_that_comes_after_the_expiry_offers_nothing_that_is_gone(
 ) -> None:
     """With a retention of a day, and a mail server that was away for longer."""
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "https://shop.example", "JOB_PAGE_URL": ""}
-    before = compose(ImportJob.objects.with_counts().get(), EventKind.ENDED, None, is_submitters=True).text
+    before = compose(ImportJob.objects.with_counts().get(), EventKind.ENDED, None, to_submitter=True).text
     grow_old(31)
     expire()
-    after = compose(ImportJob.objects.with_counts().get(), EventKind.ENDED, None, is_submitters=True).text
+    after = compose(ImportJob.objects.with_counts().get(), EventKind.ENDED, None, to_submitter=True).text
 
     for offer in ("/failures", "/retry", "download what was not created"):
         assert offer in before

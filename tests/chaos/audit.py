@@ -146,10 +146,11 @@ class _Audit:
                 self.findings.misreported.append(f"{self._job_id}:{failure['index']} is good and was rejected")
 
     def _check_mails(self) -> None:
-        """Every mail that is not owed any more was sent. A later end or redrive withdraws the others."""
+        """Every email without a pending delivery was sent, unless a later end or redrive has cancelled it."""
         events = self._shop.sql.execute(
             "SELECT id::text, kind FROM bulk_import_importevent event"
-            " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL AND NOT EXISTS ("
+            " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND NOT EXISTS ("
+            "SELECT FROM bulk_import_delivery WHERE event_id = event.id AND channel = 'email') AND NOT EXISTS ("
             "SELECT FROM bulk_import_importevent later WHERE later.job_id = event.job_id AND later.at > event.at"
             " AND later.kind IN ('redriven', 'ended'))",
             {"job": self._job_id},

@@ -103,7 +103,7 @@ def test_one_mail_tells_of_many_dead_chunks(worker: APIClient, client_of_merchan
 
     assert events() == ["dead_lettered"]
     (sent,) = mail.outbox
-    assert sent.subject == "3 of 12 products were given up for now"
+    assert sent.subject == "3 of 12 products could not be processed"
     assert "Given up. (3 rows, first at index 0)" in sent.body
     complete(worker, messages[3])
     assert [sent.subject for sent in mail.outbox[1:]] == ["3 of 12 products were created"]
@@ -117,7 +117,7 @@ def test_a_job_that_ends_with_a_dead_chunk_is_told_of_in_one_mail(
     report_dead(worker, messages[1])
 
     assert [sent.subject for sent in mail.outbox] == ["3 of 4 products were created"]
-    assert not the_job().events.filter(mail_due_at__isnull=False).exists()
+    assert not the_job().events.filter(deliveries__channel="email").exists()
 
 
 def test_a_dead_chunk_is_closed(worker: APIClient, messages: list[ChunkMessage]) -> None:
@@ -278,10 +278,10 @@ def test_a_redriven_job_owes_no_mail_about_its_end(
     settings.EMAIL_BACKEND = "nobody.knows.this.Backend"  # so it stays owed
     for message in messages:
         report_dead(worker, message)
-    assert the_job().events.filter(mail_due_at__isnull=False).count() == 1
+    assert the_job().events.filter(deliveries__channel="email").count() == 1
     client_of_merchandiser.post(redrive_path())
 
-    assert not the_job().events.filter(mail_due_at__isnull=False).exists()
+    assert not the_job().events.filter(deliveries__channel="email").exists()
 
 
 def test_another_users_job_cannot_be_redriven(worker: APIClient, messages: list[ChunkMessage]) -> None:

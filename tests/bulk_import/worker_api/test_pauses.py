@@ -282,7 +282,7 @@ def test_the_job_goes_on_once_a_row_was_created(worker: APIClient, messages: lis
     job = ImportJob.objects.get()
     assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.PROCESSING, "", None, None)
     assert events() == ["paused", "resumed"]
-    assert not job.events.filter(mail_due_at__isnull=False).exists()
+    assert not job.events.filter(deliveries__channel="email").exists()
     assert claim(worker, messages[1]).epoch == 1
 
 
@@ -318,7 +318,7 @@ def test_a_paused_job_whose_last_chunk_ends_is_not_paused_any_more(
 
     job = ImportJob.objects.get()
     assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.FAILED, "", None, None)
-    assert not job.events.filter(kind="paused", mail_due_at__isnull=False).exists()
+    assert not job.events.filter(kind="paused", deliveries__channel="email").exists()
 
 
 def test_a_pause_of_more_than_a_day_is_too_long(worker: APIClient, messages: list[ChunkMessage]) -> None:
