@@ -85,8 +85,7 @@ LEADS: dict[str, _StrPromise] = {
 
 EXPLANATIONS: dict[str, _StrPromise] = {
     Outcome.REJECTED: gettext_lazy("these rows contain errors"),
-    Outcome.FAILED: gettext_lazy("no valid response, even after several attempts"),
-    Outcome.UNPROCESSED: gettext_lazy("the import stopped before these rows"),
+    Outcome.FAILED: gettext_lazy("no valid response from the server, even after several attempts"),
     PENDING_ROWS: gettext_lazy("still to be processed"),
 }
 """What an outcome means, where its label does not say enough."""

@@ -113,7 +113,7 @@ The other rows were not created. See the reasons below.
 Results
       1,668  created
         300  rejected (these rows contain errors)
-         26  failed (no valid response, even after several attempts)
+         26  failed (no valid response from the server, even after several attempts)
 
 Why rows were not created
 - category: No such “category” & more. (300 rows, first at index 17)
