@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from bulk_import.models import ImportEvent, ImportJob
 from bulk_import.outbox import notifications
+from bulk_import.outbox.mail import Attachment, attach_failures
 from bulk_import.outbox.notifications import ATTACH_WITHIN, send_due_emails
 from bulk_import_wire.contract import failure_line
 from bulk_import_wire.problems import problem
@@ -123,8 +124,12 @@ def test_the_failures_are_read_once_for_all_recipients(
 ) -> None:
     ImportJob.objects.update(notify="ana@shop.example,bo@shop.example")
     read: list[ImportJob] = []
-    attach_failures = notifications.attach_failures
-    monkeypatch.setattr(notifications, "attach_failures", lambda job: read.append(job) or attach_failures(job))
+
+    def attach_and_count(job: ImportJob) -> Attachment | None:
+        read.append(job)
+        return attach_failures(job)
+
+    monkeypatch.setattr(notifications, "attach_failures", attach_and_count)
     reject_all(worker, aws, messages)
 
     assert [len(sent.attachments) for sent in mail.outbox] == [1, 1, 1]
