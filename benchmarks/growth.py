@@ -50,8 +50,8 @@ SELECT job.id, n, decode(repeat('ab', 32), 'hex'), n::text, job.created_at + n *
 FROM bulk_import_importjob job, generate_series(0, rows - 1) n
 WHERE NOT EXISTS (SELECT 1 FROM bulk_import_importedrow WHERE job_id = job.id)"""
 EVENTS = """
-INSERT INTO bulk_import_importevent (id, job_id, kind, at, note, mailed)
-SELECT gen_random_uuid(), id, 'ended', finished_at, status, '[]' FROM bulk_import_importjob job
+INSERT INTO bulk_import_importevent (id, job_id, kind, at, note)
+SELECT gen_random_uuid(), id, 'ended', finished_at, status FROM bulk_import_importjob job
 WHERE finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bulk_import_importevent WHERE job_id = job.id)"""
 
 

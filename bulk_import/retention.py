@@ -1,17 +1,18 @@
-"""What is kept of a job that has ended, and for how long: then it is deleted here.
+"""Deletes what is kept of ended jobs when its retention period is over.
 
 | kept | for | without it |
 | --- | --- | --- |
-| payload | PAYLOAD_RETENTION_DAYS | it cannot run again |
-| failures | FAILURES_RETENTION_DAYS | they cannot be downloaded; it cannot run again |
-| ledger | LEDGER_RETENTION_DAYS | it must not run again: every row would be created twice |
+| payload | PAYLOAD_RETENTION_DAYS | the job cannot run again |
+| failures | FAILURES_RETENTION_DAYS | they cannot be downloaded, and the job cannot run again |
+| ledger | LEDGER_RETENTION_DAYS | the job must not run again, because it would create every row twice |
 | the job: counts, problems, events, Idempotency-Key | JOB_RETENTION_DAYS | |
 
-The job is told first that something of it has expired (`ImportJob.expire`), under its lock: from then on nothing
-reopens it. Then it is deleted, objects before records, and then the job is told that nothing is left to be done. So a
-run that was killed is gone on with by the next, and two at the same time are harmless.
+Expiry has two phases. First, `ImportJob.expire` marks the job under its lock: the job records what has expired, and
+from then on it refuses to run again. Second, the data is deleted: the objects in S3, then the ledger records, and
+finally `ImportJob.mark_deleted` clears the mark. If a run is killed, the next run finds the mark and resumes it. Two
+runs at the same time are harmless, because deleting something twice has no effect.
 
-An object that no job names is left to the bucket's lifecycle rule; see docs/guarantees.md.
+The lifecycle rule of each bucket deletes objects that belong to no job; see docs/guarantees.md.
 """
 
 from __future__ import annotations
@@ -40,31 +41,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_JOBS = 100
-"""Read at a time."""
+"""Number of jobs that are read from the database at a time."""
 
 BATCH_RECORDS = 1000
-"""Of the ledger, deleted in one statement and one transaction: some milliseconds."""
+"""Number of ledger records that one statement deletes. Each statement is a transaction of its own and takes a few
+milliseconds, so it blocks nobody."""
 
 MAX_POSTPONED_IN_A_ROW = 5
-"""Jobs whose objects S3 does not delete: one is passed over, after so many S3 is taken to be away."""
+"""Number of consecutive jobs that fail in S3 before a run stops. One failing job may have a problem of its own, such as
+a deleted bucket, and is skipped. After several in a row, S3 itself is probably unavailable."""
 
 
 @dataclass
 class Deleted:
-    """How much a run deleted, or would delete."""
+    """How much a run has deleted, or would delete."""
 
     payloads: int = 0
     failure_files: int = 0
     ledger_records: int = 0
     jobs: int = 0
-    postponed: int = 0  # jobs that S3 was not there for; the next run goes on with them
+    postponed: int = 0  # jobs that failed in S3; the next run resumes them
 
 
 def expire_jobs(*, dry_run: bool = False) -> Deleted:
-    """Delete what has expired, job by job, in constant memory; with `dry_run` only count it."""
+    """Delete what has expired, one job at a time, in constant memory. With `dry_run`, only count it."""
     days, now = days_kept(), timezone.now()
     deadlines = {kind: now - timedelta(days=count) for kind, count in days.items()}
-    deleted, in_a_row = Deleted(), 0
+    deleted, failures_in_a_row = Deleted(), 0
     handle_job = _count_job if dry_run else _expire_job
     for job in _due_jobs(deadlines):
         due = {kind for kind, deadline in deadlines.items() if job.finished_at and job.finished_at < deadline}
@@ -72,18 +75,18 @@ def expire_jobs(*, dry_run: bool = False) -> Deleted:
             handle_job(job, due, deleted)
         except StorageUnavailable as error:
             with log_context(job_id=str(job.pk)):
-                logger.error("Job %s is not expired yet. %s", job.pk, error)  # noqa: TRY400 - the trace would say no more
+                logger.error("Job %s could not be expired: %s", job.pk, error)  # noqa: TRY400 - no need for a traceback
             deleted.postponed += 1
-            in_a_row += 1
-            if in_a_row == MAX_POSTPONED_IN_A_ROW:
+            failures_in_a_row += 1
+            if failures_in_a_row == MAX_POSTPONED_IN_A_ROW:
                 break
         else:
-            in_a_row = 0
+            failures_in_a_row = 0
     return deleted
 
 
 def _due_jobs(deadlines: dict[str, datetime]) -> Iterator[ImportJob]:
-    """The jobs of which something has expired, or is still to be deleted, or that are to be deleted themselves."""
+    """Yield the jobs that have something to delete: because it has expired now, or because a run was interrupted."""
     due = Q(is_expiring=True)
     for kind, deadline in deadlines.items():
         is_kept = Q() if kind == "job" else Q((f"{kind}_expired_at", None))
@@ -96,11 +99,11 @@ def _due_jobs(deadlines: dict[str, datetime]) -> Iterator[ImportJob]:
 
 
 def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
-    """Delete what is due, and what a run before did not come to.
+    """Delete what is due, and what an interrupted run has left. Add the numbers to `deleted`.
 
-    Raises StorageUnavailable; then the job is the next run's to go on with.
+    Raises StorageUnavailable. The job stays marked, and the next run resumes it.
     """
-    if not _give_up(job, due & set(RETAINED_DATA)):
+    if not _mark_expired(job, due & set(RETAINED_DATA)):
         return
     if "payload" in job.expired:
         delete_payload(job)
@@ -120,7 +123,7 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
 
 
 def _count_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
-    """What `_expire_job` would delete. Raises StorageUnavailable."""
+    """Add what `_expire_job` would delete to `deleted`. Raises StorageUnavailable."""
     kinds = due | job.expired.keys()
     deleted.payloads += "payload" in kinds
     if "failures" in kinds:
@@ -130,9 +133,10 @@ def _count_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
     deleted.jobs += "job" in due
 
 
-def _give_up(job: ImportJob, kinds: set[str]) -> bool:
+def _mark_expired(job: ImportJob, kinds: set[str]) -> bool:
+    """Mark these kinds as expired. Return whether everything that the job lists as expired may be deleted now."""
     try:
         with transaction.atomic(using=database(), durable=True):
             return job.expire(kinds)
-    except ImportJob.DoesNotExist:  # deleted by another run
+    except ImportJob.DoesNotExist:  # another run has deleted the job
         return False

@@ -1,6 +1,6 @@
 """Django signals for the monolith's own code.
 
-`job_finished`: a job has ended, and the transaction that ended it has been committed::
+`job_finished` is sent after the transaction that ended a job has been committed::
 
     from bulk_import.signals import job_finished
 
@@ -9,20 +9,20 @@
         if job.created_count:
             rebuild_index.delay(job.target)
 
-`sender` is ImportJob, `job` the job with its counts (`created_count`, `rejected_count`, `failed_count`,
-`unprocessed_count`), `event_id` the UUID of this end: a job that is retried or redriven ends again, under another id.
+`sender` is the class ImportJob. `job` is the job with its counts (`created_count`, `rejected_count`, `failed_count`
+and `unprocessed_count`). `event_id` is the UUID of the event: a job that is retried or redriven ends again, and each
+end has its own event.
 
-At least once: the end owes the signal as it owes a mail, so that a process that is killed in between loses nothing;
-after a kill the receivers may be called twice for the same `event_id`. At most once would be simpler, and would lose
-the very call that one cannot see is missing. No signal is sent for an end that was undone, by a retry, before it was
-told of. What a receiver (a function or a method) raises is logged, changes nothing and does not call it again.
+The signal is sent at most once for each end. If the process is killed right after the commit, the signal is lost. Use
+the webhook for work that must not be missed, because webhooks are retried until the receiver accepts them. An
+exception that a receiver raises is logged; it affects neither the job nor the other receivers.
 
-Receivers are called in the process that ended the job, where a worker waits for the answer, or in the relay. So
-connect them in your app's `ready()`, which runs in both, and leave long work to a queue of your own.
+Receivers run in the process that ended the job, while the worker waits for its response. So connect them in the
+`ready()` method of your app, and leave long work to a task queue.
 
-There is no signal for a row, nor for an accepted job, because Django sends them already: the create endpoint saves
-each row as it always does, within the ledger's transaction, so that `post_save` and `transaction.on_commit` of your
-model work as ever; `post_save` of ImportJob is sent in the transaction that accepts a job.
+There is no signal for a row or for an accepted job, because Django's own signals cover both. The create endpoint saves
+each row as usual, in the same transaction as its ledger record, so `post_save` and `transaction.on_commit` work as
+usual. For an accepted job, `post_save` of ImportJob is sent inside the transaction that accepts it.
 """
 
 from django.dispatch import Signal

@@ -6,6 +6,7 @@ rows, such as how many were rejected, is counted on the chunks.
 
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
+from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job import ImportJob
 from bulk_import.models.job_columns import NOTIFY_NOBODY, RETAINED_DATA
@@ -19,7 +20,9 @@ __all__ = [
     "RETAINED_DATA",
     "TERMINAL_CHUNK_STATUSES",
     "TERMINAL_STATUSES",
+    "Channel",
     "ChunkStatus",
+    "Delivery",
     "EventKind",
     "ImportChunk",
     "ImportEvent",

@@ -1,16 +1,30 @@
-"""What happened to a job: its timeline, and the mails, webhooks and signals owed for it."""
+"""Events: what happened to a job. They are its timeline, and the reason for emails, webhooks and signals."""
 
 from __future__ import annotations
 
+import logging
 import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import models
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import.models.database import PrimaryManager
+from bulk_import.conf import conf
+from bulk_import.models.database import PrimaryManager, database
+from bulk_import.models.delivery import SUBMITTER, Channel, Delivery
 from bulk_import.models.status import PAUSE_REASONS, JobStatus
+from bulk_import.signals import job_finished
+from bulk_import_wire.logs import log_context
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from bulk_import.models.job import ImportJob
+
+logger = logging.getLogger(__name__)
 
 
 class EventKind(models.TextChoices):
@@ -23,11 +37,47 @@ class EventKind(models.TextChoices):
     RETRIED = "retried", _("retried")
 
 
-class ImportEvent(models.Model):
-    """Something that happened to a job and that people may want to know of: its timeline.
+class ImportEventManager(PrimaryManager):
+    def record(
+        self, job: ImportJob, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
+    ) -> ImportEvent:
+        """Create an event together with its deliveries, and return it.
 
-    `…_due_at` is set as long as a mail, a webhook or a signal about it is owed; see `debts`. The note of an end
-    is the status that the job ended with.
+        `actor` is the user who caused the event, or None. The job's recipients get an email when `mail_after` has
+        passed; with None, no email is sent. If a webhook URL is configured, the receiver gets a webhook as soon as
+        possible. When a job has ended, the signal `job_finished` is sent after the transaction is committed.
+
+        Call this in the transaction that makes the change, so that the event and its deliveries exist exactly
+        if the change does.
+        """
+        with transaction.atomic(using=database(), savepoint=False):
+            event: ImportEvent = self.create(job=job, kind=kind, note=note, actor=actor)
+            deliveries = []
+            if mail_after is not None and job.recipients:
+                # On SQLite, Now() plus a duration has more digits than Now(), and texts are compared: the sum of
+                # Now() and zero would be later than Now(), so the email would not be due immediately.
+                due_at = Now() + mail_after if mail_after else Now()
+                deliveries += [
+                    Delivery(event=event, channel=Channel.EMAIL, recipient=recipient, due_at=due_at)
+                    for recipient in [SUBMITTER, *job.recipients[1:]]
+                ]
+            # A cancelled job still has to end, and the webhook about its end reports the cancellation.
+            if conf().webhook_url and kind != EventKind.CANCELLED:
+                deliveries.append(Delivery(event=event, channel=Channel.WEBHOOK, due_at=Now()))
+            Delivery.objects.bulk_create(deliveries)
+            if kind == EventKind.ENDED:
+                # Robust: Django logs an error instead of raising it, because the job has already ended.
+                transaction.on_commit(partial(send_job_finished, event), using=database(), robust=True)
+        with log_context(job_id=str(job.pk)):
+            logger.info("Job %s: %s%s", job.pk, kind.value, f" ({note})" if note else "")
+        return event
+
+
+class ImportEvent(models.Model):
+    """Something that happened to a job.
+
+    `note` gives the detail: for a pause its reason, for an end the status with which the job ended, for a
+    dead-lettered chunk its number.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -38,31 +88,28 @@ class ImportEvent(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("who")
     )
     note = models.CharField(_("note"), max_length=100, blank=True)
-    mail_due_at = models.DateTimeField(null=True)
-    mailed = models.JSONField(default=list)  # which of the job's recipients, by their place, have this mail already
-    webhook_due_at = models.DateTimeField(null=True)
-    signal_due_at = models.DateTimeField(null=True)
 
-    objects = PrimaryManager()
+    objects = ImportEventManager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["at"]
-        indexes = [
-            models.Index(fields=[f"{debt}_due_at"], condition=Q(**{f"{debt}_due_at__isnull": False}), name=name)
-            for debt, name in [
-                ("mail", "bulk_import_event_mail_due"),
-                ("webhook", "bulk_import_event_hook_due"),
-                ("signal", "bulk_import_event_signal_due"),
-            ]
-        ]
 
     def __str__(self) -> str:
         return f"{self.job_id} {self.kind}"
 
     @property
     def reason(self) -> str:
-        """The note for people."""
+        """The note in words that people read."""
         words = {**PAUSE_REASONS, **dict(JobStatus.choices)}
         return str(words.get(self.note, self.note))
+
+
+def send_job_finished(event: ImportEvent) -> None:
+    """Call the receivers of `job_finished` with the job as it is now. Django logs the errors that they raise."""
+    job_model = type(event.job)
+    if job_finished.has_listeners(job_model):
+        job = job_model.objects.for_reports().get(pk=event.job_id)
+        job_finished.send_robust(sender=job_model, job=job, event_id=event.pk)

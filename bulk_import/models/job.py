@@ -11,7 +11,6 @@ two could wait for the other one.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,12 @@ from django.db.models import F, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 
-from bulk_import.conf import conf
 from bulk_import.exceptions import Expired
+from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job_columns import RETAINED_DATA
 from bulk_import.models.pause import PAUSE_COLUMNS, PausableJob
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus, JobStatus, status_at_end
-from bulk_import.signals import job_finished
-from bulk_import_wire.logs import log_context
 from bulk_import_wire.problems import merge_problems
 
 if TYPE_CHECKING:
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from bulk_import.models.chunk import ImportChunk
-
-logger = logging.getLogger(__name__)
 
 
 class ImportJob(PausableJob):
@@ -173,29 +168,12 @@ class ImportJob(PausableJob):
     # --- events
 
     def cancel_pending_mail(self, *kinds: EventKind) -> None:
-        """What has happened so far, or what is of these kinds, needs no mail any more."""
-        events = self.events.filter(kind__in=kinds or EventKind.values)
-        events.filter(mail_due_at__isnull=False).update(mail_due_at=None)
+        """Cancel the emails that were not sent yet: those about events of these kinds, or all of them."""
+        emails = Delivery.objects.filter(event__job=self, channel=Channel.EMAIL)
+        emails.filter(event__kind__in=kinds or EventKind.values).delete()
 
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
     ) -> None:
-        """Write down what happened, who did it if a person did, and when people should be mailed about it.
-
-        Where programs listen, a webhook or a signal about it is owed from now on.
-        """
-        # Not Now() + 0: SQLite writes a sum with more digits, and as text it is later than the same instant.
-        mail_due_at = None if mail_after is None else Now() + mail_after if mail_after else Now()
-        is_for_webhook = conf().webhook_url and kind != EventKind.CANCELLED  # its end will tell
-        is_for_signal = kind == EventKind.ENDED and job_finished.has_listeners(ImportJob)
-        ImportEvent.objects.create(
-            job=self,
-            kind=kind,
-            note=note,
-            actor=actor,
-            mail_due_at=mail_due_at,
-            webhook_due_at=Now() if is_for_webhook else None,
-            signal_due_at=Now() if is_for_signal else None,
-        )
-        with log_context(job_id=str(self.pk)):
-            logger.info("Job %s: %s%s", self.pk, kind.value, f" ({note})" if note else "")
+        """Record an event of this job and its deliveries; see `ImportEventManager.record`."""
+        ImportEvent.objects.record(self, kind, note=note, actor=actor, mail_after=mail_after)

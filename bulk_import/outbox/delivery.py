@@ -1,7 +1,8 @@
-"""What events owe to people and programs: a mail, a webhook, a signal.
+"""Delivers the emails and webhooks in the transactional outbox.
 
-Each is owed from the commit of what it tells of until it was taken. So it comes at least once; again only if
-the process died before it had noted that it was taken, or if taking it lasted longer than RETRY_AFTER.
+An event and its pending deliveries are written in the same transaction as the change that they report, so no
+notification is lost when a process dies. Delivery is at least once. A recipient gets a duplicate only if the process
+dies between sending and deleting the record, or if one attempt takes longer than RETRY_AFTER.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import math
 import random
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from bulk_import.exceptions import DeliveryFailed
-from bulk_import.models import ImportEvent
+from bulk_import.models import Channel, Delivery
+from bulk_import.models.delivery import GIVE_UP_AFTER
 from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
@@ -27,61 +28,69 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(minutes=2)
-"""How long one process has for sending one of them, and how soon one that was not taken is tried again, at least."""
+"""Delay before the first retry. It is also the time that a process has for one attempt: after that, the delivery is
+due again, because the process may have died."""
 
 MAX_RETRY_AFTER = timedelta(hours=6)
-"""However long it is owed already."""
-
-GIVE_UP_AFTER = timedelta(days=3)
-"""Since the event. Nobody takes it any more: the address may be wrong."""
+"""Upper limit for the exponential backoff between two attempts."""
 
 MAX_PER_RUN = 1000
-"""Of one kind, in one sweep; the next one goes on."""
+"""Most deliveries that one call of `deliver_due` attempts, so that it needs little memory. The next call continues."""
 
 
 def deliver_due(
-    channel: Literal["mail", "webhook", "signal"],
-    send: Callable[[ImportEvent], None],
+    channel: Channel,
+    send: Callable[[Delivery], None],
     *,
     job_id: UUID | None = None,
     seconds: float = math.inf,
 ) -> int:
-    """Send what is due of one kind, of one job or of all; returns how many were taken. The others stay owed.
+    """Attempt every delivery of this channel that is due, and return how many succeeded.
 
-    `send` raises DeliveryFailed, or whatever else. After so many seconds nothing more is begun.
+    Failed deliveries stay in the outbox and are attempted again later. `send` may raise any exception; it raises
+    DeliveryFailed if the receiver refused. If it returns without sending anything, because the notification is no
+    longer needed, that counts as a success. With `job_id`, only the deliveries of this job are attempted. No new
+    attempt starts after `seconds` seconds.
     """
-    due_at = f"{channel}_due_at"  # a column of ImportEvent
-    due = ImportEvent.objects.filter(**{f"{due_at}__lte": Now(), "at__gt": Now() - GIVE_UP_AFTER}).order_by(due_at)
+    due = Delivery.objects.due(channel).select_related("event")
     if job_id:
-        due = due.filter(job_id=job_id)
+        due = due.filter(event__job_id=job_id)
     stop_at = time.monotonic() + seconds
-    taken = 0
-    for event in due[:MAX_PER_RUN]:
+    succeeded = 0
+    for delivery in due[:MAX_PER_RUN]:
         if time.monotonic() >= stop_at:
             break
-        rest = retry_delay(timezone.now() - event.at)
-        # Whoever moves the time on has it to send; if that process dies, a later sweep finds it due again.
-        if not due.filter(pk=event.pk).update(**{due_at: Now() + rest}):
-            continue
-        is_last = timezone.now() + rest > event.at + GIVE_UP_AFTER
-        fate = "it is given up" if is_last else f"it is tried again in {rest}"
-        with log_context(job_id=str(event.job_id)):
-            try:
-                send(event)
-            except DeliveryFailed as reason:
-                logger.warning("The %s about job %s was not taken, %s; %s", channel, event.job_id, reason, fate)
-            except Exception:  # whatever a mail backend raises
-                logger.exception("The %s about job %s could not be sent; %s", channel, event.job_id, fate)
-            else:
-                ImportEvent.objects.filter(pk=event.pk).update(**{due_at: None})
-                taken += 1
-    return taken
+        delay = backoff(delivery.attempts)
+        if delivery.claim(delay) and attempt(delivery, send, retry_in=delay):
+            succeeded += 1
+    return succeeded
 
 
-def retry_delay(age: timedelta) -> timedelta:
-    """How long something of this age rests before it is tried again: about as long as it is owed already.
+def attempt(delivery: Delivery, send: Callable[[Delivery], None], *, retry_in: timedelta) -> bool:
+    """Send a claimed delivery and delete its record. Log a failure. Return whether the delivery succeeded."""
+    event = delivery.event
+    is_last = timezone.now() + retry_in > event.at + GIVE_UP_AFTER
+    next_step = "We stop trying." if is_last else f"The next attempt is in {retry_in}."
+    with log_context(job_id=str(event.job_id)):
+        try:
+            send(delivery)
+        except DeliveryFailed as reason:
+            logger.warning(
+                "The %s about job %s was not delivered: %s. %s", delivery.channel, event.job_id, reason, next_step
+            )
+        except Exception:  # `send` calls code that is not ours, such as a serializer
+            logger.exception("The %s about job %s could not be sent. %s", delivery.channel, event.job_id, next_step)
+        else:
+            Delivery.objects.filter(pk=delivery.pk).delete()
+            return True
+    return False
 
-    Not exactly, so that what failed together does not come together again.
+
+def backoff(attempts: int) -> timedelta:
+    """Return the delay after an attempt that follows `attempts` earlier ones: about 2, 4, 8, … minutes.
+
+    Up to a quarter of the delay is random, so that deliveries that failed together are not all retried together.
     """
-    about = age * random.uniform(0.75, 1.25)  # noqa: S311 - nobody gains by guessing it
-    return min(max(about, RETRY_AFTER), MAX_RETRY_AFTER)
+    jitter = random.uniform(1, 1.25)  # noqa: S311 - not used for security
+    delay = timedelta(seconds=round(RETRY_AFTER.total_seconds() * 2**attempts * jitter))
+    return min(delay, MAX_RETRY_AFTER)

@@ -1,7 +1,7 @@
-"""What a mail about a job says: subject, text, HTML and the failures, all in the active language.
+"""Writes an email about a job: its subject, text, HTML and attachment, all in the active language.
 
-The templates hold the layout and no words, so a monolith can lay the mail out anew: `bulk_import/mail/job.html` and
-`job.txt`.
+The templates `bulk_import/mail/job.html` and `job.txt` contain the layout and no words. A site can override them to
+change the design, and does not have to translate anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rest_framework.request import Request
 
 from bulk_import.conf import conf
 from bulk_import.models import EventKind, JobStatus
-from bulk_import.models.status import OUTCOME_LABELS
+from bulk_import.models.status import OUTCOME_LABELS, PENDING_ROWS
 from bulk_import.reports.failures import as_table, file_name, row_fields
 from bulk_import.reports.job import grouped, job_path, problem_parts, things, words
 from bulk_import.storage.failures import read_failures
@@ -36,7 +36,7 @@ TEXT_TEMPLATE = "bulk_import/mail/job.txt"
 HTML_TEMPLATE = "bulk_import/mail/job.html"
 
 MAX_PROBLEMS = 10
-"""Groups in a mail, the largest; the job has more of them, and the failures have all."""
+"""Most problems that an email lists. They are the ones with the most rows; the failures list all of them."""
 
 MAX_ATTACHMENT_ROWS = 1_000
 """Failed rows that an email attaches as a CSV. If there are more, the email links to the download instead."""
@@ -57,46 +57,49 @@ SUBJECTS: dict[str, _StrPromise] = {
         "%(rows)s %(things)s was not created", "None of the %(rows)s %(things)s was created", "row_count"
     ),
     JobStatus.CANCELLED: ngettext_lazy(
-        "Import cancelled: %(created)s of %(rows)s %(things)s had been created",
-        "Import cancelled: %(created)s of %(rows)s %(things)s had been created",
+        "Import cancelled: %(created)s of %(rows)s %(things)s was created",
+        "Import cancelled: %(created)s of %(rows)s %(things)s were created",
         "created_count",
     ),
     JobStatus.PAUSED: gettext_lazy("Import of %(rows)s %(things)s paused: %(reason)s"),
     EventKind.DEAD_LETTERED: ngettext_lazy(
-        "%(unprocessed)s of %(rows)s %(things)s was given up for now",
-        "%(unprocessed)s of %(rows)s %(things)s were given up for now",
+        "%(unprocessed)s of %(rows)s %(things)s could not be processed",
+        "%(unprocessed)s of %(rows)s %(things)s could not be processed",
         "unprocessed_count",
     ),
 }
-"""By status of the job; by event where the status does not say it."""
+"""The subjects, by topic: the kind of the event if it is listed here, otherwise the status of the job."""
 
 LEADS: dict[str, _StrPromise] = {
-    JobStatus.SUCCEEDED: gettext_lazy("There is nothing left to do."),
-    JobStatus.PARTIALLY_SUCCEEDED: gettext_lazy("This is why the others were not, and what can be done about it."),
-    JobStatus.FAILED: gettext_lazy("This is why, and what can be done about it."),
-    JobStatus.CANCELLED: gettext_lazy("No further row is created. What had been created stays."),
+    JobStatus.SUCCEEDED: gettext_lazy("The import is complete. You do not need to do anything."),
+    JobStatus.PARTIALLY_SUCCEEDED: gettext_lazy("The other rows were not created. See the reasons below."),
+    JobStatus.FAILED: gettext_lazy("See the reasons below."),
+    JobStatus.CANCELLED: gettext_lazy("The import has stopped. Rows that were already created remain."),
     JobStatus.PAUSED: ngettext_lazy(
-        "%(created)s of %(rows)s %(things)s was created so far. It goes on by itself when that is over.",
-        "%(created)s of %(rows)s %(things)s were created so far. It goes on by itself when that is over.",
+        "%(created)s of %(rows)s %(things)s was created so far. "
+        "We retry automatically, and the import continues as soon as the problem is solved.",
+        "%(created)s of %(rows)s %(things)s were created so far. "
+        "We retry automatically, and the import continues as soon as the problem is solved.",
         "created_count",
     ),
     EventKind.DEAD_LETTERED: gettext_lazy(
-        "Every attempt to work on them failed. The others go on; another mail will tell how it ended."
+        "We tried several times without success. The import continues with the other rows. "
+        "We will email you when it is done."
     ),
 }
+"""The first sentences below the subject, by topic."""
 
 EXPLANATIONS: dict[str, _StrPromise] = {
-    Outcome.CREATED: gettext_lazy("they exist now"),
-    Outcome.REJECTED: gettext_lazy("refused as they are"),
-    Outcome.FAILED: gettext_lazy("no usable answer, even after several tries"),
-    Outcome.UNPROCESSED: gettext_lazy("not reached"),
-    "pending": gettext_lazy("still to come"),
+    Outcome.REJECTED: gettext_lazy("these rows contain errors"),
+    Outcome.FAILED: gettext_lazy("no valid response from the server, even after several attempts"),
+    PENDING_ROWS: gettext_lazy("still to be processed"),
 }
+"""What an outcome means, where its label does not say enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """The failures as a file."""
+    """The failures as a CSV file."""
 
     name: str
     content: bytes
@@ -105,7 +108,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that one can do next, and the call of the API that does it, or ""."""
+    """Something that the submitter can do next, and the API request that does it, or ""."""
 
     text: str
     call: str
@@ -113,7 +116,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A mail without its envelope."""
+    """The content of an email, without its headers and recipient."""
 
     subject: str
     text: str
@@ -121,17 +124,17 @@ class Content:
 
 
 def attach_failures(job: ImportJob) -> Attachment | None:
-    """The failures as the download has them in a CSV; None where there are none, or too many for a mail.
+    """Return the failures as a CSV file, the same as the download. Return None if there are none or too many.
 
-    Raises StorageUnavailable, and what the target's serializer raises.
+    Raises StorageUnavailable, and any exception that the target's serializer raises.
     """
     settings = conf()
     not_created = job.finished_rows - job.created_count
     if not job.is_terminal or not 0 < not_created <= MAX_ATTACHMENT_ROWS:
         return None
-    request = Request(HttpRequest())  # the submitter's own, as far as a serializer asks
+    request = Request(HttpRequest())  # some serializers need a request
     request.user = job.submitter or AnonymousUser()
-    content, rows = bytearray(), -1  # the first line is the header
+    content, rows = bytearray(), -1  # -1 because the first line is the header
     for line in as_table(read_failures(job), row_fields(settings.target(job.target), request)):
         content += line
         rows += 1
@@ -140,38 +143,39 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     return Attachment(file_name(job, "csv"), bytes(content), rows) if rows > 0 else None
 
 
-def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, is_submitters: bool) -> Content:
-    """The mail about an event of this kind, to the submitter or to somebody they named. `job` needs `with_counts`.
+def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_submitter: bool) -> Content:
+    """Return the email about an event of this kind. `job` needs `with_counts`.
 
-    The job's page, its download and its retry are the submitter's alone; the others get no link.
+    Only the submitter may open the job's page, download the failures and retry. So an email to another recipient has
+    no links and no next steps.
     """
     topic = kind if kind in SUBJECTS else job.status
-    named = words(job)
+    values = words(job)
     problems = [problem_parts(entry) for entry in job.problems]
-    page_url, failures_url = (job_page_url(job), failures_download_url(job)) if is_submitters else ("", "")
+    page_url, failures_url = (job_page_url(job), failures_download_url(job)) if to_submitter else ("", "")
     context: dict[str, Any] = {
         "language": get_language() or "en",
         "direction": "rtl" if get_language_bidi() else "ltr",
         "topic": topic,
         "title": _("Import of %(things)s") % {"things": things(job.target)},
-        "subject": SUBJECTS[topic] % named,
-        "lead": LEADS[topic] % named,
-        "outcomes_title": _("What became of the rows"),
+        "subject": SUBJECTS[topic] % values,
+        "lead": LEADS[topic] % values,
+        "outcomes_title": _("Results"),
         "outcomes": list(outcomes(job)),
         "problems_title": _("Why rows were not created"),
         "problems": problems[:MAX_PROBLEMS],
         "more_problems": more_problems(job),
         "failures_note": failures_note(job, attachment),
-        "steps_title": _("What you can do"),
-        "steps": list(next_steps(job, attachment)) if is_submitters else [],
+        "steps_title": _("Next steps"),
+        "steps": list(next_steps(job, attachment)) if to_submitter else [],
         "page_url": page_url,
-        "page_label": _("Look at the import"),
+        "page_label": _("View the import"),
         "failures_url": failures_url,
-        "failures_label": _("Download what was not created"),
+        "failures_label": _("Download the rows that were not created"),
         "sent_because": (
-            _("You get this mail because you sent this import.")
-            if is_submitters
-            else _("You get this mail because the person who sent this import named your address.")
+            _("You received this email because you started this import.")
+            if to_submitter
+            else _("You received this email because the person who started this import added your address.")
         ),
         "job_id": str(job.pk),
     }
@@ -183,68 +187,77 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, is_subm
 
 
 def outcomes(job: ImportJob) -> Iterator[dict[str, Any]]:
-    """Each outcome that a row has, with its share of the rows in percent; `created` also without a row."""
+    """Yield the outcomes that rows have, with their share of all rows in percent, and always the outcome `created`."""
     for name, count in job.counts.items():
         if count or name == Outcome.CREATED:
             yield {
                 "name": name,
                 "label": OUTCOME_LABELS[name],
-                "explanation": EXPLANATIONS[name] if count else "",
+                "explanation": EXPLANATIONS.get(name, "") if count else "",
                 "count": grouped(count),
                 "percent": max(1, round(100 * count / job.rows)) if count else 0,
             }
 
 
 def more_problems(job: ImportJob) -> str:
-    """How many rows have a problem that is not in the mail; "" for none."""
+    """Return a sentence about the rows whose problems the email does not list, or ""."""
     count = sum(entry["count"] for entry in job.problems[MAX_PROBLEMS:])
     if not count:
         return ""
-    text = ngettext("%(count)s more row for other reasons", "%(count)s more rows for other reasons", count)
+    text = ngettext(
+        "%(count)s more row was not created for another reason",
+        "%(count)s more rows were not created for other reasons",
+        count,
+    )
     return text % {"count": grouped(count)}
 
 
 def failures_note(job: ImportJob, attachment: Attachment | None) -> str:
-    """Where the rows are that were not created."""
+    """Return a sentence that says where to find the rows that were not created, or ""."""
     not_created = job.finished_rows - job.created_count
     if not (job.is_terminal and not_created):
         return ""
     if attachment is None:
-        return _("The rows that were not created are too many to be attached, or could not be read just now.")
+        return _(
+            "The rows that were not created are not attached, because there are too many or they could not be read."
+        )
     text = ngettext(
-        "%(file)s, attached, holds the %(count)s row that was not created, with the reason.",
-        "%(file)s, attached, holds the %(count)s rows that were not created, each with the reason.",
+        "The attached file %(file)s contains the row that was not created, with the reason.",
+        "The attached file %(file)s contains the %(count)s rows that were not created, each with the reason.",
         attachment.rows,
     )
     return text % {"file": attachment.name, "count": grouped(attachment.rows)}
 
 
 def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
-    """What the submitter can do about the job as it stands."""
+    """Yield what the submitter can do next."""
     if job.status == JobStatus.PAUSED and job.pause_code == PauseCode.FORBIDDEN:
-        yield Step(_("Ask whoever grants permissions to let you create them. The import then goes on by itself."), "")
+        text = _("Ask an administrator for permission to add %(things)s. The import then continues automatically.")
+        yield Step(text % {"things": things(job.target)}, "")
     if not job.can_be_retried:
         return
-    # With a page of its own, the job needs no explanation of the API.
+    # If the site has a page about the job, people use that page. Otherwise the email names the API requests.
     jobs_path, path = (
         ("", "") if conf().job_page_url else (reverse("bulk-import-jobs", kwargs={"target": job.target}), job_path(job))
     )
     correct = (
-        _("Correct: open the attached file in a spreadsheet, mend the rows and send it as a new import.")
+        _("Correct the rows: open the attached file in a spreadsheet, fix the rows, and send the file as a new import.")
         if attachment
-        else _("Correct: download what was not created, mend the rows and send them as a new import.")
+        else _(
+            "Correct the rows: download the rows that were not created, fix them, and send the file as a new import."
+        )
     )
     yield Step(correct, jobs_path and f"POST {jobs_path}?corrects={job.pk}")
-    again = _("Retry: if the rows are right and the cause was mended elsewhere, run them again in this import.")
-    yield Step(again, path and f"POST {path}/retry")
+    retry = _("Retry without changes: if the rows are correct and the cause has been fixed, retry them in this import.")
+    yield Step(retry, path and f"POST {path}/retry")
 
 
 def job_page_url(job: ImportJob) -> str:
-    """The monolith's page about the job, or ""."""
+    """Return the URL of the site's own page about the job, or ""."""
     return conf().job_page_url.replace("{id}", str(job.pk)).replace("{target}", job.target)
 
 
 def failures_download_url(job: ImportJob) -> str:
-    """The download of the rows that were not created, or ""; it asks who one is."""
+    """Return the URL of the download of the failures, which requires signing in, or ""."""
     base = conf().public_url.rstrip("/")
     return f"{base}{job_path(job)}/failures?format=csv" if base and job.can_be_retried else ""

@@ -1,122 +1,133 @@
-"""The mails about a job: it ended, it is paused for long, or some of its rows are in the dead-letter queue.
+"""The emails about a job: it has ended, it has been paused for a while, or some of its rows are dead letters.
 
-Each is owed by an event until the mail server took it for every recipient (see `debts`): sent at least once, under a
-Message-ID that stays the same. Each recipient gets a mail of their own. The job in the API and the admin stays the
-truth.
+Every recipient gets an email of their own, so nobody sees another recipient's address. The emails are delivered
+through the outbox (see `delivery`). If the same email has to be sent twice, both copies have the same Message-ID.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from datetime import timedelta
 from email.encoders import encode_base64
 from email.message import MIMEPart
 from email.mime.base import MIMEBase
 from email.utils import formatdate, parseaddr
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import django
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
-from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 from django.utils.translation import override
 
 from bulk_import.exceptions import DeliveryFailed
-from bulk_import.models import EventKind, ImportEvent, ImportJob, JobStatus
-from bulk_import.outbox import delivery
+from bulk_import.models import Channel, EventKind, ImportJob, JobStatus
+from bulk_import.models.delivery import SUBMITTER
+from bulk_import.outbox.delivery import deliver_due
 from bulk_import.outbox.mail import Attachment, Content, attach_failures, compose
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
+
+    from bulk_import.models import Delivery, ImportEvent
+
+    FindAttachment = Callable[[ImportEvent, ImportJob], Attachment | None]
 
 logger = logging.getLogger(__name__)
 
 ATTACH_WITHIN = timedelta(hours=1)
-"""So long a mail waits for failures that cannot be read. Then it goes without them, and says so."""
+"""How long an email waits for failures that cannot be read from S3. After that it is sent without them."""
 
 
-def send_due_mails(job_id: UUID | None = None) -> int:
-    """Send the mails that are due, of one job or of all; returns for how many events. What was not taken stays owed."""
-    return delivery.deliver_due("mail", mail, job_id=job_id)
+def send_due_emails(job_id: UUID | None = None, *, seconds: float = math.inf) -> int:
+    """Send the emails that are due, of one job or of all jobs. Return how many succeeded.
 
-
-def mail(event: ImportEvent) -> None:
-    """Email each recipient who has not been notified yet. Raises DeliveryFailed if an email was not accepted.
-
-    What went wrong is told without its own words: a mail server's name the address, others a value of a row.
+    Emails that could not be sent stay in the outbox. No new email is started after `seconds` seconds.
     """
+    # The recipients of one event are usually handled one after the other, and all get the same attachment. So the
+    # last attachment is kept, and the failures are read from S3 once for each event.
+    cached = lru_cache(maxsize=1)(find_attachment)
+    return deliver_due(Channel.EMAIL, partial(send_email, find_attachment=cached), job_id=job_id, seconds=seconds)
+
+
+def send_email(delivery: Delivery, *, find_attachment: FindAttachment) -> None:
+    """Send one email, unless it is no longer needed. Raises DeliveryFailed if the email was not accepted.
+
+    The text of the original error is never logged: a mail server may quote the address, and a serializer may quote
+    a value of a row.
+    """
+    event = delivery.event
     job = ImportJob.objects.for_reports().get(pk=event.job_id)
-    event.refresh_from_db(fields=["mailed"])
-    places = [place for place, address in enumerate(job.recipients) if address and place not in event.mailed]
-    if not places or not still_tells(event, job):
+    address = current_address(delivery, job)
+    if not address or not is_current(event, job):
         return
     try:
         with override(job.language or None):
             attachment = find_attachment(event, job)
-            contents = {place: compose(job, event.kind, attachment, is_submitters=place == 0) for place in places}
+            content = compose(job, event.kind, attachment, to_submitter=delivery.recipient == SUBMITTER)
+            build_message(delivery, address, content, attachment).send()
     except Exception as error:
-        raise DeliveryFailed(description(error)) from error
-    not_taken: list[Exception] = []
-    for place, content in contents.items():
-        try:
-            message(event, job.recipients[place], place, content, attachment).send()
-        except Exception as error:  # noqa: BLE001 - whatever a mail backend raises; the next recipient is not to blame
-            not_taken.append(error)
-        else:
-            note_mailed(event, place)
-    if not_taken:
-        raise DeliveryFailed(f"for {len(not_taken)} of {len(places)}: {description(not_taken[0])}")
+        raise DeliveryFailed(describe_error(error)) from error
 
 
-def still_tells(event: ImportEvent, job: ImportJob) -> bool:
-    """Whether it is still so: a job may have been resumed, redriven or retried since the mail came due."""
+def current_address(delivery: Delivery, job: ImportJob) -> str:
+    """Return the address to send to, or "" if nobody should get the email: the submitter has no address or is gone."""
+    if not job.recipients:
+        return ""
+    return job.recipients[0] if delivery.recipient == SUBMITTER else delivery.recipient
+
+
+def is_current(event: ImportEvent, job: ImportJob) -> bool:
+    """Return whether the event still describes the job, which may have been resumed, redriven or retried since."""
     if event.kind == EventKind.PAUSED:
         return job.status == JobStatus.PAUSED
-    return job.is_terminal is not (event.kind == EventKind.DEAD_LETTERED)
+    if event.kind == EventKind.DEAD_LETTERED:
+        return not job.is_terminal
+    return job.is_terminal
 
 
 def find_attachment(event: ImportEvent, job: ImportJob) -> Attachment | None:
-    """The failures, if they are few. Raises whatever keeps them from being read, unless it has for ATTACH_WITHIN."""
+    """Return the failures as an attachment, or None if there are none, too many, or not readable for ATTACH_WITHIN.
+
+    Before that time has passed, this raises the error that prevents reading them.
+    """
     try:
         return attach_failures(job)
     except Exception as error:
         if timezone.now() - event.at < ATTACH_WITHIN:
             raise
-        logger.warning("The mail about job %s goes without the failures: %s", job.pk, description(error))
+        logger.warning("The email about job %s is sent without the failures: %s", job.pk, describe_error(error))
         return None
 
 
-def note_mailed(event: ImportEvent, place: int) -> None:
-    """One recipient is served. The next one has the full time of a debt."""
-    event.mailed.append(place)
-    own = ImportEvent.objects.filter(pk=event.pk)
-    own.update(mailed=event.mailed)
-    still_owed = own.filter(mail_due_at__isnull=False)
-    still_owed.update(mail_due_at=Greatest("mail_due_at", Now() + delivery.RETRY_AFTER))
-
-
-def message(
-    event: ImportEvent, address: str, place: int, content: Content, attachment: Attachment | None
+def build_message(
+    delivery: Delivery, address: str, content: Content, attachment: Attachment | None
 ) -> EmailMultiAlternatives:
-    """The mail in its envelope."""
-    # Of the sender, not of the machine: whichever machine tries again, it is the same mail.
+    """Return the email, ready to be sent."""
+    # The Message-ID must not depend on the machine: another machine may send the same email again, and the ID lets
+    # mail programs recognise the duplicate. So its domain is that of the sender's address, not the host name.
     _name, sender = parseaddr(settings.DEFAULT_FROM_EMAIL)
     headers = {
-        "Message-ID": f"<{event.pk}{f'.{place}' if place else ''}@{sender.rpartition('@')[2]}>",
-        "Date": formatdate(event.at.timestamp()),
-        "Auto-Submitted": "auto-generated",  # RFC 3834: no holiday notice answers it
+        "Message-ID": f"<{delivery.event_id}.{delivery.pk}@{sender.rpartition('@')[2]}>",
+        "Date": formatdate(delivery.event.at.timestamp()),
+        "Auto-Submitted": "auto-generated",  # RFC 3834: prevents out-of-office replies
     }
-    letter = EmailMultiAlternatives(content.subject, content.text, to=[address], headers=headers)
-    letter.attach_alternative(content.html, "text/html")
+    message = EmailMultiAlternatives(content.subject, content.text, to=[address], headers=headers)
+    message.attach_alternative(content.html, "text/html")
     if attachment:
-        letter.attach(as_part(attachment))
-    return letter
+        message.attach(attachment_part(attachment))
+    return message
 
 
-def as_part(attachment: Attachment) -> Any:
-    """The attachment byte by byte: as text, it would be a file with other line ends, also within its cells."""
+def attachment_part(attachment: Attachment) -> Any:
+    """Return the attachment as a MIME part that keeps every byte.
+
+    Django would attach a CSV file as text and change its line endings, also those inside of its cells.
+    """
     if django.VERSION >= (6,):
         part = MIMEPart()
         charset = {"charset": "utf-8"}
@@ -129,8 +140,8 @@ def as_part(attachment: Attachment) -> Any:
     return old_part
 
 
-def description(error: Exception) -> str:
-    """What went wrong and where, without the error's own words."""
+def describe_error(error: Exception) -> str:
+    """Return the type of an error and where it was raised, without its text."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     code = f" {error.smtp_code}" if hasattr(error, "smtp_code") else ""
     return f"{type(error).__name__}{code} at {place.filename}:{place.lineno}"

@@ -1,4 +1,4 @@
-"""The queue in SQS: one message a chunk. Needs sqs:SendMessage."""
+"""Sends one SQS message for each chunk. Needs the permission sqs:SendMessage."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from bulk_import.models import ImportChunk
 
 MAX_BATCH_MESSAGES = 10
-"""Most messages of one SendMessageBatch (an SQS quota)."""
+"""Most messages in one SendMessageBatch request (an SQS quota)."""
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
+"""Time-outs of a request to SQS, which normally answers within milliseconds. A client may be waiting for its 202."""
 
 
 def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
-    """Send the messages of at most MAX_BATCH_MESSAGES chunks; returns the ids of the chunks whose SQS took.
+    """Send the messages of at most MAX_BATCH_MESSAGES chunks. Return the IDs of the chunks that SQS accepted.
 
-    Raises QueueUnavailable when it is not known to have taken any. Sending twice is harmless.
+    Raises QueueUnavailable if SQS confirmed no message. It may have accepted some anyway, for example when the
+    response was lost. Sending a message twice is harmless.
     """
     entries = [
         {
@@ -47,16 +49,16 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
             Entries=entries,  # type: ignore[arg-type] # plain dicts are what boto3 takes
         )
     except (BotoCoreError, ClientError) as error:
-        raise QueueUnavailable("SQS did not take the messages.") from error
+        raise QueueUnavailable("SQS did not accept the messages.") from error
     sent = {entry["Id"] for entry in answer.get("Successful", [])}
     if not sent:
-        raise QueueUnavailable("SQS refused every message.")
+        raise QueueUnavailable("SQS rejected every message.")
     return sent
 
 
 @cache
 def _client(options: str) -> SQSClient:
-    """One client a process and configuration: it is thread-safe, and building one takes 50 ms."""
+    """Return the SQS client for these options (JSON). It is thread-safe and kept, because building one takes 50 ms."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,

@@ -1,8 +1,8 @@
-"""Webhooks: a signed POST to WEBHOOK_URL about what happens to a job, by https://www.standardwebhooks.com.
+"""Webhooks: a signed POST to WEBHOOK_URL about what happens to a job (https://www.standardwebhooks.com).
 
-Each is owed by an event until it was answered with 2xx (see `debts`), under the event's id. The relay's sweep
-sends them, and nothing else does: a receiver that hangs holds up no worker and no client, and the sweep for at most
-SWEEP_SECONDS + TIMEOUT_SECONDS.
+Webhooks are delivered through the outbox (see `delivery`). The `webhook-id` is the ID of the event, and a retry has
+the same ID. Only the relay's sweep sends them. A receiver that does not answer therefore delays no worker and no
+client, and it delays the sweep by at most SWEEP_SECONDS + TIMEOUT_SECONDS.
 """
 
 from __future__ import annotations
@@ -19,51 +19,55 @@ from standardwebhooks import Webhook
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import DeliveryFailed
-from bulk_import.models import EventKind, ImportJob
-from bulk_import.outbox import delivery
+from bulk_import.models import Channel, EventKind, ImportJob
+from bulk_import.outbox.delivery import deliver_due
 from bulk_import.reports.job import job_document
 
 if TYPE_CHECKING:
     import ssl
 
-    from bulk_import.models import ImportEvent
+    from bulk_import.models import Delivery, ImportEvent
 
 TIMEOUT_SECONDS = 10
-"""From the look-up of the name to the answer's status. The specification says 15 to 30; a sweep has others to serve."""
+"""Time-out of one request, from the DNS lookup to the status of the response. The specification recommends 15 to 30
+seconds; a shorter time-out keeps one slow receiver from delaying the rest of the sweep."""
 
 SWEEP_SECONDS = 10
-"""After which a sweep begins no further webhook; the next one goes on."""
+"""Time after which a sweep starts no further webhook. The next sweep continues."""
 
 SUCCESS = range(200, 300)
 
+HEADERS = {"Content-Type": "application/json", "User-Agent": "django-bulk-import"}
+
 
 def send_due_webhooks() -> int:
-    """Send the webhooks that are due; returns how many were taken. The others stay owed."""
-    return delivery.deliver_due("webhook", send, seconds=SWEEP_SECONDS) if conf().webhook_url else 0
+    """Send the webhooks that are due, and return how many the receiver accepted. The others stay in the outbox."""
+    return deliver_due(Channel.WEBHOOK, send_webhook, seconds=SWEEP_SECONDS) if conf().webhook_url else 0
 
 
-def send(event: ImportEvent) -> None:
-    """Send one webhook. Raises DeliveryFailed."""
+def send_webhook(delivery: Delivery) -> None:
+    """Send one webhook. Raises DeliveryFailed if the receiver does not answer with 2xx."""
+    event = delivery.event
     content = JSONRenderer().render(document(event))
     try:
         status = asyncio.run(post(content, signature_headers(str(event.pk), content)))
-    except (httpx.HTTPError, OSError) as error:  # their text may quote the URL
+    except (httpx.HTTPError, OSError) as error:  # not the error's text: it may contain the URL
         raise DeliveryFailed(type(error).__name__) from error
     if status not in SUCCESS:
-        raise DeliveryFailed(f"the answer was {status}")
+        raise DeliveryFailed(f"the receiver answered {status}")
 
 
 def document(event: ImportEvent) -> dict[str, Any]:
-    """What is sent: what happened and when, and the job as it stands by now, in its own language."""
+    """Return the body: what happened and when, and the job as it is now, in the language of the job."""
     job = ImportJob.objects.for_reports().get(pk=event.job_id)
     with override(job.language or None):
         data = job_document(job)
-    what = event.note if event.kind == EventKind.ENDED else event.kind
-    return {"type": f"import.{what}", "timestamp": event.at, "data": data}
+    name = event.note if event.kind == EventKind.ENDED else event.kind  # the note of an end is the job's status
+    return {"type": f"import.{name}", "timestamp": event.at, "data": data}
 
 
 def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:
-    """The headers that say which webhook it is and when it was sent, and prove it with each of the secrets."""
+    """Return the ID, the time of sending, and one signature for each configured secret."""
     now = datetime.now(UTC)
     signatures = [Webhook(secret).sign(webhook_id, now, content.decode()) for secret in conf().webhook_secrets]
     return {
@@ -74,8 +78,9 @@ def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:
 
 
 async def post(content: bytes, headers: dict[str, str]) -> int:
-    """POST the content; returns the status of the answer, whose body is not read."""
-    # The time-out is for all of it. Those of httpx are for single steps, which an answer that drips never exceeds.
+    """POST the content, and return the status of the response. The body of the response is not read."""
+    # This time-out limits the whole request. The time-outs of httpx limit single steps, and a receiver that sends one
+    # byte at a time never exceeds them.
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),
         httpx.AsyncClient(verify=tls_context(), timeout=TIMEOUT_SECONDS) as client,
@@ -84,10 +89,7 @@ async def post(content: bytes, headers: dict[str, str]) -> int:
         return answer.status_code
 
 
-HEADERS = {"Content-Type": "application/json", "User-Agent": "django-bulk-import"}
-
-
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Made once: to read the certificates takes longer than a webhook."""
+    """Return the TLS settings. They are kept, because reading the certificates takes longer than sending a webhook."""
     return httpx.create_ssl_context()

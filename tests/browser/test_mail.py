@@ -1,4 +1,7 @@
-"""The mail in a real browser, which lays it out as mail programs do. SCREENSHOTS names a folder for pictures of it."""
+"""The email in a real browser, which renders it as mail programs do.
+
+The environment variable SCREENSHOTS can name a folder for screenshots.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +49,12 @@ def make_job(status: JobStatus, *counts: int, **fields: Any) -> ImportJob:
 
 
 def show(browser: Browser, html: str, viewport: Any, scheme: Any = "light") -> tuple[Page, list[str]]:
-    """The mail on a page, and what it asked the network for."""
+    """Render the email. Return the page and the URLs that it requested."""
     page = browser.new_page(viewport=viewport, color_scheme=scheme, device_scale_factor=2)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     page.set_content(html)
-    return page, asked
+    return page, requested
 
 
 def take_screenshot(page: Page, name: str) -> None:
@@ -59,9 +62,9 @@ def take_screenshot(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-PARTLY = make_job(JobStatus.PARTIALLY_SUCCEEDED, 1668, 300, 26, 0, problems=PROBLEMS)
-MAILS = {
-    "mail": (PARTLY, EventKind.ENDED, ATTACHMENT),
+PARTIAL = make_job(JobStatus.PARTIALLY_SUCCEEDED, 1668, 300, 26, 0, problems=PROBLEMS)
+EMAILS = {
+    "mail": (PARTIAL, EventKind.ENDED, ATTACHMENT),
     "mail-all": (make_job(JobStatus.SUCCEEDED, 1994, 0, 0, 0), EventKind.ENDED, None),
     "mail-none": (
         make_job(JobStatus.FAILED, 0, 1994, 0, 0, problems=[{**PROBLEMS[0], "count": 1994}]),
@@ -81,30 +84,30 @@ MAILS = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("language", ["en", "pt-br"])
-@pytest.mark.parametrize("name", MAILS)
-def test_a_mail_is_whole_at_any_width_in_light_and_dark_and_asks_for_nothing(
+@pytest.mark.parametrize("name", EMAILS)
+def test_an_email_fits_every_screen_and_requests_nothing_from_the_network(
     browser: Browser, name: str, language: str, viewport: dict[str, int], scheme: str
 ) -> None:
-    job, kind, attachment = MAILS[name]
+    job, kind, attachment = EMAILS[name]
     with override(language):
-        content = compose(job, kind, attachment, is_submitters=True)
-    page, asked = show(browser, content.html, viewport, scheme)
+        content = compose(job, kind, attachment, to_submitter=True)
+    page, requested = show(browser, content.html, viewport, scheme)
     variant = [language, *(["phone"] if viewport is PHONE else []), *(["dark"] if scheme == "dark" else [])]
     take_screenshot(page, "-".join([name, *variant]))
 
     expect(page.get_by_role("heading", level=1)).to_have_text(content.subject)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
-    assert asked == []
+    assert requested == []
     page.close()
 
 
-def test_a_row_that_is_markup_is_read_and_not_run(browser: Browser) -> None:
+def test_markup_in_a_row_is_shown_and_not_executed(browser: Browser) -> None:
     job = make_job(JobStatus.FAILED, 0, 1994, 0, 0, problems=[problem(SCRIPT, "invalid", SCRIPT * 2, 0)])
-    content = compose(job, EventKind.ENDED, None, is_submitters=True)
-    page, asked = show(browser, content.html, PHONE)
+    content = compose(job, EventKind.ENDED, None, to_submitter=True)
+    page, requested = show(browser, content.html, PHONE)
 
     expect(page.get_by_text(SCRIPT * 2)).to_be_visible()
     assert page.title() == content.subject
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
-    assert asked == []
+    assert requested == []
     page.close()

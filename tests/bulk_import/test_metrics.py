@@ -1,4 +1,4 @@
-"""What a monitor is told, and who is told anything."""
+"""The gauges are correct, and only a monitor with a secret can read them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bulk_import.models import ImportChunk, ImportEvent, ImportJob
+from bulk_import.models import Channel, Delivery, ImportChunk, ImportEvent, ImportJob
+from bulk_import.models.delivery import GIVE_UP_AFTER
 from bulk_import.models.event import EventKind
 from bulk_import.models.status import ChunkStatus, JobStatus
-from bulk_import.outbox.delivery import GIVE_UP_AFTER
 from bulk_import.outbox.relay import FAST_PATH_SECONDS
 
 if TYPE_CHECKING:
@@ -53,23 +53,25 @@ def make_job(status: JobStatus, seconds_ago: float, *chunks: ChunkStatus) -> Imp
     return job
 
 
-def test_where_nothing_is_to_be_done_every_gauge_is_zero() -> None:
+def test_without_any_job_every_gauge_is_zero() -> None:
     samples = scrape()
 
-    assert len(samples) == 4 + 3 + 2 * 3
+    assert len(samples) == 4 + 3 + 2 * 2
     assert set(samples.values()) == {0}
 
 
-def test_what_is_open_unsent_dead_owed_and_given_up_is_counted() -> None:
+def test_open_jobs_unsent_and_dead_chunks_and_deliveries_are_counted() -> None:
     make_job(JobStatus.PROCESSING, 600, ChunkStatus.DEAD, ChunkStatus.PROCESSING, ChunkStatus.DONE)
     make_job(JobStatus.PENDING, FAST_PATH_SECONDS + 60, ChunkStatus.PENDING, ChunkStatus.PENDING)
-    make_job(JobStatus.PENDING, 0, ChunkStatus.PENDING)  # its own process is about to send it
+    make_job(JobStatus.PENDING, 0, ChunkStatus.PENDING)  # its own process is about to send the message
     ended = make_job(JobStatus.FAILED, 10_000, ChunkStatus.DEAD)
     now = timezone.now()
     for age in (timedelta(), GIVE_UP_AFTER + timedelta(hours=1), GIVE_UP_AFTER + timedelta(days=9)):
-        event = ImportEvent.objects.create(job=ended, kind=EventKind.ENDED, mail_due_at=now)
+        event = ImportEvent.objects.create(job=ended, kind=EventKind.ENDED)
         ImportEvent.objects.filter(pk=event.pk).update(at=now - age)
-    ImportEvent.objects.create(job=ended, kind=EventKind.ENDED, webhook_due_at=now)
+        Delivery.objects.create(event=event, channel=Channel.EMAIL, recipient="ana@shop.example", due_at=now)
+    recent = ImportEvent.objects.create(job=ended, kind=EventKind.ENDED)
+    Delivery.objects.create(event=recent, channel=Channel.WEBHOOK, due_at=now)
 
     samples = scrape()
 
@@ -79,37 +81,37 @@ def test_what_is_open_unsent_dead_owed_and_given_up_is_counted() -> None:
         'bulk_import_open_jobs{status="processing"}': 1,
         "bulk_import_unsent_chunks": 2,
         "bulk_import_dead_chunks": 2,
-        'bulk_import_owed{kind="mail"}': 1,
-        'bulk_import_owed{kind="webhook"}': 1,
-        'bulk_import_given_up{kind="mail"}': 2,
+        'bulk_import_pending_deliveries{channel="email"}': 1,
+        'bulk_import_pending_deliveries{channel="webhook"}': 1,
+        'bulk_import_abandoned_deliveries{channel="email"}': 2,
     }
 
 
-def test_it_takes_six_queries_however_many_jobs_there_are() -> None:
+def test_a_scrape_needs_four_queries_however_many_jobs_there_are() -> None:
     for number in range(20):
         make_job(list(JobStatus)[number % len(JobStatus)], number, ChunkStatus.PENDING)
 
     with CaptureQueriesContext(connection) as queries:
         scrape()
 
-    assert len(queries) == 6
+    assert len(queries) == 4
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer x", f"Basic {SECRETS[0]}", "Bearer é" + "m" * 31])
-def test_to_whoever_has_no_secret_it_is_not_there(authorization: str) -> None:
+def test_a_request_without_a_valid_secret_gets_404(authorization: str) -> None:
     answer = Client().get(URL, headers={"Authorization": authorization})
 
     assert answer.status_code == 404
     assert not answer.content
 
 
-def test_every_secret_opens_it_so_that_they_rotate() -> None:
+def test_every_configured_secret_is_valid_so_that_secrets_can_be_rotated() -> None:
     for secret in SECRETS:
         assert Client().get(URL, headers={"Authorization": f"Bearer {secret}"}).status_code == 200
 
 
 @pytest.mark.parametrize("secrets", [[], [""]])
-def test_without_a_secret_nobody_is_told(settings: Settings, secrets: list[str]) -> None:
+def test_without_a_configured_secret_every_request_gets_404(settings: Settings, secrets: list[str]) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "METRICS_SECRETS": secrets}
 
     for header in ("Bearer ", "Bearer"):

@@ -149,7 +149,8 @@ class _Audit:
         """Check that every email was sent that is not pending. A later end or redrive cancels earlier emails."""
         events = self._shop.sql.execute(
             "SELECT id::text, kind FROM bulk_import_importevent event"
-            " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND mail_due_at IS NULL AND NOT EXISTS ("
+            " WHERE job_id = %(job)s AND kind IN ('ended', 'dead_lettered') AND NOT EXISTS ("
+            "SELECT FROM bulk_import_delivery WHERE event_id = event.id AND channel = 'email') AND NOT EXISTS ("
             "SELECT FROM bulk_import_importevent later WHERE later.job_id = event.job_id AND later.at > event.at"
             " AND later.kind IN ('redriven', 'ended'))",
             {"job": self._job_id},

@@ -43,7 +43,7 @@ POLL = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}",
 START_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_message"]
 START_DEAD_LETTER_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_dead_letter"]
 START_RELAY = ["manage.py", "bulk_import_relay", "--every=1"]
-MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})@", re.MULTILINE | re.IGNORECASE)
+MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})\.\d+@", re.MULTILINE | re.IGNORECASE)
 
 
 def monolith_label(request: web.Request) -> str:

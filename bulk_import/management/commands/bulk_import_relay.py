@@ -1,4 +1,7 @@
-"""`manage.py bulk_import_relay`: send what the fast path could not. For cron, every minute, or with --every."""
+"""`manage.py bulk_import_relay`: send the messages, emails and webhooks that are due.
+
+Run it from cron every minute, or as a service with --every.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,15 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Send the message of every chunk that is not on the queue, and the mails and webhooks owed."
+    help = "Send the SQS messages, emails and webhooks that are due and were not sent yet."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--every", type=int, metavar="SECONDS", help="go on, with so many seconds in between")
+        parser.add_argument(
+            "--every",
+            type=int,
+            metavar="SECONDS",
+            help="run until interrupted, with a pause of SECONDS between two runs",
+        )
 
     def handle(self, *, every: int | None, **_options: Any) -> None:
         if not every:
@@ -37,6 +45,6 @@ class Command(BaseCommand):
         try:
             sent = sweep()
         except QueueUnavailable as error:
-            raise CommandError(f"{error} The chunks stay pending; run this again.") from error
+            raise CommandError(f"{error} The chunks stay pending. Run this command again.") from error
         if any(sent):
-            self.stdout.write("sent: " + ", ".join(f"{count} {things}" for things, count in sent._asdict().items()))
+            self.stdout.write(f"Sent {sent.messages} messages, {sent.emails} emails, {sent.webhooks} webhooks.")

@@ -1,4 +1,4 @@
-"""What a mail says: at a glance in the subject, then why, and what to do; in both languages, and inert."""
+"""What an email says: the result in the subject, then the reasons and the next steps, in both languages."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def make_job(status: str, rows: int, *counts: int, **fields: Any) -> ImportJob:
     return job
 
 
-def written(
+def compose_in(
     job: ImportJob,
     kind: str = EventKind.ENDED,
     attachment: Attachment | None = None,
     *,
     language: str = "en",
-    is_submitters: bool = True,
+    to_submitter: bool = True,
 ) -> Content:
     with override(language):
-        return compose(job, kind, attachment, is_submitters=is_submitters)
+        return compose(job, kind, attachment, to_submitter=to_submitter)
 
 
 AWAY = {"pause_code": PauseCode.ENDPOINT_AWAY}
@@ -77,7 +77,7 @@ AWAY = {"pause_code": PauseCode.ENDPOINT_AWAY}
         (
             make_job("cancelled", 1994, 1200, 3, 0, 791),
             "ended",
-            "Import cancelled: 1,200 of 1,994 products had been created",
+            "Import cancelled: 1,200 of 1,994 products were created",
             "Importação cancelada: 1.200 de 1.994 produtos já existiam",
         ),
         (
@@ -89,51 +89,51 @@ AWAY = {"pause_code": PauseCode.ENDPOINT_AWAY}
         (
             make_job("processing", 1994, 1200, 0, 0, 1),
             "dead_lettered",
-            "1 of 1,994 products was given up for now",
+            "1 of 1,994 products could not be processed",
             "Por ora desistimos de 1 de 1.994 produtos",
         ),
         (
             make_job("paused", 1994, 0, 0, 0, 500, **AWAY),
             "dead_lettered",
-            "500 of 1,994 products were given up for now",
+            "500 of 1,994 products could not be processed",
             "Por ora desistimos de 500 de 1.994 produtos",
         ),
     ],
 )
-def test_the_subject_tells_what_happened_with_counts(job: ImportJob, kind: str, english: str, portuguese: str) -> None:
-    assert written(job, kind).subject == english
-    assert written(job, kind, language="pt-br").subject == portuguese
+def test_the_subject_says_what_happened_with_counts(job: ImportJob, kind: str, english: str, portuguese: str) -> None:
+    assert compose_in(job, kind).subject == english
+    assert compose_in(job, kind, language="pt-br").subject == portuguese
 
 
 TEXT = """\
 1,668 of 1,994 products were created
 
-This is why the others were not, and what can be done about it.
+The other rows were not created. See the reasons below.
 
-What became of the rows
-      1,668  created (they exist now)
-        300  rejected (refused as they are)
-         26  failed (no usable answer, even after several tries)
+Results
+      1,668  created
+        300  rejected (these rows contain errors)
+         26  failed (no valid response from the server, even after several attempts)
 
 Why rows were not created
 - category: No such “category” & more. (300 rows, first at index 17)
 - Nobody answered. (26 rows, first at index 1403)
 
-products-failures-6bb4a9f6.csv, attached, holds the 326 rows that were not created, each with the reason.
+The attached file products-failures-6bb4a9f6.csv contains the 326 rows that were not created, each with the reason.
 
-What you can do
-- Correct: open the attached file in a spreadsheet, mend the rows and send it as a new import.
+Next steps
+- Correct the rows: open the attached file in a spreadsheet, fix the rows, and send the file as a new import.
   POST /products/bulk?corrects=6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55
-- Retry: if the rows are right and the cause was mended elsewhere, run them again in this import.
+- Retry without changes: if the rows are correct and the cause has been fixed, retry them in this import.
   POST /products/bulk/6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55/retry
 
-Download what was not created:
+Download the rows that were not created:
 https://shop.example/products/bulk/6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55/failures?format=csv
 
 -- 
-You get this mail because you sent this import.
+You received this email because you started this import.
 Import of products, 6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55
-"""  # noqa: W291 - the mark before a signature ends in a blank
+"""  # noqa: W291 - the line before a signature ends with a space
 
 
 @pytest.fixture
@@ -152,12 +152,12 @@ def configure(settings: Settings, **changed: str) -> None:
 def test_the_text_reads_from_top_to_bottom(partly: ImportJob, settings: Settings) -> None:
     configure(settings)
 
-    assert written(partly, attachment=ATTACHMENT).text == TEXT
+    assert compose_in(partly, attachment=ATTACHMENT).text == TEXT
 
 
-def test_nothing_is_left_in_english_but_what_the_shop_says(partly: ImportJob, settings: Settings) -> None:
+def test_the_portuguese_email_is_english_only_where_the_shop_is(partly: ImportJob, settings: Settings) -> None:
     configure(settings)
-    text = written(partly, attachment=ATTACHMENT, language="pt-br").text
+    text = compose_in(partly, attachment=ATTACHMENT, language="pt-br").text
     shops_own = {"category", "No such “category” & more.", "Nobody answered."}
 
     assert "- category: No such “category” & more. (300 linhas, a primeira no índice 17)" in text
@@ -168,9 +168,9 @@ def test_nothing_is_left_in_english_but_what_the_shop_says(partly: ImportJob, se
 
 def test_the_html_says_the_same_as_the_text(partly: ImportJob, settings: Settings) -> None:
     configure(settings)
-    html = written(partly, attachment=ATTACHMENT).html
+    html = compose_in(partly, attachment=ATTACHMENT).html
 
-    for words in ("1,668 of 1,994", "300 rows, first at index 17", "attached, holds the 326 rows", "corrects=6bb4a9f6"):
+    for words in ("1,668 of 1,994", "300 rows, first at index 17", "contains the 326 rows", "corrects=6bb4a9f6"):
         assert words in html
     assert 'href="https://shop.example/products/bulk/6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55/failures?format=csv"' in html
     assert '<html lang="en" dir="ltr">' in html
@@ -178,78 +178,80 @@ def test_the_html_says_the_same_as_the_text(partly: ImportJob, settings: Setting
     assert "@import" not in html
 
 
-def test_what_a_row_brings_along_is_inert() -> None:
+def test_markup_in_a_row_is_escaped() -> None:
     hostile = [problem(SCRIPT, "x", f"{SCRIPT}\r\n\r\nSubject: run", 0)]
-    content = written(make_job("failed", 1, 0, 1, 0, 0, problems=hostile))
+    content = compose_in(make_job("failed", 1, 0, 1, 0, 0, problems=hostile))
 
     assert "<script" not in content.html
     assert "&lt;script&gt;" in content.html
     assert f"- {SCRIPT}: {SCRIPT} Subject: run (1 row, at index 0)" in content.text.splitlines()
 
 
-def test_a_page_of_ones_own_takes_the_place_of_the_calls(partly: ImportJob, settings: Settings) -> None:
+def test_the_page_of_the_site_replaces_the_api_requests(partly: ImportJob, settings: Settings) -> None:
     configure(settings, JOB_PAGE_URL="https://shop.example/imports/{target}/{id}")
-    text = written(partly).text
+    text = compose_in(partly).text
 
-    assert f"Look at the import:\nhttps://shop.example/imports/products/{ID}\n" in text
+    assert f"View the import:\nhttps://shop.example/imports/products/{ID}\n" in text
     assert "POST" not in text
 
 
 def test_without_a_public_url_there_is_no_link(partly: ImportJob, settings: Settings) -> None:
     configure(settings, PUBLIC_URL="")
-    content = written(partly)
+    content = compose_in(partly)
 
     assert "://" not in content.text
     assert "<a " not in content.html
 
 
-def test_others_get_no_link_and_no_steps(partly: ImportJob, settings: Settings) -> None:
+def test_other_recipients_get_no_links_and_no_next_steps(partly: ImportJob, settings: Settings) -> None:
     configure(settings, JOB_PAGE_URL="https://shop.example/imports/{id}")
-    content = written(partly, attachment=ATTACHMENT, is_submitters=False)
+    content = compose_in(partly, attachment=ATTACHMENT, to_submitter=False)
 
     assert "://" not in content.text
-    assert "What you can do" not in content.text
+    assert "Next steps" not in content.text
     assert "<a " not in content.html
-    assert "attached, holds the 326 rows" in content.text
+    assert "contains the 326 rows" in content.text
 
 
 @pytest.mark.parametrize(
     "job", [make_job("succeeded", 4, 4, 0, 0, 0), make_job("paused", 4, 1, 0, 0, 0, **AWAY)], ids=["all", "paused"]
 )
-def test_where_nothing_can_be_done_no_steps_are_told(job: ImportJob) -> None:
-    text = written(job, EventKind.PAUSED if job.status == JobStatus.PAUSED else EventKind.ENDED).text
+def test_there_are_no_next_steps_if_nothing_can_be_done(job: ImportJob) -> None:
+    text = compose_in(job, EventKind.PAUSED if job.status == JobStatus.PAUSED else EventKind.ENDED).text
 
-    assert "What you can do" not in text
+    assert "Next steps" not in text
     assert "Download" not in text
 
 
-def test_who_may_not_create_any_more_is_told_to_ask() -> None:
+def test_a_submitter_without_permission_is_advised_to_ask_for_it() -> None:
     job = make_job("paused", 4, 1, 0, 0, 0, pause_code=PauseCode.FORBIDDEN)
 
-    assert "Ask whoever grants permissions" in written(job, EventKind.PAUSED).text
+    assert "Ask an administrator for permission to add products." in compose_in(job, EventKind.PAUSED).text
 
 
-@pytest.mark.parametrize(("count", "more"), [(MAX_PROBLEMS, ""), (MAX_PROBLEMS + 1, "1 more row for other reasons")])
-def test_the_largest_problems_are_told_and_the_others_counted(count: int, more: str) -> None:
+@pytest.mark.parametrize(
+    ("count", "more"), [(MAX_PROBLEMS, ""), (MAX_PROBLEMS + 1, "1 more row was not created for another reason")]
+)
+def test_the_largest_problems_are_listed_and_the_others_counted(count: int, more: str) -> None:
     problems = [problem("sku", "invalid", f"Reason {n}.", n) for n in range(count)]
-    text = written(make_job("failed", 99, 0, 99, 0, 0, problems=problems)).text
+    text = compose_in(make_job("failed", 99, 0, 99, 0, 0, problems=problems)).text
 
     assert text.count("- sku: Reason") == MAX_PROBLEMS
-    assert ("for other reasons" in text) is bool(more)
+    assert ("for another reason" in text) is bool(more)
     assert more in text
 
 
-def test_the_rest_of_the_problems_is_told_in_the_jobs_language() -> None:
+def test_the_summary_of_the_other_problems_is_translated() -> None:
     many = merge_problems([[problem("sku", "invalid", f"Reason {n}.", n) for n in range(MAX_LISTED + 1)]])
-    text = written(make_job("failed", 99, 0, 99, 0, 0, problems=many[-1:]), language="pt-br").text
+    text = compose_in(make_job("failed", 99, 0, 99, 0, 0, problems=many[-1:]), language="pt-br").text
 
     assert "- Outros motivos; as falhas listam cada um deles. (1 linha, no índice 50)" in text
 
 
-def test_a_mail_of_every_kind_can_be_sent() -> None:
-    """No subject has what a header cannot hold."""
+def test_an_email_of_every_kind_can_be_sent() -> None:
+    """Every subject is a valid header."""
     for status in ("succeeded", "partially_succeeded", "failed", "cancelled", "paused"):
-        content = written(make_job(status, 4, 1, 1, 1, 1, **AWAY), language="pt-br")
+        content = compose_in(make_job(status, 4, 1, 1, 1, 1, **AWAY), language="pt-br")
         EmailMultiAlternatives(content.subject, content.text, to=["ana@shop.example"]).send()
 
     assert len(outgoing.outbox) == 5

@@ -1,4 +1,4 @@
-"""What the fast path could not send, the relay sends."""
+"""The relay sends the messages that the process of the request could not send."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def grow_old() -> None:
-    """Let every job have had its time for sending its own messages."""
+    """Make every job older than the time that its own process has for sending the messages."""
     ImportJob.objects.update(created_at=Now() - timedelta(seconds=FAST_PATH_SECONDS + 1))
 
 
 @pytest.fixture
 def unsent_job(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> ImportJob:
-    """A job of twelve chunks, accepted while SQS was away; now it is back."""
+    """A job of twelve chunks that was accepted while SQS was unavailable. Now SQS is available again."""
     reachable = settings.BULK_IMPORT
     queue_away(settings)
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(36)])
@@ -43,20 +43,20 @@ def unsent_job(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) 
 
 
 def test_the_relay_sends_every_unsent_chunk_once(unsent_job: ImportJob, aws: Aws) -> None:
-    said = StringIO()
-    call_command("bulk_import_relay", stdout=said)
-    call_command("bulk_import_relay", stdout=said)
+    output = StringIO()
+    call_command("bulk_import_relay", stdout=output)
+    call_command("bulk_import_relay", stdout=output)
 
-    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
+    assert output.getvalue().splitlines() == ["Sent 12 messages, 0 emails, 0 webhooks."]
     assert [message.first_index for message in aws.messages()] == list(range(0, 36, 3))
     unsent_job.refresh_from_db()
     assert unsent_job.status == "queued"
 
 
-def test_killed_before_the_messages_were_sent_the_relay_sends_them(
+def test_when_a_process_is_killed_before_sending_the_relay_sends_the_messages(
     client_of_merchandiser: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SystemExit in place of the kill: the job is committed, nothing after it runs."""
+    """SystemExit stands for the kill: the job is committed, and nothing after that runs."""
 
     def killed(*_arguments: object) -> None:
         raise SystemExit
@@ -68,13 +68,13 @@ def test_killed_before_the_messages_were_sent_the_relay_sends_them(
     assert aws.messages() == []
 
     call_command("bulk_import_relay", stdout=StringIO())
-    assert aws.messages() == []  # its own process may yet be at it
+    assert aws.messages() == []  # its own process could still be sending
     grow_old()
     call_command("bulk_import_relay", stdout=StringIO())
     assert len(aws.messages()) == 1
 
 
-def test_while_sqs_is_away_the_relay_says_so_and_keeps_the_chunks(unsent_job: ImportJob, settings: Settings) -> None:
+def test_while_sqs_is_unavailable_the_chunks_stay_pending(unsent_job: ImportJob, settings: Settings) -> None:
     queue_away(settings)
 
     with pytest.raises(CommandError, match="The chunks stay pending"):
@@ -82,19 +82,19 @@ def test_while_sqs_is_away_the_relay_says_so_and_keeps_the_chunks(unsent_job: Im
     assert ImportChunk.objects.unsent().count() == 12
 
 
-def test_a_chunk_that_a_worker_claimed_already_stays_claimed(
+def test_a_chunk_that_a_worker_has_already_claimed_stays_claimed(
     unsent_job: ImportJob, worker: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message can arrive before it is marked as sent."""
     chunk = unsent_job.chunks.select_related("job")[0]
     unsent_job.chunks.exclude(pk=chunk.pk).delete()
 
-    def send_and_be_overtaken(messages: list[object]) -> set[str]:
+    def send_too_late(messages: list[object]) -> set[str]:
         worker.post(f"/bulk-import/worker/chunks/{chunk.pk}/claim", claim_body(chunk.message()), format="json")
-        connection.close()  # of this thread: sending itself needs none
+        connection.close()  # of this thread
         return {str(chunk.pk)}
 
-    monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send_and_be_overtaken)
+    monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send_too_late)
     call_command("bulk_import_relay", stdout=StringIO())
 
     chunk.refresh_from_db()
@@ -102,10 +102,10 @@ def test_a_chunk_that_a_worker_claimed_already_stays_claimed(
     assert (chunk.status, unsent_job.status) == ("processing", "processing")
 
 
-def test_told_to_go_on_the_relay_survives_a_queue_that_is_away(
+def test_with_every_the_relay_continues_after_an_error(
     unsent_job: ImportJob, aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue is away at the first sweep and back at the second, after which somebody interrupts it."""
+    """SQS is unavailable during the first sweep and available during the second. Then somebody interrupts the relay."""
     reachable = settings.BULK_IMPORT
     queue_away(settings)
     slept: list[int] = []
@@ -117,26 +117,26 @@ def test_told_to_go_on_the_relay_survives_a_queue_that_is_away(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("bulk_import.management.commands.bulk_import_relay.time", SimpleNamespace(sleep=sleep))
-    said, complained = StringIO(), StringIO()
+    output, errors = StringIO(), StringIO()
     with pytest.raises(KeyboardInterrupt):
-        call_command("bulk_import_relay", "--every", "7", stdout=said, stderr=complained)
+        call_command("bulk_import_relay", "--every", "7", stdout=output, stderr=errors)
 
     assert slept == [7, 7]
-    assert "The chunks stay pending" in complained.getvalue()
-    assert said.getvalue().splitlines() == ["sent: 12 messages, 0 mails, 0 webhooks, 0 signals"]
+    assert "The chunks stay pending" in errors.getvalue()
+    assert output.getvalue().splitlines() == ["Sent 12 messages, 0 emails, 0 webhooks."]
     assert len(aws.messages()) == 12
 
 
-def test_what_sqs_took_is_marked_as_sent_though_it_did_not_take_another_batch(
+def test_accepted_batches_are_marked_as_sent_even_if_another_batch_fails(
     unsent_job: ImportJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def send(chunks: list[ImportChunk]) -> set[str]:
         if chunks[0].number:
-            raise QueueUnavailable("SQS did not take the messages.")
+            raise QueueUnavailable("SQS did not accept the messages.")
         return {str(chunk.pk) for chunk in chunks}
 
     monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send)
 
-    with pytest.raises(CommandError, match="SQS did not take"):
+    with pytest.raises(CommandError, match="SQS did not accept"):
         call_command("bulk_import_relay")
     assert list(ImportChunk.objects.unsent().values_list("number", flat=True)) == [10, 11]

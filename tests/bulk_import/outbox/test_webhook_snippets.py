@@ -1,4 +1,4 @@
-"""The snippets of docs/webhooks.md take what was really sent, and nothing else."""
+"""The code in docs/webhooks.md accepts real webhooks and rejects everything else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from bulk_import.models import EventKind, ImportJob
 from bulk_import.outbox.webhooks import send_due_webhooks
-from tests.bulk_import.outbox.webhook_receiver import OTHER_SECRET, SECRET, Delivery, webhook_receiver
+from tests.bulk_import.outbox.webhook_receiver import OTHER_SECRET, SECRET, Delivery, use_receiver, webhook_receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,19 +36,19 @@ console.log(isGenuine(secret, headers, Buffer.from(body, "base64"), now));
 
 
 def snippet(language: str, name: str) -> str:
-    """The block of code that defines this."""
+    """The block of code that defines this function."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if f"function {name}(" in block or f"def {name}(" in block]
     return str(block)
 
 
-def python_judges(secret: str, headers: dict[str, str], body: bytes, now: float, _folder: Path) -> bool:
+def python_verdict(secret: str, headers: dict[str, str], body: bytes, now: float, _folder: Path) -> bool:
     names: dict[str, Any] = {}
     exec(snippet("python", "is_genuine"), names)  # noqa: S102 - our own documentation
     return bool(names["is_genuine"](secret, headers, body, now))
 
 
-def node_judges(secret: str, headers: dict[str, str], body: bytes, now: float, folder: Path) -> bool:
+def node_verdict(secret: str, headers: dict[str, str], body: bytes, now: float, folder: Path) -> bool:
     (folder / "snippet.mjs").write_text(snippet("js", "isGenuine"))
     (folder / "caller.mjs").write_text(CALLER)
     given = {"secret": secret, "headers": headers, "body": base64.b64encode(body).decode(), "now": now}
@@ -60,20 +60,19 @@ def node_judges(secret: str, headers: dict[str, str], body: bytes, now: float, f
 
 @pytest.fixture(
     params=[
-        python_judges,
-        pytest.param(node_judges, marks=pytest.mark.skipif(NODE is None, reason="Needs node: apt-get install nodejs")),
+        python_verdict,
+        pytest.param(node_verdict, marks=pytest.mark.skipif(NODE is None, reason="Needs node: apt-get install nodejs")),
     ]
 )
-def judges(request: pytest.FixtureRequest) -> Any:
+def verdict(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
 @pytest.fixture
 def delivery(settings: Settings) -> Delivery:
-    """A webhook with letters beyond ASCII, signed with the new secret and the old one."""
+    """A webhook with characters outside of ASCII, signed with the new and the old secret."""
     with webhook_receiver() as receiver:
-        listening = {"WEBHOOK_URL": receiver.url, "WEBHOOK_SECRETS": [OTHER_SECRET, SECRET]}
-        settings.BULK_IMPORT = {**settings.BULK_IMPORT, **listening}
+        use_receiver(settings, receiver.url, OTHER_SECRET, SECRET)
         job = ImportJob.objects.create(target="products", rows=4, request_sha256=b"", language="pt-br")
         job.record(EventKind.RESUMED)
         send_due_webhooks()
@@ -87,36 +86,36 @@ def delivery(settings: Settings) -> Delivery:
         ("with the other secret", True),
         ("a little later", True),
         ("changed", False),
-        ("of another id", False),
-        ("with a secret that is none", False),
-        ("an old one", False),
+        ("with another id", False),
+        ("with an unknown secret", False),
+        ("too old", False),
         ("from the future", False),
         ("without a time", False),
-        ("signed badly", False),
-        ("not signed", False),
+        ("with a malformed signature", False),
+        ("without a signature", False),
     ],
 )
-def test_the_snippet_takes_what_was_sent_and_nothing_else(
-    case: str, is_genuine: bool, delivery: Delivery, judges: Callable[..., bool], tmp_path: Path
+def test_the_snippet_accepts_only_a_genuine_and_recent_webhook(
+    case: str, is_genuine: bool, delivery: Delivery, verdict: Callable[..., bool], tmp_path: Path
 ) -> None:
     headers = {name.lower(): value for name, value in delivery.headers.items()}
     secret, body, sent_at = SECRET, delivery.body, int(headers["webhook-timestamp"])
     assert not body.isascii()
-    later = {"a little later": 299, "an old one": 301, "from the future": -301}.get(case, 0)
+    later = {"a little later": 299, "too old": 301, "from the future": -301}.get(case, 0)
     if case == "with the other secret":
         secret = OTHER_SECRET
-    elif case == "with a secret that is none":
-        secret = "whsec_" + base64.b64encode(b"a secret that nobody ever knew").decode()
+    elif case == "with an unknown secret":
+        secret = "whsec_" + base64.b64encode(b"a secret that we never configured").decode()
     elif case == "changed":
         body = body.replace(b'"rows":4', b'"rows":5')
         assert body != delivery.body
-    elif case == "of another id":
+    elif case == "with another id":
         headers["webhook-id"] = headers["webhook-id"][::-1]
     elif case == "without a time":
         headers["webhook-timestamp"] = "now"
-    elif case == "signed badly":
+    elif case == "with a malformed signature":
         headers["webhook-signature"] = "v1 v1, v2,xxx v1,é"
-    elif case == "not signed":
+    elif case == "without a signature":
         del headers["webhook-signature"]
 
-    assert judges(secret, headers, body, sent_at + later, tmp_path) is is_genuine
+    assert verdict(secret, headers, body, sent_at + later, tmp_path) is is_genuine

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a free port of this machine, and the check of a signature, written from the specification.
+"""A webhook receiver on a free port of this machine, and a signature check that follows the specification.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import Message
 
+    from pytest_django import Settings
+
 SECRET = "whsec_" + base64.b64encode(b"the first secret of this receiver").decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"the other secret of this receiver").decode()
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One POST, as it came."""
+    """One POST as it was received."""
 
     headers: Message
     body: bytes
@@ -50,6 +52,11 @@ def is_signed(secret: str, webhook_id: str, timestamp: str, body: bytes, signatu
     return f"v1,{base64.b64encode(signed).decode()}" in signatures.split(" ")
 
 
+def use_receiver(settings: Settings, url: str, *secrets: str) -> None:
+    """Send webhooks to this URL; to "" for none."""
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "WEBHOOK_URL": url, "WEBHOOK_SECRETS": list(secrets)}
+
+
 def answer(status: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
@@ -62,7 +69,7 @@ def answer(status: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], No
 
 @dataclass
 class Receiver:
-    """What came, and what the next ones are answered; `released` ends an answer that waits for it."""
+    """Keeps what it has received. `answer` sends the next responses; `released` ends those that wait."""
 
     url: str
     deliveries: list[Delivery] = field(default_factory=list)
@@ -73,13 +80,13 @@ class Receiver:
         self.released.wait()
 
     def drip(self, handler: BaseHTTPRequestHandler) -> None:
-        """A header that never ends, a letter at a time."""
+        """Send a header that never ends, one byte at a time."""
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         while not self.released.wait(0.05):
             handler.wfile.write(b"x")
 
     def talk(self, handler: BaseHTTPRequestHandler) -> None:
-        """A body that never ends."""
+        """Send a body that never ends."""
         answer(200)(handler)
         while not self.released.is_set():
             handler.wfile.write(b"x" * 65536)
@@ -87,7 +94,7 @@ class Receiver:
 
 class Server(ThreadingHTTPServer):
     def handle_error(self, *_request: Any) -> None:
-        """The sender hung up, as it should."""
+        """Ignore the error: the sender has closed the connection, as it should."""
 
 
 @contextmanager
@@ -110,5 +117,5 @@ def webhook_receiver() -> Iterator[Receiver]:
     finally:
         receiver.released.set()
         server.shutdown()
-        server.server_close()  # waits for the answers that were waiting
+        server.server_close()  # waits until every response has ended
         thread.join()

@@ -103,7 +103,7 @@ def test_one_email_reports_all_dead_chunks(worker: APIClient, client_of_merchand
 
     assert events() == ["dead_lettered"]
     (sent,) = mail.outbox
-    assert sent.subject == "3 of 12 products were given up for now"
+    assert sent.subject == "3 of 12 products could not be processed"
     assert "Given up. (3 rows, first at index 0)" in sent.body
     complete(worker, messages[3])
     assert [sent.subject for sent in mail.outbox[1:]] == ["3 of 12 products were created"]
@@ -117,7 +117,7 @@ def test_a_job_that_ends_with_a_dead_chunk_is_reported_in_one_email(
     report_dead(worker, messages[1])
 
     assert [sent.subject for sent in mail.outbox] == ["3 of 4 products were created"]
-    assert not the_job().events.filter(mail_due_at__isnull=False).exists()
+    assert not the_job().events.filter(deliveries__channel="email").exists()
 
 
 def test_a_dead_chunk_cannot_be_claimed_extended_or_released(worker: APIClient, messages: list[ChunkMessage]) -> None:
@@ -276,10 +276,10 @@ def test_a_redrive_cancels_the_pending_email_about_the_end(
     settings.EMAIL_BACKEND = "missing.Backend"  # so the email stays pending
     for message in messages:
         report_dead(worker, message)
-    assert the_job().events.filter(mail_due_at__isnull=False).count() == 1
+    assert the_job().events.filter(deliveries__channel="email").count() == 1
     client_of_merchandiser.post(redrive_path())
 
-    assert not the_job().events.filter(mail_due_at__isnull=False).exists()
+    assert not the_job().events.filter(deliveries__channel="email").exists()
 
 
 def test_another_users_job_cannot_be_redriven(worker: APIClient, messages: list[ChunkMessage]) -> None:

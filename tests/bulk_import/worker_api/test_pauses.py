@@ -290,7 +290,7 @@ def test_a_job_resumes_as_soon_as_a_row_was_created(worker: APIClient, messages:
     job = ImportJob.objects.get()
     assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.PROCESSING, "", None, None)
     assert events() == ["paused", "resumed"]
-    assert not job.events.filter(mail_due_at__isnull=False).exists()
+    assert not job.events.filter(deliveries__channel="email").exists()
     assert claim(worker, messages[1]).epoch == 1
 
 
@@ -326,7 +326,7 @@ def test_a_paused_job_ends_with_its_last_chunk(worker: APIClient, messages: list
 
     job = ImportJob.objects.get()
     assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.FAILED, "", None, None)
-    assert not job.events.filter(kind="paused", mail_due_at__isnull=False).exists()
+    assert not job.events.filter(kind="paused", deliveries__channel="email").exists()
 
 
 def test_a_pause_of_more_than_a_day_is_too_long(worker: APIClient, messages: list[ChunkMessage]) -> None:

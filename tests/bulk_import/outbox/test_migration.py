@@ -1,0 +1,57 @@
+"""Migration 0003 moves the emails and webhooks that were pending before it to the outbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BEFORE, AFTER = ("bulk_import", "0002_finished_rows_before"), ("bulk_import", "0003_delivery")
+
+
+def migrate(target: tuple[str, str]) -> Any:
+    """Migrate to this state, and return its models."""
+    executor = MigrationExecutor(connection)
+    executor.migrate([target])
+    return executor.loader.project_state([target]).apps
+
+
+@pytest.fixture
+def models_before() -> Iterator[Any]:
+    yield migrate(BEFORE)
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())
+
+
+@pytest.mark.parametrize(
+    ("notify", "event", "expected"),
+    [
+        ("", {"mail_due_at": True}, [("email", "submitter")]),
+        ("ana@x.example,bo@x.example", {"mail_due_at": True, "mailed": [0, 2]}, [("email", "ana@x.example")]),
+        ("none", {"mail_due_at": True}, []),
+        ("", {"webhook_due_at": True}, [("webhook", "")]),
+        ("", {"mail_due_at": True, "webhook_due_at": True}, [("email", "submitter"), ("webhook", "")]),
+        ("", {"signal_due_at": True, "mailed": [0]}, []),
+    ],
+)
+def test_pending_deliveries_are_moved(
+    models_before: Any, merchandiser: Any, notify: str, event: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    now = timezone.now()
+    job = models_before.get_model("bulk_import", "ImportJob").objects.create(
+        target="products", submitter_id=merchandiser.pk, rows=1, request_sha256=b"", notify=notify
+    )
+    fields = {name: now if value is True else value for name, value in event.items()}
+    models_before.get_model("bulk_import", "ImportEvent").objects.create(job=job, kind="ended", **fields)
+
+    deliveries = migrate(AFTER).get_model("bulk_import", "Delivery").objects.order_by("pk")
+    assert list(deliveries.values_list("channel", "recipient")) == expected
+    assert {delivery.due_at for delivery in deliveries} <= {now}
