@@ -16,7 +16,7 @@ from bulk_import.models import ImportEvent, ImportJob
 from bulk_import.outbox import notifications
 from bulk_import.outbox.mail import Attachment, attach_failures
 from bulk_import.outbox.notifications import ATTACH_WITHIN, send_due_emails
-from bulk_import_wire.contract import failure_line
+from bulk_import_wire.lines import failure_line
 from bulk_import_wire.problems import problem
 from tests.bulk_import.conftest import Aws, call, claim, finish, product
 from tests.bulk_import.outbox.deliveries import let_time_pass, pending_emails

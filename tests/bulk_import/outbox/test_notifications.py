@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.db import transaction
 
 from bulk_import.models import Delivery, ImportEvent, ImportJob, JobStatus
-from bulk_import.models.job import PAUSE_MAIL_AFTER
+from bulk_import.models.pause import PAUSE_MAIL_AFTER
 from bulk_import.outbox.notifications import send_due_emails
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.conftest import call, claim, finish, in_threads, record
