@@ -52,7 +52,7 @@ class PausableJob(JobColumns):
         job = type(self).objects.locked(self.pk)
         if job.is_paused_by_staff:
             return MAX_PAUSE_SECONDS, timedelta(0)
-        # A worker reports the code STAFF when a heartbeat told it that staff paused the job. If the job is not paused
+        # A worker reports the code STAFF after a heartbeat answered that staff paused the job. If the job is not paused
         # by staff any more, they resumed it before this report came: the worker must not pause it again.
         if job.is_terminal or job.cancel_requested_at or code == PauseCode.STAFF:
             return 0, timedelta(0)
