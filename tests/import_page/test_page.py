@@ -1,5 +1,5 @@
 """Tests of the server side of the import page: sign-in, Content-Security-Policy and texts. For the page itself, see
-tests/browser/test_import_page.py.
+tests/browser/import_page.
 """
 
 from __future__ import annotations

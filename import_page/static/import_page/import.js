@@ -631,7 +631,7 @@ function openJob(id, job = null) {
   shownJob = null;
   show("start", false);
   show("job", true);
-  for (const name of ["problems", "failures", "connection", "stay"]) show(name, false);
+  for (const name of ["problems", "failures", "connection", "stay", "bar"]) show(name, false);
   for (const name of ["job-trouble", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar"]) fill(name);
   fill("job-title", t("opening"));
   if (job) showJob(job);
@@ -684,6 +684,7 @@ function showJob(job) {
 
 function showBar(job, done) {
   const bar = $("bar");
+  show("bar", true);
   bar.setAttribute("aria-valuenow", String(Math.floor(100 * done)));
   bar.setAttribute("aria-valuetext", percent(done));
   const segments = Object.entries(job.counts).filter(([outcome, rows]) => outcome !== "pending" && rows);

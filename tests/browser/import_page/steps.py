@@ -1,0 +1,162 @@
+"""What the tests of the import page share: a running shop, its visitors, and what they do on the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.chromium import collect_console_errors
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    import httpx
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
+
+    from demo.stack import LocalStack
+
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TIMEOUT_MS = 20_000  # how long the page may take to show what the worker did
+PAGE = "/products/import/"
+
+
+DROP = """([name, text]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([text], name));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+
+@dataclass
+class Shop:
+    """A running shop, and an HTTP client for the user `demo`."""
+
+    stack: LocalStack
+    poller: subprocess.Popen[bytes]
+    http: httpx.Client
+
+    def products(self, prefix: str) -> list[str]:
+        """Return the SKUs with this prefix, sorted."""
+        found: list[str] = []
+        page: str | None = "/products/"
+        while page:
+            answer = self.http.get(page).json()
+            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
+            page = answer["next"]
+        return sorted(found)
+
+    def jobs(self) -> int:
+        return len(self.http.get("/products/bulk?page_size=100").json()["results"])
+
+    @contextmanager
+    def poller_stopped(self) -> Iterator[None]:
+        """Stop the poller while the block runs, so that the import does not progress."""
+        os.killpg(self.poller.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.poller.pid, signal.SIGCONT)
+
+
+@dataclass
+class Visitors:
+    """Opens pages as the user `demo`, and collects the errors that their browser console shows."""
+
+    browser: Browser
+    shop: Shop
+    session: Any
+    console_errors: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def open(self, path: str = PAGE, user: str = "demo", **options: Any) -> Page:
+        """Open a page with the session that all tests share. With `storage_state=None`, sign in as `user` instead."""
+        url = self.shop.stack.url
+        defaults: dict[str, Any] = {"viewport": WIDE, "locale": "en-GB", "reduced_motion": "reduce"}
+        defaults["storage_state"] = self.session
+        context = self.browser.new_context(base_url=url, **{**defaults, **options})
+        context.set_default_timeout(TIMEOUT_MS)
+        self.contexts.append(context)
+        self.console_errors = collect_console_errors(context, url, self.console_errors)
+        page = context.new_page()
+        page.goto(path)
+        if options.get("storage_state", self.session) is None:
+            sign_in(page, user)
+        page.locator("#start:visible, #job:visible").wait_for()  # the script is ready
+        return page
+
+
+def sign_in(page: Page, user: str = "demo") -> None:
+    page.locator("#id_username").fill(user)
+    page.locator("#id_password").fill(user)
+    page.locator("main button").click()
+
+
+def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
+    basis = {"name": "Kettle", "price": "19.90", "currency": "EUR", "category": "cookware", **fields}
+    return [{"sku": f"{prefix}-{number}", **basis} for number in range(count)]
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=";")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def choose(page: Page, name: str, content: str | list[dict[str, Any]]) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    page.locator("#file").set_input_files({"name": name, "mimeType": "", "buffer": text.encode()})
+
+
+def import_rows(page: Page, content: list[dict[str, Any]]) -> str:
+    """Choose a file with these rows and import it; return the job's ID."""
+    choose(page, "products.json", content)
+    page.get_by_role("button", name=re.compile(r"Import \d+ row")).click()
+    expect(page.locator("#job")).to_be_visible()
+    return page.url.partition("?job=")[2]
+
+
+def submissions(page: Page) -> list[Request]:
+    """Return a list that collects the requests that submit imports from now on."""
+    sent: list[Request] = []
+    page.on("request", lambda request: sent.append(request) if is_submission(request) else None)
+    return sent
+
+
+def is_submission(request: Request) -> bool:
+    return request.method == "POST" and "dry_run" not in request.url and "/products/bulk?" in request.url
+
+
+def badge(page: Page) -> Any:
+    return page.locator("#job-status")
+
+
+def assert_accessible(page: Page) -> None:
+    """Check that axe finds no violation and that the page is not wider than the screen."""
+    found = Axe().run(
+        page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    )
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
+
+
+def set_visibility(page: Page, *, hidden: bool) -> None:
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )

@@ -1,0 +1,125 @@
+"""Tests of following an import in a real browser: reload, lost connection, hidden tab and ended session."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+from tests.browser.chromium import needs_chromium
+from tests.browser.import_page.steps import (
+    Shop,
+    badge,
+    import_rows,
+    rows,
+    set_visibility,
+    sign_in,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Request
+
+pytestmark = needs_chromium
+
+
+def test_a_reload_during_an_import_shows_the_import_again(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
+        job = import_rows(page, rows(prefix, 120))
+        page.reload()
+        expect(page.get_by_role("heading", name="Importing 120 rows")).to_be_visible()
+        page.get_by_role("link", name="Import another file").click()
+        page.locator(f"#recent-jobs a[href='?job={job}']").click()
+        expect(page.get_by_role("heading", name="Importing 120 rows")).to_be_visible()
+        page.go_back()
+        expect(page.get_by_role("heading", name="Import products")).to_be_visible()
+        page.go_forward()
+
+    expect(badge(page)).to_have_text("done")
+    expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
+    expect(page.get_by_text("All 120 products were created.").first).to_be_visible()
+
+
+def test_an_offline_page_says_so_and_updates_when_it_is_online_again(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
+        import_rows(page, rows(prefix, 5))
+        expect(badge(page)).to_have_text("waiting")
+        page.context.set_offline(True)
+        expect(page.get_by_text("You are offline. Your import continues.")).to_be_visible()
+    page.context.set_offline(False)
+
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+    expect(page.get_by_text("You are offline. Your import continues.")).to_be_hidden()
+
+
+def test_the_page_polls_an_unavailable_server_less_often(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
+        import_rows(page, rows(prefix, 5))
+        page.clock.install()
+        page.route("**/products/bulk/*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+        page.reload()
+        expect(page.get_by_text("The server did not respond. Your import is not affected.")).to_be_visible()
+        waits = []
+        for _ in range(6):
+            with page.expect_request("**/products/bulk/*"):
+                waits.append(run_until_request(page))
+        page.unroute_all()
+        page.clock.resume()
+    page.clock.run_for(60_000)
+
+    assert waits[0] < 10
+    assert waits[-1] >= 20
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+
+
+def run_until_request(page: Page) -> int:
+    """Advance the page's clock until the page sends a request; return the number of seconds."""
+    requests: list[Request] = []
+    page.once("request", lambda request: requests.append(request))  # noqa: PLW0108 - Playwright takes no built-in function
+    seconds = 0
+    while not requests and seconds < 60:
+        page.clock.run_for(1000)
+        seconds += 1
+    return seconds
+
+
+def test_a_hidden_tab_does_not_poll(shop: Shop, page: Page, prefix: str) -> None:
+    page.clock.install()
+    with shop.poller_stopped():
+        import_rows(page, rows(prefix, 5))
+        page.clock.run_for(5_000)
+        set_visibility(page, hidden=True)
+        page.wait_for_load_state("networkidle")
+        requests: list[Request] = []
+        page.on("request", lambda request: requests.append(request))  # noqa: PLW0108 - as above
+        page.clock.run_for(300_000)
+        assert requests == []
+        with page.expect_request("**/products/bulk/*"):
+            set_visibility(page, hidden=False)
+
+
+def test_a_user_whose_session_ends_during_an_import_can_sign_in_again(shop: Shop, page: Page, prefix: str) -> None:
+    with shop.poller_stopped():
+        job = import_rows(page, rows(prefix, 1))
+        page.context.clear_cookies()
+        # The settings of a deployment answer 403. The local settings also accept basic authentication, for which the
+        # browser would open its own dialog.
+        refusal = {"code": "not_authenticated", "message": "Authentication credentials were not provided."}
+        page.route("**/products/bulk/*", lambda route: route.fulfill(status=403, json=refusal))
+        set_visibility(page, hidden=False)  # makes the page poll now
+        expect(page.get_by_text("You were signed out. Your import continues.")).to_be_visible()
+        page.unroute_all()
+        page.get_by_role("link", name="Sign in again").click()
+        sign_in(page)
+        expect(page).to_have_url(re.compile(job))
+        expect(badge(page)).to_be_visible()
+
+
+def test_signing_in_again_leads_back_to_the_import(page: Page, prefix: str) -> None:
+    job = import_rows(page, rows(prefix, 1))
+    page.context.clear_cookies()
+    page.reload()
+    sign_in(page)
+
+    expect(page).to_have_url(re.compile(job))
+    expect(badge(page)).to_have_text("done")
