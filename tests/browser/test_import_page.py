@@ -546,8 +546,8 @@ def turn(page: Page, *, hidden: bool) -> None:
         ("products.xlsx", "PK", "is neither CSV nor JSON"),
         ("products.csv", "", "is empty"),
         ("products.json", '{"sku": "A"}', "This file does not contain a JSON array."),
-        ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON, line 1, column 22"),
-        ("products.csv", "sku;sku\nA;B\n", "a column without a name, or a name twice"),
+        ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON at line 1, column 22"),
+        ("products.csv", "sku;sku\nA;B\n", "Two columns of the header row (line 1) are named “sku”."),
     ],
 )
 def test_what_is_no_import_is_told_in_words(page: Page, name: str, content: str, told: str) -> None:
