@@ -160,7 +160,7 @@ class DryRunSerializer(Document):
 ROW_ERROR = {"index": 17, "field": "price", "code": "required", "message": "This field is required."}
 INVALID_ROWS = {
     "code": "invalid_rows",
-    "message": "1 of 1994 rows is not valid, so nothing was imported. Mend it and send all again.",
+    "message": "1 of 1994 rows is not valid, so nothing was imported. Correct this row and send the file again.",
     "errors": [ROW_ERROR],
     "error_count": 1,
     "invalid_rows": 1,
