@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.json_rows import ROW_TOO_LARGE, split_array
 from bulk_import.reports.cells import as_sent
 
@@ -59,7 +59,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     """The records of a CSV, each an object of strings under the names of the header row.
 
     As spreadsheets write them: with or without a byte order mark, and with comma, semicolon or tab between cells.
-    Raises MalformedBody, naming the line, and BodyTooLarge when the objects together are.
+    Raises BadImport, naming the line, and BodyTooLarge when the objects together are.
     """
     first_line = FIRST_LINE.match(body)
     delimiter = max(DELIMITERS, key=first_line[1].count) if first_line else DELIMITERS[0]
@@ -84,10 +84,10 @@ def split_table(body: bytes) -> Iterator[RawRow]:
             line = records.line_num + 1
     except UnicodeDecodeError as error:
         message = _("The CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8”.")
-        raise MalformedBody(message % {"line": _undecodable_line(body)}) from error
+        raise BadImport(message % {"line": _undecodable_line(body)}) from error
     except csv.Error as error:
         message = _("The CSV cannot be read, line %(line)d: %(reason)s.")
-        raise MalformedBody(message % {"line": line, "reason": error}) from error
+        raise BadImport(message % {"line": line, "reason": error}) from error
 
 
 class RecordLines:
@@ -128,12 +128,12 @@ FORMATS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {
 
 
 def _header(record: list[str], line: int) -> list[str]:
-    """The names of the columns. Raises MalformedBody when one is missing or there twice."""
+    """The names of the columns. Raises BadImport when one is missing or there twice."""
     names = [name.strip() for name in record]
     for name in names:
         if not name or names.count(name) > 1:
             message = _("The header row (line %(line)d) has a column without a name, or a name twice: “%(name)s”.")
-            raise MalformedBody(message % {"line": line, "name": name}, code="malformed_header")
+            raise BadImport(message % {"line": line, "name": name}, code="malformed_header")
     return names
 
 
@@ -141,7 +141,7 @@ def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
     if len(record) > len(header):
         message = _("Line %(line)d has %(cells)d cells, the header row has %(columns)d.")
         message %= {"line": line, "cells": len(record), "columns": len(header)}
-        raise MalformedBody(message, code="too_many_cells")
+        raise BadImport(message, code="too_many_cells")
     row = {name: as_sent(cell) for name, cell in zip(header, record, strict=False) if cell}
     return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
 

@@ -18,7 +18,7 @@ import msgspec
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import Conf, conf
-from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,21 +56,21 @@ class RowError(Exception):
 def split_array(body: bytes) -> Iterator[bytes]:
     """Cut a JSON array into its elements' own bytes, one after the other.
 
-    Raises MalformedBody where the document breaks, and BodyTooLarge for too large an element.
+    Raises BadImport where the document breaks, and BodyTooLarge for too large an element.
     That an element itself is well-formed is left to `read_row`.
     """
     if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
-        raise MalformedBody(_("The body is in UTF-16 or starts with a byte order mark. Send plain UTF-8."))
+        raise BadImport(_("The body is in UTF-16 or starts with a byte order mark. Send plain UTF-8."))
     position = _skip_blanks(body, 0)
     if position == len(body):
-        raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
+        raise BadImport(_("The body is empty. Send a JSON array of rows."), code="empty_body")
     if body[position : position + 1] != b"[":
         message = _("The body is not an array. Send a JSON array of rows, also for a single one.")
-        raise MalformedBody(message, code="not_an_array")
+        raise BadImport(message, code="not_an_array")
     position = _skip_blanks(body, position + 1)
     if body[position : position + 1] == b"]":
         _check_end(body, position + 1)
-        raise MalformedBody(_("The array is empty. Send at least one row."), code="no_rows")
+        raise BadImport(_("The array is empty. Send at least one row."), code="no_rows")
     limits = conf()
     first_name = FIRST_NAME.match(body, position)
     index = 0
@@ -186,7 +186,7 @@ def _skip_blanks(body: bytes, position: int) -> int:
 
 
 def _row_end(body: bytes, start: int, index: int, limits: Conf) -> int:
-    """Where the row that starts here ends. Raises MalformedBody or BodyTooLarge, naming the row."""
+    """Where the row that starts here ends. Raises BadImport or BodyTooLarge, naming the row."""
     # Never more than a row may have is read, so that a huge one costs no more than a large one.
     # Latin-1 makes a character of each byte, so that positions are the same in both.
     piece = body[start : start + limits.max_row_bytes + 1].decode("latin-1")
@@ -197,7 +197,7 @@ def _row_end(body: bytes, start: int, index: int, limits: Conf) -> int:
     except RecursionError as error:
         message = _("The row at index %(index)d is nested deeper than %(depth)d levels.")
         message %= {"index": index, "depth": limits.max_depth}
-        raise MalformedBody(message, code="nested_too_deep") from error
+        raise BadImport(message, code="nested_too_deep") from error
     except json.JSONDecodeError as error:
         if not (too_large and _is_well_formed_so_far(piece)):
             _refuse_malformed(body, start + error.pos, error.msg, index)
@@ -222,11 +222,11 @@ def _check_end(body: bytes, position: int) -> None:
 
 
 def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None = None) -> NoReturn:
-    """Raise MalformedBody with the row if it is in one, the line and the column."""
+    """Raise BadImport with the row if it is in one, the line and the column."""
     line_start = body.rfind(b"\n", 0, position) + 1
     where = {"reason": reason, "line": body.count(b"\n", 0, position) + 1, "column": position - line_start + 1}
     if index is None:
         message = _("The body is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
     else:
         message = _("The row at index %(index)d is not valid JSON, line %(line)d, column %(column)d: %(reason)s.")
-    raise MalformedBody(message % {"index": index, **where})
+    raise BadImport(message % {"index": index, **where})

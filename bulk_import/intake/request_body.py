@@ -18,7 +18,7 @@ from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.formats import FORMATS, MEBIBYTE, SUFFIXES
 
 if TYPE_CHECKING:
@@ -51,19 +51,19 @@ class UnreadBody(BaseParser):
 
 
 class FileForm(MultiPartParser):
-    """Reads a form; where it is malformed, whoever asks for it first gets MalformedBody."""
+    """Reads a form; where it is malformed, whoever asks for it first gets BadImport."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
             return super().parse(stream, media_type, parser_context)
         except (ParseError, SuspiciousOperation) as error:
-            raise MalformedBody(_("The form cannot be read.")) from error
+            raise BadImport(_("The form cannot be read.")) from error
 
 
 def read_upload(request: Request) -> Upload:
     """The rows of a request; where they are malformed, reading them raises BadImport.
 
-    Raises BodyTooLarge, MalformedBody for an empty body, and UnsupportedMediaType.
+    Raises BodyTooLarge, BadImport for an empty body, and UnsupportedMediaType.
     """
     media_type = _media_type(request.content_type)
     if media_type == "multipart/form-data":
@@ -75,9 +75,9 @@ def read_upload(request: Request) -> Upload:
 
 
 def as_upload(media_type: str, query: str, body: bytes) -> Upload:
-    """The rows of a body in one of the `formats`; the hash stands for all three arguments. Raises MalformedBody."""
+    """The rows of a body in one of the `formats`; the hash stands for all three arguments. Raises BadImport."""
     if not body or body.isspace():
-        raise MalformedBody(_("The body is empty. Send a JSON array of rows."), code="empty_body")
+        raise BadImport(_("The body is empty. Send a JSON array of rows."), code="empty_body")
     digest = hashlib.sha256(f"{media_type}?{query}\n".encode())
     digest.update(body)
     return Upload(FORMATS[media_type](body), digest.digest())
@@ -121,9 +121,9 @@ def _read_body(request: Request) -> bytes:
         if max(received, len(body)) > limit:
             raise too_large()
     if received < int(request.META.get("CONTENT_LENGTH") or 0):  # half a CSV would pass for a whole one
-        raise MalformedBody(_("The body breaks off."))
+        raise BadImport(_("The body breaks off."))
     if inflater and not inflater.eof:
-        raise MalformedBody(_("The gzip data breaks off."))
+        raise BadImport(_("The gzip data breaks off."))
     return bytes(body)
 
 
@@ -131,7 +131,7 @@ def _read_piece(stream: Any) -> bytes:
     try:
         piece: bytes = stream.read(PIECE_BYTES)
     except Exception as error:  # a server has errors of its own for a connection that breaks
-        raise MalformedBody(_("The body breaks off.")) from error
+        raise BadImport(_("The body breaks off.")) from error
     return piece
 
 
@@ -139,9 +139,9 @@ def _inflate(inflater: Any, piece: bytes, most: int) -> bytes:
     try:
         inflated: bytes = inflater.decompress(piece, most)
     except zlib.error as error:
-        raise MalformedBody(_("The body is not valid gzip data.")) from error
+        raise BadImport(_("The body is not valid gzip data.")) from error
     if inflater.unused_data:
-        raise MalformedBody(_("There is more after the end of the gzip data."))
+        raise BadImport(_("There is more after the end of the gzip data."))
     return inflated
 
 
@@ -156,13 +156,13 @@ def _stream(request: Request) -> Any:
 
 
 def _read_file(request: Request) -> tuple[str, bytes]:
-    """Media type and content of the one file of a form. Raises MalformedBody, BodyTooLarge."""
+    """Media type and content of the one file of a form. Raises BadImport, BodyTooLarge."""
     if not request.META.get("CONTENT_LENGTH"):
-        raise MalformedBody(_("Send a form with its Content-Length."), code="length_required", status=411)
+        raise BadImport(_("Send a form with its Content-Length."), code="length_required", status=411)
     files = [file for name in request.FILES for file in request.FILES.getlist(name)]
     if len(files) != 1:
         message = _("Send exactly one file in the form; this one has %(files)d.")
-        raise MalformedBody(message % {"files": len(files)}, code="not_one_file")
+        raise BadImport(message % {"files": len(files)}, code="not_one_file")
     file = files[0]
     if (file.size or 0) > conf().max_body_bytes:
         raise too_large()

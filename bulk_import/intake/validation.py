@@ -17,7 +17,7 @@ from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
-from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import leave_database_to_endpoint
 from bulk_import.intake.json_rows import UNREADABLE, RowError, compact, read_row
@@ -49,8 +49,12 @@ class ValidationResult:
     errors: list[dict[str, Any]] = field(default_factory=list)  # the first of them
     is_malformed: bool = False  # a row is no JSON, so it can be neither stored nor skipped
 
+    @property
+    def valid_rows(self) -> int:
+        return self.rows - self.invalid_rows
+
     def check_valid(self, *, skip_invalid: bool) -> None:
-        """Raises InvalidRows when there is nothing to import, or when an invalid row may not be skipped."""
+        """Raises BadImport when there is nothing to import, or when an invalid row may not be skipped."""
         if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
             return
         message = ngettext(
@@ -59,7 +63,13 @@ class ValidationResult:
             self.invalid_rows,
         )
         message %= {"invalid": self.invalid_rows, "rows": self.rows}
-        raise InvalidRows(message, errors=self.errors, error_count=self.error_count, invalid_rows=self.invalid_rows)
+        raise BadImport(
+            message,
+            code="invalid_rows",
+            errors=self.errors,
+            error_count=self.error_count,
+            invalid_rows=self.invalid_rows,
+        )
 
 
 def validate_rows(
@@ -100,7 +110,7 @@ def validate_rows(
         line = compact(row.json) if line is None else line
         payload.append(refused_line(line, kept_errors(errors)) if errors else line)
     if not verdicts.rows:
-        raise MalformedBody(_("There are no rows. Send at least one."), code="no_rows")
+        raise BadImport(_("There are no rows. Send at least one."), code="no_rows")
     return verdicts
 
 

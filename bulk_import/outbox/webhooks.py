@@ -21,7 +21,7 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import DeliveryFailed
 from bulk_import.models import EventKind, ImportJob
 from bulk_import.outbox import delivery
-from bulk_import.reports.job import job_document
+from bulk_import.reports.job import ImportJobWebhookSerializer
 
 if TYPE_CHECKING:
     import ssl
@@ -56,10 +56,9 @@ def send(event: ImportEvent) -> None:
 def document(event: ImportEvent) -> dict[str, Any]:
     """What is sent: what happened and when, and the job as it stands by now, in its own language."""
     job = ImportJob.objects.for_reports().get(pk=event.job_id)
-    with override(job.language or None):
-        data = job_document(job)
     what = event.note if event.kind == EventKind.ENDED else event.kind
-    return {"type": f"import.{what}", "timestamp": event.at, "data": data}
+    with override(job.language or None):
+        return ImportJobWebhookSerializer({"type": f"import.{what}", "timestamp": event.at, "data": job}).data
 
 
 def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:

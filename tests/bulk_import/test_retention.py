@@ -570,7 +570,7 @@ def test_after_some_jobs_in_a_row_the_storage_is_taken_to_be_away(aws: Aws, capl
 
     assert expire_jobs().postponed == MAX_POSTPONED_IN_A_ROW
     assert ImportJob.objects.filter(is_expiring=True).count() == MAX_POSTPONED_IN_A_ROW
-    assert "is not expired yet. S3 does not delete the payload of job" in caplog.text
+    assert "is not expired yet. S3 did not delete the payload of job" in caplog.text
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_some_rows_created_is_1_and_tells_why(stack: LocalStack, file: Path) -> 
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
 
     assert done.returncode == 1, done.stderr
-    assert "2 x category: Object with slug=kayaks does not exist. (first at index 3)" in done.stderr
+    assert "category: Object with slug=kayaks does not exist. (2 rows, first at index 3)" in done.stderr
     assert "3 of 6 products were created." in done.stderr
 
 
@@ -88,7 +88,7 @@ def test_a_dry_run_only_judges(stack: LocalStack, tmp_path: Path) -> None:
     right, wrong = (bulk_import(stack, file, "--user", "demo", "--dry-run") for file in (good, bad))
 
     assert (right.returncode, wrong.returncode) == (0, 2)
-    assert "1 of 1 rows are valid. Nothing was imported." in right.stdout
+    assert "1 of 1 row is valid. Nothing was imported" in right.stdout
     assert "line 2: price: This field is required." in wrong.stderr
     assert "Job" not in right.stdout + wrong.stdout
 

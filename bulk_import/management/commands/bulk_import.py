@@ -25,7 +25,10 @@ from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.request_body import Upload, as_upload, too_large
 from bulk_import.intake.validation import ValidationResult, validate_rows
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.reports.job import eta_seconds, message, rows_per_second
+from bulk_import.reports.dry_run import BulkImportDryRunSerializer
+from bulk_import.reports.job import eta_seconds, rows_per_second
+from bulk_import.reports.messages import message
+from bulk_import.reports.problems import error_text, problem_text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -126,7 +129,7 @@ class Command(BaseCommand):
 
     def report_verdicts(self, verdicts: ValidationResult) -> None:
         self.list_errors(verdicts.errors)
-        text = f"{verdicts.rows - verdicts.invalid_rows} of {verdicts.rows} rows are valid. Nothing was imported."
+        text = BulkImportDryRunSerializer(verdicts).data["message"]
         if verdicts.invalid_rows:
             raise CommandError(text, returncode=Exit.REFUSED)
         self.stdout.write(text)
@@ -134,7 +137,7 @@ class Command(BaseCommand):
     def list_errors(self, errors: list[dict[str, Any]]) -> None:
         for error in errors[:LISTED_ERRORS]:
             where = f"line {error['line']}" if error.get("line") else f"index {error['index']}"
-            self.stderr.write(f"{where}: {error['field'] or 'row'}: {error['message']}")
+            self.stderr.write(f"{where}: {error_text(error)}")
         if len(errors) > LISTED_ERRORS:
             self.stderr.write("…")
 
@@ -159,10 +162,7 @@ class Command(BaseCommand):
 
     def report(self, job: ImportJob) -> None:
         for problem in job.problems:
-            name = f"{problem['field']}: " if problem["field"] else ""
-            self.stderr.write(
-                f"{problem['count']} x {name}{problem['message']} (first at index {problem['first_index']})"
-            )
+            self.stderr.write(str(problem_text(problem)))
         if job.status != JobStatus.SUCCEEDED:
             raise CommandError(message(job), returncode=Exit.NOT_ALL_CREATED)
         self.stdout.write(message(job))

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bulk_import.conf import Conf, conf
-from bulk_import.exceptions import BadImport, BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake import json_rows
 from bulk_import.intake.json_rows import RowError, compact, read_row, split_array
 
@@ -307,7 +307,7 @@ def test_a_row_error_has_a_code_of_its_kind(raw: bytes, code: str) -> None:
     ],
 )
 def test_each_kind_of_malformed_body_has_its_own_code_and_sentence(body: bytes, code: str) -> None:
-    with pytest.raises(MalformedBody) as refusal:
+    with pytest.raises(BadImport) as refusal:
         list(split_array(body))
 
     assert (refusal.value.code, refusal.value.status) == (code, 400)
@@ -357,7 +357,7 @@ def test_any_bytes_are_rows_or_are_refused_and_never_crash(body: bytes) -> None:
 def test_a_truncated_document_is_malformed_at_its_end(rows: list[Any], cut: int) -> None:
     body = json.dumps(rows).encode()
 
-    with pytest.raises(MalformedBody):
+    with pytest.raises(BadImport):
         list(split_array(body[: cut % len(body)]))
 
 
@@ -390,7 +390,7 @@ def test_a_row_that_is_too_large_is_never_called_malformed(
 def test_a_malformed_row_in_a_large_body_is_not_called_too_large(settings: Settings, row: bytes, column: int) -> None:
     limit(settings, max_row_bytes=11)
 
-    with pytest.raises(MalformedBody, match=f"index 1 is not valid JSON, line 1, column {column}:"):
+    with pytest.raises(BadImport, match=f"index 1 is not valid JSON, line 1, column {column}:"):
         list(split_array(b"[1, %s, 3]" % row))
 
 

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from bulk_import.conf import Target, conf
 from bulk_import.errors import flatten_errors
-from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.validation import (
@@ -330,7 +330,7 @@ def test_a_hundred_errors_are_listed_by_default() -> None:
 
 
 def test_an_import_with_invalid_rows_is_refused_with_both_counts() -> None:
-    with pytest.raises(InvalidRows, match="2 of 3 rows are not valid") as refusal:
+    with pytest.raises(BadImport, match="2 of 3 rows are not valid") as refusal:
         judge({}, product("T-1"), None).check_valid(skip_invalid=False)
 
     assert (refusal.value.status, refusal.value.extra["invalid_rows"]) == (400, 2)
@@ -345,7 +345,7 @@ def test_a_line_that_cannot_be_read_is_an_error_and_cannot_be_skipped(raw: bytes
     verdicts = validate_rows(PRODUCTS, rows, request())
 
     assert [(error["index"], error["line"]) for error in verdicts.errors] == [(1, 2)]
-    with pytest.raises(InvalidRows):
+    with pytest.raises(BadImport):
         verdicts.check_valid(skip_invalid=True)
 
 
@@ -355,7 +355,7 @@ def test_a_row_that_can_be_read_can_be_skipped(row: Any) -> None:
 
 
 def test_when_no_row_is_valid_there_is_nothing_to_skip() -> None:
-    with pytest.raises(InvalidRows):
+    with pytest.raises(BadImport):
         judge({}, {}).check_valid(skip_invalid=True)
 
 
@@ -388,7 +388,7 @@ def test_more_rows_than_allowed_are_not_judged(settings: Settings) -> None:
 
 
 def test_no_rows_at_all_are_refused() -> None:
-    with pytest.raises(MalformedBody, match="no rows"):
+    with pytest.raises(BadImport, match="no rows"):
         judge()
 
 

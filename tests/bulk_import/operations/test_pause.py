@@ -157,4 +157,4 @@ def test_the_job_says_why_and_what_comes_next(hold: Callable[[], bool], client_o
     assert document["status"] == "paused"
     assert document["pause"]["retry_at"] is None
     assert "paused because a member of staff paused it" in document["message"]
-    assert "It goes on when staff let it." in document["message"]
+    assert "The import continues when staff resume it." in document["message"]
