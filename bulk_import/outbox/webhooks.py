@@ -57,8 +57,10 @@ def document(event: ImportEvent) -> dict[str, Any]:
     """What is sent: what happened and when, and the job as it stands by now, in its own language."""
     job = ImportJob.objects.for_reports().get(pk=event.job_id)
     what = event.note if event.kind == EventKind.ENDED else event.kind
+    webhook = ImportJobWebhookSerializer({"type": f"import.{what}", "timestamp": event.at, "data": job})
     with override(job.language or None):
-        return ImportJobWebhookSerializer({"type": f"import.{what}", "timestamp": event.at, "data": job}).data
+        rendered: dict[str, Any] = webhook.data
+    return rendered
 
 
 def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:
