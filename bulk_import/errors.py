@@ -1,11 +1,11 @@
-"""Every error of the API in one shape."""
+"""The document that every error of the API is answered with."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
-from rest_framework import status
+from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
@@ -17,40 +17,77 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class BulkImportRowErrorSerializer(serializers.Serializer[dict[str, Any]]):
+    """What is wrong with one field of one row, or with one query parameter."""
+
+    index = serializers.IntegerField(min_value=0, required=False, help_text="0-based position of the row.")
+    line = serializers.IntegerField(min_value=1, required=False, help_text="Line of the CSV or JSON Lines file.")
+    field = serializers.CharField(allow_null=True)
+    code = serializers.CharField()
+    message = serializers.CharField()
+    first_index = serializers.IntegerField(
+        min_value=0, required=False, help_text="For `duplicate`: the earlier row with the same value."
+    )
+
+    def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """Return the error unchanged: it already is the document, and there can be very many of them."""
+        return instance
+
+
+class BulkImportErrorSerializer(serializers.Serializer[dict[str, Any]]):
+    """The body of every error."""
+
+    code = serializers.CharField(help_text="For programs.")
+    message = serializers.CharField(help_text="For people, in the language of the request.")
+    errors: Any = BulkImportRowErrorSerializer(
+        many=True, required=False, help_text="The first errors."
+    )  # not `Serializer.errors`, which DRF keeps
+    error_count = serializers.IntegerField(min_value=1, required=False, help_text="The number of all errors.")
+    invalid_rows = serializers.IntegerField(min_value=1, required=False)
+
+
 def error_response(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Every error of this API has one shape: `{"code", "message"}`, and `errors` where rows are to blame."""
+    """Return the response for an exception that a view raised, or None for an unexpected one.
+
+    This is an exception handler of DRF; `context` is the one that DRF gives it.
+    """
     if isinstance(error, BadImport):
-        response = Response({"code": error.code, "message": error.message, **error.extra}, status=error.status)
-        if error.retry_after_seconds:
-            response["Retry-After"] = str(error.retry_after_seconds)
-        return response
+        document = {"code": error.code, "message": error.message, **error.extra}
+        return _response(document, error.status, error.retry_after_seconds)
     if isinstance(error, Unavailable):
-        body = {"code": "unavailable", "message": str(error)}
-        response = Response(body, status=status.HTTP_503_SERVICE_UNAVAILABLE)
-        response["Retry-After"] = str(error.retry_after_seconds)
-        return response
-    answer = exception_handler(error, context)
-    if answer is None:
+        document = {"code": "unavailable", "message": str(error)}
+        return _response(document, status.HTTP_503_SERVICE_UNAVAILABLE, error.retry_after_seconds)
+    response = exception_handler(error, context)  # it also sets WWW-Authenticate and Retry-After
+    if response is None:
         return None
     if isinstance(error, ValidationError):
         message = _("A parameter of the request is not valid.")
-        answer.data = {"code": "invalid_parameter", "message": message, "errors": list(flatten_errors(error.detail))}
+        document = {"code": "invalid_parameter", "message": message, "errors": list(flatten_errors(error.detail))}
     else:
-        detail = error.detail if isinstance(error, APIException) else answer.data["detail"]
-        answer.data = {"code": getattr(detail, "code", "error"), "message": str(detail)}
-    return answer
+        detail = error.detail if isinstance(error, APIException) else response.data["detail"]
+        document = {"code": getattr(detail, "code", "error"), "message": detail}
+    response.data = BulkImportErrorSerializer(document).data
+    return response
+
+
+def _response(document: dict[str, Any], status_code: int, retry_after_seconds: int | None) -> Response:
+    headers = {"Retry-After": str(retry_after_seconds)} if retry_after_seconds else {}
+    return Response(BulkImportErrorSerializer(document).data, status=status_code, headers=headers)
 
 
 def flatten_errors(detail: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """The leaves of a DRF error detail; the field of a nested one is a dotted path."""
+    """Yield `{"field", "code", "message"}` for each error in the detail of a DRF ValidationError.
+
+    The field of a nested error is a dotted path, such as `sizes.0.name`. It is None for an error of the whole row.
+    """
     if isinstance(detail, dict):
         for key, part in detail.items():
-            own = "" if key == api_settings.NON_FIELD_ERRORS_KEY else str(key)
-            yield from flatten_errors(part, ".".join(filter(None, (path, own))))
+            name = "" if key == api_settings.NON_FIELD_ERRORS_KEY else str(key)
+            yield from flatten_errors(part, ".".join(filter(None, (path, name))))
     elif isinstance(detail, list):
-        for place, part in enumerate(detail):
-            nested = isinstance(part, dict | list)
-            yield from flatten_errors(part, ".".join(filter(None, (path, str(place)))) if nested else path)
+        for position, part in enumerate(detail):
+            is_nested = isinstance(part, dict | list)
+            yield from flatten_errors(part, ".".join(filter(None, (path, str(position)))) if is_nested else path)
     else:
         code = getattr(detail, "code", "invalid")
         yield {"field": path or None, "code": code, "message": str(detail) or _("Invalid value.")}

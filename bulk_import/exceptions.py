@@ -1,23 +1,22 @@
-"""What can go wrong, and who answers for it.
+"""The exceptions of this app, and who handles them.
 
-BulkImportError
-├── BadImport               the client's doing: 4xx, nothing is kept
-│   ├── MalformedBody       the body is no array of rows; says where
-│   ├── BodyTooLarge        over a limit in bytes or rows
-│   ├── InvalidRows         rows that the target's serializer refuses
-│   ├── BadIdempotencyKey   the key is missing, malformed, or was used for other content
-│   ├── QuotaExceeded       too many open jobs or rows: 429 with Retry-After
-│   └── Expired             what this needs was deleted when its time was over: 410
-├── Unavailable             our own trouble: 503 with Retry-After, nothing is lost
-│   ├── StorageUnavailable  S3 does not take or give an object
-│   └── QueueUnavailable    SQS does not take a message; the relay sends it later
-└── ClaimError              a worker asks for what it may not have
-    ├── NotNow              come back later
-    │   ├── LeaseHeld       another worker holds a live lease
-    │   └── JobPaused       no row of the job can be created now
-    ├── ChunkClosed         done or cancelled: acknowledge the message, do nothing
-    ├── StaleEpoch          the chunk was claimed by another worker since: stop at once
-    └── LedgerDisagrees     the counts do not add up with the ledger: claim again and look
+BadImport                   the client must change something: 4xx, nothing is stored
+├── BodyTooLarge            over a limit in bytes or rows: 413
+├── QuotaExceeded           too many open jobs or rows: 429 with Retry-After
+└── Expired                 the rows or failures were deleted after their retention period: 410
+Unavailable                 a service of ours does not answer: 503 with Retry-After
+├── StorageUnavailable      S3 does not store or return an object
+└── QueueUnavailable        SQS does not accept a message; the relay sends it later
+ClaimError                  a worker asks for a chunk that it cannot have
+├── NotNow                  the worker asks again later
+│   ├── LeaseHeld           another worker has a live lease
+│   └── JobPaused           no row of the job can be created now
+├── ChunkClosed             done or cancelled: acknowledge the message, do nothing
+├── StaleEpoch              another worker has claimed the chunk: stop immediately
+└── LedgerDisagrees         the counts do not match the ledger: claim the chunk again
+DeliveryFailed              a receiver did not accept an email or a webhook
+
+A class exists only where code catches it, or where several places raise the same status.
 """
 
 from __future__ import annotations
@@ -25,15 +24,11 @@ from __future__ import annotations
 from typing import Any
 
 
-class BulkImportError(Exception):
-    """Base of all errors of this app."""
-
-
-class BadImport(BulkImportError):
-    """Refuse the request with `status`; tell the client `code`, the message and `errors`."""
+class BadImport(Exception):
+    """The client's request is refused. The response has `status`, and `code`, `message` and `extra` as its body."""
 
     status = 400
-    code = "invalid"
+    code = "malformed_body"
     retry_after_seconds: int | None = None
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None, **extra: Any) -> None:
@@ -44,31 +39,15 @@ class BadImport(BulkImportError):
         self.extra = extra
 
 
-class MalformedBody(BadImport):
-    """Tell the client where the document breaks."""
-
-    code = "malformed_body"
-
-
 class BodyTooLarge(BadImport):
-    """Tell the client the limit; it must send less."""
+    """The body, a row or the number of rows is over a limit, which the message names."""
 
     status = 413
     code = "body_too_large"
 
 
-class InvalidRows(BadImport):
-    """Tell the client which rows and fields; `errors` is bounded, `error_count` is not."""
-
-    code = "invalid_rows"
-
-
-class BadIdempotencyKey(BadImport):
-    """Tell the client to send a key, or a new one; the code says which."""
-
-
 class QuotaExceeded(BadImport):
-    """Tell the client the quota and when to come back."""
+    """The user has reached a quota, which the message names. The client may try again later."""
 
     status = 429
     code = "quota_exceeded"
@@ -79,32 +58,32 @@ class QuotaExceeded(BadImport):
 
 
 class Expired(BadImport):
-    """Tell the client that it asks for what is no longer kept, or needs it; see `retention`."""
+    """The request needs rows or failures that `retention` has deleted."""
 
     status = 410
     code = "expired"
 
 
-class Unavailable(BulkImportError):
-    """Answer 503 with Retry-After; whatever was promised still holds."""
+class Unavailable(Exception):
+    """A service that we need does not answer. The client may try again later."""
 
     retry_after_seconds = 30
 
 
 class StorageUnavailable(Unavailable):
-    """Nothing was stored; the client sends again."""
+    """S3 did not store or return an object. If it was to be stored, there is no job."""
 
 
 class QueueUnavailable(Unavailable):
-    """The chunks stay pending; the relay sends them when the queue is back."""
+    """SQS did not accept the messages. Their chunks stay pending, and the relay sends them later."""
 
 
-class ClaimError(BulkImportError):
-    """Answer the worker with the status of its kind."""
+class ClaimError(Exception):
+    """Base of the refusals of the worker API, which maps each class to a status."""
 
 
 class NotNow(ClaimError):
-    """Ask again after `retry_after_seconds`."""
+    """The worker should ask again after `retry_after_seconds`."""
 
     reason = ""
 
@@ -114,13 +93,13 @@ class NotNow(ClaimError):
 
 
 class LeaseHeld(NotNow):
-    """Another worker is at it."""
+    """Another worker is processing the chunk."""
 
-    reason = "another worker holds the lease"
+    reason = "another worker has the lease"
 
 
 class JobPaused(NotNow):
-    """The endpoint is away, or nobody may create; one claim at a time is let through to see."""
+    """The job is paused. From time to time one claim is let through, to test whether rows can be created again."""
 
     reason = "the job is paused"
 
@@ -130,12 +109,12 @@ class ChunkClosed(ClaimError):
 
 
 class StaleEpoch(ClaimError):
-    """Someone else works on this chunk now."""
+    """Another worker has claimed this chunk since."""
 
 
 class LedgerDisagrees(ClaimError):
-    """The worker's outcomes and the ledger's records do not add up to the chunk's rows."""
+    """The outcomes that the worker reports and the rows in the ledger do not add up to the chunk's rows."""
 
 
 class DeliveryFailed(Exception):
-    """Who was to be told did not take it; the text says why, and nothing confidential."""
+    """The receiver did not accept an email or a webhook. The text says why and contains nothing confidential."""

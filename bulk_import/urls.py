@@ -1,9 +1,9 @@
-"""The public API of one target. Mount once for each, with the target's name, without a trailing slash:
+"""The public API of one target. Mount it once for each target, with the target's name and without a trailing slash:
 
-path("products/bulk", include("bulk_import.urls"), {"target": "products"})
+    path("products/bulk", include("bulk_import.urls"), {"target": "products"})
 
-Every address also works with a trailing slash, which the API's schema does not mention. A job's id and a
-row's index are any text here, so that a wrong one is answered by the API and not by a page.
+Every URL also works with a trailing slash. The API's schema leaves these URLs out. The converters of the job's id and
+the row's index accept any text, so that the API answers a wrong one with its own 404 in JSON.
 """
 
 from django.urls import include, path

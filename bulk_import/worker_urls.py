@@ -1,4 +1,7 @@
-"""The worker API. Mount it once: path("bulk-import/worker/", include("bulk_import.worker_urls"))."""
+"""The worker API. Mount it once:
+
+path("bulk-import/worker/", include("bulk_import.worker_urls"))
+"""
 
 from django.urls import path
 

@@ -16,7 +16,9 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import JobStatus
 from bulk_import.models.status import OUTCOME_LABELS
-from bulk_import.reports.job import expires_at, problem_text, summary
+from bulk_import.reports.job import expires_at
+from bulk_import.reports.messages import summary
+from bulk_import.reports.problems import error_text, problem_text
 from bulk_import.storage.failures import read_failures
 from bulk_import_wire.lines import read_failure_line
 
@@ -142,17 +144,13 @@ def first_failures(job: ImportJob) -> dict[str, Any]:
         "failures": [
             {
                 **known,
-                "reasons": [problem_line(error) for error in known["errors"]],
+                "reasons": [error_text(error) for error in known["errors"]],
                 "row": shortened(row),
             }
             for known, row in lines
         ],
         "failures_error": "",
     }
-
-
-def problem_line(error: dict[str, Any]) -> str:
-    return f"{error['field']}: {error['message']}" if error["field"] else str(error["message"])
 
 
 def shortened(row: bytes) -> str:

@@ -27,7 +27,8 @@ from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import ChunkStatus, ImportJob
-from bulk_import.reports.job import rows_per_second, summary
+from bulk_import.reports.job import rows_per_second
+from bulk_import.reports.messages import summary
 from bulk_import.storage.failures import read_failures
 from bulk_import.storage.payloads import read_payload
 

@@ -1,4 +1,7 @@
-"""The query parameters of the public API."""
+"""The query parameters of the public API.
+
+The serializers validate the parameters and also describe them in the OpenAPI schema.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,51 @@ from typing import TYPE_CHECKING, Any
 from rest_framework import serializers
 
 from bulk_import.intake.recipients import RecipientsField
-from bulk_import.models import JobStatus
+from bulk_import.reports.job import StatusField
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
 MAX_PAGE_SIZE = 100
+"""Largest page of jobs that a client may ask for."""
 
 
 class ImportOptions(serializers.Serializer[Any]):
-    """Query parameters of a submission."""
+    """Query parameters of an import."""
 
-    corrects = serializers.UUIDField(required=False)
-
-    on_invalid = serializers.ChoiceField(["reject", "skip"], default="reject")
-    dry_run = serializers.BooleanField(default=False)
-    notify = RecipientsField(default="")
+    on_invalid = serializers.ChoiceField(
+        [
+            ("reject", "refuse the whole import if a row is not valid"),
+            ("skip", "leave out the rows that are not valid and import the others"),
+        ],
+        default="reject",
+    )
+    dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
+    corrects = serializers.UUIDField(
+        required=False, help_text="`id` of your import whose failed rows these are, corrected."
+    )
+    notify = RecipientsField(
+        required=False,
+        help_text="Addresses that also get an email about the import, with commas between; or `none` for no email.",
+    )
 
 
 class JobFilter(serializers.Serializer[Any]):
-    """Query parameters of the list of jobs."""
+    """Query parameters of the list of jobs; the `cursor` belongs to the pagination."""
 
-    status = serializers.ChoiceField(JobStatus.choices, required=False)
+    status = StatusField(required=False)
     page_size = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_SIZE, required=False)
 
 
 class FailureOptions(serializers.Serializer[Any]):
-    """Query parameters of the failures; `format` is DRF's own."""
+    """Query parameters of the failures; DRF itself handles `format`."""
 
-    part = serializers.ChoiceField(["rows"], required=False)
+    part = serializers.ChoiceField([("rows", "only the rows, as they were sent")], required=False)
 
 
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
-    """The query parameters; raises ValidationError, which `error_response` turns into a 400."""
-    # A plain dict: of a query, as of a form, DRF takes empty values for absent ones, and `dry_run=` is not "no".
+    """Return the validated query parameters. Raises ValidationError, which becomes a 400."""
+    # A plain dict, because DRF takes an empty value in a QueryDict for a missing one. `dry_run=` would start an import.
     serializer = serializer_class(data=request.query_params.dict(), context={"request": request})
     serializer.is_valid(raise_exception=True)
     parameters: dict[str, Any] = serializer.validated_data

@@ -1,42 +1,34 @@
-"""The public API: POST an import, GET the jobs, GET one, GET what was not created.
+"""The public API: start imports, follow them, and read the rows that were not created.
 
-The views of a target authenticate like its create endpoint; POST asks its permissions, too. A job is its
-submitter's own: for anybody else it does not exist.
+Starting and retrying an import needs the permissions of the create endpoint. To follow an import, being its submitter
+is enough. The docstrings of `get`, `post` and `delete` are the summaries and descriptions in the OpenAPI schema.
 """
 
 from __future__ import annotations
 
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.core.exceptions import ValidationError as BadValue
-from django.db import transaction
-from django.http import Http404, HttpResponse, StreamingHttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.cache import get_conditional_response, patch_vary_headers
-from django.utils.decorators import method_decorator
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from rest_framework import status
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from bulk_import.api.parameters import MAX_PAGE_SIZE, FailureOptions, ImportOptions, JobFilter, read_parameters
-from bulk_import.conf import Target, conf
-from bulk_import.errors import error_response
+from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
-from bulk_import.intake.validation import ValidationResult, validate_rows
-from bulk_import.models import ImportJob
+from bulk_import.intake.validation import validate_rows
 from bulk_import.operations import cancel, redrive, retry
+from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import (
     CSVRenderer,
     JSONLinesRenderer,
@@ -46,73 +38,24 @@ from bulk_import.reports.failures import (
     in_pieces,
     row_fields,
 )
-from bulk_import.reports.job import entity_tag, job_document, job_path, poll_after_seconds
+from bulk_import.reports.job import ImportJobSerializer, entity_tag, job_path, poll_after_seconds
 from bulk_import.storage.failures import read_failure, read_failures
-from bulk_import.tracing import request_log_context
-from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from uuid import UUID
 
-    from django.http import HttpRequest
-    from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
     from rest_framework.throttling import BaseThrottle
+    from rest_framework.views import APIView
+
+    from bulk_import.models import ImportJob
 
 MAX_INDEX_DIGITS = 10
-"""As many as the largest index that a chunk can have."""
-
-
-# An import is not one transaction: the payload goes to S3 before it, the messages to SQS after it.
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
-class TargetView(APIView):
-    """Base: knows its target, and authenticates like the target's create endpoint."""
-
-    renderer_classes = [JSONRenderer]
-    permission_classes = [IsAuthenticated]
-
-    @property
-    def target(self) -> Target:
-        return conf().target(self.kwargs["target"])
-
-    def is_configured(self) -> bool:
-        return self.kwargs["target"] in conf().targets
-
-    def get_authenticators(self) -> list[BaseAuthentication]:
-        # DRF asks before it answers errors: that there is no such target is told by `initial`.
-        return self.target.create_view().get_authenticators() if self.is_configured() else []
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with request_log_context(request), log_context(job_id=kwargs.get("job_id", "")):
-            return super().dispatch(request, *args, **kwargs)
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if not self.is_configured():
-            raise Http404
-        super().initial(request, *args, **kwargs)
-
-    def get_exception_handler(self) -> Callable[..., Any]:
-        return error_response
-
-    def get_jobs(self) -> Any:
-        """The jobs of this target that the user sent."""
-        submitter = self.request.user.pk
-        if submitter is None:  # a user object without a record; NULL would be the jobs of deleted users
-            raise Http404
-        jobs = ImportJob.objects.filter(target=self.target.name, submitter=submitter)
-        return jobs.for_reports()
-
-    def get_job(self, job_id: UUID | str) -> ImportJob:
-        try:
-            key = UUID(str(job_id))
-        except ValueError:
-            raise Http404 from None
-        job: ImportJob = get_object_or_404(self.get_jobs(), pk=key)
-        return job
+"""Length of the largest row index that the database can store. Python refuses to convert thousands of digits."""
 
 
 class JobPagination(CursorPagination):
-    """Newest first; a page stays what it was while new jobs come in."""
+    """Pages of jobs, newest first. New jobs do not shift the rows of the next page."""
 
     ordering = ("-created_at", "-id")
     page_size = 20
@@ -122,17 +65,18 @@ class JobPagination(CursorPagination):
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> Any:
         try:
             return super().paginate_queryset(queryset, request, view=view)
-        except (BadValue, OverflowError) as error:  # a cursor that we did not make: its position is no time
+        except (BadValue, OverflowError) as error:  # a forged cursor, whose position is not a time
             raise NotFound(self.invalid_cursor_message) from error
 
 
 class ImportJobsView(TargetView):
-    """`POST /products/bulk`: rows become a job. `GET /products/bulk`: the user's own jobs, newest first."""
+    """`/products/bulk`"""
 
     parser_classes = [FileForm, UnreadBody]
+    pagination_class = JobPagination
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_content_length(request)  # before anything reads the body, as a CSRF check does
+        check_content_length(request)  # first of all: authentication may read the body, for its CSRF token
         super().initial(request, *args, **kwargs)
 
     def check_permissions(self, request: Request) -> None:
@@ -144,6 +88,12 @@ class ImportJobsView(TargetView):
         return [SubmissionThrottle()] if self.request.method == "POST" else []
 
     def post(self, request: Request, **_kwargs: Any) -> Response:
+        """Import many rows
+
+        The rows are validated and stored. Then they are created one by one in the background. The answer is a job:
+        ask for it at `Location`, every `Retry-After` seconds. A request with the same `Idempotency-Key` and the same
+        content returns the same job.
+        """
         options = read_parameters(ImportOptions, request)
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
@@ -151,7 +101,7 @@ class ImportJobsView(TargetView):
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:
-            return Response(dry_run_document(validate_rows(self.target, upload.rows, request)))
+            return Response(BulkImportDryRunSerializer(validate_rows(self.target, upload.rows, request)).data)
         job_id = accept(
             self.target,
             request,
@@ -159,18 +109,18 @@ class ImportJobsView(TargetView):
             idempotency_key=key,
             skip_invalid=options["on_invalid"] == "skip",
             corrects=corrects,
-            notify=options["notify"],
+            notify=options.get("notify", ""),
         )
         return self.accepted(job_id)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
-        """The job that the client names with `corrects`. Raises NotFound unless it is the user's own."""
+        """Return the user's job that `corrects` names, if it does. Raises NotFound."""
         if "corrects" not in options:
             return None
         try:
             return self.get_job(options["corrects"])
-        except Http404:
-            raise NotFound(_("You have no import with the id that `corrects` names.")) from None
+        except NotFound:
+            raise NotFound(_("We could not find the import that `corrects` names.")) from None
 
     def accepted(self, job_id: UUID) -> Response:
         job = self.get_job(job_id)
@@ -178,22 +128,28 @@ class ImportJobsView(TargetView):
             "Location": self.request.build_absolute_uri(job_path(job)),
             "Retry-After": str(poll_after_seconds(job)),
         }
-        return Response(job_document(job, self.request), status=status.HTTP_202_ACCEPTED, headers=headers)
+        return Response(self.document(job), status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def get(self, request: Request, **_kwargs: Any) -> Response:
+        """List your imports, newest first"""
         parameters = read_parameters(JobFilter, request)
         jobs = self.get_jobs().filter(**{name: parameters[name] for name in ("status",) if name in parameters})
-        pagination = JobPagination()
+        pagination = self.pagination_class()
         page: list[ImportJob] = pagination.paginate_queryset(jobs, request, view=self) or []
-        return pagination.get_paginated_response([job_document(job, request) for job in page])
+        documents = ImportJobSerializer(page, many=True, context={"request": request}).data
+        return pagination.get_paginated_response(documents)
 
 
 class ImportJobView(TargetView):
-    """`GET /products/bulk/{id}`: the job, or 304 when it stands as the client knows it. `DELETE` cancels it."""
+    """`/products/bulk/{id}`"""
 
     def get(self, request: Request, job_id: str, **_kwargs: Any) -> Any:
+        """Retrieve an import
+
+        Send the last `ETag` as `If-None-Match` to get a 304 without a body while nothing has changed.
+        """
         job = self.get_job(job_id)
-        document = job_document(job, request)
+        document = self.document(job)
         etag = entity_tag(document)
         response = Response(document, headers={"ETag": etag})
         patch_vary_headers(response, ["Accept-Language", "Authorization", "Cookie"])
@@ -203,54 +159,70 @@ class ImportJobView(TargetView):
         return answer
 
     def delete(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Cancel an import
+
+        No more rows are created. Rows that have been created stay. The others become `unprocessed` and can be
+        retried.
+        """
         cancel(self.get_job(job_id), actor=request.user)
         job = self.get_job(job_id)
         headers = {} if job.is_terminal else {"Retry-After": str(poll_after_seconds(job))}
         code = status.HTTP_200_OK if job.is_terminal else status.HTTP_202_ACCEPTED
-        return Response(job_document(job, request), status=code, headers=headers)
+        return Response(self.document(job), status=code, headers=headers)
 
 
 class ReopenView(TargetView):
-    """Base: rows of the job run again."""
+    """Base of the views that process rows of a job again."""
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
         self.target.create_view(request).check_permissions(request)
 
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        job = self.get_job(job_id)
-        reopened = self.reopen(job, request)
-        document = job_document(self.get_job(job.pk), request)
-        return Response(document, status=status.HTTP_202_ACCEPTED if reopened else status.HTTP_200_OK)
-
-    def reopen(self, job: ImportJob, request: Request) -> int:
-        """Returns how many chunks run again."""
-        raise NotImplementedError
+    def reopened(self, job: ImportJob, chunks: int) -> Response:
+        """Return the job, and 202 if any chunks are processed again."""
+        code = status.HTTP_202_ACCEPTED if chunks else status.HTTP_200_OK
+        return Response(self.document(self.get_job(job.pk)), status=code)
 
 
 class RetryView(ReopenView):
-    """`POST /products/bulk/{id}/retry`: run again all that was not created."""
+    """`/products/bulk/{id}/retry`"""
 
-    def reopen(self, job: ImportJob, request: Request) -> int:
-        if not (job.can_be_retried or job.expired):
-            return 0
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Retry every row that was not created
+
+        Use this when the cause was not in the rows and has been fixed. It works on an import that has ended. Rows
+        that have been created stay as they are.
+        """
+        job = self.get_job(job_id)
+        if not (job.can_be_retried or job.expired):  # `retry` raises Expired for a job that has expired
+            return self.reopened(job, 0)
         check_open_job_quota(request.user)
-        return retry(job, actor=request.user)
+        return self.reopened(job, retry(job, actor=request.user))
 
 
 class RedriveView(ReopenView):
-    """`POST /products/bulk/{id}/redrive`: run again what ended in the dead-letter queue."""
+    """`/products/bulk/{id}/redrive`"""
 
-    def reopen(self, job: ImportJob, request: Request) -> int:
-        return redrive(job, actor=request.user)
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Retry the rows with the code `dead_letter`
+
+        These are the rows of the parts of an import that could not be processed, even after several attempts. It
+        also works while the other parts are being processed. Rows that were rejected or failed stay as they are.
+        """
+        job = self.get_job(job_id)
+        return self.reopened(job, redrive(job, actor=request.user))
 
 
 class FailuresView(TargetView):
-    """`GET /products/bulk/{id}/failures`: the rows not created, with reasons, as JSON Lines or CSV."""
+    """`/products/bulk/{id}/failures`"""
 
     renderer_classes = [JSONRenderer, JSONLinesRenderer, CSVRenderer]
 
     def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:
+        """Download the rows that were not created
+
+        The rows are in the order in which they were sent. A CSV, and the rows alone, can be corrected and sent again.
+        """
         rows_only = "part" in read_parameters(FailureOptions, request)
         is_table = request.accepted_renderer.format == CSVRenderer.format
         job = self.get_job(job_id)
@@ -260,7 +232,9 @@ class FailuresView(TargetView):
         elif rows_only:
             lines = as_rows(lines)
         pieces = in_pieces(lines)
-        first = next(pieces, b"")  # a storage that is away is a 503, not a broken download
+        # Read the first piece before the response starts. If S3 is not available, the answer is a 503, not a 200
+        # with a broken body.
+        first = next(pieces, b"")
         response = StreamingHttpResponse(chain([first], pieces))
         response["Content-Type"] = "text/csv; charset=utf-8" if is_table else JSONLinesRenderer.media_type
         if is_table or rows_only:
@@ -269,36 +243,20 @@ class FailuresView(TargetView):
         return response
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(response, Response):  # an error, or the answer to OPTIONS, whatever the download would have been
+        # A DRF response is an error or the answer to OPTIONS. It is JSON, whatever format the client asked for.
+        if isinstance(response, Response):
             request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
         return super().finalize_response(request, response, *args, **kwargs)
 
 
 class FailureView(TargetView):
-    """`GET /products/bulk/{id}/failures/{index}`: one row that was not created, with reasons."""
+    """`/products/bulk/{id}/failures/{index}`"""
 
     def get(self, request: Request, job_id: str, index: str, **_kwargs: Any) -> HttpResponse:  # noqa: ARG002 - DRF's signature
+        """Retrieve one row that was not created"""
         job = self.get_job(job_id)
         is_number = index.isascii() and index.isdecimal() and len(index) <= MAX_INDEX_DIGITS
         line = read_failure(job, int(index)) if is_number else None
         if line is None:
-            raise Http404
+            raise NotFound(_("There is no failed row with this index."))
         return HttpResponse(line, content_type=JSONRenderer.media_type)
-
-
-def dry_run_document(verdicts: ValidationResult) -> dict[str, Any]:
-    """What a submission would say of its rows; nothing was stored."""
-    valid = verdicts.rows - verdicts.invalid_rows
-    message = ngettext(
-        "%(valid)d of %(rows)d row is valid. Nothing was imported: this was a dry run.",
-        "%(valid)d of %(rows)d rows are valid. Nothing was imported: this was a dry run.",
-        valid,
-    )
-    return {
-        "message": message % {"valid": valid, "rows": verdicts.rows},
-        "rows": verdicts.rows,
-        "valid_rows": valid,
-        "invalid_rows": verdicts.invalid_rows,
-        "error_count": verdicts.error_count,
-        "errors": verdicts.errors,
-    }

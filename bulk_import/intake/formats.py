@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.json_rows import ROW_TOO_LARGE, split_array
 from bulk_import.reports.cells import unescape_cell
 
@@ -64,7 +64,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     """Yield the records of a CSV, each as an object of strings. The header row gives the names.
 
     Reads what spreadsheets write: with or without a byte order mark, and with a comma, a semicolon or a tab between
-    the cells. Raises MalformedBody with the line, and BodyTooLarge if one row or all rows together are too large.
+    the cells. Raises BadImport with the line, and BodyTooLarge if one row or all rows together are too large.
     """
     lines = RecordLines(body, conf().max_row_bytes)
     records = csv.reader(lines, delimiter=_delimiter(body), strict=True)
@@ -90,10 +90,10 @@ def split_table(body: bytes) -> Iterator[RawRow]:
             line = records.line_num + 1
     except UnicodeDecodeError as error:
         message = _("This CSV is not in UTF-8 (line %(line)d). Save it as “CSV UTF-8” and send it again.")
-        raise MalformedBody(message % {"line": _undecodable_line(body)}) from error
+        raise BadImport(message % {"line": _undecodable_line(body)}) from error
     except csv.Error as error:
         message = _("The row at line %(line)d of this CSV cannot be read: %(reason)s. Check its quotation marks.")
-        raise MalformedBody(message % {"line": line, "reason": error}) from error
+        raise BadImport(message % {"line": line, "reason": error}) from error
 
 
 class RecordLines:
@@ -139,14 +139,14 @@ FORMATS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {
 """The function that splits an upload of each media type into rows."""
 
 
-def empty_file(media_type: str) -> MalformedBody:
+def empty_file(media_type: str) -> BadImport:
     """Return the error for an upload without any content."""
     hints = {
         "application/json": _("Send a JSON array with at least one row."),
         "application/x-ndjson": _("Send at least one line with a JSON object."),
         "text/csv": _("Send a header row with the names of the columns, and at least one row."),
     }
-    return MalformedBody(f"{_('This file is empty.')} {hints[media_type]}", code="empty_body")
+    return BadImport(f"{_('This file is empty.')} {hints[media_type]}", code="empty_body")
 
 
 def _delimiter(body: bytes) -> str:
@@ -156,15 +156,15 @@ def _delimiter(body: bytes) -> str:
 
 
 def _header(record: list[str], line: int) -> list[str]:
-    """Return the names of the columns. Raises MalformedBody if a name is missing or occurs twice."""
+    """Return the names of the columns. Raises BadImport if a name is missing or occurs twice."""
     names = [name.strip() for name in record]
     for name in names:
         if not name:
             message = _("A column of the header row (line %(line)d) has no name. Give every column a name.")
-            raise MalformedBody(message % {"line": line}, code="malformed_header")
+            raise BadImport(message % {"line": line}, code="malformed_header")
         if names.count(name) > 1:
             message = _("Two columns of the header row (line %(line)d) are named “%(name)s”. Rename or remove one.")
-            raise MalformedBody(message % {"line": line, "name": name}, code="malformed_header")
+            raise BadImport(message % {"line": line, "name": name}, code="malformed_header")
     return names
 
 
@@ -175,7 +175,7 @@ def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
             "If a text contains the separator, put the text in quotation marks."
         )
         message %= {"line": line, "cells": len(record), "columns": len(header)}
-        raise MalformedBody(message, code="too_many_cells")
+        raise BadImport(message, code="too_many_cells")
     row = {name: unescape_cell(cell) for name, cell in zip(header, record, strict=False) if cell}
     return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import BadIdempotencyKey
+from bulk_import.exceptions import BadImport
 from bulk_import.models import ImportJob
 
 if TYPE_CHECKING:
@@ -23,29 +23,29 @@ MAX_KEY_CHARACTERS = 255
 
 
 def read_key(header: str | None) -> str:
-    """Return the key without the quotation marks that the draft allows, or "" without one. Raises BadIdempotencyKey."""
+    """Return the key without the quotation marks that the draft allows, or "" without one. Raises BadImport."""
     key = (header or "").strip().removeprefix('"').removesuffix('"')
     if not key.strip(' "') and (header is not None or conf().require_idempotency_key):
         message = _(
             "The Idempotency-Key is missing. Send a value of your choice, for example a UUID. "
             "If the same request arrives twice, its rows are then imported only once."
         )
-        raise BadIdempotencyKey(message, code="idempotency_key_missing")
+        raise BadImport(message, code="idempotency_key_missing")
     if len(key) > MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
         message = _("The Idempotency-Key is not valid. It may have up to %(limit)d printable ASCII characters.")
-        raise BadIdempotencyKey(message % {"limit": MAX_KEY_CHARACTERS}, code="idempotency_key_malformed")
+        raise BadImport(message % {"limit": MAX_KEY_CHARACTERS}, code="idempotency_key_malformed")
     return key
 
 
 def find_job(target: Target, submitter: Any, key: str, request_sha256: bytes) -> ImportJob | None:
     """Return the job that this request created before; None if there is none.
 
-    Raises BadIdempotencyKey if a different request used the key.
+    Raises BadImport if a different request used the key.
     """
     if not key:
         return None
     job = ImportJob.objects.filter(target=target.name, submitter=submitter, idempotency_key=key).first()
     if job and bytes(job.request_sha256) != request_sha256:
         message = _("This Idempotency-Key was already used for a different request. Send a new key with a new import.")
-        raise BadIdempotencyKey(message, code="idempotency_key_reused", status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        raise BadImport(message, code="idempotency_key_reused", status=HTTPStatus.UNPROCESSABLE_ENTITY)
     return job

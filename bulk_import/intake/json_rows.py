@@ -18,7 +18,7 @@ import msgspec
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ class RowError(Exception):
 def split_array(body: bytes) -> Iterator[bytes]:
     """Split a JSON array into the raw bytes of its elements, in order.
 
-    Raises MalformedBody where the document breaks, and BodyTooLarge for an element that is too large. An element may
+    Raises BadImport where the document breaks, and BodyTooLarge for an element that is too large. An element may
     still be malformed inside; `parse_row` finds that out.
     """
     position = _find_first_row(body)
@@ -165,18 +165,18 @@ def _check_value(value: Any, depth: int) -> None:
 
 
 def _find_first_row(body: bytes) -> int:
-    """Return the position of the first row of an array. Raises MalformedBody if there is no array or no row."""
+    """Return the position of the first row of an array. Raises BadImport if there is no array or no row."""
     if body.startswith(BYTE_ORDER_MARKS) or b"\0" in body[:2]:
         message = _("This file is in UTF-16 or starts with a byte order mark. Save it as UTF-8 without one.")
-        raise MalformedBody(message)
+        raise BadImport(message)
     position = _skip_blanks(body, 0)
     if body[position : position + 1] != b"[":
         message = _("This file does not contain a JSON array. Send an array of rows, even for a single row.")
-        raise MalformedBody(message, code="not_an_array")
+        raise BadImport(message, code="not_an_array")
     position = _skip_blanks(body, position + 1)
     if body[position : position + 1] == b"]":
         _check_end(body, position + 1)
-        raise MalformedBody(_("The array is empty. Send at least one row."), code="no_rows")
+        raise BadImport(_("The array is empty. Send at least one row."), code="no_rows")
     return position
 
 
@@ -212,7 +212,7 @@ def _skip_blanks(body: bytes, position: int) -> int:
 
 
 def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> int:
-    """Return where the row that starts here ends. Raises MalformedBody or BodyTooLarge, with the index of the row."""
+    """Return where the row that starts here ends. Raises BadImport or BodyTooLarge, with the index of the row."""
     # Only as many bytes as a row may have are decoded, so a huge row costs no more than the largest allowed one.
     # Latin-1 turns each byte into one character, so positions in the text are positions in the bytes.
     piece = body[start : start + max_row_bytes + 1].decode("latin-1")
@@ -222,7 +222,7 @@ def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> in
         too_large = size > max_row_bytes
     except RecursionError as error:
         message = _("The row at index %(index)d is nested deeper than %(depth)d levels.")
-        raise MalformedBody(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
+        raise BadImport(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
     except json.JSONDecodeError as error:
         if not (too_large and _is_well_formed_so_far(piece)):
             _refuse_malformed(body, start + error.pos, error.msg, index)
@@ -242,14 +242,14 @@ def _is_well_formed_so_far(piece: str) -> bool:
 
 
 def _check_end(body: bytes, position: int) -> None:
-    """Raise MalformedBody if the array is followed by anything but blanks."""
+    """Raise BadImport if the array is followed by anything but blanks."""
     position = _skip_blanks(body, position)
     if position < len(body):
         _refuse_malformed(body, position, "there is more after the end of the array")
 
 
 def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None = None) -> NoReturn:
-    """Raise MalformedBody with the line and the column, and with the index of the row if the position is in a row."""
+    """Raise BadImport with the line and the column, and with the index of the row if the position is in a row."""
     line_start = body.rfind(b"\n", 0, position) + 1
     where = {"reason": reason, "line": body.count(b"\n", 0, position) + 1, "column": position - line_start + 1}
     if index is None:
@@ -262,4 +262,4 @@ def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None
             "The row at index %(index)d is not valid JSON at line %(line)d, column %(column)d: %(reason)s. "
             "Correct it and send the file again."
         )
-    raise MalformedBody(message % {"index": index, **where})
+    raise BadImport(message % {"index": index, **where})

@@ -19,7 +19,7 @@ from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import BodyTooLarge, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.formats import FORMATS, MEBIBYTE, SUFFIXES, empty_file
 
 if TYPE_CHECKING:
@@ -60,19 +60,19 @@ class UnreadBody(BaseParser):
 
 
 class FileForm(MultiPartParser):
-    """Parses a form. Raises MalformedBody where the form is malformed, whichever code reads it first."""
+    """Parses a form. Raises BadImport where the form is malformed, whichever code reads it first."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
             return super().parse(stream, media_type, parser_context)
         except (ParseError, SuspiciousOperation) as error:
-            raise MalformedBody(_("This form is not valid multipart/form-data. Send it again.")) from error
+            raise BadImport(_("This form is not valid multipart/form-data. Send it again.")) from error
 
 
 def read_upload(request: Request) -> Upload:
     """Read the body of a request and return its rows. Iterating over malformed rows raises BadImport.
 
-    Raises BodyTooLarge, MalformedBody for an empty or incomplete body, and UnsupportedMediaType.
+    Raises BodyTooLarge, BadImport for an empty or incomplete body, and UnsupportedMediaType.
     """
     media_type = _media_type(request.content_type)
     if media_type == "multipart/form-data":
@@ -86,7 +86,7 @@ def read_upload(request: Request) -> Upload:
 def as_upload(media_type: str, query: str, body: bytes) -> Upload:
     """Return the rows of a body. `media_type` is a key of FORMATS; the hash covers all three arguments.
 
-    Raises MalformedBody if the body is empty.
+    Raises BadImport if the body is empty.
     """
     if not body or body.isspace():
         raise empty_file(media_type)
@@ -126,7 +126,7 @@ def _read_body(request: Request) -> bytes:
     """Return the body, decompressed if necessary.
 
     Both the body as sent and the decompressed body may have at most MAX_BODY_BYTES, and no more than that is ever in
-    memory. Raises BodyTooLarge, MalformedBody and UnsupportedMediaType.
+    memory. Raises BodyTooLarge, BadImport and UnsupportedMediaType.
     """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"identity", "gzip"}:
@@ -147,7 +147,7 @@ def _read_body(request: Request) -> bytes:
     if received < int(request.META.get("CONTENT_LENGTH") or 0):
         raise _incomplete()
     if decompressor and not decompressor.eof:
-        raise MalformedBody(_("The gzip data is incomplete. Compress the file and send it again."))
+        raise BadImport(_("The gzip data is incomplete. Compress the file and send it again."))
     return bytes(body)
 
 
@@ -159,18 +159,18 @@ def _read_piece(stream: Any) -> bytes:
     return piece
 
 
-def _incomplete() -> MalformedBody:
-    return MalformedBody(_("The upload is incomplete. Send the file again."))
+def _incomplete() -> BadImport:
+    return BadImport(_("The upload is incomplete. Send the file again."))
 
 
 def _decompress(decompressor: Any, piece: bytes, max_bytes: int) -> bytes:
     try:
         decompressed: bytes = decompressor.decompress(piece, max_bytes)
     except zlib.error as error:
-        raise MalformedBody(_("The upload is not valid gzip data. Compress the file and send it again.")) from error
+        raise BadImport(_("The upload is not valid gzip data. Compress the file and send it again.")) from error
     if decompressor.unused_data:
         message = _("There is more data after the end of the gzip data. Compress the whole file at once.")
-        raise MalformedBody(message)
+        raise BadImport(message)
     return decompressed
 
 
@@ -191,15 +191,15 @@ def _stream(request: Request) -> Any:
 def _read_file(request: Request) -> tuple[str, bytes]:
     """Return the media type and the content of the only file of a form.
 
-    Raises MalformedBody, BodyTooLarge and UnsupportedMediaType.
+    Raises BadImport, BodyTooLarge and UnsupportedMediaType.
     """
     if not request.META.get("CONTENT_LENGTH"):
         message = _("A form needs a Content-Length. Send one, or send the file itself as the body of the request.")
-        raise MalformedBody(message, code="length_required", status=411)
+        raise BadImport(message, code="length_required", status=411)
     files = [file for name in request.FILES for file in request.FILES.getlist(name)]
     if len(files) != 1:
         message = _("Send exactly one file in the form. This form has %(files)d.")
-        raise MalformedBody(message % {"files": len(files)}, code="not_one_file")
+        raise BadImport(message % {"files": len(files)}, code="not_one_file")
     file = files[0]
     if (file.size or 0) > conf().max_body_bytes:
         raise file_too_large()

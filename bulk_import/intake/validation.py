@@ -18,7 +18,7 @@ from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
-from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
@@ -53,8 +53,12 @@ class ValidationResult:
     errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
     is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
 
+    @property
+    def valid_rows(self) -> int:
+        return self.rows - self.invalid_rows
+
     def check_valid(self, *, skip_invalid: bool) -> None:
-        """Raise InvalidRows if there is nothing to import, or if an invalid row may not be skipped."""
+        """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped."""
         if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
             return
         message = ngettext(
@@ -65,7 +69,13 @@ class ValidationResult:
             self.invalid_rows,
         )
         message %= {"invalid": self.invalid_rows, "rows": self.rows}
-        raise InvalidRows(message, errors=self.errors, error_count=self.error_count, invalid_rows=self.invalid_rows)
+        raise BadImport(
+            message,
+            code="invalid_rows",
+            errors=self.errors,
+            error_count=self.error_count,
+            invalid_rows=self.invalid_rows,
+        )
 
 
 def validate_rows(
@@ -108,7 +118,7 @@ def validate_rows(
         line = to_payload_line(row.json) if line is None else line
         payload.append(refused_line(line, stored_errors(errors)) if errors else line)
     if not result.rows:
-        raise MalformedBody(_("This file has no rows. Send at least one."), code="no_rows")
+        raise BadImport(_("This file has no rows. Send at least one."), code="no_rows")
     return result
 
 

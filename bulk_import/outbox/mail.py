@@ -21,7 +21,9 @@ from bulk_import.conf import conf
 from bulk_import.models import EventKind, JobStatus
 from bulk_import.models.status import OUTCOME_LABELS, PENDING_ROWS
 from bulk_import.reports.failures import as_table, file_name, row_fields
-from bulk_import.reports.job import grouped, job_path, problem_parts, things, words
+from bulk_import.reports.job import job_path
+from bulk_import.reports.messages import grouped, placeholders, things
+from bulk_import.reports.problems import problem_text
 from bulk_import.storage.failures import read_failures
 from bulk_import_wire.contract import Outcome, PauseCode
 
@@ -150,8 +152,8 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
     no links and no next steps.
     """
     topic = kind if kind in SUBJECTS else job.status
-    values = words(job)
-    problems = [problem_parts(entry) for entry in job.problems]
+    values = placeholders(job)
+    problems = [problem_text(entry) for entry in job.problems]
     page_url, failures_url = (job_page_url(job), failures_download_url(job)) if to_submitter else ("", "")
     context: dict[str, Any] = {
         "language": get_language() or "en",

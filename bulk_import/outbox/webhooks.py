@@ -21,7 +21,7 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import DeliveryFailed
 from bulk_import.models import Channel, EventKind, ImportJob
 from bulk_import.outbox.delivery import deliver_due
-from bulk_import.reports.job import job_document
+from bulk_import.reports.job import ImportJobWebhookSerializer
 
 if TYPE_CHECKING:
     import ssl
@@ -60,10 +60,11 @@ def send_webhook(delivery: Delivery) -> None:
 def document(event: ImportEvent) -> dict[str, Any]:
     """Return the body: what happened and when, and the job as it is now, in the language of the job."""
     job = ImportJob.objects.for_reports().get(pk=event.job_id)
-    with override(job.language or None):
-        data = job_document(job)
     name = event.note if event.kind == EventKind.ENDED else event.kind  # the note of an end is the job's status
-    return {"type": f"import.{name}", "timestamp": event.at, "data": data}
+    webhook = ImportJobWebhookSerializer({"type": f"import.{name}", "timestamp": event.at, "data": job})
+    with override(job.language or None):
+        rendered: dict[str, Any] = webhook.data
+    return rendered
 
 
 def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:

@@ -16,6 +16,12 @@ FORMULA = re.compile(
     r"'*(?:[\t\r\n]|[\s\x00-\x1f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*"
     r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
 )
+"""Start of a text that a spreadsheet may run.
+
+Spreadsheets ignore blanks, characters of zero width and direction marks before the sign, and accept the full-width
+forms of the signs. The pattern also matches apostrophes in front. A text such as "'=1" therefore becomes "''=1", so
+that `unescape_cell` removes only the apostrophe that `escape_cell` added.
+"""
 
 
 def escape_cell(text: str) -> str:

@@ -1,7 +1,10 @@
-"""The formats of the download of the failures: lines in, the same line by line out.
+"""The rows of a job that were not created, in the formats of the download.
 
-JSON Lines     as they are; or the rows alone, byte for byte, to be posted again
-CSV            for spreadsheets; mended, it can be posted again
+JSON Lines     the lines as the worker stored them, or only the rows, byte for byte
+CSV            for spreadsheets
+
+A CSV, and the rows alone, can be corrected and sent again. Everything works line by line, because a job can have
+very many failures.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ import msgspec
 from django.utils.formats import get_format
 from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
+from rest_framework import serializers
 from rest_framework.renderers import BaseRenderer
-from rest_framework.serializers import HiddenField
 
+from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.reports.cells import escape_cell
+from bulk_import.reports.problems import error_text
+from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
@@ -29,79 +35,92 @@ if TYPE_CHECKING:
     from bulk_import.models import ImportJob
 
 BYTE_ORDER_MARK = "\ufeff"
-"""Without it Excel takes UTF-8 for something else."""
+"""First character of a CSV. Excel does not recognize UTF-8 without it."""
 
 PIECE_BYTES = 64 * 1024
-"""Sent at a time; a write for each line would cost more than the line."""
+"""Size of the pieces in which a download is sent. To send each line on its own would cost more than to make it."""
 
 ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
-"""The values keep their bytes: a number must not change on its way through a float."""
+"""Decodes a row but leaves its values as bytes, because a float would change the digits of a number."""
+
+
+class ImportJobFailureSerializer(serializers.Serializer[dict[str, Any]]):
+    """A row that was not created, and why."""
+
+    # It only describes the lines that the worker writes. The API returns them as they are stored: to parse and render
+    # them would change the digits of numbers and take longer.
+    index = serializers.IntegerField(min_value=0, help_text="0-based position of the row.")
+    outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome != Outcome.CREATED])
+    status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's answer.")
+    errors: Any = BulkImportRowErrorSerializer(many=True)  # not `Serializer.errors`, which DRF keeps
+    attempts = serializers.IntegerField(min_value=0, help_text="Number of calls of the create endpoint.")
+    at = serializers.DateTimeField()
+    row = serializers.JSONField(help_text="The row as it was sent.")
 
 
 class JSONLinesRenderer(BaseRenderer):
-    """So that a client may ask for it. `FailuresView` streams it, and answers anything else in JSON."""
+    """Lets a client ask for JSON Lines. `FailuresView` streams the content, so there is nothing to render."""
 
     media_type = "application/x-ndjson"
     format = "ndjson"
 
 
 class CSVRenderer(BaseRenderer):
-    """As `JSONLinesRenderer`."""
+    """Lets a client ask for CSV; see `JSONLinesRenderer`."""
 
     media_type = "text/csv"
     format = "csv"
 
 
 def as_rows(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The rows alone, each a line of JSON as it was sent."""
+    """Yield only the row of each failure, as a line of JSON, byte for byte as it was sent."""
     for line in lines:
         yield read_failure_line(line)[1] + b"\n"
 
 
 def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = False) -> Iterator[bytes]:
-    """A CSV with a header in the active language: what is known of each failure, unless `rows_only`, then its row.
+    """Yield the lines of a CSV, the first of which has the headings in the active language.
 
-    The row has a column for each field of the target, and a last one for whatever else it held, as JSON.
+    A record has the reasons of the failure, unless `rows_only`, and then the row: a column for each of the `fields`,
+    and a last one with everything else as JSON.
     """
-    # Where the comma is in numbers, Excel takes a semicolon between cells.
+    # Excel expects semicolons between cells where the decimal separator is a comma.
     writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
-    known_headings = [] if rows_only else [_("index"), _("outcome"), _("HTTP status"), _("reasons")]
+    reason_headings = [] if rows_only else [_("index"), _("outcome"), _("HTTP status"), _("reasons")]
     headings = [
-        *(own_heading(name, fields) for name in known_headings),
+        *(own_heading(name, fields) for name in reason_headings),
         *fields,
         own_heading(_("other fields"), fields),
     ]
     header: str = writer.writerow(map(escape_cell, headings))
     yield (BYTE_ORDER_MARK + header).encode()
     for line in lines:
-        known, row = read_failure_line(line)
-        record: str = writer.writerow([*([] if rows_only else known_cells(known)), *row_cells(row, fields)])
+        failure, row = read_failure_line(line)
+        record: str = writer.writerow([*([] if rows_only else reason_cells(failure)), *row_cells(row, fields)])
         yield record.encode()
 
 
 class Echo:
-    """A file for `csv.writer`, which returns what its file's `write` returns: the line."""
+    """A file for `csv.writer`, whose `writerow` returns what `write` returns: the line."""
 
     def write(self, line: str) -> str:
         return line
 
 
 def own_heading(name: str, fields: list[str]) -> str:
-    """A name of a column that is not one of the fields: posted again, the column must not be taken for that field."""
+    """Return a heading that is not one of the fields, so that a column of ours is not imported when it is sent."""
     while name in fields:
         name += "_"
     return name
 
 
-def known_cells(known: dict[str, Any]) -> list[Any]:
-    reasons = (
-        f"{error['field']}: {error['message']}" if error["field"] else error["message"] for error in known["errors"]
-    )
-    return [known["index"], known["outcome"], known["status"], escape_cell("; ".join(reasons))]
+def reason_cells(failure: dict[str, Any]) -> list[Any]:
+    reasons = "; ".join(map(error_text, failure["errors"]))
+    return [failure["index"], failure["outcome"], failure["status"], escape_cell(reasons)]
 
 
 def row_cells(row: bytes, fields: list[str]) -> list[str]:
-    """A cell for each field, and one for the rest; all of a row that is no object is rest."""
+    """Return a cell for each field, and one for everything else. A row that is not an object is all in the last."""
     try:
         values: dict[str, msgspec.Raw] = ROW.decode(row)
     except msgspec.ValidationError:
@@ -111,7 +130,7 @@ def row_cells(row: bytes, fields: list[str]) -> list[str]:
 
 
 def value_cell(value: msgspec.Raw | None) -> str:
-    """A text is escaped. A number is as it was sent, and nested values are JSON: neither runs as a formula."""
+    """Return the cell of a value. Only a string must be escaped: a number or nested JSON is not a formula."""
     text = "null" if value is None else bytes(value).decode()
     if text == "null":
         return ""
@@ -119,20 +138,22 @@ def value_cell(value: msgspec.Raw | None) -> str:
 
 
 def row_fields(target: Target, request: Request) -> list[str]:
-    """The fields of a row that the user of the request may send, in the serializer's order."""
+    """Return the fields that the user of the request may send, in the order of the target's serializer."""
     serializer = target.serializer_class(context={"request": request, "view": target.create_view(request)})
     return [
-        name for name, field in serializer.fields.items() if not field.read_only and not isinstance(field, HiddenField)
+        name
+        for name, field in serializer.fields.items()
+        if not field.read_only and not isinstance(field, serializers.HiddenField)
     ]
 
 
 def file_name(job: ImportJob, suffix: str) -> str:
-    """What the file of a job's failures is called where it is kept."""
+    """Return the name under which a browser saves the failures of a job."""
     return get_valid_filename(f"{job.target}-failures-{str(job.pk)[:8]}.{suffix}")
 
 
 def in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, in pieces of a size that is worth sending."""
+    """Yield the same bytes in pieces of about PIECE_BYTES."""
     piece = bytearray()
     for part in parts:
         piece += part

@@ -1,7 +1,7 @@
-"""The rows that were not created, as the worker wrote them to the failures bucket.
+"""The failures bucket: reads and deletes the lines that the worker wrote about rows that were not created.
 
-Needs s3:GetObject, and for `retention` s3:ListBucket and s3:DeleteObject.
-The bucket's tree is drawn in `lambda_worker.failure_file`, which owns it; what a line holds is in the contract.
+Needs s3:GetObject, and for `retention` s3:ListBucket and s3:DeleteObject. The worker decides how the bucket is laid
+out; see `lambda_worker.failure_file`. The format of a line is in `bulk_import_wire.contract`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 1024
-"""Read from S3 at a time: all that is in memory of a chunk's failures, whatever their size."""
+"""Bytes read from S3 at a time. No more than this of a chunk's failures is in memory, however many they are."""
 
 PAGE_KEYS = 1000
-"""Listed and deleted at a time; S3 takes no more."""
+"""Keys listed and deleted at a time: the maximum of S3."""
 
 
 def read_failures(job: ImportJob) -> Iterator[bytes]:
-    """The failures of the chunks that have ended, in input order, a line of JSON at a time.
+    """Yield the failures of the chunks that have ended, in input order, one line of JSON each.
 
-    Raises Expired, and StorageUnavailable.
+    The failures of a chunk that is still processed are left out: its rows may yet be created.
+    Raises Expired and StorageUnavailable.
     """
     _check_retained(job)
     ended = job.chunks.filter(status__in=TERMINAL_CHUNK_STATUSES).exclude(failures_key="")
@@ -45,12 +46,12 @@ def read_failures(job: ImportJob) -> Iterator[bytes]:
 
 
 def read_failure(job: ImportJob, index: int) -> bytes | None:
-    """The line of one row; None when the row was created or has not ended.
+    """Return the line of the row with this index, or None if the row was created or its chunk has not ended.
 
-    Raises Expired, and StorageUnavailable.
+    Raises Expired and StorageUnavailable.
     """
     _check_retained(job)
-    if index >= job.rows:  # also what no column could hold
+    if index >= job.rows:  # also keeps numbers that are too large for the column out of the query
         return None
     chunk = job.chunks.filter(first_index__lte=index).order_by("-first_index").first()
     if chunk is None or chunk.status not in TERMINAL_CHUNK_STATUSES or not chunk.failures_key:
@@ -60,7 +61,7 @@ def read_failure(job: ImportJob, index: int) -> bytes | None:
 
 
 def stored_failures(job: ImportJob) -> Iterator[list[str]]:
-    """The keys of all failures of the job, some at a time; also of epochs that do not count.
+    """Yield the keys of all the job's failures, at most PAGE_KEYS at a time, including those of superseded epochs.
 
     Raises StorageUnavailable.
     """
@@ -71,19 +72,19 @@ def stored_failures(job: ImportJob) -> Iterator[list[str]]:
             if keys := [entry["Key"] for entry in page.get("Contents", [])]:
                 yield keys
     except (BotoCoreError, ClientError) as error:
-        raise StorageUnavailable(f"S3 does not list the failures of job {job.pk}: {error}") from error
+        raise StorageUnavailable(f"S3 did not list the failures of job {job.pk}: {error}") from error
 
 
 def delete_failures(keys: list[str]) -> None:
-    """Delete these, at most PAGE_KEYS. Again is harmless. Raises StorageUnavailable unless all are deleted."""
+    """Delete at most PAGE_KEYS objects. Idempotent. Raises StorageUnavailable unless all of them are deleted."""
     storage: Any = storages[FAILURES_STORAGE]
     objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
     try:
         answer = storage.connection.meta.client.delete_objects(Bucket=storage.bucket_name, Delete=objects)
     except (BotoCoreError, ClientError) as error:
-        raise StorageUnavailable(f"S3 does not delete failures: {error}") from error
+        raise StorageUnavailable(f"S3 did not delete failures: {error}") from error
     if refused := answer.get("Errors"):
-        raise StorageUnavailable(f"S3 does not delete failures: {refused[0]}")
+        raise StorageUnavailable(f"S3 did not delete failures: {refused[0]}")
 
 
 def _check_retained(job: ImportJob) -> None:
@@ -98,5 +99,6 @@ def _read_lines(job: ImportJob, key: str) -> Generator[bytes]:
         with closing(client.get_object(Bucket=storage.bucket_name, Key=key)["Body"]) as body:
             yield from body.iter_lines(PIECE_BYTES, keepends=True)
     except (BotoCoreError, ClientError) as error:
-        logger.exception("S3 did not give the failures of job %s", job.pk)
-        raise StorageUnavailable(_("The failures cannot be read right now. Please ask again.")) from error
+        logger.exception("S3 did not return the failures of job %s", job.pk)
+        message = _("We cannot read the failures right now. Please try again later.")
+        raise StorageUnavailable(message) from error

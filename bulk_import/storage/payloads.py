@@ -1,10 +1,13 @@
-"""The payload in S3: written once, never changed, read by byte range.
+"""The payloads bucket: stores, reads and deletes the rows of a job.
 
-    <STORAGES["bulk_import_payloads"] bucket>/<its location>/
-        <target>/<job id>.jsonl      one compact row a line
+    <bucket of STORAGES["bulk_import_payloads"]>/<its location>/
+        <target>/<job id>.jsonl      one compact row per line
 
-Needs s3:PutObject, s3:GetObject to look again after an answer was lost, and s3:DeleteObject for `retention`. A
-payload whose job was never committed (killed between the two) is an orphan; the bucket's lifecycle rule removes it.
+A payload is written once and never changed. Workers read byte ranges of it. Needs s3:PutObject, s3:GetObject
+(also for the HEAD request in `put_payload`), and s3:DeleteObject for `retention`.
+
+The payload is stored before its job is committed. If the process dies in between, the payload has no job, and the
+bucket's lifecycle rule deletes it.
 """
 
 from __future__ import annotations
@@ -33,20 +36,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
 PIECE_BYTES = 64 * 1024
-"""Read from S3 at a time."""
+"""Bytes read from S3 at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPayload:
+    """Where a payload is, and the ETag by which a worker recognizes it."""
+
     bucket: str
     key: str
     etag: str
 
 
 def read_payload(job: ImportJob) -> Iterator[bytes]:
-    """The rows of the job as they were sent, a line of JSON at a time. Raises Expired, and StorageUnavailable."""
+    """Yield the rows of the job as they were sent, one line of JSON each. Raises Expired and StorageUnavailable."""
     if "payload" in job.expired:
         raise Expired(_("The rows of this import are no longer kept."))
     storage: Any = storages[PAYLOADS_STORAGE]
@@ -58,19 +62,21 @@ def read_payload(job: ImportJob) -> Iterator[bytes]:
                 refused = read_refused_line(line)
                 yield refused[0] if refused else line
     except (BotoCoreError, ClientError) as error:
-        logger.exception("S3 did not give the payload of job %s", job.pk)
-        raise StorageUnavailable(_("The rows cannot be read right now. Please ask again.")) from error
+        logger.exception("S3 did not return the payload of job %s", job.pk)
+        raise StorageUnavailable(_("We cannot read the rows right now. Please try again later.")) from error
 
 
 def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> StoredPayload:
-    """Store the payload of a job under its own key. Raises StorageUnavailable; then nothing counts as stored.
+    """Store the payload of a job under the job's own key. If it raises StorageUnavailable, there must be no job.
 
-    The put is conditional: an object that is there already can only be this one, sent by a retry within boto3.
+    boto3 retries a put whose answer was lost. The put is conditional (If-None-Match), so the retry does not write a
+    second time but gets the status 412. The key contains a new random id, so the object that is there can only be
+    this payload.
     """
     storage: Any = storages[PAYLOADS_STORAGE]
     client = storage.connection.meta.client
     name = f"{target}/{job_id}.jsonl"
-    place = {"Bucket": storage.bucket_name, "Key": storage._normalize_name(clean_name(name))}  # noqa: SLF001 - the only way to honour the storage's `location`
+    place = {"Bucket": storage.bucket_name, "Key": storage._normalize_name(clean_name(name))}  # noqa: SLF001 - the only way to apply the storage's `location`
     options = {"ContentType": "application/x-ndjson", **storage.get_object_parameters(name)}
     try:
         try:
@@ -80,16 +86,16 @@ def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> Stored
                 raise
             stored = client.head_object(**place)
     except (BotoCoreError, ClientError) as error:
-        logger.exception("S3 did not take a payload for %s", place["Bucket"])
-        message = _("Our storage is not available right now, so nothing was imported. Please send it again.")
+        logger.exception("S3 did not store a payload in %s", place["Bucket"])
+        message = _("Our storage is not available right now. Nothing was imported. Please send the rows again later.")
         raise StorageUnavailable(message) from error
     return StoredPayload(bucket=place["Bucket"], key=place["Key"], etag=stored["ETag"])
 
 
 def delete_payload(job: ImportJob) -> None:
-    """Delete the payload of a job. Again is harmless. Raises StorageUnavailable."""
+    """Delete the payload of a job. Idempotent. Raises StorageUnavailable."""
     client: Any = storages[PAYLOADS_STORAGE].connection.meta.client  # type: ignore[attr-defined] # an S3 storage
     try:
         client.delete_object(Bucket=job.payload_bucket, Key=job.payload_key)
     except (BotoCoreError, ClientError) as error:
-        raise StorageUnavailable(f"S3 does not delete the payload of job {job.pk}: {error}") from error
+        raise StorageUnavailable(f"S3 did not delete the payload of job {job.pk}: {error}") from error

@@ -528,7 +528,7 @@ def test_the_page_reports_a_storage_that_cannot_be_read(staff: Client, aws: Aws)
     job = make_job(payload_bucket="bulk-import-payloads", payload_key="gone")
     job.chunks.filter(number=0).update(failures_key=f"{job.pk}/gone.jsonl")
 
-    assert "The failures cannot be read right now." in text(staff.get(page(job)))
+    assert "We cannot read the failures right now." in text(staff.get(page(job)))
     for kind in ("payload", "failures"):
         answer = staff.get(reverse(f"admin:bulk_import_importjob_{kind}", args=[job.pk]), follow=True)
-        assert "cannot be read right now" in text(answer)
+        assert "cannot read the failures right now" in text(answer)

@@ -88,7 +88,7 @@ def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     right, wrong = (bulk_import(stack, file, "--user", "demo", "--dry-run") for file in (good, bad))
 
     assert (right.returncode, wrong.returncode) == (0, 2)
-    assert "1 of 1 rows are valid. Nothing was imported." in right.stdout
+    assert "1 of 1 row is valid. Nothing was imported" in right.stdout
     assert "line 2: price: This field is required." in wrong.stderr
     assert "Job" not in right.stdout + wrong.stdout
 

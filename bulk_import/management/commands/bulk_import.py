@@ -25,7 +25,10 @@ from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
 from bulk_import.intake.validation import ValidationResult, validate_rows
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import.reports.job import eta_seconds, message, problem_text, rows_per_second
+from bulk_import.reports.dry_run import BulkImportDryRunSerializer
+from bulk_import.reports.job import eta_seconds, rows_per_second
+from bulk_import.reports.messages import message
+from bulk_import.reports.problems import error_text, problem_text
 from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
@@ -137,7 +140,7 @@ class Command(BaseCommand):
 
     def print_validation(self, result: ValidationResult) -> None:
         self.print_errors(result.errors)
-        text = f"{result.rows - result.invalid_rows} of {result.rows} rows are valid. Nothing was imported."
+        text = BulkImportDryRunSerializer(result).data["message"]
         if result.invalid_rows:
             raise CommandError(text, returncode=Exit.REFUSED)
         self.stdout.write(text)
@@ -145,7 +148,7 @@ class Command(BaseCommand):
     def print_errors(self, errors: list[dict[str, Any]]) -> None:
         for error in errors[:MAX_LISTED_ERRORS]:
             where = f"line {error['line']}" if error.get("line") else f"index {error['index']}"
-            self.stderr.write(f"{where}: {error['field'] or 'row'}: {error['message']}")
+            self.stderr.write(f"{where}: {error_text(error)}")
         if len(errors) > MAX_LISTED_ERRORS:
             self.stderr.write("…")
 
@@ -169,7 +172,7 @@ class Command(BaseCommand):
     def print_result(self, job: ImportJob) -> None:
         """Print the problems and the outcome of an ended job. Raises CommandError if not every row was created."""
         for problem in job.problems:
-            self.stderr.write(problem_text(problem))
+            self.stderr.write(str(problem_text(problem)))
         if job.status != JobStatus.SUCCEEDED:
             raise CommandError(message(job), returncode=Exit.NOT_ALL_CREATED)
         self.stdout.write(message(job))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SUBMITTER = "merchandiser@shop.example"
-PROMISE = "We will e-mail you when it is done."
+PROMISE = "We will email you when it is done."
 
 
 @pytest.fixture(autouse=True)

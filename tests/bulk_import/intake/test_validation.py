@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
-from bulk_import.exceptions import BodyTooLarge, InvalidRows, MalformedBody
+from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake import validation
 from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
@@ -334,7 +334,7 @@ def test_up_to_a_hundred_errors_are_listed() -> None:
 
 
 def test_an_import_with_invalid_rows_is_refused_with_both_counts() -> None:
-    with pytest.raises(InvalidRows, match="2 of 3 rows are not valid") as refusal:
+    with pytest.raises(BadImport, match="2 of 3 rows are not valid") as refusal:
         validate({}, product("T-1"), None).check_valid(skip_invalid=False)
 
     assert (refusal.value.status, refusal.value.extra["invalid_rows"]) == (400, 2)
@@ -349,7 +349,7 @@ def test_a_line_that_cannot_be_read_is_an_error_and_cannot_be_skipped(raw: bytes
     result = validate_rows(PRODUCTS, rows, request())
 
     assert [(error["index"], error["line"]) for error in result.errors] == [(1, 2)]
-    with pytest.raises(InvalidRows):
+    with pytest.raises(BadImport):
         result.check_valid(skip_invalid=True)
 
 
@@ -359,7 +359,7 @@ def test_a_row_that_can_be_read_can_be_skipped(row: Any) -> None:
 
 
 def test_skipping_is_refused_if_no_row_is_valid() -> None:
-    with pytest.raises(InvalidRows):
+    with pytest.raises(BadImport):
         validate({}, {}).check_valid(skip_invalid=True)
 
 
@@ -392,7 +392,7 @@ def test_more_rows_than_allowed_are_refused(settings: Settings) -> None:
 
 
 def test_no_rows_at_all_are_refused() -> None:
-    with pytest.raises(MalformedBody, match="no rows"):
+    with pytest.raises(BadImport, match="no rows"):
         validate()
 
 

@@ -59,7 +59,7 @@ def test_the_answer_to_a_cancel_says_how_many_rows_were_created(
     document = answer.json()
     assert (answer.status_code, document["status"], answer["Retry-After"]) == (202, "processing", "1")
     assert document["message"].startswith(
-        "The import is being cancelled: no further row is created. So far, 2 of 4 products were."
+        "The import is being cancelled. No more rows are created. So far, 2 of 4 products were created."
     )
     assert document["cancel_requested_at"]
     assert document["links"]["cancel"] is None
@@ -107,7 +107,7 @@ def test_the_job_is_cancelled_when_every_row_has_an_outcome(
     assert the_job().status == JobStatus.CANCELLED
     assert the_job().counts == {"created": 1, "rejected": 0, "failed": 0, "unprocessed": 3, "pending": 0}
     document = client_of_merchandiser.get(job_path()).json()
-    assert document["message"] == "The import was cancelled; 1 of 4 products had been created."
+    assert document["message"] == "The import was cancelled. 1 of 4 products had been created."
     assert document["links"]["retry"] == f"http://testserver{job_path()}/retry"
 
 

@@ -159,4 +159,4 @@ def test_a_job_that_staff_paused_says_why_and_what_happens_next(
     assert document["status"] == "paused"
     assert document["pause"]["retry_at"] is None
     assert "paused because a member of staff paused it" in document["message"]
-    assert "It goes on when staff let it." in document["message"]
+    assert "The import continues when staff resume it." in document["message"]

@@ -113,7 +113,7 @@ def test_a_run_stops_after_several_failures_in_a_row(aws: Aws, caplog: pytest.Lo
 
     assert expire_jobs().postponed == MAX_POSTPONED_IN_A_ROW
     assert ImportJob.objects.filter(is_expiring=True).count() == MAX_POSTPONED_IN_A_ROW
-    assert "could not be expired: S3 does not delete the payload of job" in caplog.text
+    assert "could not be expired: S3 did not delete the payload of job" in caplog.text
 
 
 @pytest.fixture

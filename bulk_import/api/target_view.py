@@ -1,0 +1,84 @@
+"""The base of the views of a target.
+
+A view authenticates like the create endpoint of its target. Only the submitter of a job can see it; for everyone else
+the job does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import NotFound
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.views import APIView
+
+from bulk_import.conf import Target, conf
+from bulk_import.errors import error_response
+from bulk_import.models import ImportJob
+from bulk_import.reports.job import ImportJobSerializer
+from bulk_import.tracing import request_log_context
+from bulk_import_wire.logs import log_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+    from rest_framework.authentication import BaseAuthentication
+    from rest_framework.request import Request
+
+
+# ATOMIC_REQUESTS must not apply: an import stores its payload in S3 before its transaction, and sends its messages to
+# SQS after the transaction has committed.
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class TargetView(APIView):
+    """Base of the views of a target, whose name is in the URL configuration."""
+
+    renderer_classes = [JSONRenderer]
+    permission_classes = [IsAuthenticated]
+
+    @property
+    def target(self) -> Target:
+        return conf().target(self.kwargs["target"])
+
+    def is_configured(self) -> bool:
+        return self.kwargs["target"] in conf().targets
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        # DRF calls this before it can answer with an error, so `initial` reports a target that is not configured.
+        return self.target.create_view().get_authenticators() if self.is_configured() else []
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        with request_log_context(request), log_context(job_id=kwargs.get("job_id", "")):
+            return super().dispatch(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if not self.is_configured():
+            raise NotFound
+        super().initial(request, *args, **kwargs)
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        return error_response
+
+    def get_jobs(self) -> Any:
+        """Return the jobs of this target that the user sent."""
+        submitter = self.request.user.pk
+        if submitter is None:  # a user without a database record; NULL would select the jobs of deleted users
+            raise NotFound
+        jobs = ImportJob.objects.filter(target=self.target.name, submitter=submitter)
+        return jobs.for_reports()
+
+    def get_job(self, job_id: UUID | str) -> ImportJob:
+        """Return the user's job with this id. Raises NotFound, also if the id is not a UUID."""
+        try:
+            job: ImportJob = self.get_jobs().get(pk=UUID(str(job_id)))
+        except (ValueError, ImportJob.DoesNotExist):
+            raise NotFound(_("We could not find this import.")) from None
+        return job
+
+    def document(self, job: ImportJob) -> dict[str, Any]:
+        return ImportJobSerializer(job, context={"request": self.request}).data

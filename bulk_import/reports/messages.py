@@ -1,0 +1,129 @@
+"""The message of a job: what happened and what happens next, in the active language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
+
+from bulk_import.conf import conf
+from bulk_import.models import JobStatus
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+    from bulk_import.models import ImportJob
+
+MANY = 2
+"""Number that selects the plural of a noun in a text that names no number."""
+
+MESSAGES: dict[JobStatus, _StrPromise] = {
+    JobStatus.PENDING: ngettext_lazy(
+        "We received %(rows)s %(things)s and will create it as soon as our queue is available.",
+        "We received %(rows)s %(things)s and will create them as soon as our queue is available.",
+        "row_count",
+    ),
+    JobStatus.QUEUED: ngettext_lazy(
+        "We received %(rows)s %(things)s and are about to create it.",
+        "We received %(rows)s %(things)s and are about to create them.",
+        "row_count",
+    ),
+    JobStatus.PROCESSING: ngettext_lazy(
+        "We received %(rows)s %(things)s and are creating it.",
+        "We received %(rows)s %(things)s and are creating them.",
+        "row_count",
+    ),
+    JobStatus.PAUSED: ngettext_lazy(
+        "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s was created so far. "
+        "We retry automatically.",
+        "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s were created so far. "
+        "We retry automatically.",
+        "created_count",
+    ),
+    JobStatus.SUCCEEDED: ngettext_lazy(
+        "%(rows)s %(things)s was created.",
+        "All %(rows)s %(things)s were created.",
+        "row_count",
+    ),
+    JobStatus.PARTIALLY_SUCCEEDED: ngettext_lazy(
+        "%(created)s of %(rows)s %(things)s was created. See the reasons for the others below.",
+        "%(created)s of %(rows)s %(things)s were created. See the reasons for the others below.",
+        "created_count",
+    ),
+    JobStatus.FAILED: ngettext_lazy(
+        "%(rows)s %(things)s was not created. See the reasons below.",
+        "None of the %(rows)s %(things)s was created. See the reasons below.",
+        "row_count",
+    ),
+    JobStatus.CANCELLED: gettext_lazy("The import was cancelled. %(created)s of %(rows)s %(things)s had been created."),
+}
+
+CANCELLING = ngettext_lazy(
+    "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s was created.",
+    "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s were created.",
+    "created_count",
+)
+PAUSED_BY_STAFF = ngettext_lazy(
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s was created so far. "
+    "The import continues when staff resume it.",
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s were created so far. "
+    "The import continues when staff resume it.",
+    "created_count",
+)
+
+
+def message(job: ImportJob) -> str:
+    """Return the message for the submitter, who is also told about the email. `job` needs `for_reports`."""
+    text = summary(job)
+    if not job.is_terminal and any(job.recipients[:1]):
+        text += " " + _("We will email you when it is done.")
+    if "failures" in job.expired and job.status != JobStatus.SUCCEEDED:
+        text += " " + _("The failures are no longer kept.")
+    return text
+
+
+def summary(job: ImportJob) -> str:
+    """Return the message without what concerns only the submitter. `job` needs `with_counts`."""
+    template = MESSAGES[JobStatus(job.status)]
+    if job.is_being_cancelled:
+        template = CANCELLING
+    elif job.is_paused_by_staff:
+        template = PAUSED_BY_STAFF
+    return template % placeholders(job)
+
+
+def placeholders(job: ImportJob) -> dict[str, Any]:
+    """Return the values of the placeholders, such as `%(rows)s`, in texts about a job. `job` needs `with_counts`.
+
+    The values named `*_count` are plain numbers, which select the singular or plural of a text.
+    """
+    return {
+        "row_count": job.rows,
+        "rows": grouped(job.rows),
+        "created_count": job.created_count,
+        "created": grouped(job.created_count),
+        "unprocessed_count": job.unprocessed_count,
+        "unprocessed": grouped(job.unprocessed_count),
+        "things": things(job.target, job.rows),
+        "reason": job.get_pause_code_display(),
+    }
+
+
+def grouped(number: int) -> str:
+    """Format a number with the thousands separator of the active language, such as "1,994" or "1.994"."""
+    return number_format(number, force_grouping=True)
+
+
+def things(target: str, count: int = MANY) -> str:
+    """Return the noun for `count` rows of a target, such as "products".
+
+    It is the verbose name of the serializer's model, or "rows" if the serializer has no model or the target is no
+    longer configured.
+    """
+    try:
+        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # AttributeError below
+    except (KeyError, AttributeError):
+        return ngettext("row", "rows", count)
+    return str(model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural)

@@ -1,0 +1,25 @@
+"""Jobs for tests that need no database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from bulk_import.models import ImportJob, JobStatus
+from bulk_import_wire.contract import PauseCode
+
+
+def unsaved_job(
+    status: JobStatus = JobStatus.PROCESSING, rows: int = 1994, seconds: float | None = None, **counts: int
+) -> ImportJob:
+    """A job as `with_counts` loads it, which was started `seconds` seconds ago; None if it was not started."""
+    now = timezone.now()
+    job = ImportJob(target="products", status=status, rows=rows, created_at=now)
+    if status == JobStatus.PAUSED:
+        job.pause_code, job.paused_at, job.paused_until = PauseCode.ENDPOINT_AWAY, now, now + timedelta(seconds=30)
+    if seconds is not None:
+        job.started_at = now - timedelta(seconds=seconds)
+    for outcome in ("created", "rejected", "failed", "unprocessed"):
+        setattr(job, f"{outcome}_count", counts.get(outcome, 0))
+    return job
