@@ -25,9 +25,9 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "node_modules", 
 
 ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
 
-# Lines of the code that handles a create call in bulk_import/ledger.py.
+# Lines of `ImportedRowMiddleware._create`.
 BEGIN = "        with transaction.atomic(using=using, durable=True):\n"
-LOCK_CHUNK = "            chunk = call.lock_chunk()\n"
+LOCK_CHUNK = "            chunk = call.lock_chunk()\n            call.check_not_cancelled(chunk)\n"
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
 CALL_VIEW = "            response = self.get_response(request)\n"
 
@@ -57,8 +57,8 @@ MUTATIONS = (
         "the transaction that record and product share",
         "answers",
         (
-            ("bulk_import/ledger.py", BEGIN + LOCK_CHUNK, BEGIN + LOCK_CHUNK + WRITE_RECORD + BEGIN),
-            ("bulk_import/ledger.py", WRITE_RECORD + CALL_VIEW, CALL_VIEW),
+            ("bulk_import/middleware.py", BEGIN + LOCK_CHUNK, BEGIN + LOCK_CHUNK + WRITE_RECORD + BEGIN),
+            ("bulk_import/middleware.py", WRITE_RECORD + CALL_VIEW, CALL_VIEW),
         ),
     ),
     Mutation(
@@ -66,8 +66,8 @@ MUTATIONS = (
         "pauses",
         (
             (
-                "bulk_import/models/chunk.py",
-                "return self.status == ChunkStatus.PROCESSING and self.epoch == epoch and not self.job.is_terminal",
+                "bulk_import/models/locked_chunk.py",
+                "return is_processing and self.epoch == epoch",
                 "return True",
             ),
             (

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from demo.stack import PROJECT
 from tests.chaos.campaign import audit_again, run_seed
+from tests.chaos.mutate import MUTATIONS, Mutation
 from tests.chaos.plan import Plan
 from tests.chaos.shop import Shop
 
@@ -39,3 +41,10 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     assert first.events == second.events
     assert first.submissions == second.submissions
     assert first.events != Plan(8).events
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_each_mutation_matches_the_code(mutation: Mutation) -> None:
+    """Otherwise `make mutants`, which runs rarely, is out of date."""
+    for path, text, _ in mutation.edits:
+        assert (PROJECT / path).read_text().count(text) == 1
