@@ -5,9 +5,13 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 RUNS ?= 20
 SEED ?= 1
+REQUIREMENTS := lambda_worker/requirements.txt requirements.txt requirements-dev.txt
+# uv runs these two tools in environments of their own, because the project does not import them.
+SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
+AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients lambda lint format lock clean
+.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -78,11 +82,20 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 lock: $(VENV)/.dev ## Update the pinned versions of all dependencies
-	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --upgrade pyproject.toml --extra worker --group local --group dev -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes pyproject.toml --extra worker --group local -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes pyproject.toml --extra worker --group local --group dev -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes lambda_worker/pyproject.toml -o lambda_worker/requirements.txt
-	$(BIN)/uv pip compile -q --universal --upgrade --python-version 3.13 --group runtime -o tests/lambda_worker/runtime/requirements.txt
-	$(BIN)/uv pip compile -q --universal --upgrade --python-version 3.13 --group trigger -o tests/lambda_worker/trigger/requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --python-version 3.13 --group runtime -o tests/lambda_worker/runtime/requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --python-version 3.13 --group trigger -o tests/lambda_worker/trigger/requirements.txt
+
+sbom: $(VENV)/.dev ## Write the bills of materials (CycloneDX) of the Lambda zip and of the example monolith to dist/
+	@mkdir -p dist
+	@$(SBOM) --pyproject lambda_worker/pyproject.toml -o dist/lambda_worker.cdx.json lambda_worker/requirements.txt
+	@$(SBOM) --pyproject pyproject.toml -o dist/monolith.cdx.json requirements.txt
+	@echo "dist/lambda_worker.cdx.json dist/monolith.cdx.json"
+
+audit: $(VENV)/.dev ## Look for known vulnerabilities of all pinned packages (needs access to pypi.org)
+	@for file in $(REQUIREMENTS); do echo $$file; $(AUDIT) --requirement $$file || exit 1; done
 
 clean: ## Remove the virtual environment, caches and builds
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from demo.stack import stop_process
 
 if TYPE_CHECKING:
-    import subprocess
     from contextlib import ExitStack
 
     from rich.console import Console
@@ -35,27 +34,24 @@ Ctrl-C stops everything and deletes all data."""
 CHECK_SECONDS = 0.5
 
 
-def stop_all(running: dict[str, subprocess.Popen[bytes]]) -> None:
-    for process in running.values():
-        stop_process(process)
-
-
 def serve(stack: LocalStack, parts: ExitStack, console: Console) -> int:
     """Run until interrupted, and restart the pollers and the relay if they end. Returns 1 if the monolith ends."""
     monolith = stack.start_monolith()
-    parts.callback(stop_process, monolith)
+    running = {"monolith": monolith}
+    parts.callback(lambda: stop_process(*running.values()))
     starts = {"poller": stack.start_poller, "dead-letter poller": stack.start_dead_letter_poller}
     starts["relay"] = stack.start_relay
-    running = {name: start() for name, start in starts.items()}
-    parts.callback(stop_all, running)
+    for name, start in starts.items():
+        running[name] = start()
     console.print(INTRODUCTION.format(**vars(stack)), soft_wrap=True, highlight=False)
     console.print(f"  Poller       process {running['poller'].pid}", highlight=False)
     while monolith.poll() is None:
         time.sleep(CHECK_SECONDS)
-        for name, process in running.items():
+        for name, start in starts.items():
+            process = running[name]
             if process.poll() is not None:
                 stop_process(process)
-                running[name] = starts[name]()
+                running[name] = start()
                 code = process.returncode
                 console.print(
                     f"The {name} ended with {code} and was restarted as process {running[name].pid}.", highlight=False

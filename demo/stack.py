@@ -39,9 +39,12 @@ FUNCTION_TIMEOUT_SECONDS = 10
 VISIBILITY_TIMEOUT_SECONDS = recommended_visibility_seconds(FUNCTION_TIMEOUT_SECONDS)
 """SQS redelivers the message of a killed poller after this time."""
 START_SECONDS = 60
-STOP_SECONDS = FUNCTION_TIMEOUT_SECONDS + 10  # a poller lets its running invocation finish
+STOP_SECONDS = 15
+"""How long the parts may take to stop before we kill them. A poller lets its running invocation finish, which takes up
+to FUNCTION_TIMEOUT_SECONDS."""
 
 START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
+START_GUNICORN += ["--graceful-timeout=10"]  # also how long a worker finishes its requests after gunicorn was killed
 START_POLLER = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
 START_RELAY = ["manage.py", "bulk_import_relay", "--every=5"]
 
@@ -112,15 +115,22 @@ class LocalStack:
         return self._start(START_RELAY)
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, *arguments],
-            cwd=PROJECT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C reaches only this process, which then stops the others in order
-        )
+        return start_part(arguments, self._log, self.environment)
+
+
+def start_part(
+    arguments: list[str], log: IO[str], environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start Python with these arguments. On Linux it is killed when the current thread ends; see `demo.child`."""
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "demo.child", str(os.getpid()), *arguments],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C reaches only this process, which then stops the others
+    )
 
 
 @contextmanager
@@ -145,21 +155,15 @@ def local_aws(log: IO[str]) -> Iterator[str]:
     Raises RuntimeError if they do not start.
     """
     port = free_port()
-    aws = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "demo.aws", str(port)],
-        cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # as for the other parts
-    )
+    aws = start_part(["-m", "demo.aws", str(port)], log)
     try:
         aws_url = f"http://127.0.0.1:{port}"
         await_answer(f"{aws_url}/moto-api/", aws)
         create_aws_parts(aws_url)
         yield aws_url
     finally:
-        stop_process(aws)
+        aws.kill()  # it has nothing to finish: all its data is in memory
+        aws.wait()
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -192,17 +196,17 @@ def create_aws_parts(aws_url: str) -> None:
     )
 
 
-def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """Stop the process with SIGTERM, then kill what is left of its process group."""
-    if process.poll() is None:
+def stop_process(*processes: subprocess.Popen[bytes]) -> None:
+    """Stop the processes with SIGTERM, all at once. After STOP_SECONDS, kill what is left of their process groups."""
+    for process in processes:
         process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    with suppress(ProcessLookupError):  # the group is empty, as it should be
-        os.killpg(process.pid, signal.SIGKILL)
+    give_up_at = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0, give_up_at - time.monotonic()))
+        with suppress(ProcessLookupError):  # the group is empty, as it should be
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def free_port() -> int:

@@ -1,6 +1,6 @@
 """Tests complete imports from the outside, with HTTP, S3 and SQS only.
 
-The tests start `make serve` as a separate process and import no module of this project.
+The tests start `make serve` as a separate process and import no module of the product.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 import httpx
 import pytest
+
+from tests.processes import descendants, is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -202,8 +204,31 @@ def test_a_stopped_shop_leaves_no_process_behind(number: signal.Signals) -> None
 
     assert code == 0
     assert len(family) >= 4
-    # A killed process remains in /proc until its parent has read its exit status.
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+    wait_until(lambda: not any(map(is_running, family)))
+
+
+def test_a_shop_whose_parts_all_hang_stops_within_20_seconds() -> None:
+    """The parts have 15 seconds, all at the same time. Then they are killed."""
+    with serving() as process, Shop(process):
+        family = descendants(process.pid)
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(20)
+
+    assert code == 0
+    wait_until(lambda: not any(map(is_running, family)))
+
+
+def test_a_killed_shop_leaves_no_process_behind() -> None:
+    with serving() as process, Shop(process) as shop:
+        family = descendants(process.pid)
+        shop.submit(rows("orphan", 300))
+        process.kill()
+        process.wait()
+
+        assert len(family) >= 4
+        wait_until(lambda: not any(map(is_running, family)))
 
 
 @contextmanager
@@ -229,16 +254,3 @@ def messages_left(shop: Shop) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the IDs of all child processes of a process, recursively, from /proc."""
-    children: list[int] = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # the process has ended in the meantime
-        if parent == pid:
-            children += [int(status.parent.name), *descendants(int(status.parent.name))]
-    return children

@@ -33,6 +33,7 @@ from tests.lambda_worker.trigger.deployment import (
     deploy,
     ministack,
 )
+from tests.processes import descendants
 from tests.virtual_environment import environment_of
 
 if TYPE_CHECKING:
@@ -90,19 +91,6 @@ def environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""  # the process has ended
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the IDs of all descendants of a process, from /proc."""
-    children: list[int] = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # the process has ended
-        if parent == pid:
-            children += [int(status.parent.name), *descendants(int(status.parent.name))]
-    return children
 
 
 def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
