@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 RUNS ?= 20
 SEED ?= 1
+LAMBDA_PYTHON ?= 3.13
 REQUIREMENTS := lambda_worker/requirements.txt requirements.txt requirements-dev.txt
 # uv runs these two tools in environments of their own, because the project does not import them.
 SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
@@ -46,8 +47,8 @@ matrix: $(VENV)/.dev ## Run the tests on each supported version of Python and Dj
 screenshots: $(VENV)/.dev ## Update the screenshots of the README
 	@$(BIN)/python -m tests.browser.screenshots
 
-lambda: $(VENV)/.dev ## Build the zips for AWS Lambda (arm64 and x86_64) in dist/
-	@$(BIN)/python -m lambda_worker.package
+lambda: $(VENV)/.dev ## Build the zips for AWS Lambda in dist/, for LAMBDA_PYTHON=3.13
+	@$(BIN)/python -m lambda_worker.package --python $(LAMBDA_PYTHON)
 
 bench-accept: $(VENV)/.dev ## Measure how fast the endpoint accepts an import
 	@$(BIN)/python -m benchmarks.accept $(ARGS)

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PYTHON = "3.13"
-"""Python version of Lambda's runtime python3.13. Byte code and compiled modules work with no other version."""
+PYTHONS = ("3.13", "3.14")
+"""Python versions of Lambda's runtimes that the worker supports. Byte code and compiled modules work with one of them
+only, so the runtime of the functions must be that of their zip. The first is the default."""
 
 PLATFORMS = {"arm64": "aarch64-manylinux_2_34", "x86_64": "x86_64-manylinux_2_34"}
 """Lambda's names of the architectures, and the platforms of suitable wheels. glibc 2.34 is Amazon Linux 2023's."""
@@ -74,14 +75,17 @@ class PackageError(Exception):
     """The zip cannot be built. The message says what to do."""
 
 
-def build(architecture: str, destination: Path = DESTINATION) -> Path:
-    """Build the zip for `arm64` or `x86_64` in the folder `destination` and return its path. Raises PackageError."""
-    interpreter = find_interpreter()
+def build(architecture: str, destination: Path = DESTINATION, version: str = PYTHONS[0]) -> Path:
+    """Build the zip for `arm64` or `x86_64` in the folder `destination` and return its path. Raises PackageError.
+
+    `version` is one of PYTHONS. The name of the zip does not contain it, because the template needs a fixed name.
+    """
+    interpreter = find_interpreter(version)
     destination.mkdir(parents=True, exist_ok=True)
     path = destination / f"lambda_worker-{architecture}.zip"
     with TemporaryDirectory(prefix="lambda-worker-") as name:
         folder = Path(name)
-        install_requirements(folder, architecture)
+        install_requirements(folder, architecture, version)
         for file in files_of(folder):
             if not SHIPPED.fullmatch(file.relative_to(folder).as_posix()):
                 file.unlink()
@@ -98,24 +102,24 @@ def build(architecture: str, destination: Path = DESTINATION) -> Path:
     return path
 
 
-def find_interpreter() -> Path:
-    """Return a Python of Lambda's version from the PATH, pyenv or uv. Raises PackageError if there is none."""
-    on_path = shutil.which(f"python{PYTHON}")
+def find_interpreter(version: str = PYTHONS[0]) -> Path:
+    """Return a Python of this version from the PATH, pyenv or uv. Raises PackageError if there is none."""
+    on_path = shutil.which(f"python{version}")
     found = [Path(on_path)] if on_path else []
-    found += sorted(Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python{PYTHON}"))
-    found += sorted(Path.home().glob(f".local/share/uv/python/cpython-{PYTHON}.*/bin/python{PYTHON}"))
+    found += sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+    found += sorted(Path.home().glob(f".local/share/uv/python/cpython-{version}.*/bin/python{version}"))
     for interpreter in found:
         # pyenv puts a command for every version on the PATH. Those of versions that are not activated fail, so try it.
         answer = subprocess.run([interpreter, "-I", "-c", ""], capture_output=True, check=False)  # noqa: S603 - a Python
         if answer.returncode == 0:
             return interpreter
-    raise PackageError(f"There is no Python {PYTHON} on this machine: uv python install {PYTHON}")
+    raise PackageError(f"There is no Python {version} on this machine: uv python install {version}")
 
 
-def install_requirements(folder: Path, architecture: str) -> None:
-    """Unpack the wheels for Lambda's Python and the given architecture, whatever machine this runs on."""
+def install_requirements(folder: Path, architecture: str, version: str) -> None:
+    """Unpack the wheels for the given architecture and Python version, whatever machine this runs on."""
     install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-config", "--no-deps", "--require-hashes"]
-    fitting = ["--python-platform", PLATFORMS[architecture], "--python-version", PYTHON, "--only-binary", ":all:"]
+    fitting = ["--python-platform", PLATFORMS[architecture], "--python-version", version, "--only-binary", ":all:"]
     run(*install, *fitting, "--target", folder, "--requirement", PACKAGE / "requirements.txt")
 
 
@@ -162,13 +166,13 @@ def files_of(folder: Path) -> Iterator[Path]:
     return iter(sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
-def import_seconds(path: Path) -> float:
+def import_seconds(path: Path, version: str) -> float:
     """Return how long a new process takes to import both handlers from the zip: most of the time of a cold start."""
     with TemporaryDirectory(prefix="lambda-worker-") as folder:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
         python = [sys.executable, "-m", "uv", "run", "--quiet", "--no-config", "--no-project"]
-        python += ["--python", str(find_interpreter()), "--with", RUNTIME_BOTO3, "python", "-I"]
+        python += ["--python", str(find_interpreter(version)), "--with", RUNTIME_BOTO3, "python", "-I"]
         run(*python, "-c", IMPORT_SECONDS, folder)  # the first run warms the disk cache and compiles boto3
         return float(run(*python, "-c", IMPORT_SECONDS, folder))
 
@@ -188,13 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--destination", type=Path, default=DESTINATION, help="folder for the zips (default: %(default)s)"
     )
+    parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[0], help="default: %(default)s")
     given = parser.parse_args(arguments)
     try:
         for architecture in given.architecture or PLATFORMS:
-            path = build(architecture, given.destination)
-            line = f"{path}: {path.stat().st_size / 1e6:.2f} MB for python{PYTHON}"
+            path = build(architecture, given.destination, given.python)
+            line = f"{path}: {path.stat().st_size / 1e6:.2f} MB for python{given.python}"
             if MACHINES.get(platform.machine()) == architecture:
-                line += f", handlers imported in {import_seconds(path):.2f} s"
+                line += f", handlers imported in {import_seconds(path, given.python):.2f} s"
             print(line)  # noqa: T201 - a command line tool prints
     except PackageError as error:
         parser.exit(1, f"{error}\n")

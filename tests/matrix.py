@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = PROJECT / ".local" / "environments"
 UV = Path(sys.executable).parent / "uv"
 
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 DJANGOS = {"django~=5.2.0": (3, 11), "django~=6.0": (3, 12)}
 """Django versions to install, and the oldest Python version that each supports."""
 

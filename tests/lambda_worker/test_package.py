@@ -11,13 +11,18 @@ import struct
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import lambda_worker
 from lambda_worker import package
 from tests.lambda_worker.conftest import ARCHITECTURE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PACKAGE = Path(lambda_worker.__file__).parent
 WIRE = PACKAGE.parent / "bulk_import_wire"
@@ -89,6 +94,31 @@ def test_compiled_libraries_are_for_the_architecture(zips: dict[str, Path], arch
     assert {struct.unpack_from("<H", content, 18)[0] for content in libraries} == {ELF_MACHINES[architecture]}
 
 
+@pytest.mark.parametrize("version", package.PYTHONS)
+def test_compiled_libraries_are_for_the_python_version(architecture: str, version: str, tmp_path: Path) -> None:
+    """The test needs no interpreter of the version."""
+    package.install_requirements(tmp_path, architecture, version)
+
+    libraries = [library.name for library in tmp_path.rglob("*.so")]
+    assert libraries
+    assert [name for name in libraries if f".cpython-{version.replace('.', '')}-" not in name] == []
+
+
+def available_versions() -> Iterator[str]:
+    """Yield the versions whose interpreter is on this machine. `make lambda` refuses the others."""
+    for version in package.PYTHONS:
+        with suppress(package.PackageError):
+            package.find_interpreter(version)
+            yield version
+
+
+@pytest.mark.parametrize("version", available_versions())
+def test_a_zip_contains_the_byte_code_of_its_version(tmp_path: Path, version: str) -> None:
+    names = files_in(package.build(ARCHITECTURE, tmp_path, version))
+
+    assert f"lambda_worker/__pycache__/handler.cpython-{version.replace('.', '')}.pyc" in names
+
+
 def test_byte_code_is_never_checked_against_its_source(zips: dict[str, Path], architecture: str) -> None:
     """Flags 1: it goes by a hash, not a time, and without looking."""
     byte_codes = [content for name, content in files_in(zips[architecture]).items() if name.endswith(".pyc")]
@@ -146,5 +176,6 @@ def test_the_error_for_a_missing_interpreter_says_what_to_do(monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    with pytest.raises(package.PackageError, match=r"uv python install 3\.13"):
-        package.find_interpreter()
+    for version in package.PYTHONS:
+        with pytest.raises(package.PackageError, match=f"uv python install {re.escape(version)}"):
+            package.find_interpreter(version)

@@ -12,10 +12,11 @@ from lambda_worker import dead_letter, handler
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.monolith_client import API_TIMEOUT_SECONDS
-from lambda_worker.package import DESTINATION, PYTHON
+from lambda_worker.package import DESTINATION, PYTHONS
 from tests.lambda_worker.conftest import Context
 from tests.lambda_worker.sam_template import (
     BEHIND,
+    PARAMETERS,
     TEMPLATE,
     TIMEOUTS,
     Stack,
@@ -39,7 +40,15 @@ def test_each_function_has_its_own_code_uri(function: str) -> None:
 
     assert "CodeUri" not in common
     assert (TEMPLATE.parent / uri).resolve() == DESTINATION / f"lambda_worker-{common['Architectures'][0]}.zip"
-    assert common["Runtime"] == f"python{PYTHON}"
+
+
+def test_the_runtime_is_one_for_which_a_zip_can_be_built() -> None:
+    parameter = PARAMETERS["Runtime"]
+
+    assert parameter["AllowedValues"] == [f"python{version}" for version in PYTHONS]
+    assert parameter["Default"] == f"python{PYTHONS[0]}"
+    for function in BEHIND.values():
+        assert Stack(Runtime="python3.14").properties(function)["Runtime"] == "python3.14"
 
 
 class Reading(dict[str, str]):
