@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
+from bulk_import.intake.parser_reasons import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,7 @@ def split_array(body: bytes) -> Iterator[bytes]:
                 _check_end(body, position + 1)
                 return
             case _:
-                _refuse_malformed(body, position, "expected a comma or the end of the array", index - 1)
+                _refuse_malformed(body, position, _("a comma or the end of the array is missing"), index - 1)
 
 
 def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
@@ -117,7 +118,7 @@ def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
         row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         message = _("This row is not valid JSON: %(reason)s of the row. Correct it and send the file again.")
-        raise RowError(MALFORMED_ROW, message % {"reason": error}) from error
+        raise RowError(MALFORMED_ROW, message % {"reason": plain_reason(str(error))}) from error
     _check_value(row, depth=2)
     return row, to_payload_line(raw)
 
@@ -225,7 +226,7 @@ def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> in
         raise BadImport(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
     except json.JSONDecodeError as error:
         if not (too_large and _is_well_formed_so_far(piece)):
-            _refuse_malformed(body, start + error.pos, error.msg, index)
+            _refuse_malformed(body, start + error.pos, plain_reason(error.msg), index)
     if too_large:
         message = _("The row at index %(index)d has more than %(limit)d bytes, which is the limit for one row.")
         raise BodyTooLarge(message % {"index": index, "limit": max_row_bytes}, code=ROW_TOO_LARGE)
@@ -245,7 +246,7 @@ def _check_end(body: bytes, position: int) -> None:
     """Raise BadImport if the array is followed by anything but blanks."""
     position = _skip_blanks(body, position)
     if position < len(body):
-        _refuse_malformed(body, position, "there is more after the end of the array")
+        _refuse_malformed(body, position, _("there is more after the end of the array"))
 
 
 def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None = None) -> NoReturn:
