@@ -57,7 +57,7 @@ REASONS: dict[str, _StrPromise] = {
     "unexpected end of hex escape": BAD_ESCAPE,
     "lone leading surrogate in hex escape": BAD_ESCAPE,
     "invalid number": BAD_NUMBER,
-    "number out of range": BAD_NUMBER,
+    "number out of range": gettext_lazy("a number is too large"),
     "control character (\\u0000-\\u001F) found while parsing a string": CONTROL_CHARACTER,
     "trailing characters": MORE_DATA,
     "invalid unicode code point": gettext_lazy("a character is not valid UTF-8"),

@@ -53,9 +53,9 @@ def test_every_text_is_translated_with_the_same_placeholders(
     known = catalogue._catalog  # type: ignore[attr-defined] # the only way to ask whether a text is there
     keys = [texts[0]] if len(texts) == 1 else [(texts[0], plural) for plural in (0, 1)]
 
-    for key in keys:
+    for key, text in zip(keys, texts, strict=False):
         assert known.get(key), f"translate {key} in django.po, then run compilemessages"
-        assert sorted(PLACEHOLDER.findall(known[key])) == sorted(PLACEHOLDER.findall(texts[0]))
+        assert sorted(PLACEHOLDER.findall(known[key])) == sorted(PLACEHOLDER.findall(text))
 
 
 @pytest.mark.parametrize("text", sorted(template_texts()))

@@ -36,7 +36,9 @@ def test_a_malformed_row_has_a_plain_reason(row: bytes, reason: str) -> None:
     with pytest.raises(RowError) as caught:
         parse_row(row, max_row_bytes=1000)
 
-    assert caught.value.message == f"This row is not valid JSON: {reason} of the row. Correct it and send the file again."
+    assert (
+        caught.value.message == f"This row is not valid JSON: {reason} of the row. Correct it and send the file again."
+    )
 
 
 @pytest.mark.parametrize(
