@@ -1,8 +1,8 @@
 """The two credentials of a worker.
 
-The worker secret opens the worker API and nothing else. An import token, which a worker gets with a claim, opens one
-create endpoint and nothing else, in the name of the job's submitter. So a leaked import token can create only the rows
-of one chunk, and only until its epoch or an hour is over.
+The worker secret gives access to the worker API and to nothing else. A worker gets an import token with each claim. The
+token gives access to one create endpoint and to nothing else, as the job's submitter. So whoever steals an import token
+can create only the rows of one chunk. The token is valid until the chunk is claimed again, and for at most an hour.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ WEBHOOK_KEY_HINT = (
 
 @register(Tags.compatibility)
 def check_configuration(**_options: Any) -> list[CheckMessage]:
-    """Return everything that is wrong with the configuration. If the settings cannot be read, only that."""
+    """Return everything that is wrong with the configuration. If the settings cannot be read, return only this."""
     try:
         conf()
     except (ImproperlyConfigured, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The document that every error of the API is answered with."""
+"""Builds the body of every error response of the API."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class BulkImportRowErrorSerializer(serializers.Serializer[dict[str, Any]]):
 class BulkImportErrorSerializer(serializers.Serializer[dict[str, Any]]):
     """The body of every error."""
 
-    code = serializers.CharField(help_text="For programs.")
-    message = serializers.CharField(help_text="For people, in the language of the request.")
+    code = serializers.CharField(help_text="A code for programs.")
+    message = serializers.CharField(help_text="A text for people, in the language of the request.")
     errors: Any = BulkImportRowErrorSerializer(
         many=True, required=False, help_text="The first errors."
-    )  # not `Serializer.errors`, which DRF keeps
+    )  # DRF moves fields out of the class, so `Serializer.errors` still works
     error_count = serializers.IntegerField(min_value=1, required=False, help_text="The number of all errors.")
     invalid_rows = serializers.IntegerField(min_value=1, required=False)
 

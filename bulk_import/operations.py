@@ -1,7 +1,7 @@
 """Actions of users and staff on a job: pause, resume, retry, redrive and cancel.
 
-Each action changes the job in one transaction and is idempotent. If the action opens chunks again or wakes them up, it
-also sends their messages after the commit. `actor` is the user who acts, for the job's timeline; None for a command.
+Each action changes the job in one transaction and is idempotent. If workers have to process chunks after the action, it
+also sends their messages after the commit. `actor` is the user whom the job's timeline names, or None for a command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def redrive(job: ImportJob, actor: Any = None) -> int:
 
 
 def retry(job: ImportJob, actor: Any = None) -> int:
-    """Run the rows that were not created again, in the same job. Returns the number of their chunks. Raises Expired."""
+    """Retry every row of the job that was not created. Returns the number of their chunks. Raises Expired."""
     with transaction.atomic(using=database(), durable=True):
         retried = job.retry(actor)
         relay.send_after_commit(job.pk)
@@ -60,7 +60,7 @@ def resume(job: ImportJob, actor: Any = None) -> bool:
 
 
 def _send_chunks_again(job_id: UUID) -> None:
-    """Send the messages of all open chunks that no worker has: workers delay the messages of a paused job."""
+    """Send the messages of all open chunks that no worker has, because their existing messages may be delayed."""
     # In a transaction of its own, so that no transaction locks first the job and then an open chunk. A claim locks in
     # the opposite order, chunk first and job second, and two transactions with opposite orders can deadlock. If the
     # process dies between the two transactions, nothing is lost: the delayed messages arrive later.

@@ -1,4 +1,4 @@
-"""Deletes what is kept of ended jobs when its retention period is over.
+"""Deletes the data of ended jobs when its retention period is over.
 
 | kept | for | without it |
 | --- | --- | --- |
@@ -45,7 +45,7 @@ BATCH_JOBS = 100
 
 BATCH_RECORDS = 1000
 """Number of ledger records that one statement deletes. Each statement is a transaction of its own and takes a few
-milliseconds, so it blocks nobody."""
+milliseconds, so other transactions do not wait long for it."""
 
 MAX_POSTPONED_IN_A_ROW = 5
 """Number of consecutive jobs that fail in S3 before a run stops. One failing job may have a problem of its own, such as
@@ -123,7 +123,7 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
 
 
 def _count_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
-    """Add what `_expire_job` would delete to `deleted`. Raises StorageUnavailable."""
+    """Count what `_expire_job` would delete, and add the numbers to `deleted`. Raises StorageUnavailable."""
     kinds = due | job.expired.keys()
     deleted.payloads += "payload" in kinds
     if "failures" in kinds:

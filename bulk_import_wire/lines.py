@@ -16,7 +16,7 @@ REFUSED_MARK = b"!"
 ROW_SEPARATOR = b', "row": '
 """Bytes between the description of a failure and the row's own bytes.
 
-The first occurrence is always the separator: inside a JSON string its quotes would be escaped.
+The first occurrence in a line is always the separator. Inside a JSON string, these quotes would have a backslash.
 """
 
 

@@ -1,7 +1,7 @@
-"""What the import queue needs from its SQS attributes. Pure functions of the answer of GetQueueAttributes.
+"""The values that the SQS attributes of the import queue should have.
 
-The poller applies these rules when it starts, and `manage.py bulk_import_doctor` applies them on demand.
-Standard library only, so that both sides can import this module.
+The poller checks the queue with these rules when it starts, and so does `manage.py bulk_import_doctor`. The functions
+take the attributes that GetQueueAttributes returns. It uses only the standard library, as both sides import it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ VISIBILITY_FACTOR = 6
 throttled invocation for several timeouts before it gives the message back."""
 
 MIN_RECEIVE_COUNT = 5
-"""Smallest recommended maxReceiveCount. AWS recommends 5: with fewer, a short throttling moves a good message to the
-dead-letter queue."""
+"""Smallest recommended maxReceiveCount. AWS recommends 5. With fewer deliveries, a message can reach the dead-letter
+queue only because Lambda was throttled for a short time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RedrivePolicy:
 
     @property
     def allows_too_few_deliveries(self) -> bool:
-        """Whether SQS gives a message up after fewer deliveries than AWS recommends."""
+        """Whether SQS gives up a message after fewer deliveries than AWS recommends."""
         return self.max_receive_count < MIN_RECEIVE_COUNT
 
 

@@ -43,7 +43,7 @@ DEAD_ERROR = {
     "code": DEAD_LETTER,
     "message": "Every attempt to import this part of the file failed. Staff can retry it.",
 }
-"""The error of a row that was left when the message of its chunk ran out of deliveries."""
+"""The error of a row that had no outcome when its chunk's message ran out of deliveries."""
 
 S3_THREADS = ThreadPoolExecutor(thread_name_prefix="s3")
 """Threads for the calls of boto3, which block.
@@ -63,7 +63,7 @@ class ChunkSession:
         self.deadlines = deadlines
 
     async def run(self) -> None:
-        """Bring every row of the chunk to an outcome and report it. After that, the message may be acknowledged.
+        """Process the chunk until every row has an outcome, and report it. Then the message may be acknowledged.
 
         Raises ChunkClosed, MessageRefused, ChunkDeferred or ChunkReturned.
         """
@@ -74,7 +74,7 @@ class ChunkSession:
         except ChunkDeferred:
             raise  # the lease has been released already, or the monolith is away
         except ChunkReturned:
-            # Also after StaleEpoch. If the lease belongs to another worker, a release of our epoch has no effect.
+            # StaleEpoch arrives here too. Then the lease belongs to another worker, and our release has no effect.
             await self._release_lease(claim)
             raise
 
@@ -122,7 +122,7 @@ class ChunkSession:
     async def _claim(self, *, creates: bool = True) -> Claim:
         """Claim the chunk. Raises ChunkClosed, MessageRefused, ChunkDeferred or ChunkReturned."""
         check_own_bucket(self.config.payloads_bucket, self.message)
-        # Without time to create a row, a claim would only keep the next delivery from claiming the chunk.
+        # Do not claim the chunk if no time is left to create rows. The lease would only delay the next delivery.
         if time.monotonic() >= self.deadlines.stop_at:
             raise ChunkDeferred("The time was over before the chunk was claimed.")
         try:
@@ -166,13 +166,13 @@ class ChunkSession:
         if dispatch.stopped_by:
             await self._release(claim, failures, dispatch.stopped_by, dispatch.finished_rows)
         failures += refused
-        # Store the failures first. A report that names them before they are stored could lose them.
+        # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
         failures_key = await self._write(claim, failures)
         try:
             await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
         except ChunkDeferred as away:
-            # The monolith accepted the claim, so this delivery counts as failed. Otherwise a monolith that accepts
-            # claims but no reports would make the chunk come back without end.
+            # The monolith accepted the claim, so this delivery counts as failed. Otherwise the chunk would be delivered
+            # again and again if the monolith accepts claims but no reports.
             raise ChunkReturned(str(away)) from away
         logger.info(
             "Finished chunk %s of job %s, epoch %d: %d rows, %d not created",
@@ -186,8 +186,8 @@ class ChunkSession:
     async def _read_earlier_failures(self, claim: Claim, created: set[int]) -> list[RowFailure]:
         """Return the failures that earlier deliveries stored. Their rows are not sent again.
 
-        Rows in `created` are left out: a row that failed because its answer was lost may have been created all the
-        same. So are unprocessed rows, because this delivery processes them.
+        Rows in `created` are left out. For example, a row failed because its answer was lost, but it was created.
+        Unprocessed rows are left out as well, because this delivery processes them.
         """
         if not claim.failures_key:
             return []
@@ -205,8 +205,8 @@ class ChunkSession:
     ) -> NoReturn:
         """Store the failures for the next delivery, release the chunk, and raise the reason why this one stopped.
 
-        A deferred delivery does not count towards maxReceiveCount. So it must have finished a row, or the reason must
-        concern the whole job. Otherwise a chunk that never gets on would come back without end.
+        A deferred delivery does not count towards maxReceiveCount. So a delivery is deferred only if it has finished a
+        row, or if the whole job is paused. Otherwise a chunk without progress would be delivered again and again.
         """
         if not isinstance(reason, ChunkDeferred):
             raise reason
@@ -228,14 +228,14 @@ class ChunkSession:
     async def _release_lease(self, claim: Claim) -> None:
         """End the lease of a delivery that failed, so that the next one does not have to wait until it expires.
 
-        The failures of this delivery are not stored. The release names those that the claim named.
+        The failures of this delivery are not stored. The chunk keeps the failures of the earlier deliveries.
         """
         release = Release(epoch=claim.epoch, failures_key=claim.failures_key, pause="", retry_after_seconds=0)
         try:
             async with asyncio.timeout_at(_loop_time(self.deadlines.end_at)):
                 await self.monolith.release(self.message, release)
         except (WorkerError, TimeoutError) as error:
-            logger.warning("The lease of chunk %s lasts until it expires: %r", self.message.chunk_id, error)
+            logger.warning("Could not end the lease of chunk %s before it expires: %r", self.message.chunk_id, error)
 
     async def _write(self, claim: Claim, failures: list[RowFailure]) -> str:
         """Store the failures and return their key."""

@@ -15,7 +15,10 @@ Half of the reserve is for the calls in flight to end. The other half is for sto
 """
 
 RESERVE_SHARE = 0.2
-"""Share of the remaining time that is reserved if that is less. A short invocation must still create some rows."""
+"""Share of the remaining time that is reserved if it is less than MAX_RESERVE_SECONDS.
+
+A short invocation must still create some rows.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Deadlines:
     stop_at: float  # from now on no row and no call is started; calls in flight continue
     settle_by: float  # every call has ended or timed out; then the worker stores the failures and reports the chunk
     report_by: float  # the report has been accepted, or the delivery has failed; then the worker ends its lease
-    end_at: float  # the worker waits for nothing any more, not even for the end of its lease; the handler returns
+    end_at: float  # the handler returns, even if the request that ends the lease has not been answered
 
     @classmethod
     def of(cls, context: LambdaContext, now: float) -> Self:

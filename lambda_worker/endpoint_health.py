@@ -7,39 +7,44 @@ from dataclasses import dataclass
 from lambda_worker.retries import backoff_seconds
 
 AWAY_AFTER_CALLS = 5
-"""Consecutive unanswered calls after which the endpoint may count as away. A single call fails by chance."""
+"""Consecutive unanswered calls after which the endpoint may count as away. A single call can fail by chance."""
 
 AWAY_AFTER_SECONDS = 20.0
-"""Time that these calls must span. Many calls in flight fail together, for example when one server restarts."""
+"""Shortest time from the first to the last of these calls.
+
+Many calls can fail at the same moment, for example when one server restarts. That alone is no outage.
+"""
 
 
 @dataclass(slots=True)
 class EndpointHealth:
-    """The health of the create endpoint during one dispatch. All times are times of `time.monotonic()`.
+    """The health of the create endpoint while one RowDispatch runs. All times are times of `time.monotonic()`.
 
     A call is *answered* if it gets a verdict and the endpoint is not busy. Otherwise it is *unanswered*: there is no
     answer, the answer has no verdict, or its status is 429 or 503.
 
-    Unanswered calls have two possible causes. If only one row gets no answer, the row is bad and fails after its tries.
-    If no row gets one, the endpoint is away and no row is bad. Signs of life tell the two apart.
+    Unanswered calls have two possible causes. If one row gets no answer but other rows do, the row is bad, and it fails
+    after MAX_TRIES. If no row gets an answer, the endpoint is away, and no row fails. `signs_of_life` shows which case
+    it is.
     """
 
     calls: int = 0
     calls_unanswered: int = 0
-    counts_heartbeats: bool = False  # set while one row only is left; see `signs_of_life`
-    open_at: float = 0.0  # no call may start before: the endpoint asked for a pause, or is in trouble
+    counts_heartbeats: bool = False  # set while only one row is left; see `signs_of_life`
+    open_at: float = 0.0  # no call may start before this time
     _answered: int = 0
     _heartbeats: int = 0
     _unanswered: int = 0  # consecutive
     _unanswered_since: float = 0.0  # when the first of these began
-    _signs_before: int = 0  # the signs of life when the first of these ended
+    _signs_before: int = 0  # `signs_of_life` when the first of these ended
 
     @property
     def signs_of_life(self) -> int:
         """The number of events so far that show that the endpoint works.
 
-        As long as this number does not grow, no row is to blame for its unanswered calls. Answered calls count. While
-        the last row is retried, no other row can get an answer, so the monolith's answers to heartbeats count as well.
+        If this number does not grow, the endpoint may be the cause of unanswered calls, so no row fails because of
+        them. Every answered call counts. While only one row is left, no other row can get an answer, so the monolith's
+        answers to heartbeats count as well.
         """
         return self._answered + (self._heartbeats if self.counts_heartbeats else 0)
 
@@ -54,9 +59,9 @@ class EndpointHealth:
         self._unanswered = 0
 
     def record_unanswered(self, *, began_at: float, now: float, retry_after_seconds: float) -> None:
-        """Record that a call got no verdict or a busy answer, and let no call start for a while.
+        """Record that a call got no verdict or a busy answer, and move `open_at` into the future.
 
-        The wait is the Retry-After of the endpoint or the backoff, whichever is longer.
+        No call starts for the Retry-After of the endpoint or for the backoff, whichever is longer.
         """
         self.calls += 1
         self.calls_unanswered += 1
@@ -70,9 +75,9 @@ class EndpointHealth:
     def is_away(self, *, now: float, stop_at: float) -> bool:
         """Return whether the endpoint counts as away.
 
-        That is so after AWAY_AFTER_CALLS consecutive unanswered calls, over AWAY_AFTER_SECONDS or a third of the time
-        that was left until `stop_at`, without a sign of life. The third is for short invocations, which would otherwise
-        end before they notice the outage.
+        It does if AWAY_AFTER_CALLS consecutive calls are unanswered, if this has lasted for AWAY_AFTER_SECONDS, and if
+        there was no sign of life meanwhile. In a short invocation, a third of the time that was left until `stop_at` is
+        enough. Otherwise, the invocation could end before it notices the outage.
         """
         patience = min(AWAY_AFTER_SECONDS, (stop_at - self._unanswered_since) / 3)
         return (

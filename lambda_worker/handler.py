@@ -78,7 +78,7 @@ async def for_each_record(
 async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: Config, deadlines: Deadlines) -> bool:
     """Process one message and return whether SQS may delete it.
 
-    It may if the chunk is finished or was closed before, or if a copy of the message has replaced it.
+    SQS may delete it if the chunk is finished or was closed before, or if a copy of the message has been sent.
     """
     queue_url = worker_config.queue_url
     try:
@@ -104,7 +104,7 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
 def config() -> Config:
     """Return the configuration with the current worker secret. Call it once per invocation.
 
-    It may call Secrets Manager, and an invocation must not change its secret halfway.
+    It may call Secrets Manager. A second call could return a new secret in the middle of an invocation.
     """
     configured = _environment()
     if configured.worker_secret:
@@ -133,6 +133,6 @@ def _sqs() -> SQSClient:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    # Do the slow work when Lambda starts the environment, because it grants more CPU time then. A function that is not
-    # configured completely fails here, before it receives a message, so that no message loses a delivery.
+    # Do the slow work when Lambda starts the environment, because Lambda grants more CPU time then. If the
+    # configuration is incomplete, the function fails here. It has not received a message yet, so no delivery is wasted.
     config(), s3(), _sqs()

@@ -26,8 +26,8 @@ async def heartbeats(
 ) -> AsyncIterator[None]:
     """Send heartbeats while the block runs.
 
-    Their answers control the dispatch. They change the cap of its limit, cancel it if the job was cancelled, and stop
-    it if staff paused the job or another worker has the chunk.
+    The answers control the dispatch. Each answer sets the cap of the dispatch's limit. The dispatch is cancelled if the
+    job was cancelled. It is stopped if staff paused the job or if another worker has the chunk.
     """
     task = asyncio.create_task(_send_heartbeats(monolith, message, claim, dispatch))
     try:

@@ -31,9 +31,9 @@ MIN_WINDOW = 8
 SLOW_FACTOR = 2.0
 """A window is slow if its mean latency is more than this multiple of the baseline.
 
-By Little's law, twice the latency of an idle endpoint means that as many calls wait as are being served. Halving the
-limit then removes the wait, and the endpoint stays busy. So the limit moves between one and two times the number of
-calls that the endpoint serves at once.
+By Little's law, twice the latency of an idle endpoint means that half of the calls in flight wait. Halving the limit
+then removes the wait, and the endpoint stays busy. So the limit moves between one and two times the number of calls
+that the endpoint serves at once.
 """
 
 DECREASE_FACTOR = 0.5
@@ -42,7 +42,8 @@ DECREASE_FACTOR = 0.5
 BASELINE_WEIGHT = 0.1
 """Weight of each new window in the moving baseline, after the start.
 
-The alternative, the fastest window ever seen, depends on chance: the longer the chunk, the faster it would be.
+We do not use the fastest window so far as the baseline, because it depends on chance. In a long chunk, some window is
+very fast by chance, and then every other window would seem slow.
 """
 
 MAX_BASELINE_RISE = 0.05
@@ -88,7 +89,7 @@ class ConcurrencyLimiter:
         return self._limit
 
     def set_cap(self, cap: int) -> None:
-        """Set the maximum of the limit. A lower cap takes effect at once. The limit has to grow to a higher one."""
+        """Set the maximum of the limit. A lower cap reduces the limit at once. A higher cap lets it grow."""
         self._cap = max(1, cap)
         self._set_limit(self._limit)
 
@@ -105,13 +106,13 @@ class ConcurrencyLimiter:
         self._changed.set()
 
     def record(self, seconds: float, *, overloaded: bool) -> None:
-        """Take account of a call that has just ended, after so many seconds.
+        """Record a call that has just ended and took this many seconds.
 
         `overloaded` means that it was answered 429 or 503, timed out or got no answer.
         """
         now = self._clock()
-        # Ignore a call that started before the limit moved. Otherwise the calls that were in flight together, and all
-        # got a 503, would halve the limit once each.
+        # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
+        # all get a 503, only the first one halves the limit.
         if now - seconds < self._moved_at:
             return
         if overloaded:
@@ -138,9 +139,9 @@ class ConcurrencyLimiter:
     def _update_baseline(self, mean: float) -> None:
         """Move the baseline towards the mean latency of a window.
 
-        A faster window always lowers it. A slower window raises it only if it follows a slow one, after which the
-        limit was halved. Any other window may be slow because the limit is too high, and then a higher baseline would
-        justify that limit.
+        A window that is faster than the baseline always lowers it. A window that is slower raises it only if the
+        previous window was slow, because the limit has been halved since then. Otherwise, the reason may be that the
+        limit is too high, and a higher baseline would keep it too high.
         """
         if mean < self._baseline:
             self._baseline = mean if self._doubling else self._baseline + BASELINE_WEIGHT * (mean - self._baseline)

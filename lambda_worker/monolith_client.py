@@ -1,8 +1,8 @@
 """HTTP calls to the monolith: the worker API and the create endpoint. No other module uses the HTTP client.
 
 The client is httpx's API on top of aiohttp's connections, because httpx's own connection pool takes ten times the CPU
-time. Whatever a transport error is called, it means "the monolith may have carried out the call". So each becomes
-Unreachable, and the caller retries: an idempotency key, a claimant or an epoch makes every call safe to repeat.
+time. After any transport error, the monolith may or may not have carried out the call. So all these errors become
+Unreachable, and the caller retries. This is safe, because every call has an idempotency key, a claimant or an epoch.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ if TYPE_CHECKING:
     from lambda_worker.config import Config
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""Maximum number of bytes that are read of an answer. The error message for one row is far shorter."""
+"""Maximum number of bytes that are read from an answer. The error message for one row is far shorter."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 """Timeout for opening a connection."""
 
 API_TIMEOUT_SECONDS = 30
-"""Timeout of a call of the worker API. A finish may take long, because it waits for create calls that still run."""
+"""Timeout of a call to the worker API. A `finish` may take long, because it waits for create calls that still run."""
 
 AWAY_SECONDS = 30
-"""Delay of a message if the worker API is away, unless the API asks for a longer one."""
+"""Delay of a message if the worker API does not answer, unless the API asks for a longer delay."""
 
 AnswerBody = TypeVar("AnswerBody", Claim, HeartbeatAnswer, ReleaseAnswer)
 
@@ -89,8 +89,8 @@ class Answer:
 class MonolithClient:
     """The client of one invocation. Use it as `async with`. `request_id` is the invocation's ID, sent with each call.
 
-    It uses the transport of httpx without the client around it. So nothing follows a redirect, sends a cookie of one
-    row with the next one, or reads a proxy from the environment. A call also takes half the time.
+    It uses a transport of httpx and not an `httpx.Client`. A transport does not follow redirects, does not send cookies
+    from earlier answers, and does not read a proxy from the environment. A call also takes half the time.
     """
 
     def __init__(self, config: Config, request_id: str) -> None:
@@ -116,7 +116,7 @@ class MonolithClient:
         await self._transport.aclose()
 
     async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:
-        """Make the create call of one row. `key` is `<job id>:<row index>`. Raises Unreachable without an answer."""
+        """Make the create call of one row, with the key `<job id>:<row index>`. Raises Unreachable."""
         headers = {
             "Authorization": f"{IMPORT_SCHEME} {claim.token}",
             "Content-Type": "application/json",
@@ -142,7 +142,7 @@ class MonolithClient:
         return claim
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:
-        """Extend the lease of the chunk. There is one try only, because the next heartbeat follows soon.
+        """Extend the lease of the chunk. A failed call is not retried, because the next heartbeat follows soon.
 
         Raises StaleEpoch, ChunkClosed, MessageRefused or ChunkReturned.
         """
@@ -163,14 +163,15 @@ class MonolithClient:
         document = (await self._call(message, verb, finish.to_dict())).json()
         # A 200 from a proxy or a login page must not delete the message, so check that the monolith sent it.
         if not isinstance(document, dict) or document.get("status") not in {"done", "dead"}:
-            raise ChunkReturned(f"The answer to {verb} is not one of the monolith.")
+            raise ChunkReturned(f"The answer to {verb} does not come from the monolith.")
 
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
-        """Call the worker API, with retries. Return a 200; raise an exception for any other answer.
+        """Call the worker API, with retries. Return the answer if it is a 200, and raise an exception otherwise.
 
-        A 3xx or 4xx is the monolith's decision and is not retried. A 5xx or no answer is. If the last try is a 500, the
-        monolith has a problem with this chunk, and the delivery counts as failed (ChunkReturned). If it is another 5xx
-        or no answer, the monolith is away, and the delivery does not count (ChunkDeferred).
+        A 3xx or 4xx is the monolith's decision and is not retried. A 5xx or a call without an answer is retried.
+        If the last try is a 500, the monolith has a problem with this chunk, and the delivery counts as failed
+        (ChunkReturned). If it is another 5xx or gets no answer, the monolith is unavailable, and the delivery does
+        not count (ChunkDeferred).
         """
         path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
         headers = {
@@ -206,7 +207,7 @@ class MonolithClient:
                 content=content,
                 extensions={"timeout": {"connect": CONNECT_TIMEOUT_SECONDS}},
             )
-            # One timeout for the whole call. httpx's own would start again with every byte that arrives.
+            # This timeout limits the whole call. The read timeout of httpx would start again with every byte received.
             async with asyncio.timeout(timeout_seconds):
                 response = await self._transport.handle_async_request(request)
                 try:
@@ -218,7 +219,7 @@ class MonolithClient:
                     await response.aclose()
             return Answer(response.status_code, response.headers, bytes(body[:MAX_ANSWER_BYTES]))
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            # The type only: the text of some errors contains the headers, and with them the token.
+            # Do not repeat the error's text. Some errors quote the headers, which contain the token.
             raise Unreachable(type(error).__name__) from error
 
 
@@ -237,15 +238,15 @@ def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> Answer
 
 
 def _away(reason: str, answer: Answer | None = None) -> ChunkDeferred:
-    """Return the exception for a worker API that is away. The answer may ask for a longer delay than AWAY_SECONDS."""
+    """Return the exception for a worker API that is unavailable. Its answer may ask for more than AWAY_SECONDS."""
     retry_after = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
     return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
-    """Return the exception for an answer of the worker API whose status is not 200 and less than 500.
+    """Return the exception for an answer of the worker API whose status is below 500 but not 200.
 
-    The code in the body decides. The status alone could come from a proxy.
+    The exception depends on the code in the body, because a status alone could come from a proxy.
     """
     document = answer.json()
     code = str(document.get("code", ""))[:50] if isinstance(document, dict) else ""

@@ -30,13 +30,13 @@ PYTHONS = ("3.13", "3.14")
 only, so the runtime of the functions must be that of their zip. The first is the default."""
 
 PLATFORMS = {"arm64": "aarch64-manylinux_2_34", "x86_64": "x86_64-manylinux_2_34"}
-"""Lambda's names of the architectures, and the platforms of suitable wheels. glibc 2.34 is Amazon Linux 2023's."""
+"""Lambda's names of the architectures, and the platforms of suitable wheels. Amazon Linux 2023 has glibc 2.34."""
 
 MACHINES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AMD64": "x86_64"}
 """Lambda's name of an architecture for each value of `platform.machine()`."""
 
 RUNTIME_BOTO3 = "boto3~=1.40.0"
-"""The boto3 with which we measure imports, in place of the runtime's own. The worker supports no older one."""
+"""The boto3 that `import_seconds` uses instead of the one in Lambda's runtime. It is the oldest supported version."""
 
 MAX_BYTES = 5 * 1000 * 1000
 """Our own limit for a zip, to keep cold starts short. Lambda accepts 50 MB."""
@@ -109,11 +109,11 @@ def find_interpreter(version: str = PYTHONS[0]) -> Path:
     found += sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
     found += sorted(Path.home().glob(f".local/share/uv/python/cpython-{version}.*/bin/python{version}"))
     for interpreter in found:
-        # pyenv puts a command for every version on the PATH. Those of versions that are not activated fail, so try it.
+        # pyenv puts a command for every version on the PATH, but the command fails if its version is not activated.
         answer = subprocess.run([interpreter, "-I", "-c", ""], capture_output=True, check=False)  # noqa: S603 - a Python
         if answer.returncode == 0:
             return interpreter
-    raise PackageError(f"There is no Python {version} on this machine: uv python install {version}")
+    raise PackageError(f"There is no Python {version} on this machine. Install it: uv python install {version}")
 
 
 def install_requirements(folder: Path, architecture: str, version: str) -> None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOST = {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
-"""Statuses of S3 that mean that the object is missing or is another one.
+"""Statuses with which S3 says that the object is missing or has been replaced.
 
-403 is not among them. It may mean that a permission is missing, which an operator can add.
+403 is not one of them, because a retry can succeed: an operator may add the missing permission.
 """
 
 MAX_READS = 5
@@ -44,7 +44,7 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
     """Return the chunk's lines in order. A line is the body of a create call, unless it is a refused line.
 
     Raises MessageRefused if the message names another bucket than the worker's own, PayloadLost if the object is
-    missing, changed or not as long as promised, and ChunkReturned if it cannot be read now.
+    missing, has changed or does not have the size in the message, and ChunkReturned if it cannot be read now.
     """
     check_own_bucket(bucket, message)
     data = bytearray()
@@ -63,17 +63,17 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
     else:
         raise ChunkReturned("The payload cannot be read. Every read broke off.")
     if len(data) != message.byte_count:
-        raise PayloadLost(f"The payload is not as promised: {len(data)} of {message.byte_count} bytes.")
+        raise PayloadLost(f"The payload does not match the message: {len(data)} of {message.byte_count} bytes.")
     rows = bytes(data).split(b"\n")
     if rows.pop() != b"" or len(rows) != message.row_count:
-        raise PayloadLost(f"The payload is not as promised: {len(rows)} of {message.row_count} rows.")
+        raise PayloadLost(f"The payload does not match the message: {len(rows)} of {message.row_count} rows.")
     return rows
 
 
 def _read_rest(s3: S3Client, message: ChunkMessage, data: bytearray) -> None:
-    """Append to `data` the bytes of the chunk that it lacks. Raises what boto3 raises.
+    """Read the bytes of the chunk that are not in `data` yet, and append them. Raises the exceptions of boto3.
 
-    If-Match makes S3 refuse the read if the object has changed since the chunk was cut.
+    If-Match makes S3 refuse the read if the object has changed since the chunk was created.
     """
     first = message.first_byte + len(data)
     last = message.first_byte + message.byte_count - 1

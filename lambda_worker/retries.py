@@ -26,7 +26,7 @@ endpoint.
 """
 
 BACKOFF_BASE_SECONDS = 0.2
-"""The upper bound of the first wait is twice this time, and it doubles with each further failure."""
+"""Base of the exponential backoff. The first wait is at most twice this long, and each failure doubles it."""
 
 MAX_BACKOFF_SECONDS = 5.0
 """Longest wait between two calls to the monolith, unless the answer has a Retry-After header."""
@@ -37,21 +37,21 @@ MAX_RETRY_AFTER_SECONDS = 300.0
 BUDGET_SHARE = 0.1
 """Retries that the first call of each row adds to the budget: one for ten rows.
 
-So an endpoint in trouble gets a tenth more calls than there are rows, not a multiple.
+So an endpoint in trouble gets about a tenth more calls than there are rows, and not several calls for each row.
 """
 
 BURST = MAX_TRIES - 1
-"""Retries in the budget at the start. So the only bad row of a small chunk gets all of its tries."""
+"""Retries in the budget at the start. They are enough for all tries of one bad row in a small chunk."""
 
 RETRIES_PER_SECOND = 1.0
 """Retries that each second adds to the budget, up to BURST.
 
-The last rows of a chunk need this, because no further rows add to the budget. A share, a start and a rate per second
-are also the parameters of Finagle's RetryBudget. Its rate is 10, because it serves a whole service and not one chunk.
+The last rows of a chunk need this, because no further rows add to the budget. Finagle's RetryBudget has the same three
+parameters. Its rate is 10 per second, because it limits the retries of a whole service and not of one chunk.
 """
 
 ROUNDING = 1e-9
-"""Tolerance of the budget. The sum of ten times 0.1 is a little less than 1 in floating point, but pays for a retry."""
+"""Tolerance of the budget. In floating point, ten additions of 0.1 give a little less than 1, which must be enough."""
 
 
 class Decision(StrEnum):
@@ -109,7 +109,7 @@ RULES = (
 
 1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
    the ledger and the worker may have changed it.
-2. The ledger says stale, cancelled or refused: do that, whatever the status.
+2. The ledger says stale, cancelled or refused: the decision is the same. The HTTP status does not matter here either.
 3. 429 or 503: the endpoint is busy. Wait and retry.
 4. 401 or 403: the submitter may not create rows. Every other row would get the same answer, so pause the job.
 5. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the
@@ -132,7 +132,7 @@ class RetryBudget:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._retries = float(BURST)  # that may be spent now
+        self._retries = float(BURST)  # the retries that are left
         self._updated_at = clock()  # the time up to which RETRIES_PER_SECOND is included
 
     def earn(self) -> None:
@@ -142,12 +142,12 @@ class RetryBudget:
     def spend(self) -> float:
         """Take a retry out of the budget and return 0.0.
 
-        If there is none, return the seconds until there will be one, at the latest. Call again then.
+        If none is left, return the seconds after which there will be one. Wait that long, then call again.
         """
         now = self._clock()
         elapsed = now - self._updated_at
         self._updated_at = now
-        # Time fills the budget up to BURST only, but it never takes away what the rows earned beyond that.
+        # Time adds retries up to BURST. If rows have already added more than BURST, the budget stays as it is.
         self._retries = max(self._retries, min(self._retries + elapsed * RETRIES_PER_SECOND, BURST))
         missing = 1 - self._retries
         if missing > ROUNDING:

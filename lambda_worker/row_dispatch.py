@@ -1,8 +1,8 @@
-"""Calls the create endpoint once per row, many rows at a time, and waits until every call has settled.
+"""Calls the create endpoint once per row, many rows at a time, and waits until every call has ended.
 
 A row that is rejected does not affect the others. Some events concern the whole chunk: another worker has it, the
-submitter may not create rows, the endpoint is away, or the time is over. Then no further row is started, but the calls
-in flight are not interrupted: each may still create its row, and the worker has to know.
+submitter may not create rows, the endpoint is away, or the time is over. Then no further row is started. The calls in
+flight are not interrupted, because each may still create its row, and only its answer tells the worker.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RowDispatch:
     create: Callable[[int, bytes, float], Awaitable[Answer]]
     limit: ConcurrencyLimiter
     stop_at: float  # time.monotonic() after which no row and no call is started
-    settle_by: float  # time.monotonic() by which every call must have settled
+    settle_by: float  # time.monotonic() by which every call must have ended
     budget: RetryBudget = field(default_factory=RetryBudget)
     health: EndpointHealth = field(default_factory=EndpointHealth)
     failures: list[RowFailure] = field(default_factory=list)
@@ -60,7 +60,7 @@ class RowDispatch:
     is_cancelled: bool = False
     stopped_by: ChunkReturned | ChunkClosed | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)  # wakes the rows that wait
-    _is_time_over: bool = False  # some row had to be left because of stop_at
+    _is_time_over: bool = False  # a row could not be started or retried before stop_at
     _open_rows: int = 0  # rows that were started and have no outcome yet
     _all_started: bool = False
 
@@ -86,7 +86,8 @@ class RowDispatch:
                 tasks.create_task(self._run_row(index, row))
             self._all_started = True
             self._update_health()
-        # Only now: a row that is still retried may find out more, for example that the chunk is stale.
+        # Stop for this reason only after all rows have ended. One of them may have found a more important reason, for
+        # example that the chunk is stale.
         if self._is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
 
@@ -110,7 +111,7 @@ class RowDispatch:
             self.limit.release()
 
     def _update_health(self) -> None:
-        """Tell the health whether a single row is left. From then on, heartbeats are signs of life, too."""
+        """Let heartbeats count as signs of life while only one row is left."""
         self.health.counts_heartbeats = self._all_started and self._open_rows == 1
 
     async def _attempt(self, index: int, row: bytes) -> None:
@@ -155,9 +156,9 @@ class RowDispatch:
         return not self._stopping.is_set()
 
     async def _may_retry(self, calls: int) -> bool:
-        """Wait for the backoff after this many calls and for the retry budget, then as `_may_call` does.
+        """Wait for the backoff, then for the retry budget. Then wait and return as `_may_call` does.
 
-        The row gives its slot back meanwhile, so that other rows can use it.
+        `calls` is the number of calls so far. While the row waits, other rows can use its slot.
         """
         self.limit.release()
         try:
@@ -171,7 +172,10 @@ class RowDispatch:
         return await self._may_call()
 
     async def _wait(self, seconds: float) -> bool:
-        """Wait. Return False at once if no call could start after that, or as soon as the dispatch stops."""
+        """Wait this long, and return whether a call may start then.
+
+        Returns False without waiting if the time is over by then, and as soon as the dispatch stops.
+        """
         if not self._is_time_for(seconds):
             self._is_time_over = True
             return False

@@ -1,4 +1,4 @@
-"""The errors of SQS calls, for every module that calls SQS."""
+"""The exceptions that a call of SQS can raise. Every module that calls SQS catches them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 SQS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-"""What boto3 raises if SQS is away, refuses a call or gives an answer that botocore cannot parse.
+"""What boto3 raises if SQS does not answer, refuses a call or gives an answer that botocore cannot parse.
 
 ResponseParserError is listed because it is not a BotoCoreError. A proxy that answers with HTML causes it.
 """

@@ -120,7 +120,7 @@ OPERATIONS = {
         [
             FailureOptions,
             OpenApiParameter("format", str, enum=["ndjson", "csv"], description="Instead of `Accept`."),
-            response_header("Content-Disposition", "Name of a CSV, or of the rows alone.", [200], required=False),
+            response_header("Content-Disposition", "File name. Only for CSV or `part=rows`.", [200], required=False),
             retry_after(503),
         ],
         media_types=(NDJSON, CSV),
@@ -132,4 +132,4 @@ OPERATIONS = {
         [retry_after(503)],
     ),
 }
-"""By class and method of the view."""
+"""The operations of the API. The key is the class and the method of the view."""

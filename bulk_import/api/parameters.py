@@ -31,16 +31,16 @@ class ImportOptions(serializers.Serializer[Any]):
     )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
     corrects = serializers.UUIDField(
-        required=False, help_text="`id` of your import whose failed rows these are, corrected."
+        required=False, help_text="`id` of your earlier import, if these are its failed rows after correction."
     )
     notify = RecipientsField(
         required=False,
-        help_text="Addresses that also get an email about the import, with commas between; or `none` for no email.",
+        help_text="Further addresses for emails about the import, separated by commas. `none` sends no email at all.",
     )
 
 
 class JobFilter(serializers.Serializer[Any]):
-    """Query parameters of the list of jobs; the `cursor` belongs to the pagination."""
+    """Query parameters of the list of jobs. The pagination reads its own parameter, `cursor`."""
 
     status = StatusField(required=False)
     page_size = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_SIZE, required=False)
@@ -54,7 +54,7 @@ class FailureOptions(serializers.Serializer[Any]):
 
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
     """Return the validated query parameters. Raises ValidationError, which becomes a 400."""
-    # A plain dict, because DRF takes an empty value in a QueryDict for a missing one. `dry_run=` would start an import.
+    # DRF ignores empty values in a QueryDict, so `dry_run=` would start a real import. It rejects them in a plain dict.
     serializer = serializer_class(data=request.query_params.dict(), context={"request": request})
     serializer.is_valid(raise_exception=True)
     parameters: dict[str, Any] = serializer.validated_data

@@ -1,7 +1,7 @@
 """The public API: start imports, follow them, and read the rows that were not created.
 
-Starting and retrying an import needs the permissions of the create endpoint. To follow an import, being its submitter
-is enough. The docstrings of `get`, `post` and `delete` are the summaries and descriptions in the OpenAPI schema.
+To start or retry an import, a user needs the permissions of the create endpoint. The submitter of an import can follow
+it without them. The docstrings of `get`, `post` and `delete` are the summaries and descriptions in the OpenAPI schema.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     from bulk_import.models import ImportJob
 
 MAX_INDEX_DIGITS = 10
-"""Length of the largest row index that the database can store. Python refuses to convert thousands of digits."""
+"""Length of the largest row index that the database can store.
+
+An index with more digits is not converted to a number, because Python raises an error for thousands of digits.
+"""
 
 
 class JobPagination(CursorPagination):
@@ -76,7 +79,7 @@ class ImportJobsView(TargetView):
     pagination_class = JobPagination
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_content_length(request)  # first of all: authentication may read the body, for its CSRF token
+        check_content_length(request)  # before authentication, which may read the body to find a CSRF token
         super().initial(request, *args, **kwargs)
 
     def check_permissions(self, request: Request) -> None:
@@ -114,7 +117,7 @@ class ImportJobsView(TargetView):
         return self.accepted(job_id)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
-        """Return the user's job that `corrects` names, if it does. Raises NotFound."""
+        """Return the user's job with the ID in `corrects`, or None without this parameter. Raises NotFound."""
         if "corrects" not in options:
             return None
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_AWS_CLOCK_OFFSET_SECONDS = 240
-"""Largest accepted offset from AWS's clock. SQS refuses requests that were signed 300 s ago; the rest is a margin."""
+"""Largest accepted offset from AWS's clock. SQS refuses a request whose signature is 300 s old."""
 
 NO_BUCKET = {"NoSuchBucket"}
 NO_OBJECT = {"NoSuchKey", "404"}

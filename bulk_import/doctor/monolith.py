@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_CLOCK_OFFSET_SECONDS = 30
 """Largest accepted offset from the database's clock.
 
-Nothing breaks within it: import tokens are valid for an hour, and both ends of a lease are read from the same clock.
+A smaller offset does no harm: import tokens are valid for an hour, and the database's clock measures leases.
 """
 
 MIN_DIFFERENT_CHARACTERS = 10

@@ -26,7 +26,10 @@ TIMEOUT_SECONDS = 10
 """Timeout of each call to SQS."""
 
 MAX_DEAD_VISIBILITY_SECONDS = 300
-"""Largest recommended visibility timeout of the dead-letter queue: a dead chunk's job can end this much later."""
+"""Largest recommended visibility timeout of the dead-letter queue.
+
+If the dead-letter function fails, it runs again only after this time, and the job of the dead chunk ends only then.
+"""
 
 NO_QUEUE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NonExistentQueue"}
 

@@ -1,7 +1,7 @@
 """Accepts an import in three steps: store the payload, create the job and its chunks, send the messages.
 
-The order is what makes this safe. If the process dies after the first step, an unused payload remains, which
-the bucket's lifecycle rule deletes. If it dies after the second step, the relay sends the missing messages later.
+In this order, no import is lost. If the process dies after the first step, an unused payload remains, and the bucket's
+lifecycle rule deletes it. If it dies after the second step, the relay sends the missing messages later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 4 * 1024 * 1024
-"""Bytes of the payload in one chunk, unless a single row is larger. A worker keeps a whole chunk in memory."""
+"""Maximum size of a chunk, unless a single row is larger. It is limited because a worker keeps a chunk in memory."""
 
 
 def accept(

@@ -1,7 +1,6 @@
-"""The validation rules that only the create endpoint can apply: those that read the database or span several fields.
+"""Removes the validation rules that read the database or span several fields. Only the create endpoint applies them.
 
-An upload is validated without a single database query, so these rules are removed from the serializer first. The
-create endpoint applies all of them later, when it creates the row.
+An upload is validated without any database query. The create endpoint applies all rules later, when it creates the row.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class UncheckedField(serializers.Field):  # type: ignore[type-arg] # generic in 
 def skip_database_checks(serializer: Any) -> None:
     """Remove, in place, every rule of a serializer that reads the database or spans several fields.
 
-    Related fields become `UncheckedField`; a related field that is missing or null is still reported. Unique
-    validators, serializer-level validators and `validate()` are removed, also in nested serializers.
+    Related fields become `UncheckedField`, which still reports a value that is missing or null. Unique validators,
+    serializer-level validators and `validate()` are removed. The same is done in nested serializers.
     """
     if isinstance(serializer, serializers.ListSerializer):
         skip_database_checks(serializer.child)

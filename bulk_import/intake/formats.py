@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.json_rows import ROW_TOO_LARGE, split_array
+from bulk_import.intake.parser_reasons import plain_reason
 from bulk_import.reports.cells import unescape_cell
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
         raise BadImport(message % {"line": _undecodable_line(body)}) from error
     except csv.Error as error:
         message = _("The row at line %(line)d of this CSV cannot be read: %(reason)s. Check its quotation marks.")
-        raise BadImport(message % {"line": line, "reason": error}) from error
+        raise BadImport(message % {"line": line, "reason": plain_reason(str(error))}) from error
 
 
 class RecordLines:
@@ -146,7 +147,8 @@ def empty_file(media_type: str) -> BadImport:
         "application/x-ndjson": _("Send at least one line with a JSON object."),
         "text/csv": _("Send a header row with the names of the columns, and at least one row."),
     }
-    return BadImport(f"{_('This file is empty.')} {hints[media_type]}", code="empty_body")
+    problem = _("This file is empty.")  # not inside the f-string, where makemessages would not find it
+    return BadImport(f"{problem} {hints[media_type]}", code="empty_body")
 
 
 def _delimiter(body: bytes) -> str:

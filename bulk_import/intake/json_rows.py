@@ -1,4 +1,4 @@
-"""Turns the bytes of a JSON array into rows. Accepts only what is exactly JSON in UTF-8.
+"""Turns the bytes of a JSON array into rows. Accepts only strict JSON in UTF-8.
 
 `split_array` splits the array into raw rows, and `parse_row` parses one of them. The payload stores the bytes of a
 row as the client sent them, so a number keeps all its digits.
@@ -19,15 +19,16 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
+from bulk_import.intake.parser_reasons import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_DEPTH = 32
-"""Levels of nested arrays and objects in a document; the array around the rows is the first level."""
+"""Maximum number of levels of nested arrays and objects. The array around the rows is the first level."""
 
 MAX_INTEGER_DIGITS = 30
-"""Digits of an integer. It is far more than databases store, and few enough to compute with."""
+"""Maximum number of digits of an integer. Databases store fewer, and Python still computes fast with so many."""
 
 FAST_NUMBER_LIMIT = 10**9
 """Numbers below this size need no further checks. It is far below MAX_INTEGER_DIGITS and below 64 bits."""
@@ -67,8 +68,8 @@ class RowError(Exception):
 def split_array(body: bytes) -> Iterator[bytes]:
     """Split a JSON array into the raw bytes of its elements, in order.
 
-    Raises BadImport where the document breaks, and BodyTooLarge for an element that is too large. An element may
-    still be malformed inside; `parse_row` finds that out.
+    Raises BadImport if the array is malformed, and BodyTooLarge for an element that is too large. An element itself may
+    still be malformed; `parse_row` finds that out.
     """
     position = _find_first_row(body)
     max_row_bytes = conf().max_row_bytes
@@ -95,7 +96,7 @@ def split_array(body: bytes) -> Iterator[bytes]:
                 _check_end(body, position + 1)
                 return
             case _:
-                _refuse_malformed(body, position, "expected a comma or the end of the array", index - 1)
+                _refuse_malformed(body, position, _("a comma or the end of the array is missing"), index - 1)
 
 
 def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
@@ -117,7 +118,7 @@ def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
         row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         message = _("This row is not valid JSON: %(reason)s of the row. Correct it and send the file again.")
-        raise RowError(MALFORMED_ROW, message % {"reason": error}) from error
+        raise RowError(MALFORMED_ROW, message % {"reason": plain_reason(str(error))}) from error
     _check_value(row, depth=2)
     return row, to_payload_line(raw)
 
@@ -128,11 +129,12 @@ def to_payload_line(raw: bytes) -> bytes:
 
 
 def _parse_flat_row(line: bytes) -> dict[str, Any] | None:
-    """Fast path for rows without nested values. Returns None if the row has any, or anything that may be refused.
+    """Fast path for rows without nested values. Returns None if the row needs the slow path.
 
     msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
-    are counted: in a payload line, every name ends with a quotation mark and a colon. These two characters cannot
-    occur inside a text, where a quotation mark always has a backslash before it.
+    are counted: in a payload line, every name ends with a quotation mark and a colon. If a name occurs twice, the count
+    is higher than the number of values. If a text contains these two characters, the count is too high as well, and the
+    slow path decides.
     """
     row = msgspec.json.decode(line)
     if type(row) is not dict:
@@ -187,8 +189,8 @@ def _split_window(body: bytes, start: int, row_start: bytes, max_row_bytes: int)
 
     A window must end exactly where a row begins. To find such a place without parsing, we search backwards for the
     start of the first row, for example `{"sku"`. The same bytes may also occur inside a row, so we then parse
-    everything before them as an array. If that succeeds, a row really begins there: a parser that reads from the left
-    could not have reached this position in any other state.
+    everything before them as an array. If that succeeds, everything before them is complete rows, so a new row begins
+    there.
     """
     end = start + WINDOW_BYTES
     for _attempt in range(WINDOW_ATTEMPTS):
@@ -225,7 +227,7 @@ def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> in
         raise BadImport(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
     except json.JSONDecodeError as error:
         if not (too_large and _is_well_formed_so_far(piece)):
-            _refuse_malformed(body, start + error.pos, error.msg, index)
+            _refuse_malformed(body, start + error.pos, plain_reason(error.msg), index)
     if too_large:
         message = _("The row at index %(index)d has more than %(limit)d bytes, which is the limit for one row.")
         raise BodyTooLarge(message % {"index": index, "limit": max_row_bytes}, code=ROW_TOO_LARGE)
@@ -245,7 +247,7 @@ def _check_end(body: bytes, position: int) -> None:
     """Raise BadImport if the array is followed by anything but blanks."""
     position = _skip_blanks(body, position)
     if position < len(body):
-        _refuse_malformed(body, position, "there is more after the end of the array")
+        _refuse_malformed(body, position, _("there is more after the end of the array"))
 
 
 def _refuse_malformed(body: bytes, position: int, reason: str, index: int | None = None) -> NoReturn:

@@ -1,7 +1,7 @@
-"""The payload while its rows are validated: in memory as long as it is small, then in a temporary file.
+"""Collects the payload while its rows are validated. A small payload is in memory, a large one in a temporary file.
 
-A payload can be many times as large as the upload, because an invalid row is stored with its errors and a row of a
-CSV with the names of its columns. A temporary file keeps this out of memory.
+A payload can be many times as large as the upload. One reason is that an invalid row is stored with its errors. Another
+is that each row of a CSV is stored with the names of its columns.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class UnreadBody(BaseParser):
 
 
 class FileForm(MultiPartParser):
-    """Parses a form. Raises BadImport where the form is malformed, whichever code reads it first."""
+    """Parses a form. Raises BadImport if the form is malformed, no matter which code reads the form first."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
@@ -142,8 +142,8 @@ def _read_body(request: Request) -> bytes:
         body += piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - len(body))
         if max(received, len(body)) > limit:
             raise file_too_large()
-    # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so the
-    # length has to be compared.
+    # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so only the
+    # Content-Length shows that the rest is missing.
     if received < int(request.META.get("CONTENT_LENGTH") or 0):
         raise _incomplete()
     if decompressor and not decompressor.eof:
@@ -177,8 +177,8 @@ def _decompress(decompressor: Any, piece: bytes, max_bytes: int) -> bytes:
 def _stream(request: Request) -> Any:
     """Return the stream to read the body from.
 
-    A body in chunked transfer encoding has no Content-Length. Django takes such a body for empty, so it is read from
-    the WSGI server's own stream if the server says that the stream ends where the body ends.
+    A body in chunked transfer encoding has no Content-Length, and Django treats such a body as empty. So it is read
+    from the WSGI server's own stream, if the server says that the stream ends where the body ends.
     """
     django_request = request._request  # noqa: SLF001 - DRF's own name for Django's request
     if isinstance(django_request, WSGIRequest):

@@ -1,7 +1,7 @@
 """Chunks: the parts of a job that workers claim, one at a time.
 
-Each state change is a method that checks whether the change is allowed. The ones that a worker asks for after its claim
-(`heartbeat`, `release`, `finish`) need the epoch of that claim. The epoch grows with each claim, so a worker that slept
+Each state change is a method that checks whether the change is allowed. After its claim, a worker asks for more changes
+(`heartbeat`, `release`, `finish`) with the epoch of the claim. The epoch grows with each claim, so a worker that slept
 through its lease has an old epoch and can no longer change anything. Without this check, its late report would
 overwrite what the next worker reports.
 """
@@ -62,10 +62,10 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         # - FOR UPDATE conflicts with it. A finish counts the ledger, so it must wait for a create call that has written
         #   its record but not committed yet; otherwise that row would be missing from the count.
         #
-        # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so it could wait forever.
-        # Use it only when the worker makes no more create calls, as with a finish.
+        # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so FOR UPDATE could wait
+        # forever. Use it only when the worker makes no more create calls, as with a finish.
         #
-        # The annotation is passed as a dict, because mypy's plugin would take the name for a second declaration.
+        # The annotation is passed as a dict, because mypy's plugin would treat a keyword as a second declaration.
         lease_left = {"lease_left": F("lease_expires_at") - Now()}
         locked = self.select_for_update(no_key=not wait_for_creates)
         chunk: ImportChunk = locked.annotate(**lease_left).get(pk=chunk_id)
@@ -86,14 +86,14 @@ class ImportChunk(models.Model):
     byte_count = models.PositiveBigIntegerField()
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
-    claimant = models.CharField(max_length=36, blank=True)  # random ID that the last claim came with
+    claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
     created = models.PositiveIntegerField(_("created"), default=0)  # counted from the ledger, not reported
     rejected = models.PositiveIntegerField(_("rejected"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
     unprocessed = models.PositiveIntegerField(_("unprocessed"), default=0)
     problems = models.JSONField(_("problems"), default=list)
-    failures_key = models.CharField(max_length=1024, blank=True)  # S3 key of the rows not created, so far or in the end
+    failures_key = models.CharField(max_length=1024, blank=True)  # S3 key of the failures so far; "" if there are none
 
     # Annotated by `locked`.
     lease_left: timedelta | None
@@ -151,8 +151,8 @@ class ImportChunk(models.Model):
     def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True) -> None:
         """Give the chunk to a worker, under a new epoch. The chunk must be `locked`.
 
-        `claimant` is a random ID of the request. `creates` is False for a claim that only reports, such as that of the
-        dead-letter function, which need not wait for the end of a pause.
+        `claimant` is a random ID of the request. `creates` is False if the worker only reports and creates no rows, as
+        the dead-letter function does. Such a claim does not have to wait for the end of a pause.
 
         Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a live lease, and
         JobPaused while the job is paused.
@@ -187,7 +187,9 @@ class ImportChunk(models.Model):
     def release(self, epoch: int, failures_key: str) -> None:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
-        `failures_key` names the failures file so far; the next worker skips its rows. Raises StaleEpoch.
+        `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again.
+
+        Raises StaleEpoch.
         """
         self._check_epoch(epoch)
         created_before = self.created

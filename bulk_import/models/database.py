@@ -11,8 +11,8 @@ from django.db import models, router
 def database() -> str:
     """Return the alias of the database that this app writes to.
 
-    The app also reads from it, never from a replica: a replica may not have the last commit yet. For example, a replica
-    that lags could show a chunk as free that a worker has just claimed.
+    The app also reads from this database, and never from a replica, because a replica may not have the last commit yet.
+    For example, a worker has just claimed a chunk, but the replica still shows the chunk as free.
     """
     return router.db_for_write(apps.get_model("bulk_import", "ImportedRow"))
 

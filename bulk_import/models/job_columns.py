@@ -15,6 +15,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.job_queryset import ImportJobQuerySet
@@ -80,7 +81,7 @@ class JobColumns(models.Model):
     paused_at = models.DateTimeField(_("paused since"), null=True)
     paused_until = models.DateTimeField(_("next attempt at"), null=True)
     cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    created_at = models.DateTimeField(pgettext_lazy("date", "created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, or the first one since a retry
     finished_rows_before = models.PositiveIntegerField(default=0)  # rows that had an outcome before the last retry
     finished_at = models.DateTimeField(_("finished"), null=True)

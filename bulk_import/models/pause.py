@@ -34,7 +34,7 @@ PAUSE_COLUMNS = ("status", "pause_code", "paused_at", "paused_until")
 
 
 class PausableJob(JobColumns):
-    """The part of a job that begins and ends its pauses."""
+    """Abstract base model of a job: the methods that begin and end its pauses."""
 
     class Meta(JobColumns.Meta):
         abstract = True
@@ -52,8 +52,8 @@ class PausableJob(JobColumns):
         job = type(self).objects.locked(self.pk)
         if job.is_paused_by_staff:
             return MAX_PAUSE_SECONDS, timedelta(0)
-        # A worker reports the code STAFF after a heartbeat answered that staff paused the job. If the job is not paused
-        # by staff any more, they resumed it before this report came: the worker must not pause it again.
+        # A worker sends the code STAFF after it has learned from a heartbeat that staff paused the job. If the job is
+        # not paused by staff now, staff have resumed it since then, so the worker must not pause it again.
         if job.is_terminal or job.cancel_requested_at or code == PauseCode.STAFF:
             return 0, timedelta(0)
         lasted = job.paused_for or timedelta(0)
@@ -83,10 +83,10 @@ class PausableJob(JobColumns):
         return True
 
     def resume_by_staff(self, actor: Any) -> bool:
-        """End a pause, also one that a worker began, and return whether this changed anything.
+        """End a pause, no matter who began it, and return whether this changed anything.
 
-        Call inside a transaction. After it, send the messages of the chunks again (`mark_unsent`): the workers have
-        delayed them until the end of the pause.
+        Call inside a transaction. Afterwards, send the messages of the chunks again (`mark_unsent`), because the
+        workers have delayed the existing messages until the end of the pause.
         """
         job = type(self).objects.locked(self.pk)
         if job.status != JobStatus.PAUSED:
@@ -99,15 +99,15 @@ class PausableJob(JobColumns):
         return True
 
     def clear_pause(self) -> None:
-        """Reset the columns that describe a pause. Neither changes the status nor saves."""
+        """Reset the columns that describe a pause. Does not change the status, and does not save the job."""
         self.pause_code, self.paused_at, self.paused_until = "", None, None
 
     def check_may_claim(self, probe_seconds: int) -> None:
         """Raise JobPaused if the job is paused, except for one claim as a probe when the pause is over.
 
         The probe shows whether rows can be created again: the first row that it creates ends the pause. The other
-        claims have to wait for `probe_seconds` more. If the worker of the probe dies, the next claim after that time is
-        the probe.
+        claims have to wait for `probe_seconds` more. If the worker of the probe dies, the first claim after that time
+        becomes the next probe.
         """
         paused = type(self).objects.filter(pk=self.pk, status=JobStatus.PAUSED)
         # One UPDATE checks the time and moves it, so only one of several simultaneous claims finds the pause over. For
@@ -128,8 +128,8 @@ class PausableJob(JobColumns):
 
         Has no effect on a job that is not paused, or that staff paused.
         """
-        # Look before locking: this runs with almost every heartbeat, and the job is almost never paused. Without the
-        # lock, all workers of the job would wait for each other here.
+        # Check the status before locking the job. This method runs with almost every heartbeat, and the job is almost
+        # never paused. If every heartbeat took the lock, all workers of the job would wait for each other here.
         if not type(self).objects.filter(pk=self.pk, status=JobStatus.PAUSED).exists():
             return
         job = type(self).objects.locked(self.pk)

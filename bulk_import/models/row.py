@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.database import PrimaryManager
 
@@ -21,7 +22,7 @@ class ImportedRow(models.Model):
     index = models.PositiveIntegerField(_("index"))
     body_sha256 = models.BinaryField(max_length=32)  # of the create call's body: a repeated key must have the same
     object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" in the answer of the endpoint
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    created_at = models.DateTimeField(pgettext_lazy("date", "created"), auto_now_add=True)
 
     objects = PrimaryManager()
 

@@ -33,7 +33,7 @@ TERMINAL_STATUSES = frozenset(
 def status_at_end(*, rows: int, created: int, unprocessed: int, is_cancelled: bool) -> JobStatus:
     """Return the status of a job whose rows all have an outcome.
 
-    A cancelled job whose rows had all been tried before the workers learned of it gets the status of any other job.
+    If the cancel came too late to leave any row unprocessed, the job gets the same status as without the cancel.
     """
     if created == rows:
         return JobStatus.SUCCEEDED

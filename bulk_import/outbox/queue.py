@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from bulk_import.models import ImportChunk
 
 MAX_BATCH_MESSAGES = 10
-"""Most messages in one SendMessageBatch request (an SQS quota)."""
+"""Maximum number of messages in one SendMessageBatch request (an SQS quota)."""
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
-"""Time-outs of a request to SQS, which normally answers within milliseconds. A client may be waiting for its 202."""
+"""Timeouts of a request to SQS. They are short, because SQS normally answers within milliseconds and the client of the
+import waits for its 202 meanwhile."""
 
 
 def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
@@ -58,7 +59,7 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
 
 @cache
 def _client(options: str) -> SQSClient:
-    """Return the SQS client for these options (JSON). It is thread-safe and kept, because building one takes 50 ms."""
+    """Return the SQS client for these options (JSON). It is thread-safe. It is cached: creating one takes 50 ms."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from bulk_import.models import Delivery, ImportEvent
 
 TIMEOUT_SECONDS = 10
-"""Time-out of one request, from the DNS lookup to the status of the response. The specification recommends 15 to 30
-seconds; a shorter time-out keeps one slow receiver from delaying the rest of the sweep."""
+"""Timeout of one request, from the DNS lookup to the status of the response.
+
+The specification recommends 15 to 30 seconds. We use less, so that a slow receiver delays the sweep less.
+"""
 
 SWEEP_SECONDS = 10
 """Time after which a sweep starts no further webhook. The next sweep continues."""
@@ -92,5 +94,5 @@ async def post(content: bytes, headers: dict[str, str]) -> int:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Return the TLS settings. They are kept, because reading the certificates takes longer than sending a webhook."""
+    """Return the TLS settings. They are cached: reading the certificates takes longer than sending a webhook."""
     return httpx.create_ssl_context()

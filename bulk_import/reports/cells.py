@@ -1,17 +1,14 @@
 """Escapes text in the cells of a CSV, so that a spreadsheet does not run it as a formula.
 
 A text that a spreadsheet could take for a formula gets an apostrophe in front, which spreadsheets do not show.
-`escape_cell` adds it when a CSV is written, and `unescape_cell` removes it when a corrected CSV is uploaded. The text
-is the same again afterwards.
+`escape_cell` adds it when a CSV is written, and `unescape_cell` removes it when a corrected CSV is uploaded. So a text
+that is downloaded and uploaded again does not change.
 """
 
 from __future__ import annotations
 
 import re
 
-# Spreadsheets skip blanks and invisible characters (marks of direction, for example) at the beginning of a cell, and
-# they accept the full-width forms of the signs. A text that already begins with apostrophes gets one more. Otherwise,
-# unescape_cell would remove an apostrophe that belongs to the text.
 FORMULA = re.compile(
     r"'*(?:[\t\r\n]|[\s\x00-\x1f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*"
     r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"

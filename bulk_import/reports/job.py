@@ -62,7 +62,7 @@ class LinkField(serializers.URLField):
         self.suffix = suffix
         self.has_link = has_link
 
-    def to_representation(self, job: ImportJob) -> str | None:  # type: ignore[override] # of all fields, `source="*"` gets the job
+    def to_representation(self, job: ImportJob) -> str | None:  # type: ignore[override] # with `source="*"`, DRF passes the job itself
         if self.has_link and not self.has_link(job):
             return None
         request = self.context.get("request")
@@ -71,7 +71,7 @@ class LinkField(serializers.URLField):
 
 
 class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
-    """Addresses of the job. A link is null while it leads nowhere."""
+    """URLs of the job and of its actions. A link is null while it cannot be used."""
 
     self = LinkField(help_text="The job.")
     failures = LinkField(
@@ -87,7 +87,7 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
 
 
 class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
-    """Rows by outcome. `pending` rows have none yet. The sum is always `rows`."""
+    """The number of rows with each outcome. `pending` rows have no outcome yet. The sum is always `rows`."""
 
     created = serializers.IntegerField(min_value=0)
     rejected = serializers.IntegerField(min_value=0)
@@ -97,7 +97,7 @@ class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
 
 
 class ImportJobPauseSerializer(serializers.Serializer[ImportJob]):
-    """Why no row can be created now. Without `retry_at`, the import continues when staff resume it."""
+    """Why no row can be created now. If `retry_at` is null, the import continues when staff resume it."""
 
     code = serializers.CharField(source="pause_code")
     message = serializers.CharField(source="get_pause_code_display")
@@ -105,32 +105,32 @@ class ImportJobPauseSerializer(serializers.Serializer[ImportJob]):
     retry_at = TimestampField(source="paused_until", allow_null=True, help_text="When we retry automatically.")
 
     def get_attribute(self, instance: ImportJob) -> ImportJob | None:
-        """Return the job itself, whose fields these are, or None if it is not paused."""
+        """Return the job, because the pause has no object of its own. Return None if the job is not paused."""
         return instance if instance.is_paused else None
 
 
 class ImportJobSerializer(serializers.Serializer[Any]):
-    """One accepted import. A job that is rendered needs `for_reports`."""
+    """One accepted import. Load a job with `for_reports()` before you render it."""
 
     id = serializers.UUIDField()
     target = serializers.CharField()
     status = StatusField()
     rows = serializers.IntegerField(min_value=1)
-    message = serializers.SerializerMethodField(help_text="For people, in the language of the request.")
+    message = serializers.SerializerMethodField(help_text="A text for people, in the language of the request.")
     counts = ImportJobCountsSerializer()
     problems = ImportJobProblemSerializer(many=True)
     created_at = TimestampField()
     started_at = TimestampField(allow_null=True)
     finished_at = TimestampField(allow_null=True)
     rows_per_second = serializers.SerializerMethodField()
-    eta_seconds = serializers.SerializerMethodField(help_text="Seconds until the import has probably ended.")
+    eta_seconds = serializers.SerializerMethodField(help_text="Estimated seconds until the import ends.")
     pause = ImportJobPauseSerializer(allow_null=True)
     cancel_requested_at = TimestampField(allow_null=True)
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."
     )
     expires_at = serializers.SerializerMethodField(
-        help_text="From then on the import cannot be retried, and its failures may be deleted."
+        help_text="After this time the import cannot be retried, and its failures may be deleted."
     )
     expired_at = serializers.SerializerMethodField(help_text="When rows or failures of the import were first deleted.")
     links = ImportJobLinksSerializer(source="*")
@@ -167,7 +167,7 @@ def entity_tag(document: dict[str, Any]) -> str:
 
 
 def rows_per_second(job: ImportJob) -> float | None:
-    """Return the rows that got an outcome per second since the job, or its retry, was started; None if unknown."""
+    """Return how many rows per second got an outcome since the job or its last retry started. None if unknown."""
     rate = _rate(job)
     return round(rate, 1) if rate else None
 
@@ -196,7 +196,10 @@ def job_path(job: ImportJob) -> str:
 
 
 def expires_at(job: ImportJob) -> datetime | None:
-    """Return when the first of the job's data expires, or expired. None if the job is open or nothing expires."""
+    """Return the first time at which data of the job expires or has expired.
+
+    None if the job is open or its data never expires.
+    """
     if job.expired:
         return min(job.expired.values())
     days = days_kept().values()
@@ -204,9 +207,9 @@ def expires_at(job: ImportJob) -> datetime | None:
 
 
 def days_kept() -> dict[str, int]:
-    """Return the retention in days of each kind of data, and of the "job" itself, unless it is kept forever.
+    """Return the retention in days of each kind of data and of the "job" itself.
 
-    Nothing is kept longer than its job.
+    A kind that is kept forever is left out. No data is kept longer than its job.
     """
     kinds = {kind: getattr(conf(), f"{kind}_retention_days") for kind in (*RETAINED_DATA, "job")}
     return {kind: min(filter(None, (days, kinds["job"]))) for kind, days in kinds.items() if days or kinds["job"]}

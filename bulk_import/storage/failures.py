@@ -1,7 +1,7 @@
 """The failures bucket: reads and deletes the lines that the worker wrote about rows that were not created.
 
-Needs s3:GetObject, and for `retention` s3:ListBucket and s3:DeleteObject. The worker decides how the bucket is laid
-out; see `lambda_worker.failure_file`. The format of a line is in `bulk_import_wire.contract`.
+Needs s3:GetObject, and for `retention` s3:ListBucket and s3:DeleteObject. The worker chooses the keys of the objects;
+see `lambda_worker.failure_file`. The format of a line is in `bulk_import_wire.lines`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 1024
-"""Bytes read from S3 at a time. No more than this of a chunk's failures is in memory, however many they are."""
+"""Bytes read from S3 at a time. It limits the memory that a download needs, even if a chunk has many failures."""
 
 PAGE_KEYS = 1000
 """Keys listed and deleted at a time: the maximum of S3."""
@@ -36,7 +36,7 @@ PAGE_KEYS = 1000
 def read_failures(job: ImportJob) -> Iterator[bytes]:
     """Yield the failures of the chunks that have ended, in input order, one line of JSON each.
 
-    The failures of a chunk that is still processed are left out: its rows may yet be created.
+    The failures of a chunk that is still processed are left out, because its rows may still be created.
     Raises Expired and StorageUnavailable.
     """
     _check_retained(job)

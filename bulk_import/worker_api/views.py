@@ -69,11 +69,11 @@ STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
     ChunkClosed: (status.HTTP_410_GONE, "closed"),
 }
-"""The HTTP status and the `code` of the answer for each error. A worker acts on the code."""
+"""The HTTP status and the `code` of the answer for each error. The code tells the worker what to do."""
 
 
 def worker_error_response(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the answer to an error in a worker view, with `code` and `message`; None if the error is a bug."""
+    """Return the answer to an error in a worker view, with `code` and `message`, or None for an unexpected error."""
     if isinstance(error, ClaimError):
         code, name = STATUS_OF_CLAIM_ERROR[type(error)]
         response = Response({"code": name, "message": str(error)}, status=code)
@@ -89,13 +89,13 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
 
 
 def heartbeat_seconds(lease_seconds: int) -> int:
-    """Return the seconds between two heartbeats: at most a third of the lease, so that one may get lost."""
+    """Return the seconds between two heartbeats: at most a third of the lease, so that a lost one does no harm."""
     return max(1, min(HEARTBEAT_SECONDS, lease_seconds // 3))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class WorkerView(APIView):
-    """Base class: for workers only, JSON only, and each call is one transaction."""
+    """Base class of the views. They accept only workers and only JSON, and run each call in one transaction."""
 
     authentication_classes = [WorkerAuthentication]
     permission_classes = [IsAuthenticated]
@@ -119,8 +119,8 @@ class WorkerView(APIView):
 class ClaimView(WorkerView):
     """Gives a chunk to a worker, which must show the chunk's SQS message.
 
-    A message that differs from the chunk's own was not written by this site, for example because it names another
-    bucket. The answer is 422, and the worker does not read or call anything.
+    If the message differs from the chunk's own, for example because it names another bucket, then this site did not
+    write it. The answer is 422, so the worker reads no rows and makes no create calls.
     """
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
@@ -196,14 +196,16 @@ class FinishView(WorkerView):
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
         report = Finish.from_dict(body)
-        # The ledger is counted, so wait for create calls that a worker has given up on but that are still in flight.
+        # `finish` counts the ledger records. A create call may still be running although its worker stopped waiting for
+        # it, so wait until all create calls of the chunk have ended.
         chunk = ImportChunk.objects.locked(chunk_id, wait_for_creates=True)
         check_failures_key(chunk, report.failures_key)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
-        # After the commit, because an email about an end that is rolled back would be wrong. `robust`, because the
-        # chunk is finished even if a mail server fails: the error is logged, and the outbox sends the email later.
+        # Send emails after the commit. If they were sent before and the transaction were rolled back, they would report
+        # an end that did not happen. With `robust`, an error of the mail server is logged and the worker still gets its
+        # answer: the chunk is finished, and the outbox sends the email later.
         transaction.on_commit(lambda: relay.send_job_notifications(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})
 

@@ -59,8 +59,8 @@ class EventSource:
         self._url = queue_url
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
-        # Each kind of call has one owner of retries. The poller retries a failed receive itself, with its own backoff,
-        # so botocore makes only one attempt. Nobody else retries a failed delete, so botocore makes three.
+        # Every call is retried in one place only. The poller retries a failed receive itself, with its own backoff, so
+        # botocore makes one attempt. The poller does not retry a failed delete, so botocore makes up to three attempts.
         self._receiving = _client(connections, attempts=1, wait_seconds=wait_seconds)
         self._answering = _client(connections, attempts=3)
 

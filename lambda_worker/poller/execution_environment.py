@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from lambda_worker.events import LambdaContext, SqsEvent
 
 INIT_TIMEOUT_SECONDS = 30
-"""Timeout for the import of the handler. Lambda allows 10 s, then restarts the import with the function's timeout."""
+"""Timeout for the import of the handler.
+
+Lambda allows 10 s. If that is not enough, it starts the import again and allows the function's timeout.
+"""
 
 MAX_ANSWER_BYTES = 6 * 1024 * 1024
 """Lambda's limit for the size of the answer of a synchronous invocation."""
@@ -173,7 +176,7 @@ class _Context:
 
     aws_request_id: str
     invoked_function_arn: str
-    deadline: float  # by time.monotonic(), which counts the same in every process of a machine
+    deadline: float  # a time of time.monotonic(), which is the same clock in every process of a machine
     function_name: str = FUNCTION_NAME
     function_version: str = "$LATEST"
     memory_limit_in_mb: str = "1024"  # not enforced here
@@ -183,7 +186,7 @@ class _Context:
 
 
 def _serve(pipe: Connection, handler_path: str, function_arn: str, json_logs: bool) -> None:
-    """Entry point of the child process. Returns when the poller closes the pipe; ends with the poller if that dies."""
+    """Entry point of the child process. Returns when the poller closes the pipe. If the poller dies, it ends too."""
     # Ctrl-C and many service managers send their signal to the whole process group. Only the poller reacts to it, so
     # that a running invocation can finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

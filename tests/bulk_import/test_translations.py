@@ -1,4 +1,4 @@
-"""Every text of bulk_import can be read in Brazilian Portuguese."""
+"""Every text of bulk_import is available in Brazilian Portuguese."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(bulk_import.__file__).parent
 MARKERS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]")
+TEMPLATE_TEXT = re.compile(r"""{% translate (["'])(.+?)\1 %}""")
 
 
 def marked_texts() -> Iterator[list[str]]:
@@ -31,6 +32,12 @@ def marked_texts() -> Iterator[list[str]]:
                 yield [
                     text.value for text in node.args if isinstance(text, ast.Constant) and isinstance(text.value, str)
                 ]
+
+
+def template_texts() -> set[str]:
+    """The texts that the templates mark for translation."""
+    templates = (PACKAGE / "templates").rglob("*.html")
+    return {match[2] for template in templates for match in TEMPLATE_TEXT.finditer(template.read_text())}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +53,16 @@ def test_every_text_is_translated_with_the_same_placeholders(
     known = catalogue._catalog  # type: ignore[attr-defined] # the only way to ask whether a text is there
     keys = [texts[0]] if len(texts) == 1 else [(texts[0], plural) for plural in (0, 1)]
 
-    for key in keys:
+    for key, text in zip(keys, texts, strict=False):
         assert known.get(key), f"translate {key} in django.po, then run compilemessages"
-        assert sorted(PLACEHOLDER.findall(known[key])) == sorted(PLACEHOLDER.findall(texts[0]))
+        assert sorted(PLACEHOLDER.findall(known[key])) == sorted(PLACEHOLDER.findall(text))
+
+
+@pytest.mark.parametrize("text", sorted(template_texts()))
+def test_every_text_of_a_template_is_translated(text: str, catalogue: gettext.GNUTranslations) -> None:
+    known = catalogue._catalog  # type: ignore[attr-defined] # the only way to ask whether a text is there
+
+    assert known.get(text) or known.get((text, 0)), f"translate {text} in django.po, then run compilemessages"
 
 
 @pytest.mark.django_db

@@ -290,7 +290,8 @@ def test_every_code_is_in_a_table_and_every_one_there_exists() -> None:
     worker = [PROJECT / "lambda_worker" / "refusals.py", PROJECT / "bulk_import_wire" / "problems.py"]
     codes = {code for path in [*public, *worker] for code in codes_in(path)} | set(UNREADABLE_ROW_CODES)
     codes |= {"error", DEAD_LETTER, *(error.default_code for error in APIException.__subclasses__())}
-    listed = set(re.findall(r"^\|(?: [\d, ]+ \|)? `([a-z_]+)` \|", API_PAGE, re.MULTILINE))
+    tables = re.findall(r"^\|(?: status \|)? code \|.*\n((?:\|.*\n)+)", API_PAGE, re.MULTILINE)
+    listed = set(re.findall(r"^\|(?: [\d, ]+ \|)? `([a-z_]+)` \|", "".join(tables), re.MULTILINE))
 
     assert listed - set(JobStatus.values) - codes == set()
     assert codes - listed - CODES_OF_ENDPOINTS == set()

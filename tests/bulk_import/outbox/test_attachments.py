@@ -84,11 +84,19 @@ def test_the_email_has_text_html_and_the_download_attached(
     assert {row[header.index("name")] for row in rows} == {f"'{SECRET}"}  # not a formula
 
 
-@pytest.mark.parametrize("limit", [{"MAIL_ATTACHMENT_ROWS": 3}, {"MAIL_ATTACHMENT_BYTES": 300}])
+@pytest.mark.parametrize(("limit", "value"), [("MAX_ATTACHMENT_ROWS", 3), ("MAX_ATTACHMENT_BYTES", 300)])
 def test_too_many_failures_are_a_link(
-    worker: APIClient, messages: list[ChunkMessage], aws: Aws, settings: Settings, limit: dict[str, int]
+    worker: APIClient,
+    messages: list[ChunkMessage],
+    aws: Aws,
+    *,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    value: int,
 ) -> None:
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **limit, "PUBLIC_URL": "https://shop.example/"}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "https://shop.example/"}
+    monkeypatch.setattr(f"bulk_import.outbox.mail.{limit}", value)
     reject_all(worker, aws, messages)
 
     (sent,) = mail.outbox

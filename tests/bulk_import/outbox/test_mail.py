@@ -71,32 +71,32 @@ AWAY = {"pause_code": PauseCode.ENDPOINT_AWAY}
             make_job("failed", 1994, 0, 1994, 0, 0),
             "ended",
             "None of the 1,994 products was created",
-            "Nada foi criado, de 1.994 produtos",
+            "Não foi possível criar 1.994 produtos",
         ),
-        (make_job("failed", 1, 0, 1, 0, 0), "ended", "1 product was not created", "Nada foi criado, de 1 produto"),
+        (make_job("failed", 1, 0, 1, 0, 0), "ended", "1 product was not created", "Não foi possível criar 1 produto"),
         (
             make_job("cancelled", 1994, 1200, 3, 0, 791),
             "ended",
             "Import cancelled: 1,200 of 1,994 products were created",
-            "Importação cancelada: 1.200 de 1.994 produtos já existiam",
+            "Importação cancelada: foram criados 1.200 de 1.994 produtos",
         ),
         (
             make_job("paused", 1994, 1200, 0, 0, 0, **AWAY),
             "paused",
             "Import of 1,994 products paused: the create endpoint does not answer",
-            "Importação de 1.994 produtos pausada: o endpoint que deve criar não responde",
+            "Importação de 1.994 produtos pausada: o endpoint de criação não responde",
         ),
         (
             make_job("processing", 1994, 1200, 0, 0, 1),
             "dead_lettered",
             "1 of 1,994 products could not be processed",
-            "Por ora desistimos de 1 de 1.994 produtos",
+            "Não foi possível processar 1 de 1.994 produtos",
         ),
         (
             make_job("paused", 1994, 0, 0, 0, 500, **AWAY),
             "dead_lettered",
             "500 of 1,994 products could not be processed",
-            "Por ora desistimos de 500 de 1.994 produtos",
+            "Não foi possível processar 500 de 1.994 produtos",
         ),
     ],
 )
@@ -245,7 +245,7 @@ def test_the_summary_of_the_other_problems_is_translated() -> None:
     many = merge_problems([[problem("sku", "invalid", f"Reason {n}.", n) for n in range(MAX_LISTED + 1)]])
     text = compose_in(make_job("failed", 99, 0, 99, 0, 0, problems=many[-1:]), language="pt-br").text
 
-    assert "- Outros motivos; as falhas listam cada um deles. (1 linha, no índice 50)" in text
+    assert "- Outros motivos. A lista de falhas mostra cada um deles. (1 linha, no índice 50)" in text
 
 
 def test_an_email_of_every_kind_can_be_sent() -> None:

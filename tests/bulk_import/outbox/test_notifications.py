@@ -130,7 +130,7 @@ def test_the_email_is_written_in_the_language_of_the_import(ended_job: ImportJob
     ImportJob.objects.update(language="pt-br")
     send_due_emails()
 
-    assert "Nada foi criado" in mail.outbox[0].body
+    assert "Não foi possível criar" in mail.outbox[0].body
 
 
 # --- emails that are no longer needed

@@ -153,7 +153,7 @@ def test_the_job_is_described_in_its_own_language(ended_job: ImportJob, receiver
     ImportJob.objects.update(language="pt-br")
     send_due_webhooks()
 
-    assert "Nada foi criado" in receiver.deliveries[0].body.decode()
+    assert "Não foi possível criar" in receiver.deliveries[0].body.decode()
 
 
 def test_while_the_secret_is_rotated_there_are_two_signatures(
