@@ -1,4 +1,4 @@
-"""HTTP calls to the monolith: the worker API and the create endpoint. No other module uses the HTTP client.
+"""HTTP calls to the monolith: the worker API and the create endpoint. No other module makes HTTP calls.
 
 The client is httpx's API on top of aiohttp's connections, because httpx's own connection pool takes ten times the CPU
 time. After any transport error, the monolith may or may not have carried out the call. So all these errors become
@@ -40,6 +40,7 @@ from lambda_worker.exceptions import (
     StaleEpoch,
     Unreachable,
 )
+from lambda_worker.resolver import ThreadResolver
 from lambda_worker.retries import MAX_TRIES, backoff_seconds, retry_after_seconds
 from lambda_worker.tracing import trace_headers
 
@@ -102,7 +103,8 @@ class MonolithClient:
         }
         self._transport = AiohttpTransport(
             client=lambda: aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # no limit here: ConcurrencyLimiter limits the calls
+                # There is no limit here, because ConcurrencyLimiter limits the calls.
+                connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )

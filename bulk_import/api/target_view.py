@@ -40,6 +40,7 @@ class TargetView(APIView):
 
     renderer_classes = [JSONRenderer]
     permission_classes = [IsAuthenticated]
+    throttle_classes = []
 
     @property
     def target(self) -> Target:

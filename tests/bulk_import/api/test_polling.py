@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
+from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
 
 from bulk_import.models import TERMINAL_STATUSES, ImportChunk, ImportJob, JobStatus
 from bulk_import_wire.contract import PauseCode
@@ -55,6 +57,18 @@ def walk(client: APIClient, url: str) -> list[str]:
 
 
 # --- one job
+
+
+def test_the_throttles_of_the_project_do_not_apply_to_polling(
+    client_of_merchandiser: APIClient, merchandiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The create calls of the import count for the submitter's throttle, so polling would get 429."""
+    monkeypatch.setattr(UserRateThrottle, "rate", "1/day", raising=False)
+    monkeypatch.setattr(APIView, "throttle_classes", [UserRateThrottle])
+    job = make_job(merchandiser)
+
+    assert [client_of_merchandiser.get(path(job)).status_code for _ in range(3)] == [200, 200, 200]
+    assert client_of_merchandiser.get(f"{path(job)}/failures").status_code == 200
 
 
 def test_a_job_that_did_not_change_is_304_without_a_body(client_of_merchandiser: APIClient, merchandiser: Any) -> None:
