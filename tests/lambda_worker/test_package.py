@@ -112,7 +112,7 @@ def available_versions() -> Iterator[str]:
             yield version
 
 
-@pytest.mark.parametrize("version", available_versions())
+@pytest.mark.parametrize("version", list(available_versions()))
 def test_a_zip_contains_the_byte_code_of_its_version(tmp_path: Path, version: str) -> None:
     names = files_in(package.build(ARCHITECTURE, tmp_path, version))
 
