@@ -26,6 +26,8 @@ site without this middleware, and then there is no ledger record.
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +43,12 @@ from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+logger = logging.getLogger(__name__)
 
 
 class ImportedRowMiddleware:
@@ -77,9 +81,7 @@ class ImportedRowMiddleware:
 
     def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         using = database()
-        # `durable` raises an error unless this is the outermost transaction, so leaving the block commits. Within a
-        # transaction that another middleware had opened, the commit would come after the verdict, and could still fail.
-        with transaction.atomic(using=using, durable=True):
+        with _committed_transaction(using):
             chunk = call.lock_chunk()
             call.check_not_cancelled(chunk)
             self._act_as_submitter(request, chunk)
@@ -115,6 +117,27 @@ class ImportedRowMiddleware:
         request.user = submitter
         # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+@contextmanager
+def _committed_transaction(using: str) -> Iterator[None]:
+    """Run the block in a transaction of its own, which is committed afterwards unless the block rolls it back.
+
+    An error of a function that the view passed to `transaction.on_commit` is logged and not raised. Such a function
+    runs after the commit, so the row exists whatever the function does.
+    """
+    committed: list[bool] = []
+    try:
+        # `durable` raises an error unless this is the outermost transaction, so leaving the block commits. Within a
+        # transaction that another middleware had opened, the commit would come after the verdict, and could still fail.
+        with transaction.atomic(using=using, durable=True):
+            # Django calls the functions in the order in which they were registered, so this one runs before the view's.
+            transaction.on_commit(lambda: committed.append(True), using=using)
+            yield
+    except Exception:
+        if not committed:
+            raise
+        logger.exception("The row was created, but a function that the view passed to on_commit failed.")
 
 
 def _is_denied_for_this_row(response: Any) -> bool:

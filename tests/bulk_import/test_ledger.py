@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import signing
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
 from django.http import StreamingHttpResponse
@@ -269,6 +269,29 @@ def test_a_row_that_the_database_refuses_at_the_commit_is_refused(
 
     assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "refused", "integrity")
     expect_nothing_was_kept()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the shop's own bug"), IntegrityError("duplicate key in another table")]
+)
+def test_a_row_is_created_although_an_on_commit_hook_of_the_shop_raises(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The hook runs after the commit, so its error cannot change what happened to the row."""
+
+    def fail() -> None:
+        raise error
+
+    def save(_view: Any, serializer: Any) -> None:
+        serializer.save()
+        transaction.on_commit(fail)
+
+    monkeypatch.setattr(ProductViewSet, "perform_create", save)
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (201, "created")
+    assert answer.json()["id"] == Product.objects.get().pk
+    assert [logged.exc_info[1] for logged in caplog.records if logged.exc_info] == [error]
 
 
 def test_a_disabled_submitter_creates_nothing(importer: Importer, merchandiser: Any) -> None:
