@@ -95,14 +95,20 @@ class CreateCall:
             raise CreateCallError(409, "stale_epoch", "This worker no longer has the chunk.", RowVerdict.STALE)
         return chunk
 
-    def check_not_cancelled(self, chunk: LockedChunk) -> None:
-        """Raise CreateCallError if the job is cancelled, or RowAlreadyCreated if it is and this row exists."""
-        if chunk.is_cancelled:
+    def check_not_stopped(self, chunk: LockedChunk) -> None:
+        """Raise CreateCallError if staff paused the job or it is cancelled, or RowAlreadyCreated if this row exists.
+
+        No row is created by a call that begins after the pause or the cancel was committed. On PostgreSQL, "begins"
+        means the statement that locks the chunk, because that statement also reads the job.
+        """
+        if chunk.is_cancelled or chunk.is_paused_by_staff:
             # A worker may ask again for a row because the first answer was lost. It must learn that the row exists,
-            # although the job was cancelled in between; otherwise it would count the row as unprocessed.
+            # although the job was stopped in between; otherwise it would count the row as unprocessed.
             if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
                 raise RowAlreadyCreated
-            raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
+            if chunk.is_cancelled:
+                raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
+            raise CreateCallError(409, "paused", "Staff paused the import.", RowVerdict.PAUSED)
 
     def write_record(self) -> ImportedRow:
         """Write the ledger record of the row. Raises RowAlreadyCreated if there is one.

@@ -4,7 +4,7 @@
 through unchanged. For a request with one, which is a worker's create call, it does these steps in one transaction:
 
 1. Lock the chunk, so that nobody can finish it before this transaction ends, and check that the worker still has it.
-2. Check that the job is not cancelled and that the submitter may act.
+2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
 3. Write the ledger record. If a call for the same row is in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
 5. Commit if the view answered 201. Roll back everything otherwise.
@@ -18,6 +18,7 @@ the row, whatever the HTTP status says:
 - `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
+- `paused`: nothing was kept, because staff paused the job. The worker must release the chunk.
 
 The worker counts a row as created only if the answer has this header. A 201 without it may come from a proxy or from a
 site without this middleware, and then there is no ledger record.
@@ -83,7 +84,7 @@ class ImportedRowMiddleware:
         using = database()
         with _committed_transaction(using):
             chunk = call.lock_chunk()
-            call.check_not_cancelled(chunk)
+            call.check_not_stopped(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             response = self.get_response(request)

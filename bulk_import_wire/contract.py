@@ -78,6 +78,7 @@ class RowVerdict(StrEnum):
     REFUSED = "refused"  # nothing was committed, and the row itself is the reason, whatever the HTTP status
     STALE = "stale"  # another worker has the lease of the chunk: stop at once
     CANCELLED = "cancelled"  # nothing was committed: the job is cancelled, so send no more rows
+    PAUSED = "paused"  # nothing was committed: staff paused the job, so release the chunk
 
 
 class Outcome(StrEnum):

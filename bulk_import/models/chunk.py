@@ -187,11 +187,15 @@ class ImportChunk(models.Model):
     def release(self, epoch: int, failures_key: str) -> None:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
-        `failures_key` names the failures file so far; the next worker skips its rows. Raises StaleEpoch.
+        `failures_key` names the failures file so far; the next worker skips its rows. The chunk waits for its next
+        message, so the epoch has no rights any more. Idempotent for the same epoch. Raises StaleEpoch.
         """
+        if self.status == ChunkStatus.QUEUED and self.epoch == epoch:
+            return
         self._check_epoch(epoch)
+        self.status = ChunkStatus.QUEUED
         created_before = self.created
-        self._extend_lease(0, failures_key=failures_key)
+        self._extend_lease(0, failures_key=failures_key, status=self.status)
         if self.created > created_before:
             self.job.mark_progress()
 

@@ -17,6 +17,7 @@ from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
 from bulk_import.models.status import TERMINAL_STATUSES, ChunkStatus
+from bulk_import_wire.contract import PauseCode
 
 SELECTED_COLUMNS = {
     "job_id": "chunk.job_id",
@@ -27,6 +28,7 @@ SELECTED_COLUMNS = {
     "job_status": "job.status",
     "target": "job.target",
     "is_cancelled": "job.cancel_requested_at IS NOT NULL",
+    "pause_code": "job.pause_code",
 }
 """The fields of LockedChunk, each with the SQL expression that selects it."""
 
@@ -43,6 +45,7 @@ class LockedChunk:
     job_status: str
     target: str
     is_cancelled: bool
+    pause_code: str
     submitter: Any  # a user; None if the user was deleted
 
     @classmethod
@@ -61,6 +64,10 @@ class LockedChunk:
         known: dict[str, Any] = {name: getattr(user, f"locked_{name}") for name in SELECTED_COLUMNS}
         known["job_id"] = UUID(str(known["job_id"]))  # SQLite has no UUID type and returns text
         return cls(**known, submitter=user if user.pk is not None else None)
+
+    @property
+    def is_paused_by_staff(self) -> bool:
+        return self.pause_code == PauseCode.STAFF
 
     def contains_index(self, index: int) -> bool:
         return self.first_index <= index < self.first_index + self.row_count

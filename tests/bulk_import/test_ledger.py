@@ -19,12 +19,13 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
+from bulk_import import operations
 from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
 from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from products.models import Category, Product
 from products.views import ProductViewSet
-from tests.bulk_import.conftest import Aws, claim_body, make_user, post_rows, product
+from tests.bulk_import.conftest import Aws, call, claim_body, make_user, post_rows, product, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,6 +173,37 @@ def test_a_stale_epoch_creates_nothing(importer: Importer, worker: APIClient) ->
 
     assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "stale", "stale_epoch")
     assert not Product.objects.exists()
+
+
+def test_a_job_that_staff_paused_creates_nothing_from_then_on(importer: Importer, merchandiser: Any) -> None:
+    """The worker need not wait for its next heartbeat."""
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+    operations.pause(importer.job, merchandiser)
+    answer = importer.create(product("B"), 1)
+
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "paused", "paused")
+    assert Product.objects.count() == ImportedRow.objects.count() == 1
+
+    operations.resume(importer.job, merchandiser)
+    assert importer.create(product("B"), 1)[VERDICT_HEADER] == "created"
+
+
+def test_a_pause_by_a_worker_does_not_stop_the_probe(importer: Importer) -> None:
+    ImportJob.objects.update(status="paused", pause_code="endpoint_away", paused_at=Now(), paused_until=Now())
+
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+
+
+def test_a_chunk_that_was_released_creates_nothing(importer: Importer, worker: APIClient) -> None:
+    """A call that the worker no longer waits for may arrive after its release."""
+    body = release(importer.claim.epoch)
+    assert call(worker, "release", importer.message, body).status_code == 200
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "stale", "stale_epoch")
+    assert call(worker, "heartbeat", importer.message, {"epoch": importer.claim.epoch}).status_code == 409
+    assert call(worker, "release", importer.message, body).status_code == 200  # repeated because its answer was lost
+    expect_nothing_was_kept()
 
 
 def test_a_finished_chunk_creates_nothing(importer: Importer) -> None:

@@ -230,9 +230,14 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), code=st.none() | st.sampled_from(PauseCode), asked=st.integers(-1, 1000))
     def release(self, data: st.DataObject, code: PauseCode | None, asked: int) -> None:
-        """A release ends the lease, and with a code it pauses the job. A release of a stale worker is refused."""
+        """A release ends the lease, and with a code it pauses the job. A release of a stale worker is refused.
+
+        A repeated release has no effect on the chunk.
+        """
         number, epoch = self.draw_claim(data)
-        is_stale = self.is_stale(number, epoch)
+        is_repeated = self.chunks[number].epoch == epoch and self.chunks[number].status == ChunkStatus.QUEUED
+        is_stale = self.is_stale(number, epoch) and not is_repeated
+        stays_paused = self.is_paused() if is_repeated else self.stays_paused(number)
         can_pause = code not in {None, PauseCode.STAFF} and not self.job.cancel_requested_at
 
         def release_and_pause(chunk: ImportChunk) -> None:
@@ -247,7 +252,7 @@ class JobMachine(RuleBasedStateMachine):
             lease_left = ImportChunk.objects.locked(self.chunks[number].pk).lease_left
             assert lease_left is not None
             assert lease_left <= timedelta(0)
-            assert self.is_paused() == (self.stays_paused(number) or can_pause)
+            assert self.is_paused() == (stays_paused or can_pause)
 
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(OTHER_OUTCOMES))
