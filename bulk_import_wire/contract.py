@@ -208,7 +208,7 @@ class Claim(_JsonObject):
     epoch: int  # the number of the lease; calls with an older epoch are refused as stale
     lease_seconds: int
     heartbeat_seconds: int  # interval between two heartbeats
-    create_path: str  # path of the create endpoint on the worker's configured base URL
+    create_path: str  # path of the create endpoint on the worker's configured base URL; "" if no row is to be created
     token: str  # for `Authorization: Import <token>`; acts on behalf of the submitter
     language: str  # for Accept-Language, so that the submitter can read the endpoint's error messages
     created: list[list[int]]  # index ranges [first, last] of the rows that the ledger already records
