@@ -5,7 +5,8 @@ through unchanged. For a request with one, which is a worker's create call, it d
 
 1. Lock the chunk, so that nobody can finish it before this transaction ends, and check that the worker still has it.
 2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
-3. Write the ledger record. If a call for the same row is in flight, this waits for it.
+3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
+   in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
 5. Commit if the view answered 201. Roll back everything otherwise.
 
@@ -85,6 +86,7 @@ class ImportedRowMiddleware:
         with _committed_transaction(using):
             chunk = call.lock_chunk()
             call.check_not_stopped(chunk)
+            call.check_is_stored_row(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             response = self.get_response(request)

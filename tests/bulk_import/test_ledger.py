@@ -22,6 +22,7 @@ from rest_framework.test import APIClient
 from bulk_import import operations
 from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
+from bulk_import.models.row import ROW_HASH_BYTES, row_hash
 from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from products.models import Category, Product
 from products.views import ProductViewSet
@@ -44,7 +45,19 @@ class Importer:
         self.claim = Claim.from_dict(worker.post(path, claim_body(self.message), format="json").json())
         self.job = ImportJob.objects.get()
 
-    def create(
+    def submit(self, row: dict[str, Any], index: int = 0) -> None:
+        """Act as if the user had submitted this row at this index."""
+        chunk = ImportChunk.objects.get(pk=self.message.chunk_id)
+        hashes, position = bytearray(chunk.row_hashes), index * ROW_HASH_BYTES
+        hashes[position : position + ROW_HASH_BYTES] = row_hash(json.dumps(row).encode())
+        ImportChunk.objects.filter(pk=chunk.pk).update(row_hashes=bytes(hashes))
+
+    def create(self, row: dict[str, Any], index: int = 0, **request: str) -> Any:
+        """Create a row as if the user had submitted it."""
+        self.submit(row, index)
+        return self.call(row, index, **request)
+
+    def call(
         self, row: dict[str, Any], index: int = 0, *, path: str = "/products/", method: str = "POST", **headers: str
     ) -> Any:
         sent = {
@@ -81,9 +94,10 @@ def test_a_create_call_needs_the_same_few_queries_however_large_the_job_is(
     """One query locks the chunk, one writes the record, one adds the product's ID; and there are BEGIN and COMMIT."""
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(rows)])
     importer = Importer(worker, aws)
+    importer.submit(product("0"))
 
     with CaptureQueriesContext(connection) as queries_of_worker:
-        assert importer.create(product("0")).status_code == 201
+        assert importer.call(product("0")).status_code == 201
     with CaptureQueriesContext(connection) as queries_of_person:
         assert client_of_merchandiser.post("/products/", product("by-hand"), format="json").status_code == 201
 
@@ -108,6 +122,35 @@ def test_a_repeated_call_is_answered_from_the_ledger(importer: Importer) -> None
     assert (again.status_code, again[VERDICT_HEADER]) == (201, "replayed")
     assert again.json() == {"id": str(first["id"])}
     assert Product.objects.count() == 1
+
+
+def test_only_the_row_that_was_submitted_can_be_created(importer: Importer) -> None:
+    """Not even a worker with the right secret and token can create another one."""
+    answers = [importer.call(product(sku), index) for sku, index in [("A", 0), ("1", 0), ("0", 1)]]
+
+    assert [answer.status_code for answer in answers] == [422] * 3
+    assert {(answer[VERDICT_HEADER], answer.json()["code"]) for answer in answers} == {
+        ("not-created", "not_the_stored_row")
+    }
+    expect_nothing_was_kept()
+
+
+def test_a_worker_creates_every_row_as_it_was_submitted(client_of_merchandiser: APIClient, run_worker: Any) -> None:
+    """Blanks, numbers and texts in any notation: the worker sends the bytes whose hash the chunk has."""
+    rows = [product(str(n), name=f"Zelt “{n}” \u00e9 \\ /") for n in range(250)]
+    body = json.dumps(rows, indent=1).replace('"249.90"', "249.900").encode()
+    assert post_rows(client_of_merchandiser, body).status_code == 202
+
+    run_worker()
+
+    job = ImportJob.objects.for_reports().get()
+    assert (job.status, job.created_count) == ("succeeded", 250)
+
+
+def test_an_index_that_is_too_large_for_the_database_is_refused(importer: Importer) -> None:
+    answer = importer.call(product("A"), Idempotency_Key=f"{importer.job.pk}:{2**31}")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_key")
 
 
 def test_the_same_key_with_another_body_is_422(importer: Importer) -> None:

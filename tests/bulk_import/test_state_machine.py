@@ -84,7 +84,7 @@ class JobMachine(RuleBasedStateMachine):
         self.chunks: list[ImportChunk] = list(ImportChunk.objects.filter(job=self.job).order_by("number"))
         indexes = list(self.job.imported_rows.values_list("index", flat=True))
         assert len(indexes) == len(set(indexes))
-        locked_chunks = [LockedChunk.lock(chunk.pk) for chunk in self.chunks]
+        locked_chunks = [LockedChunk.lock(chunk.pk, 0) for chunk in self.chunks]
         self.ledger = [{index for index in indexes if chunk.contains_index(index)} for chunk in locked_chunks]
         for outcome in Outcome:
             setattr(self.job, f"{outcome}_count", sum(getattr(chunk, outcome) for chunk in self.chunks))
@@ -205,8 +205,8 @@ class JobMachine(RuleBasedStateMachine):
     def create_row(self, data: st.DataObject, offset: int) -> None:
         """A create call locks the chunk and writes a record. A stale worker cannot, and no row gets two records."""
         number, epoch = self.draw_claim(data)
-        chunk = LockedChunk.lock(self.chunks[number].pk)
-        index = chunk.first_index + offset
+        index = self.chunks[number].first_index + offset
+        chunk = LockedChunk.lock(self.chunks[number].pk, index)
         assert chunk.has_epoch(epoch) != self.is_stale(number, epoch)
         if not chunk.contains_index(index) or not chunk.has_epoch(epoch) or self.job.cancel_requested_at:
             return
