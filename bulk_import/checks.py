@@ -72,6 +72,12 @@ def _check_secrets() -> Iterator[CheckMessage]:
             hint=RANDOM_TEXT_HINT,
             id="bulk_import.E003",
         )
+    if not conf().token_keys or _has_short_secret(conf().token_keys):
+        yield Error(
+            f"BULK_IMPORT needs TOKEN_KEYS with at least {MIN_SECRET_CHARACTERS} characters each.",
+            hint=RANDOM_TEXT_HINT,
+            id="bulk_import.E022",
+        )
     if _has_short_secret(conf().metrics_secrets):
         yield Error(
             f"Each of the METRICS_SECRETS in BULK_IMPORT must have at least {MIN_SECRET_CHARACTERS} characters.",

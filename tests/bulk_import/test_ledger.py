@@ -301,10 +301,23 @@ def test_a_token_is_only_valid_for_the_create_endpoint(importer: Importer, metho
 
 
 def test_a_token_signed_with_the_previous_key_is_still_valid(importer: Importer, settings: Settings) -> None:
-    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
-    settings.SECRET_KEY = "rotated"
+    old = settings.BULK_IMPORT["TOKEN_KEYS"]
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TOKEN_KEYS": ["the-new-key-of-thirty-two-letters", *old]}
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+
+
+def test_a_token_is_neither_valid_without_its_key_nor_signed_with_the_secret_key(
+    importer: Importer, settings: Settings
+) -> None:
+    signed_with_secret_key = signing.dumps([uuid.UUID(importer.message.chunk_id).hex, 1], salt=TOKEN_SALT)
+    assert importer.create(product("A"), Authorization=f"Import {signed_with_secret_key}").status_code == 401
+
+    settings.SECRET_KEY = "rotated"  # has no effect on running imports
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TOKEN_KEYS": ["the-new-key-of-thirty-two-letters"]}
+    assert importer.create(product("B"), 1).status_code == 401
 
 
 def test_the_submitters_permission_is_checked_for_every_row(importer: Importer, merchandiser: Any) -> None:
