@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.core import signing
+from django.core.exceptions import ImproperlyConfigured
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
@@ -35,6 +36,24 @@ def matches_any_secret(given: bytes, secrets: list[str]) -> bool:
     # the response time would tell an attacker how much of a guess is right.
     matches = [hmac.compare_digest(given, secret.encode()) for secret in secrets if secret]
     return any(matches)
+
+
+def sign(content: list[Any], salt: str) -> str:
+    """Return the content as text, signed with the first of TOKEN_KEYS. Raises ImproperlyConfigured if there is none.
+
+    The key is not SECRET_KEY: who knows that key can forge sessions, and a rotation of it would log everybody out.
+    """
+    if not conf().token_keys:
+        raise ImproperlyConfigured("BULK_IMPORT needs TOKEN_KEYS.")
+    return signing.dumps(content, key=conf().token_keys[0], salt=salt)
+
+
+def verify(text: str, salt: str, max_age_seconds: int) -> Any:
+    """Return the content of a signed text. Raises BadSignature if none of TOKEN_KEYS signed it or it is too old."""
+    if not conf().token_keys:
+        raise signing.BadSignature("There are no TOKEN_KEYS.")
+    key, *older_keys = conf().token_keys
+    return signing.loads(text, key=key, fallback_keys=older_keys, salt=salt, max_age=max_age_seconds)
 
 
 class Worker:
@@ -67,13 +86,13 @@ class ImportToken:
 
     def sign(self) -> str:
         """Return the token as signed text for `Authorization: Import <token>`."""
-        return signing.dumps([self.chunk_id.hex, self.epoch], salt=TOKEN_SALT)
+        return sign([self.chunk_id.hex, self.epoch], TOKEN_SALT)
 
     @classmethod
     def verify(cls, text: str) -> Self:
         """Return the token of a signed text. Raises django.core.signing.BadSignature if it is forged or too old.
 
-        A text that was signed with an old key is valid while SECRET_KEY_FALLBACKS lists that key.
+        A text that was signed with an old key is valid while TOKEN_KEYS lists that key.
         """
-        chunk_id, epoch = signing.loads(text, salt=TOKEN_SALT, max_age=TOKEN_MAX_AGE_SECONDS)
+        chunk_id, epoch = verify(text, TOKEN_SALT, TOKEN_MAX_AGE_SECONDS)
         return cls(UUID(hex=chunk_id), epoch)

@@ -72,6 +72,12 @@ def _check_secrets() -> Iterator[CheckMessage]:
             hint=RANDOM_TEXT_HINT,
             id="bulk_import.E003",
         )
+    if not conf().token_keys or _has_short_secret(conf().token_keys):
+        yield Error(
+            f"BULK_IMPORT needs TOKEN_KEYS with at least {MIN_SECRET_CHARACTERS} characters each.",
+            hint=RANDOM_TEXT_HINT,
+            id="bulk_import.E022",
+        )
     if _has_short_secret(conf().metrics_secrets):
         yield Error(
             f"Each of the METRICS_SECRETS in BULK_IMPORT must have at least {MIN_SECRET_CHARACTERS} characters.",
@@ -185,12 +191,30 @@ def _check_database() -> Iterator[CheckMessage]:
             id="bulk_import.E011",
         )
     options = connection.settings_dict.get("OPTIONS", {})
+    if connection.vendor == "postgresql" and _is_too_isolated(options):
+        yield Error(
+            "The isolation level of the ledger's database is not READ COMMITTED. With a higher level, the report of a "
+            "chunk does not see rows that were created while it waited, and lists them as failed.",
+            hint='Remove "isolation_level" and "default_transaction_isolation" from the OPTIONS of the database.',
+            id="bulk_import.E021",
+        )
     if connection.vendor == "sqlite" and options.get("transaction_mode") != "IMMEDIATE":
         yield Warning(
             "Without IMMEDIATE transactions, SQLite fails concurrent creates with “database is locked”.",
             hint='Set OPTIONS["transaction_mode"] = "IMMEDIATE".',
             id="bulk_import.W001",
         )
+
+
+def _is_too_isolated(options: dict[str, Any]) -> bool:
+    """Return whether OPTIONS of a PostgreSQL database sets an isolation level above READ COMMITTED."""
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel  # noqa: PLC0415 - needs psycopg
+
+    level = options.get("isolation_level", IsolationLevel.READ_COMMITTED)
+    # Both `-c default_transaction_isolation=serializable` and `repeatable\\ read` occur in "options".
+    libpq = str(options.get("options", "")).lower()
+    in_libpq = "default_transaction_isolation" in libpq and ("serializable" in libpq or "repeatable" in libpq)
+    return in_libpq or level not in {IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED}
 
 
 def _check_email() -> Iterator[CheckMessage]:

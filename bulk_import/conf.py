@@ -65,6 +65,7 @@ class Conf:
     queue_url: str = ""
     queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
     worker_secrets: list[str] = field(default_factory=list)  # each one gives access to the worker API
+    token_keys: list[str] = field(default_factory=list)  # the first one signs import tokens; each one verifies them
     webhook_url: str = ""  # "" sends no webhooks
     webhook_secrets: list[str] = field(default_factory=list)  # "whsec_…"; each one signs every webhook
     metrics_secrets: list[str] = field(default_factory=list)  # each one gives access to the metrics
@@ -105,6 +106,7 @@ class Conf:
 
 LISTS = {
     "worker_secrets": "each letter would be a secret",
+    "token_keys": "each letter would be a key",
     "webhook_secrets": "each letter would be a secret",
     "metrics_secrets": "each letter would be a secret",
     "notify_domains": "each letter would be a domain",

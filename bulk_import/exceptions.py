@@ -6,7 +6,8 @@ BadImport                   the client must change something: 4xx, nothing is st
 └── Expired                 the rows or failures were deleted after their retention period: 410
 Unavailable                 a service of ours does not answer: 503 with Retry-After
 ├── StorageUnavailable      S3 does not store or return an object
-└── QueueUnavailable        SQS does not accept a message; the relay sends it later
+├── QueueUnavailable        SQS does not accept a message; the relay sends it later
+└── TargetUnavailable       the target of a job is not configured any more
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
 │   ├── LeaseHeld           another worker has a live lease
@@ -76,6 +77,10 @@ class StorageUnavailable(Unavailable):
 
 class QueueUnavailable(Unavailable):
     """SQS did not accept the messages. Their chunks stay pending, and the relay sends them later."""
+
+
+class TargetUnavailable(Unavailable):
+    """The job's target was removed from the settings. The job can be cancelled, or the target configured again."""
 
 
 class ClaimError(Exception):

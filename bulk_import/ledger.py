@@ -19,6 +19,7 @@ from django.http import JsonResponse
 
 from bulk_import.authentication import ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, LockedChunk
+from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
 from bulk_import_wire.logs import log_context
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from django.http import HttpRequest
+
+
+MAX_INDEX = 2**27
+"""Largest index in a create call. No import has so many rows, and the database can still calculate with it."""
 
 
 class CreateCallError(Exception):
@@ -65,7 +70,7 @@ class CreateCall:
             return cls(
                 token=ImportToken.verify(token),
                 job_id=UUID(job_id),
-                index=int(index),
+                index=_read_index(index),
                 body_sha256=hashlib.sha256(request.body).digest(),
             )
         except signing.BadSignature as error:
@@ -83,7 +88,7 @@ class CreateCall:
     def lock_chunk(self) -> LockedChunk:
         """Lock the chunk until the transaction ends. Raises CreateCallError if the worker no longer has it."""
         try:
-            chunk = LockedChunk.lock(self.token.chunk_id)
+            chunk = LockedChunk.lock(self.token.chunk_id, self.index)
         except ImportChunk.DoesNotExist as error:
             raise CreateCallError(410, "gone", "This chunk no longer exists.", RowVerdict.STALE) from error
         if chunk.job_id != self.job_id or not chunk.contains_index(self.index):
@@ -95,14 +100,29 @@ class CreateCall:
             raise CreateCallError(409, "stale_epoch", "This worker no longer has the chunk.", RowVerdict.STALE)
         return chunk
 
-    def check_not_cancelled(self, chunk: LockedChunk) -> None:
-        """Raise CreateCallError if the job is cancelled, or RowAlreadyCreated if it is and this row exists."""
-        if chunk.is_cancelled:
+    def check_not_stopped(self, chunk: LockedChunk) -> None:
+        """Raise CreateCallError if staff paused the job or it is cancelled, or RowAlreadyCreated if this row exists.
+
+        No row is created by a call that begins after the pause or the cancel was committed. On PostgreSQL, "begins"
+        means the statement that locks the chunk, because that statement also reads the job.
+        """
+        if chunk.is_cancelled or chunk.is_paused_by_staff:
             # A worker may ask again for a row because the first answer was lost. It must learn that the row exists,
-            # although the job was cancelled in between; otherwise it would count the row as unprocessed.
+            # although the job was stopped in between; otherwise it would count the row as unprocessed.
             if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
                 raise RowAlreadyCreated
-            raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
+            if chunk.is_cancelled:
+                raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
+            raise CreateCallError(409, "paused", "Staff paused the import.", RowVerdict.PAUSED)
+
+    def check_is_stored_row(self, chunk: LockedChunk) -> None:
+        """Raise CreateCallError unless the body is the row that the user submitted, byte for byte.
+
+        So a stolen worker secret does not give the right to create other content as the user.
+        """
+        if self.body_sha256[:ROW_HASH_BYTES] != chunk.row_hash:
+            message = "The body is not the row that was submitted."
+            raise CreateCallError(422, "not_the_stored_row", message, RowVerdict.NOT_CREATED)
 
     def write_record(self) -> ImportedRow:
         """Write the ledger record of the row. Raises RowAlreadyCreated if there is one.
@@ -129,6 +149,13 @@ class CreateCall:
         response = JsonResponse({"id": record.object_id}, status=HTTPStatus.CREATED)
         response[VERDICT_HEADER] = RowVerdict.REPLAYED.value
         return response
+
+
+def _read_index(text: str) -> int:
+    index = int(text)
+    if abs(index) > MAX_INDEX:
+        raise ValueError("too large")
+    return index
 
 
 def __getattr__(name: str) -> Any:

@@ -4,8 +4,9 @@
 through unchanged. For a request with one, which is a worker's create call, it does these steps in one transaction:
 
 1. Lock the chunk, so that nobody can finish it before this transaction ends, and check that the worker still has it.
-2. Check that the job is not cancelled and that the submitter may act.
-3. Write the ledger record. If a call for the same row is in flight, this waits for it.
+2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
+3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
+   in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
 5. Commit if the view answered 201. Roll back everything otherwise.
 
@@ -18,6 +19,7 @@ the row, whatever the HTTP status says:
 - `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
+- `paused`: nothing was kept, because staff paused the job. The worker must release the chunk.
 
 The worker counts a row as created only if the answer has this header. A 201 without it may come from a proxy or from a
 site without this middleware, and then there is no ledger record.
@@ -26,6 +28,8 @@ site without this middleware, and then there is no ledger record.
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +45,12 @@ from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+logger = logging.getLogger(__name__)
 
 
 class ImportedRowMiddleware:
@@ -77,11 +83,10 @@ class ImportedRowMiddleware:
 
     def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         using = database()
-        # `durable` raises an error unless this is the outermost transaction, so leaving the block commits. Within a
-        # transaction that another middleware had opened, the commit would come after the verdict, and could still fail.
-        with transaction.atomic(using=using, durable=True):
+        with _committed_transaction(using):
             chunk = call.lock_chunk()
-            call.check_not_cancelled(chunk)
+            call.check_not_stopped(chunk)
+            call.check_is_stored_row(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             response = self.get_response(request)
@@ -115,6 +120,27 @@ class ImportedRowMiddleware:
         request.user = submitter
         # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+@contextmanager
+def _committed_transaction(using: str) -> Iterator[None]:
+    """Run the block in a transaction of its own, which is committed afterwards unless the block rolls it back.
+
+    An error of a function that the view passed to `transaction.on_commit` is logged and not raised. Such a function
+    runs after the commit, so the row exists whatever the function does.
+    """
+    committed: list[bool] = []
+    try:
+        # `durable` raises an error unless this is the outermost transaction, so leaving the block commits. Within a
+        # transaction that another middleware had opened, the commit would come after the verdict, and could still fail.
+        with transaction.atomic(using=using, durable=True):
+            # Django calls the functions in the order in which they were registered, so this one runs before the view's.
+            transaction.on_commit(lambda: committed.append(True), using=using)
+            yield
+    except Exception:
+        if not committed:
+            raise
+        logger.exception("The row was created, but a function that the view passed to on_commit failed.")
 
 
 def _is_denied_for_this_row(response: Any) -> bool:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
-from bulk_import.models import ImportChunk, database
+from bulk_import.models import ImportChunk, ImportJob, database
 from bulk_import.outbox import relay
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from bulk_import.models import ImportJob
+    from django.db.models import QuerySet
 
 
 def redrive(job: ImportJob, actor: Any = None) -> int:
@@ -42,6 +42,18 @@ def cancel(job: ImportJob, actor: Any = None) -> bool:
     if cancelled:
         _send_chunks_again(job.pk)
     return cancelled
+
+
+def cancel_all_of_submitter(job: ImportJob, actor: Any = None) -> int:
+    """Cancel every open job of the user who submitted this job, and return how many there were."""
+    return sum(cancel(open_job, actor) for open_job in open_jobs_of_submitter(job))
+
+
+def open_jobs_of_submitter(job: ImportJob) -> QuerySet[Any]:
+    """Return the jobs of the same submitter that can be cancelled; none if the user was deleted."""
+    return ImportJob.objects.open().filter(
+        submitter__isnull=False, submitter=job.submitter_id, cancel_requested_at=None
+    )
 
 
 def pause(job: ImportJob, actor: Any) -> bool:

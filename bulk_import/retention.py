@@ -107,6 +107,7 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
         return
     if "payload" in job.expired:
         delete_payload(job)
+        job.chunks.update(row_hashes=b"")
         deleted.payloads += 1
     if "failures" in job.expired:
         for keys in stored_failures(job):

@@ -78,6 +78,7 @@ class RowVerdict(StrEnum):
     REFUSED = "refused"  # nothing was committed, and the row itself is the reason, whatever the HTTP status
     STALE = "stale"  # another worker has the lease of the chunk: stop at once
     CANCELLED = "cancelled"  # nothing was committed: the job is cancelled, so send no more rows
+    PAUSED = "paused"  # nothing was committed: staff paused the job, so release the chunk
 
 
 class Outcome(StrEnum):
@@ -207,7 +208,7 @@ class Claim(_JsonObject):
     epoch: int  # the number of the lease; calls with an older epoch are refused as stale
     lease_seconds: int
     heartbeat_seconds: int  # interval between two heartbeats
-    create_path: str  # path of the create endpoint on the worker's configured base URL
+    create_path: str  # path of the create endpoint on the worker's configured base URL; "" if no row is to be created
     token: str  # for `Authorization: Import <token>`; acts on behalf of the submitter
     language: str  # for Accept-Language, so that the submitter can read the endpoint's error messages
     created: list[list[int]]  # index ranges [first, last] of the rows that the ledger already records

@@ -137,7 +137,8 @@ class MonolithClient:
         answer = await self._call(message, "claim", ClaimRequest(message.to_dict(), claimant, creates).to_dict())
         claim = _read_body(Claim, answer, "claim")
         # The path must not lead to another host: "//evil.example/x" and "http://evil.example/x" would.
-        if not claim.create_path.startswith("/") or claim.create_path.startswith("//"):
+        is_path = claim.create_path.startswith("/") and not claim.create_path.startswith("//")
+        if not is_path and (claim.create_path or (creates and not claim.cancelled)):
             raise ChunkReturned("The create path must be a path on the monolith.")
         if claim.heartbeat_seconds < 1 or any(len(pair) != 2 for pair in claim.created):  # noqa: PLR2004 - a pair
             raise ChunkReturned("The monolith's answer to claim is malformed.")

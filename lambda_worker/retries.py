@@ -83,6 +83,7 @@ NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
 STALE = {RowVerdict.STALE}
 CANCELLED = {RowVerdict.CANCELLED}
+PAUSED = {RowVerdict.PAUSED}
 ANY_VERDICT = NO_VERDICT | {*RowVerdict}
 
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -97,6 +98,7 @@ RULES = (
     Rule(COMMITTED, ANY_STATUS, Decision.CREATED),
     Rule(STALE, ANY_STATUS, Decision.STALE),
     Rule(CANCELLED, ANY_STATUS, Decision.CANCEL),
+    Rule(PAUSED, ANY_STATUS, Decision.PAUSE),
     Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
     Rule(ANY_VERDICT, BUSY, Decision.WAIT),
     Rule(ANY_VERDICT, FORBIDDEN, Decision.PAUSE),
@@ -109,7 +111,8 @@ RULES = (
 
 1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
    the ledger and the worker may have changed it.
-2. The ledger says stale, cancelled or refused: the decision is the same. The HTTP status does not matter here either.
+2. The ledger says stale, cancelled, paused or refused: the decision is the same, and the HTTP status does not matter
+   either.
 3. 429 or 503: the endpoint is busy. Wait and retry.
 4. 401 or 403: the submitter may not create rows. Every other row would get the same answer, so pause the job.
 5. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import Outcome, PauseCode
+from bulk_import_wire.contract import Outcome, PauseCode, RowVerdict
 from lambda_worker.endpoint_health import EndpointHealth
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, now
@@ -207,7 +207,9 @@ class RowDispatch:
 
     def _pause(self, answer: Answer | None) -> None:
         """Stop, because no row of the job can be created now. `answer` shows why."""
-        if answer and answer.status in FORBIDDEN:
+        if answer and answer.row_verdict == RowVerdict.PAUSED:
+            code = PauseCode.STAFF
+        elif answer and answer.status in FORBIDDEN:
             code = PauseCode.FORBIDDEN
         elif answer and answer.status in BUSY:
             code = PauseCode.ENDPOINT_BUSY

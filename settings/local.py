@@ -95,6 +95,7 @@ BULK_IMPORT = {
         "aws_secret_access_key": "local",
     },
     "WORKER_SECRETS": [known_secrets.WORKER_SECRET],
+    "TOKEN_KEYS": [known_secrets.TOKEN_KEY],
     "WEBHOOK_URL": os.environ.get("WEBHOOK_URL", ""),  # a receiver on this machine
     "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
     # Small chunks make progress visible. Short leases let another worker soon take over from one that was killed.

@@ -14,13 +14,14 @@ from settings.base import *  # noqa: F403 - the usual way to layer Django settin
 from settings.base import BASE_DIR
 
 REQUIRED = {
-    "SECRET_KEY": "at least 50 random characters; signs sessions and import tokens",
+    "SECRET_KEY": "at least 50 random characters; signs sessions",
     "ALLOWED_HOSTS": "host names, separated by commas",
     "DATABASE_URL": "such as postgres://user:password@host/name",
     "BULK_IMPORT_QUEUE_URL": "URL of the SQS queue",
     "BULK_IMPORT_PAYLOADS_BUCKET": "bucket for the rows of imports",
     "BULK_IMPORT_FAILURES_BUCKET": "bucket for the rows that were not created",
     "BULK_IMPORT_WORKER_SECRETS": "at least 32 random characters; during a rotation several, separated by commas",
+    "BULK_IMPORT_TOKEN_KEYS": "at least 32 random characters; during a rotation several, separated by commas",
     "BULK_IMPORT_PUBLIC_URL": "URL of this site for its users, such as https://shop.example",
     "DEFAULT_FROM_EMAIL": "sender address of emails",
     "EMAIL_HOST": "host name of the mail server",
@@ -29,6 +30,7 @@ MIN_CHARACTERS = {
     "SECRET_KEY": 50,
     "SECRET_KEY_FALLBACKS": 50,
     "BULK_IMPORT_WORKER_SECRETS": 32,
+    "BULK_IMPORT_TOKEN_KEYS": 32,
     "BULK_IMPORT_WEBHOOK_SECRETS": 32,
     "BULK_IMPORT_METRICS_SECRETS": 32,
 }
@@ -61,7 +63,7 @@ if _problems := find_problems():
 
 DEBUG = False
 SECRET_KEY = os.environ["SECRET_KEY"].strip()
-SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS")  # previous keys, so that running imports survive a rotation
+SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS")  # previous keys, so that sessions survive a rotation
 ALLOWED_HOSTS = listed("ALLOWED_HOSTS")
 PUBLIC_URL = os.environ["BULK_IMPORT_PUBLIC_URL"].rstrip("/")
 
@@ -100,6 +102,7 @@ BULK_IMPORT = {
     },
     "QUEUE_URL": os.environ["BULK_IMPORT_QUEUE_URL"],
     "WORKER_SECRETS": listed("BULK_IMPORT_WORKER_SECRETS"),
+    "TOKEN_KEYS": listed("BULK_IMPORT_TOKEN_KEYS"),
     "PUBLIC_URL": PUBLIC_URL,
     "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",
     "WEBHOOK_URL": os.environ.get("BULK_IMPORT_WEBHOOK_URL", ""),

@@ -86,6 +86,15 @@ ACTIONS = {
             lambda job: job.can_be_cancelled,
             is_dangerous=True,
         ),
+        Action(
+            "stop-user",
+            _("Stop all imports of this user"),
+            _("Every open import of the user who submitted this one is cancelled. Rows that were created stay."),
+            _("All imports of the user are being cancelled."),
+            operations.cancel_all_of_submitter,
+            lambda job: operations.open_jobs_of_submitter(job).exists(),
+            is_dangerous=True,
+        ),
     )
 }
 """The actions by name, in the order of their buttons."""

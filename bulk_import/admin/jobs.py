@@ -62,7 +62,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     list_per_page = 50
     search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key or a user name.")
     show_full_result_count = False
-    actions = None
+    actions = ["stop_user"]
     fields = ["concurrency"]
 
     class Media:
@@ -121,6 +121,14 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     @admin.display(description=gettext_lazy("age"), ordering="created_at")
     def age(self, job: ImportJob) -> str:
         return timesince(job.created_at, timezone.now(), depth=1)
+
+    @admin.action(description=gettext_lazy("Stop all imports of this user"), permissions=["change"])
+    def stop_user(self, request: HttpRequest, jobs: QuerySet[Any]) -> HttpResponseRedirect | None:
+        """Ask for confirmation, on the page of one selected job, to cancel all jobs of its submitter."""
+        if len({job.submitter_id for job in jobs}) != 1:
+            self.message_user(request, _("Select imports of one user only."), messages.ERROR)
+            return None
+        return HttpResponseRedirect(reverse("admin:bulk_import_importjob_act", args=[jobs[0].pk, "stop-user"]))
 
     # --- one job
 

@@ -23,6 +23,9 @@ MAX_CLOCK_OFFSET_SECONDS = 30
 A smaller offset does no harm: import tokens are valid for an hour, and the database's clock measures leases.
 """
 
+ISOLATION_LEVELS = {"read committed", "read uncommitted"}
+"""Isolation levels of PostgreSQL in which each statement sees all earlier commits. A finish relies on this."""
+
 MIN_DIFFERENT_CHARACTERS = 10
 """A secret with fewer different characters counts as weak. 32 random characters have about 25 different ones."""
 
@@ -48,6 +51,7 @@ def examine_database() -> Iterator[Finding]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT CURRENT_TIMESTAMP")
             (now,) = cursor.fetchone()
+        yield from _examine_isolation(connection)
     except DatabaseError as error:
         yield Finding(
             "database",
@@ -83,6 +87,23 @@ def _examine_tables(connection: Any) -> Iterator[Finding]:
         )
     else:
         yield Finding("database", Level.OK, "All migrations are applied and all constraints exist.")
+
+
+def _examine_isolation(connection: Any) -> Iterator[Finding]:
+    """Ask PostgreSQL for the isolation level, which the role or the database can set too."""
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_isolation")
+        (level,) = cursor.fetchone()
+    if level not in ISOLATION_LEVELS:
+        yield Finding(
+            "database",
+            Level.ERROR,
+            f"The isolation level is {level}. Reports do not see rows that were created while they waited.",
+            "Use read committed: check OPTIONS in DATABASES, and default_transaction_isolation of the role, the "
+            "database and the server.",
+        )
 
 
 def examine_secrets() -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from bulk_import.intake.payload import Payload
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
 from bulk_import.intake.validation import validate_rows
 from bulk_import.models import ImportChunk, ImportJob, database
+from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import.outbox import relay
 from bulk_import.storage.payloads import put_payload
 from bulk_import.tracing import traceparent_of
@@ -111,7 +112,7 @@ def submit(
                 notify=notify,
                 traceparent=traceparent,
             )
-            ImportChunk.objects.bulk_create(split_into_chunks(job, payload.line_bytes))
+            ImportChunk.objects.bulk_create(split_into_chunks(job, payload.line_bytes, payload.row_hashes))
             relay.send_after_commit(job_id)
     except IntegrityError:
         # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.
@@ -124,10 +125,12 @@ def submit(
     return job_id
 
 
-def split_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[ImportChunk]:
+def split_into_chunks(
+    job: ImportJob, line_bytes: Iterable[int], row_hashes: bytes | bytearray
+) -> Iterator[ImportChunk]:
     """Yield chunks of at most CHUNK_ROWS rows and, unless a single row is larger, MAX_CHUNK_BYTES bytes.
 
-    `line_bytes` are the sizes of the payload's lines, each with its newline.
+    `line_bytes` are the sizes of the payload's lines, each with its newline. `row_hashes` are their hashes.
     """
     max_rows = conf().chunk_rows
     numbers = count()
@@ -141,6 +144,7 @@ def split_into_chunks(job: ImportJob, line_bytes: Iterable[int]) -> Iterator[Imp
             row_count=row_count,
             first_byte=first_byte,
             byte_count=byte_count,
+            row_hashes=bytes(row_hashes[first_index * ROW_HASH_BYTES : (first_index + row_count) * ROW_HASH_BYTES]),
         )
 
     for size in line_bytes:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
 
+from bulk_import.models.row import row_hash
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import IO
@@ -33,6 +35,7 @@ class Payload:
         )
         self._unwritten = bytearray()
         self._line_bytes = array("L")
+        self._row_hashes = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -46,11 +49,17 @@ class Payload:
         if len(self._unwritten) >= WRITE_BYTES:
             self._write()
         self._line_bytes.append(len(line) + 1)
+        self._row_hashes += row_hash(line)
 
     @property
     def line_bytes(self) -> Sequence[int]:
         """The size of each line in bytes, including its newline."""
         return self._line_bytes
+
+    @property
+    def row_hashes(self) -> bytearray:
+        """The `row_hash` of each line, one after the other."""
+        return self._row_hashes
 
     def open(self) -> IO[bytes]:
         """Return the file, positioned at its beginning."""

@@ -72,6 +72,13 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         return chunk
 
 
+class ImportChunkManager(PrimaryManager):
+    """Reads chunks without `row_hashes`, which is large and which only `LockedChunk` needs."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        return super().get_queryset().defer("row_hashes")
+
+
 class ImportChunk(models.Model):
     """Consecutive rows of a job. Each chunk has one SQS message, and one worker at a time works on it."""
 
@@ -84,6 +91,7 @@ class ImportChunk(models.Model):
     row_count = models.PositiveIntegerField(_("rows"))
     first_byte = models.PositiveBigIntegerField()  # offset of its rows within the payload
     byte_count = models.PositiveBigIntegerField()
+    row_hashes = models.BinaryField(default=b"")  # `row_hash` of each row, one after the other; deferred
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
     claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
@@ -98,7 +106,7 @@ class ImportChunk(models.Model):
     # Annotated by `locked`.
     lease_left: timedelta | None
 
-    objects = PrimaryManager.from_queryset(ImportChunkQuerySet)()
+    objects = ImportChunkManager.from_queryset(ImportChunkQuerySet)()
 
     class Meta:
         base_manager_name = "objects"
@@ -187,13 +195,17 @@ class ImportChunk(models.Model):
     def release(self, epoch: int, failures_key: str) -> None:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
-        `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again.
+        `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. The chunk
+        waits for its next message, so the epoch has no rights any more. Idempotent for the same epoch.
 
         Raises StaleEpoch.
         """
+        if self.status == ChunkStatus.QUEUED and self.epoch == epoch:
+            return
         self._check_epoch(epoch)
+        self.status = ChunkStatus.QUEUED
         created_before = self.created
-        self._extend_lease(0, failures_key=failures_key)
+        self._extend_lease(0, failures_key=failures_key, status=self.status)
         if self.created > created_before:
             self.job.mark_progress()
 

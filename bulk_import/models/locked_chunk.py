@@ -16,7 +16,9 @@ from django.db import connections
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
+from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import.models.status import TERMINAL_STATUSES, ChunkStatus
+from bulk_import_wire.contract import PauseCode
 
 SELECTED_COLUMNS = {
     "job_id": "chunk.job_id",
@@ -27,6 +29,8 @@ SELECTED_COLUMNS = {
     "job_status": "job.status",
     "target": "job.target",
     "is_cancelled": "job.cancel_requested_at IS NOT NULL",
+    "pause_code": "job.pause_code",
+    "row_hash": f"substr(chunk.row_hashes, (%s - chunk.first_index) * {ROW_HASH_BYTES} + 1, {ROW_HASH_BYTES})",
 }
 """The fields of LockedChunk, each with the SQL expression that selects it."""
 
@@ -43,11 +47,15 @@ class LockedChunk:
     job_status: str
     target: str
     is_cancelled: bool
+    pause_code: str
+    row_hash: bytes  # of the row that the call is to create
     submitter: Any  # a user; None if the user was deleted
 
     @classmethod
-    def lock(cls, chunk_id: UUID) -> Self:
-        """Lock a chunk until the transaction ends. Raises ImportChunk.DoesNotExist.
+    def lock(cls, chunk_id: UUID, index: int) -> Self:
+        """Lock a chunk until the transaction ends, to create its row `index`. Raises ImportChunk.DoesNotExist.
+
+        If the chunk does not contain this index, `row_hash` has no meaning.
 
         Several create calls can lock the same chunk at once. A finish waits for all of them, so that it counts every
         row. On SQLite no lock is needed, because only one transaction can write at a time.
@@ -55,12 +63,17 @@ class LockedChunk:
         using = database()
         key = ImportChunk._meta.pk.get_db_prep_value(chunk_id, connections[using])
         manager = get_user_model()._base_manager  # noqa: SLF001 - documented API; a user model may have no `objects`
-        user = next(iter(manager.using(using).raw(_locking_query(using), [key])), None)
+        user = next(iter(manager.using(using).raw(_locking_query(using), [index, key])), None)
         if user is None:
             raise ImportChunk.DoesNotExist
         known: dict[str, Any] = {name: getattr(user, f"locked_{name}") for name in SELECTED_COLUMNS}
+        known["row_hash"] = bytes(known["row_hash"] or b"")  # psycopg returns a memoryview
         known["job_id"] = UUID(str(known["job_id"]))  # SQLite has no UUID type and returns text
         return cls(**known, submitter=user if user.pk is not None else None)
+
+    @property
+    def is_paused_by_staff(self) -> bool:
+        return self.pause_code == PauseCode.STAFF
 
     def contains_index(self, index: int) -> bool:
         return self.first_index <= index < self.first_index + self.row_count

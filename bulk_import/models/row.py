@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.database import PrimaryManager
+
+ROW_HASH_BYTES = 8
+"""Bytes of the hash that a chunk has of each of its rows: few enough for 500 rows, too many to find a second row with
+the same hash by trying."""
+
+
+def row_hash(row: bytes) -> bytes:
+    """Return the hash of a row in the payload, ROW_HASH_BYTES long. A create call must have exactly these bytes."""
+    return hashlib.sha256(row).digest()[:ROW_HASH_BYTES]
 
 
 class ImportedRow(models.Model):

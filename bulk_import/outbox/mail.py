@@ -132,7 +132,8 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     """
     settings = conf()
     not_created = job.finished_rows - job.created_count
-    if not job.is_terminal or not 0 < not_created <= MAX_ATTACHMENT_ROWS:
+    is_configured = job.target in settings.targets  # the columns of the file are those of the target's serializer
+    if not job.is_terminal or not is_configured or not 0 < not_created <= MAX_ATTACHMENT_ROWS:
         return None
     request = Request(HttpRequest())  # some serializers need a request
     request.user = job.submitter or AnonymousUser()
@@ -236,7 +237,7 @@ def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
     if job.status == JobStatus.PAUSED and job.pause_code == PauseCode.FORBIDDEN:
         text = _("Ask an administrator for permission to add %(things)s. The import then continues automatically.")
         yield Step(text % {"things": things(job.target)}, "")
-    if not job.can_be_retried:
+    if not job.can_be_retried or job.target not in conf().targets:
         return
     # If the site has a page about the job, people use that page. Otherwise the email names the API requests.
     jobs_path, path = (
@@ -262,4 +263,5 @@ def job_page_url(job: ImportJob) -> str:
 def failures_download_url(job: ImportJob) -> str:
     """Return the URL of the download of the failures, which requires signing in, or ""."""
     base = conf().public_url.rstrip("/")
-    return f"{base}{job_path(job)}/failures?format=csv" if base and job.can_be_retried else ""
+    is_possible = base and job.can_be_retried and job.target in conf().targets
+    return f"{base}{job_path(job)}/failures?format=csv" if is_possible else ""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.urls import NoReverseMatch
 from django.utils.decorators import method_decorator
 from rest_framework import status
 from rest_framework.parsers import JSONParser
@@ -30,6 +31,7 @@ from bulk_import.exceptions import (
     LedgerDisagrees,
     NotNow,
     StaleEpoch,
+    TargetUnavailable,
 )
 from bulk_import.models import ImportChunk, database
 from bulk_import.outbox import relay
@@ -121,6 +123,9 @@ class ClaimView(WorkerView):
 
     If the message differs from the chunk's own, for example because it names another bucket, then this site did not
     write it. The answer is 422, so the worker reads no rows and makes no create calls.
+
+    A claim that creates rows needs the target of the job. Without it, the answer is 503. A claim that
+    only reports, or whose job is cancelled, has no `create_path` and needs no target, so that the job can always end.
     """
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
@@ -134,6 +139,8 @@ class ClaimView(WorkerView):
             return Response({"code": "foreign_message", "message": text}, status=422)
         add_log_context(job_id=message.job_id)
         settings = conf()
+        cancelled = chunk.job.cancel_requested_at is not None
+        create_path = find_create_path(chunk.job.target) if request.creates and not cancelled else ""
         chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
         add_log_context(epoch=chunk.epoch)
         logger.info("Chunk %s was claimed", chunk)
@@ -141,13 +148,13 @@ class ClaimView(WorkerView):
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=heartbeat_seconds(settings.lease_seconds),
-            create_path=settings.target(chunk.job.target).create_path,
+            create_path=create_path,
             token=ImportToken(chunk.pk, chunk.epoch).sign(),
             language=chunk.job.language,
             created=chunk.created_ranges(),
             failures_key=chunk.failures_key,
             concurrency=chunk.job.concurrency or settings.concurrency,
-            cancelled=chunk.job.cancel_requested_at is not None,
+            cancelled=cancelled,
         )
         return Response(claim.to_dict())
 
@@ -214,6 +221,14 @@ class DeadView(FinishView):
     """Ends a chunk whose message ran out of deliveries and reached the dead-letter queue."""
 
     is_dead = True
+
+
+def find_create_path(target: str) -> str:
+    """Return the path of the target's create endpoint. Raises TargetUnavailable."""
+    try:
+        return conf().target(target).create_path
+    except (KeyError, NoReverseMatch) as error:
+        raise TargetUnavailable(f"The target {target!r} is not configured any more.") from error
 
 
 def check_failures_key(chunk: ImportChunk, failures_key: str) -> None:

@@ -341,12 +341,17 @@ def paused_job() -> ImportJob:
     return job
 
 
+def submitted_job() -> ImportJob:
+    return make_job(submitter=make_user("submitter"))
+
+
 ACTION_CASES = [
     ("pause", make_job, JobStatus.PAUSED, "paused"),
     ("resume", paused_job, JobStatus.PENDING, "resumed"),
     ("retry", ended_job, JobStatus.PENDING, "retried"),
     ("redrive", dead_job, JobStatus.PROCESSING, "redriven"),
     ("cancel", make_job, JobStatus.PROCESSING, "cancelled"),
+    ("stop-user", submitted_job, JobStatus.PROCESSING, "cancelled"),
 ]
 
 
@@ -387,6 +392,29 @@ def test_staff_who_can_only_view_cannot_act(staff: Client, name: str) -> None:
     assert "/do/" not in text(staff.get(page(job)))
     assert [staff.get(act(job, name)).status_code, staff.post(act(job, name)).status_code] == [403, 403]
     assert ImportJob.objects.get().events.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_staff_stop_all_open_imports_of_a_user_and_no_others(operator: Client, aws: Aws) -> None:
+    user = make_user("submitter")
+    jobs = [make_job(submitter=user), make_job(submitter=user, status=JobStatus.PAUSED, pause_code="staff")]
+    ended = make_job(submitter=user, status=JobStatus.FAILED)
+    others = [make_job(submitter=make_user("another")), make_job()]
+
+    selected: dict[str, Any] = {"action": "stop_user", "_selected_action": [jobs[0].pk, ended.pk]}
+    asked = operator.post(LIST, selected, follow=True)
+    assert asked.redirect_chain == [(act(jobs[0], "stop-user"), 302)] or asked.redirect_chain == [
+        (act(ended, "stop-user"), 302)
+    ]
+    assert not ImportJob.objects.exclude(cancel_requested_at=None).exists()
+    operator.post(asked.redirect_chain[0][0])
+
+    stopped = ImportJob.objects.exclude(cancel_requested_at=None)
+    assert {job.pk for job in stopped} == {job.pk for job in jobs}
+    assert {event.actor.get_username() for job in jobs for event in job.events.all()} == {"operator"}
+
+    selected["_selected_action"] = [job.pk for job in others]
+    assert "Select imports of one user only." in text(operator.post(LIST, selected, follow=True))
 
 
 def test_an_action_needs_the_csrf_token_and_an_existing_job(operator: Client) -> None:

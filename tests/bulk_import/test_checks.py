@@ -13,6 +13,7 @@ import django
 import pytest
 from django.core.checks import run_checks
 from django.db import connections
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.http import HttpResponse
 from django.urls import include, path
 
@@ -64,6 +65,9 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.validators.validate_ean13"}}}),
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "rest_framework.serializers.ListSerializer"}}}),
     ("E010", {"TARGETS": {"boats": TARGET}}),
+    ("E022", {"TOKEN_KEYS": []}),
+    ("E022", {"TOKEN_KEYS": ["x" * 32, "x" * 31]}),
+    ("E001", {"TOKEN_KEYS": "x" * 32}),
     ("E016", {"METRICS_SECRETS": ["x" * 31]}),
     ("E001", {"METRICS_SECRETS": "x" * 32}),
     ("E001", {"WEBHOOK_SECRETS": "whsec_" + "A" * 32}),
@@ -278,3 +282,33 @@ def test_every_check_has_a_test_here() -> None:
     tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
 
     assert reported == tested
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"isolation_level": IsolationLevel.REPEATABLE_READ},
+        {"isolation_level": IsolationLevel.SERIALIZABLE},
+        {"options": "-c default_transaction_isolation=serializable"},
+        {"options": "-c default_transaction_isolation=repeatable\\ read"},
+    ],
+)
+def test_an_isolation_level_above_read_committed_is_reported(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connections["default"]
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+
+    assert_reported("E021")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"isolation_level": IsolationLevel.READ_COMMITTED}, {"options": "-c statement_timeout=5000"}]
+)
+def test_read_committed_is_not_reported(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = connections["default"]
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+
+    assert check_configuration() == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import signing
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
 from django.http import StreamingHttpResponse
@@ -19,12 +19,14 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
+from bulk_import import operations
 from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
+from bulk_import.models.row import ROW_HASH_BYTES, row_hash
 from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from products.models import Category, Product
 from products.views import ProductViewSet
-from tests.bulk_import.conftest import Aws, claim_body, make_user, post_rows, product
+from tests.bulk_import.conftest import Aws, call, claim_body, make_user, post_rows, product, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +45,19 @@ class Importer:
         self.claim = Claim.from_dict(worker.post(path, claim_body(self.message), format="json").json())
         self.job = ImportJob.objects.get()
 
-    def create(
+    def submit(self, row: dict[str, Any], index: int = 0) -> None:
+        """Act as if the user had submitted this row at this index."""
+        chunk = ImportChunk.objects.get(pk=self.message.chunk_id)
+        hashes, position = bytearray(chunk.row_hashes), index * ROW_HASH_BYTES
+        hashes[position : position + ROW_HASH_BYTES] = row_hash(json.dumps(row).encode())
+        ImportChunk.objects.filter(pk=chunk.pk).update(row_hashes=bytes(hashes))
+
+    def create(self, row: dict[str, Any], index: int = 0, **request: str) -> Any:
+        """Create a row as if the user had submitted it."""
+        self.submit(row, index)
+        return self.call(row, index, **request)
+
+    def call(
         self, row: dict[str, Any], index: int = 0, *, path: str = "/products/", method: str = "POST", **headers: str
     ) -> Any:
         sent = {
@@ -80,9 +94,10 @@ def test_a_create_call_needs_the_same_few_queries_however_large_the_job_is(
     """One query locks the chunk, one writes the record, one adds the product's ID; and there are BEGIN and COMMIT."""
     post_rows(client_of_merchandiser, [product(str(n)) for n in range(rows)])
     importer = Importer(worker, aws)
+    importer.submit(product("0"))
 
     with CaptureQueriesContext(connection) as queries_of_worker:
-        assert importer.create(product("0")).status_code == 201
+        assert importer.call(product("0")).status_code == 201
     with CaptureQueriesContext(connection) as queries_of_person:
         assert client_of_merchandiser.post("/products/", product("by-hand"), format="json").status_code == 201
 
@@ -107,6 +122,35 @@ def test_a_repeated_call_is_answered_from_the_ledger(importer: Importer) -> None
     assert (again.status_code, again[VERDICT_HEADER]) == (201, "replayed")
     assert again.json() == {"id": str(first["id"])}
     assert Product.objects.count() == 1
+
+
+def test_only_the_row_that_was_submitted_can_be_created(importer: Importer) -> None:
+    """Not even a worker with the right secret and token can create another one."""
+    answers = [importer.call(product(sku), index) for sku, index in [("A", 0), ("1", 0), ("0", 1)]]
+
+    assert [answer.status_code for answer in answers] == [422] * 3
+    assert {(answer[VERDICT_HEADER], answer.json()["code"]) for answer in answers} == {
+        ("not-created", "not_the_stored_row")
+    }
+    expect_nothing_was_kept()
+
+
+def test_a_worker_creates_every_row_as_it_was_submitted(client_of_merchandiser: APIClient, run_worker: Any) -> None:
+    """Blanks, numbers and texts in any notation: the worker sends the bytes whose hash the chunk has."""
+    rows = [product(str(n), name=f"Zelt “{n}” \u00e9 \\ /") for n in range(250)]
+    body = json.dumps(rows, indent=1).replace('"249.90"', "249.900").encode()
+    assert post_rows(client_of_merchandiser, body).status_code == 202
+
+    run_worker()
+
+    job = ImportJob.objects.for_reports().get()
+    assert (job.status, job.created_count) == ("succeeded", 250)
+
+
+def test_an_index_that_is_too_large_for_the_database_is_refused(importer: Importer) -> None:
+    answer = importer.call(product("A"), Idempotency_Key=f"{importer.job.pk}:{2**31}")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_key")
 
 
 def test_the_same_key_with_another_body_is_422(importer: Importer) -> None:
@@ -174,6 +218,37 @@ def test_a_stale_epoch_creates_nothing(importer: Importer, worker: APIClient) ->
     assert not Product.objects.exists()
 
 
+def test_a_job_that_staff_paused_creates_nothing_from_then_on(importer: Importer, merchandiser: Any) -> None:
+    """The worker need not wait for its next heartbeat."""
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+    operations.pause(importer.job, merchandiser)
+    answer = importer.create(product("B"), 1)
+
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "paused", "paused")
+    assert Product.objects.count() == ImportedRow.objects.count() == 1
+
+    operations.resume(importer.job, merchandiser)
+    assert importer.create(product("B"), 1)[VERDICT_HEADER] == "created"
+
+
+def test_a_pause_by_a_worker_does_not_stop_the_probe(importer: Importer) -> None:
+    ImportJob.objects.update(status="paused", pause_code="endpoint_away", paused_at=Now(), paused_until=Now())
+
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+
+
+def test_a_chunk_that_was_released_creates_nothing(importer: Importer, worker: APIClient) -> None:
+    """A call that the worker no longer waits for may arrive after its release."""
+    body = release(importer.claim.epoch)
+    assert call(worker, "release", importer.message, body).status_code == 200
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "stale", "stale_epoch")
+    assert call(worker, "heartbeat", importer.message, {"epoch": importer.claim.epoch}).status_code == 409
+    assert call(worker, "release", importer.message, body).status_code == 200  # repeated because its answer was lost
+    expect_nothing_was_kept()
+
+
 def test_a_finished_chunk_creates_nothing(importer: Importer) -> None:
     ImportChunk.objects.update(status="done")
 
@@ -226,10 +301,23 @@ def test_a_token_is_only_valid_for_the_create_endpoint(importer: Importer, metho
 
 
 def test_a_token_signed_with_the_previous_key_is_still_valid(importer: Importer, settings: Settings) -> None:
-    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
-    settings.SECRET_KEY = "rotated"
+    old = settings.BULK_IMPORT["TOKEN_KEYS"]
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TOKEN_KEYS": ["the-new-key-of-thirty-two-letters", *old]}
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+
+
+def test_a_token_is_neither_valid_without_its_key_nor_signed_with_the_secret_key(
+    importer: Importer, settings: Settings
+) -> None:
+    signed_with_secret_key = signing.dumps([uuid.UUID(importer.message.chunk_id).hex, 1], salt=TOKEN_SALT)
+    assert importer.create(product("A"), Authorization=f"Import {signed_with_secret_key}").status_code == 401
+
+    settings.SECRET_KEY = "rotated"  # has no effect on running imports
+    assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TOKEN_KEYS": ["the-new-key-of-thirty-two-letters"]}
+    assert importer.create(product("B"), 1).status_code == 401
 
 
 def test_the_submitters_permission_is_checked_for_every_row(importer: Importer, merchandiser: Any) -> None:
@@ -269,6 +357,29 @@ def test_a_row_that_the_database_refuses_at_the_commit_is_refused(
 
     assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "refused", "integrity")
     expect_nothing_was_kept()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the shop's own bug"), IntegrityError("duplicate key in another table")]
+)
+def test_a_row_is_created_although_an_on_commit_hook_of_the_shop_raises(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The hook runs after the commit, so its error cannot change what happened to the row."""
+
+    def fail() -> None:
+        raise error
+
+    def save(_view: Any, serializer: Any) -> None:
+        serializer.save()
+        transaction.on_commit(fail)
+
+    monkeypatch.setattr(ProductViewSet, "perform_create", save)
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (201, "created")
+    assert answer.json()["id"] == Product.objects.get().pk
+    assert [logged.exc_info[1] for logged in caplog.records if logged.exc_info] == [error]
 
 
 def test_a_disabled_submitter_creates_nothing(importer: Importer, merchandiser: Any) -> None:

@@ -84,7 +84,7 @@ class JobMachine(RuleBasedStateMachine):
         self.chunks: list[ImportChunk] = list(ImportChunk.objects.filter(job=self.job).order_by("number"))
         indexes = list(self.job.imported_rows.values_list("index", flat=True))
         assert len(indexes) == len(set(indexes))
-        locked_chunks = [LockedChunk.lock(chunk.pk) for chunk in self.chunks]
+        locked_chunks = [LockedChunk.lock(chunk.pk, 0) for chunk in self.chunks]
         self.ledger = [{index for index in indexes if chunk.contains_index(index)} for chunk in locked_chunks]
         for outcome in Outcome:
             setattr(self.job, f"{outcome}_count", sum(getattr(chunk, outcome) for chunk in self.chunks))
@@ -205,8 +205,8 @@ class JobMachine(RuleBasedStateMachine):
     def create_row(self, data: st.DataObject, offset: int) -> None:
         """A create call locks the chunk and writes a record. A stale worker cannot, and no row gets two records."""
         number, epoch = self.draw_claim(data)
-        chunk = LockedChunk.lock(self.chunks[number].pk)
-        index = chunk.first_index + offset
+        index = self.chunks[number].first_index + offset
+        chunk = LockedChunk.lock(self.chunks[number].pk, index)
         assert chunk.has_epoch(epoch) != self.is_stale(number, epoch)
         if not chunk.contains_index(index) or not chunk.has_epoch(epoch) or self.job.cancel_requested_at:
             return
@@ -230,9 +230,14 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), code=st.none() | st.sampled_from(PauseCode), asked=st.integers(-1, 1000))
     def release(self, data: st.DataObject, code: PauseCode | None, asked: int) -> None:
-        """A release ends the lease, and with a code it pauses the job. A release of a stale worker is refused."""
+        """A release ends the lease, and with a code it pauses the job. A release of a stale worker is refused.
+
+        A repeated release has no effect on the chunk.
+        """
         number, epoch = self.draw_claim(data)
-        is_stale = self.is_stale(number, epoch)
+        is_repeated = self.chunks[number].epoch == epoch and self.chunks[number].status == ChunkStatus.QUEUED
+        is_stale = self.is_stale(number, epoch) and not is_repeated
+        stays_paused = self.is_paused() if is_repeated else self.stays_paused(number)
         can_pause = code not in {None, PauseCode.STAFF} and not self.job.cancel_requested_at
 
         def release_and_pause(chunk: ImportChunk) -> None:
@@ -247,7 +252,7 @@ class JobMachine(RuleBasedStateMachine):
             lease_left = ImportChunk.objects.locked(self.chunks[number].pk).lease_left
             assert lease_left is not None
             assert lease_left <= timedelta(0)
-            assert self.is_paused() == (self.stays_paused(number) or can_pause)
+            assert self.is_paused() == (stays_paused or can_pause)
 
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), wrong=st.sampled_from([0, 0, 0, 0, -2, -1, 1]), outcome=st.sampled_from(OTHER_OUTCOMES))

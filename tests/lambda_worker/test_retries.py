@@ -37,6 +37,7 @@ OF_VERDICT = {
     RowVerdict.STALE: Decision.STALE,
     RowVerdict.REFUSED: Decision.REJECTED,
     RowVerdict.CANCELLED: Decision.CANCEL,
+    RowVerdict.PAUSED: Decision.PAUSE,
 }
 """The decisions that depend on the verdict only."""
 

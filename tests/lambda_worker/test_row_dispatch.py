@@ -368,6 +368,15 @@ def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no
     assert set(endpoint.calls.values()) == {1}
 
 
+def test_when_the_ledger_says_that_staff_paused_the_job_the_worker_stops_as_after_a_heartbeat() -> None:
+    endpoint = accepting({index: [an_answer(409, RowVerdict.PAUSED)] for index in range(5, 100)})
+    dispatch = a_dispatch(endpoint)
+
+    assert deferred(dispatch, 100).pause == PauseCode.STAFF
+    assert dispatch.failures == []
+    assert set(endpoint.calls.values()) == {1}
+
+
 @pytest.mark.parametrize("status", [404, 405])
 def test_an_endpoint_that_does_not_exist_pauses_the_job_and_rejects_no_row(status: int) -> None:
     dispatch = a_dispatch(Endpoint(default=an_answer(status, "", b"<h1>Not found</h1>")))

@@ -22,6 +22,7 @@ COMPLETE = {
     "BULK_IMPORT_PAYLOADS_BUCKET": "payloads",
     "BULK_IMPORT_FAILURES_BUCKET": "failures",
     "BULK_IMPORT_WORKER_SECRETS": f"{secrets.token_urlsafe(32)},{secrets.token_urlsafe(32)}",
+    "BULK_IMPORT_TOKEN_KEYS": secrets.token_urlsafe(32),
     "BULK_IMPORT_PUBLIC_URL": "https://shop.test",
     "DEFAULT_FROM_EMAIL": "imports@shop.test",
     "EMAIL_HOST": "mail.shop.test",
@@ -84,6 +85,7 @@ def test_the_error_lists_all_missing_variables() -> None:
             f"{COMPLETE['BULK_IMPORT_WORKER_SECRETS']},{known_secrets.WORKER_SECRET}",
             "BULK_IMPORT_WORKER_SECRETS is a public secret",
         ),
+        ("BULK_IMPORT_TOKEN_KEYS", known_secrets.TOKEN_KEY, "BULK_IMPORT_TOKEN_KEYS is a public secret"),
         ("BULK_IMPORT_WORKER_SECRETS", "q8Zk2", "BULK_IMPORT_WORKER_SECRETS is shorter than 32 characters"),
         (
             "BULK_IMPORT_WEBHOOK_SECRETS",

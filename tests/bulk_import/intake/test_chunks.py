@@ -14,6 +14,7 @@ from bulk_import.exceptions import StorageUnavailable
 from bulk_import.intake import accept
 from bulk_import.intake.accept import split_into_chunks
 from bulk_import.models import ImportChunk, ImportJob
+from bulk_import.models.row import row_hash
 from bulk_import.storage.payloads import put_payload
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def limit_chunks(settings: Settings, monkeypatch: pytest.MonkeyPatch, rows: int,
 
 
 def cut(*lines: bytes) -> list[ImportChunk]:
-    return list(split_into_chunks(ImportJob(rows=len(lines)), [len(line) + 1 for line in lines]))
+    hashes = b"".join(row_hash(line) for line in lines)
+    return list(split_into_chunks(ImportJob(rows=len(lines)), [len(line) + 1 for line in lines], hashes))
 
 
 def change_storage(settings: Settings, **options: Any) -> None:
@@ -64,6 +66,7 @@ def test_chunks_cover_every_row_and_byte_once_and_in_order(
         assert (chunk.first_index, chunk.first_byte) == (index, first_byte)
         content = payload[chunk.first_byte : chunk.first_byte + chunk.byte_count]
         assert content == b"".join(line + b"\n" for line in lines[index : index + chunk.row_count])
+        assert chunk.row_hashes == b"".join(row_hash(line) for line in lines[index : index + chunk.row_count])
         assert 1 <= chunk.row_count <= max_rows
         assert chunk.byte_count <= max_bytes or chunk.row_count == 1
         index += chunk.row_count

@@ -42,7 +42,7 @@ def overlapping_create_calls(chunk: ImportChunk) -> Iterator[None]:
         is_first = True
         while not over.is_set():
             with transaction.atomic():
-                LockedChunk.lock(chunk.pk)
+                LockedChunk.lock(chunk.pk, 0)
                 if is_first:
                     all_have_the_lock.wait()
                     is_first = False
