@@ -98,8 +98,10 @@ def split_array(body: bytes) -> Iterator[bytes]:
                 _refuse_malformed(body, position, "expected a comma or the end of the array", index - 1)
 
 
-def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
-    """Return the value of one row, as DRF's own JSON parser would read it, and its payload line.
+def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes, int]:
+    """Return the value of one row, as DRF's own JSON parser would read it, its payload line, and its number of values.
+
+    The number of values counts fields and elements at any depth.
 
     Raises RowError.
     """
@@ -110,7 +112,7 @@ def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
         line = to_payload_line(raw)
         row = _parse_flat_row(line)
         if row is not None:
-            return row, line
+            return row, line, len(row)
     except (ValueError, RecursionError):
         pass  # the row is malformed; jiter, below, reports where
     try:
@@ -118,8 +120,7 @@ def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes]:
     except ValueError as error:
         message = _("This row is not valid JSON: %(reason)s of the row. Correct it and send the file again.")
         raise RowError(MALFORMED_ROW, message % {"reason": error}) from error
-    _check_value(row, depth=2)
-    return row, to_payload_line(raw)
+    return row, to_payload_line(raw), _check_value(row, depth=2)
 
 
 def to_payload_line(raw: bytes) -> bytes:
@@ -147,8 +148,8 @@ def _parse_flat_row(line: bytes) -> dict[str, Any] | None:
     return None if b"\\u0000" in line or line.count(b'":') != len(row) else row
 
 
-def _check_value(value: Any, depth: int) -> None:
-    """Refuse values that JSON allows and a database does not. Raises RowError."""
+def _check_value(value: Any, depth: int) -> int:
+    """Return the number of values in this one. Raises RowError for a value that JSON allows and a database does not."""
     if isinstance(value, str) and "\0" in value:
         raise RowError("nul_character", _("A text contains a NUL character. Remove it."))
     if isinstance(value, int) and abs(value) >= 10**MAX_INTEGER_DIGITS:
@@ -160,8 +161,9 @@ def _check_value(value: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
             message = _("This row is nested deeper than %(depth)d levels.")
             raise RowError("nested_too_deep", message % {"depth": MAX_DEPTH})
-        for part in chain(value, value.values()) if isinstance(value, dict) else value:
-            _check_value(part, depth + 1)
+        parts = chain(value, value.values()) if isinstance(value, dict) else value
+        return len(value) + sum(_check_value(part, depth + 1) for part in parts)
+    return 0
 
 
 def _find_first_row(body: bytes) -> int:

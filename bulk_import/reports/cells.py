@@ -23,15 +23,20 @@ characters, characters of zero width and direction marks."""
 SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
 """Characters that begin a formula, also in their full-width and small forms."""
 
-FORMULA = rf"(?:\A(?='*[\t\r\n])|(?:\A|(?<=[{SEPARATORS}]))(?='*[{IGNORED}]*[{SIGNS}]))"
-"""Each position where an apostrophe is needed. A text may not begin with a tab or a line break either.
+FORMULA = rf"'*[{IGNORED}]*[{SIGNS}]"
+BREAK = r"'*[\t\r\n]"
+"""What may not stand at the beginning of a cell: a formula, and at the beginning of a whole text also a tab or a line
+break.
 
-The pattern also matches if apostrophes are there already. A text such as "'=1" therefore becomes "''=1", so that
-`unescape_cell` removes only the apostrophe that `escape_cell` added.
+Both match if apostrophes are there already. A text such as "'=1" therefore becomes "''=1", so that `unescape_cell`
+removes only the apostrophe that `escape_cell` added.
 """
 
-UNESCAPED = re.compile(FORMULA)
-ESCAPED = re.compile(FORMULA + "'")
+UNESCAPED = re.compile(rf"\A(?={BREAK})|(?:\A|(?<=[{SEPARATORS}]))(?={FORMULA})")
+"""The positions where an apostrophe is needed."""
+
+ESCAPED = re.compile(rf"'(?:(?<=\A')(?={BREAK})|(?:(?<=\A')|(?<=[{SEPARATORS}]'))(?={FORMULA}))")
+"""The apostrophes at these positions. The pattern begins with the apostrophe, because it is then searched faster."""
 
 
 def escape_cell(text: str) -> str:
