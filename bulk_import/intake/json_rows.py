@@ -45,6 +45,9 @@ ROW_START = re.compile(rb'\{[ \t\n\r]*"[^"\\]{0,255}"')
 
 RAW_ROWS_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
 
+FLAT_ROW_DECODER = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
+"""Decodes a row without nested values. It stops at the first nested value."""
+
 ROW_END_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 """Finds where a row ends. It accepts slightly more than JSON (NaN, lone surrogates), which `parse_row` refuses.
 
@@ -114,13 +117,14 @@ def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes, int]:
         if row is not None:
             return row, line, len(row)
     except (ValueError, RecursionError):
-        pass  # the row is malformed; jiter, below, reports where
+        pass  # the row has nested values, or is malformed; jiter, below, reports where
     try:
         row = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         message = _("This row is not valid JSON: %(reason)s of the row. Correct it and send the file again.")
         raise RowError(MALFORMED_ROW, message % {"reason": error}) from error
-    return row, to_payload_line(raw), _check_value(row, depth=2)
+    values = _check_value(row, depth=2)
+    return row, to_payload_line(raw), values
 
 
 def to_payload_line(raw: bytes) -> bytes:
@@ -129,15 +133,15 @@ def to_payload_line(raw: bytes) -> bytes:
 
 
 def _parse_flat_row(line: bytes) -> dict[str, Any] | None:
-    """Fast path for rows without nested values. Returns None if the row has any, or anything that may be refused.
+    """Fast path for rows without nested values. Returns None if the row has anything that may be refused.
+
+    Raises ValueError if the row has nested values, is not an object or is malformed.
 
     msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
     are counted: in a payload line, every name ends with a quotation mark and a colon. These two characters cannot
     occur inside a text, where a quotation mark always has a backslash before it.
     """
-    row = msgspec.json.decode(line)
-    if type(row) is not dict:
-        return None
+    row = FLAT_ROW_DECODER.decode(line)
     for value in row.values():
         kind = type(value)
         if kind is str or value is None or kind is bool:
