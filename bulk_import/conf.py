@@ -115,6 +115,15 @@ LISTS = {
 
 NUMBERS = frozenset(f.name for f in fields(Conf) if f.type == "int")
 
+MAX_CHUNK_ROWS = 5000
+"""Largest CHUNK_ROWS. The answer to a claim lists the created rows of the chunk, and a worker reads 64 KiB of it.
+
+If every other row was created, 5,000 rows are 2,500 ranges of at most 24 bytes.
+"""
+
+MIN_LEASE_SECONDS = 2
+"""Shortest LEASE_SECONDS. The shortest interval between two heartbeats is 1 second, and must be shorter."""
+
 MIN_LEDGER_DAYS = 28
 """Days that SQS may keep a message of a finished job: 14 on the queue and 14 on the dead-letter queue.
 
@@ -173,9 +182,7 @@ def check_values(given: dict[str, Any]) -> None:
     for name, consequence in LISTS.items():
         if isinstance(given.get(name), str):
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list. In a string, {consequence}.")
-    for name in given.keys() & NUMBERS:
-        if type(given[name]) is not int or given[name] < 1:
-            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
+    check_numbers(given)
     for name in given.keys() & {"public_url", "job_page_url"}:
         url = given[name]
         if url and not (isinstance(url, str) and is_http_url(url)):
@@ -190,3 +197,14 @@ def check_values(given: dict[str, Any]) -> None:
             raise ImproperlyConfigured(
                 f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
             )
+
+
+def check_numbers(given: dict[str, Any]) -> None:
+    """Raise ImproperlyConfigured for a number that is not a whole number above zero, or that is too large or small."""
+    for name in given.keys() & NUMBERS:
+        if type(given[name]) is not int or given[name] < 1:
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a whole number above zero.")
+    if given.get("chunk_rows", 1) > MAX_CHUNK_ROWS:
+        raise ImproperlyConfigured(f"BULK_IMPORT CHUNK_ROWS must be at most {MAX_CHUNK_ROWS}.")
+    if given.get("lease_seconds", MIN_LEASE_SECONDS) < MIN_LEASE_SECONDS:
+        raise ImproperlyConfigured(f"BULK_IMPORT LEASE_SECONDS must be at least {MIN_LEASE_SECONDS}.")

@@ -43,6 +43,10 @@ class BulkImportErrorSerializer(serializers.Serializer[dict[str, Any]]):
         many=True, required=False, help_text="The first errors."
     )  # DRF moves fields out of the class, so `Serializer.errors` still works
     error_count = serializers.IntegerField(min_value=1, required=False, help_text="The number of all errors.")
+    error_count_is_minimum = serializers.BooleanField(
+        required=False,
+        help_text="For `too_many_errors`: validation stopped, so there may be more errors.",
+    )
     invalid_rows = serializers.IntegerField(min_value=1, required=False)
 
 

@@ -5,6 +5,7 @@ BadImport                   the client must change something: 4xx, nothing is st
 ├── QuotaExceeded           too many open jobs or rows: 429 with Retry-After
 └── Expired                 the rows or failures were deleted after their retention period: 410
 Unavailable                 a service of ours does not answer: 503 with Retry-After
+├── Busy                    this process is already validating as many uploads as it may
 ├── StorageUnavailable      S3 does not store or return an object
 ├── QueueUnavailable        SQS does not accept a message; the relay sends it later
 └── TargetUnavailable       the target of a job is not configured any more
@@ -69,6 +70,12 @@ class Unavailable(Exception):
     """A service that we need does not answer. The client may try again later."""
 
     retry_after_seconds = 30
+
+
+class Busy(Unavailable):
+    """The process, or the user, already has as many uploads in validation as allowed. Nothing was stored."""
+
+    retry_after_seconds = 3
 
 
 class StorageUnavailable(Unavailable):

@@ -22,11 +22,10 @@ from rest_framework.response import Response
 
 from bulk_import.api.parameters import MAX_PAGE_SIZE, FailureOptions, ImportOptions, JobFilter, read_parameters
 from bulk_import.api.target_view import TargetView
-from bulk_import.intake.accept import accept
+from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
-from bulk_import.intake.validation import validate_rows
 from bulk_import.operations import cancel, redrive, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import (
@@ -104,7 +103,7 @@ class ImportJobsView(TargetView):
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:
-            return Response(BulkImportDryRunSerializer(validate_rows(self.target, upload.rows, request)).data)
+            return Response(BulkImportDryRunSerializer(dry_run(self.target, request, upload)).data)
         job_id = accept(
             self.target,
             request,

@@ -17,8 +17,9 @@ from django.utils.translation import get_language
 from bulk_import.conf import conf
 from bulk_import.intake.idempotency import find_job
 from bulk_import.intake.payload import Payload
-from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
+from bulk_import.intake.quotas import check_open_job_quota, check_row_quota, count_dry_run
 from bulk_import.intake.validation import validate_rows
+from bulk_import.intake.validation_slots import slots
 from bulk_import.models import ImportChunk, ImportJob, database
 from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import.outbox import relay
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.intake.request_body import Upload
+    from bulk_import.intake.validation import ValidationResult
 
 
 logger = logging.getLogger(__name__)
@@ -54,11 +56,13 @@ def accept(
 ) -> UUID:
     """Validate the rows of an upload, submit them within the quotas of the user, and return the ID of the job.
 
-    Raises BadImport or StorageUnavailable; in both cases there is no job.
+    Raises BadImport or Unavailable; in both cases there is no job.
     """
     check_open_job_quota(request.user)
+    check_row_quota(request.user, rows=1)  # before the work, so that nobody can have it done in vain
     with Payload() as payload:
-        result = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
+        with slots.hold(request.user):
+            result = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
         result.check_valid(skip_invalid=skip_invalid)
         check_row_quota(request.user, result.rows)
         return submit(
@@ -71,6 +75,19 @@ def accept(
             notify=notify,
             traceparent=traceparent_of(request),
         )
+
+
+def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResult:
+    """Only validate the rows of an upload. They count for the user's row quota, because they are as much work.
+
+    Raises BadImport or Busy.
+    """
+    check_row_quota(request.user, rows=1)
+    with slots.hold(request.user):
+        result = validate_rows(target, upload.rows, request)
+    check_row_quota(request.user, result.rows)
+    count_dry_run(request.user, result.rows)
+    return result
 
 
 def submit(

@@ -7,6 +7,7 @@ text/csv                a header row with the field names, then one row per line
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -19,6 +20,7 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.json_rows import ROW_TOO_LARGE, split_array
 from bulk_import.intake.parser_reasons import plain_reason
+from bulk_import.intake.upload_limits import check_values, max_lines, too_many_lines
 from bulk_import.reports.cells import unescape_cell
 
 if TYPE_CHECKING:
@@ -55,8 +57,11 @@ def split_json(body: bytes) -> Iterator[RawRow]:
 
 
 def split_lines(body: bytes) -> Iterator[RawRow]:
-    """Yield the lines of JSON Lines, without blank ones."""
+    """Yield the lines of JSON Lines, without blank ones. Raises BodyTooLarge if there are too many lines."""
+    limit = max_lines()
     for number, line in enumerate(io.BytesIO(body), 1):
+        if number > limit:
+            raise too_many_lines()
         if row := line.strip(b" \t\r\n"):
             yield RawRow(row, number)
 
@@ -65,17 +70,21 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     """Yield the records of a CSV, each as an object of strings. The header row gives the names.
 
     Reads what spreadsheets write: with or without a byte order mark, and with a comma, a semicolon or a tab between
-    the cells. Raises BadImport with the line, and BodyTooLarge if one row or all rows together are too large.
+    the cells. Raises BadImport with the line, and BodyTooLarge if one row or all rows together are too large, or if
+    there are too many lines or cells.
     """
+    check_values(body.count(b"'"), conf().max_rows)  # `unescape_cell` looks at each apostrophe
     lines = RecordLines(body, conf().max_row_bytes)
     records = csv.reader(lines, delimiter=_delimiter(body), strict=True)
     header: list[str] | None = None
     line = 1
     max_bytes = MAX_CSV_GROWTH * conf().max_body_bytes
-    total_bytes = 0
+    total_bytes = rows = cells = 0
     try:
         for record in records:
             lines.start_record()
+            cells += len(record)
+            check_values(cells, rows)
             if header is None:
                 header = _header(record, line) if any(record) else None
             elif any(record):
@@ -87,6 +96,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
                         "Split it into several files."
                     )
                     raise BodyTooLarge(message % {"limit": max_bytes // MEBIBYTE})
+                rows += 1
                 yield row
             line = records.line_num + 1
     except UnicodeDecodeError as error:
@@ -98,7 +108,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
 
 
 class RecordLines:
-    """Iterates over the lines of a CSV. Raises BodyTooLarge when the lines of one record exceed `max_row_bytes`.
+    """Iterates over the lines of a CSV. Raises BodyTooLarge if one record exceeds `max_row_bytes`, or all `max_lines`.
 
     A record may span many lines, because a quoted cell may contain line breaks. Neither the whole text nor an
     endless record is ever in memory.
@@ -108,6 +118,7 @@ class RecordLines:
         self._text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")
         self._max_row_bytes = max_row_bytes
         self._line = 0
+        self._max_lines = max_lines()
         self.start_record()
 
     def start_record(self) -> None:
@@ -122,6 +133,8 @@ class RecordLines:
         if not line:
             raise StopIteration
         self._line += 1
+        if self._line > self._max_lines:
+            raise too_many_lines()
         self._remaining -= len(line)
         if self._remaining < 0:
             message = _(
@@ -160,13 +173,15 @@ def _delimiter(body: bytes) -> str:
 def _header(record: list[str], line: int) -> list[str]:
     """Return the names of the columns. Raises BadImport if a name is missing or occurs twice."""
     names = [name.strip() for name in record]
+    seen: set[str] = set()
     for name in names:
         if not name:
             message = _("A column of the header row (line %(line)d) has no name. Give every column a name.")
             raise BadImport(message % {"line": line}, code="malformed_header")
-        if names.count(name) > 1:
+        if name in seen:
             message = _("Two columns of the header row (line %(line)d) are named “%(name)s”. Rename or remove one.")
             raise BadImport(message % {"line": line, "name": name}, code="malformed_header")
+        seen.add(name)
     return names
 
 
@@ -184,9 +199,11 @@ def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
 
 def _undecodable_line(body: bytes) -> int:
     """Return the number of the first line that is not UTF-8."""
-    for number, line in enumerate(io.BytesIO(body), 1):
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(body), MEBIBYTE):
+        incomplete = len(decoder.getstate()[0])  # bytes of a character that began in the previous piece
         try:
-            line.decode()
-        except UnicodeDecodeError:
-            return number
-    return 1
+            decoder.decode(body[start : start + MEBIBYTE])
+        except UnicodeDecodeError as error:
+            return body.count(b"\n", 0, start - incomplete + error.start) + 1
+    return body.count(b"\n") + 1

@@ -6,9 +6,10 @@ The quotas are checked without a lock, so a few requests that arrive at the same
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -19,6 +20,7 @@ from bulk_import.exceptions import BodyTooLarge, QuotaExceeded
 from bulk_import.models import ImportJob
 
 DAY = timedelta(hours=24)
+HOUR = timedelta(hours=1)
 OPEN_JOBS_RETRY_SECONDS = 60
 """Value of Retry-After when a user has too many open jobs. Nobody knows when one of them will finish."""
 
@@ -43,8 +45,8 @@ def check_open_job_quota(submitter: Any) -> None:
 def check_row_quota(submitter: Any, rows: int) -> None:
     """Raise QuotaExceeded if these rows and those of the last 24 hours exceed MAX_ROWS_PER_DAY.
 
-    `rows` is the number of new rows. Raises BodyTooLarge if they exceed the quota alone, because waiting would not
-    help then.
+    `rows` is the number of new rows. The rows of dry runs count too. Raises BodyTooLarge if the new rows exceed the
+    quota alone, because waiting would not help then.
     """
     limit, now = conf().max_rows_per_day, timezone.now()
     if rows > limit:
@@ -52,19 +54,42 @@ def check_row_quota(submitter: Any, rows: int) -> None:
             "This file has %(rows)d rows. You may import %(limit)d rows in 24 hours. Split it into several files."
         )
         raise BodyTooLarge(message % {"limit": limit, "rows": rows}, code="too_many_rows")
-    recent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY)
-    sent = recent.aggregate(rows=Sum("rows", default=0))["rows"]
+    imported = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY)
+    checked = dry_runs(submitter, now)
+    sent = imported.aggregate(rows=Sum("rows", default=0))["rows"] + sum(count for _at, count in checked)
     excess = sent + rows - limit
     if excess <= 0:
         return
-    for created_at, job_rows in recent.order_by("created_at").values_list("created_at", "rows"):
-        excess -= job_rows
-        if excess <= 0:  # when this job is a day old, the new rows fit into the quota
+    for sent_at, count in sorted([*imported.values_list("created_at", "rows"), *checked]):
+        excess -= count
+        if excess <= 0:  # when these rows are a day old, the new rows fit into the quota
             message = _(
-                "You may import %(limit)d rows in 24 hours. You have imported %(sent)d, and this file has %(rows)d. "
-                "Try again later."
+                "You may import or check %(limit)d rows in 24 hours. You have sent %(sent)d. Try again later, or send "
+                "fewer rows."
             )
             raise QuotaExceeded(
-                message % {"limit": limit, "sent": sent, "rows": rows},
-                retry_after_seconds=math.ceil((created_at + DAY - now).total_seconds()),
+                message % {"limit": limit, "sent": sent},
+                retry_after_seconds=math.ceil((sent_at + DAY - now).total_seconds()),
             )
+
+
+def count_dry_run(submitter: Any, rows: int) -> None:
+    """Count the rows of a dry run for the row quota of the user.
+
+    A dry run leaves nothing in the database. So its rows are counted in Django's cache, as DRF's throttles do, with one
+    counter for each hour.
+    """
+    key = _dry_run_key(submitter, timezone.now())
+    cache.add(key, 0, timeout=(DAY + HOUR).total_seconds())
+    cache.incr(key, rows)
+
+
+def dry_runs(submitter: Any, now: datetime) -> list[tuple[datetime, int]]:
+    """Return the rows that the user has checked in dry runs in the last 24 hours, as (end of the hour, rows)."""
+    hours = [now - hours * HOUR for hours in range(24)]
+    keys = {_dry_run_key(submitter, hour): hour for hour in hours}
+    return [(keys[key], rows) for key, rows in cache.get_many(keys).items()]
+
+
+def _dry_run_key(submitter: Any, at: datetime) -> str:
+    return f"bulk_import:dry_run_rows:{submitter.pk}:{at:%Y%m%d%H}"

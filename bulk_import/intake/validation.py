@@ -22,6 +22,7 @@ from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
+from bulk_import.intake.upload_limits import check_values
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
 
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 MAX_LISTED_ERRORS = 100
 """Errors that a response lists. All errors are counted, but nobody corrects more than this many one by one."""
 
+MAX_ERRORS = 5_000
+"""Errors after which validation stops. Each error takes DRF many times as long as a valid row."""
+
 MAX_STORED_ERRORS = 10
 """Errors of one invalid row that the payload stores. One row can have thousands, for example in a long list."""
 
@@ -52,6 +56,29 @@ class ValidationResult:
     error_count: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
     is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
+
+    def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
+        """Count the errors of an invalid row, which is at the index and line in `where`.
+
+        Raises BadImport if there are more than MAX_ERRORS errors.
+        """
+        self.invalid_rows += 1
+        self.error_count += len(errors)
+        space = MAX_LISTED_ERRORS - len(self.errors)
+        self.errors += [{**where, **error} for error in errors[:space]]
+        if self.error_count > MAX_ERRORS:
+            message = _(
+                "This file has more than %(limit)d errors, so we stopped checking it, and nothing was imported. "
+                "Correct the rows and send the file again."
+            )
+            raise BadImport(
+                message % {"limit": MAX_ERRORS},
+                code="too_many_errors",
+                errors=self.errors,
+                error_count=self.error_count,
+                error_count_is_minimum=True,
+                invalid_rows=self.invalid_rows,
+            )
 
     @property
     def valid_rows(self) -> int:
@@ -89,30 +116,30 @@ def validate_rows(
     """Validate every row and append it to the payload, if there is one.
 
     With `skip_invalid`, invalid rows are appended too, together with their errors. As soon as it is certain that
-    there will be no job, nothing more is appended. Raises BadImport if the document itself is malformed, has no rows
-    or has too many.
+    there will be no job, nothing more is appended. Raises BadImport if the document itself is malformed, or if it has
+    no rows, too many rows or values, or too many errors.
     """
     settings = conf()
     validator = RowValidator(target, request)
     result = ValidationResult()
+    values = 0
     for index, row in enumerate(rows):
         if index == settings.max_rows:
             message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
             raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
         line = None
         try:
-            value, line = parse_row(row.json, settings.max_row_bytes)
+            value, line, row_values = parse_row(row.json, settings.max_row_bytes)
+            values += row_values
             errors = validator.errors(value, index)
         except RowError as error:
             errors = [{"field": None, "code": error.code, "message": error.message}]
             result.is_malformed |= error.code in UNREADABLE_ROW_CODES
+            values += row.json.count(b",")  # about as many as the row has
         result.rows += 1
+        check_values(values, result.rows)
         if errors:
-            result.invalid_rows += 1
-            result.error_count += len(errors)
-            where = {"index": index} if row.line is None else {"index": index, "line": row.line}
-            space = MAX_LISTED_ERRORS - len(result.errors)
-            result.errors += [{**where, **error} for error in errors[:space]]
+            result.add_errors(errors, {"index": index} if row.line is None else {"index": index, "line": row.line})
         if payload is None or result.is_malformed or (result.invalid_rows and not skip_invalid):
             continue
         line = to_payload_line(row.json) if line is None else line

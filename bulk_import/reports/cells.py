@@ -1,32 +1,49 @@
 """Escapes text in the cells of a CSV, so that a spreadsheet does not run it as a formula.
 
-A text that a spreadsheet could take for a formula gets an apostrophe in front, which spreadsheets do not show.
-`escape_cell` adds it when a CSV is written, and `unescape_cell` removes it when a corrected CSV is uploaded. So a text
-that is downloaded and uploaded again does not change.
+A sign that a spreadsheet could take for the start of a formula gets an apostrophe in front. At the beginning of a
+cell, spreadsheets do not show this apostrophe. `escape_cell` adds the apostrophes when a CSV is written, and
+`unescape_cell` removes them when a corrected CSV is uploaded. The text is the same again afterwards.
+
+The program that opens the file may expect another separator than the one that we wrote, or may split the file into
+lines without regard to quotation marks. Then a new cell begins in the middle of a text. So every sign that follows a
+separator is escaped too: "x;=1+1" becomes "x;'=1+1".
 """
 
 from __future__ import annotations
 
 import re
 
-FORMULA = re.compile(
-    r"'*(?:[\t\r\n]|[\s\x00-\x1f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*"
-    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
-)
-"""Start of a text that a spreadsheet may run.
+SEPARATORS = r",;\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+"""Characters after which some program begins a new cell: what separates cells or ends a line."""
 
-Spreadsheets ignore blanks, characters of zero width and direction marks before the sign, and accept the full-width
-forms of the signs. The pattern also matches apostrophes in front. A text such as "'=1" therefore becomes "''=1", so
-that `unescape_cell` removes only the apostrophe that `escape_cell` added.
+IGNORED = r' "\x00-\x08\x0e-\x1b\x1f\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u2069\u3000\ufeff'
+"""Characters that may stand between the beginning of a cell and its formula: blanks, quotation marks, control
+characters, characters of zero width and direction marks."""
+
+SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
+"""Characters that begin a formula, also in their full-width and small forms."""
+
+FORMULA = rf"'*[{IGNORED}]*[{SIGNS}]"
+BREAK = r"'*[\t\r\n]"
+"""What may not stand at the beginning of a cell: a formula, and at the beginning of a whole text also a tab or a line
+break.
+
+Both match if apostrophes are there already. A text such as "'=1" therefore becomes "''=1", so that `unescape_cell`
+removes only the apostrophe that `escape_cell` added.
 """
+
+UNESCAPED = re.compile(rf"\A(?={BREAK})|(?:\A|(?<=[{SEPARATORS}]))(?={FORMULA})")
+"""The positions where an apostrophe is needed."""
+
+ESCAPED = re.compile(rf"'(?:(?<=\A')(?={BREAK})|(?:(?<=\A')|(?<=[{SEPARATORS}]'))(?={FORMULA}))")
+"""The apostrophes at these positions. The pattern begins with the apostrophe, because it is then searched faster."""
 
 
 def escape_cell(text: str) -> str:
     """Return the text as it is written to a cell. NUL becomes U+FFFD, because many programs cut a text at a NUL."""
-    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return "'" + text if FORMULA.match(text) else text
+    return UNESCAPED.sub("'", text.replace("\0", "\N{REPLACEMENT CHARACTER}"))
 
 
 def unescape_cell(cell: str) -> str:
     """Return the text that was passed to `escape_cell` to write this cell."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    return ESCAPED.sub("", cell) if "'" in cell else cell

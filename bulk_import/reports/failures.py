@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,6 +40,9 @@ BYTE_ORDER_MARK = "\ufeff"
 
 PIECE_BYTES = 64 * 1024
 """Size of the pieces in which a download is sent. To send each line on its own would cost more than to make it."""
+
+NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
+"""A number in JSON."""
 
 ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """Decodes a row but leaves its values as bytes, because a float would change the digits of a number."""
@@ -96,8 +100,10 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
     yield (BYTE_ORDER_MARK + header).encode()
     for line in lines:
         failure, row = read_failure_line(line)
-        record: str = writer.writerow([*([] if rows_only else reason_cells(failure)), *row_cells(row, fields)])
-        yield record.encode()
+        cells = row_cells(row, fields) if rows_only else [*reason_cells(failure), *row_cells(row, fields)]
+        record: str = writer.writerow(cells)
+        # Under another separator, a negative number at the start of a line is the start of a formula: "-5;3+…".
+        yield ("'" * record.startswith("-") + record).encode()
 
 
 class Echo:
@@ -124,17 +130,22 @@ def row_cells(row: bytes, fields: list[str]) -> list[str]:
     try:
         values: dict[str, msgspec.Raw] = ROW.decode(row)
     except msgspec.ValidationError:
-        return [*("" for _field in fields), row.decode()]
-    cells = [value_cell(values.pop(name, None)) for name in fields]
-    return [*cells, msgspec.json.encode(values).decode() if values else ""]
+        return [*("" for _field in fields), json_cell(row.decode())]
+    cells = [value_cell(bytes(values.pop(name, b"null"))) for name in fields]
+    return [*cells, json_cell(msgspec.json.encode(values).decode()) if values else ""]
 
 
-def value_cell(value: msgspec.Raw | None) -> str:
-    """Return the cell of a value. Only a string must be escaped: a number or nested JSON is not a formula."""
-    text = "null" if value is None else bytes(value).decode()
+def value_cell(value: bytes) -> str:
+    """Return the cell of a JSON value: the text of a string, an empty cell for null, and JSON for everything else."""
+    text = value.decode()
     if text == "null":
         return ""
-    return escape_cell(json.loads(text)) if text.startswith('"') else text
+    return escape_cell(json.loads(text)) if text.startswith('"') else json_cell(text)
+
+
+def json_cell(text: str) -> str:
+    """Return the cell of a JSON text. A number is not escaped, so that a spreadsheet can compute with it."""
+    return text if NUMBER.fullmatch(text) else escape_cell(text)
 
 
 def row_fields(target: Target, request: Request) -> list[str]:

@@ -91,7 +91,10 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
 
 
 def heartbeat_seconds(lease_seconds: int) -> int:
-    """Return the seconds between two heartbeats: at most a third of the lease, so that a lost one does no harm."""
+    """Return the seconds between two heartbeats: at most a third of the lease if it has 3 seconds or more.
+
+    So one heartbeat may get lost. LEASE_SECONDS is at least MIN_LEASE_SECONDS, so a heartbeat always comes in time.
+    """
     return max(1, min(HEARTBEAT_SECONDS, lease_seconds // 3))
 
 

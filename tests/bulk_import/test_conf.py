@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch
 
-from bulk_import.conf import MAX_RETENTION_DAYS, NUMBERS, REMOVED, RETENTIONS, Conf, Target, conf
+from bulk_import.api.views import MAX_INDEX_DIGITS
+from bulk_import.conf import (
+    MAX_CHUNK_ROWS,
+    MAX_RETENTION_DAYS,
+    MIN_LEASE_SECONDS,
+    NUMBERS,
+    REMOVED,
+    RETENTIONS,
+    Conf,
+    Target,
+    conf,
+)
 from bulk_import.intake.accept import MAX_CHUNK_BYTES
 from bulk_import.models import RETAINED_DATA
 from bulk_import.worker_api.views import heartbeat_seconds
+from bulk_import_wire.contract import Claim
+from lambda_worker.monolith_client import MAX_ANSWER_BYTES
 from products.serializers import ProductSerializer
 from products.views import ProductViewSet
 
@@ -78,6 +92,43 @@ def test_an_invalid_number_is_reported(name: str, number: Any, settings: Setting
 
     with pytest.raises(ImproperlyConfigured, match=f"{name.upper()} must be a whole number above zero"):
         conf()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "limit"), [("CHUNK_ROWS", 5001, "at most 5000"), ("LEASE_SECONDS", 1, "at least 2")]
+)
+def test_a_number_out_of_proportion_is_reported(name: str, number: int, limit: str, settings: Settings) -> None:
+    settings.BULK_IMPORT = {name: number}
+
+    with pytest.raises(ImproperlyConfigured, match=f"BULK_IMPORT {name} must be {limit}"):
+        conf()
+
+
+def test_the_answer_to_a_claim_of_the_largest_chunk_is_read_whole() -> None:
+    """It is longest if every other row of the chunk was created, and if the indexes have ten digits."""
+    last = 10**MAX_INDEX_DIGITS - 1
+    ranges = [[index, index] for index in range(last - MAX_CHUNK_ROWS + 1, last + 1, 2)]
+    claim = Claim(
+        epoch=2**63 - 1,
+        lease_seconds=60,
+        heartbeat_seconds=2,
+        create_path="/" + "x" * 1000,
+        token="x" * 1000,
+        language="pt-br",
+        created=ranges,
+        failures_key="x" * 1000,
+        concurrency=4,
+        cancelled=False,
+    )
+
+    assert len(json.dumps(claim.to_dict(), separators=(",", ":"))) < MAX_ANSWER_BYTES
+
+
+@pytest.mark.parametrize("lease_seconds", [MIN_LEASE_SECONDS, 3, 4, 60, 10_000])
+def test_a_heartbeat_comes_before_the_lease_ends(lease_seconds: int, settings: Settings) -> None:
+    settings.BULK_IMPORT = {"LEASE_SECONDS": lease_seconds}
+
+    assert 0 < heartbeat_seconds(conf().lease_seconds) <= lease_seconds / 2
 
 
 @pytest.mark.parametrize("name", sorted(RETENTIONS))

@@ -19,11 +19,10 @@ from rest_framework.request import Request
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, Unavailable
-from bulk_import.intake.accept import accept
+from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
-from bulk_import.intake.validation import ValidationResult, validate_rows
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.job import eta_seconds, rows_per_second
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from bulk_import.conf import Target
+    from bulk_import.intake.validation import ValidationResult
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Command(BaseCommand):
         target.create_view(request).check_permissions(request)
         upload = read_file(file, f"on_invalid={on_invalid}")
         if options["dry_run"]:
-            self.print_validation(validate_rows(target, upload.rows, request))
+            self.print_validation(dry_run(target, request, upload))
             return
         job_id = submit(target, request, upload, options["idempotency_key"], skip_invalid=on_invalid == "skip")
         self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")

