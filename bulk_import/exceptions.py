@@ -12,7 +12,8 @@ Unavailable                 a service of ours does not answer: 503 with Retry-Af
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
 │   ├── LeaseHeld           another worker has a live lease
-│   └── JobPaused           no row of the job can be created now
+│   ├── JobPaused           no row of the job can be created now
+│   └── CreatesRunning      a create call of the chunk is still running
 ├── ChunkClosed             done or cancelled: acknowledge the message, do nothing
 ├── StaleEpoch              another worker has claimed the chunk: stop immediately
 └── LedgerDisagrees         the counts do not match the ledger: claim the chunk again
@@ -114,6 +115,12 @@ class JobPaused(NotNow):
     """The job is paused. From time to time one claim is let through, to test whether rows can be created again."""
 
     reason = "the job is paused"
+
+
+class CreatesRunning(NotNow):
+    """A create call of the chunk has not ended yet, so its rows cannot be counted."""
+
+    reason = "a create call is still running"
 
 
 class ChunkClosed(ClaimError):

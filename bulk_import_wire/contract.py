@@ -9,6 +9,8 @@ This module uses the standard library only, so that both sides can import it. It
 - The create call: a request to the target's own endpoint. It carries the headers `Authorization` (with
   `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
 
+Each call and each answer of the worker API carries CONTRACT_HEADER.
+
 The formats of the lines in S3 are in `bulk_import_wire.lines`.
 """
 
@@ -16,13 +18,29 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 MESSAGE_VERSION = 1
 """Version of the message format. A worker refuses every other version."""
+
+CONTRACT_VERSION = 1
+"""Version of the worker API that this code speaks.
+
+Increase it only for a change that the other side cannot ignore. A new field with a default needs no new version,
+because both sides ignore fields that they do not know.
+"""
+
+OLDEST_CONTRACT_VERSION = 1
+"""Oldest version of a worker that the monolith still answers."""
+
+CONTRACT_HEADER = "Bulk-Import-Contract"
+"""Header of every call and every answer of the worker API: the sender's CONTRACT_VERSION.
+
+An answer without it is not one of the monolith. It comes from a maintenance page, a login page or a proxy.
+"""
 
 MAX_MESSAGE_BYTES = 2048
 """Maximum length of a message. Our messages have a few short fields, so a longer one cannot be ours."""
@@ -51,6 +69,9 @@ REQUEST_ID = "X-Request-ID"
 
 DEAD_LETTER = "dead_letter"
 """Code of the problem of the rows that were left when a message ran out of deliveries."""
+
+PAUSED_TOO_LONG = "paused_too_long"
+"""Code of the problem of the rows that were left when a job was paused for too long."""
 
 _TRACEPARENT_FORMAT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -103,9 +124,17 @@ class MessageError(ValueError):
     """The data does not follow this contract. Do not read a payload or call the monolith because of it."""
 
 
+class UnknownVersion(MessageError):
+    """The message has a version that this worker cannot read. A worker of the other release may be able to."""
+
+
 @dataclass(frozen=True, slots=True)
 class _JsonObject:
-    """Base of a flat JSON object that has exactly the fields of its dataclass."""
+    """Base of a flat JSON object with the fields of its dataclass.
+
+    Each release may add fields that have a default. So the sides may have different releases for a while: a field that
+    this side does not know is ignored, and one that the other side does not know has its default.
+    """
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,20 +143,20 @@ class _JsonObject:
     def from_dict(cls, data: object) -> Self:
         """Build the object from decoded JSON.
 
-        Raises MessageError if a field is missing, unknown or of another type. The error names our own fields only
-        and never repeats a part of the data, because it may end up in a log.
+        Raises MessageError if a field without a default is missing, or if a field is of another type. The error names
+        our own fields only and never repeats a part of the data, because it may end up in a log.
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
         types = get_type_hints(cls)
-        names = {f.name for f in fields(cls)}
-        if data.keys() != names:
-            missing = ", ".join(sorted(names - data.keys())) or "none"
-            raise MessageError(f"fields missing: {missing}; unknown: {len(data.keys() - names)}")
-        for name, value in data.items():
+        required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+        if missing := required - data.keys():
+            raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        for name, value in known.items():
             if not _has_type(value, types[name]):
                 raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
-        return cls(**data)
+        return cls(**known)
 
 
 def _has_type(value: object, expected: Any) -> bool:
@@ -166,7 +195,10 @@ class ChunkMessage(_JsonObject):
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Read the body of an SQS message. Raises MessageError, whose text never repeats a part of the body."""
+        """Read the body of an SQS message.
+
+        Raises MessageError, and UnknownVersion for another version. Their texts never repeat a part of the body.
+        """
         if len(text) > MAX_MESSAGE_BYTES:
             raise MessageError(f"longer than {MAX_MESSAGE_BYTES} bytes")
         try:
@@ -175,7 +207,7 @@ class ChunkMessage(_JsonObject):
             raise MessageError("not JSON") from error
         # The version comes first: the fields of another version may differ, and "unknown version" helps more.
         if isinstance(data, dict) and data.get("version") != MESSAGE_VERSION:
-            raise MessageError(f"unknown version (this worker reads version {MESSAGE_VERSION})")
+            raise UnknownVersion(f"unknown version (this worker reads version {MESSAGE_VERSION})")
         message = cls.from_dict(data)
         if min(message.first_byte, message.first_index) < 0 or min(message.byte_count, message.row_count) < 1:
             raise MessageError("a count or offset is out of range")
@@ -215,6 +247,9 @@ class Claim(_JsonObject):
     failures_key: str  # S3 key of the failures that an earlier delivery stored; "" if there are none
     concurrency: int  # maximum number of create calls in flight
     cancelled: bool  # create nothing; every row that is left is unprocessed
+    # If not empty, create nothing and report the chunk as dead. It is the error of the rows that are left, with the
+    # keys field, code and message.
+    give_up: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +277,7 @@ class Release(_JsonObject):
     failures_key: str  # S3 key of the failures so far, whose rows are not sent again; "" if there are none
     pause: str  # a PauseCode; "" if the next delivery can continue at once
     retry_after_seconds: int  # the Retry-After of the endpoint; 0 if it sent none
+    has_failed: bool = False  # whether this delivery failed; after several of them, the chunk is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +285,13 @@ class ReleaseAnswer(_JsonObject):
     """Answer to `release`."""
 
     retry_after_seconds: int  # the monolith refuses a claim before this time is over
-    is_too_long: bool  # the job has been paused for too long: from now on, deliveries count until they run out
 
 
 @dataclass(frozen=True, slots=True)
 class Finish(_JsonObject):
     """Body of `finish` and of `dead`: every row of the chunk has an outcome, and the failures are stored.
 
-    `dead` means that the message ran out of deliveries, so the rows that were left are unprocessed. The number of
+    `dead` means that the chunk is given up, so the rows that were left are unprocessed. The number of
     created rows is not part of the report, because the monolith counts them in its own ledger.
     """
 

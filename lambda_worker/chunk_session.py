@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, Release
 from bulk_import_wire.lines import read_refused_line
 from bulk_import_wire.logs import add_log_context
-from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, PayloadLost, WorkerError
+from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
 from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.heartbeats import heartbeats
 from lambda_worker.limiter import ConcurrencyLimiter
@@ -68,6 +68,10 @@ class ChunkSession:
         Raises ChunkClosed, MessageRefused, ChunkDeferred or ChunkReturned.
         """
         claim = await self._claim()
+        if claim.give_up:
+            logger.error("Chunk %s is given up: %s", self.message.chunk_id, claim.give_up.get("code"))
+            await self._report_dead(claim)
+            return
         try:
             async with self._until_report_by():
                 await self._create_rows(claim)
@@ -84,7 +88,10 @@ class ChunkSession:
         Raises ChunkClosed if the monolith knows the outcome of the chunk already. Raises MessageRefused or
         ChunkReturned if the chunk could not be reported.
         """
-        claim = await self._claim(creates=False)
+        await self._report_dead(await self._claim(creates=False))
+
+    async def _report_dead(self, claim: Claim) -> None:
+        """Report a claimed chunk as dead. Raises the same exceptions as `report_dead`."""
         try:
             async with self._until_report_by():
                 await self.monolith.finish(self.message, await self._dead_report(claim), is_dead=True)
@@ -94,6 +101,7 @@ class ChunkSession:
 
     async def _dead_report(self, claim: Claim) -> Finish:
         """Return the report for a dead chunk, and store its failures."""
+        error = claim.give_up or DEAD_ERROR
         created = created_indexes(claim)
         try:
             failures = await self._read_earlier_failures(claim, created)
@@ -109,13 +117,12 @@ class ChunkSession:
             logger.warning("The rows of dead chunk %s are lost: %s", self.message.chunk_id, lost)
             report = finish_report(claim.epoch, failures, await self._write(claim, failures))
             left = self.message.row_count - len(done)
-            unlisted = [{**DEAD_ERROR, "count": left, "first_index": self.message.first_index}] if left else []
+            unlisted = [{**error, "count": left, "first_index": self.message.first_index}] if left else []
             return replace(report, unprocessed=left, problems=report.problems + unlisted)
         to_create, refused = sort_rows(lines, self.message.first_index, done)
         failures += refused
         failures += [
-            RowFailure(index, row, Outcome.UNPROCESSED, None, [DEAD_ERROR], attempts=0, at=now())
-            for index, row in to_create
+            RowFailure(index, row, Outcome.UNPROCESSED, None, [error], attempts=0, at=now()) for index, row in to_create
         ]
         return finish_report(claim.epoch, failures, await self._write(claim, failures))
 
@@ -130,7 +137,7 @@ class ChunkSession:
                 claim = await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
         except TimeoutError as error:
             reason = "The worker API is away: it did not answer the claim before the time was over."
-            raise ChunkDeferred(reason, delay_seconds=AWAY_SECONDS) from error
+            raise MonolithAway(reason, delay_seconds=AWAY_SECONDS) from error
         add_log_context(epoch=claim.epoch)
         return claim
 
@@ -219,18 +226,16 @@ class ChunkSession:
             retry_after_seconds=math.ceil(reason.delay_seconds),
         )
         answer = await self.monolith.release(self.message, release)
-        if answer.is_too_long:
-            raise ChunkReturned(f"The job has been paused for too long. {reason}")
         raise ChunkDeferred(
             str(reason), delay_seconds=max(reason.delay_seconds, answer.retry_after_seconds), pause=reason.pause
         )
 
     async def _release_lease(self, claim: Claim) -> None:
-        """End the lease of a delivery that failed, so that the next one does not have to wait until it expires.
+        """End the lease of a delivery that failed, so that it counts and the next one need not wait for its lease.
 
         The failures of this delivery are not stored. The chunk keeps the failures of the earlier deliveries.
         """
-        release = Release(epoch=claim.epoch, failures_key=claim.failures_key, pause="", retry_after_seconds=0)
+        release = Release(claim.epoch, claim.failures_key, pause="", retry_after_seconds=0, has_failed=True)
         try:
             async with asyncio.timeout_at(_loop_time(self.deadlines.end_at)):
                 await self.monolith.release(self.message, release)

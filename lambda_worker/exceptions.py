@@ -5,6 +5,7 @@ WorkerError
 ├── ChunkClosed          there is nothing left to do: the message is acknowledged
 ├── ChunkReturned        this delivery failed: SQS delivers the message again, up to maxReceiveCount times
 │   ├── ChunkDeferred    the chunk cannot continue now: a copy of the message comes later, with all its deliveries
+│   │   └── MonolithAway the worker API does not answer: deferred as well, but not for longer than a day
 │   ├── PayloadLost      the rows cannot be read, and no later delivery could read them
 │   └── StaleEpoch       another worker has the chunk: this worker stops at once
 └── Unreachable          one call got no answer; the monolith may have carried it out all the same
@@ -54,6 +55,14 @@ class ChunkDeferred(ChunkReturned):
         super().__init__(reason)
         self.delay_seconds = delay_seconds
         self.pause = pause
+
+
+class MonolithAway(ChunkDeferred):
+    """The worker API does not answer, or something else answers in its place, such as a maintenance page.
+
+    The message is deferred for at most MAX_AWAY_SECONDS. After that its deliveries count, so that a wrong URL does not
+    go unnoticed.
+    """
 
 
 class PayloadLost(ChunkReturned):

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config as ClientConfig
 
-from bulk_import_wire.contract import ChunkMessage, MessageError
+from bulk_import_wire.contract import ChunkMessage, MessageError, UnknownVersion
 from bulk_import_wire.logs import add_log_context, install_log_context, log_context
 from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
-from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, MonolithAway
 from lambda_worker.monolith_client import MonolithClient
-from lambda_worker.redelivery import defer, give_up, retry_later
+from lambda_worker.redelivery import MAX_AWAY_SECONDS, away_since, defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
 from lambda_worker.tracing import continued_trace
 
@@ -87,18 +87,39 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
         await ChunkSession(message, monolith, s3(), worker_config, deadlines).run()
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
+    except UnknownVersion as unknown:
+        # During a deployment, a worker of the other release may read it, so do not use up its deliveries at once.
+        logger.error("Message %s is delivered again: %s", record["messageId"], unknown)  # noqa: TRY400 - no stack wanted
+        retry_later(_sqs(), queue_url, record)
+        return False
     except (MessageError, MessageRefused) as refusal:
         logger.error("Message %s is refused: %s", record["messageId"], refusal)  # noqa: TRY400 - no stack wanted
         give_up(_sqs(), queue_url, record)
         return False
     except ChunkDeferred as deferred:
-        logger.info("Message %s is deferred for %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
-        return defer(_sqs(), queue_url, record, deferred.delay_seconds)
+        return _defer(record, deferred, queue_url)
     except ChunkReturned as returned:
         logger.warning("The delivery of message %s failed: %s", record["messageId"], returned)
         retry_later(_sqs(), queue_url, record)
         return False
     return True
+
+
+def _defer(record: SqsRecord, deferred: ChunkDeferred, queue_url: str) -> bool:
+    """Put a copy of the message on the queue, and return whether SQS may delete the message itself.
+
+    If the monolith has been away for too long, there is no copy: SQS delivers the message again, and counts.
+    """
+    since = None
+    if isinstance(deferred, MonolithAway):
+        now = time.time()
+        since = away_since(record, now)
+        if now - since > MAX_AWAY_SECONDS:
+            logger.error("The delivery of message %s failed: %s", record["messageId"], deferred)
+            retry_later(_sqs(), queue_url, record)
+            return False
+    logger.info("Message %s is deferred for %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
+    return defer(_sqs(), queue_url, record, deferred.delay_seconds, since=since)
 
 
 def config() -> Config:

@@ -18,6 +18,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
     REQUEST_ID,
@@ -37,6 +39,7 @@ from lambda_worker.exceptions import (
     ChunkDeferred,
     ChunkReturned,
     MessageRefused,
+    MonolithAway,
     StaleEpoch,
     Unreachable,
 )
@@ -58,6 +61,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 
 API_TIMEOUT_SECONDS = 30
 """Timeout of a call to the worker API. A `finish` may take long, because it waits for create calls that still run."""
+
+MAX_API_WAIT_SECONDS = 5.0
+"""Longest Retry-After of the worker API that a call waits for. A delivery has little time to report."""
 
 AWAY_SECONDS = 30
 """Delay of a message if the worker API does not answer, unless the API asks for a longer delay."""
@@ -171,32 +177,38 @@ class MonolithClient:
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
         """Call the worker API, with retries. Return the answer if it is a 200, and raise an exception otherwise.
 
-        A 3xx or 4xx is the monolith's decision and is not retried. A 5xx or a call without an answer is retried.
-        If the last try is a 500, the monolith has a problem with this chunk, and the delivery counts as failed
-        (ChunkReturned). If it is another 5xx or gets no answer, the monolith is unavailable, and the delivery does
-        not count (ChunkDeferred).
+        A 3xx or 4xx of the monolith is its decision and is not retried. A 5xx is, and so is no answer or an answer of
+        anything else, such as a maintenance page. If the last try is a 500 of the monolith, it has a problem with this
+        chunk, and the delivery counts as failed (ChunkReturned). Otherwise the monolith is away, and the delivery does
+        not count (MonolithAway).
         """
         path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
         headers = {
             "Authorization": f"Bearer {self._config.worker_secret}",
             "Content-Type": "application/json",
+            CONTRACT_HEADER: str(CONTRACT_VERSION),
         }
         for tried in range(1, tries + 1):
+            wait_seconds = backoff_seconds(tried)
             try:
                 answer = await self._post(path, headers, json.dumps(body).encode(), API_TIMEOUT_SECONDS)
             except Unreachable as error:
                 failure: ChunkReturned = _away(f"no answer to {verb}: {error}")
             else:
-                if answer.status == httpx.codes.OK:
+                is_ours = CONTRACT_HEADER in answer.headers
+                if is_ours and answer.status == httpx.codes.OK:
                     return answer
-                if answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                if is_ours and answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise _refusal(verb, answer)
-                if answer.status == httpx.codes.INTERNAL_SERVER_ERROR:
+                if is_ours and answer.status == httpx.codes.INTERNAL_SERVER_ERROR:
                     failure = ChunkReturned(f"The monolith answered {verb} with 500. Its log shows why.")
                 else:
-                    failure = _away(f"{verb} was answered {answer.status}", answer)
+                    source = "" if is_ours else " by something else than the monolith"
+                    failure = _away(f"{verb} was answered {answer.status}{source}", answer)
+                    asked_seconds = retry_after_seconds(answer.headers.get("Retry-After"))
+                    wait_seconds = max(wait_seconds, min(asked_seconds, MAX_API_WAIT_SECONDS))
             if tried < tries:
-                await asyncio.sleep(backoff_seconds(tried))
+                await asyncio.sleep(wait_seconds)
         raise failure
 
     async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
@@ -240,10 +252,10 @@ def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> Answer
         raise ChunkReturned(f"The monolith's answer to {verb} is malformed: {error}") from error
 
 
-def _away(reason: str, answer: Answer | None = None) -> ChunkDeferred:
-    """Return the exception for a worker API that is unavailable. Its answer may ask for more than AWAY_SECONDS."""
+def _away(reason: str, answer: Answer | None = None) -> MonolithAway:
+    """Return the exception for a worker API that is away. The answer may ask for a longer delay than AWAY_SECONDS."""
     retry_after = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-    return ChunkDeferred(f"The worker API is away: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
+    return MonolithAway(f"The worker API is away: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
@@ -262,6 +274,8 @@ def _refusal(verb: str, answer: Answer) -> Exception:
         return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
         return _away(f"{verb} was answered {answer.status}", answer)
-    if code in {"unknown_chunk", "foreign_message", "malformed"}:
+    if code in {"unknown_chunk", "foreign_message"}:
         return MessageRefused(f"The monolith does not know this message: {code}.")
-    return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}.")
+    # Also for a 400 to our own request: another release of the monolith or of the worker may get along with the other.
+    reason = str(document.get("message", ""))[:200] if code in {"malformed", "unsupported_contract"} else ""
+    return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}. {reason}".rstrip())

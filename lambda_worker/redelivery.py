@@ -25,6 +25,12 @@ logger = logging.getLogger(__name__)
 MAX_DELAY_SECONDS = 900
 """Longest delay of a message. SQS does not accept more."""
 
+MAX_AWAY_SECONDS = 24 * 3600
+"""How long a message is deferred without a delivery that counts because the monolith is away. Then deliveries count."""
+
+AWAY_SINCE = "bulk-import-away-since"
+"""Message attribute of a copy: the Unix time of the first of several deliveries in a row that found no monolith."""
+
 FIRST_RETRY_SECONDS = 10
 """Wait after the first failed delivery. It becomes four times as long with each further one."""
 
@@ -32,18 +38,33 @@ MAX_RETRY_SECONDS = 600
 """Longest wait between two deliveries of a message."""
 
 
-def defer(sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: float) -> bool:
+def away_since(record: SqsRecord, now: float) -> float:
+    """Return the Unix time since which the monolith is away, when this delivery finds it away at the time `now`."""
+    try:
+        return min(now, float(record["messageAttributes"][AWAY_SINCE]["stringValue"]))
+    except (KeyError, ValueError):
+        return now
+
+
+def defer(
+    sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: float, *, since: float | None = None
+) -> bool:
     """Send a copy of the message with a delay, and return whether SQS accepted it. Then this one may be deleted.
 
-    The copy has all its deliveries left. If the original is delivered again all the same, no row is created twice,
+    The copy has all its deliveries left. `since` is the result of `away_since` if the monolith is away; None otherwise.
+
+    If the original is delivered again all the same, no row is created twice,
     because only one worker at a time can claim a chunk.
     """
     delay = min(math.ceil(delay_seconds), MAX_DELAY_SECONDS)
+    attributes = message_attributes(traceparent_of(record))
+    if since is not None:
+        attributes[AWAY_SINCE] = {"DataType": "Number", "StringValue": str(int(since))}
     try:
         sqs.send_message(
             QueueUrl=queue_url,
             MessageBody=record["body"],
-            MessageAttributes=message_attributes(traceparent_of(record)),  # type: ignore[arg-type] # plain dicts are what boto3 takes
+            MessageAttributes=attributes,  # type: ignore[arg-type] # plain dicts are what boto3 takes
             DelaySeconds=delay,
         )
     except SQS_ERRORS as error:

@@ -13,19 +13,31 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from django.db import models, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext, override
 from django.utils.translation import gettext_lazy as _
 
-from bulk_import.exceptions import ChunkClosed, LeaseHeld, LedgerDisagrees, StaleEpoch
+from bulk_import.conf import conf
+from bulk_import.exceptions import ChunkClosed, CreatesRunning, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
-from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus
-from bulk_import_wire.contract import ChunkMessage
+from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, ChunkStatus
+from bulk_import_wire.contract import DEAD_LETTER, PAUSED_TOO_LONG, ChunkMessage
 
 if TYPE_CHECKING:
     from bulk_import_wire.contract import Finish
+
+
+LOCK_SECONDS = 3
+"""Longest wait of a finish for create calls that are still running. A longer one would occupy a web worker."""
+
+LOCK_TIMEOUT = "55P03"
+"""PostgreSQL's error code for a lock that was not available within `lock_timeout`."""
+
+MAX_DELIVERIES = 5
+"""Failed deliveries of a chunk after which it is given up. SQS gives up a message after as many by default."""
 
 
 class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
@@ -53,7 +65,8 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         """Lock the chunk until the transaction ends, and return it with `lease_left`. Raises ImportChunk.DoesNotExist.
 
         Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
-        lock also waits until the create calls that are in flight for the chunk have committed or rolled back.
+        lock also waits until the create calls that are in flight for the chunk have committed or rolled back. On
+        PostgreSQL it raises CreatesRunning if that takes longer than LOCK_SECONDS.
         """
         # Each create call has FOR KEY SHARE on its chunk (see `LockedChunk`). Two locks are possible here:
         #
@@ -68,7 +81,15 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         # The annotation is passed as a dict, because mypy's plugin would treat a keyword as a second declaration.
         lease_left = {"lease_left": F("lease_expires_at") - Now()}
         locked = self.select_for_update(no_key=not wait_for_creates)
-        chunk: ImportChunk = locked.annotate(**lease_left).get(pk=chunk_id)
+        if wait_for_creates and connections[self.db].vendor == "postgresql":
+            with connections[self.db].cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            chunk: ImportChunk = locked.annotate(**lease_left).get(pk=chunk_id)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != LOCK_TIMEOUT:
+                raise
+            raise CreatesRunning(LOCK_SECONDS) from error
         return chunk
 
 
@@ -101,6 +122,8 @@ class ImportChunk(models.Model):
     failed = models.PositiveIntegerField(_("failed"), default=0)
     unprocessed = models.PositiveIntegerField(_("unprocessed"), default=0)
     problems = models.JSONField(_("problems"), default=list)
+    # Deliveries that failed, and workers that died. SQS counts as well, but it counts each copy of a message anew.
+    failed_deliveries = models.PositiveSmallIntegerField(_("failed deliveries"), default=0)
     failures_key = models.CharField(max_length=1024, blank=True)  # S3 key of the failures so far; "" if there are none
 
     # Annotated by `locked`.
@@ -162,6 +185,8 @@ class ImportChunk(models.Model):
         `claimant` is a random ID of the request. `creates` is False if the worker only reports and creates no rows, as
         the dead-letter function does. Such a claim does not have to wait for the end of a pause.
 
+        A chunk that must be given up can always be claimed, so that its worker can report it (see `give_up_error`).
+
         Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a live lease, and
         JobPaused while the job is paused.
         """
@@ -174,15 +199,41 @@ class ImportChunk(models.Model):
             if claimant != self.claimant:
                 raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
         else:
+            # A release removes the lease. So a lease that has expired is that of a worker that died.
+            self.failed_deliveries += self.lease_left is not None
             # Ask the job only now: a claim that fails because of a live lease must not use up the one probe that a
             # paused job admits.
-            if creates and not self.job.cancel_requested_at:
+            if creates and not self.job.cancel_requested_at and not self.give_up_error():
                 self.job.check_may_claim(probe_seconds=lease_seconds)
             self.epoch += 1
         self.claimant = claimant
         self.status = ChunkStatus.PROCESSING
-        self._extend_lease(lease_seconds, epoch=self.epoch, claimant=claimant, status=self.status)
+        self._extend_lease(
+            lease_seconds,
+            epoch=self.epoch,
+            claimant=claimant,
+            status=self.status,
+            failed_deliveries=self.failed_deliveries,
+        )
         self.job.mark_processing()
+
+    def give_up_error(self) -> dict[str, Any]:
+        """Return why the chunk must be given up, as the error of its remaining rows; an empty dict if it must not.
+
+        The message is in the language of the job.
+        """
+        max_pause_hours = conf().max_pause_hours
+        with override(self.job.language):
+            if self.failed_deliveries >= MAX_DELIVERIES:
+                text = gettext("Every attempt to import this part of the file failed. You can try again.")
+                return {"field": None, "code": DEAD_LETTER, "message": text}
+            if self.job.has_been_paused_for(timedelta(hours=max_pause_hours)):
+                text = gettext("The import was paused for more than %(hours)d hours, because %(reason)s.") % {
+                    "hours": max_pause_hours,
+                    "reason": PAUSE_REASONS[self.job.pause_code],
+                }
+                return {"field": None, "code": PAUSED_TOO_LONG, "message": text}
+        return {}
 
     def heartbeat(self, epoch: int, lease_seconds: int) -> None:
         """Extend the lease and count the created rows. The chunk must be `locked`. Raises StaleEpoch."""
@@ -192,27 +243,29 @@ class ImportChunk(models.Model):
         if self.created > created_before:
             self.job.mark_progress()
 
-    def release(self, epoch: int, failures_key: str) -> None:
+    def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> None:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
         `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. The chunk
         waits for its next message, so the epoch has no rights any more. Idempotent for the same epoch.
 
-        Raises StaleEpoch.
+        `has_failed` counts the delivery as a failed one. Raises StaleEpoch.
         """
         if self.status == ChunkStatus.QUEUED and self.epoch == epoch:
             return
         self._check_epoch(epoch)
         self.status = ChunkStatus.QUEUED
         created_before = self.created
-        self._extend_lease(0, failures_key=failures_key, status=self.status)
+        failed_deliveries = self.failed_deliveries + has_failed
+        changed = {"failures_key": failures_key, "failed_deliveries": failed_deliveries, "status": self.status}
+        self._extend_lease(None, **changed)
         if self.created > created_before:
             self.job.mark_progress()
 
     def finish(self, report: Finish, *, is_dead: bool = False) -> None:
         """End the chunk, because every row has an outcome. The chunk must be `locked` with `wait_for_creates`.
 
-        `is_dead` says that the chunk's message ran out of deliveries. Idempotent for the same epoch, so a worker may
+        `is_dead` says that the chunk is given up. Idempotent for the same epoch, so a worker may
         repeat a finish whose answer was lost.
 
         Raises StaleEpoch, and LedgerDisagrees if the outcomes do not add up to the chunk's rows.
@@ -241,9 +294,9 @@ class ImportChunk(models.Model):
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:
             raise StaleEpoch(f"epoch {epoch} of chunk {self} is stale: the chunk is {self.status}, epoch {self.epoch}")
 
-    def _extend_lease(self, lease_seconds: int, **fields: Any) -> None:
+    def _extend_lease(self, lease_seconds: int | None, **fields: Any) -> None:
+        """Set the lease (None removes it), count the created rows, and save these and the other fields."""
         # The database's clock sets the lease and checks it, so the clocks of the web servers do not matter.
         self.created = self.imported_rows().count()
-        ImportChunk.objects.filter(pk=self.pk).update(
-            lease_expires_at=Now() + timedelta(seconds=lease_seconds), created=self.created, **fields
-        )
+        expires_at = None if lease_seconds is None else Now() + timedelta(seconds=lease_seconds)
+        ImportChunk.objects.filter(pk=self.pk).update(lease_expires_at=expires_at, created=self.created, **fields)

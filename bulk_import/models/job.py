@@ -130,8 +130,12 @@ class ImportJob(PausableJob):
             raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
         # Locks the chunks after the job, which is safe here: these chunks have ended, and a worker's call for an ended
         # chunk stops before it touches the job. So none of them can wait for the job while it has one of these locked.
-        reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0, **fields)
+        none = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
+        reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], **none, **fields)
         if reopened:
+            if self.is_paused and not self.is_paused_by_staff:  # other chunks are open: they try again as well
+                self.status = JobStatus.PROCESSING
+                self.clear_pause()
             ended_chunks = self.chunks.filter(status__in=TERMINAL_CHUNK_STATUSES)
             self.problems = merge_problems(ended_chunks.values_list("problems", flat=True))
             if self.is_terminal:

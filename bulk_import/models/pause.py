@@ -39,23 +39,23 @@ class PausableJob(JobColumns):
     class Meta(JobColumns.Meta):
         abstract = True
 
-    def pause_by_worker(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> tuple[int, timedelta]:
+    def pause_by_worker(self, code: PauseCode, asked_seconds: int, first_seconds: int) -> int:
         """Pause the job because no row can be created now. Call inside a transaction.
 
         The first pause lasts `first_seconds`. If the job still cannot create rows after it, the next one is as long as
         the job has been paused in total, so that the attempts become rarer. A pause is at least `asked_seconds` long,
         which is what the endpoint asked for, and at most MAX_PAUSE_SECONDS.
 
-        Returns the seconds until the next attempt, and how long the job has been paused in total. Has no effect on a
-        job that has ended, that is being cancelled, or that staff paused.
+        Returns the seconds until the next attempt. Has no effect on a job that has ended, that is being cancelled, or
+        that staff paused.
         """
         job = type(self).objects.locked(self.pk)
         if job.is_paused_by_staff:
-            return MAX_PAUSE_SECONDS, timedelta(0)
+            return MAX_PAUSE_SECONDS
         # A worker sends the code STAFF after it has learned from a heartbeat that staff paused the job. If the job is
         # not paused by staff now, staff have resumed it since then, so the worker must not pause it again.
         if job.is_terminal or job.cancel_requested_at or code == PauseCode.STAFF:
-            return 0, timedelta(0)
+            return 0
         lasted = job.paused_for or timedelta(0)
         seconds = math.ceil(min(max(first_seconds, lasted.total_seconds(), asked_seconds), MAX_PAUSE_SECONDS))
         if job.status != JobStatus.PAUSED:
@@ -65,7 +65,7 @@ class PausableJob(JobColumns):
         job.pause_code = code
         job.paused_until = Now() + timedelta(seconds=seconds)
         job.save(update_fields=PAUSE_COLUMNS)
-        return seconds, lasted
+        return seconds
 
     def pause_by_staff(self, actor: Any) -> bool:
         """Pause the job until staff resume it, and return whether this changed anything. Call inside a transaction.
@@ -97,6 +97,15 @@ class PausableJob(JobColumns):
         job.cancel_pending_mail(EventKind.PAUSED)
         job.record(EventKind.RESUMED, actor=actor)
         return True
+
+    def has_been_paused_for(self, duration: timedelta) -> bool:
+        """Return whether workers paused the job, and the pause has lasted for longer than this.
+
+        A pause by staff does not count, because it lasts for as long as they want.
+        """
+        if not self.is_paused or self.is_paused_by_staff:
+            return False
+        return type(self).objects.filter(pk=self.pk, paused_at__lt=Now() - duration).exists()
 
     def clear_pause(self) -> None:
         """Reset the columns that describe a pause. Does not change the status, and does not save the job."""

@@ -7,9 +7,9 @@ view reads the request, locks the chunk, calls a model method and builds the ans
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.core.signals import got_request_exception
 from django.db import transaction
 from django.urls import NoReverseMatch
 from django.utils.decorators import method_decorator
@@ -26,6 +26,7 @@ from bulk_import.errors import error_response
 from bulk_import.exceptions import (
     ChunkClosed,
     ClaimError,
+    CreatesRunning,
     JobPaused,
     LeaseHeld,
     LedgerDisagrees,
@@ -37,6 +38,9 @@ from bulk_import.models import ImportChunk, database
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    CONTRACT_VERSION,
+    OLDEST_CONTRACT_VERSION,
     ChunkMessage,
     Claim,
     ClaimRequest,
@@ -67,6 +71,7 @@ HEARTBEAT_SECONDS = 2
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
     JobPaused: (status.HTTP_409_CONFLICT, "paused"),
+    CreatesRunning: (status.HTTP_503_SERVICE_UNAVAILABLE, "creates_running"),
     StaleEpoch: (status.HTTP_409_CONFLICT, "stale_epoch"),
     LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
     ChunkClosed: (status.HTTP_410_GONE, "closed"),
@@ -74,20 +79,48 @@ STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
 """The HTTP status and the `code` of the answer for each error. The code tells the worker what to do."""
 
 
+class UnsupportedContract(Exception):
+    """The worker speaks a version of the contract that this monolith does not support."""
+
+
 def worker_error_response(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the answer to an error in a worker view, with `code` and `message`, or None for an unexpected error."""
+    """Return the answer to an error in a worker view, with `code` and `message`.
+
+    It is JSON even for a bug. An HTML page would mean to the worker that something else answers in our place.
+    """
     if isinstance(error, ClaimError):
         code, name = STATUS_OF_CLAIM_ERROR[type(error)]
         response = Response({"code": name, "message": str(error)}, status=code)
         if isinstance(error, NotNow):
             response["Retry-After"] = str(error.retry_after_seconds)
         return response
+    if isinstance(error, UnsupportedContract):
+        return Response({"code": "unsupported_contract", "message": str(error)}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, MessageError):
         return Response({"code": "malformed", "message": str(error)}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, ImportChunk.DoesNotExist):
         message = "This chunk does not exist."
         return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
-    return error_response(error, context)
+    if response := error_response(error, context):
+        return response
+    request = context["request"]
+    logger.error("The worker API failed: %s", request.path, exc_info=error)
+    got_request_exception.send(sender=WorkerView, request=request)  # for error trackers, as Django does
+    return Response({"code": "error", "message": "An error of the monolith. Its log shows why."}, status=500)
+
+
+def check_contract(request: Request) -> None:
+    """Raise UnsupportedContract if this monolith does not speak the worker's version of the contract.
+
+    A call without a version is accepted, so that an operator can try the API by hand.
+    """
+    version = request.headers.get(CONTRACT_HEADER, str(CONTRACT_VERSION))
+    supported = range(OLDEST_CONTRACT_VERSION, CONTRACT_VERSION + 1)
+    if version not in map(str, supported):
+        raise UnsupportedContract(
+            f"The worker speaks version {version[:10]} of the contract; this monolith supports "
+            f"{OLDEST_CONTRACT_VERSION} to {CONTRACT_VERSION}. Deploy the monolith before the worker."
+        )
 
 
 def heartbeat_seconds(lease_seconds: int) -> int:
@@ -112,7 +145,14 @@ class WorkerView(APIView):
     def get_exception_handler(self) -> Callable[..., Any]:
         return worker_error_response
 
+    def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
+        """Mark each answer, also an error, as one of this monolith."""
+        response = super().finalize_response(*args, **kwargs)
+        response[CONTRACT_HEADER] = str(CONTRACT_VERSION)
+        return response
+
     def post(self, request: Request, chunk_id: UUID) -> Response:
+        check_contract(request)
         with request_log_context(request), log_context(chunk_id=str(chunk_id)), transaction.atomic(using=database()):
             return self.handle(request.data, chunk_id)
 
@@ -158,6 +198,7 @@ class ClaimView(WorkerView):
             failures_key=chunk.failures_key,
             concurrency=chunk.job.concurrency or settings.concurrency,
             cancelled=cancelled,
+            give_up=chunk.give_up_error(),
         )
         return Response(claim.to_dict())
 
@@ -189,14 +230,13 @@ class ReleaseView(WorkerView):
         if release.pause and release.pause not in set(PauseCode):
             raise MessageError("pause: unknown code")
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
-        chunk.release(release.epoch, release.failures_key)
+        chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed)
         logger.info("Chunk %s was released with %d of %d rows created", chunk, chunk.created, chunk.row_count)
-        answer = ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
+        seconds = 0
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
-            seconds, lasted = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
-            answer = ReleaseAnswer(seconds, is_too_long=lasted > timedelta(hours=conf().max_pause_hours))
-        return Response(answer.to_dict())
+            seconds = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+        return Response(ReleaseAnswer(seconds).to_dict())
 
 
 class FinishView(WorkerView):
@@ -221,7 +261,7 @@ class FinishView(WorkerView):
 
 
 class DeadView(FinishView):
-    """Ends a chunk whose message ran out of deliveries and reached the dead-letter queue."""
+    """Ends a chunk that is given up: its message reached the dead-letter queue, or its claim said so."""
 
     is_dead = True
 

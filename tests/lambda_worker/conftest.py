@@ -23,6 +23,8 @@ from botocore.config import Config as ClientConfig
 from hypothesis import settings
 
 from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     VERDICT_HEADER,
     ChunkMessage,
@@ -127,7 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.cut_at == -1:
             return
         self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+        # The worker API of the monolith marks its answers. A maintenance page in its place does not.
+        marks = {} if reply.body.startswith(b"<") else {CONTRACT_HEADER: str(CONTRACT_VERSION)}
+        for name, value in {"Content-Length": str(len(reply.body)), **marks, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply.body[: reply.cut_at])
@@ -191,7 +195,6 @@ class Monolith:
     """
 
     pause_seconds = 37  # the Retry-After of the answer to a release with a pause
-    is_paused_too_long = False
 
     def __init__(self) -> None:
         self.ledger: dict[str, bytes] = {}
@@ -244,7 +247,7 @@ class Monolith:
         self.releases.append(release)
         self.failures_key = release["failures_key"]
         seconds = self.pause_seconds if release["pause"] else 0
-        return json_reply(200, ReleaseAnswer(seconds, is_too_long=self.is_paused_too_long).to_dict())
+        return json_reply(200, ReleaseAnswer(seconds).to_dict())
 
     def _finish(self, request: Request) -> Reply:
         self.finishes.append(request.json())

@@ -325,7 +325,7 @@ class Scripted(MonolithClient):
 
     async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - the signature of the base class
         self.releases.append(release)
-        return ReleaseAnswer(retry_after_seconds=0, is_too_long=False)
+        return ReleaseAnswer(retry_after_seconds=0)
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - the signature of the base class
         await asyncio.sleep(0)
@@ -408,7 +408,7 @@ def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_its_failures(
     class PausedByStaff(Scripted):
         async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:  # noqa: ARG002 - the signature of the base class
             releases.append(release)
-            return ReleaseAnswer(retry_after_seconds=300, is_too_long=False)
+            return ReleaseAnswer(retry_after_seconds=300)
 
     client = PausedByStaff(lambda: HeartbeatAnswer(60, cancelled=False, paused=True, concurrency=2))
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     VERDICT_HEADER,
     WORKER_API_PATH,
@@ -26,6 +28,7 @@ from lambda_worker.exceptions import (
     ChunkDeferred,
     ChunkReturned,
     MessageRefused,
+    MonolithAway,
     StaleEpoch,
     Unreachable,
     WorkerError,
@@ -268,7 +271,7 @@ def test_a_finish_sends_the_report(verb: str) -> None:
 def test_a_release_sends_the_reason_and_returns_the_answer() -> None:
     answer, (request,) = answered("release")
 
-    assert answer == ReleaseAnswer(retry_after_seconds=Monolith.pause_seconds, is_too_long=False)
+    assert answer == ReleaseAnswer(retry_after_seconds=Monolith.pause_seconds)
     assert request.json() == RELEASE.to_dict()
 
 
@@ -277,6 +280,7 @@ def test_a_release_sends_the_reason_and_returns_the_answer() -> None:
     ("status", "document", "expected"),
     [
         (409, {"code": "lease_held"}, ChunkDeferred),
+        (400, {"code": "unsupported_contract"}, ChunkReturned),
         (409, {"code": "paused"}, ChunkDeferred),
         (409, {"code": "ledger_disagrees"}, ChunkReturned),
         (409, {"code": "stale_epoch"}, StaleEpoch),
@@ -285,10 +289,10 @@ def test_a_release_sends_the_reason_and_returns_the_answer() -> None:
         (404, {"code": "unknown_chunk"}, MessageRefused),
         (404, None, ChunkReturned),
         (422, {"code": "foreign_message"}, MessageRefused),
-        (400, {"code": "malformed"}, MessageRefused),
+        (400, {"code": "malformed"}, ChunkReturned),
         (401, {"detail": "No."}, ChunkReturned),
         (403, "No.", ChunkReturned),
-        (429, {}, ChunkDeferred),
+        (429, {}, MonolithAway),
         (302, {}, ChunkReturned),
         (201, {}, ChunkReturned),
         (400, {"code": ["malformed"]}, ChunkReturned),
@@ -304,6 +308,12 @@ def test_a_refusal_becomes_the_right_exception_and_is_not_retried(
 
     assert type(error) is expected
     assert len(requests) == 1
+
+
+def test_a_call_carries_the_version_of_the_contract() -> None:
+    _, (request,) = answered("heartbeat", json_reply(200, {}))
+
+    assert request.headers[CONTRACT_HEADER] == str(CONTRACT_VERSION)
 
 
 def test_a_long_code_in_a_refusal_is_shortened() -> None:
@@ -324,7 +334,7 @@ def test_a_failed_call_of_the_worker_api_is_retried(verb: str, fault: Reply) -> 
 
 
 @pytest.mark.parametrize("verb", ["finish", "dead"])
-@pytest.mark.parametrize("reply", [Reply(200, b"<h1>Maintenance</h1>"), json_reply(200, {}), json_reply(200, ["done"])])
+@pytest.mark.parametrize("reply", [json_reply(200, {}), json_reply(200, ["done"])])
 def test_a_report_counts_as_accepted_only_after_an_answer_of_the_monolith(verb: str, reply: Reply) -> None:
     error, _ = answered(verb, reply)
 
@@ -340,11 +350,23 @@ def test_when_every_try_is_answered_500_the_delivery_has_failed(verb: str) -> No
 
 
 @pytest.mark.parametrize("verb", ["claim", "release", "finish", "dead"])
-@pytest.mark.parametrize("fault", [Reply(cut_at=-1), Reply(502), Reply(503, b"<html>"), Reply(504)])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(cut_at=-1),
+        Reply(502),
+        Reply(503, b"<html>"),
+        Reply(504),
+        Reply(200, b"<h1>Maintenance</h1>"),
+        Reply(302, b"<a>", {"Location": "/login"}),
+        Reply(404, b"<h1>No such service</h1>"),
+        Reply(500, b"<h1>Server error</h1>"),
+    ],
+)
 def test_while_the_worker_api_is_away_the_message_is_deferred(verb: str, fault: Reply) -> None:
     error, requests = answered(verb, fault)
 
-    assert type(error) is ChunkDeferred
+    assert type(error) is MonolithAway
     assert (error.delay_seconds, error.pause) == (AWAY_SECONDS, None)
     assert len(requests) == MAX_TRIES
 
@@ -382,8 +404,8 @@ def test_a_heartbeat_is_tried_once_because_the_next_one_comes_soon() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b"null", b"{}", b"[" * MAX_ANSWER_BYTES, b"\xff", b" " * (MAX_ANSWER_BYTES + 1) + b"{}"],
-    ids=["empty", "html", "list", "null", "object", "deep", "bytes", "long"],
+    [b"", b"[]", b"null", b"{}", b"[" * MAX_ANSWER_BYTES, b"\xff", b" " * (MAX_ANSWER_BYTES + 1) + b"{}"],
+    ids=["empty", "list", "null", "object", "deep", "bytes", "long"],
 )
 @pytest.mark.parametrize("verb", ["claim", "heartbeat"])
 def test_a_malformed_answer_fails_the_delivery(verb: str, body: bytes) -> None:

@@ -159,7 +159,7 @@ def test_only_one_of_several_simultaneous_claims_is_admitted_as_the_probe(
 def test_a_released_chunk_can_be_claimed_immediately(worker: APIClient, messages: list[ChunkMessage]) -> None:
     answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))
 
-    assert (answer.status_code, answer.json()) == (200, {"retry_after_seconds": 0, "is_too_long": False})
+    assert (answer.status_code, answer.json()) == (200, {"retry_after_seconds": 0})
     assert claim(worker, messages[0]).epoch == 2
     assert ImportJob.objects.get().status == JobStatus.PROCESSING
 
@@ -271,7 +271,7 @@ def test_a_job_that_has_ended_is_not_paused(worker: APIClient, messages: list[Ch
     ImportJob.objects.update(status=JobStatus.CANCELLED)
     answer = call(worker, "release", messages[0], release(epoch, pause="forbidden"))
 
-    assert answer.json() == {"retry_after_seconds": 0, "is_too_long": False}
+    assert answer.json() == {"retry_after_seconds": 0}
     assert ImportJob.objects.get().status == JobStatus.CANCELLED
     assert events() == []
 
@@ -313,7 +313,7 @@ def test_a_pause_after_created_rows_starts_again_with_the_shortest_time(
     record(messages[0], 0)
     answer = call(worker, "release", messages[0], release(epoch, pause="endpoint_busy"))
 
-    assert answer.json() == {"retry_after_seconds": PAUSE_SECONDS, "is_too_long": False}
+    assert answer.json() == {"retry_after_seconds": PAUSE_SECONDS}
     assert events() == ["paused", "resumed", "paused"]
 
 
@@ -327,14 +327,6 @@ def test_a_paused_job_ends_with_its_last_chunk(worker: APIClient, messages: list
     job = ImportJob.objects.get()
     assert (job.status, job.pause_code, job.paused_at, job.paused_until) == (JobStatus.FAILED, "", None, None)
     assert not job.events.filter(kind="paused", deliveries__channel="email").exists()
-
-
-def test_a_pause_of_more_than_a_day_is_too_long(worker: APIClient, messages: list[ChunkMessage]) -> None:
-    let_time_pass(pause(worker, messages[0]))
-    let_time_pass(timedelta(hours=25).total_seconds())
-    answer = call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, pause="endpoint_away"))
-
-    assert answer.json()["is_too_long"] is True
 
 
 def test_a_claim_that_only_reports_is_granted_during_a_pause(worker: APIClient, messages: list[ChunkMessage]) -> None:
