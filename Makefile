@@ -12,7 +12,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-sqlite test-postgresql test-worker chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,9 @@ bench-memory: $(VENV)/.dev ## Measure the worker's memory for one chunk and for 
 
 bench-clients: $(VENV)/.dev ## Measure the CPU time of a create call with different HTTP clients
 	@$(BIN)/python -m benchmarks.clients $(ARGS)
+
+bench-hostile: $(VENV)/.dev ## Measure hostile bodies: their CPU time, and how long other requests take meanwhile
+	@$(BIN)/python -m benchmarks.hostile $(ARGS)
 
 bench-growth: $(VENV)/.dev ## Measure the pages with 100,000 jobs and 10 million ledger records
 	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.growth $(ARGS)

@@ -6,11 +6,10 @@ it without them. The docstrings of `get`, `post` and `delete` are the summaries 
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError as BadValue
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
@@ -21,11 +20,13 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from bulk_import.api.parameters import MAX_PAGE_SIZE, FailureOptions, ImportOptions, JobFilter, read_parameters
+from bulk_import.api.streaming import read_ahead, streaming_response
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
+from bulk_import.intake.validation_slots import slots
 from bulk_import.operations import cancel, redrive, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import (
@@ -43,6 +44,7 @@ from bulk_import.storage.failures import read_failure, read_failures
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from django.http import StreamingHttpResponse
     from rest_framework.request import Request
     from rest_framework.throttling import BaseThrottle
     from rest_framework.views import APIView
@@ -99,6 +101,7 @@ class ImportJobsView(TargetView):
         options = read_parameters(ImportOptions, request)
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
+        slots.wait(request.user)
         upload = read_upload(request)
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
@@ -233,11 +236,8 @@ class FailuresView(TargetView):
             lines = as_table(lines, row_fields(self.target, request), rows_only=rows_only)
         elif rows_only:
             lines = as_rows(lines)
-        pieces = in_pieces(lines)
-        # Read the first piece before the response starts. If S3 is not available, the answer is a 503, not a 200
-        # with a broken body.
-        first = next(pieces, b"")
-        response = StreamingHttpResponse(chain([first], pieces))
+        pieces = read_ahead(in_pieces(lines))
+        response = streaming_response(request._request, pieces)  # noqa: SLF001 - DRF's own name for Django's request
         response["Content-Type"] = "text/csv; charset=utf-8" if is_table else JSONLinesRenderer.media_type
         if is_table or rows_only:
             name = file_name(job, "csv" if is_table else "jsonl")

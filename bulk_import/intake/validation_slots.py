@@ -32,13 +32,17 @@ class ValidationSlots:
         self._changed = Condition()
         self._users: set[Hashable] = set()
 
+    def wait(self, user: Any) -> None:
+        """Wait until the user could have a slot, before reading an upload. Raises Busy as `hold` does."""
+        with self._changed:
+            self._wait(user.pk)
+
     @contextmanager
     def hold(self, user: Any) -> Iterator[None]:
         """Wait for a slot and hold it. Raises Busy if there is none within WAIT_SECONDS."""
         key = user.pk
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_slot(key), WAIT_SECONDS):
-                raise Busy(_("Too many files are being checked right now. Please try again in a few seconds."))
+            self._wait(key)
             self._users.add(key)
         try:
             yield
@@ -46,6 +50,10 @@ class ValidationSlots:
             with self._changed:
                 self._users.remove(key)
                 self._changed.notify_all()
+
+    def _wait(self, key: Hashable) -> None:
+        if not self._changed.wait_for(lambda: self._has_slot(key), WAIT_SECONDS):
+            raise Busy(_("Too many files are being checked right now. Please try again in a few seconds."))
 
     def _has_slot(self, key: Hashable) -> bool:
         return key not in self._users and len(self._users) < MAX_VALIDATIONS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from bulk_import.models import ImportChunk
 
+logger = logging.getLogger(__name__)
+
 MAX_BATCH_MESSAGES = 10
 """Maximum number of messages in one SendMessageBatch request (an SQS quota)."""
 
@@ -33,6 +36,7 @@ import waits for its 202 meanwhile."""
 def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
     """Send the messages of at most MAX_BATCH_MESSAGES chunks. Return the IDs of the chunks that SQS accepted.
 
+    SQS may accept some messages and reject others. The rejected ones are logged with the reason and sent again later.
     Raises QueueUnavailable if SQS confirmed no message. It may have accepted some anyway, for example when the
     response was lost. Sending a message twice is harmless.
     """
@@ -51,6 +55,9 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
         )
     except (BotoCoreError, ClientError) as error:
         raise QueueUnavailable("SQS did not accept the messages.") from error
+    for failed in answer.get("Failed", []):
+        reason = failed.get("Message", "")
+        logger.error("SQS rejected the message of chunk %s: %s %s", failed["Id"], failed["Code"], reason)
     sent = {entry["Id"] for entry in answer.get("Successful", [])}
     if not sent:
         raise QueueUnavailable("SQS rejected every message.")
