@@ -6,7 +6,8 @@ BadImport                   the client must change something: 4xx, nothing is st
 └── Expired                 the rows or failures were deleted after their retention period: 410
 Unavailable                 a service of ours does not answer: 503 with Retry-After
 ├── StorageUnavailable      S3 does not store or return an object
-└── QueueUnavailable        SQS does not accept a message; the relay sends it later
+├── QueueUnavailable        SQS does not accept a message; the relay sends it later
+└── OuterTransaction        other code of the site has opened a transaction around ours
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
 │   ├── LeaseHeld           another worker has a live lease
@@ -67,6 +68,7 @@ class Expired(BadImport):
 class Unavailable(Exception):
     """A service that we need does not answer. The client may try again later."""
 
+    code = "unavailable"
     retry_after_seconds = 30
 
 
@@ -76,6 +78,18 @@ class StorageUnavailable(Unavailable):
 
 class QueueUnavailable(Unavailable):
     """SQS did not accept the messages. Their chunks stay pending, and the relay sends them later."""
+
+
+class OuterTransaction(Unavailable):
+    """A middleware or other code of the site has opened a transaction, so ours would not be committed when it ends."""
+
+    code = "outer_transaction"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is not configured correctly: a middleware has opened a database transaction around this "
+            "request. Run manage.py bulk_import_doctor."
+        )
 
 
 class ClaimError(Exception):

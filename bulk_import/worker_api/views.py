@@ -31,7 +31,7 @@ from bulk_import.exceptions import (
     NotNow,
     StaleEpoch,
 )
-from bulk_import.models import ImportChunk, database
+from bulk_import.models import ImportChunk, database, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import (
@@ -93,7 +93,7 @@ def heartbeat_seconds(lease_seconds: int) -> int:
     return max(1, min(HEARTBEAT_SECONDS, lease_seconds // 3))
 
 
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
+@method_decorator(without_atomic_requests, name="dispatch")
 class WorkerView(APIView):
     """Base class: for workers only, JSON only, and each call is one transaction."""
 
@@ -108,7 +108,7 @@ class WorkerView(APIView):
         return worker_error_response
 
     def post(self, request: Request, chunk_id: UUID) -> Response:
-        with request_log_context(request), log_context(chunk_id=str(chunk_id)), transaction.atomic(using=database()):
+        with request_log_context(request), log_context(chunk_id=str(chunk_id)), durable_transaction():
             return self.handle(request.data, chunk_id)
 
     def handle(self, body: object, chunk_id: UUID) -> Response:

@@ -16,7 +16,7 @@ from django.db import connections
 from django.http import HttpResponse
 from django.urls import include, path
 
-from bulk_import import checks
+from bulk_import import checks, site_checks
 from bulk_import.checks import check_configuration
 from bulk_import.models import ImportedRow
 from settings.urls import urlpatterns as shop_urls
@@ -265,6 +265,33 @@ def test_the_ledger_and_the_rows_may_share_any_database(settings: Settings) -> N
         assert check_configuration() == []
 
 
+class RevisionMiddleware:
+    """Stands for the middleware of django-reversion, which opens a transaction around each request."""
+
+    atomic = True
+
+
+RevisionMiddleware.__module__ = "reversion.middleware"
+
+
+class OwnRevisionMiddleware(RevisionMiddleware):
+    """A site's own subclass."""
+
+
+class ManualRevisionMiddleware(RevisionMiddleware):
+    """A subclass that opens no transaction."""
+
+    atomic = False
+
+
+def test_a_middleware_that_opens_a_transaction_is_reported(settings: Settings) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.{OwnRevisionMiddleware.__name__}", *settings.MIDDLEWARE]
+    assert_reported("E021")
+
+    settings.MIDDLEWARE[0] = f"{__name__}.{ManualRevisionMiddleware.__name__}"
+    assert check_configuration() == []
+
+
 def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: Settings) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], "bulk_import.ledger.ImportedRowMiddleware"]
 
@@ -274,7 +301,8 @@ def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: S
 
 def test_every_check_has_a_test_here() -> None:
     """Fails when somebody adds a check without a test."""
-    reported = set(re.findall(r"bulk_import\.([EW]\d{3})", Path(checks.__file__).read_text(encoding="utf-8")))
+    sources = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (checks, site_checks))
+    reported = set(re.findall(r"bulk_import\.([EW]\d{3})", sources))
     tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
 
     assert reported == tested
