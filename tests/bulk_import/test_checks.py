@@ -265,6 +265,21 @@ def test_the_ledger_and_the_rows_may_share_any_database(settings: Settings) -> N
         assert check_configuration() == []
 
 
+def test_throttles_that_count_per_process_are_reported_without_debug(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert_reported("W011")
+
+    settings.DEBUG = True
+    assert check_configuration() == []
+
+
+@pytest.mark.parametrize("backend", ["django.core.files.storage.FileSystemStorage", "nowhere.S3Storage"])
+def test_a_storage_whose_timeouts_cannot_be_set_is_reported(settings: Settings, backend: str) -> None:
+    settings.STORAGES = {**settings.STORAGES, "bulk_import_failures": {"BACKEND": backend}}
+
+    assert_reported("E022")
+
+
 class RevisionMiddleware:
     """Stands for the middleware of django-reversion, which opens a transaction around each request."""
 
