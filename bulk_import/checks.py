@@ -18,6 +18,7 @@ from rest_framework.serializers import Serializer
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
 from bulk_import.models import database
 from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
+from bulk_import.site_checks import check_site
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def check_configuration(**_options: Any) -> list[CheckMessage]:
         *_check_database(),
         *_check_email(),
         *_check_webhooks(),
+        *check_site(),
     ]
 
 

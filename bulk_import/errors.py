@@ -59,7 +59,7 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response | None
         document = {"code": error.code, "message": error.message, **error.extra}
         return _response(document, error.status, error.retry_after_seconds)
     if isinstance(error, Unavailable):
-        document = {"code": "unavailable", "message": str(error)}
+        document = {"code": error.code, "message": str(error)}
         return _response(document, status.HTTP_503_SERVICE_UNAVAILABLE, error.retry_after_seconds)
     response = exception_handler(error, context)  # it also sets WWW-Authenticate and Retry-After
     if response is None:

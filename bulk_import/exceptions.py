@@ -8,7 +8,8 @@ Unavailable                 a service of ours does not answer: 503 with Retry-Af
 ├── Busy                    this process is already validating as many uploads as it may
 ├── StorageUnavailable      S3 does not store or return an object
 ├── QueueUnavailable        SQS does not accept a message; the relay sends it later
-└── TargetUnavailable       the target of a job is not configured any more
+├── TargetUnavailable       the target of a job is not configured any more
+└── OuterTransaction        other code of the site has opened a transaction around ours
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
 │   ├── LeaseHeld           another worker has a live lease
@@ -70,6 +71,7 @@ class Expired(BadImport):
 class Unavailable(Exception):
     """A service that we need does not answer. The client may try again later."""
 
+    code = "unavailable"
     retry_after_seconds = 30
 
 
@@ -89,6 +91,18 @@ class QueueUnavailable(Unavailable):
 
 class TargetUnavailable(Unavailable):
     """The job's target was removed from the settings. The job can be cancelled, or the target configured again."""
+
+
+class OuterTransaction(Unavailable):
+    """A middleware or other code of the site has opened a transaction, so ours would not be committed when it ends."""
+
+    code = "outer_transaction"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is not configured correctly: a middleware has opened a database transaction around this "
+            "request. Run manage.py bulk_import_doctor."
+        )
 
 
 class ClaimError(Exception):

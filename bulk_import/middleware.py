@@ -34,13 +34,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
+from bulk_import.exceptions import OuterTransaction
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
-from bulk_import.models import ImportedRow, LockedChunk, database
+from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
@@ -69,6 +70,8 @@ class ImportedRowMiddleware:
                 return self._create_once(request, call)
         except CreateCallError as error:
             return error.response()
+        except OuterTransaction as error:  # no verdict: the worker pauses the job and blames no row
+            return JsonResponse({"code": error.code, "message": str(error)}, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         try:
@@ -131,9 +134,9 @@ def _committed_transaction(using: str) -> Iterator[None]:
     """
     committed: list[bool] = []
     try:
-        # `durable` raises an error unless this is the outermost transaction, so leaving the block commits. Within a
-        # transaction that another middleware had opened, the commit would come after the verdict, and could still fail.
-        with transaction.atomic(using=using, durable=True):
+        # Leaving the block commits. Within a transaction that another middleware had opened, the commit would come
+        # after the verdict, and could still fail.
+        with durable_transaction():
             # Django calls the functions in the order in which they were registered, so this one runs before the view's.
             transaction.on_commit(lambda: committed.append(True), using=using)
             yield

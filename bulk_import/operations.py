@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
-
-from bulk_import.models import ImportChunk, ImportJob, database
+from bulk_import.models import ImportChunk, ImportJob, durable_transaction
 from bulk_import.outbox import relay
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 def redrive(job: ImportJob, actor: Any = None) -> int:
     """Run the dead chunks of a job again, and return how many there were. Raises Expired."""
-    with transaction.atomic(using=database(), durable=True):
+    with durable_transaction():
         redriven = job.redrive(actor)
         relay.send_after_commit(job.pk)
     return redriven
@@ -29,7 +27,7 @@ def redrive(job: ImportJob, actor: Any = None) -> int:
 
 def retry(job: ImportJob, actor: Any = None) -> int:
     """Retry every row of the job that was not created. Returns the number of their chunks. Raises Expired."""
-    with transaction.atomic(using=database(), durable=True):
+    with durable_transaction():
         retried = job.retry(actor)
         relay.send_after_commit(job.pk)
     return retried
@@ -37,7 +35,7 @@ def retry(job: ImportJob, actor: Any = None) -> int:
 
 def cancel(job: ImportJob, actor: Any = None) -> bool:
     """Stop creating rows of a job, and return whether this changed anything."""
-    with transaction.atomic(using=database(), durable=True):
+    with durable_transaction():
         cancelled = job.cancel(actor)
     if cancelled:
         _send_chunks_again(job.pk)
@@ -58,13 +56,13 @@ def open_jobs_of_submitter(job: ImportJob) -> QuerySet[Any]:
 
 def pause(job: ImportJob, actor: Any) -> bool:
     """Pause a job until staff resume it, and return whether this changed anything."""
-    with transaction.atomic(using=database(), durable=True):
+    with durable_transaction():
         return job.pause_by_staff(actor)
 
 
 def resume(job: ImportJob, actor: Any = None) -> bool:
     """End a pause now, and return whether this changed anything."""
-    with transaction.atomic(using=database(), durable=True):
+    with durable_transaction():
         resumed = job.resume_by_staff(actor)
     if resumed:
         _send_chunks_again(job.pk)
@@ -76,6 +74,6 @@ def _send_chunks_again(job_id: UUID) -> None:
     # In a transaction of its own, so that no transaction locks first the job and then an open chunk. A claim locks in
     # the opposite order, chunk first and job second, and two transactions with opposite orders can deadlock. If the
     # process dies between the two transactions, nothing is lost: the delayed messages arrive later.
-    with transaction.atomic(using=database(), durable=True):
+    with durable_transaction():
         ImportChunk.objects.filter(job_id=job_id).mark_unsent()
         relay.send_after_commit(job_id)

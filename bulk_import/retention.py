@@ -23,12 +23,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from bulk_import.exceptions import StorageUnavailable
-from bulk_import.models import RETAINED_DATA, ImportJob, database
+from bulk_import.models import RETAINED_DATA, ImportJob, durable_transaction
 from bulk_import.reports.job import days_kept
 from bulk_import.storage.failures import delete_failures, stored_failures
 from bulk_import.storage.payloads import delete_payload
@@ -137,7 +136,7 @@ def _count_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
 def _mark_expired(job: ImportJob, kinds: set[str]) -> bool:
     """Mark these kinds as expired. Return whether everything that the job lists as expired may be deleted now."""
     try:
-        with transaction.atomic(using=database(), durable=True):
+        with durable_transaction():
             return job.expire(kinds)
     except ImportJob.DoesNotExist:  # another run has deleted the job
         return False

@@ -69,6 +69,14 @@ PUBLIC_URL = os.environ["BULK_IMPORT_PUBLIC_URL"].rstrip("/")
 
 DATABASES = {"default": dj_database_url.config(conn_max_age=60, conn_health_checks=True)}  # seconds
 
+# Throttles count in the cache, so all processes must share it. The table is created with manage.py createcachetable.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+if os.environ.get("REDIS_URL"):
+    CACHES["default"] = {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": os.environ["REDIS_URL"],
+    }
+
 SECURE_SSL_REDIRECT = True
 if os.environ.get("TRUST_X_FORWARDED_PROTO") == "1":
     # Use this only behind a proxy that always sets the header itself. Otherwise clients could forge it.

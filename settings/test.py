@@ -16,4 +16,12 @@ DATABASES["default"]["CONN_MAX_AGE"] = 0
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"bulk-import-{os.getpid()}.sqlite3")}
 
+# Shared by all processes, as in production.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": Path(tempfile.gettempdir()) / f"bulk-import-cache-{os.getpid()}",
+    },
+}
+
 BULK_IMPORT = {**BULK_IMPORT, "CHUNK_ROWS": 3}

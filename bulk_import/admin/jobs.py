@@ -25,8 +25,8 @@ from bulk_import.admin.actions import ACTIONS, possible_actions
 from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
-from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.models import ChunkStatus, ImportJob
+from bulk_import.exceptions import Expired, OuterTransaction, StorageUnavailable
+from bulk_import.models import ChunkStatus, ImportJob, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
 from bulk_import.reports.messages import summary
 from bulk_import.storage.failures import read_failures
@@ -138,7 +138,10 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
             ("<uuid:job_id>/failures/", self.download_failures, "bulk_import_importjob_failures"),
             ("<uuid:job_id>/payload/", self.download_payload, "bulk_import_importjob_payload"),
         ]
-        own = [path(route, self.admin_site.admin_view(view), name=name) for route, view, name in views]
+        own = [
+            path(route, without_atomic_requests(self.admin_site.admin_view(view)), name=name)
+            for route, view, name in views
+        ]
         return own + super().get_urls()
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -173,8 +176,8 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         """Perform the action, record it in the admin's history, and show a message on the next page."""
         try:
             has_changed = action.perform(job, request.user)
-        except Expired as error:  # The rows expired after the page was loaded.
-            self.message_user(request, error.message, messages.ERROR)
+        except (Expired, OuterTransaction) as error:  # The rows expired after the page was loaded.
+            self.message_user(request, str(error), messages.ERROR)
             return
         if has_changed:
             self.log_change(request, job, str(action.done))

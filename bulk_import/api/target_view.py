@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db import transaction
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound
@@ -19,7 +18,7 @@ from rest_framework.views import APIView
 
 from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
-from bulk_import.models import ImportJob
+from bulk_import.models import ImportJob, without_atomic_requests
 from bulk_import.reports.job import ImportJobSerializer
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.logs import log_context
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 # ATOMIC_REQUESTS must not apply: an import stores its payload in S3 before its transaction, and sends its messages to
 # SQS after the transaction has committed.
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
+@method_decorator(without_atomic_requests, name="dispatch")
 class TargetView(APIView):
     """Base of the views of a target, whose name is in the URL configuration."""
 

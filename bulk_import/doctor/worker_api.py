@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import Finding, Level
+from bulk_import.exceptions import OuterTransaction
 from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 10
 """Timeout of each HTTP call."""
+
+FAILURES = {
+    OuterTransaction.code: (
+        "A middleware opens a database transaction around the request.",
+        "Find it in MIDDLEWARE. It must not open one for this app's URLs and for requests with an import token.",
+    ),
+}
+"""The reason and the fix for each `code` with which the worker API reports a wrong configuration."""
 
 
 def examine_worker_api(base_url: str) -> Iterator[Finding]:
@@ -120,7 +129,7 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         reason = "The request is forbidden."
         fix = "Let the worker pass the firewall, and exempt this path from middleware that blocks requests."
     else:
-        reason, fix = "It failed.", "Read the reason in the monolith's log."
+        reason, fix = FAILURES.get(code, ("It failed.", "Read the reason in the monolith's log."))
     return Finding("worker API", Level.ERROR, f"The worker API answered {status}. {reason}", fix)
 
 

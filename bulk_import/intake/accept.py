@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils.translation import get_language
 
 from bulk_import.conf import conf
@@ -20,7 +20,7 @@ from bulk_import.intake.payload import Payload
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota, count_dry_run
 from bulk_import.intake.validation import validate_rows
 from bulk_import.intake.validation_slots import slots
-from bulk_import.models import ImportChunk, ImportJob, database
+from bulk_import.models import ImportChunk, ImportJob, durable_transaction
 from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import.outbox import relay
 from bulk_import.storage.payloads import put_payload
@@ -113,7 +113,7 @@ def submit(
     add_log_context(job_id=str(job_id))
     stored = put_payload(target.name, job_id, payload.open())
     try:
-        with transaction.atomic(using=database(), durable=True):
+        with durable_transaction():
             job = ImportJob.objects.create(
                 id=job_id,
                 target=target.name,

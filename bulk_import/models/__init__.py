@@ -5,7 +5,7 @@ rows, such as how many were rejected, is counted on the chunks.
 """
 
 from bulk_import.models.chunk import ImportChunk
-from bulk_import.models.database import database
+from bulk_import.models.database import database, durable_transaction, without_atomic_requests
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job import ImportJob
@@ -31,4 +31,6 @@ __all__ = [
     "JobStatus",
     "LockedChunk",
     "database",
+    "durable_transaction",
+    "without_atomic_requests",
 ]

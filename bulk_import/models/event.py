@@ -88,6 +88,7 @@ class ImportEvent(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("who")
     )
     note = models.CharField(_("note"), max_length=100, blank=True)
+    rows = models.PositiveIntegerField(_("rows"), default=0)  # of a retry or redrive: the rows that run again
 
     objects = ImportEventManager()
 

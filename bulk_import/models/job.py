@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import F, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from bulk_import.exceptions import Expired
 from bulk_import.models.delivery import Channel, Delivery
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 class ImportJob(PausableJob):
     """An import job. Its columns and properties are in `JobColumns`, and its pauses in `PausableJob`."""
+
+    class Meta(PausableJob.Meta):
+        abstract = False
+        permissions = [("download_rows", _("Can download the rows of import jobs"))]
 
     # --- progress
 

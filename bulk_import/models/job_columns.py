@@ -156,10 +156,10 @@ class JobColumns(models.Model):
     def recipients(self) -> list[str]:
         """The email addresses to notify: first the submitter's ("" if the user has none), then those in `notify`.
 
-        The list is empty if the submitter wanted no emails or was deleted. A recipient's position never changes:
-        events record by position who has been notified.
+        The list is empty if the submitter wanted no emails, was deleted or is disabled. A recipient's position never
+        changes: events record by position who has been notified.
         """
-        if self.submitter is None or self.notify == NOTIFY_NOBODY:
+        if self.submitter is None or not self.submitter.is_active or self.notify == NOTIFY_NOBODY:
             return []
         return [self.submitter.email, *filter(None, self.notify.split(","))]
 

@@ -38,6 +38,7 @@ class ImportedRow(models.Model):
     objects = PrimaryManager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("imported row")
         verbose_name_plural = _("imported rows")
         constraints = [models.UniqueConstraint(fields=["job", "index"], name="bulk_import_row_once")]

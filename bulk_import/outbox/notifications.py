@@ -75,7 +75,10 @@ def send_email(delivery: Delivery, *, find_attachment: FindAttachment) -> None:
 
 
 def current_address(delivery: Delivery, job: ImportJob) -> str:
-    """Return the address to send to, or "" if nobody should get the email: the submitter has no address or is gone."""
+    """Return the address to send to, or "" if nobody should get the email.
+
+    For example, the submitter has no address, was deleted or is disabled.
+    """
     if not job.recipients:
         return ""
     return job.recipients[0] if delivery.recipient == SUBMITTER else delivery.recipient

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from django.core.files.storage import storages
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import TERMINAL_CHUNK_STATUSES
+from bulk_import.storage.buckets import open_bucket
 from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def stored_failures(job: ImportJob) -> Iterator[list[str]]:
 
     Raises StorageUnavailable.
     """
-    storage: Any = storages[FAILURES_STORAGE]
-    pages = storage.connection.meta.client.get_paginator("list_objects_v2")
+    storage, client = open_bucket(FAILURES_STORAGE)
+    pages = client.get_paginator("list_objects_v2")
     try:
         for page in pages.paginate(Bucket=storage.bucket_name, Prefix=f"{job.pk}/", MaxKeys=PAGE_KEYS):
             if keys := [entry["Key"] for entry in page.get("Contents", [])]:
@@ -77,10 +77,10 @@ def stored_failures(job: ImportJob) -> Iterator[list[str]]:
 
 def delete_failures(keys: list[str]) -> None:
     """Delete at most PAGE_KEYS objects. Idempotent. Raises StorageUnavailable unless all of them are deleted."""
-    storage: Any = storages[FAILURES_STORAGE]
+    storage, client = open_bucket(FAILURES_STORAGE)
     objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
     try:
-        answer = storage.connection.meta.client.delete_objects(Bucket=storage.bucket_name, Delete=objects)
+        answer = client.delete_objects(Bucket=storage.bucket_name, Delete=objects)
     except (BotoCoreError, ClientError) as error:
         raise StorageUnavailable(f"S3 did not delete failures: {error}") from error
     if refused := answer.get("Errors"):
@@ -93,8 +93,7 @@ def _check_retained(job: ImportJob) -> None:
 
 
 def _read_lines(job: ImportJob, key: str) -> Generator[bytes]:
-    storage: Any = storages[FAILURES_STORAGE]
-    client = storage.connection.meta.client
+    storage, client = open_bucket(FAILURES_STORAGE)
     try:
         with closing(client.get_object(Bucket=storage.bucket_name, Key=key)["Body"]) as body:
             yield from body.iter_lines(PIECE_BYTES, keepends=True)

@@ -16,15 +16,15 @@ import logging
 from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from django.core.files.storage import storages
 from django.utils.translation import gettext as _
 from storages.utils import clean_name
 
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
+from bulk_import.storage.buckets import open_bucket
 from bulk_import_wire.lines import read_refused_line
 
 if TYPE_CHECKING:
@@ -53,11 +53,9 @@ def read_payload(job: ImportJob) -> Iterator[bytes]:
     """Yield the rows of the job as they were sent, one line of JSON each. Raises Expired and StorageUnavailable."""
     if "payload" in job.expired:
         raise Expired(_("The rows of this import are no longer kept."))
-    storage: Any = storages[PAYLOADS_STORAGE]
+    _storage, client = open_bucket(PAYLOADS_STORAGE)
     try:
-        with closing(
-            storage.connection.meta.client.get_object(Bucket=job.payload_bucket, Key=job.payload_key)["Body"]
-        ) as body:
+        with closing(client.get_object(Bucket=job.payload_bucket, Key=job.payload_key)["Body"]) as body:
             for line in body.iter_lines(PIECE_BYTES, keepends=True):
                 refused = read_refused_line(line)
                 yield refused[0] if refused else line
@@ -73,8 +71,7 @@ def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> Stored
     second time but gets the status 412. The key contains a new random ID, so the object under this key can only be
     this payload.
     """
-    storage: Any = storages[PAYLOADS_STORAGE]
-    client = storage.connection.meta.client
+    storage, client = open_bucket(PAYLOADS_STORAGE)
     name = f"{target}/{job_id}.jsonl"
     place = {"Bucket": storage.bucket_name, "Key": storage._normalize_name(clean_name(name))}  # noqa: SLF001 - the only way to apply the storage's `location`
     options = {"ContentType": "application/x-ndjson", **storage.get_object_parameters(name)}
@@ -94,7 +91,7 @@ def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> Stored
 
 def delete_payload(job: ImportJob) -> None:
     """Delete the payload of a job. Idempotent. Raises StorageUnavailable."""
-    client: Any = storages[PAYLOADS_STORAGE].connection.meta.client  # type: ignore[attr-defined] # an S3 storage
+    _storage, client = open_bucket(PAYLOADS_STORAGE)
     try:
         client.delete_object(Bucket=job.payload_bucket, Key=job.payload_key)
     except (BotoCoreError, ClientError) as error:

@@ -34,7 +34,7 @@ from bulk_import.exceptions import (
     StaleEpoch,
     TargetUnavailable,
 )
-from bulk_import.models import ImportChunk, database
+from bulk_import.models import ImportChunk, database, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import (
@@ -131,7 +131,7 @@ def heartbeat_seconds(lease_seconds: int) -> int:
     return max(1, min(HEARTBEAT_SECONDS, lease_seconds // 3))
 
 
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
+@method_decorator(without_atomic_requests, name="dispatch")
 class WorkerView(APIView):
     """Base class of the views. They accept only workers and only JSON, and run each call in one transaction."""
 
@@ -153,7 +153,7 @@ class WorkerView(APIView):
 
     def post(self, request: Request, chunk_id: UUID) -> Response:
         check_contract(request)
-        with request_log_context(request), log_context(chunk_id=str(chunk_id)), transaction.atomic(using=database()):
+        with request_log_context(request), log_context(chunk_id=str(chunk_id)), durable_transaction():
             return self.handle(request.data, chunk_id)
 
     def handle(self, body: object, chunk_id: UUID) -> Response:

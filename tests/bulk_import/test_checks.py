@@ -17,7 +17,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.http import HttpResponse
 from django.urls import include, path
 
-from bulk_import import checks
+from bulk_import import checks, site_checks
 from bulk_import.checks import check_configuration
 from bulk_import.models import ImportedRow
 from settings.urls import urlpatterns as shop_urls
@@ -269,6 +269,48 @@ def test_the_ledger_and_the_rows_may_share_any_database(settings: Settings) -> N
         assert check_configuration() == []
 
 
+def test_throttles_that_count_per_process_are_reported_without_debug(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert_reported("W011")
+
+    settings.DEBUG = True
+    assert check_configuration() == []
+
+
+@pytest.mark.parametrize("backend", ["django.core.files.storage.FileSystemStorage", "nowhere.S3Storage"])
+def test_a_storage_whose_timeouts_cannot_be_set_is_reported(settings: Settings, backend: str) -> None:
+    settings.STORAGES = {**settings.STORAGES, "bulk_import_failures": {"BACKEND": backend}}
+
+    assert_reported("E022")
+
+
+class RevisionMiddleware:
+    """Stands for the middleware of django-reversion, which opens a transaction around each request."""
+
+    atomic = True
+
+
+RevisionMiddleware.__module__ = "reversion.middleware"
+
+
+class OwnRevisionMiddleware(RevisionMiddleware):
+    """A site's own subclass."""
+
+
+class ManualRevisionMiddleware(RevisionMiddleware):
+    """A subclass that opens no transaction."""
+
+    atomic = False
+
+
+def test_a_middleware_that_opens_a_transaction_is_reported(settings: Settings) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.{OwnRevisionMiddleware.__name__}", *settings.MIDDLEWARE]
+    assert_reported("E021")
+
+    settings.MIDDLEWARE[0] = f"{__name__}.{ManualRevisionMiddleware.__name__}"
+    assert check_configuration() == []
+
+
 def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: Settings) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], "bulk_import.ledger.ImportedRowMiddleware"]
 
@@ -278,7 +320,8 @@ def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: S
 
 def test_every_check_has_a_test_here() -> None:
     """Fails when somebody adds a check without a test."""
-    reported = set(re.findall(r"bulk_import\.([EW]\d{3})", Path(checks.__file__).read_text(encoding="utf-8")))
+    sources = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (checks, site_checks))
+    reported = set(re.findall(r"bulk_import\.([EW]\d{3})", sources))
     tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
 
     assert reported == tested

@@ -416,6 +416,7 @@ def test_a_monolith_with_other_secrets(shop: Aws) -> None:
         (404, b"<h1>Not Found</h1>", "worker_urls"),
         (404, b'{"code": "unknown_chunk"}', "Authorization"),
         (500, b"", "log"),
+        (503, b'{"code": "outer_transaction"}', "database transaction"),
     ],
 )
 def test_an_unexpected_answer_names_its_probable_cause(shop: Aws, status: int, body: bytes, word: str) -> None:
@@ -425,7 +426,7 @@ def test_an_unexpected_answer_names_its_probable_cause(shop: Aws, status: int, b
     api, target = findings[-2:]
     assert code == 1
     assert (api["subject"], target["subject"]) == ("worker API", "target products")
-    assert word in api["fix"]
+    assert word in api["message"] + api["fix"]
     assert "ImportedRowMiddleware" in target["fix"]
 
 

@@ -26,7 +26,7 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "node_modules", 
 ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
 
 # Lines of `ImportedRowMiddleware._create`.
-BEGIN = "        with transaction.atomic(using=using, durable=True):\n"
+BEGIN = "        with durable_transaction():\n"
 LOCK_CHUNK = "            chunk = call.lock_chunk()\n            call.check_not_cancelled(chunk)\n"
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
 CALL_VIEW = "            response = self.get_response(request)\n"

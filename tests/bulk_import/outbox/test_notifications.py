@@ -136,6 +136,21 @@ def test_the_email_is_written_in_the_language_of_the_import(ended_job: ImportJob
 # --- emails that are no longer needed
 
 
+def test_nobody_gets_an_email_if_the_submitter_is_disabled(merchandiser: Any) -> None:
+    """The other recipients do not get one either: they see the rows only because the submitter may see them."""
+    job = make_failed_job(merchandiser, notify="ana@shop.example")
+    record_end(job)
+    assert pending_emails() == 2
+    merchandiser.is_active = False
+    merchandiser.save()
+    send_due_emails()
+    assert (pending_emails(), mail.outbox) == (0, [])
+
+    later = make_failed_job(merchandiser, notify="ana@shop.example")
+    record_end(later)
+    assert pending_emails() == 0
+
+
 @pytest.mark.parametrize("submitter", ["without an address", "deleted"])
 def test_nobody_gets_an_email_if_the_submitter_has_no_address_or_is_deleted(
     ended_job: ImportJob, merchandiser: Any, submitter: str

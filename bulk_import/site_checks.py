@@ -1,0 +1,70 @@
+"""System checks of the site around this app: settings that belong to Django, DRF or other apps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.utils.module_loading import import_string
+from storages.backends.s3 import S3Storage
+
+from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, conf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
+REVISION_MIDDLEWARE = "reversion.middleware.RevisionMiddleware"
+
+
+def check_site() -> Iterator[CheckMessage]:
+    """Yield everything in the site's other settings with which imports cannot work."""
+    yield from _check_outer_transactions()
+    yield from _check_storages()
+    yield from _check_cache()
+
+
+def _check_outer_transactions() -> Iterator[CheckMessage]:
+    """Look for the middleware that is known to open a transaction. The doctor also finds others, by a request."""
+    others = [name for name in settings.MIDDLEWARE if not name.startswith("bulk_import.")]
+    for name in others:
+        try:
+            middleware = import_string(name)
+        except ImportError:  # Django reports this when the site starts
+            continue
+        names = {f"{base.__module__}.{base.__qualname__}" for base in getattr(middleware, "__mro__", ())}
+        if REVISION_MIDDLEWARE in names and getattr(middleware, "atomic", True):
+            yield Error(
+                f"{name} in MIDDLEWARE opens a transaction around each request, so that imports cannot commit rows.",
+                hint="Remove it, and use reversion.views.RevisionMixin in your views instead.",
+                id="bulk_import.E021",
+            )
+
+
+def _check_storages() -> Iterator[CheckMessage]:
+    """Only an S3 storage has the client whose timeouts we set; see `bulk_import.storage.buckets`."""
+    for alias in {PAYLOADS_STORAGE, FAILURES_STORAGE} & settings.STORAGES.keys():
+        backend = settings.STORAGES[alias].get("BACKEND", "")
+        try:
+            is_s3 = issubclass(import_string(backend), S3Storage)
+        except (ImportError, TypeError):
+            is_s3 = False
+        if not is_s3:
+            yield Error(
+                f"The storage {alias!r} in STORAGES is not an S3 storage, so its requests have no timeouts.",
+                hint='Use "storages.backends.s3.S3Storage" of django-storages, or a subclass of it.',
+                id="bulk_import.E022",
+            )
+
+
+def _check_cache() -> Iterator[CheckMessage]:
+    if settings.DEBUG or not conf().submission_rate:
+        return
+    if settings.CACHES.get("default", {}).get("BACKEND") == LOCAL_CACHE:
+        yield Warning(
+            "SUBMISSION_RATE is counted in the default cache. LocMemCache belongs to one process, so that a user may "
+            "send that many requests to each process.",
+            hint="Use a cache that all processes share: DatabaseCache or RedisCache.",
+            id="bulk_import.W011",
+        )
