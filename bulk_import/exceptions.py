@@ -7,6 +7,7 @@ BadImport                   the client must change something: 4xx, nothing is st
 Unavailable                 a service of ours does not answer: 503 with Retry-After
 ├── StorageUnavailable      S3 does not store or return an object
 ├── QueueUnavailable        SQS does not accept a message; the relay sends it later
+├── NotConfigured           a check of this app reports an error
 └── TargetUnavailable       the target of a job is not configured any more
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
@@ -77,6 +78,10 @@ class StorageUnavailable(Unavailable):
 
 class QueueUnavailable(Unavailable):
     """SQS did not accept the messages. Their chunks stay pending, and the relay sends them later."""
+
+
+class NotConfigured(Unavailable):
+    """A check of this app reports an error. Nothing is imported until the site is configured correctly."""
 
 
 class TargetUnavailable(Unavailable):
