@@ -60,7 +60,7 @@ def verify(text: str, salt: str, max_age_seconds: int) -> Any:
     if not conf().token_keys:
         raise signing.BadSignature("There are no TOKEN_KEYS.")
     key, *older_keys = conf().token_keys
-    return signing.loads(text, key=key, fallback_keys=older_keys, salt=salt, max_age=max_age_seconds)
+    return signing.loads(text, key=key, fallback_keys=[*older_keys], salt=salt, max_age=max_age_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,11 @@ def answer_probe(
     try:
         token = ProbeToken.verify(text)
     except signing.BadSignature:
-        return _answer({"code": "invalid_token"}, 401, RowVerdict.STALE)
+        return _refusal("invalid_token", 401)
     target = conf().targets.get(token.target) and conf().target(token.target)
     user = get_user_model()._base_manager.filter(pk=token.user_id).first()  # noqa: SLF001 - documented API
     if not target or user is None or request.method != "POST" or request.path != target.create_path:
-        return _answer({"code": "wrong_endpoint"}, 403, RowVerdict.STALE)
+        return _refusal("wrong_endpoint", 403)
     request.user = user
     request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as the middleware does
     with _rolled_back() as written:
@@ -66,6 +66,10 @@ def _rolled_back() -> Iterator[set[str]]:
             stack.enter_context(connections[alias].execute_wrapper(record))
             stack.callback(transaction.set_rollback, True, using=alias)
         yield written
+
+
+def _refusal(code: str, status: int) -> JsonResponse:
+    return _answer({"code": code}, status, RowVerdict.STALE)
 
 
 def _answer(document: dict[str, Any], status: int, verdict: RowVerdict) -> JsonResponse:

@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 30
 
 def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> Iterator[Finding]:
     """Call each create endpoint as this user, as an import does, and check the answer and the databases it used."""
-    user = get_user_model()._default_manager.get_by_natural_key(user_name)  # type: ignore[attr-defined]  # noqa: SLF001 - documented API
+    user = get_user_model()._default_manager.get_by_natural_key(user_name)  # noqa: SLF001 - documented API
     for name in conf().targets:
         token = ProbeToken(name, str(user.pk)).sign()
         answer = httpx.post(
