@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 TOKEN_SALT = "bulk_import.authentication.ImportToken"  # noqa: S105 - a salt is not secret
+PROBE_PREFIX = "probe."
+"""First characters of a probe token. The text of an import token never starts so, because it is base64."""
+
+PROBE_SALT = "bulk_import.authentication.ProbeToken"
+PROBE_MAX_AGE_SECONDS = 60
+"""How long a probe token is valid. The doctor uses it at once."""
+
 TOKEN_MAX_AGE_SECONDS = 3600
 """How long an import token is valid. A Lambda runs for at most 900 s, so a worker never needs it longer.
 
@@ -53,7 +60,24 @@ def verify(text: str, salt: str, max_age_seconds: int) -> Any:
     if not conf().token_keys:
         raise signing.BadSignature("There are no TOKEN_KEYS.")
     key, *older_keys = conf().token_keys
-    return signing.loads(text, key=key, fallback_keys=older_keys, salt=salt, max_age=max_age_seconds)
+    return signing.loads(text, key=key, fallback_keys=[*older_keys], salt=salt, max_age=max_age_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeToken:
+    """The right to try a create endpoint as a user. Everything that the endpoint does in a database is rolled back."""
+
+    target: str
+    user_id: str
+
+    def sign(self) -> str:
+        """Return the token as signed text for `Authorization: Import <token>`."""
+        return PROBE_PREFIX + sign([self.target, self.user_id], PROBE_SALT)
+
+    @classmethod
+    def verify(cls, text: str) -> Self:
+        """Return the token of a signed text. Raises django.core.signing.BadSignature if it is forged or too old."""
+        return cls(*verify(text.removeprefix(PROBE_PREFIX), PROBE_SALT, PROBE_MAX_AGE_SECONDS))
 
 
 class Worker:

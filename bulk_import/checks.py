@@ -179,7 +179,8 @@ def _check_target_serializer(target: Target) -> Iterator[CheckMessage]:
         yield Error(
             f"The rows of target {target.name!r} and the ledger are in different databases, so that one transaction "
             "cannot write both.",
-            hint="Route the models of bulk_import to the database of the target's model.",
+            hint="Keep the target's model, the users and bulk_import in one database. bulk_import has foreign keys to "
+            "the users, so its models cannot be routed alone.",
             id="bulk_import.E012",
         )
 

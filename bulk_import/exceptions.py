@@ -8,6 +8,7 @@ Unavailable                 a service of ours does not answer: 503 with Retry-Af
 ├── Busy                    this process is already validating as many uploads as it may
 ├── StorageUnavailable      S3 does not store or return an object
 ├── QueueUnavailable        SQS does not accept a message; the relay sends it later
+├── NotConfigured           a check of this app reports an error
 ├── TargetUnavailable       the target of a job is not configured any more
 └── OuterTransaction        other code of the site has opened a transaction around ours
 ClaimError                  a worker asks for a chunk that it cannot have
@@ -87,6 +88,10 @@ class StorageUnavailable(Unavailable):
 
 class QueueUnavailable(Unavailable):
     """SQS did not accept the messages. Their chunks stay pending, and the relay sends them later."""
+
+
+class NotConfigured(Unavailable):
+    """A check of this app reports an error. Nothing is imported until the site is configured correctly."""
 
 
 class TargetUnavailable(Unavailable):

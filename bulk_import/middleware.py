@@ -37,11 +37,13 @@ from django.db import IntegrityError, transaction
 from django.http import HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
+from bulk_import.authentication import PROBE_PREFIX
 from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction
+from bulk_import.probe import answer_probe
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
@@ -64,6 +66,8 @@ class ImportedRowMiddleware:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != IMPORT_SCHEME:
             return self.get_response(request)
+        if token.startswith(PROBE_PREFIX):
+            return answer_probe(request, token, self.get_response)
         try:
             call = CreateCall.from_request(request, token)
             with request_log_context(request), call.log_context():

@@ -19,6 +19,7 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
+from bulk_import.api.configuration import check_is_configured
 from bulk_import.api.parameters import MAX_PAGE_SIZE, FailureOptions, ImportOptions, JobFilter, read_parameters
 from bulk_import.api.streaming import read_ahead, streaming_response
 from bulk_import.api.target_view import TargetView
@@ -98,6 +99,7 @@ class ImportJobsView(TargetView):
         ask for it at `Location`, every `Retry-After` seconds. A request with the same `Idempotency-Key` and the same
         content returns the same job.
         """
+        check_is_configured()
         options = read_parameters(ImportOptions, request)
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))

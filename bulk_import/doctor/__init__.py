@@ -7,9 +7,10 @@ sqs:GetQueueUrl.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bulk_import.doctor.buckets import examine_failures, examine_payloads
+from bulk_import.doctor.endpoints import examine_endpoints
 from bulk_import.doctor.findings import Finding, Level
 from bulk_import.doctor.monolith import examine_database, examine_secrets, examine_settings
 from bulk_import.doctor.queues import examine_queue
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Level", "examine"]
 
 
-def examine(base_url: str = "", function_timeout_seconds: int = 300) -> Iterator[Finding]:
+def examine(
+    base_url: str = "",
+    function_timeout_seconds: int = 300,
+    probe_user: str = "",
+    probe_rows: dict[str, Any] | None = None,
+) -> Iterator[Finding]:
     """Run all examinations and yield their findings. Never raises.
 
     `base_url` is the URL under which the worker reaches the monolith. Without it, the worker API and the create
-    endpoints are not examined.
+    endpoints are not examined. With `probe_user`, a user name, each create endpoint is called as this user, with its
+    row of `probe_rows` (by target) or with an empty one. What it writes to databases is rolled back.
     """
     examinations: list[Callable[[], Iterator[Finding]]] = [
         examine_settings,
@@ -37,6 +44,8 @@ def examine(base_url: str = "", function_timeout_seconds: int = 300) -> Iterator
     ]
     if base_url:
         examinations += [lambda: examine_worker_api(base_url), lambda: examine_create_calls(base_url)]
+    if base_url and probe_user:
+        examinations.append(lambda: examine_endpoints(base_url, probe_user, probe_rows or {}))
     for examination in examinations:
         try:
             yield from examination()

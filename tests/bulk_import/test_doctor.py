@@ -11,12 +11,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from rest_framework.permissions import BasePermission
+from rest_framework.test import APIClient
 
+from bulk_import.authentication import ProbeToken
+from bulk_import.doctor.endpoints import judge
 from bulk_import.models import ImportedRow
+from products.models import Category, Product
+from products.views import ProductViewSet
+from tests.bulk_import.conftest import product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -439,3 +447,62 @@ def test_a_monolith_that_is_not_running(shop: Aws) -> None:
         "worker API",
         "target products",
     ]
+
+
+# --- The probe of the create endpoints
+
+
+@pytest.fixture
+def _tents(db: None) -> None:
+    Category.objects.create(slug="tents", name="Tents")
+
+
+def probe(live_server: LiveServer, user: Any, *rows: str) -> list[dict[str, str]]:
+    """Run the doctor with a probe, and return its findings that are not ok."""
+    arguments = [argument for row in rows for argument in ("--probe-row", f"products={row}")]
+    _, findings = doctor("--base-url", live_server.url, "--probe-user", user.get_username(), *arguments)
+    return [finding for finding in findings if finding["level"] != "ok"]
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_a_probe_creates_nothing(aws: Aws, merchandiser: Any, live_server: LiveServer) -> None:
+    found = probe(live_server, merchandiser, json.dumps(product("A")))
+
+    assert not [finding for finding in found if finding["subject"] == "target products"]
+    assert not Product.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_permission_that_needs_request_auth_is_found(
+    aws: Aws, merchandiser: Any, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HasScope(BasePermission):
+        def has_permission(self, request: Any, view: Any) -> bool:  # noqa: ARG002 - DRF's signature
+            return request.auth is not None
+
+    monkeypatch.setattr(ProductViewSet, "permission_classes", [HasScope])
+    (problem,) = [f for f in probe(live_server, merchandiser) if f["subject"] == "target products"]
+
+    assert problem["level"] == "error"
+    assert "request.auth" in problem["fix"]
+
+
+def test_a_write_to_another_database_than_the_ledgers_is_found() -> None:
+    """Whatever the serializer: the probe records which databases the endpoint writes to."""
+    answer = httpx.Response(200, json={"status": 201, "written": ["default", "orders"], "ledger": "default"})
+    finding = judge("products", "anna", answer, has_row=True)
+
+    assert (finding.level, "orders" in finding.message) == ("error", True)
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_a_probe_records_the_databases_that_it_writes_to_and_rolls_them_back(merchandiser: Any) -> None:
+    headers = {"Authorization": f"Import {ProbeToken('products', str(merchandiser.pk)).sign()}"}
+    answer = APIClient().post("/products/", product("A"), format="json", headers=headers)
+
+    assert answer.json() == {"status": 201, "written": ["default"], "ledger": "default"}
+    assert not Product.objects.exists()
+    forged = {"Authorization": "Import probe.forged"}
+    assert APIClient().post("/products/", product("A"), format="json", headers=forged).status_code == 401

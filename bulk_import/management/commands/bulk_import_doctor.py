@@ -37,10 +37,24 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="timeout of the Lambda function or of the poller (default: 300)",
         )
+        parser.add_argument(
+            "--probe-user",
+            default="",
+            metavar="NAME",
+            help="call the create endpoints as this user; what they write to databases is rolled back",
+        )
+        parser.add_argument(
+            "--probe-row",
+            action="append",
+            default=[],
+            metavar="TARGET=JSON",
+            help="row for the create endpoint of a target, for --probe-user; can be repeated",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
     def handle(self, *, base_url: str, function_timeout: int, **options: Any) -> None:
-        findings = list(examine(base_url, function_timeout))
+        rows = {name: json.loads(row) for name, _, row in (text.partition("=") for text in options["probe_row"])}
+        findings = list(examine(base_url, function_timeout, options["probe_user"], rows))
         is_ok = not any(finding.level == Level.ERROR for finding in findings)
         if options["json"]:
             self.stdout.write(json.dumps({"ok": is_ok, "findings": [asdict(finding) for finding in findings]}))

@@ -274,3 +274,19 @@ def test_a_target_that_is_not_configured_is_not_found_like_anything_else(
 
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/json")
     assert (answer.json().keys(), answer.json()["code"]) == ({"code", "message"}, "not_found")
+
+
+def test_while_a_check_reports_an_error_new_imports_are_answered_503(
+    client_of_merchandiser: APIClient, aws: Aws, settings: Settings
+) -> None:
+    configured = settings.BULK_IMPORT
+    settings.BULK_IMPORT = {**configured, "TOKEN_KEYS": []}
+    answer = post_rows(client_of_merchandiser, [product("A")])
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer["Retry-After"]
+    assert (ImportJob.objects.count(), aws.payload_keys()) == (0, [])
+    assert client_of_merchandiser.get("/products/bulk").status_code == 200
+
+    settings.BULK_IMPORT = configured
+    assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202

@@ -1,0 +1,67 @@
+"""Examines the create endpoints themselves, with calls of which nothing is kept."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from django.contrib.auth import get_user_model
+
+from bulk_import.authentication import ProbeToken
+from bulk_import.conf import conf
+from bulk_import.doctor.findings import Finding, Level
+from bulk_import_wire.contract import IMPORT_SCHEME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT_SECONDS = 30
+"""Timeout of each call, as of a worker's create call."""
+
+
+def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> Iterator[Finding]:
+    """Call each create endpoint as this user, as an import does, and check the answer and the databases it used."""
+    user = get_user_model()._default_manager.get_by_natural_key(user_name)  # noqa: SLF001 - documented API
+    for name in conf().targets:
+        token = ProbeToken(name, str(user.pk)).sign()
+        answer = httpx.post(
+            base_url.rstrip("/") + conf().target(name).create_path,
+            headers={"Authorization": f"{IMPORT_SCHEME} {token}"},
+            json=rows.get(name, {}),
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+        )
+        yield judge(name, user_name, answer, has_row=name in rows)
+
+
+def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -> Finding:
+    """Return the finding for the answer to a probe."""
+    subject = f"target {name}"
+    try:
+        document = answer.json()
+        status, written, ledger = document["status"], document["written"], document["ledger"]
+    except (ValueError, KeyError, TypeError):
+        fix = "Read the monolith's log. Run the doctor with the settings of the monolith that the base URL leads to."
+        return Finding(subject, Level.ERROR, f"The probe was answered {answer.status_code}.", fix)
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return Finding(
+            subject,
+            Level.ERROR,
+            f"The endpoint answers {status} when an import calls it as {user_name}, so an import of this user pauses.",
+            "Give the user the permission. If the user has it, a permission class of the view needs request.auth, for "
+            "example an OAuth scope. An import has no request.auth, so let this class accept a request without it.",
+        )
+    if others := [alias for alias in written if alias != ledger]:
+        return Finding(
+            subject,
+            Level.ERROR,
+            f"The endpoint writes to {', '.join(others)}, and the ledger is in {ledger}. One transaction cannot cover "
+            "both, so rows can be created twice or counted wrongly.",
+            "Keep the rows, the users and bulk_import in one database.",
+        )
+    if has_row and status != HTTPStatus.CREATED:
+        fix = "Pass a row that the endpoint accepts and that does not exist yet."
+        return Finding(subject, Level.WARNING, f"The endpoint answered {status} to the row of the probe.", fix)
+    return Finding(subject, Level.OK, f"The endpoint accepts calls of an import as {user_name}.")

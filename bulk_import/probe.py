@@ -1,0 +1,76 @@
+"""Answers a probe: a create call of the doctor, of which nothing is kept.
+
+A probe calls the target's view as a create call does, but rolls back every database. The answer says what the view
+answered and to which databases it wrote. Effects outside the databases are not rolled back.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.core import signing
+from django.db import OperationalError, connections, transaction
+from django.http import HttpRequest, JsonResponse
+
+from bulk_import.authentication import ProbeToken
+from bulk_import.conf import conf
+from bulk_import.models import database
+from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.http.response import HttpResponseBase
+
+WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "COPY")
+"""First words of the SQL statements that count as writing."""
+
+
+def answer_probe(
+    request: HttpRequest, text: str, get_response: Callable[[HttpRequest], HttpResponseBase]
+) -> JsonResponse:
+    """Return the answer to a probe: the view's `status`, the aliases `written`, and the alias of the `ledger`."""
+    try:
+        token = ProbeToken.verify(text)
+    except signing.BadSignature:
+        return _refusal("invalid_token", 401)
+    target = conf().targets.get(token.target) and conf().target(token.target)
+    user = get_user_model()._base_manager.filter(pk=token.user_id).first()  # noqa: SLF001 - documented API
+    if not target or user is None or request.method != "POST" or request.path != target.create_path:
+        return _refusal("wrong_endpoint", 403)
+    request.user = user
+    request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as the middleware does
+    with _rolled_back() as written:
+        status = get_response(request).status_code
+    return _answer({"status": status, "written": sorted(written), "ledger": database()}, 200, RowVerdict.NOT_CREATED)
+
+
+@contextmanager
+def _rolled_back() -> Iterator[set[str]]:
+    """Run the block in a transaction of each database and roll all of them back. Yields the aliases written so far."""
+    written: set[str] = set()
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if sql.lstrip().upper().startswith(WRITES):
+            written.add(context["connection"].alias)
+        return execute(sql, params, many, context)
+
+    with ExitStack() as stack:
+        for alias in connections:
+            try:
+                stack.enter_context(transaction.atomic(using=alias))
+            except OperationalError:
+                continue  # a database that does not answer cannot be written either
+            stack.enter_context(connections[alias].execute_wrapper(record))
+            stack.callback(transaction.set_rollback, True, using=alias)
+        yield written
+
+
+def _refusal(code: str, status: int) -> JsonResponse:
+    return _answer({"code": code}, status, RowVerdict.STALE)
+
+
+def _answer(document: dict[str, Any], status: int, verdict: RowVerdict) -> JsonResponse:
+    return JsonResponse(document, status=status, headers={VERDICT_HEADER: verdict.value})
