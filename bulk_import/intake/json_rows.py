@@ -141,7 +141,7 @@ def _parse_flat_row(line: bytes) -> dict[str, Any] | None:
     are counted: in a payload line, every name ends with a quotation mark and a colon. These two characters cannot
     occur inside a text, where a quotation mark always has a backslash before it.
     """
-    row = FLAT_ROW_DECODER.decode(line)
+    row: dict[str, Any] = FLAT_ROW_DECODER.decode(line)
     for value in row.values():
         kind = type(value)
         if kind is str or value is None or kind is bool:
