@@ -37,7 +37,7 @@ def streaming_response(request: HttpRequest, pieces: Generator[bytes]) -> Stream
 async def _asynchronously(pieces: Generator[bytes]) -> AsyncIterator[bytes]:
     """Yield the pieces. Each one is made in the thread of the request, which has the database connection."""
     try:
-        while piece := await sync_to_async(next)(pieces, b""):
+        while piece := await sync_to_async(lambda: next(pieces, b""))():
             yield piece
     finally:  # also if the client has disconnected
         await sync_to_async(pieces.close)()

@@ -27,7 +27,7 @@ from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
-from bulk_import.intake.validation_slots import slots
+from bulk_import.intake.validation_slots import reading
 from bulk_import.operations import cancel, redrive, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import (
@@ -103,8 +103,8 @@ class ImportJobsView(TargetView):
         options = read_parameters(ImportOptions, request)
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
-        slots.wait(request.user)
-        upload = read_upload(request)
+        with reading.hold(request.user):
+            upload = read_upload(request)
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:

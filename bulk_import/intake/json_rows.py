@@ -143,7 +143,7 @@ def _parse_flat_row(line: bytes) -> dict[str, Any] | None:
     is higher than the number of values. If a text contains these two characters, the count is too high as well, and the
     slow path decides.
     """
-    row = FLAT_ROW_DECODER.decode(line)
+    row: dict[str, Any] = FLAT_ROW_DECODER.decode(line)
     for value in row.values():
         kind = type(value)
         if kind is str or value is None or kind is bool:

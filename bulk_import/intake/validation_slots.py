@@ -7,6 +7,7 @@ requests reach several processes can have one upload validated in each of them.
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -28,21 +29,18 @@ WAIT_SECONDS = 0.2
 class ValidationSlots:
     """The users whose uploads are being validated in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_VALIDATIONS) -> None:
+        self._limit = limit
         self._changed = Condition()
         self._users: set[Hashable] = set()
-
-    def wait(self, user: Any) -> None:
-        """Wait until the user could have a slot, before reading an upload. Raises Busy as `hold` does."""
-        with self._changed:
-            self._wait(user.pk)
 
     @contextmanager
     def hold(self, user: Any) -> Iterator[None]:
         """Wait for a slot and hold it. Raises Busy if there is none within WAIT_SECONDS."""
         key = user.pk
         with self._changed:
-            self._wait(key)
+            if not self._changed.wait_for(lambda: self._has_slot(key), WAIT_SECONDS):
+                raise Busy(_("Too many files are being checked right now. Please try again in a few seconds."))
             self._users.add(key)
         try:
             yield
@@ -51,13 +49,15 @@ class ValidationSlots:
                 self._users.remove(key)
                 self._changed.notify_all()
 
-    def _wait(self, key: Hashable) -> None:
-        if not self._changed.wait_for(lambda: self._has_slot(key), WAIT_SECONDS):
-            raise Busy(_("Too many files are being checked right now. Please try again in a few seconds."))
-
     def _has_slot(self, key: Hashable) -> bool:
-        return key not in self._users and len(self._users) < MAX_VALIDATIONS
+        return key not in self._users and len(self._users) < self._limit
 
 
 slots = ValidationSlots()
 """The slots of this process."""
+
+reading = ValidationSlots(limit=sys.maxsize)
+"""The users whose uploads are being read. To decompress an upload is work too, so each user has one at a time.
+
+There is no limit for all users together: uploads over slow connections would otherwise block those of other users.
+"""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bulk_import.exceptions import BadImport, Busy
-from bulk_import.intake import accept
 from bulk_import.intake.validation_slots import MAX_VALIDATIONS, WAIT_SECONDS, ValidationSlots, slots
+from bulk_import.storage.payloads import put_payload
 from tests.bulk_import.conftest import Aws, post_rows, product
 
 if TYPE_CHECKING:
@@ -81,12 +81,11 @@ def test_a_second_upload_of_the_same_user_is_503_with_retry_after(
 def test_while_s3_stores_a_payload_no_slot_is_held(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_payload = accept.put_payload
 
     def put_while_another_validates(*arguments: Any) -> Any:
         with slots.hold(merchandiser):
             return put_payload(*arguments)
 
-    monkeypatch.setattr(accept, "put_payload", put_while_another_validates)
+    monkeypatch.setattr("bulk_import.intake.accept.put_payload", put_while_another_validates)
 
     assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
