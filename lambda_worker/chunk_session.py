@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, Release
-from bulk_import_wire.lines import read_refused_line
 from bulk_import_wire.logs import add_log_context
+from lambda_worker.chunk_rows import created_indexes, sort_rows, split_failures, with_control_row
 from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
 from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.heartbeats import heartbeats
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bulk_import_wire.contract import ChunkMessage, Claim
     from lambda_worker.config import Config
     from lambda_worker.deadlines import Deadlines
-    from lambda_worker.exceptions import ChunkClosed
     from lambda_worker.monolith_client import Answer, MonolithClient
 
 logger = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class ChunkSession:
         error = claim.give_up or DEAD_ERROR
         created = created_indexes(claim)
         try:
-            failures = await self._read_earlier_failures(claim, created)
+            failures, _unfinished = await self._read_earlier_failures(claim, created)
         except ChunkReturned as unreadable:
             # Another delivery would send these rows again, but no delivery is left. So they become unprocessed.
             logger.warning("The earlier failures of dead chunk %s are lost: %s", self.message.chunk_id, unreadable)
@@ -163,15 +162,16 @@ class ChunkSession:
         async with heartbeats(self.monolith, self.message, claim, dispatch):
             lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
             created = created_indexes(claim)
-            earlier = await self._read_earlier_failures(claim, created)
+            earlier, unfinished = await self._read_earlier_failures(claim, created)
             done = created.union(failure.index for failure in earlier)
-            to_create, refused = sort_rows(lines, self.message.first_index, done)
+            known = done.union(failure.index for failure in unfinished)
+            to_create, refused = sort_rows(lines, self.message.first_index, known)
             started = time.monotonic()
-            await dispatch.run(to_create)
+            await dispatch.run(with_control_row(to_create), unfinished)
             put_metrics(dispatch, self.message, claim.epoch, time.monotonic() - started)
         failures = earlier + dispatch.failures
         if dispatch.stopped_by:
-            await self._release(claim, failures, dispatch.stopped_by, dispatch.finished_rows)
+            await self._release(claim, failures + dispatch.unfinished, dispatch)
         failures += refused
         # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
         failures_key = await self._write(claim, failures)
@@ -190,34 +190,27 @@ class ChunkSession:
             len(failures),
         )
 
-    async def _read_earlier_failures(self, claim: Claim, created: set[int]) -> list[RowFailure]:
-        """Return the failures that earlier deliveries stored. Their rows are not sent again.
-
-        Rows in `created` are left out. For example, a row failed because its answer was lost, but it was created.
-        Unprocessed rows are left out as well, because this delivery processes them.
-        """
+    async def _read_earlier_failures(
+        self, claim: Claim, created: set[int]
+    ) -> tuple[list[RowFailure], list[RowFailure]]:
+        """Return the failures and the unfinished rows that earlier deliveries stored, as `split_failures` does."""
         if not claim.failures_key:
-            return []
-        failures = await self._in_thread(
-            read_failures, self.s3, self.config.failures_bucket, self.message, claim.failures_key
+            return [], []
+        bucket = self.config.failures_bucket
+        return split_failures(
+            await self._in_thread(read_failures, self.s3, bucket, self.message, claim.failures_key), created
         )
-        return [
-            failure
-            for failure in failures
-            if failure.outcome in {Outcome.REJECTED, Outcome.FAILED} and failure.index not in created
-        ]
 
-    async def _release(
-        self, claim: Claim, failures: list[RowFailure], reason: ChunkReturned | ChunkClosed, finished_rows: int
-    ) -> NoReturn:
+    async def _release(self, claim: Claim, failures: list[RowFailure], dispatch: RowDispatch) -> NoReturn:
         """Store the failures for the next delivery, release the chunk, and raise the reason why this one stopped.
 
-        A deferred delivery does not count towards maxReceiveCount. So a delivery is deferred only if it has finished a
-        row, or if the whole job is paused. Otherwise a chunk without progress would be delivered again and again.
+        A deferred delivery does not count as failed. So it must have made progress, or the reason must
+        concern the whole job. Otherwise a chunk without progress would be delivered again and again.
         """
+        reason = dispatch.stopped_by
         if not isinstance(reason, ChunkDeferred):
-            raise reason
-        if not reason.pause and not finished_rows:
+            raise reason or ChunkReturned("The dispatch stopped without a reason.")
+        if not reason.pause and not dispatch.made_progress:
             raise ChunkReturned("The time was over before any row had an outcome.")
         release = Release(
             epoch=claim.epoch,
@@ -250,29 +243,6 @@ class ChunkSession:
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(S3_THREADS, function, *args)
-
-
-def created_indexes(claim: Claim) -> set[int]:
-    """Return the indexes of the rows that the ledger already records."""
-    return {index for first, last in claim.created for index in range(first, last + 1)}
-
-
-def sort_rows(lines: list[bytes], first_index: int, done: set[int]) -> tuple[list[tuple[int, bytes]], list[RowFailure]]:
-    """Return the rows to create with their indexes, and the failures of the rows that validation refused.
-
-    `done` are the indexes of the rows that have an outcome from an earlier delivery. They are in neither list.
-    """
-    to_create: list[tuple[int, bytes]] = []
-    refused: list[RowFailure] = []
-    for index, line in enumerate(lines, first_index):
-        if index in done:
-            continue
-        if refusal := read_refused_line(line):
-            row, errors = refusal
-            refused.append(RowFailure(index, row, Outcome.REJECTED, None, errors, attempts=0, at=now()))
-        else:
-            to_create.append((index, line))
-    return to_create, refused
 
 
 def finish_report(epoch: int, failures: list[RowFailure], failures_key: str) -> Finish:

@@ -18,8 +18,10 @@ from bulk_import_wire.contract import RowVerdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
+    from lambda_worker.monolith_client import Answer
+
 MAX_TRIES = 5
-"""Number of tries after which a row without a usable answer has failed.
+"""Number of tries after which a row without a usable answer has failed. It has fewer if the retry budget is spent.
 
 A busy answer (429 or 503) does not count as a try. Only the deadline limits how often the worker waits for a busy
 endpoint.
@@ -61,6 +63,7 @@ class Decision(StrEnum):
     REJECTED = "rejected"  # the endpoint refused the row; a retry would get the same answer
     RETRY = "retry"  # the answer is not usable; it counts as a try of the row
     WAIT = "wait"  # the endpoint is busy; retry, without counting a try
+    FORBIDDEN = "forbidden"  # the submitter may not create this row, or none
     PAUSE = "pause"  # no row of the job can be created now
     STALE = "stale"  # another worker has the chunk
     CANCEL = "cancel"  # the job was cancelled; this row and all later ones are unprocessed
@@ -101,6 +104,7 @@ RULES = (
     Rule(PAUSED, ANY_STATUS, Decision.PAUSE),
     Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
     Rule(ANY_VERDICT, BUSY, Decision.WAIT),
+    Rule(NOT_CREATED, FORBIDDEN, Decision.FORBIDDEN),
     Rule(ANY_VERDICT, FORBIDDEN, Decision.PAUSE),
     Rule(NO_VERDICT, NOT_THERE, Decision.PAUSE),
     Rule(ANY_VERDICT, TRANSIENT, Decision.RETRY),
@@ -114,12 +118,13 @@ RULES = (
 2. The ledger says stale, cancelled, paused or refused: the decision is the same, and the HTTP status does not matter
    either.
 3. 429 or 503: the endpoint is busy. Wait and retry.
-4. 401 or 403: the submitter may not create rows. Every other row would get the same answer, so pause the job.
-5. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the
+4. 401 or 403 with a verdict: the submitter may not create this row, or none. The other rows decide which.
+5. 401 or 403 without a verdict: something in front of the endpoint refuses every row, so pause the job.
+6. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the
    endpoint itself refused this row, for example because it refers to an object that does not exist.
-6. 408 or 425: a temporary fault. Retry.
-7. Another 4xx with the verdict not-created: the endpoint rejected the row.
-8. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict can
+7. 408 or 425: a temporary fault. Retry.
+8. Another 4xx with the verdict not-created: the endpoint rejected the row.
+9. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict can
    prove that a row was created or rejected.
 """
 
@@ -142,20 +147,29 @@ class RetryBudget:
         """Add to the budget. Call this for the first call of each row."""
         self._retries += BUDGET_SHARE
 
-    def spend(self) -> float:
-        """Take a retry out of the budget and return 0.0.
+    @property
+    def available(self) -> int:
+        """The retries that can be spent now, without those that time has added since the last `spend`."""
+        return int(self._retries + ROUNDING)
 
-        If none is left, return the seconds after which there will be one. Wait that long, then call again.
+    def give_back(self, retries: int) -> None:
+        """Put retries back that were not used."""
+        self._retries += retries
+
+    def spend(self, retries: int = 1) -> float:
+        """Take so many retries, at most BURST, out of the budget and return 0.0.
+
+        If there are not enough, return the seconds until there will be, at the latest. Call again then.
         """
         now = self._clock()
         elapsed = now - self._updated_at
         self._updated_at = now
         # Time adds retries up to BURST. If rows have already added more than BURST, the budget stays as it is.
         self._retries = max(self._retries, min(self._retries + elapsed * RETRIES_PER_SECOND, BURST))
-        missing = 1 - self._retries
+        missing = retries - self._retries
         if missing > ROUNDING:
             return missing / RETRIES_PER_SECOND
-        self._retries -= 1
+        self._retries -= retries
         return 0.0
 
 
@@ -185,3 +199,8 @@ def retry_after_seconds(header: str | None) -> float:
             return 0.0
         seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return float(min(max(seconds, 0), MAX_RETRY_AFTER_SECONDS))
+
+
+def retry_after_of(answer: Answer | None) -> float:
+    """Return the seconds of the answer's Retry-After header; 0 if there is none."""
+    return retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from bulk_import_wire.contract import Outcome, PauseCode, RowVerdict
 from lambda_worker.endpoint_health import EndpointHealth
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
-from lambda_worker.failure_file import RowFailure, now
 from lambda_worker.refusals import CANCELLED, describe, errors_of
 from lambda_worker.retries import (
     BUSY,
@@ -26,12 +25,15 @@ from lambda_worker.retries import (
     RetryBudget,
     backoff_seconds,
     decide,
-    retry_after_seconds,
+    retry_after_of,
 )
+from lambda_worker.retry_queue import RetryQueue
+from lambda_worker.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from lambda_worker.failure_file import RowFailure
     from lambda_worker.limiter import ConcurrencyLimiter
     from lambda_worker.monolith_client import Answer
 
@@ -53,41 +55,58 @@ class RowDispatch:
     limit: ConcurrencyLimiter
     stop_at: float  # time.monotonic() after which no row and no call is started
     settle_by: float  # time.monotonic() by which every call must have ended
-    budget: RetryBudget = field(default_factory=RetryBudget)
+    retries: RetryQueue = field(default_factory=lambda: RetryQueue(RetryBudget()))
     health: EndpointHealth = field(default_factory=EndpointHealth)
     failures: list[RowFailure] = field(default_factory=list)
+    unfinished: list[RowFailure] = field(default_factory=list)  # rows without an outcome whose tries are kept
     created: int = 0
+    counted_tries: int = 0
     is_cancelled: bool = False
     stopped_by: ChunkReturned | ChunkClosed | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)  # wakes the rows that wait
     _is_time_over: bool = False  # a row could not be started or retried before stop_at
     _open_rows: int = 0  # rows that were started and have no outcome yet
     _all_started: bool = False
+    _calls_started: int = 0
+    _last_admitted: int = 0  # the number of the last call that shows that the submitter may create rows
+    _forbidden: list[tuple[Row, Answer]] = field(default_factory=list)
 
     @property
     def finished_rows(self) -> int:
         """The number of rows that have an outcome."""
         return self.created + len(self.failures)
 
-    async def run(self, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Dispatch all rows, each with its index. If `stopped_by` is set afterwards, some rows have no outcome."""
+    @property
+    def made_progress(self) -> bool:
+        """Whether this delivery brought the chunk closer to its end."""
+        return bool(self.finished_rows or self.counted_tries)
+
+    async def run(self, rows: Iterable[tuple[int, bytes]], unfinished: Iterable[RowFailure] = ()) -> None:
+        """Dispatch all rows, each with its index. If `stopped_by` is set afterwards, some rows have no outcome.
+
+        `unfinished` are the rows that an earlier delivery has tried already.
+        """
         async with asyncio.TaskGroup() as tasks:
-            for index, row in rows:
+            for tried in unfinished:
+                self._open_rows += 1
+                tasks.create_task(self._run_row(Row.tried_before(tried), has_slot=False))
+            for index, body in rows:
                 await self.limit.acquire()
                 if self.is_cancelled:
                     self.limit.release()
-                    self._fail(index, row, Outcome.UNPROCESSED, None, attempts=0)
+                    self._fail(Row(index, body), Outcome.UNPROCESSED)
                     continue
                 self._is_time_over |= not self._is_time_for(0)
                 if self._is_time_over or self.stopped_by:
                     self.limit.release()
                     break
                 self._open_rows += 1
-                tasks.create_task(self._run_row(index, row))
+                tasks.create_task(self._run_row(Row(index, body)))
             self._all_started = True
             self._update_health()
-        # Stop for this reason only after all rows have ended. One of them may have found a more important reason, for
-        # example that the chunk is stale.
+            self.retries.close()
+        # Decide this only now, because a row that is still retried may find out more, for example that the chunk is stale.
+        self._decide_on_forbidden_rows()
         if self._is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
 
@@ -95,17 +114,22 @@ class RowDispatch:
         """Start no further row and no further call. The first reason is kept."""
         self.stopped_by = self.stopped_by or reason
         self._stopping.set()
+        self.retries.stop()
 
     def cancel(self) -> None:
         """Start no further call. Every row without an outcome becomes unprocessed."""
         self.is_cancelled = True
         self._stopping.set()
+        self.retries.stop()
 
-    async def _run_row(self, index: int, row: bytes) -> None:
+    async def _run_row(self, row: Row, *, has_slot: bool = True) -> None:
         """Call the endpoint until the row has an outcome or the dispatch stops, then free the row's slot."""
+        if not has_slot:
+            await self.limit.acquire()
         try:
-            await self._attempt(index, row)
+            await self._attempt(row)
         finally:
+            self.retries.give_back(row.retries)
             self._open_rows -= 1
             self._update_health()
             self.limit.release()
@@ -114,36 +138,71 @@ class RowDispatch:
         """Let heartbeats count as signs of life while only one row is left."""
         self.health.counts_heartbeats = self._all_started and self._open_rows == 1
 
-    async def _attempt(self, index: int, row: bytes) -> None:
+    async def _attempt(self, row: Row) -> None:
         """Call the endpoint for one row, with retries, until it has an outcome or the dispatch stops. Never raises."""
-        tries = calls = 0
         signs_before = self.health.signs_of_life
-        self.budget.earn()
-        while await (self._may_retry(calls) if calls else self._may_call()):
-            answer = await self._call(index, row)
-            calls += 1
+        if not row.calls:
+            self.retries.earn()
+        while await (self._may_retry(row) if row.calls else self._may_call()):
+            answer = await self._call(row)
             decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
             # A try counts only if the endpoint works: otherwise an outage would fail all rows that are in flight.
-            tries += decision == Decision.RETRY and self.health.signs_of_life > signs_before
+            # Nor does a call that the end of the invocation has cut short.
+            is_alive = self.health.signs_of_life > signs_before and (answer is not None or self._is_time_for(0))
+            row.may_fail = decision == Decision.RETRY and is_alive
+            row.tries += row.may_fail
+            self.counted_tries += row.may_fail
             signs_before = self.health.signs_of_life
-            if decision == Decision.CREATED:
-                self.created += 1
-            elif decision == Decision.REJECTED:
-                self._fail(index, row, Outcome.REJECTED, answer, attempts=calls)
-            elif decision == Decision.STALE:
-                self.stop(StaleEpoch("Another worker has the chunk."))
-            elif decision == Decision.CANCEL:
-                self.cancel()
-                continue
-            elif decision == Decision.PAUSE:
-                self._pause(answer)
-            elif tries >= MAX_TRIES and not self.stopped_by:
-                self._fail(index, row, Outcome.FAILED, answer, attempts=calls)
-            else:
-                continue
-            return
+            if not self._is_to_be_retried(row, answer, decision):
+                return
         if self.is_cancelled:
-            self._fail(index, row, Outcome.UNPROCESSED, None, attempts=calls)
+            self._fail(row, Outcome.UNPROCESSED)
+        elif row.is_refused_a_retry:
+            self._fail(row, Outcome.FAILED)
+        elif row.tries:
+            self.unfinished.append(row.failure(Outcome.UNPROCESSED, attempts=row.tries))
+
+    def _is_to_be_retried(self, row: Row, answer: Answer | None, decision: Decision) -> bool:
+        """Act on the decision about an answer. Return whether the row needs another call or the dispatch stops."""
+        if decision == Decision.CREATED:
+            self.created += 1
+            # A row that is replayed was created before, perhaps when the submitter still had the permission.
+            if answer and answer.row_verdict == RowVerdict.CREATED:
+                self._last_admitted = max(self._last_admitted, row.call_number)
+            return False
+        row.status, row.errors = answer.status if answer else None, errors_of(answer)
+        if decision == Decision.REJECTED:
+            self._last_admitted = max(self._last_admitted, row.call_number)
+            self._fail(row, Outcome.REJECTED)
+        elif decision == Decision.FORBIDDEN and answer:
+            self._forbidden.append((row, answer))
+        elif decision == Decision.STALE:
+            self.stop(StaleEpoch("Another worker has the chunk."))
+        elif decision == Decision.PAUSE:
+            self._pause(answer)
+            return True  # the loop ends, and the tries of the row are kept
+        elif decision == Decision.CANCEL:
+            self.cancel()
+            return True
+        elif row.tries >= MAX_TRIES and not self.stopped_by:
+            self._fail(row, Outcome.FAILED)
+        else:
+            return True
+        return False
+
+    def _decide_on_forbidden_rows(self) -> None:
+        """Reject the rows that were answered 401 or 403, or pause the job.
+
+        If the endpoint created or rejected a row whose call started later, the row itself is the reason. If nothing got
+        through any more, the submitter may have lost the permission.
+        """
+        for row, answer in self._forbidden:
+            if self.is_cancelled:
+                self._fail(row, Outcome.UNPROCESSED)
+            elif row.call_number < self._last_admitted:
+                self._fail(row, Outcome.REJECTED)
+            else:
+                self._pause(answer)
 
     async def _may_call(self) -> bool:
         """Wait until a call may start. Return False if the dispatch stops or the time is over before that.
@@ -155,21 +214,36 @@ class RowDispatch:
                 return False
         return not self._stopping.is_set()
 
-    async def _may_retry(self, calls: int) -> bool:
-        """Wait for the backoff, then for the retry budget. Then wait and return as `_may_call` does.
+    async def _may_retry(self, row: Row) -> bool:
+        """Wait for a retry from the budget and for the backoff, then as `_may_call` does.
 
         `calls` is the number of calls so far. While the row waits, other rows can use its slot.
         """
         self.limit.release()
         try:
-            seconds = backoff_seconds(calls)
-            while seconds > 0:
-                if not await self._wait(seconds):
-                    return False
-                seconds = self.budget.spend()
+            if not (await self._gets_retry(row) and await self._wait(backoff_seconds(row.calls))):
+                return False
         finally:
             await self.limit.acquire()
         return await self._may_call()
+
+    async def _gets_retry(self, row: Row) -> bool:
+        """Wait until the budget has a retry for the row, or has none any more, or the dispatch stops."""
+        if row.retries:
+            row.retries -= 1
+            self.retries.use()
+            return True
+        turn = self.retries.ask(row.tries, may_fail=row.may_fail)
+        while not turn.done() and not self._stopping.is_set():
+            if not self._is_time_for(0):
+                self._is_time_over = True
+                return False
+            await asyncio.wait([turn], timeout=min(self.retries.serve(), self.stop_at - time.monotonic()))
+        if not turn.done() or turn.cancelled():
+            return False
+        row.retries = turn.result()
+        row.is_refused_a_retry = not row.retries
+        return not row.is_refused_a_retry and await self._gets_retry(row)
 
     async def _wait(self, seconds: float) -> bool:
         """Wait this long, and return whether a call may start then.
@@ -183,13 +257,16 @@ class RowDispatch:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         return not self._stopping.is_set()
 
-    async def _call(self, index: int, row: bytes) -> Answer | None:
+    async def _call(self, row: Row) -> Answer | None:
         """Make one create call and record how it went. Return None if there was no answer."""
         began_at = time.monotonic()
+        row.calls += 1
+        self._calls_started += 1
+        row.call_number = self._calls_started
         timeout_seconds = min(CALL_TIMEOUT_SECONDS, max(self.settle_by - began_at, MIN_CALL_TIMEOUT_SECONDS))
         answer: Answer | None
         try:
-            answer = await self.create(index, row, timeout_seconds)
+            answer = await self.create(row.index, row.body, timeout_seconds)
         except Unreachable:
             answer = None
         ended_at = time.monotonic()
@@ -198,7 +275,7 @@ class RowDispatch:
         if answer and answer.row_verdict and not is_busy:
             self.health.record_answered()
             return answer
-        wanted_seconds = _retry_after(answer)
+        wanted_seconds = retry_after_of(answer)
         self.health.record_unanswered(began_at=began_at, now=ended_at, retry_after_seconds=wanted_seconds)
         ends_before = wanted_seconds > 0 and ended_at + wanted_seconds >= self.stop_at
         if ends_before or self.health.is_away(now=ended_at, stop_at=self.stop_at):
@@ -216,27 +293,14 @@ class RowDispatch:
         else:
             code = PauseCode.ENDPOINT_AWAY
         reason = f"No row can be created now. {describe(answer)}"
-        self.stop(ChunkDeferred(reason, delay_seconds=_retry_after(answer), pause=code))
+        self.stop(ChunkDeferred(reason, delay_seconds=retry_after_of(answer), pause=code))
 
     def _is_time_for(self, seconds: float) -> bool:
         """Return whether a call can still start after this many seconds."""
         return time.monotonic() + seconds < self.stop_at
 
-    def _fail(self, index: int, row: bytes, outcome: Outcome, answer: Answer | None, *, attempts: int) -> None:
-        """Record that the row was not created. `answer` is the last answer, which contains the reasons."""
-        self.failures.append(
-            RowFailure(
-                index=index,
-                row=row,
-                outcome=outcome,
-                status=answer.status if answer else None,
-                errors=CANCELLED if outcome == Outcome.UNPROCESSED else errors_of(answer),
-                attempts=attempts,
-                at=now(),
-            )
-        )
-
-
-def _retry_after(answer: Answer | None) -> float:
-    """Return the seconds of the answer's Retry-After header; 0 if there is none."""
-    return retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
+    def _fail(self, row: Row, outcome: Outcome) -> None:
+        """Record that the row was not created."""
+        if outcome == Outcome.UNPROCESSED:
+            row.status, row.errors = None, CANCELLED
+        self.failures.append(row.failure(outcome, attempts=row.calls))

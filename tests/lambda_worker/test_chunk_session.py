@@ -14,13 +14,16 @@ from bulk_import_wire.contract import (
     VERDICT_HEADER,
     Finish,
     HeartbeatAnswer,
+    Outcome,
     PauseCode,
     ReleaseAnswer,
     RowVerdict,
 )
 from bulk_import_wire.lines import refused_line
-from lambda_worker.chunk_session import ChunkSession, created_indexes, sort_rows
+from lambda_worker.chunk_rows import created_indexes, sort_rows
+from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, StaleEpoch, WorkerError
+from lambda_worker.failure_file import RowFailure, write_failures
 from lambda_worker.monolith_client import Answer, MonolithClient
 from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
 from tests.lambda_worker.conftest import (
@@ -293,6 +296,26 @@ def test_a_retry_after_beyond_the_time_left_is_reported_to_the_monolith_and_dela
     assert (caught.value.pause, caught.value.delay_seconds) == (PauseCode.ENDPOINT_BUSY, seconds)
     assert [(r["pause"], r["retry_after_seconds"]) for r in monolith.releases] == [("endpoint_busy", seconds)]
     assert max(monolith.creates.values()) == 1
+
+
+def test_the_tries_of_earlier_deliveries_count(session: Session, monolith: Monolith, message: ChunkMessage) -> None:
+    tried = [
+        RowFailure(index, a_row(index), Outcome.UNPROCESSED, 500, [], attempts=MAX_TRIES - 1, at="")
+        for index in (101, 103, 104)
+    ]
+    buckets = session.buckets
+    monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, tried)
+    monolith.replies = {101: [BROKEN], 104: [BROKEN]}
+
+    session.run(message)
+
+    (finish,) = monolith.finishes
+    lines = buckets.failure_lines(finish["failures_key"])
+    assert [(line["index"], line["outcome"], line["status"], line["attempts"]) for line in lines] == [
+        (101, "failed", 500, MAX_TRIES),
+        (104, "failed", 500, MAX_TRIES),
+    ]
+    assert set(monolith.creates.values()) == {1}
 
 
 def test_a_release_that_fails_loses_nothing(session: Session, monolith: Monolith, message: ChunkMessage) -> None:

@@ -41,13 +41,13 @@ OF_VERDICT = {
 }
 """The decisions that depend on the verdict only."""
 
-OF_STATUS = {401: Decision.PAUSE, 403: Decision.PAUSE, 429: Decision.WAIT, 503: Decision.WAIT}
+OF_STATUS = {429: Decision.WAIT, 503: Decision.WAIT}
 """The decisions on a status, with the verdict not-created or without a known verdict."""
 
-OF_STATUS_NOT_CREATED = {408: Decision.RETRY, 425: Decision.RETRY} | {
-    status: Decision.REJECTED for status in range(400, 500) if status not in {408, 425}
+OF_STATUS_NOT_CREATED = {401: Decision.FORBIDDEN, 403: Decision.FORBIDDEN, 408: Decision.RETRY, 425: Decision.RETRY} | {
+    status: Decision.REJECTED for status in range(400, 500) if status not in {401, 403, 408, 425, 429}
 }
-OF_STATUS_WITHOUT_VERDICT = {404: Decision.PAUSE, 405: Decision.PAUSE}
+OF_STATUS_WITHOUT_VERDICT = {401: Decision.PAUSE, 403: Decision.PAUSE, 404: Decision.PAUSE, 405: Decision.PAUSE}
 
 
 def expected(status: int, verdict: str) -> Decision:
@@ -81,7 +81,7 @@ def test_each_rule_decides_some_answer_and_each_decision_is_reached() -> None:
     [
         (403, RowVerdict.STALE, Decision.STALE),
         (403, RowVerdict.CREATED, Decision.CREATED),  # the row is committed, so the status was changed on the way
-        (403, RowVerdict.NOT_CREATED, Decision.PAUSE),
+        (403, RowVerdict.NOT_CREATED, Decision.FORBIDDEN),
         (404, RowVerdict.NOT_CREATED, Decision.REJECTED),
         (404, NO_VERDICT, Decision.PAUSE),
         (409, RowVerdict.NOT_CREATED, Decision.REJECTED),

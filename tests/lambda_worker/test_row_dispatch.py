@@ -31,6 +31,7 @@ from lambda_worker.retries import (
     RETRIES_PER_SECOND,
     RetryBudget,
 )
+from lambda_worker.retry_queue import RetryQueue
 from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, RowDispatch
 from tests.lambda_worker.conftest import a_row
 from tests.lambda_worker.test_limiter import now as simulated_now
@@ -364,7 +365,6 @@ def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no
     assert str(status) in str(reason)
     assert "You may not." not in str(reason)  # the reason is logged, and the endpoint may answer anything
     assert dispatch.failures == []
-    assert endpoint.calls.total() < 5 + 2 * 3
     assert set(endpoint.calls.values()) == {1}
 
 
@@ -520,11 +520,16 @@ class TimedEndpoint:
         return answer
 
     def run(self, count: int, *, cap: int = 8, stop_in: float = NEVER) -> RowDispatch:
+        return self.run_rows(list(rows(count)), [], cap=cap, stop_in=stop_in)
+
+    def run_rows(
+        self, left: list[tuple[int, bytes]], unfinished: list[RowFailure], *, cap: int = 8, stop_in: float = NEVER
+    ) -> RowDispatch:
         async def main() -> RowDispatch:
             now = simulated_now()
             limit, budget = ConcurrencyLimiter(cap, simulated_now), RetryBudget(simulated_now)
-            self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, budget)
-            await self.dispatch.run(rows(count))
+            self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, RetryQueue(budget))
+            await self.dispatch.run(left, unfinished)
             return self.dispatch
 
         return simulate(main())
@@ -577,18 +582,99 @@ def test_an_endpoint_that_is_busy_for_a_moment_does_not_pause_the_job() -> None:
 
 
 @pytest.mark.usefixtures("_simulated_clock")
-@pytest.mark.parametrize("count", [40, 400])
-def test_when_every_first_call_fails_the_budget_limits_the_retries(count: int) -> None:
-    broken = an_answer(500, NOT_CREATED)
-    endpoint = TimedEndpoint(lambda _index, tried: broken if tried == 1 else an_answer(201, CREATED))
+@pytest.mark.parametrize("count", [1, 8, 40, 500])
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+def test_when_every_call_is_answered_500_each_row_fails_once_the_budget_is_spent(count: int, seconds: float) -> None:
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(500, NOT_CREATED), seconds)
 
     dispatch = endpoint.run(count)
 
-    assert dispatch.finished_rows == count
-    assert dispatch.failures == []
-    trickle = RETRIES_PER_SECOND * endpoint.settled_at[-1]
-    assert endpoint.calls.total() == 2 * count
-    assert endpoint.calls.total() <= (1 + BUDGET_SHARE) * count + BURST + trickle
+    assert dispatch.stopped_by is None
+    assert {failure.errors[0]["code"] for failure in dispatch.failures} == {"http_500"}
+    assert {failure.index: failure.attempts for failure in dispatch.failures} == endpoint.calls
+    assert max(endpoint.calls.values()) == MAX_TRIES, "no row got all its tries"
+    ended_at = endpoint.settled_at[-1]
+    assert ended_at <= count * seconds / 8 + 30
+    assert endpoint.calls.total() <= (1 + BUDGET_SHARE) * count + BURST + RETRIES_PER_SECOND * ended_at
+
+
+@pytest.mark.usefixtures("_simulated_clock")
+def test_a_function_of_a_minute_ends_500_rows_that_are_all_answered_500_in_a_few_deliveries() -> None:
+    """At this rate, two functions end the 200 chunks of 100,000 such rows within an hour."""
+    failures: dict[int, RowFailure] = {}
+    unfinished: list[RowFailure] = []
+    seconds = deliveries = calls = 0
+    while len(failures) < 500:
+        endpoint = TimedEndpoint(lambda _index, _tried: an_answer(500, NOT_CREATED), 0.3)
+        known = failures.keys() | {row.index for row in unfinished}
+        left = [row for row in rows(500) if row[0] not in known]
+        dispatch = endpoint.run_rows(left, unfinished, stop_in=48.0)
+        assert dispatch.made_progress
+        failures |= {failure.index: failure for failure in dispatch.failures}
+        unfinished = dispatch.unfinished
+        seconds += endpoint.settled_at[-1]
+        calls += endpoint.calls.total()
+        deliveries += 1
+
+    assert deliveries <= 2
+    assert seconds * 200 / 2 <= 3600
+    assert calls <= (1 + BUDGET_SHARE) * 500 + deliveries * BURST + RETRIES_PER_SECOND * seconds
+    assert {failure.errors[0]["code"] for failure in failures.values()} == {"http_500"}
+
+
+@pytest.mark.usefixtures("_simulated_clock")
+def test_the_tries_of_an_earlier_delivery_count() -> None:
+    """An endpoint so slow that no row gets all its tries within one delivery."""
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(500, NOT_CREATED), 10.0)
+    first = endpoint.run(8, stop_in=15.0)
+
+    assert first.failures == []
+    assert first.made_progress
+    assert {row.attempts for row in first.unfinished} <= {1, 2}
+
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(500, NOT_CREATED), 0.1)
+    left = [row for row in rows(8) if row[0] not in {tried.index for tried in first.unfinished}]
+    second = endpoint.run_rows(left, first.unfinished)
+    assert len(second.failures) == 8
+    assert {failure.attempts - endpoint.calls[failure.index] for failure in second.failures} <= {0, 1, 2}
+
+
+@pytest.mark.usefixtures("_simulated_clock")
+def test_a_row_that_was_tried_before_and_is_created_now_is_created() -> None:
+    tried = RowFailure(0, a_row(0), Outcome.UNPROCESSED, 500, [], attempts=4, at="")
+    endpoint = TimedEndpoint(lambda _index, _tried: an_answer(201, CREATED))
+
+    dispatch = endpoint.run_rows([], [tried])
+
+    assert (dispatch.created, dispatch.failures, dispatch.unfinished) == (1, [], [])
+
+
+FORBIDDEN = rejection(None, "permission_denied", "Not in this category.", 403)
+
+
+@pytest.mark.parametrize("forbidden", [{0}, {3}, {0, 1, 2, 3, 4}, set(range(0, 40, 2))])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_row_that_is_forbidden_while_others_get_through_is_rejected(forbidden: set[int], status: int) -> None:
+    refusal = rejection(None, "permission_denied", "Not in this category.", status)
+    endpoint = accepting({index: [refusal] for index in forbidden})
+
+    failures = run(a_dispatch(endpoint), 50)
+
+    assert by_index(failures) == dict.fromkeys(sorted(forbidden), Outcome.REJECTED)
+    assert {failure.errors[0]["message"] for failure in failures} == {"Not in this category."}
+    assert set(endpoint.calls.values()) == {1}
+
+
+def test_a_row_that_the_endpoint_rejects_shows_that_the_submitter_has_the_permission() -> None:
+    endpoint = Endpoint({0: [FORBIDDEN]}, default=rejection("sku", "unique", "Taken."))
+
+    assert by_index(run(a_dispatch(endpoint), 20)) == dict.fromkeys(range(20), Outcome.REJECTED)
+
+
+def test_a_replayed_row_does_not_show_that_the_submitter_still_has_the_permission() -> None:
+    endpoint = Endpoint({0: [FORBIDDEN]}, default=an_answer(201, RowVerdict.REPLAYED))
+
+    assert deferred(a_dispatch(endpoint), 20).pause == PauseCode.FORBIDDEN
 
 
 @pytest.mark.usefixtures("_simulated_clock")
