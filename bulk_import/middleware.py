@@ -37,6 +37,7 @@ from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.models import ImportedRow, LockedChunk, database
+from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
@@ -84,6 +85,7 @@ class ImportedRowMiddleware:
             call.check_not_cancelled(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
+            errors = collect_errors(request)
             response = self.get_response(request)
             created = response.status_code == HTTPStatus.CREATED and not transaction.get_rollback(using=using)
             if created:
@@ -96,7 +98,7 @@ class ImportedRowMiddleware:
         verdict = RowVerdict.CREATED
         if not created:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
-            response = _with_error_codes(response)
+            response = _with_error_codes(response, error_detail(errors[-1]) if errors else None)
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
 
@@ -133,12 +135,13 @@ def _is_denied_for_this_row(response: Any) -> bool:
     return True
 
 
-def _with_error_codes(response: Any) -> Any:
+def _with_error_codes(response: Any, detail: Any) -> Any:
     """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
 
-    DRF renders the errors without their codes. Here the response's `data` still has them.
+    DRF renders the errors without their codes. `detail` is that of the exception that the view raised; None if it
+    raised none. Then the response's `data` may still have the codes.
     """
-    data = getattr(response, "data", None)
+    data = getattr(response, "data", None) if detail is None else detail
     if response.status_code < HTTPStatus.BAD_REQUEST:
         # For example a 200. The row was rolled back, so do not send its data as if it existed.
         message = f"The endpoint answered {response.status_code}. Only 201 counts as created."
@@ -150,7 +153,10 @@ def _with_error_codes(response: Any) -> Any:
         return response
     if isinstance(data, dict) and data.keys() == {"detail"}:
         data = [data["detail"]]
-    response.content = json.dumps({"errors": list(flatten_errors(data))})
+    errors = list(flatten_errors(data))
+    if view := (getattr(response, "renderer_context", None) or {}).get("view"):
+        errors = ViewFormat(view).name_fields(errors)
+    response.content = json.dumps({"errors": errors})
     response["Content-Type"] = "application/json"
     return response
 

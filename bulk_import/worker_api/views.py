@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils.decorators import method_decorator
 from rest_framework import status
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -102,6 +103,8 @@ class WorkerView(APIView):
     throttle_classes = []
     parser_classes = [JSONParser]
     renderer_classes = [JSONRenderer]
+    content_negotiation_class = DefaultContentNegotiation
+    versioning_class = None
     schema = None  # not part of the public OpenAPI schema
 
     def get_exception_handler(self) -> Callable[..., Any]:
