@@ -7,7 +7,7 @@ through unchanged. For a request with one, which is a worker's create call, it d
 2. Check that the job is not cancelled and that the submitter may act.
 3. Write the ledger record. If a call for the same row is in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
-5. Commit if the view answered 201. Roll back everything otherwise.
+5. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
 
 After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
 the row, whatever the HTTP status says:
@@ -16,6 +16,7 @@ the row, whatever the HTTP status says:
 - `replayed`: an earlier call committed them. The row was not created a second time.
 - `not-created`: nothing was kept. The HTTP status says whether the worker should retry (429, 503) or give up (400).
 - `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
+- `wrong-endpoint`: nothing was kept, because the call did not reach the create endpoint of its job.
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
 
@@ -33,7 +34,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
-from bulk_import.conf import conf
+from bulk_import.conf import conf, token_header
 from bulk_import.errors import flatten_errors
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.models import ImportedRow, LockedChunk, database
@@ -42,7 +43,7 @@ from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -55,7 +56,7 @@ class ImportedRowMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, token = request.headers.get(token_header(), "").partition(" ")
         if scheme != IMPORT_SCHEME:
             return self.get_response(request)
         try:
@@ -83,11 +84,13 @@ class ImportedRowMiddleware:
         with transaction.atomic(using=using, durable=True):
             chunk = call.lock_chunk()
             call.check_not_cancelled(chunk)
+            target = conf().target(chunk.target)
+            call.check_endpoint(request, target)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             errors = collect_errors(request)
             response = self.get_response(request)
-            created = response.status_code == HTTPStatus.CREATED and not transaction.get_rollback(using=using)
+            created = response.status_code in target.success_statuses and not transaction.get_rollback(using=using)
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])
@@ -98,18 +101,17 @@ class ImportedRowMiddleware:
         verdict = RowVerdict.CREATED
         if not created:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
-            response = _with_error_codes(response, error_detail(errors[-1]) if errors else None)
+            response = _with_error_codes(
+                response, error_detail(errors[-1]) if errors else None, target.success_statuses
+            )
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
 
     def _act_as_submitter(self, request: HttpRequest, chunk: LockedChunk) -> None:
         """Authenticate the request as the job's submitter, whatever authentication the view uses.
 
-        Raises CreateCallError if the request is not for the job's create endpoint, or if the submitter is disabled.
+        Raises CreateCallError if the submitter is disabled.
         """
-        if request.method != "POST" or request.path != conf().target(chunk.target).create_path:
-            message = "An import token is only valid for the create endpoint of its job."
-            raise CreateCallError(403, "wrong_endpoint", message, RowVerdict.STALE)
         submitter = chunk.submitter
         if submitter is None or not submitter.is_active:
             message = "The user who submitted this import is disabled."
@@ -135,7 +137,7 @@ def _is_denied_for_this_row(response: Any) -> bool:
     return True
 
 
-def _with_error_codes(response: Any, detail: Any) -> Any:
+def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[int]) -> Any:
     """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
 
     DRF renders the errors without their codes. `detail` is that of the exception that the view raised; None if it
@@ -144,7 +146,10 @@ def _with_error_codes(response: Any, detail: Any) -> Any:
     data = getattr(response, "data", None) if detail is None else detail
     if response.status_code < HTTPStatus.BAD_REQUEST:
         # For example a 200. The row was rolled back, so do not send its data as if it existed.
-        message = f"The endpoint answered {response.status_code}. Only 201 counts as created."
+        message = f"The endpoint answered {response.status_code}, which is not one of its target's success_statuses."
+        if response.status_code in success_statuses:
+            message = f"The endpoint answered {response.status_code}, but rolled back its transaction."
+            response.status_code = HTTPStatus.INTERNAL_SERVER_ERROR
         data = [ErrorDetail(message, code="not_created")]
         if response.streaming:
             response.close()

@@ -52,7 +52,12 @@ class ViewFormat:
         """Return the row as the view's parser reads it. Raises whatever that parser raises."""
         if self._parser is None:
             return row
-        context: dict[str, Any] = {"view": self._view, "request": getattr(self._view, "request", None), "args": (), "kwargs": {}}
+        context: dict[str, Any] = {
+            "view": self._view,
+            "request": getattr(self._view, "request", None),
+            "args": (),
+            "kwargs": {},
+        }
         return self._parser.parse(io.BytesIO(json.dumps(row).encode()), JSON, {"encoding": "utf-8", **context})
 
     def field_name(self, path: str) -> str:

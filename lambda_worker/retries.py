@@ -62,6 +62,7 @@ class Decision(StrEnum):
     RETRY = "retry"  # the answer is not usable; it counts as a try of the row
     WAIT = "wait"  # the endpoint is busy; retry, without counting a try
     PAUSE = "pause"  # no row of the job can be created now
+    WRONG_STATUS = "wrong_status"  # the endpoint answered a success that does not count as a creation
     STALE = "stale"  # another worker has the chunk
     CANCEL = "cancel"  # the job was cancelled; this row and all later ones are unprocessed
 
@@ -81,6 +82,7 @@ NO_VERDICT = {""}
 COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
+WRONG_ENDPOINT = {RowVerdict.WRONG_ENDPOINT}
 STALE = {RowVerdict.STALE}
 CANCELLED = {RowVerdict.CANCELLED}
 ANY_VERDICT = NO_VERDICT | {*RowVerdict}
@@ -89,6 +91,7 @@ BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+SUCCESS = range(200, 300)
 REFUSAL = range(400, 500)  # includes 409, a conflict with an existing object
 ANY_STATUS = range(1000)  # HTTP allows three digits
 
@@ -97,26 +100,31 @@ RULES = (
     Rule(COMMITTED, ANY_STATUS, Decision.CREATED),
     Rule(STALE, ANY_STATUS, Decision.STALE),
     Rule(CANCELLED, ANY_STATUS, Decision.CANCEL),
+    Rule(WRONG_ENDPOINT, ANY_STATUS, Decision.PAUSE),
     Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
     Rule(ANY_VERDICT, BUSY, Decision.WAIT),
     Rule(ANY_VERDICT, FORBIDDEN, Decision.PAUSE),
     Rule(NO_VERDICT, NOT_THERE, Decision.PAUSE),
     Rule(ANY_VERDICT, TRANSIENT, Decision.RETRY),
     Rule(NOT_CREATED, REFUSAL, Decision.REJECTED),
+    Rule(NOT_CREATED, SUCCESS, Decision.WRONG_STATUS),
     Rule(ANY_VERDICT, ANY_STATUS, Decision.RETRY),
 )
 """The rules for answers. The first rule that matches decides. In words, from the top:
 
 1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
    the ledger and the worker may have changed it.
-2. The ledger says stale, cancelled or refused: do that, whatever the status.
+2. The ledger says stale, cancelled, wrong endpoint or refused: do that, whatever the status. With the wrong endpoint,
+   every other row would get the same answer, so pause the job.
 3. 429 or 503: the endpoint is busy. Wait and retry.
 4. 401 or 403: the submitter may not create rows. Every other row would get the same answer, so pause the job.
 5. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the
    endpoint itself refused this row, for example because it refers to an object that does not exist.
 6. 408 or 425: a temporary fault. Retry.
 7. Another 4xx with the verdict not-created: the endpoint rejected the row.
-8. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict can
+8. A success with the verdict not-created: the target's `success_statuses` do not list the status. A retry would get the
+   same answer.
+9. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict can
    prove that a row was created or rejected.
 """
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import Outcome, PauseCode
+from bulk_import_wire.contract import Outcome, PauseCode, RowVerdict
 from lambda_worker.endpoint_health import EndpointHealth
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, now
@@ -22,6 +22,7 @@ from lambda_worker.retries import (
     BUSY,
     FORBIDDEN,
     MAX_TRIES,
+    SUCCESS,
     Decision,
     RetryBudget,
     backoff_seconds,
@@ -134,9 +135,9 @@ class RowDispatch:
             elif decision == Decision.CANCEL:
                 self.cancel()
                 continue
-            elif decision == Decision.PAUSE:
+            elif decision == Decision.PAUSE or (decision == Decision.WRONG_STATUS and not self.created):
                 self._pause(answer)
-            elif tries >= MAX_TRIES and not self.stopped_by:
+            elif decision == Decision.WRONG_STATUS or (tries >= MAX_TRIES and not self.stopped_by):
                 self._fail(index, row, Outcome.FAILED, answer, attempts=calls)
             else:
                 continue
@@ -203,8 +204,12 @@ class RowDispatch:
 
     def _pause(self, answer: Answer | None) -> None:
         """Stop, because no row of the job can be created now. `answer` shows why."""
-        if answer and answer.status in FORBIDDEN:
-            code = PauseCode.FORBIDDEN
+        if answer and answer.row_verdict == RowVerdict.WRONG_ENDPOINT:
+            code = PauseCode.WRONG_ENDPOINT
+        elif answer and answer.status in FORBIDDEN:
+            code = PauseCode.FORBIDDEN if answer.row_verdict else PauseCode.TOKEN_REJECTED
+        elif answer and answer.status in SUCCESS and answer.row_verdict:
+            code = PauseCode.WRONG_STATUS
         elif answer and answer.status in BUSY:
             code = PauseCode.ENDPOINT_BUSY
         else:

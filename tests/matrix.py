@@ -24,6 +24,9 @@ PYTHONS = ("3.11", "3.12", "3.13")
 DJANGOS = {"django~=5.2.0": (3, 11), "django~=6.0": (3, 12)}
 """Django versions to install, and the oldest Python version that each supports."""
 
+DRFS = ("djangorestframework~=3.17.2", "djangorestframework~=3.18.0")
+"""Release lines of DRF. Each Django version runs with the newest, and the oldest pair of versions with both."""
+
 TESTS = ("tests/bulk_import", "tests/products", "tests/import_page", "tests/settings", "tests/pipeline")
 
 

@@ -69,7 +69,7 @@ class TargetView(APIView):
         return self.target.create_view().get_authenticators() if self.is_configured() else []
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with request_log_context(request), log_context(job_id=kwargs.get("job_id", "")):
+        with request_log_context(request), log_context(job_id=str(kwargs.get("job_id", ""))):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

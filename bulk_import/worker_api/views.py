@@ -151,6 +151,9 @@ class ClaimView(WorkerView):
             failures_key=chunk.failures_key,
             concurrency=chunk.job.concurrency or settings.concurrency,
             cancelled=chunk.job.cancel_requested_at is not None,
+            token_header=settings.token_header,
+            host=chunk.job.host if settings.host_header else "",
+            host_header=settings.host_header,
         )
         return Response(claim.to_dict())
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView
 
 from bulk_import.checks import check_configuration
 from products.models import Product
@@ -37,6 +38,8 @@ urlpatterns = [
     path("bulk-import/worker/", include("bulk_import.worker_urls")),
     path("warehouses/<slug:warehouse>/products/", WarehouseView.as_view({"post": "create"}), name="warehouse"),
     path("products/", include("products.urls")),
+    path("plain", plain, name="plain"),
+    path("schema", SpectacularAPIView.as_view()),
 ]
 
 SERIALIZER = "products.serializers.ProductSerializer"
@@ -89,8 +92,8 @@ def test_a_target_may_have_fixed_arguments_of_its_url(client_of_merchandiser: AP
     [
         ({**NORTH, "create_kwargs": {}}, ["warehouse", "create_kwargs"]),
         ({**NORTH, "create_kwargs": {"shop": 1}}, ["warehouse", "create_kwargs"]),
-        ({**PRODUCTS, "create_url": "nothing"}, ["no URL with this name"]),
-        ({**PRODUCTS, "create_url": "plain"}, ["no URL with this name"]),
+        ({**PRODUCTS, "create_url": "nothing"}, ["'nothing' is not a valid view function or pattern name"]),
+        ({**PRODUCTS, "create_url": "plain"}, ["is not the URL of a DRF view"]),
     ],
 )
 def test_the_message_about_a_create_url_says_what_is_wrong(
@@ -103,6 +106,18 @@ def test_the_message_about_a_create_url_says_what_is_wrong(
     assert error.id == "bulk_import.E008"
     for word in words:
         assert word in f"{error.msg} {error.hint}"
+
+
+def test_the_schema_has_the_urls_that_lead_somewhere(client_of_merchandiser: APIClient) -> None:
+    paths = client_of_merchandiser.get("/schema", headers={"Accept": "application/json"}).json()["paths"]
+
+    north = "/warehouses/north/products/bulk"
+    jobs = {path.replace(north, "/products/bulk") for path in paths if path.startswith(north)}
+    assert {path for path in paths if path.startswith("/products/bulk/")} == {*jobs} - {"/products/bulk"} | {
+        "/products/bulk/"
+    }
+    assert "/products/bulk/{job_id}/failures" in paths
+    assert not any("//" in path or "bulk{" in path for path in paths)
 
 
 def test_a_path_that_only_begins_like_the_api_is_not_the_api(client_of_merchandiser: APIClient, aws: Aws) -> None:

@@ -37,6 +37,7 @@ OF_VERDICT = {
     RowVerdict.STALE: Decision.STALE,
     RowVerdict.REFUSED: Decision.REJECTED,
     RowVerdict.CANCELLED: Decision.CANCEL,
+    RowVerdict.WRONG_ENDPOINT: Decision.PAUSE,
 }
 """The decisions that depend on the verdict only."""
 
@@ -46,6 +47,7 @@ OF_STATUS = {401: Decision.PAUSE, 403: Decision.PAUSE, 429: Decision.WAIT, 503: 
 OF_STATUS_NOT_CREATED = {408: Decision.RETRY, 425: Decision.RETRY} | {
     status: Decision.REJECTED for status in range(400, 500) if status not in {408, 425}
 }
+OF_STATUS_NOT_CREATED |= dict.fromkeys(range(200, 300), Decision.WRONG_STATUS)
 OF_STATUS_WITHOUT_VERDICT = {404: Decision.PAUSE, 405: Decision.PAUSE}
 
 
