@@ -135,7 +135,8 @@ def _check_targets() -> Iterator[CheckMessage]:
             target = conf().target(name)
         except TypeError:
             yield Error(
-                f"The target {name!r} must have create_url and serializer, and nothing else.",
+                f"The target {name!r} must have create_url and serializer. It may have create_kwargs (a dict) and "
+                "success_statuses (a list of HTTP statuses from 200 to 299), and nothing else.",
                 hint='Write {"create_url": "<URL name>", "serializer": "<dotted path>"}.',
                 id="bulk_import.E007",
             )
@@ -145,14 +146,18 @@ def _check_targets() -> Iterator[CheckMessage]:
 
 
 def _check_target_urls(target: Target) -> Iterator[CheckMessage]:
+    hint = "Use the URL name of the endpoint that creates one row by POST."
     try:
         target.create_view()
-    except (NoReverseMatch, Resolver404, AttributeError):
+    except NoReverseMatch as error:
         yield Error(
-            f"The create_url {target.create_url!r} of target {target.name!r} is not the URL of a DRF view.",
-            hint="Use the URL name of the endpoint that creates one row by POST.",
+            f"The create_url of target {target.name!r} has no URL: {error}",
+            hint=f"{hint} If its URL has arguments, set them with create_kwargs.",
             id="bulk_import.E008",
         )
+    except (Resolver404, AttributeError):
+        message = f"The create_url {target.create_url!r} of target {target.name!r} is not the URL of a DRF view."
+        yield Error(message, hint=hint, id="bulk_import.E008")
     try:
         reverse("bulk-import-jobs", kwargs={"target": target.name})
     except NoReverseMatch:

@@ -5,7 +5,9 @@ docs/settings.md explains every setting.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -16,7 +18,7 @@ from django.utils.module_loading import import_string
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rest_framework.request import Request
     from rest_framework.serializers import Serializer
@@ -27,6 +29,10 @@ FAILURES_STORAGE = "bulk_import_failures"
 """Aliases in Django's `STORAGES`. Each one must be an S3 storage of django-storages."""
 
 
+SUCCESS = range(200, 300)
+"""The HTTP statuses that mean success."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A create endpoint that imports can use: one entry of `BULK_IMPORT["TARGETS"]`."""
@@ -34,10 +40,21 @@ class Target:
     name: str
     create_url: str  # URL name of the create endpoint, which must be a DRF view
     serializer: str  # dotted path of the serializer that the endpoint uses
+    create_kwargs: dict[str, Any] = field(default_factory=dict)  # the arguments of the endpoint's URL, if it has any
+
+    success_statuses: Sequence[int] = (HTTPStatus.CREATED,)  # the HTTP statuses with which it answers a creation
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.create_kwargs, dict):
+            raise TypeError("create_kwargs must be a dict")
+        statuses = self.success_statuses
+        if not (isinstance(statuses, list | tuple) and statuses and all(status in SUCCESS for status in statuses)):
+            raise TypeError("success_statuses must be a list of HTTP statuses from 200 to 299")
 
     @property
     def create_path(self) -> str:
-        return reverse(self.create_url)
+        """The path of the create endpoint within the site, without the prefix under which a server mounts the site."""
+        return path_within_site(reverse(self.create_url, kwargs=self.create_kwargs))
 
     @property
     def serializer_class(self) -> type[Serializer[Any]]:
@@ -46,14 +63,22 @@ class Target:
 
     def create_view(self, request: Request | None = None) -> APIView:
         """Return a new instance of the create endpoint's view, to ask it for its permissions and its serializer."""
-        # reverse() includes the prefix under which the server mounts the site, and resolve() expects a path without it.
-        callback: Any = resolve("/" + self.create_path.removeprefix(get_script_prefix())).func
+        match = resolve(self.create_path)
+        callback: Any = match.func
         view: APIView = callback.cls(**callback.initkwargs)
         view.action = "create"  # type: ignore[attr-defined] # what a ViewSet sets for POST
-        view.args, view.kwargs, view.format_kwarg = (), {}, None
+        view.args, view.kwargs, view.format_kwarg = match.args, match.kwargs, None
         if request is not None:
             view.request = request
         return view
+
+
+def path_within_site(path: str) -> str:
+    """Return a path of `reverse` without the prefix of FORCE_SCRIPT_NAME or of the server.
+
+    A worker adds it to its base URL. If the site has a prefix, the base URL contains it already.
+    """
+    return "/" + path.removeprefix(get_script_prefix())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +86,7 @@ class Conf:
     """All settings. In `settings.BULK_IMPORT`, their names are written in capitals."""
 
     # Connections
-    targets: dict[str, dict[str, str]] = field(default_factory=dict)  # see Target
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)  # see Target
     queue_url: str = ""
     queue_client: dict[str, Any] = field(default_factory=dict)  # keyword arguments for boto3.client("sqs")
     worker_secrets: list[str] = field(default_factory=list)  # each one gives access to the worker API
@@ -87,6 +112,8 @@ class Conf:
     lease_seconds: int = 60
     pause_seconds: int = 30
     max_pause_hours: int = 24
+    token_header: str = "Authorization"  # noqa: S105 - name of the header of a create call that contains its import token
+    host_header: str = "Host"  # header of a create call that contains the host of the upload; "" sends none
 
     # Emails
     public_url: str = ""  # such as "https://shop.example"
@@ -156,6 +183,16 @@ REMOVED = frozenset(
 """Names of former settings. Their values are now constants."""
 
 
+HEADER_NAME = re.compile("[A-Za-z0-9-]+")
+"""Names of headers that arrive everywhere. WSGI servers drop names with other characters."""
+
+
+def token_header() -> str:
+    """Return TOKEN_HEADER. Every request of the site needs it, so the settings are not validated here."""
+    setting = getattr(settings, "BULK_IMPORT", None)
+    return str(setting.get("TOKEN_HEADER", "Authorization")) if isinstance(setting, dict) else "Authorization"
+
+
 def conf() -> Conf:
     """Return the current settings. Raises ImproperlyConfigured for unknown names and invalid values."""
     setting = getattr(settings, "BULK_IMPORT", {})
@@ -183,6 +220,7 @@ def check_values(given: dict[str, Any]) -> None:
         if isinstance(given.get(name), str):
             raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be a list. In a string, {consequence}.")
     check_numbers(given)
+    check_headers(given)
     for name in given.keys() & {"public_url", "job_page_url"}:
         url = given[name]
         if url and not (isinstance(url, str) and is_http_url(url)):
@@ -208,3 +246,12 @@ def check_numbers(given: dict[str, Any]) -> None:
         raise ImproperlyConfigured(f"BULK_IMPORT CHUNK_ROWS must be at most {MAX_CHUNK_ROWS}.")
     if given.get("lease_seconds", MIN_LEASE_SECONDS) < MIN_LEASE_SECONDS:
         raise ImproperlyConfigured(f"BULK_IMPORT LEASE_SECONDS must be at least {MIN_LEASE_SECONDS}.")
+
+
+def check_headers(given: dict[str, Any]) -> None:
+    """Raise ImproperlyConfigured if a setting is not the name of a header. Only HOST_HEADER may be empty."""
+    for name in given.keys() & {"token_header", "host_header"}:
+        header = given[name]
+        is_header = isinstance(header, str) and HEADER_NAME.fullmatch(header)
+        if not is_header and (name, header) != ("host_header", ""):
+            raise ImproperlyConfigured(f"BULK_IMPORT {name.upper()} must be the name of an HTTP header.")

@@ -18,6 +18,7 @@ from django.db import IntegrityError
 from django.http import JsonResponse
 
 from bulk_import.authentication import ImportToken
+from bulk_import.conf import conf
 from bulk_import.models import ImportChunk, ImportedRow, LockedChunk
 from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from django.http import HttpRequest
+
+    from bulk_import.conf import Target
 
 
 MAX_INDEX = 2**27
@@ -44,6 +47,11 @@ class CreateCallError(Exception):
         response = JsonResponse({"code": self.code, "message": self.message}, status=self.status)
         response[VERDICT_HEADER] = self.verdict.value
         return response
+
+
+def wrong_endpoint() -> CreateCallError:
+    message = "An import token is only valid for the create endpoint of its job."
+    return CreateCallError(403, "wrong_endpoint", message, RowVerdict.WRONG_ENDPOINT)
 
 
 class RowAlreadyCreated(Exception):
@@ -74,6 +82,9 @@ class CreateCall:
                 body_sha256=hashlib.sha256(request.body).digest(),
             )
         except signing.BadSignature as error:
+            # The doctor sends no valid token. It must learn all the same whether its calls reach a create endpoint.
+            if request.path_info not in {conf().target(name).create_path for name in conf().targets}:
+                raise wrong_endpoint() from error
             message = "The import token is invalid or has expired."
             raise CreateCallError(401, "invalid_token", message, RowVerdict.STALE) from error
         except ValueError as error:
@@ -84,6 +95,12 @@ class CreateCall:
         """Return a context whose log lines, also those of the target's own code, say which row they are about."""
         chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
         return log_context(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
+
+    def check_endpoint(self, request: HttpRequest, target: Target) -> None:
+        """Raise CreateCallError if the request is not for the create endpoint of the target."""
+        # `path_info` has no prefix of FORCE_SCRIPT_NAME or of the server, and neither has `create_path`.
+        if request.method != "POST" or request.path_info != target.create_path:
+            raise wrong_endpoint()
 
     def lock_chunk(self) -> LockedChunk:
         """Lock the chunk until the transaction ends. Raises CreateCallError if the worker no longer has it."""

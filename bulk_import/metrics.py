@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.contrib.auth.decorators import login_not_required
 from django.db.models import Count, Min, Q
 from django.http import HttpResponse
 from django.utils import timezone
@@ -31,6 +32,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format of Prometheus, https://prometheus.io/docs/instrumenting/exposition_formats/."""
 
 
+@login_not_required
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """Return the gauges if the request has the header `Authorization: Bearer <one of METRICS_SECRETS>`.

@@ -8,7 +8,7 @@ through unchanged. For a request with one, which is a worker's create call, it d
 3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
    in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
-5. Commit if the view answered 201. Roll back everything otherwise.
+5. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
 
 After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
 the row, whatever the HTTP status says:
@@ -17,6 +17,7 @@ the row, whatever the HTTP status says:
 - `replayed`: an earlier call committed them. The row was not created a second time.
 - `not-created`: nothing was kept. The HTTP status says whether the worker should retry (429, 503) or give up (400).
 - `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
+- `wrong-endpoint`: nothing was kept, because the call did not reach the create endpoint of its job.
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
 - `paused`: nothing was kept, because staff paused the job. The worker must release the chunk.
@@ -38,17 +39,18 @@ from django.http import HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import PROBE_PREFIX
-from bulk_import.conf import conf
+from bulk_import.conf import conf, token_header
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction
 from bulk_import.probe import answer_probe
+from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -63,7 +65,7 @@ class ImportedRowMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, token = request.headers.get(token_header(), "").partition(" ")
         if scheme != IMPORT_SCHEME:
             return self.get_response(request)
         if token.startswith(PROBE_PREFIX):
@@ -93,11 +95,14 @@ class ImportedRowMiddleware:
         with _committed_transaction(using):
             chunk = call.lock_chunk()
             call.check_not_stopped(chunk)
+            target = conf().target(chunk.target)
+            call.check_endpoint(request, target)
             call.check_is_stored_row(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
+            errors = collect_errors(request)
             response = self.get_response(request)
-            created = response.status_code == HTTPStatus.CREATED and not transaction.get_rollback(using=using)
+            created = response.status_code in target.success_statuses and not transaction.get_rollback(using=using)
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])
@@ -108,18 +113,17 @@ class ImportedRowMiddleware:
         verdict = RowVerdict.CREATED
         if not created:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
-            response = _with_error_codes(response)
+            response = _with_error_codes(
+                response, error_detail(errors[-1]) if errors else None, target.success_statuses
+            )
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
 
     def _act_as_submitter(self, request: HttpRequest, chunk: LockedChunk) -> None:
         """Authenticate the request as the job's submitter, whatever authentication the view uses.
 
-        Raises CreateCallError if the request is not for the job's create endpoint, or if the submitter is disabled.
+        Raises CreateCallError if the submitter is disabled.
         """
-        if request.method != "POST" or request.path != conf().target(chunk.target).create_path:
-            message = "An import token is only valid for the create endpoint of its job."
-            raise CreateCallError(403, "wrong_endpoint", message, RowVerdict.STALE)
         submitter = chunk.submitter
         if submitter is None or not submitter.is_active:
             message = "The user who submitted this import is disabled."
@@ -166,15 +170,19 @@ def _is_denied_for_this_row(response: Any) -> bool:
     return True
 
 
-def _with_error_codes(response: Any) -> Any:
+def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[int]) -> Any:
     """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
 
-    DRF renders the errors without their codes. Here the response's `data` still has them.
+    DRF renders the errors without their codes. `detail` is that of the exception that the view raised; None if it
+    raised none. Then the response's `data` may still have the codes.
     """
-    data = getattr(response, "data", None)
+    data = getattr(response, "data", None) if detail is None else detail
     if response.status_code < HTTPStatus.BAD_REQUEST:
         # For example a 200. The row was rolled back, so do not send its data as if it existed.
-        message = f"The endpoint answered {response.status_code}. Only 201 counts as created."
+        message = f"The endpoint answered {response.status_code}, which is not one of its target's success_statuses."
+        if response.status_code in success_statuses:
+            message = f"The endpoint answered {response.status_code}, but rolled back its transaction."
+            response.status_code = HTTPStatus.INTERNAL_SERVER_ERROR
         data = [ErrorDetail(message, code="not_created")]
         if response.streaming:
             response.close()
@@ -183,7 +191,10 @@ def _with_error_codes(response: Any) -> Any:
         return response
     if isinstance(data, dict) and data.keys() == {"detail"}:
         data = [data["detail"]]
-    response.content = json.dumps({"errors": list(flatten_errors(data))})
+    errors = list(flatten_errors(data))
+    if view := (getattr(response, "renderer_context", None) or {}).get("view"):
+        errors = ViewFormat(view).name_fields(errors)
+    response.content = json.dumps({"errors": errors})
     response["Content-Type"] = "application/json"
     return response
 

@@ -6,8 +6,8 @@ This module uses the standard library only, so that both sides can import it. It
   The trace context of the POST travels beside it as a message attribute (see `message_attributes`).
 - The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`. The other
   dataclasses below are the bodies of its requests and answers.
-- The create call: a request to the target's own endpoint. It carries the headers `Authorization` (with
-  `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
+- The create call: a request to the target's own endpoint. It carries the headers `Authorization` (or the claim's
+  `token_header`, with `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
 
 Each call and each answer of the worker API carries CONTRACT_HEADER.
 
@@ -97,6 +97,7 @@ class RowVerdict(StrEnum):
     REPLAYED = "replayed"  # an earlier call with the same key committed them
     NOT_CREATED = "not-created"  # nothing was committed; the HTTP status says why
     REFUSED = "refused"  # nothing was committed, and the row itself is the reason, whatever the HTTP status
+    WRONG_ENDPOINT = "wrong-endpoint"  # nothing was committed: the call reached another path than its create endpoint
     STALE = "stale"  # another worker has the lease of the chunk: stop at once
     CANCELLED = "cancelled"  # nothing was committed: the job is cancelled, so send no more rows
     PAUSED = "paused"  # nothing was committed: staff paused the job, so release the chunk
@@ -117,6 +118,9 @@ class PauseCode(StrEnum):
     ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or its answers have no verdict
     ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503 only
     FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create rows, or no longer
+    TOKEN_REJECTED = "token_rejected"  # noqa: S105 - something before the site's middleware answers 401 or 403
+    WRONG_ENDPOINT = "wrong_endpoint"  # the calls reach another path of the site than the create endpoint
+    WRONG_STATUS = "wrong_status"  # it answers a success that is not one of the target's `success_statuses`
     STAFF = "staff"  # a member of staff paused the job; it stays paused until staff resume it
 
 
@@ -250,6 +254,9 @@ class Claim(_JsonObject):
     # If not empty, create nothing and report the chunk as dead. It is the error of the rows that are left, with the
     # keys field, code and message.
     give_up: dict[str, Any] = field(default_factory=dict)
+    token_header: str = "Authorization"  # noqa: S105 - name of the header for the token
+    host: str = ""  # host to which the submitter sent the upload; "" if the create calls need none
+    host_header: str = "Host"  # name of the header for `host`
 
 
 @dataclass(frozen=True, slots=True)

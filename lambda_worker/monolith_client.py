@@ -126,12 +126,14 @@ class MonolithClient:
     async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:
         """Make the create call of one row, with the key `<job id>:<row index>`. Raises Unreachable."""
         headers = {
-            "Authorization": f"{IMPORT_SCHEME} {claim.token}",
+            claim.token_header: f"{IMPORT_SCHEME} {claim.token}",
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Language": claim.language or "*",
             IDEMPOTENCY_KEY: key,
         }
+        if claim.host:  # only the header changes: the connection still leads to the configured base URL
+            headers[claim.host_header] = claim.host
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
     async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bulk_import_wire.contract import RowVerdict
+from lambda_worker.retries import FORBIDDEN, SUCCESS
+
 if TYPE_CHECKING:
     from lambda_worker.monolith_client import Answer
 
@@ -16,7 +19,13 @@ def describe(answer: Answer | None) -> str:
     if answer is None:
         return "The endpoint did not answer."
     text = f"The endpoint answered {answer.status}"
-    if not answer.row_verdict:
+    if answer.row_verdict == RowVerdict.WRONG_ENDPOINT:
+        text += ": the call reached another path than the create endpoint. Check BULK_IMPORT_BASE_URL."
+    elif answer.row_verdict and answer.status in SUCCESS:
+        text += ", which is not one of the success_statuses of its target in BULK_IMPORT."
+    elif not answer.row_verdict and answer.status in FORBIDDEN:
+        text += " without a verdict header: something in front of the site rejected the call. See TOKEN_HEADER."
+    elif not answer.row_verdict:
         text += " without a verdict header. Is ImportedRowMiddleware the last entry of MIDDLEWARE?"
     return text
 

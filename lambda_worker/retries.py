@@ -65,6 +65,7 @@ class Decision(StrEnum):
     WAIT = "wait"  # the endpoint is busy; retry, without counting a try
     FORBIDDEN = "forbidden"  # the submitter may not create this row, or none
     PAUSE = "pause"  # no row of the job can be created now
+    WRONG_STATUS = "wrong_status"  # the endpoint answered a success that does not count as a creation
     STALE = "stale"  # another worker has the chunk
     CANCEL = "cancel"  # the job was cancelled; this row and all later ones are unprocessed
 
@@ -84,6 +85,7 @@ NO_VERDICT = {""}
 COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
+WRONG_ENDPOINT = {RowVerdict.WRONG_ENDPOINT}
 STALE = {RowVerdict.STALE}
 CANCELLED = {RowVerdict.CANCELLED}
 PAUSED = {RowVerdict.PAUSED}
@@ -93,6 +95,7 @@ BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+SUCCESS = range(200, 300)
 REFUSAL = range(400, 500)  # includes 409, a conflict with an existing object
 ANY_STATUS = range(1000)  # HTTP allows three digits
 
@@ -102,6 +105,7 @@ RULES = (
     Rule(STALE, ANY_STATUS, Decision.STALE),
     Rule(CANCELLED, ANY_STATUS, Decision.CANCEL),
     Rule(PAUSED, ANY_STATUS, Decision.PAUSE),
+    Rule(WRONG_ENDPOINT, ANY_STATUS, Decision.PAUSE),
     Rule(REFUSED, ANY_STATUS, Decision.REJECTED),
     Rule(ANY_VERDICT, BUSY, Decision.WAIT),
     Rule(NOT_CREATED, FORBIDDEN, Decision.FORBIDDEN),
@@ -109,14 +113,15 @@ RULES = (
     Rule(NO_VERDICT, NOT_THERE, Decision.PAUSE),
     Rule(ANY_VERDICT, TRANSIENT, Decision.RETRY),
     Rule(NOT_CREATED, REFUSAL, Decision.REJECTED),
+    Rule(NOT_CREATED, SUCCESS, Decision.WRONG_STATUS),
     Rule(ANY_VERDICT, ANY_STATUS, Decision.RETRY),
 )
 """The rules for answers. The first rule that matches decides. In words, from the top:
 
 1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
    the ledger and the worker may have changed it.
-2. The ledger says stale, cancelled, paused or refused: the decision is the same, and the HTTP status does not matter
-   either.
+2. The ledger says stale, cancelled, paused, wrong endpoint or refused: the decision is the same, and the HTTP status
+   does not matter either. With the wrong endpoint, every other row would get the same answer, so pause the job.
 3. 429 or 503: the endpoint is busy. Wait and retry.
 4. 401 or 403 with a verdict: the submitter may not create this row, or none. The other rows decide which.
 5. 401 or 403 without a verdict: something in front of the endpoint refuses every row, so pause the job.
@@ -124,8 +129,10 @@ RULES = (
    endpoint itself refused this row, for example because it refers to an object that does not exist.
 7. 408 or 425: a temporary fault. Retry.
 8. Another 4xx with the verdict not-created: the endpoint rejected the row.
-9. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict can
-   prove that a row was created or rejected.
+9. A success with the verdict not-created: the target's `success_statuses` do not list the status. A retry would get the
+   same answer.
+10. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict
+    can prove that a row was created or rejected.
 """
 
 

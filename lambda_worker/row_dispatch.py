@@ -21,6 +21,7 @@ from lambda_worker.retries import (
     BUSY,
     FORBIDDEN,
     MAX_TRIES,
+    SUCCESS,
     Decision,
     RetryBudget,
     backoff_seconds,
@@ -105,7 +106,7 @@ class RowDispatch:
             self._all_started = True
             self._update_health()
             self.retries.close()
-        # Decide this only now, because a row that is still retried may find out more, for example that the chunk is stale.
+        # Decide this only now. A row that is still retried may find out more, for example that the chunk is stale.
         self._decide_on_forbidden_rows()
         if self._is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
@@ -178,13 +179,13 @@ class RowDispatch:
             self._forbidden.append((row, answer))
         elif decision == Decision.STALE:
             self.stop(StaleEpoch("Another worker has the chunk."))
-        elif decision == Decision.PAUSE:
+        elif decision == Decision.PAUSE or (decision == Decision.WRONG_STATUS and not self.created):
             self._pause(answer)
             return True  # the loop ends, and the tries of the row are kept
         elif decision == Decision.CANCEL:
             self.cancel()
             return True
-        elif row.tries >= MAX_TRIES and not self.stopped_by:
+        elif decision == Decision.WRONG_STATUS or (row.tries >= MAX_TRIES and not self.stopped_by):
             self._fail(row, Outcome.FAILED)
         else:
             return True
@@ -286,8 +287,12 @@ class RowDispatch:
         """Stop, because no row of the job can be created now. `answer` shows why."""
         if answer and answer.row_verdict == RowVerdict.PAUSED:
             code = PauseCode.STAFF
+        elif answer and answer.row_verdict == RowVerdict.WRONG_ENDPOINT:
+            code = PauseCode.WRONG_ENDPOINT
         elif answer and answer.status in FORBIDDEN:
-            code = PauseCode.FORBIDDEN
+            code = PauseCode.FORBIDDEN if answer.row_verdict else PauseCode.TOKEN_REJECTED
+        elif answer and answer.status in SUCCESS and answer.row_verdict:
+            code = PauseCode.WRONG_STATUS
         elif answer and answer.status in BUSY:
             code = PauseCode.ENDPOINT_BUSY
         else:

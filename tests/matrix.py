@@ -24,6 +24,9 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 DJANGOS = {"django~=5.2.0": (3, 11), "django~=6.0": (3, 12)}
 """Django versions to install, and the oldest Python version that each supports."""
 
+DRFS = ("djangorestframework~=3.17.2", "djangorestframework~=3.18.0")
+"""Release lines of DRF. The oldest Django version runs with both, the others with the newest."""
+
 TESTS = ("tests/bulk_import", "tests/products", "tests/import_page", "tests/settings", "tests/pipeline")
 
 
@@ -39,36 +42,34 @@ def find(version: str) -> str | None:
     return str(kept[-1]) if kept else None
 
 
-def install(interpreter: str, environment: Path, django: str) -> Path:
+def install(interpreter: str, environment: Path, django: str, drf: str) -> Path:
     """Create an environment and return the path of its Python."""
     python = environment / "bin" / "python"
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([UV, "venv", "--quiet", "--python", interpreter, environment], check=True)
     install: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", python]
     subprocess.run([*install, "-r", PROJECT / "requirements-dev.txt"], check=True)
-    subprocess.run([*install, "--upgrade", django], check=True)
+    subprocess.run([*install, "--upgrade", django, drf], check=True)
     return python
 
 
 def main(tests: list[str]) -> int:
     """Run the tests for all pairs. Returns 0 if at least one pair could run and none failed."""
-    table = Table("Python", "Django", "tests", "seconds", title="Versions")
+    table = Table("Python", "Django", "DRF", "tests", "seconds", title="Versions")
     codes = []
     for version in PYTHONS:
         interpreter = find(version)
-        for django, least in DJANGOS.items():
-            if tuple(map(int, version.split("."))) < least:
+        pairs = [(django, DRFS[-1]) for django in DJANGOS] + [(next(iter(DJANGOS)), DRFS[0])]
+        for django, drf in pairs:
+            if tuple(map(int, version.split("."))) < DJANGOS[django]:
                 continue
             if interpreter is None:
-                table.add_row(version, django, "interpreter not found", "")
+                table.add_row(version, django, drf, "interpreter not found", "")
                 continue
-            python = install(interpreter, ENVIRONMENTS / f"matrix-{version}-{django}", django)
-            asked: list[str | Path] = [
-                python,
-                "-c",
-                "import sys, django; print(sys.version.split()[0], django.__version__)",
-            ]
-            names = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+            python = install(interpreter, ENVIRONMENTS / f"matrix-{version}-{django}-{drf}", django, drf)
+            code = "import sys, django, rest_framework as drf; "
+            code += "print(sys.version.split()[0], django.__version__, drf.VERSION)"
+            names = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
             began = time.monotonic()
             run = subprocess.run([python, "-m", "pytest", "-q", *(tests or TESTS)], cwd=PROJECT, check=False)
             codes.append(run.returncode)

@@ -12,8 +12,12 @@ from uuid import UUID
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound
+from rest_framework.metadata import SimpleMetadata
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
+from rest_framework.settings import APISettings
 from rest_framework.views import APIView
 
 from bulk_import.conf import Target, conf
@@ -31,15 +35,26 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 
+class OwnNegotiation(DefaultContentNegotiation):
+    """Chooses the renderer by `?format=` or Accept, whatever a project has set as URL_FORMAT_OVERRIDE."""
+
+    settings: Any = APISettings({"URL_FORMAT_OVERRIDE": "format"})
+
+
 # ATOMIC_REQUESTS must not apply: an import stores its payload in S3 before its transaction, and sends its messages to
 # SQS after the transaction has committed.
 @method_decorator(without_atomic_requests, name="dispatch")
 class TargetView(APIView):
     """Base of the views of a target, whose name is in the URL configuration."""
 
+    # Everything that a project may set for all of its views is set here: the API is the same in every project.
     renderer_classes = [JSONRenderer]
+    parser_classes = [JSONParser]
     permission_classes = [IsAuthenticated]
     throttle_classes = []
+    content_negotiation_class = OwnNegotiation
+    metadata_class = SimpleMetadata
+    versioning_class = None
 
     @property
     def target(self) -> Target:
@@ -53,7 +68,7 @@ class TargetView(APIView):
         return self.target.create_view().get_authenticators() if self.is_configured() else []
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with request_log_context(request), log_context(job_id=kwargs.get("job_id", "")):
+        with request_log_context(request), log_context(job_id=str(kwargs.get("job_id", ""))):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from django.urls import reverse
 
-from bulk_import.conf import conf
+from bulk_import.conf import conf, path_within_site
 from bulk_import.doctor.findings import Finding, Level
 from bulk_import.exceptions import OuterTransaction
 from bulk_import_wire.contract import (
@@ -37,10 +37,17 @@ FAILURES = {
 """The reason and the fix for each `code` with which the worker API reports a wrong configuration."""
 
 
+FIX_BASE_URL = (
+    "Set BULK_IMPORT_BASE_URL of the worker to the URL of the site's root. It ends with the site's prefix "
+    "(FORCE_SCRIPT_NAME, --root-path) exactly if the server expects the prefix in a request."
+)
+
+
 def examine_worker_api(base_url: str) -> Iterator[Finding]:
     """Claim a chunk that does not exist: first with a wrong secret, then with each secret of this process."""
     chunk_id = uuid.uuid4()
-    url = base_url.rstrip("/") + reverse("bulk-import-claim", kwargs={"chunk_id": chunk_id})
+    path = path_within_site(reverse("bulk-import-claim", kwargs={"chunk_id": chunk_id}))
+    url = base_url.rstrip("/") + path
     body = _claim_of_unknown_chunk(chunk_id)
     for number, secret in enumerate(["wrong-" + uuid.uuid4().hex, *conf().worker_secrets]):
         try:
@@ -60,7 +67,7 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
     ImportedRowMiddleware rejects the token and sets the verdict header. If that header does not arrive here, the
     worker would not get it either, and could not count a row as created.
     """
-    headers = {"Authorization": f"{IMPORT_SCHEME} doctor", IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
+    headers = {conf().token_header: f"{IMPORT_SCHEME} doctor", IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
     for name in conf().targets:
         url = base_url.rstrip("/") + conf().target(name).create_path
         try:
@@ -68,16 +75,26 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             yield _no_answer(f"target {name}", url, error)
             continue
-        if answer.status_code == HTTPStatus.UNAUTHORIZED and answer.headers.get(VERDICT_HEADER) == RowVerdict.STALE:
-            yield Finding(f"target {name}", Level.OK, f"The response carries the {VERDICT_HEADER} header.")
-        else:
-            yield Finding(
-                f"target {name}",
-                Level.ERROR,
-                f"{url} answered {answer.status_code} without the {VERDICT_HEADER} header, so no row can be created.",
-                f"Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies forward the headers Authorization, "
-                f"{IDEMPOTENCY_KEY} and {VERDICT_HEADER}.",
-            )
+        yield _judge_create(f"target {name}", url, answer)
+
+
+def _judge_create(subject: str, url: str, answer: httpx.Response) -> Finding:
+    """Return OK for the expected answer: a 401 of the middleware to an invalid token."""
+    status, verdict = answer.status_code, answer.headers.get(VERDICT_HEADER)
+    if status == HTTPStatus.UNAUTHORIZED and verdict == RowVerdict.STALE:
+        return Finding(subject, Level.OK, f"The response carries the {VERDICT_HEADER} header.")
+    if verdict == RowVerdict.WRONG_ENDPOINT:
+        message = f"{url} leads to another path of the site than the create endpoint, so no row can be created."
+        return Finding(subject, Level.ERROR, message, FIX_BASE_URL)
+    message = f"{url} answered {status} without the {VERDICT_HEADER} header, so no row can be created."
+    fix = "Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies forward the headers "
+    fix += f"{conf().token_header}, {IDEMPOTENCY_KEY} and {VERDICT_HEADER}."
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        message += " Something in front of the middleware rejected the request."
+        fix += " If it rejects the Authorization header of imports, set another TOKEN_HEADER in BULK_IMPORT."
+    elif status == HTTPStatus.NOT_FOUND:
+        fix += f" {FIX_BASE_URL}"
+    return Finding(subject, Level.ERROR, message, fix)
 
 
 def _claim_of_unknown_chunk(chunk_id: UUID) -> dict[str, Any]:
@@ -124,7 +141,8 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         fix = "Add the host to ALLOWED_HOSTS, and run the same version everywhere."
     elif status == HTTPStatus.NOT_FOUND:
         reason = "The URL does not exist."
-        fix = "Include bulk_import.worker_urls in the URL configuration, and let proxies forward its path."
+        fix = "Include bulk_import.worker_urls in the URL configuration, and let proxies forward its path. "
+        fix += FIX_BASE_URL
     elif status == HTTPStatus.FORBIDDEN:
         reason = "The request is forbidden."
         fix = "Let the worker pass the firewall, and exempt this path from middleware that blocks requests."

@@ -74,6 +74,7 @@ def accept(
             corrects=corrects,
             notify=notify,
             traceparent=traceparent_of(request),
+            host=request.get_host(),
         )
 
 
@@ -100,11 +101,12 @@ def submit(
     corrects: ImportJob | None = None,
     notify: str = "",
     traceparent: str = "",
+    host: str = "",
 ) -> UUID:
     """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
     `corrects` is the job whose failed rows these rows correct. `notify` says who gets an email, see `recipients`.
-    `traceparent` is the trace that the request belongs to.
+    `traceparent` is the trace that the request belongs to, and `host` the host that it was sent to.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -128,6 +130,7 @@ def submit(
                 corrects=corrects,
                 notify=notify,
                 traceparent=traceparent,
+                host=host,
             )
             ImportChunk.objects.bulk_create(split_into_chunks(job, payload.line_bytes, payload.row_hashes))
             relay.send_after_commit(job_id)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers
+from rest_framework.exceptions import ParseError
 from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import conf
@@ -23,6 +24,7 @@ from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.upload_limits import check_values
+from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
 
@@ -162,7 +164,9 @@ class RowValidator:
     """Validates one row after another with a single serializer instance."""
 
     def __init__(self, target: Target, request: Request) -> None:
-        self.serializer = target.serializer_class(context={"request": request, "view": target.create_view(request)})
+        view = target.create_view(request)
+        self._format = ViewFormat(view)
+        self.serializer = target.serializer_class(context={"request": request, "view": view})
         # For each unique field: its name, its source, and the index of the first row with each value.
         self._unique_fields: list[tuple[str, str, dict[Any, int]]] = [
             (name, str(field.source), {})
@@ -179,18 +183,26 @@ class RowValidator:
         If the target's own code raises an unexpected exception, the row counts as valid. The create endpoint
         validates it again and reports what is wrong.
         """
+        try:
+            row = self._format.read(row)
+        except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
+            return self._reported(error)
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            return self._duplicates(validated, index)
-        except serializers.ValidationError as error:
-            return list(flatten_errors(error.detail))
-        except Exception:  # noqa: BLE001 - the target's own code may raise anything
-            # The text of the exception may contain values of the row, so it is not logged.
-            logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
-            return []
+            return self._format.name_fields(self._duplicates(validated, index))
+        except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
+            return self._reported(error)
+
+    def _reported(self, error: Exception) -> list[dict[str, Any]]:
+        """Return the errors of an exception of the target's parser or serializer; none if it is not about the row."""
+        if isinstance(error, serializers.ValidationError | ParseError):
+            return self._format.name_fields(list(flatten_errors(error_detail(error))))
+        # The text of the exception may contain values of the row, so it is not logged.
+        logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
+        return []
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> list[dict[str, Any]]:
         """Return an error for each unique field whose value also occurs in an earlier valid row of this import."""

@@ -50,6 +50,7 @@ class JobColumns(models.Model):
         verbose_name=_("submitter"),
     )
     language = models.CharField(_("language"), max_length=20)
+    host = models.TextField(blank=True)  # of the POST, validated by ALLOWED_HOSTS; "" if the job has no request
     status = models.CharField(_("status"), max_length=20, choices=JobStatus.choices, default=JobStatus.PENDING)
     rows = models.PositiveIntegerField(_("rows"))
     payload_bucket = models.CharField(max_length=63)

@@ -57,6 +57,9 @@ PAUSE_REASONS = {
     PauseCode.ENDPOINT_AWAY.value: _("the create endpoint does not answer"),
     PauseCode.ENDPOINT_BUSY.value: _("the create endpoint is too busy"),
     PauseCode.FORBIDDEN.value: _("the submitter no longer has permission to create these rows"),
+    PauseCode.TOKEN_REJECTED.value: _("something in front of the site rejected the import's Authorization header"),
+    PauseCode.WRONG_ENDPOINT.value: _("the worker's calls do not reach the create endpoint"),
+    PauseCode.WRONG_STATUS.value: _("the create endpoint answers with a status that is not in success_statuses"),
     PauseCode.STAFF.value: _("a member of staff paused it"),
 }
 """Why a job is paused, as people read it: in the admin, and after "paused because" in messages."""

@@ -24,6 +24,7 @@ from rest_framework.renderers import BaseRenderer
 from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.reports.cells import escape_cell
 from bulk_import.reports.problems import error_text
+from bulk_import.target_views import ViewFormat
 from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import read_failure_line
 
@@ -150,9 +151,11 @@ def json_cell(text: str) -> str:
 
 def row_fields(target: Target, request: Request) -> list[str]:
     """Return the fields that the user of the request may send, in the order of the target's serializer."""
-    serializer = target.serializer_class(context={"request": request, "view": target.create_view(request)})
+    view = target.create_view(request)
+    serializer = target.serializer_class(context={"request": request, "view": view})
+    view_format = ViewFormat(view)
     return [
-        name
+        view_format.field_name(name)
         for name, field in serializer.fields.items()
         if not field.read_only and not isinstance(field, serializers.HiddenField)
     ]

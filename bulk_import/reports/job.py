@@ -192,7 +192,8 @@ def poll_after_seconds(job: ImportJob) -> int:
 
 
 def job_path(job: ImportJob) -> str:
-    return reverse("bulk-import-job", kwargs={"target": job.target, "job_id": job.pk})
+    """Return the path of the job in the API, without a trailing slash, also if the API is mounted with one."""
+    return reverse("bulk-import-jobs", kwargs={"target": job.target}).rstrip("/") + f"/{job.pk}"
 
 
 def expires_at(job: ImportJob) -> datetime | None:

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.urls import NoReverseMatch
 from django.utils.decorators import method_decorator
 from rest_framework import status
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -140,6 +141,8 @@ class WorkerView(APIView):
     throttle_classes = []
     parser_classes = [JSONParser]
     renderer_classes = [JSONRenderer]
+    content_negotiation_class = DefaultContentNegotiation
+    versioning_class = None
     schema = None  # not part of the public OpenAPI schema
 
     def get_exception_handler(self) -> Callable[..., Any]:
@@ -199,6 +202,9 @@ class ClaimView(WorkerView):
             concurrency=chunk.job.concurrency or settings.concurrency,
             cancelled=cancelled,
             give_up=chunk.give_up_error(),
+            token_header=settings.token_header,
+            host=chunk.job.host if settings.host_header else "",
+            host_header=settings.host_header,
         )
         return Response(claim.to_dict())
 

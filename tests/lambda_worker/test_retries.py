@@ -38,6 +38,7 @@ OF_VERDICT = {
     RowVerdict.REFUSED: Decision.REJECTED,
     RowVerdict.CANCELLED: Decision.CANCEL,
     RowVerdict.PAUSED: Decision.PAUSE,
+    RowVerdict.WRONG_ENDPOINT: Decision.PAUSE,
 }
 """The decisions that depend on the verdict only."""
 
@@ -47,6 +48,7 @@ OF_STATUS = {429: Decision.WAIT, 503: Decision.WAIT}
 OF_STATUS_NOT_CREATED = {401: Decision.FORBIDDEN, 403: Decision.FORBIDDEN, 408: Decision.RETRY, 425: Decision.RETRY} | {
     status: Decision.REJECTED for status in range(400, 500) if status not in {401, 403, 408, 425, 429}
 }
+OF_STATUS_NOT_CREATED |= dict.fromkeys(range(200, 300), Decision.WRONG_STATUS)
 OF_STATUS_WITHOUT_VERDICT = {401: Decision.PAUSE, 403: Decision.PAUSE, 404: Decision.PAUSE, 405: Decision.PAUSE}
 
 

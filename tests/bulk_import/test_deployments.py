@@ -1,0 +1,276 @@
+"""Imports on sites that are deployed in unusual ways: by host, below a prefix, behind a gateway."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.http import HttpResponse
+from django.urls import clear_script_prefix, include, path, set_script_prefix
+from pytest_django.live_server_helper import LiveServer
+from rest_framework.test import APIClient
+
+from bulk_import.checks import check_configuration
+from bulk_import.errors import flatten_errors
+from bulk_import.models import ImportJob
+from bulk_import_wire.contract import VERDICT_HEADER
+from products.models import Product
+from products.views import ProductViewSet
+from tests.bulk_import.conftest import claim, post_rows, product
+from tests.bulk_import.test_doctor import doctor
+from tests.bulk_import.test_doctor import shop as working_shop  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.http import HttpRequest
+    from pytest_django import Settings
+    from rest_framework.response import Response
+
+    from bulk_import_wire.contract import ChunkMessage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+calls: list[str] = []
+"""The SKUs of the create calls that UnusualView received."""
+
+
+class UnusualView(ProductViewSet):
+    """Writes the host of the request into the description, and answers some creations with 200."""
+
+    def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        calls.append(request.data["sku"])
+        response = super().create(request, *args, **kwargs)
+        if request.data["sku"].startswith("200"):
+            response.status_code = 200
+        return response
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(description=self.request.get_host())
+
+
+urlpatterns = [
+    path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
+    path("bulk-import/worker/", include("bulk_import.worker_urls")),
+    path("products/", UnusualView.as_view({"post": "create"}), name="unusual"),
+]
+
+
+known_schemes = {"Bearer", "Basic", "Import"}
+
+
+def rejecting_gateway(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Middleware that rejects an Authorization header that it does not know."""
+
+    def answer(request: HttpRequest) -> Any:
+        if request.headers.get("Authorization", "Bearer").partition(" ")[0] not in known_schemes:
+            return HttpResponse("unknown scheme", status=401)
+        return get_response(request)
+
+    return answer
+
+
+@pytest.fixture
+def _unusual(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "create_url": "unusual"}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+    calls.clear()
+
+
+def submit(client: APIClient, *skus: str, host: str = "testserver") -> None:
+    answer = post_rows(client, [product(sku) for sku in skus], HTTP_HOST=host)
+    assert answer.status_code == 202, answer.content
+
+
+# --- Tenants by host
+
+
+@pytest.mark.usefixtures("_unusual")
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host"])
+def test_rows_are_created_under_the_host_of_the_submitter(
+    header: str, client_of_merchandiser: APIClient, run_worker: Any, settings: Settings
+) -> None:
+    settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "north.example"]
+    settings.USE_X_FORWARDED_HOST = header != "Host"
+    if header != "Host":
+        settings.BULK_IMPORT = {**settings.BULK_IMPORT, "HOST_HEADER": header}
+    submit(client_of_merchandiser, "A", host="north.example")
+
+    run_worker()
+
+    assert Product.objects.get().description == "north.example"
+
+
+@pytest.mark.usefixtures("_unusual")
+def test_without_a_host_header_the_rows_are_created_under_the_host_of_the_base_url(
+    client_of_merchandiser: APIClient, run_worker: Any, settings: Settings, live_server: LiveServer
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "HOST_HEADER": ""}
+    submit(client_of_merchandiser, "A")
+
+    run_worker()
+
+    assert Product.objects.get().description == live_server.url.removeprefix("http://")
+
+
+# --- A prefix of the site
+
+
+@pytest.fixture
+def _below_a_prefix(settings: Settings) -> Iterator[None]:
+    settings.FORCE_SCRIPT_NAME = "/shop"
+    set_script_prefix("/shop/")  # as django.setup() does
+    yield
+    clear_script_prefix()
+
+
+@pytest.mark.usefixtures("_below_a_prefix")
+def test_a_site_below_a_prefix_imports(client_of_merchandiser: APIClient, run_worker: Any) -> None:
+    submit(client_of_merchandiser, "A", "B")
+
+    run_worker()
+
+    assert Product.objects.count() == 2
+
+
+@pytest.mark.usefixtures("_below_a_prefix", "working_shop")
+def test_the_doctor_finds_no_fault_in_a_site_below_a_prefix(live_server: LiveServer) -> None:
+    assert doctor("--base-url", live_server.url)[0] == 0
+
+
+@pytest.mark.usefixtures("working_shop")
+def test_the_doctor_reports_a_base_url_with_a_wrong_prefix(live_server: LiveServer) -> None:
+    _code, findings = doctor("--base-url", f"{live_server.url}/elsewhere")
+
+    broken = {finding["subject"]: finding["fix"] for finding in findings if finding["level"] == "error"}
+    assert broken.keys() == {"worker API", "target products"}
+    assert all("BULK_IMPORT_BASE_URL" in fix for fix in broken.values())
+
+
+def test_a_call_that_reaches_another_path_has_its_own_verdict(messages: list[ChunkMessage], worker: APIClient) -> None:
+    headers = {
+        "Authorization": f"Import {claim(worker, messages[0]).token}",
+        "Idempotency-Key": f"{messages[0].job_id}:0",
+    }
+
+    answer = APIClient().post("/products/1/", product("A"), format="json", headers=headers)
+
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "wrong-endpoint")
+
+
+# --- A gateway that rejects the token
+
+
+@pytest.fixture
+def _gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.known_schemes", {"Bearer", "Basic"})
+
+
+@pytest.fixture
+def live_server(settings: Settings, transactional_db: None) -> Iterator[LiveServer]:
+    """A server of this module's own, because a server reads MIDDLEWARE only when it starts."""
+    settings.MIDDLEWARE = [f"{__name__}.rejecting_gateway", *settings.MIDDLEWARE]
+    server = LiveServer("localhost")
+    yield server
+    server.stop()
+
+
+@pytest.mark.usefixtures("_gateway")
+def test_a_gateway_that_rejects_the_token_is_named_as_such(client_of_merchandiser: APIClient, run_worker: Any) -> None:
+    submit(client_of_merchandiser, "A")
+
+    run_worker()
+
+    job = ImportJob.objects.get()
+    assert (job.status, job.pause_code) == ("paused", "token_rejected")
+    assert "Authorization header" in str(job.get_pause_code_display())
+
+
+@pytest.mark.usefixtures("_gateway", "working_shop")
+def test_another_header_for_the_token_passes_the_gateway(
+    client_of_merchandiser: APIClient, run_worker: Any, settings: Settings, live_server: LiveServer
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TOKEN_HEADER": "X-Import-Token"}
+    submit(client_of_merchandiser, "A")
+
+    run_worker()
+
+    assert ImportJob.objects.get().status == "succeeded"
+    assert doctor("--base-url", live_server.url)[0] == 0
+
+
+@pytest.mark.parametrize("setting", [{"TOKEN_HEADER": ""}, {"TOKEN_HEADER": "X_Y"}, {"HOST_HEADER": "a b"}])
+def test_a_setting_that_is_not_the_name_of_a_header_is_reported(setting: dict[str, str], settings: Settings) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **setting}
+
+    assert [error.id for error in check_configuration()] == ["bulk_import.E001"]
+
+
+# --- Other statuses than 201
+
+
+@pytest.mark.usefixtures("_unusual")
+def test_a_success_that_is_not_a_creation_pauses_the_job_at_the_first_row(
+    client_of_merchandiser: APIClient, run_worker: Any, settings: Settings, worker: APIClient
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "CONCURRENCY": 1}
+    submit(client_of_merchandiser, "200-A", "200-B")
+
+    run_worker()
+
+    job = ImportJob.objects.get()
+    assert (job.status, job.pause_code, calls) == ("paused", "wrong_status", ["200-A"])
+    assert "success_statuses" in str(job.get_pause_code_display())
+    assert not Product.objects.exists()
+
+
+@pytest.mark.usefixtures("_unusual")
+def test_one_row_with_another_status_fails_at_once(
+    client_of_merchandiser: APIClient, run_worker: Any, settings: Settings
+) -> None:
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "CONCURRENCY": 1}
+    submit(client_of_merchandiser, "A", "200-B", "C")
+
+    run_worker()
+
+    job = ImportJob.objects.for_reports().get()
+    assert (job.counts["created"], job.counts["failed"], calls) == (2, 1, ["A", "200-B", "C"])
+    assert [problem["code"] for problem in job.problems] == ["not_created"]
+    assert "success_statuses" in job.problems[0]["message"]
+
+
+@pytest.mark.usefixtures("_unusual")
+def test_the_statuses_of_a_creation_are_a_setting_of_the_target(
+    client_of_merchandiser: APIClient, run_worker: Any, settings: Settings
+) -> None:
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "success_statuses": [200, 201]}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+    submit(client_of_merchandiser, "A", "200-B")
+
+    run_worker()
+
+    assert ImportJob.objects.get().status == "succeeded"
+    assert Product.objects.count() == 2
+
+
+@pytest.mark.parametrize("statuses", [[], [400], ["201"], 201])
+def test_statuses_that_are_not_successes_are_reported(statuses: Any, settings: Settings) -> None:
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "success_statuses": statuses}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+
+    assert [error.id for error in check_configuration()] == ["bulk_import.E007"]
+
+
+# --- Nested errors of DRF
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"sizes": [{}, {"name": ["Required."]}, {}, {"name": ["Required."]}]},  # before DRF 3.18
+        {"sizes": {1: {"name": ["Required."]}, 3: {"name": ["Required."]}}},  # since DRF 3.18
+    ],
+)
+def test_nested_errors_are_the_same_with_each_version_of_drf(detail: dict[str, Any]) -> None:
+    assert [error["field"] for error in flatten_errors(detail)] == ["sizes.1.name", "sizes.3.name"]
