@@ -6,7 +6,7 @@ the job does not exist.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.utils.decorators import method_decorator
@@ -16,6 +16,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.views import APIView
 
+from bulk_import.api.parameters import check_charset, check_names
 from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
 from bulk_import.models import ImportJob, without_atomic_requests
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
+    from rest_framework.serializers import Serializer
 
 
 # ATOMIC_REQUESTS must not apply: an import stores its payload in S3 before its transaction, and sends its messages to
@@ -39,6 +41,7 @@ class TargetView(APIView):
 
     renderer_classes = [JSONRenderer]
     permission_classes = [IsAuthenticated]
+    query_parameters: ClassVar[dict[str, tuple[type[Serializer[Any]], ...]]] = {}  # by method
 
     @property
     def target(self) -> Target:
@@ -52,13 +55,18 @@ class TargetView(APIView):
         return self.target.create_view().get_authenticators() if self.is_configured() else []
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        request.encoding = "utf-8"  # of the query: by default, Django decodes it with the charset of the body
         with request_log_context(request), log_context(job_id=kwargs.get("job_id", "")):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if not self.is_configured():
             raise NotFound
+        check_charset(request)
         super().initial(request, *args, **kwargs)
+        if request.method != "OPTIONS":
+            method = "GET" if request.method == "HEAD" else str(request.method)
+            check_names(request, *self.query_parameters.get(method, ()))
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return error_response

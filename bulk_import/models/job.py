@@ -135,6 +135,7 @@ class ImportJob(PausableJob):
             raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
         # Locks the chunks after the job, which is safe here: these chunks have ended, and a worker's call for an ended
         # chunk stops before it touches the job. So none of them can wait for the job while it has one of these locked.
+        rows = chunks.aggregate(left=Sum(F("row_count") - F("created"), default=0))["left"]
         reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], rejected=0, failed=0, unprocessed=0, **fields)
         if reopened:
             ended_chunks = self.chunks.filter(status__in=TERMINAL_CHUNK_STATUSES)
@@ -145,7 +146,7 @@ class ImportJob(PausableJob):
                 self.finished_rows_before = ImportJob.objects.for_reports().get(pk=self.pk).finished_rows
             self.save()
             self.cancel_pending_mail()  # an email that has not been sent yet would report an end that is undone
-            self.record(kind, actor=actor)
+            self.record(kind, actor=actor, rows=rows)
         return reopened
 
     # --- retention
@@ -178,7 +179,7 @@ class ImportJob(PausableJob):
         emails.filter(event__kind__in=kinds or EventKind.values).delete()
 
     def record(
-        self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
+        self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None, rows: int = 0
     ) -> None:
         """Record an event of this job and its deliveries; see `ImportEventManager.record`."""
-        ImportEvent.objects.record(self, kind, note=note, actor=actor, mail_after=mail_after)
+        ImportEvent.objects.record(self, kind, note=note, actor=actor, mail_after=mail_after, rows=rows)
