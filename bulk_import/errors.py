@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from django.db import InterfaceError, OperationalError
+from django.http import JsonResponse
 from django.utils.translation import gettext as _
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, ValidationError
@@ -14,7 +18,12 @@ from rest_framework.views import exception_handler
 from bulk_import.exceptions import BadImport, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_ORDER = (OperationalError, InterfaceError, OSError)
+"""Exceptions that say that the database or the machine cannot work now: a lock, a lost connection, a full disk."""
 
 
 class BulkImportRowErrorSerializer(serializers.Serializer[dict[str, Any]]):
@@ -61,6 +70,9 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response | None
     if isinstance(error, Unavailable):
         document = {"code": error.code, "message": str(error)}
         return _response(document, status.HTTP_503_SERVICE_UNAVAILABLE, error.retry_after_seconds)
+    if isinstance(error, OUT_OF_ORDER):
+        logger.error("A request could not be handled", exc_info=error)
+        return _response(out_of_order_document(), status.HTTP_503_SERVICE_UNAVAILABLE, Unavailable.retry_after_seconds)
     response = exception_handler(error, context)  # it also sets WWW-Authenticate and Retry-After
     if response is None:
         return None
@@ -72,6 +84,27 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response | None
         document = {"code": getattr(detail, "code", "error"), "message": detail}
     response.data = BulkImportErrorSerializer(document).data
     return response
+
+
+def out_of_order_document() -> dict[str, str]:
+    """Return the body of the answer to a request that failed with one of OUT_OF_ORDER."""
+    message = _("The server cannot handle this request right now. Please try again later.")
+    return {"code": Unavailable.code, "message": message}
+
+
+def answer_out_of_order(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a view that is not a DRF view answer 503 in JSON if it raises one of OUT_OF_ORDER."""
+
+    @wraps(view)
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return view(*args, **kwargs)
+        except OUT_OF_ORDER:
+            logger.exception("A request could not be handled")
+            headers = {"Retry-After": str(Unavailable.retry_after_seconds)}
+            return JsonResponse(out_of_order_document(), status=status.HTTP_503_SERVICE_UNAVAILABLE, headers=headers)
+
+    return answered
 
 
 def _response(document: dict[str, Any], status_code: int, retry_after_seconds: int | None) -> Response:

@@ -61,7 +61,7 @@ def _check_storages() -> Iterator[CheckMessage]:
 def _check_cache() -> Iterator[CheckMessage]:
     if settings.DEBUG or not conf().submission_rate:
         return
-    if settings.CACHES.get("default", {}).get("BACKEND") == LOCAL_CACHE:
+    if settings.CACHES["default"]["BACKEND"] == LOCAL_CACHE:
         yield Warning(
             "SUBMISSION_RATE is counted in the default cache. LocMemCache belongs to one process, so that a user may "
             "send that many requests to each process.",

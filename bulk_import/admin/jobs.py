@@ -25,6 +25,7 @@ from bulk_import.admin.actions import ACTIONS, possible_actions
 from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
+from bulk_import.errors import answer_out_of_order
 from bulk_import.exceptions import Expired, OuterTransaction, StorageUnavailable
 from bulk_import.models import ChunkStatus, ImportJob, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
@@ -54,7 +55,10 @@ class DeadLetterFilter(admin.SimpleListFilter):
 
 @admin.register(ImportJob)
 class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
-    """Staff with the view permission see the pages. Staff with the change permission can also perform actions."""
+    """Staff with the view permission see the pages. Staff with the change permission can also perform actions.
+
+    To download rows, staff also need the permission `download_rows`.
+    """
 
     list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
     list_filter = ["status", DeadLetterFilter, "target", "created_at"]
@@ -139,7 +143,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
             ("<uuid:job_id>/payload/", self.download_payload, "bulk_import_importjob_payload"),
         ]
         own = [
-            path(route, without_atomic_requests(self.admin_site.admin_view(view)), name=name)
+            path(route, answer_out_of_order(without_atomic_requests(self.admin_site.admin_view(view))), name=name)
             for route, view, name in views
         ]
         return own + super().get_urls()
@@ -147,7 +151,8 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         job: ImportJob = context["original"]
         may_act = self.has_change_permission(request, job)
-        context |= {**describe(job), "possible_actions": possible_actions(job) if may_act else []}
+        context |= {**describe(job), "may_download": request.user.has_perm("bulk_import.download_rows")}
+        context |= {"possible_actions": possible_actions(job) if may_act else []}
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_job(self, request: HttpRequest, job_id: Any) -> ImportJob:
@@ -210,19 +215,27 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
     def download_payload(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
         return self.download(request, job_id, "payload", read_payload)
 
+    downloaded = {
+        "failures": gettext_lazy("Downloaded the rows that were not created."),
+        "payload": gettext_lazy("Downloaded the rows as they were sent."),
+    }
+
     def download(self, request: HttpRequest, job_id: Any, kind: str, read: Any) -> HttpResponseBase:
-        """Return the rows as a file of JSON lines.
+        """Return the rows as a file of JSON lines, and record the download in the admin's history.
 
         If they cannot be read, redirect to the page of the job and show the reason there. The first line is read
         before the response starts, because a streaming response can no longer become a redirect.
         """
         job = self.get_job(request, job_id)
+        if not request.user.has_perm("bulk_import.download_rows"):
+            raise PermissionDenied
         lines = read(job)
         try:
             first = next(lines, b"")
         except (Expired, StorageUnavailable) as error:
             self.message_user(request, str(error), messages.ERROR)
             return self.redirect_to(job)
+        self.log_change(request, job, str(self.downloaded[kind]))
         name = f"{job.target}-{kind}-{str(job.pk)[:8]}.jsonl"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingHttpResponse(chain([first], lines), content_type="application/x-ndjson", headers=headers)

@@ -95,7 +95,7 @@ OPERATIONS = {
     ("ImportJobView", "GET"): Operation(
         "retrieve",
         {200: (ImportJobSerializer, "The job."), 304: (None, "The job has not changed since your ETag.")},
-        [401, 403, 404],
+        [400, 401, 403, 404],
         [
             OpenApiParameter("If-None-Match", str, HEADER, description="The last ETag."),
             response_header("ETag", "Changes when the job changes.", [200, 304]),
@@ -108,11 +108,11 @@ OPERATIONS = {
             200: (ImportJobSerializer, "The import had already ended. Nothing changed."),
             202: (ImportJobSerializer, "The import ends when the calls in flight have returned."),
         },
-        [401, 403, 404],
+        [400, 401, 403, 404],
         [retry_after(202)],
     ),
-    ("RetryView", "POST"): Operation("retry", REOPENED, [401, 403, 404, 410, 429], [retry_after(429)]),
-    ("RedriveView", "POST"): Operation("redrive", REOPENED, [401, 403, 404, 410]),
+    ("RetryView", "POST"): Operation("retry", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
+    ("RedriveView", "POST"): Operation("redrive", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
     ("FailuresView", "GET"): Operation(
         "failures",
         {200: (STRING, "JSON Lines, or a CSV for spreadsheets.")},
@@ -128,7 +128,7 @@ OPERATIONS = {
     ("FailureView", "GET"): Operation(
         "failure",
         {200: (ImportJobFailureSerializer, "The row and the reasons.")},
-        [401, 403, 404, 410, 503],
+        [400, 401, 403, 404, 410, 503],
         [retry_after(503)],
     ),
 }

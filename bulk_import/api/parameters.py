@@ -5,10 +5,13 @@ The serializers validate the parameters and also describe them in the OpenAPI sc
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 
+from bulk_import.exceptions import BadImport
 from bulk_import.intake.recipients import RecipientsField
 from bulk_import.reports.job import StatusField
 
@@ -46,10 +49,51 @@ class JobFilter(serializers.Serializer[Any]):
     page_size = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_SIZE, required=False)
 
 
+class PageOptions(serializers.Serializer[Any]):
+    """Query parameters that the pagination reads."""
+
+    cursor = serializers.CharField(required=False)
+
+
 class FailureOptions(serializers.Serializer[Any]):
     """Query parameters of the failures; DRF itself handles `format`."""
 
     part = serializers.ChoiceField([("rows", "only the rows, as they were sent")], required=False)
+
+
+MAX_LISTED_NAMES = 10
+MAX_NAME_CHARACTERS = 100
+"""Limits of an error that quotes the names of parameters: they come from the client."""
+
+
+def check_names(request: Request, *serializer_classes: type[serializers.Serializer[Any]]) -> None:
+    """Raise ValidationError if a query parameter is not a field of these serializers, or is given twice.
+
+    Without this check, a dry run with a misspelled name would import the rows. DRF itself reads `format`.
+    """
+    known = {"format"}.union(*(serializer_class().fields for serializer_class in serializer_classes))
+    errors = {}
+    for name, values in request.query_params.lists():
+        if name not in known:
+            message = _("This parameter does not exist here.")
+            errors[name] = [serializers.ErrorDetail(message, code="unknown")]
+        elif len(values) > 1:
+            message = _("This parameter is given more than once.")
+            errors[name] = [serializers.ErrorDetail(message, code="repeated")]
+    if errors:
+        listed = list(errors.items())[:MAX_LISTED_NAMES]
+        raise serializers.ValidationError({name[:MAX_NAME_CHARACTERS]: found for name, found in listed})
+
+
+def check_charset(request: Request) -> None:
+    """Raise BadImport if the Content-Type names a charset with which no text can be decoded, such as `hex`."""
+    charset = (request._request.content_params or {}).get("charset", "utf-8")  # noqa: SLF001 - DRF's own name for Django's request
+    try:
+        codecs.lookup(charset)
+        "".encode(charset)
+    except (LookupError, ValueError) as error:
+        message = _("The charset in the Content-Type is not supported. Send UTF-8.")
+        raise BadImport(message, code="unsupported_charset") from error
 
 
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:

@@ -6,7 +6,7 @@ the job does not exist.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.utils.decorators import method_decorator
@@ -20,6 +20,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.settings import APISettings
 from rest_framework.views import APIView
 
+from bulk_import.api.parameters import check_charset, check_names
 from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
 from bulk_import.models import ImportJob, without_atomic_requests
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
+    from rest_framework.serializers import Serializer
 
 
 class OwnNegotiation(DefaultContentNegotiation):
@@ -55,6 +57,7 @@ class TargetView(APIView):
     content_negotiation_class = OwnNegotiation
     metadata_class = SimpleMetadata
     versioning_class = None
+    query_parameters: ClassVar[dict[str, tuple[type[Serializer[Any]], ...]]] = {}  # by method
 
     @property
     def target(self) -> Target:
@@ -68,13 +71,18 @@ class TargetView(APIView):
         return self.target.create_view().get_authenticators() if self.is_configured() else []
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        request.encoding = "utf-8"  # of the query: by default, Django decodes it with the charset of the body
         with request_log_context(request), log_context(job_id=str(kwargs.get("job_id", ""))):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if not self.is_configured():
             raise NotFound
+        check_charset(request)
         super().initial(request, *args, **kwargs)
+        if request.method != "OPTIONS":
+            method = "GET" if request.method == "HEAD" else str(request.method)
+            check_names(request, *self.query_parameters.get(method, ()))
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return error_response

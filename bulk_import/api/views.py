@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError as BadValue
+from django.db.models import Sum
 from django.http import HttpResponse
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import content_disposition_header
@@ -20,12 +21,19 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from bulk_import.api.configuration import check_is_configured
-from bulk_import.api.parameters import MAX_PAGE_SIZE, FailureOptions, ImportOptions, JobFilter, read_parameters
+from bulk_import.api.parameters import (
+    MAX_PAGE_SIZE,
+    FailureOptions,
+    ImportOptions,
+    JobFilter,
+    PageOptions,
+    read_parameters,
+)
 from bulk_import.api.streaming import read_ahead, streaming_response
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
-from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota
+from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
 from bulk_import.intake.validation_slots import reading
 from bulk_import.operations import cancel, redrive, retry
@@ -79,6 +87,7 @@ class ImportJobsView(TargetView):
 
     parser_classes = [FileForm, UnreadBody]
     pagination_class = JobPagination
+    query_parameters = {"POST": (ImportOptions,), "GET": (JobFilter, PageOptions)}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         check_content_length(request)  # before authentication, which may read the body to find a CSRF token
@@ -181,6 +190,9 @@ class ImportJobView(TargetView):
 class ReopenView(TargetView):
     """Base of the views that process rows of a job again."""
 
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [SubmissionThrottle()] if self.request.method == "POST" else []
+
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
         self.target.create_view(request).check_permissions(request)
@@ -204,6 +216,7 @@ class RetryView(ReopenView):
         if not (job.can_be_retried or job.expired):  # `retry` raises Expired for a job that has expired
             return self.reopened(job, 0)
         check_open_job_quota(request.user)
+        check_retry_quota(request.user, job.rows - job.created_count)
         return self.reopened(job, retry(job, actor=request.user))
 
 
@@ -217,6 +230,7 @@ class RedriveView(ReopenView):
         also works while the other parts are being processed. Rows that were rejected or failed stay as they are.
         """
         job = self.get_job(job_id)
+        check_retry_quota(request.user, job.chunks.dead().aggregate(rows=Sum("unprocessed", default=0))["rows"])
         return self.reopened(job, redrive(job, actor=request.user))
 
 
@@ -224,6 +238,7 @@ class FailuresView(TargetView):
     """`/products/bulk/{id}/failures`"""
 
     renderer_classes = [JSONRenderer, JSONLinesRenderer, CSVRenderer]
+    query_parameters = {"GET": (FailureOptions,)}
 
     def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:
         """Download the rows that were not created

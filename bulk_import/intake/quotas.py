@@ -10,14 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.throttling import UserRateThrottle
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, QuotaExceeded
-from bulk_import.models import ImportJob
+from bulk_import.models import ImportEvent, ImportJob
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -48,29 +47,54 @@ def check_row_quota(submitter: Any, rows: int) -> None:
     `rows` is the number of new rows. The rows of dry runs count too. Raises BodyTooLarge if the new rows exceed the
     quota alone, because waiting would not help then.
     """
-    limit, now = conf().max_rows_per_day, timezone.now()
+    limit = conf().max_rows_per_day
     if rows > limit:
         message = _(
             "This file has %(rows)d rows. You may import %(limit)d rows in 24 hours. Split it into several files."
         )
         raise BodyTooLarge(message % {"limit": limit, "rows": rows}, code="too_many_rows")
-    imported = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY)
-    checked = dry_runs(submitter, now)
-    sent = imported.aggregate(rows=Sum("rows", default=0))["rows"] + sum(count for _at, count in checked)
-    excess = sent + rows - limit
-    if excess <= 0:
-        return
-    for sent_at, count in sorted([*imported.values_list("created_at", "rows"), *checked]):
-        excess -= count
-        if excess <= 0:  # when these rows are a day old, the new rows fit into the quota
-            message = _(
-                "You may import or check %(limit)d rows in 24 hours. You have sent %(sent)d. Try again later, or send "
-                "fewer rows."
-            )
-            raise QuotaExceeded(
-                message % {"limit": limit, "sent": sent},
-                retry_after_seconds=math.ceil((sent_at + DAY - now).total_seconds()),
-            )
+    sent, wait = _recent_rows(submitter, limit - rows)
+    if wait:
+        message = _(
+            "You may import or check %(limit)d rows in 24 hours. You have sent %(sent)d. Try again later, or send "
+            "fewer rows."
+        )
+        raise QuotaExceeded(message % {"limit": limit, "sent": sent}, retry_after_seconds=wait)
+
+
+def check_retry_quota(submitter: Any, rows: int) -> None:
+    """Raise QuotaExceeded if `rows`, which the user retries, and the rows of the last 24 hours exceed MAX_ROWS_PER_DAY.
+
+    A user who has sent and retried nothing in the last 24 hours may retry any number of rows.
+    """
+    limit = conf().max_rows_per_day
+    sent, wait = _recent_rows(submitter, limit - rows)
+    if wait:
+        message = _(
+            "You may import %(limit)d rows in 24 hours. You have imported %(sent)d, and you retry %(rows)d. "
+            "Try again later."
+        )
+        raise QuotaExceeded(message % {"limit": limit, "sent": sent, "rows": rows}, retry_after_seconds=wait)
+
+
+def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
+    """Return how many rows the user sent, checked and retried in the last 24 hours, and when `allowed` rows are left.
+
+    The second value is in seconds from now, and 0 if there are not more than `allowed` rows now.
+
+    """
+    now = timezone.now()
+    sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
+    retried = ImportEvent.objects.filter(actor=submitter, job__submitter=submitter, at__gt=now - DAY, rows__gt=0)
+    uses = sorted([*sent, *retried.values_list("at", "rows"), *dry_runs(submitter, now)])
+    total = left = sum(rows for _at, rows in uses)
+    wait = 0
+    for at, rows in uses:
+        if left <= allowed:
+            break
+        left -= rows  # when this use is a day old, its rows no longer count
+        wait = math.ceil((at + DAY - now).total_seconds())
+    return total, wait
 
 
 def count_dry_run(submitter: Any, rows: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.conf import conf
@@ -20,11 +22,14 @@ from bulk_import.signals import job_finished
 from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from bulk_import.models.job import ImportJob
 
 logger = logging.getLogger(__name__)
+
+
+MAIL_PERIOD = timedelta(hours=1)
+MAX_MAILS = 4
+"""Most emails that one recipient gets in MAIL_PERIOD about one job, however often the job is retried."""
 
 
 class EventKind(models.TextChoices):
@@ -39,7 +44,14 @@ class EventKind(models.TextChoices):
 
 class ImportEventManager(PrimaryManager):
     def record(
-        self, job: ImportJob, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
+        self,
+        job: ImportJob,
+        kind: EventKind,
+        *,
+        note: str = "",
+        actor: Any = None,
+        mail_after: timedelta | None = None,
+        rows: int = 0,
     ) -> ImportEvent:
         """Create an event together with its deliveries, and return it.
 
@@ -51,7 +63,9 @@ class ImportEventManager(PrimaryManager):
         if the change does.
         """
         with transaction.atomic(using=database(), savepoint=False):
-            event: ImportEvent = self.create(job=job, kind=kind, note=note, actor=actor)
+            if mail_after is not None:
+                mail_after = max(mail_after, self.mail_delay(job))
+            event: ImportEvent = self.create(job=job, kind=kind, note=note, actor=actor, rows=rows)
             deliveries = []
             if mail_after is not None and job.recipients:
                 # On SQLite, Now() plus a duration has more digits than Now(), and texts are compared: the sum of
@@ -71,6 +85,17 @@ class ImportEventManager(PrimaryManager):
         with log_context(job_id=str(job.pk)):
             logger.info("Job %s: %s%s", job.pk, kind.value, f" ({note})" if note else "")
         return event
+
+    def mail_delay(self, job: ImportJob) -> timedelta:
+        """Return how long the next email about the job has to wait, so that at most MAX_MAILS are sent in MAIL_PERIOD.
+
+        An email that waits is not lost. If the job is retried in the meantime, the email about its next end replaces
+        it.
+        """
+        now = timezone.now()
+        recent = self.filter(job=job, kind__in=[EventKind.ENDED, EventKind.DEAD_LETTERED], at__gt=now - MAIL_PERIOD)
+        oldest = recent.order_by("-at").values_list("at", flat=True)[MAX_MAILS - 1 : MAX_MAILS].first()
+        return timedelta(0) if oldest is None else oldest + MAIL_PERIOD - now
 
 
 class ImportEvent(models.Model):

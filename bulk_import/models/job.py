@@ -136,6 +136,7 @@ class ImportJob(PausableJob):
         # Locks the chunks after the job, which is safe here: these chunks have ended, and a worker's call for an ended
         # chunk stops before it touches the job. So none of them can wait for the job while it has one of these locked.
         none = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
+        rows = chunks.aggregate(left=Sum(F("row_count") - F("created"), default=0))["left"]
         reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], **none, **fields)
         if reopened:
             if self.is_paused and not self.is_paused_by_staff:  # other chunks are open: they try again as well
@@ -149,7 +150,7 @@ class ImportJob(PausableJob):
                 self.finished_rows_before = ImportJob.objects.for_reports().get(pk=self.pk).finished_rows
             self.save()
             self.cancel_pending_mail()  # an email that has not been sent yet would report an end that is undone
-            self.record(kind, actor=actor)
+            self.record(kind, actor=actor, rows=rows)
         return reopened
 
     # --- retention
@@ -182,7 +183,7 @@ class ImportJob(PausableJob):
         emails.filter(event__kind__in=kinds or EventKind.values).delete()
 
     def record(
-        self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None
+        self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None, rows: int = 0
     ) -> None:
         """Record an event of this job and its deliveries; see `ImportEventManager.record`."""
-        ImportEvent.objects.record(self, kind, note=note, actor=actor, mail_after=mail_after)
+        ImportEvent.objects.record(self, kind, note=note, actor=actor, mail_after=mail_after, rows=rows)

@@ -38,6 +38,7 @@ from bulk_import.exceptions import (
 from bulk_import.models import ImportChunk, database, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
+from bulk_import.worker_api.reports import MAX_RETRY_AFTER_SECONDS, check_range, check_text, checked_report
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from django.http import HttpRequest
     from rest_framework.request import Request
 
 logger = logging.getLogger(__name__)
@@ -148,6 +150,10 @@ class WorkerView(APIView):
     def get_exception_handler(self) -> Callable[..., Any]:
         return worker_error_response
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        request.encoding = "utf-8"  # JSON is UTF-8, whatever charset the Content-Type names
+        return super().dispatch(request, *args, **kwargs)
+
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
         """Mark each answer, also an error, as one of this monolith."""
         response = super().finalize_response(*args, **kwargs)
@@ -177,8 +183,9 @@ class ClaimView(WorkerView):
     def handle(self, body: object, chunk_id: UUID) -> Response:
         request = ClaimRequest.from_dict(body)
         message = ChunkMessage.from_dict(request.message)
-        if not 0 < len(request.claimant) <= MAX_CLAIMANT_CHARACTERS:
-            raise MessageError(f"claimant: expected 1 to {MAX_CLAIMANT_CHARACTERS} characters")
+        if not (0 < len(request.claimant) <= MAX_CLAIMANT_CHARACTERS and request.claimant.isascii()):
+            raise MessageError(f"claimant: expected 1 to {MAX_CLAIMANT_CHARACTERS} ASCII characters")
+        check_text("claimant", request.claimant)
         chunk = ImportChunk.objects.locked(chunk_id)
         if message != chunk.message():
             text = "The message does not match the chunk."
@@ -233,6 +240,7 @@ class ReleaseView(WorkerView):
         release = Release.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
         check_failures_key(chunk, release.failures_key)
+        check_range("retry_after_seconds", release.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
         if release.pause and release.pause not in set(PauseCode):
             raise MessageError("pause: unknown code")
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
@@ -256,6 +264,7 @@ class FinishView(WorkerView):
         # it, so wait until all create calls of the chunk have ended.
         chunk = ImportChunk.objects.locked(chunk_id, wait_for_creates=True)
         check_failures_key(chunk, report.failures_key)
+        report = checked_report(report, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
@@ -285,5 +294,6 @@ def check_failures_key(chunk: ImportChunk, failures_key: str) -> None:
 
     Otherwise a faulty worker could make one user's job show the rows of another user.
     """
+    check_text("failures_key", failures_key)
     if failures_key and not failures_key.startswith(f"{chunk.job_id}/"):
         raise MessageError("failures_key: does not belong to this job")

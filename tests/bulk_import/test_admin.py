@@ -36,9 +36,9 @@ LIST = reverse("admin:bulk_import_importjob_changelist")
 
 @pytest.fixture
 def staff() -> Client:
-    """A member of staff who can view import jobs, and has no other permission."""
+    """A member of staff who can view import jobs and download their rows, and has no other permission."""
     client = Client()
-    client.force_login(make_user("supervisor", "view_importjob", is_staff=True))
+    client.force_login(make_user("supervisor", "view_importjob", "download_rows", is_staff=True))
     return client
 
 
@@ -540,16 +540,26 @@ def test_payload_and_failures_can_be_downloaded_and_a_hostile_row_is_escaped(
     assert [json.loads(line) for line in b"".join(payload.streaming_content).splitlines()] == rows  # type: ignore[attr-defined] # it is streamed
     assert [json.loads(line)["row"] for line in b"".join(failures.streaming_content).splitlines()] == rows[1:]  # type: ignore[attr-defined] # as above
     assert "attachment" in payload["Content-Disposition"]
+    logged = LogEntry.objects.filter(object_id=str(job.pk)).order_by("pk")
+    assert [(entry.user.get_username(), entry.change_message) for entry in logged] == [
+        ("supervisor", "Downloaded the rows as they were sent."),
+        ("supervisor", "Downloaded the rows that were not created."),
+    ]
 
 
+@pytest.mark.parametrize("permissions", [[], ["view_importjob"], ["download_rows"]])
 @pytest.mark.parametrize("kind", ["payload", "failures"])
-def test_downloads_need_the_view_permission(kind: str, aws: Aws) -> None:
+def test_downloads_need_the_view_permission_and_their_own(kind: str, permissions: list[str], aws: Aws) -> None:
     client = Client()
-    client.force_login(make_user("clerk", is_staff=True))
-    address = reverse(f"admin:bulk_import_importjob_{kind}", args=[make_job().pk])
+    client.force_login(make_user("clerk", *permissions, is_staff=True))
+    job = make_job()
+    address = page(job, kind)
 
     assert client.get(address).status_code == 403
     assert Client().get(address).status_code == 302
+    assert not LogEntry.objects.exists()
+    if "view_importjob" in permissions:
+        assert address not in text(client.get(page(job)))
 
 
 def test_the_page_reports_a_storage_that_cannot_be_read(staff: Client, aws: Aws) -> None:

@@ -320,7 +320,7 @@ def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: S
 
 def test_every_check_has_a_test_here() -> None:
     """Fails when somebody adds a check without a test."""
-    sources = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (checks, site_checks))
+    sources = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (checks, site_checks))
     reported = set(re.findall(r"bulk_import\.([EW]\d{3})", sources))
     tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
 

@@ -119,3 +119,27 @@ def test_the_local_settings_refuse_remote_services(remote: dict[str, str]) -> No
 
     assert refused.returncode != 0
     assert name in refused.stderr.splitlines()[-1]
+
+
+UPLOAD_40_TIMES = """
+from django.test import Client
+client = Client(headers={"X-Forwarded-Proto": "https", "Host": "shop.test"})
+from django.contrib.auth import get_user_model
+client.force_login(get_user_model().objects.get())
+path = "/products/bulk?dry_run=true"
+answers = [client.post(path, [{}], content_type="application/json", secure=True) for _ in range(40)]
+print(sum(answer.status_code != 429 for answer in answers))
+"""
+
+
+def test_several_processes_count_the_requests_of_a_user_together(tmp_path: Path) -> None:
+    environment = {**COMPLETE, "DATABASE_URL": f"sqlite:///{tmp_path / 'shop.sqlite3'}"}
+    for command in ("migrate", "createcachetable"):
+        assert manage(command, "-v", "0", **environment).returncode == 0
+    user = {"DJANGO_SUPERUSER_PASSWORD": "secret"}
+    created = manage("createsuperuser", "--noinput", "--username=ana", "--email=", **environment, **user)
+    assert created.returncode == 0, created.stderr
+
+    shells = [manage("shell", "-v", "0", "-c", UPLOAD_40_TIMES, **environment) for _process in range(2)]
+
+    assert [shell.stdout for shell in shells] == ["40\n", "20\n"], shells[0].stderr

@@ -243,7 +243,7 @@ def test_each_further_pause_is_as_long_as_the_total_so_far_up_to_five_minutes(
 
 @pytest.mark.parametrize(
     ("asked", "got"),
-    [(0, PAUSE_SECONDS), (-5, PAUSE_SECONDS), (2, PAUSE_SECONDS), (60, 60), (10**9, MAX_PAUSE_SECONDS)],
+    [(0, PAUSE_SECONDS), (2, PAUSE_SECONDS), (60, 60), (10**9, MAX_PAUSE_SECONDS)],
 )
 def test_a_pause_is_at_least_what_the_endpoint_asked_for(
     worker: APIClient, messages: list[ChunkMessage], asked: int, got: int

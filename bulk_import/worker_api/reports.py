@@ -1,0 +1,64 @@
+"""Checks what a worker reports, so that a faulty worker cannot store values that the database or the pages refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bulk_import_wire.contract import MessageError
+from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS, MAX_PROBLEMS
+
+if TYPE_CHECKING:
+    from bulk_import.models import ImportChunk
+    from bulk_import_wire.contract import Finish
+
+MAX_KEY_CHARACTERS = 1024
+"""Longest key of an object in S3."""
+
+MAX_RETRY_AFTER_SECONDS = 10**9
+"""Largest Retry-After of an endpoint that a worker may report, about 30 years. A pause is much shorter anyway."""
+
+
+def checked_report(report: Finish, chunk: ImportChunk) -> Finish:
+    """Return the report with only the known keys of its problems. Raises MessageError if one is out of range.
+
+    `ImportChunk.finish` compares the numbers of rows with the ledger.
+    """
+    if len(report.problems) > MAX_PROBLEMS + 1:  # the last one stands for all others
+        raise MessageError(f"problems: more than {MAX_PROBLEMS + 1}")
+    return replace(report, problems=[_checked_problem(problem, chunk) for problem in report.problems])
+
+
+def _checked_problem(problem: Any, chunk: ImportChunk) -> dict[str, Any]:
+    if not isinstance(problem, dict):
+        raise MessageError("problems: expected objects")
+    field = problem.get("field")
+    checked = {
+        "field": None if field is None else _checked_words("field", field, MAX_NAME_CHARACTERS),
+        "code": _checked_words("code", problem.get("code"), MAX_NAME_CHARACTERS),
+        "message": _checked_words("message", problem.get("message"), MAX_MESSAGE_CHARACTERS),
+        "count": problem.get("count"),
+        "first_index": problem.get("first_index"),
+    }
+    check_range("count", checked["count"], chunk.row_count, least=1)
+    check_range("first_index", checked["first_index"], chunk.first_index + chunk.row_count - 1)
+    return checked
+
+
+def _checked_words(name: str, text: Any, max_characters: int) -> str:
+    """Return the text without what the database refuses: it comes from the answer of the endpoint."""
+    if not isinstance(text, str) or len(text) > max_characters:
+        raise MessageError(f"{name}: expected at most {max_characters} characters")
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def check_range(name: str, value: Any, most: int, *, least: int = 0) -> None:
+    """Raise MessageError unless the value is an integer from `least` to `most`."""
+    if type(value) is not int or not least <= value <= most:
+        raise MessageError(f"{name}: expected {least} to {most}")
+
+
+def check_text(name: str, text: str) -> None:
+    """Raise MessageError if the text is too long for an S3 key, or contains characters that cannot be printed."""
+    if len(text) > MAX_KEY_CHARACTERS or not text.isprintable():
+        raise MessageError(f"{name}: expected at most {MAX_KEY_CHARACTERS} printable characters")
