@@ -81,7 +81,6 @@ def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
     """Return how many rows the user sent, checked and retried in the last 24 hours, and when `allowed` rows are left.
 
     The second value is in seconds from now, and 0 if there are not more than `allowed` rows now.
-
     """
     now = timezone.now()
     sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
