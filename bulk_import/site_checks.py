@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
@@ -38,14 +38,15 @@ def _check_outer_transactions() -> Iterator[CheckMessage]:
             yield Error(
                 f"{name} in MIDDLEWARE opens a transaction around each request, so that imports cannot commit rows.",
                 hint="Remove it, and use reversion.views.RevisionMixin in your views instead.",
-                id="bulk_import.E021",
+                id="bulk_import.E023",
             )
 
 
 def _check_storages() -> Iterator[CheckMessage]:
     """Only an S3 storage has the client whose timeouts we set; see `bulk_import.storage.buckets`."""
     for alias in {PAYLOADS_STORAGE, FAILURES_STORAGE} & settings.STORAGES.keys():
-        backend = settings.STORAGES[alias].get("BACKEND", "")
+        storage: Any = settings.STORAGES[alias]
+        backend = storage.get("BACKEND", "")
         try:
             is_s3 = issubclass(import_string(backend), S3Storage)
         except (ImportError, TypeError):
@@ -54,7 +55,7 @@ def _check_storages() -> Iterator[CheckMessage]:
             yield Error(
                 f"The storage {alias!r} in STORAGES is not an S3 storage, so its requests have no timeouts.",
                 hint='Use "storages.backends.s3.S3Storage" of django-storages, or a subclass of it.',
-                id="bulk_import.E022",
+                id="bulk_import.E024",
             )
 
 

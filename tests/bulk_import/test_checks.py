@@ -281,7 +281,7 @@ def test_throttles_that_count_per_process_are_reported_without_debug(settings: S
 def test_a_storage_whose_timeouts_cannot_be_set_is_reported(settings: Settings, backend: str) -> None:
     settings.STORAGES = {**settings.STORAGES, "bulk_import_failures": {"BACKEND": backend}}
 
-    assert_reported("E022")
+    assert_reported("E024")
 
 
 class RevisionMiddleware:
@@ -305,7 +305,7 @@ class ManualRevisionMiddleware(RevisionMiddleware):
 
 def test_a_middleware_that_opens_a_transaction_is_reported(settings: Settings) -> None:
     settings.MIDDLEWARE = [f"{__name__}.{OwnRevisionMiddleware.__name__}", *settings.MIDDLEWARE]
-    assert_reported("E021")
+    assert_reported("E023")
 
     settings.MIDDLEWARE[0] = f"{__name__}.{ManualRevisionMiddleware.__name__}"
     assert check_configuration() == []
