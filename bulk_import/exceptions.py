@@ -4,12 +4,12 @@ BadImport                   the client must change something: 4xx, nothing is st
 ├── BodyTooLarge            over a limit in bytes or rows: 413
 ├── QuotaExceeded           too many open jobs or rows: 429 with Retry-After
 └── Expired                 the rows or failures were deleted after their retention period: 410
-Unavailable                 a service of ours does not answer: 503 with Retry-After
+Unavailable                 S3 or SQS is unavailable: 503 with Retry-After
 ├── StorageUnavailable      S3 does not store or return an object
 └── QueueUnavailable        SQS does not accept a message; the relay sends it later
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
-│   ├── LeaseHeld           another worker has a live lease
+│   ├── LeaseHeld           another worker has a valid lease
 │   └── JobPaused           no row of the job can be created now
 ├── ChunkClosed             done or cancelled: acknowledge the message, do nothing
 ├── StaleEpoch              another worker has claimed the chunk: stop immediately
@@ -65,13 +65,13 @@ class Expired(BadImport):
 
 
 class Unavailable(Exception):
-    """A service that we need does not answer. The client may try again later."""
+    """A service that we need is unavailable. The client may try again later."""
 
     retry_after_seconds = 30
 
 
 class StorageUnavailable(Unavailable):
-    """S3 did not store or return an object. If it was to be stored, there is no job."""
+    """S3 did not store or return an object. If the payload cannot be stored, no job is created."""
 
 
 class QueueUnavailable(Unavailable):
@@ -79,7 +79,7 @@ class QueueUnavailable(Unavailable):
 
 
 class ClaimError(Exception):
-    """Base of the refusals of the worker API, which maps each class to a status."""
+    """Base class of the errors of the worker API, whose views map each class to an HTTP status."""
 
 
 class NotNow(ClaimError):
@@ -109,7 +109,7 @@ class ChunkClosed(ClaimError):
 
 
 class StaleEpoch(ClaimError):
-    """Another worker has claimed this chunk since."""
+    """Another worker has claimed this chunk in the meantime."""
 
 
 class LedgerDisagrees(ClaimError):

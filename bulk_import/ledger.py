@@ -76,7 +76,7 @@ class CreateCall:
             raise CreateCallError(400, "invalid_key", message, RowVerdict.NOT_CREATED) from error
 
     def log_context(self) -> AbstractContextManager[None]:
-        """Return a context whose log lines, also those of the target's own code, say which row they are about."""
+        """Return a context in which all log lines, including those of the target's own code, contain the row's IDs."""
         chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
         return log_context(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
 
@@ -96,16 +96,16 @@ class CreateCall:
         return chunk
 
     def check_not_cancelled(self, chunk: LockedChunk) -> None:
-        """Raise CreateCallError if the job is cancelled, or RowAlreadyCreated if it is and this row exists."""
+        """If the job is cancelled, raise RowAlreadyCreated if this row exists, and CreateCallError otherwise."""
         if chunk.is_cancelled:
-            # A worker may ask again for a row because the first answer was lost. It must learn that the row exists,
-            # although the job was cancelled in between; otherwise it would count the row as unprocessed.
+            # A worker repeats a call if the first response was lost. It must learn that the row exists, although the
+            # job was cancelled between the two calls. Otherwise it would count the row as unprocessed.
             if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
                 raise RowAlreadyCreated
             raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
 
     def write_record(self) -> ImportedRow:
-        """Write the ledger record of the row. Raises RowAlreadyCreated if there is one.
+        """Write the ledger record of the row. Raises RowAlreadyCreated if the row has one already.
 
         If a call for the same row is in flight, this waits until that call's transaction ends. For example, SQS
         delivers a message twice and two calls create row 7. The unique constraint (job, index) makes the second INSERT

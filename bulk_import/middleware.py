@@ -7,7 +7,7 @@ through unchanged. For a request with one, which is a worker's create call, it d
 2. Check that the job is not cancelled and that the submitter may act.
 3. Write the ledger record. If a call for the same row is in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
-5. Commit if the view answered 201. Roll back everything otherwise.
+5. Commit if the view returned 201. Roll back everything otherwise.
 
 After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
 the row, whatever the HTTP status says:
@@ -19,7 +19,7 @@ the row, whatever the HTTP status says:
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
 
-The worker counts a row as created only if the answer has this header. A 201 without it may come from a proxy or from a
+The worker counts a row as created only if the response has this header. A 201 without it may come from a proxy or a
 site without this middleware, and then there is no ledger record.
 """
 
@@ -71,7 +71,7 @@ class ImportedRowMiddleware:
             return call.replayed_response()
         except IntegrityError as error:
             # The database checks a deferred constraint, such as every foreign key of Django, only at the commit. The
-            # view has answered 201 by then, but the row is not there.
+            # view has returned 201 by then, but the row is not stored.
             message = "The database refused the row."
             raise CreateCallError(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
 
@@ -91,8 +91,8 @@ class ImportedRowMiddleware:
                 record.save(update_fields=["object_id"])
             else:
                 transaction.set_rollback(True, using=using)
-        # The transaction has ended, so the verdict is a fact when the worker reads it. For example, if the process dies
-        # during the commit, the worker gets no answer and asks again; it never gets `created` for a row that is lost.
+        # The transaction has ended, so the verdict is final. For example, if the process dies during the commit, the
+        # worker gets no response and repeats the call. It never gets `created` for a row that is lost.
         verdict = RowVerdict.CREATED
         if not created:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
@@ -120,8 +120,8 @@ class ImportedRowMiddleware:
 def _is_denied_for_this_row(response: Any) -> bool:
     """Return whether a 403 is about this row only.
 
-    It is if the view's own permissions would still let the submitter create another row. Then the row is rejected.
-    Otherwise the submitter lost the permission, and the worker pauses the job.
+    If the view's own permissions would still let the submitter create another row, the 403 is about this row, and the
+    row is rejected. Otherwise the submitter has lost the permission, and the worker pauses the job.
     """
     view = (getattr(response, "renderer_context", None) or {}).get("view")
     if response.status_code != HTTPStatus.FORBIDDEN or view is None:
@@ -156,7 +156,7 @@ def _with_error_codes(response: Any) -> Any:
 
 
 def _object_id(response: Any) -> str:
-    """Return the "id" (or "pk") in the view's answer, for links to the created object; "" if there is none."""
+    """Return the "id" (or "pk") in the view's response, for links to the created object; "" if there is none."""
     data = getattr(response, "data", None)
     if not isinstance(data, dict):
         return ""

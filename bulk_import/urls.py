@@ -2,8 +2,8 @@
 
     path("products/bulk", include("bulk_import.urls"), {"target": "products"})
 
-Every URL also works with a trailing slash. The API's schema leaves these URLs out. The converters of the job's id and
-the row's index accept any text, so that the API answers a wrong one with its own 404 in JSON.
+Every URL also works with a trailing slash. The OpenAPI schema does not list the URLs with a trailing slash. The URLs
+accept any text as the job's ID and as the row's index, so that the API responds to a wrong one with a 404 in JSON.
 """
 
 from django.urls import include, path

@@ -5,9 +5,9 @@ This module uses the standard library only, so that both sides can import it. It
 - `ChunkMessage`, the SQS message. It points to a byte range of a payload and contains no row, credential or URL.
   The trace context of the POST travels beside it as a message attribute (see `message_attributes`).
 - The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`. The other
-  dataclasses below are the bodies of its requests and answers.
+  dataclasses below are the bodies of its requests and responses.
 - The create call: a request to the target's own endpoint. It carries the headers `Authorization` (with
-  `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
+  `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the response carries `VERDICT_HEADER`.
 
 The formats of the lines in S3 are in `bulk_import_wire.lines`.
 """
@@ -37,7 +37,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 """Header of the create call, `<job id>:<row index>`. It identifies the row, so that a retry cannot create it twice."""
 
 VERDICT_HEADER = "Bulk-Import-Row"
-"""Header that the monolith's middleware sets on the answer to a create call. Its value is a `RowVerdict`.
+"""Header that the monolith's middleware sets on the response to a create call. Its value is a `RowVerdict`.
 
 Only this header proves that a row was created. A 201 without it may come from a proxy, from a login page or from a
 monolith without the middleware.
@@ -50,7 +50,7 @@ REQUEST_ID = "X-Request-ID"
 """Header of every call of the worker: the ID of the invocation. It connects the log lines of both sides."""
 
 DEAD_LETTER = "dead_letter"
-"""Code of the problem of the rows that were left when a message ran out of deliveries."""
+"""Code of the problem that is reported for the remaining rows when SQS gives up on a message (maxReceiveCount)."""
 
 _TRACEPARENT_FORMAT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -85,26 +85,26 @@ class Outcome(StrEnum):
 
     CREATED = "created"
     REJECTED = "rejected"  # the endpoint refused the row
-    FAILED = "failed"  # the endpoint gave no usable answer, in spite of all retries
+    FAILED = "failed"  # the endpoint gave no usable response, in spite of all retries
     UNPROCESSED = "unprocessed"  # the job was cancelled or the chunk is dead before the row was created
 
 
 class PauseCode(StrEnum):
     """Why no row of a job can be created at present. The job is paused, and a worker retries it from time to time."""
 
-    ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or its answers have no verdict
-    ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503 only
-    FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create rows, or no longer
+    ENDPOINT_AWAY = "endpoint_away"  # it does not respond, or its responses have no verdict
+    ENDPOINT_BUSY = "endpoint_busy"  # it returns only 429 or 503
+    FORBIDDEN = "forbidden"  # it returns 401 or 403: the submitter does not have permission to create rows
     STAFF = "staff"  # a member of staff paused the job; it stays paused until staff resume it
 
 
 class MessageError(ValueError):
-    """The data does not follow this contract. Do not read a payload or call the monolith because of it."""
+    """The data does not follow this contract. The receiver must not read a payload or call the monolith for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _JsonObject:
-    """Base of a flat JSON object that has exactly the fields of its dataclass."""
+    """Base class of a flat JSON object that has exactly the fields of its dataclass."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -148,7 +148,7 @@ class ChunkMessage(_JsonObject):
     the object's ETag is `etag`. The range has `row_count` lines. The first one is row `first_index` of the job.
     """
 
-    job_id: str  # a UUID, as is chunk_id: both become part of paths
+    job_id: str  # a UUID, like chunk_id; both become part of paths
     chunk_id: str
     bucket: str
     key: str
@@ -196,13 +196,13 @@ class ClaimRequest(_JsonObject):
     """Body of `claim`: a worker asks for the right to work on a chunk."""
 
     message: dict[str, Any]  # the message of the chunk; the monolith refuses one that differs from its own
-    claimant: str  # random; a claimant that asks again because an answer was lost gets the same claim
+    claimant: str  # random; a claimant that asks again because a response was lost gets the same claim
     creates: bool = True  # False for a claim that only reports; it is also granted while the job is paused
 
 
 @dataclass(frozen=True, slots=True)
 class Claim(_JsonObject):
-    """Answer to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
+    """Response to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
 
     epoch: int  # the number of the lease; calls with an older epoch are refused as stale
     lease_seconds: int
@@ -213,7 +213,7 @@ class Claim(_JsonObject):
     created: list[list[int]]  # index ranges [first, last] of the rows that the ledger already records
     failures_key: str  # S3 key of the failures that an earlier delivery stored; "" if there are none
     concurrency: int  # maximum number of create calls in flight
-    cancelled: bool  # create nothing; every row that is left is unprocessed
+    cancelled: bool  # the job is cancelled: create nothing, and report every remaining row as unprocessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class Heartbeat(_JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer(_JsonObject):
-    """Answer to `heartbeat`: the lease lasts for `lease_seconds` from now."""
+    """Response to `heartbeat`: the lease lasts for `lease_seconds` from now."""
 
     lease_seconds: int
     cancelled: bool  # start no more rows, wait for the calls in flight, then finish
@@ -245,10 +245,10 @@ class Release(_JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAnswer(_JsonObject):
-    """Answer to `release`."""
+    """Response to `release`."""
 
     retry_after_seconds: int  # the monolith refuses a claim before this time is over
-    is_too_long: bool  # the job has been paused for too long: from now on, deliveries count until they run out
+    is_too_long: bool  # the job has been paused for too long: from now on, each delivery counts towards maxReceiveCount
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@
         <job id>/<first index of the chunk>-<epoch>.jsonl
 
 The file has one JSON object per line, in the order of the input: index, outcome, status, errors, attempts, at, row.
-The row is what was sent, byte for byte. The worker writes the file before it finishes or releases the chunk. Each epoch
-has its own key, so that a stale worker cannot overwrite the file of its successor. Needs s3:PutObject and s3:GetObject
-on the failures bucket.
+`row` is the line of the payload, byte for byte. The worker writes the file before it finishes or releases the chunk.
+Each epoch has its own key, so that a stale worker cannot overwrite the file of its successor. Needs s3:PutObject and
+s3:GetObject on the failures bucket.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RowFailure:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Return the failure that `line` wrote. Raises ValueError, KeyError or TypeError if the line is malformed."""
+        """Read a line that `RowFailure.line` returned. Raises ValueError, KeyError or TypeError if it is malformed."""
         values, row = read_failure_line(line)
         return cls(row=row, outcome=Outcome(values.pop("outcome")), **values)
 

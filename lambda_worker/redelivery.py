@@ -26,24 +26,24 @@ MAX_DELAY_SECONDS = 900
 """Longest delay of a message. SQS does not accept more."""
 
 FIRST_RETRY_SECONDS = 10
-"""Wait after the first failed delivery. It becomes four times as long with each further one."""
+"""Wait after the first failed delivery. Each further failed delivery makes it four times as long."""
 
 MAX_RETRY_SECONDS = 600
 """Longest wait between two deliveries of a message."""
 
 
 def defer(sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: float) -> bool:
-    """Send a copy of the message with a delay, and return whether SQS accepted it. Then this one may be deleted.
+    """Send a copy of the message with a delay, and return whether SQS accepted it. If so, the original may be deleted.
 
-    The copy has all its deliveries left. If the original is delivered again all the same, no row is created twice,
-    because only one worker at a time can claim a chunk.
+    The receive count of the copy starts at zero. If the original is delivered again all the same, no row is created
+    twice, because only one worker at a time can claim a chunk.
     """
     delay = min(math.ceil(delay_seconds), MAX_DELAY_SECONDS)
     try:
         sqs.send_message(
             QueueUrl=queue_url,
             MessageBody=record["body"],
-            MessageAttributes=message_attributes(traceparent_of(record)),  # type: ignore[arg-type] # plain dicts are what boto3 takes
+            MessageAttributes=message_attributes(traceparent_of(record)),  # type: ignore[arg-type] # boto3 accepts plain dicts
             DelaySeconds=delay,
         )
     except SQS_ERRORS as error:
@@ -61,13 +61,13 @@ def retry_later(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
 def give_up(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
     """Have SQS deliver the message again at once. It runs out of deliveries, and SQS moves it to the dead-letter queue.
 
-    Use this for a message that no delivery can help.
+    Use this for a message that can never be processed.
     """
     _set_visibility(sqs, queue_url, record, 0)
 
 
 def _set_visibility(sqs: SQSClient, queue_url: str, record: SqsRecord, seconds: int) -> None:
-    """Deliver the message again after so many seconds. If that fails, the queue's own visibility timeout applies."""
+    """Have SQS deliver the message again after `seconds`. If that fails, the queue's own visibility timeout applies."""
     try:
         sqs.change_message_visibility(
             QueueUrl=queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds

@@ -91,7 +91,7 @@ def _post(url: str, headers: dict[str, str], body: dict[str, Any]) -> httpx.Resp
 
 
 def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | None:
-    """Return None for the expected answer: 401 to a wrong secret, and 404 with `unknown_chunk` to a right one."""
+    """Return None for the expected response: 401 to a wrong secret, and 404 with `unknown_chunk` to a right one."""
     status = answer.status_code
     try:
         code = answer.json()["code"]

@@ -20,7 +20,7 @@ from bulk_import.models import ImportJob
 
 DAY = timedelta(hours=24)
 OPEN_JOBS_RETRY_SECONDS = 60
-"""Value of Retry-After when a user has too many open jobs. Nobody knows when one of them will finish."""
+"""Value of Retry-After when a user has too many open jobs. It cannot be known when one of them will finish."""
 
 
 class SubmissionThrottle(UserRateThrottle):
@@ -43,8 +43,8 @@ def check_open_job_quota(submitter: Any) -> None:
 def check_row_quota(submitter: Any, rows: int) -> None:
     """Raise QuotaExceeded if these rows and those of the last 24 hours exceed MAX_ROWS_PER_DAY.
 
-    `rows` is the number of new rows. Raises BodyTooLarge if they exceed the quota alone, because waiting would not
-    help then.
+    `rows` is the number of new rows. Raises BodyTooLarge if they exceed the quota by themselves, because then waiting
+    does not help.
     """
     limit, now = conf().max_rows_per_day, timezone.now()
     if rows > limit:

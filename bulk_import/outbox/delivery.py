@@ -35,7 +35,7 @@ MAX_RETRY_AFTER = timedelta(hours=6)
 """Upper limit for the exponential backoff between two attempts."""
 
 MAX_PER_RUN = 1000
-"""Most deliveries that one call of `deliver_due` attempts, so that it needs little memory. The next call continues."""
+"""Maximum number of deliveries per call of `deliver_due`, so that it needs little memory. The next call continues."""
 
 
 def deliver_due(

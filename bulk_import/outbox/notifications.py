@@ -75,7 +75,7 @@ def send_email(delivery: Delivery, *, find_attachment: FindAttachment) -> None:
 
 
 def current_address(delivery: Delivery, job: ImportJob) -> str:
-    """Return the address to send to, or "" if nobody should get the email: the submitter has no address or is gone."""
+    """Return the address to send to, or "" if nobody should get the email, for example if the submitter was deleted."""
     if not job.recipients:
         return ""
     return job.recipients[0] if delivery.recipient == SUBMITTER else delivery.recipient
@@ -91,9 +91,9 @@ def is_current(event: ImportEvent, job: ImportJob) -> bool:
 
 
 def find_attachment(event: ImportEvent, job: ImportJob) -> Attachment | None:
-    """Return the failures as an attachment, or None if there are none, too many, or not readable for ATTACH_WITHIN.
+    """Return the failures as an attachment. Return None if there are none or too many, or if they cannot be read.
 
-    Before that time has passed, this raises the error that prevents reading them.
+    Until ATTACH_WITHIN has passed, this raises the error that prevents reading them, so that the email is retried.
     """
     try:
         return attach_failures(job)
@@ -126,7 +126,7 @@ def build_message(
 def attachment_part(attachment: Attachment) -> Any:
     """Return the attachment as a MIME part that keeps every byte.
 
-    Django would attach a CSV file as text and change its line endings, also those inside of its cells.
+    Django would attach a CSV file as text and change its line endings, including those within cells.
     """
     if django.VERSION >= (6,):
         part = MIMEPart()
