@@ -1,4 +1,4 @@
-"""The exceptions of this app, and who handles them.
+"""The exceptions of this app, and what they lead to.
 
 BadImport                   the client must change something: 4xx, nothing is stored
 ├── BodyTooLarge            over a limit in bytes or rows: 413

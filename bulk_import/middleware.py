@@ -141,7 +141,7 @@ def _with_error_codes(response: Any) -> Any:
     data = getattr(response, "data", None)
     if response.status_code < HTTPStatus.BAD_REQUEST:
         # For example a 200. The row was rolled back, so do not send its data as if it existed.
-        message = f"The endpoint answered {response.status_code}. Only 201 counts as created."
+        message = f"The endpoint returned {response.status_code}. Only 201 counts as created."
         data = [ErrorDetail(message, code="not_created")]
         if response.streaming:
             response.close()

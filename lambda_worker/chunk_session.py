@@ -72,7 +72,7 @@ class ChunkSession:
             async with self._until_report_by():
                 await self._create_rows(claim)
         except ChunkDeferred:
-            raise  # the lease has been released already, or the monolith is away
+            raise  # the lease has been released already, or the monolith is unavailable
         except ChunkReturned:
             # StaleEpoch arrives here too. Then the lease belongs to another worker, and our release has no effect.
             await self._release_lease(claim)
@@ -129,7 +129,7 @@ class ChunkSession:
             async with asyncio.timeout_at(_loop_time(self.deadlines.stop_at)):
                 claim = await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
         except TimeoutError as error:
-            reason = "The worker API is away: it did not answer the claim before the time was over."
+            reason = "The worker API is unavailable: it did not respond to the claim before the time was over."
             raise ChunkDeferred(reason, delay_seconds=AWAY_SECONDS) from error
         add_log_context(epoch=claim.epoch)
         return claim
@@ -186,7 +186,7 @@ class ChunkSession:
     async def _read_earlier_failures(self, claim: Claim, created: set[int]) -> list[RowFailure]:
         """Return the failures that earlier deliveries stored. Their rows are not sent again.
 
-        Rows in `created` are left out. For example, a row failed because its answer was lost, but it was created.
+        Rows in `created` are left out. For example, a row failed because its response was lost, but it was created.
         Unprocessed rows are left out as well, because this delivery processes them.
         """
         if not claim.failures_key:

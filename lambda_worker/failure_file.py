@@ -4,7 +4,7 @@
         <job id>/<first index of the chunk>-<epoch>.jsonl
 
 The file has one JSON object per line, in the order of the input: index, outcome, status, errors, attempts, at, row.
-`row` is the line of the payload, byte for byte. The worker writes the file before it finishes or releases the chunk.
+`row` has the same bytes as in the payload. The worker writes the file before it finishes or releases the chunk.
 Each epoch has its own key, so that a stale worker cannot overwrite the file of its successor. Needs s3:PutObject and
 s3:GetObject on the failures bucket.
 """
@@ -35,7 +35,7 @@ class RowFailure:
     index: int
     row: bytes
     outcome: Outcome
-    status: int | None  # HTTP status of the last answer; None if there was none
+    status: int | None  # HTTP status of the last response; None if there was none
     errors: list[dict[str, Any]]
     attempts: int  # number of create calls
     at: str  # ISO 8601, UTC

@@ -14,8 +14,8 @@ CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was can
 def describe(answer: Answer | None) -> str:
     """Describe the response in our own words, for the log. The endpoint's words could contain a value of the row."""
     if answer is None:
-        return "The endpoint did not answer."
-    text = f"The endpoint answered {answer.status}"
+        return "The endpoint did not respond."
+    text = f"The endpoint returned {answer.status}"
     if not answer.row_verdict:
         text += " without a verdict header. Is ImportedRowMiddleware the last entry of MIDDLEWARE?"
     return text

@@ -1,4 +1,4 @@
-"""Decides what an answer of the create endpoint means, and how long to wait before the next call.
+"""Decides what a response of the create endpoint means, and how long to wait before the next call.
 
 No other layer retries a create call. A retry inside a retry would multiply the calls to an endpoint in trouble.
 """
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
 MAX_TRIES = 5
-"""Number of tries after which a row without a usable answer has failed.
+"""Number of tries after which a row without a usable response has failed.
 
-A busy answer (429 or 503) does not count as a try. Only the deadline limits how often the worker waits for a busy
+A busy response (429 or 503) does not count as a try. Only the deadline limits how often the worker waits for a busy
 endpoint.
 """
 
@@ -29,7 +29,7 @@ BACKOFF_BASE_SECONDS = 0.2
 """Base of the exponential backoff. The first wait is at most twice this long, and each failure doubles it."""
 
 MAX_BACKOFF_SECONDS = 5.0
-"""Longest wait between two calls to the monolith, unless the answer has a Retry-After header."""
+"""Longest wait between two calls to the monolith, unless the response has a Retry-After header."""
 
 MAX_RETRY_AFTER_SECONDS = 300.0
 """Longest Retry-After that the worker obeys. The header may contain anything, even a year."""
@@ -55,11 +55,11 @@ ROUNDING = 1e-9
 
 
 class Decision(StrEnum):
-    """What to do after the answer to one create call."""
+    """What to do after the response to one create call."""
 
     CREATED = "created"
-    REJECTED = "rejected"  # the endpoint refused the row; a retry would get the same answer
-    RETRY = "retry"  # the answer is not usable; it counts as a try of the row
+    REJECTED = "rejected"  # the endpoint refused the row; a retry would get the same response
+    RETRY = "retry"  # the response is not usable; it counts as a try of the row
     WAIT = "wait"  # the endpoint is busy; retry, without counting a try
     PAUSE = "pause"  # no row of the job can be created now
     STALE = "stale"  # another worker has the chunk
@@ -67,7 +67,7 @@ class Decision(StrEnum):
 
 
 class Rule(NamedTuple):
-    """One line of RULES. It applies to the answers with one of these verdicts and one of these HTTP statuses."""
+    """One line of RULES. It applies to the responses with one of these verdicts and one of these HTTP statuses."""
 
     verdicts: Container[str]
     statuses: Container[int]
@@ -105,13 +105,13 @@ RULES = (
     Rule(NOT_CREATED, REFUSAL, Decision.REJECTED),
     Rule(ANY_VERDICT, ANY_STATUS, Decision.RETRY),
 )
-"""The rules for answers. The first rule that matches decides. In words, from the top:
+"""The rules for responses. The first rule that matches decides. In words, from the top:
 
 1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
    the ledger and the worker may have changed it.
 2. The ledger says stale, cancelled or refused: the decision is the same. The HTTP status does not matter here either.
 3. 429 or 503: the endpoint is busy. Wait and retry.
-4. 401 or 403: the submitter may not create rows. Every other row would get the same answer, so pause the job.
+4. 401 or 403: the submitter may not create rows. Every other row would get the same response, so pause the job.
 5. 404 or 405 without a verdict: there is no create endpoint at this path, so pause the job. With a verdict, the
    endpoint itself refused this row, for example because it refers to an object that does not exist.
 6. 408 or 425: a temporary fault. Retry.
@@ -122,7 +122,7 @@ RULES = (
 
 
 def decide(status: int, row_verdict: str) -> Decision:
-    """Return the decision on an answer with this HTTP status and VERDICT_HEADER. An unknown verdict counts as none."""
+    """Return the decision on a response with this HTTP status and VERDICT_HEADER. An unknown verdict counts as none."""
     verdict = row_verdict if row_verdict in ANY_VERDICT else ""
     return next(rule.decision for rule in RULES if rule.matches(verdict, status))
 

@@ -1,8 +1,8 @@
 """Calls the create endpoint once per row, many rows at a time, and waits until every call has ended.
 
 A row that is rejected does not affect the others. Some events concern the whole chunk: another worker has it, the
-submitter may not create rows, the endpoint is away, or the time is over. Then no further row is started. The calls in
-flight are not interrupted, because each may still create its row, and only its answer tells the worker.
+submitter may not create rows, the endpoint is unavailable, or the time is over. Then no further row is started. The
+calls in flight are not interrupted, because each may still create its row, and only its response tells the worker.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MIN_CALL_TIMEOUT_SECONDS = 0.1
 class RowDispatch:
     """Dispatches the rows of one chunk.
 
-    `create` makes one create call. It takes the index, the row and a timeout in seconds, and returns the answer.
+    `create` makes one create call. It takes the index, the row and a timeout in seconds, and returns the response.
     """
 
     create: Callable[[int, bytes, float], Awaitable[Answer]]
@@ -184,7 +184,7 @@ class RowDispatch:
         return not self._stopping.is_set()
 
     async def _call(self, index: int, row: bytes) -> Answer | None:
-        """Make one create call and record how it went. Return None if there was no answer."""
+        """Make one create call and record how it went. Return None if there was no response."""
         began_at = time.monotonic()
         timeout_seconds = min(CALL_TIMEOUT_SECONDS, max(self.settle_by - began_at, MIN_CALL_TIMEOUT_SECONDS))
         answer: Answer | None
@@ -221,7 +221,7 @@ class RowDispatch:
         return time.monotonic() + seconds < self.stop_at
 
     def _fail(self, index: int, row: bytes, outcome: Outcome, answer: Answer | None, *, attempts: int) -> None:
-        """Record that the row was not created. `answer` is the last answer, which contains the reasons."""
+        """Record that the row was not created. `answer` is the last response, which contains the reasons."""
         self.failures.append(
             RowFailure(
                 index=index,
@@ -236,5 +236,5 @@ class RowDispatch:
 
 
 def _retry_after(answer: Answer | None) -> float:
-    """Return the seconds of the answer's Retry-After header; 0 if there is none."""
+    """Return the seconds of the response's Retry-After header; 0 if there is none."""
     return retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0

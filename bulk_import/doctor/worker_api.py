@@ -65,7 +65,7 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
             yield Finding(
                 f"target {name}",
                 Level.ERROR,
-                f"{url} answered {answer.status_code} without the {VERDICT_HEADER} header, so no row can be created.",
+                f"{url} returned {answer.status_code} without the {VERDICT_HEADER} header, so no row can be created.",
                 f"Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies forward the headers Authorization, "
                 f"{IDEMPOTENCY_KEY} and {VERDICT_HEADER}.",
             )
@@ -103,7 +103,7 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         return None
     if answer.is_redirect:
         reason = f"It redirects to {answer.headers.get('Location')}."
-        fix = "Pass a base URL that answers without a redirect, for example https://…"
+        fix = "Pass a base URL that responds without a redirect, for example https://…"
     elif is_wrong_secret and code == "unknown_chunk":
         reason = "It accepted a wrong secret."
         fix = "Check that nothing between the worker and the monolith sets the Authorization header."
@@ -121,9 +121,9 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         fix = "Let the worker pass the firewall, and exempt this path from middleware that blocks requests."
     else:
         reason, fix = "It failed.", "Read the reason in the monolith's log."
-    return Finding("worker API", Level.ERROR, f"The worker API answered {status}. {reason}", fix)
+    return Finding("worker API", Level.ERROR, f"The worker API returned {status}. {reason}", fix)
 
 
 def _no_answer(subject: str, url: str, error: Exception) -> Finding:
     fix = "Start the monolith, pass the base URL that the worker uses, or open the network path to it."
-    return Finding(subject, Level.ERROR, f"{url} does not answer: {type(error).__name__}", fix)
+    return Finding(subject, Level.ERROR, f"{url} does not respond: {type(error).__name__}", fix)

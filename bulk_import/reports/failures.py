@@ -51,7 +51,7 @@ class ImportJobFailureSerializer(serializers.Serializer[dict[str, Any]]):
     # parsing and rendering them would take longer and change the digits of numbers.
     index = serializers.IntegerField(min_value=0, help_text="0-based position of the row.")
     outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome != Outcome.CREATED])
-    status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's answer.")
+    status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's response.")
     errors: Any = BulkImportRowErrorSerializer(many=True)  # DRF's property `Serializer.errors` is not affected
     attempts = serializers.IntegerField(min_value=0, help_text="Number of calls of the create endpoint.")
     at = serializers.DateTimeField()

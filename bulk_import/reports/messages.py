@@ -123,7 +123,7 @@ def things(target: str, count: int = MANY) -> str:
     longer configured.
     """
     try:
-        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # AttributeError below
+        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # caught below
     except (KeyError, AttributeError):
         return ngettext("row", "rows", count)
     return str(model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural)

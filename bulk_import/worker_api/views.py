@@ -1,7 +1,7 @@
 """The worker API: a worker claims a chunk, extends its lease, and releases or finishes it.
 
-The bodies of the requests and answers are dataclasses in `bulk_import_wire.contract`. The rules are in the models: a
-view reads the request, locks the chunk, calls a model method and builds the answer.
+The bodies of the requests and responses are dataclasses in `bulk_import_wire.contract`. The rules are in the models: a
+view reads the request, locks the chunk, calls a model method and builds the response.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
     ChunkClosed: (status.HTTP_410_GONE, "closed"),
 }
-"""The HTTP status and the `code` of the answer for each error. The code tells the worker what to do."""
+"""The HTTP status and the `code` of the response for each error. The code tells the worker what to do."""
 
 
 def worker_error_response(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the answer to an error in a worker view, with `code` and `message`, or None for an unexpected error."""
+    """Return the response to an error in a worker view, with `code` and `message`, or None for an unexpected error."""
     if isinstance(error, ClaimError):
         code, name = STATUS_OF_CLAIM_ERROR[type(error)]
         response = Response({"code": name, "message": str(error)}, status=code)
@@ -112,7 +112,7 @@ class WorkerView(APIView):
             return self.handle(request.data, chunk_id)
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
-        """Return the answer to a request with this body. Runs inside the transaction."""
+        """Return the response to a request with this body. Runs inside the transaction."""
         raise NotImplementedError
 
 
@@ -120,7 +120,7 @@ class ClaimView(WorkerView):
     """Gives a chunk to a worker, which must show the chunk's SQS message.
 
     If the message differs from the chunk's own, for example because it names another bucket, then this site did not
-    write it. The answer is 422, so the worker reads no rows and makes no create calls.
+    write it. The response is 422, so the worker reads no rows and makes no create calls.
     """
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
@@ -153,7 +153,7 @@ class ClaimView(WorkerView):
 
 
 class HeartbeatView(WorkerView):
-    """Extends the lease. The answer says whether the worker must stop, and how many calls it may make at once."""
+    """Extends the lease. The response says whether the worker must stop, and how many calls it may make at once."""
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
         beat = Heartbeat.from_dict(body)
@@ -205,7 +205,7 @@ class FinishView(WorkerView):
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
         # Send emails after the commit. If they were sent before and the transaction were rolled back, they would report
         # an end that did not happen. With `robust`, an error of the mail server is logged and the worker still gets its
-        # answer: the chunk is finished, and the outbox sends the email later.
+        # response: the chunk is finished, and the outbox sends the email later.
         transaction.on_commit(lambda: relay.send_job_notifications(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})
 

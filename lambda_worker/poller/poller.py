@@ -65,7 +65,7 @@ def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]
     The whole batch succeeded, and the result is empty, if
     - the response is null, an empty string or an empty object;
     - its `batchItemFailures` is missing, null or an empty list. This includes an object that has only other
-      keys, because the event source mapping reads no key but `batchItemFailures`.
+      keys, because the event source mapping reads only `batchItemFailures`.
 
     Some messages failed, and the result contains their IDs, if each entry of `batchItemFailures` is an object
     whose `itemIdentifier` is the ID of a message of the batch.
@@ -79,7 +79,7 @@ def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]
     if answer is None or answer == "":
         return set()
     if not isinstance(answer, dict):
-        raise MalformedAnswerError(f"the answer is not an object but {type(answer).__name__}")
+        raise MalformedAnswerError(f"the response is not an object but {type(answer).__name__}")
     failures = answer.get("batchItemFailures")
     if failures is None:
         return set()
@@ -161,7 +161,8 @@ class Poller:
         ready = False
         while not self._stop.is_set():
             try:
-                # Start the handler's process before the receive: a cold start would use up visibility timeout.
+                # Start the handler's process before receiving messages: a cold start would use up their visibility
+                # timeout.
                 environment.start()
                 if not ready:
                     logger.info("ready queue=%s handler=%s", queue_arn, self._options.handler)
