@@ -250,7 +250,7 @@ def _check_email() -> Iterator[CheckMessage]:
         backend, timeout = settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT
         hint = "Set EMAIL_TIMEOUT, for example to 10 seconds."
     if backend == SMTP_BACKEND and not timeout:
-        message = "Without a timeout, an email server that does not answer blocks the relay and the workers' reports."
+        message = "Without a timeout, an email server that does not respond blocks the relay and the workers' reports."
         yield Warning(message, hint=hint, id="bulk_import.W002")
 
 

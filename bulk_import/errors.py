@@ -39,7 +39,7 @@ class BulkImportRowErrorSerializer(serializers.Serializer[dict[str, Any]]):
     )
 
     def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
-        """Return the error unchanged: it already is the document, and there can be very many of them."""
+        """Return the error unchanged. It already has the API's format, and there can be very many errors."""
         return instance
 
 

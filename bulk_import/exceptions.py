@@ -1,4 +1,4 @@
-"""The exceptions of this app, and who handles them.
+"""The exceptions of this app, and what they lead to.
 
 BadImport                   the client must change something: 4xx, nothing is stored
 ├── BodyTooLarge            over a limit in bytes or rows: 413
@@ -13,7 +13,7 @@ Unavailable                 a service of ours does not answer: 503 with Retry-Af
 └── OuterTransaction        other code of the site has opened a transaction around ours
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
-│   ├── LeaseHeld           another worker has a live lease
+│   ├── LeaseHeld           another worker has a valid lease
 │   ├── JobPaused           no row of the job can be created now
 │   └── CreatesRunning      a create call of the chunk is still running
 ├── ChunkClosed             done or cancelled: acknowledge the message, do nothing
@@ -70,7 +70,7 @@ class Expired(BadImport):
 
 
 class Unavailable(Exception):
-    """A service that we need does not answer. The client may try again later."""
+    """A service that we need is unavailable. The client may try again later."""
 
     code = "unavailable"
     retry_after_seconds = 30
@@ -83,7 +83,7 @@ class Busy(Unavailable):
 
 
 class StorageUnavailable(Unavailable):
-    """S3 did not store or return an object. If it was to be stored, there is no job."""
+    """S3 did not store or return an object. If the payload cannot be stored, no job is created."""
 
 
 class QueueUnavailable(Unavailable):
@@ -111,7 +111,7 @@ class OuterTransaction(Unavailable):
 
 
 class ClaimError(Exception):
-    """Base of the refusals of the worker API, which maps each class to a status."""
+    """Base class of the errors of the worker API, whose views map each class to an HTTP status."""
 
 
 class NotNow(ClaimError):
@@ -147,7 +147,7 @@ class ChunkClosed(ClaimError):
 
 
 class StaleEpoch(ClaimError):
-    """Another worker has claimed this chunk since."""
+    """Another worker has claimed this chunk in the meantime."""
 
 
 class LedgerDisagrees(ClaimError):

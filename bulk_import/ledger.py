@@ -92,7 +92,7 @@ class CreateCall:
             raise CreateCallError(400, "invalid_key", message, RowVerdict.NOT_CREATED) from error
 
     def log_context(self) -> AbstractContextManager[None]:
-        """Return a context whose log lines, also those of the target's own code, say which row they are about."""
+        """Return a context in which all log lines, including those of the target's own code, contain the row's IDs."""
         chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
         return log_context(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
 
@@ -142,7 +142,7 @@ class CreateCall:
             raise CreateCallError(422, "not_the_stored_row", message, RowVerdict.NOT_CREATED)
 
     def write_record(self) -> ImportedRow:
-        """Write the ledger record of the row. Raises RowAlreadyCreated if there is one.
+        """Write the ledger record of the row. Raises RowAlreadyCreated if the row has one already.
 
         If a call for the same row is in flight, this waits until that call's transaction ends. For example, SQS
         delivers a message twice and two calls create row 7. The unique constraint (job, index) makes the second INSERT

@@ -1,4 +1,4 @@
-"""Gauges for Prometheus, and for other monitors that read its text format. Every scrape counts in the database.
+"""Gauges for Prometheus, and for other monitors that read its text format. Every scrape queries the database.
 
 Mount the view once: path("bulk-import/metrics", bulk_import.metrics.metrics). All processes of the monolith return the
 same numbers, so scrape only one of them. A scrape is cheap however many jobs there have been: jobs and chunks are

@@ -22,7 +22,7 @@ the row, whatever the HTTP status says:
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
 - `paused`: nothing was kept, because staff paused the job. The worker must release the chunk.
 
-The worker counts a row as created only if the answer has this header. A 201 without it may come from a proxy or from a
+The worker counts a row as created only if the response has this header. A 201 without it may come from a proxy or a
 site without this middleware, and then there is no ledger record.
 """
 
@@ -86,7 +86,7 @@ class ImportedRowMiddleware:
             return call.replayed_response()
         except IntegrityError as error:
             # The database checks a deferred constraint, such as every foreign key of Django, only at the commit. The
-            # view has answered 201 by then, but the row is not there.
+            # view has returned 201 by then, but the row is not stored.
             message = "The database refused the row."
             raise CreateCallError(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
 
@@ -108,8 +108,8 @@ class ImportedRowMiddleware:
                 record.save(update_fields=["object_id"])
             else:
                 transaction.set_rollback(True, using=using)
-        # The transaction has ended, so the verdict is a fact when the worker reads it. For example, if the process dies
-        # during the commit, the worker gets no answer and asks again; it never gets `created` for a row that is lost.
+        # The transaction has ended, so the verdict is final. For example, if the process dies during the commit, the
+        # worker gets no response and repeats the call. It never gets `created` for a row that is lost.
         verdict = RowVerdict.CREATED
         if not created:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
@@ -157,8 +157,8 @@ def _committed_transaction(using: str) -> Iterator[None]:
 def _is_denied_for_this_row(response: Any) -> bool:
     """Return whether a 403 is about this row only.
 
-    It is if the view's own permissions would still let the submitter create another row. Then the row is rejected.
-    Otherwise the submitter lost the permission, and the worker pauses the job.
+    If the view's own permissions would still let the submitter create another row, the 403 is about this row, and the
+    row is rejected. Otherwise the submitter has lost the permission, and the worker pauses the job.
     """
     view = (getattr(response, "renderer_context", None) or {}).get("view")
     if response.status_code != HTTPStatus.FORBIDDEN or view is None:
@@ -179,9 +179,9 @@ def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[i
     data = getattr(response, "data", None) if detail is None else detail
     if response.status_code < HTTPStatus.BAD_REQUEST:
         # For example a 200. The row was rolled back, so do not send its data as if it existed.
-        message = f"The endpoint answered {response.status_code}, which is not one of its target's success_statuses."
+        message = f"The endpoint returned {response.status_code}, which is not one of its target's success_statuses."
         if response.status_code in success_statuses:
-            message = f"The endpoint answered {response.status_code}, but rolled back its transaction."
+            message = f"The endpoint returned {response.status_code}, but rolled back its transaction."
             response.status_code = HTTPStatus.INTERNAL_SERVER_ERROR
         data = [ErrorDetail(message, code="not_created")]
         if response.streaming:
@@ -200,7 +200,7 @@ def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[i
 
 
 def _object_id(response: Any) -> str:
-    """Return the "id" (or "pk") in the view's answer, for links to the created object; "" if there is none."""
+    """Return the "id" (or "pk") in the view's response, for links to the created object; "" if there is none."""
     data = getattr(response, "data", None)
     if not isinstance(data, dict):
         return ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 _REQUEST_ID = re.compile(r"[\w.:=/+-]{1,128}", re.ASCII)
-"""The request IDs that are logged. A client could send anything else, such as line breaks that forge log lines."""
+"""Pattern of the request IDs that are logged. Other values could contain line breaks, which would forge log lines."""
 
 
 def traceparent_of(request: HttpRequest | Request) -> str:
@@ -40,7 +40,7 @@ def traceparent_of(request: HttpRequest | Request) -> str:
 
 
 def request_log_context(request: HttpRequest | Request) -> AbstractContextManager[None]:
-    """Return a context whose log lines have the request's ID, which a worker or a proxy sets, and its trace ID."""
+    """Return a context in which log lines have the request's ID, which a worker or a proxy sets, and its trace ID."""
     request_id = request.headers.get(REQUEST_ID, "")
     return log_context(
         request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",

@@ -55,7 +55,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 """Header of the create call, `<job id>:<row index>`. It identifies the row, so that a retry cannot create it twice."""
 
 VERDICT_HEADER = "Bulk-Import-Row"
-"""Header that the monolith's middleware sets on the answer to a create call. Its value is a `RowVerdict`.
+"""Header that the monolith's middleware sets on the response to a create call. Its value is a `RowVerdict`.
 
 Only this header proves that a row was created. A 201 without it may come from a proxy, from a login page or from a
 monolith without the middleware.
@@ -68,7 +68,7 @@ REQUEST_ID = "X-Request-ID"
 """Header of every call of the worker: the ID of the invocation. It connects the log lines of both sides."""
 
 DEAD_LETTER = "dead_letter"
-"""Code of the problem of the rows that were left when a message ran out of deliveries."""
+"""Code of the problem that is reported for the remaining rows when SQS gives up on a message (maxReceiveCount)."""
 
 PAUSED_TOO_LONG = "paused_too_long"
 """Code of the problem of the rows that were left when a job was paused for too long."""
@@ -108,7 +108,7 @@ class Outcome(StrEnum):
 
     CREATED = "created"
     REJECTED = "rejected"  # the endpoint refused the row
-    FAILED = "failed"  # the endpoint gave no usable answer, in spite of all retries
+    FAILED = "failed"  # the endpoint gave no usable response, in spite of all retries
     UNPROCESSED = "unprocessed"  # the job was cancelled or the chunk is dead before the row was created
 
 
@@ -125,7 +125,7 @@ class PauseCode(StrEnum):
 
 
 class MessageError(ValueError):
-    """The data does not follow this contract. Do not read a payload or call the monolith because of it."""
+    """The data does not follow this contract. The receiver must not read a payload or call the monolith for it."""
 
 
 class UnknownVersion(MessageError):
@@ -182,7 +182,7 @@ class ChunkMessage(_JsonObject):
     the object's ETag is `etag`. The range has `row_count` lines. The first one is row `first_index` of the job.
     """
 
-    job_id: str  # a UUID, as is chunk_id: both become part of paths
+    job_id: str  # a UUID, like chunk_id; both become part of paths
     chunk_id: str
     bucket: str
     key: str
@@ -233,13 +233,13 @@ class ClaimRequest(_JsonObject):
     """Body of `claim`: a worker asks for the right to work on a chunk."""
 
     message: dict[str, Any]  # the message of the chunk; the monolith refuses one that differs from its own
-    claimant: str  # random; a claimant that asks again because an answer was lost gets the same claim
+    claimant: str  # random; a claimant that asks again because a response was lost gets the same claim
     creates: bool = True  # False for a claim that only reports; it is also granted while the job is paused
 
 
 @dataclass(frozen=True, slots=True)
 class Claim(_JsonObject):
-    """Answer to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
+    """Response to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
 
     epoch: int  # the number of the lease; calls with an older epoch are refused as stale
     lease_seconds: int
@@ -268,7 +268,7 @@ class Heartbeat(_JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer(_JsonObject):
-    """Answer to `heartbeat`: the lease lasts for `lease_seconds` from now."""
+    """Response to `heartbeat`: the lease lasts for `lease_seconds` from now."""
 
     lease_seconds: int
     cancelled: bool  # start no more rows, wait for the calls in flight, then finish
@@ -289,7 +289,7 @@ class Release(_JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAnswer(_JsonObject):
-    """Answer to `release`."""
+    """Response to `release`."""
 
     retry_after_seconds: int  # the monolith refuses a claim before this time is over
 

@@ -43,7 +43,7 @@ def add_log_context(**fields: str | int) -> None:
 
 
 class LogContextFilter(logging.Filter):
-    """Copies the context fields to each record of a handler. An attribute that the record already has stays."""
+    """Copies the context fields to each record of a handler. It does not overwrite attributes of the record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         vars(record).update({**_context.get(), **vars(record)})
@@ -58,7 +58,7 @@ def install_log_context() -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object per line, with the names of Lambda's JSON log format where it has one."""
+    """Formats a record as one JSON object per line. Keys that Lambda's JSON log format also has get the same names."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

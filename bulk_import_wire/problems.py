@@ -17,10 +17,10 @@ MAX_PROBLEMS = 50
 """Maximum number of problems in a list. The rows of all further problems are counted in one more entry, `OTHER`."""
 
 MAX_MESSAGE_CHARACTERS = 300
-"""Maximum length of a message. It comes from the endpoint's answer, which may be of any length."""
+"""Maximum length of a message. It comes from the endpoint's response, which may be of any length."""
 
 MAX_NAME_CHARACTERS = 100
-"""Maximum length of a field name or code. They come from the endpoint's answer, too."""
+"""Maximum length of a field name or code. They come from the endpoint's response, too."""
 
 OTHER = {"field": None, "code": "other", "message": "Other reasons; the failures list each of them."}
 """Entry for the problems beyond MAX_PROBLEMS. Stored jobs contain these values, and they identify the entry."""

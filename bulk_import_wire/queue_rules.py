@@ -1,7 +1,8 @@
 """The values that the SQS attributes of the import queue should have.
 
 The poller checks the queue with these rules when it starts, and so does `manage.py bulk_import_doctor`. The functions
-take the attributes that GetQueueAttributes returns. It uses only the standard library, as both sides import it.
+take the attributes that GetQueueAttributes returns. This module uses the standard library only, so that both sides can
+import it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 VISIBILITY_FACTOR = 6
 """Recommended visibility timeout, as a multiple of the function's timeout. AWS recommends 6, because Lambda may retry a
-throttled invocation for several timeouts before it gives the message back."""
+throttled invocation for several timeouts before it returns the message to the queue."""
 
 MIN_RECEIVE_COUNT = 5
 """Smallest recommended maxReceiveCount. AWS recommends 5. With fewer deliveries, a message can reach the dead-letter

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 QUEUE_URL_VARIABLE = "BULK_IMPORT_QUEUE_URL"
 
-MAX_CONCURRENCY = 1000  # Lambda's limit of MaximumConcurrency
-MAX_BATCH_SIZE = 10  # SQS's limit of one receive
+MAX_CONCURRENCY = 1000  # Lambda's limit for MaximumConcurrency
+MAX_BATCH_SIZE = 10  # SQS's limit for one ReceiveMessage call
 MAX_FUNCTION_TIMEOUT_SECONDS = 900  # Lambda's limit
-MAX_WAIT_SECONDS = 20  # SQS's limit of one long poll
+MAX_WAIT_SECONDS = 20  # SQS's limit for one long poll
 MAX_PORT = 65535
 
 EXIT_BROKEN = 1

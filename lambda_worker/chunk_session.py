@@ -75,7 +75,7 @@ class ChunkSession:
             async with self._until_report_by():
                 await self._create_rows(claim)
         except ChunkDeferred:
-            raise  # the lease has been released already, or the monolith is away
+            raise  # the lease has been released already, or the monolith is unavailable
         except ChunkReturned:
             # StaleEpoch arrives here too. Then the lease belongs to another worker, and our release has no effect.
             await self._release_lease(claim)

@@ -36,7 +36,7 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Config:
-    """The places that the worker may use. Whatever a message says, it uses no other URL or bucket.
+    """The URLs and buckets that the worker may use. It uses no others, even if a message names them.
 
     The class has no repr, so that no log line can contain the secret.
     """

@@ -1,8 +1,8 @@
 """The Lambda function behind the dead-letter queue. It reports the chunk of each message as dead.
 
-Rows that were created, rejected or failed keep their outcome. The rows that are left become unprocessed, with the
-reason. After that the chunk is dead, and staff can redrive it. A message that is not one of this monolith stays in the
-queue for an operator to look at.
+Rows that were created, rejected or failed keep their outcome. The remaining rows become unprocessed, and the reason is
+stored with them. After that the chunk is dead, and staff can redrive it. A message that does not belong to this
+monolith stays in the queue, so that an operator can look at it.
 """
 
 from __future__ import annotations

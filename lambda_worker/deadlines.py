@@ -33,7 +33,7 @@ class Deadlines:
     stop_at: float  # from now on no row and no call is started; calls in flight continue
     settle_by: float  # every call has ended or timed out; then the worker stores the failures and reports the chunk
     report_by: float  # the report has been accepted, or the delivery has failed; then the worker ends its lease
-    end_at: float  # the handler returns, even if the request that ends the lease has not been answered
+    end_at: float  # the handler returns, even if the request that ends the lease has got no response yet
 
     @classmethod
     def of(cls, context: LambdaContext, now: float) -> Self:

@@ -1,4 +1,4 @@
-"""Observes whether the create endpoint answers, so that an outage pauses the job instead of failing its rows."""
+"""Observes whether the create endpoint responds, so that an outage pauses the job instead of failing its rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lambda_worker.retries import backoff_seconds
 
 AWAY_AFTER_CALLS = 5
-"""Consecutive unanswered calls after which the endpoint may count as away. A single call can fail by chance."""
+"""Consecutive unanswered calls after which the endpoint may count as unavailable. A single call can fail by chance."""
 
 AWAY_AFTER_SECONDS = 20.0
 """Shortest time from the first to the last of these calls.
@@ -21,11 +21,11 @@ class EndpointHealth:
     """The health of the create endpoint while one RowDispatch runs. All times are times of `time.monotonic()`.
 
     A call is *answered* if it gets a verdict and the endpoint is not busy. Otherwise it is *unanswered*: there is no
-    answer, the answer has no verdict, or its status is 429 or 503.
+    response, the response has no verdict, or its status is 429 or 503.
 
-    Unanswered calls have two possible causes. If one row gets no answer but other rows do, the row is bad, and it fails
-    after MAX_TRIES. If no row gets an answer, the endpoint is away, and no row fails. `signs_of_life` shows which case
-    it is.
+    Unanswered calls have two possible causes. If one row gets no response but other rows do, the row is bad, and it
+    fails after MAX_TRIES. If no row gets a response, the endpoint is unavailable, and no row fails. `signs_of_life`
+    shows which case it is.
     """
 
     calls: int = 0
@@ -43,13 +43,13 @@ class EndpointHealth:
         """The number of events so far that show that the endpoint works.
 
         If this number does not grow, the endpoint may be the cause of unanswered calls, so no row fails because of
-        them. Every answered call counts. While only one row is left, no other row can get an answer, so the monolith's
-        answers to heartbeats count as well.
+        them. Every answered call counts. While only one row is left, no other row can get a response, so the monolith's
+        responses to heartbeats count as well.
         """
         return self._answered + (self._heartbeats if self.counts_heartbeats else 0)
 
     def record_heartbeat(self) -> None:
-        """Record that the monolith answered a heartbeat."""
+        """Record that the monolith responded to a heartbeat."""
         self._heartbeats += 1
 
     def record_answered(self) -> None:
@@ -59,7 +59,7 @@ class EndpointHealth:
         self._unanswered = 0
 
     def record_unanswered(self, *, began_at: float, now: float, retry_after_seconds: float) -> None:
-        """Record that a call got no verdict or a busy answer, and move `open_at` into the future.
+        """Record that a call got no verdict or a busy response, and move `open_at` into the future.
 
         No call starts for the Retry-After of the endpoint or for the backoff, whichever is longer.
         """
@@ -73,7 +73,7 @@ class EndpointHealth:
         self.open_at = max(self.open_at, now + wait_seconds)
 
     def is_away(self, *, now: float, stop_at: float) -> bool:
-        """Return whether the endpoint counts as away.
+        """Return whether the endpoint counts as unavailable.
 
         It does if AWAY_AFTER_CALLS consecutive calls are unanswered, if this has lasted for AWAY_AFTER_SECONDS, and if
         there was no sign of life meanwhile. In a short invocation, a third of the time that was left until `stop_at` is

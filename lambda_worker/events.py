@@ -1,4 +1,4 @@
-"""Types of the event and the context that Lambda passes to a handler for a batch of SQS messages, and of its answer.
+"""Types of the event and the context that Lambda passes to a handler of SQS messages, and of the handler's response.
 
 The names are AWS's. The types are defined here, so that annotating a handler needs no AWS package.
 """
@@ -29,7 +29,7 @@ class SqsEvent(TypedDict):
 
 
 class BatchResponse(TypedDict):
-    """The answer: `{"itemIdentifier": <messageId>}` for each message that SQS must deliver again."""
+    """The response: `{"itemIdentifier": <messageId>}` for each message that SQS must deliver again."""
 
     batchItemFailures: list[dict[str, str]]
 

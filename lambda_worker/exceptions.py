@@ -1,14 +1,14 @@
 """Errors that end or interrupt the work on a chunk. The code that catches an error decides what happens to the message.
 
 WorkerError
-├── MessageRefused       the message is not one of this monolith: it ends in the dead-letter queue
+├── MessageRefused       the message does not belong to this monolith: it ends in the dead-letter queue
 ├── ChunkClosed          there is nothing left to do: the message is acknowledged
 ├── ChunkReturned        this delivery failed: SQS delivers the message again, up to maxReceiveCount times
 │   ├── ChunkDeferred    the chunk cannot continue now: a copy of the message comes later, with all its deliveries
 │   │   └── MonolithAway the worker API does not answer: deferred as well, but not for longer than a day
 │   ├── PayloadLost      the rows cannot be read, and no later delivery could read them
 │   └── StaleEpoch       another worker has the chunk: this worker stops at once
-└── Unreachable          one call got no answer; the monolith may have carried it out all the same
+└── Unreachable          one call got no response; the monolith may have carried it out all the same
 
 An incomplete configuration is a `ConfigurationError` of `lambda_worker.config`. Nothing catches it: it ends the
 invocation, and SQS delivers all of its messages again.
@@ -27,7 +27,7 @@ class WorkerError(Exception):
 
 
 class MessageRefused(WorkerError):
-    """The message is not one of this monolith. Nothing was read or called because of it.
+    """The message does not belong to this monolith. The worker has read no payload and created no row for it.
 
     Do not acknowledge the message. Let it run out of deliveries, so that it ends in the dead-letter queue.
     """
@@ -47,8 +47,8 @@ class ChunkReturned(WorkerError):
 class ChunkDeferred(ChunkReturned):
     """The chunk cannot continue now. Send a copy of the message with a delay of `delay_seconds`, acknowledge this one.
 
-    A copy has all its deliveries left, so an outage does not use them up. `pause` says why no row of the job can be
-    created now. It is None if only this delivery ends.
+    The receive count of the copy starts at zero, so an outage does not move the message to the dead-letter queue.
+    `pause` says why no row of the job can be created now. It is None if only this delivery ends.
     """
 
     def __init__(self, reason: str, *, delay_seconds: float = 0, pause: PauseCode | None = None) -> None:
@@ -66,7 +66,7 @@ class MonolithAway(ChunkDeferred):
 
 
 class PayloadLost(ChunkReturned):
-    """The payload is missing or is not the promised one. A person has to find out what happened to the object."""
+    """The payload is missing or is not the one that the message describes. An operator has to look at the object."""
 
 
 class StaleEpoch(ChunkReturned):
@@ -74,4 +74,4 @@ class StaleEpoch(ChunkReturned):
 
 
 class Unreachable(WorkerError):
-    """There was no answer. Retry with the same idempotency key: the ledger knows whether the row was created."""
+    """There was no response. Retry with the same idempotency key: the ledger knows whether the row was created."""

@@ -4,9 +4,9 @@
         <job id>/<first index of the chunk>-<epoch>.jsonl
 
 The file has one JSON object per line, in the order of the input: index, outcome, status, errors, attempts, at, row.
-The row is what was sent, byte for byte. The worker writes the file before it finishes or releases the chunk. Each epoch
-has its own key, so that a stale worker cannot overwrite the file of its successor. Needs s3:PutObject and s3:GetObject
-on the failures bucket.
+`row` has the same bytes as in the payload. The worker writes the file before it finishes or releases the chunk.
+Each epoch has its own key, so that a stale worker cannot overwrite the file of its successor. Needs s3:PutObject and
+s3:GetObject on the failures bucket.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RowFailure:
     index: int
     row: bytes
     outcome: Outcome
-    status: int | None  # HTTP status of the last answer; None if there was none
+    status: int | None  # HTTP status of the last response; None if there was none
     errors: list[dict[str, Any]]
     attempts: int  # number of create calls
     at: str  # ISO 8601, UTC
@@ -54,7 +54,7 @@ class RowFailure:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Return the failure that `line` wrote. Raises ValueError, KeyError or TypeError if the line is malformed."""
+        """Read a line that `RowFailure.line` returned. Raises ValueError, KeyError or TypeError if it is malformed."""
         values, row = read_failure_line(line)
         return cls(row=row, outcome=Outcome(values.pop("outcome")), **values)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 install_log_context()
 
-# Timeouts of the AWS clients. They are short, because an invocation has little time. If S3 or SQS does not answer, the
+# Timeouts of the AWS clients. They are short, because an invocation has little time. If S3 or SQS does not respond, the
 # next delivery of the message tries again.
 CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 

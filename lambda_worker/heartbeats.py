@@ -26,7 +26,7 @@ async def heartbeats(
 ) -> AsyncIterator[None]:
     """Send heartbeats while the block runs.
 
-    The answers control the dispatch. Each answer sets the cap of the dispatch's limit. The dispatch is cancelled if the
+    The responses control the dispatch. Each one sets the cap of the dispatch's limit. The dispatch is cancelled if the
     job was cancelled. It is stopped if staff paused the job or if another worker has the chunk.
     """
     task = asyncio.create_task(_send_heartbeats(monolith, message, claim, dispatch))

@@ -60,7 +60,7 @@ class ConcurrencyLimiter:
     window of calls with a baseline, the latency of a call that does not wait for other calls of this worker:
 
     - A window that is not slow: the limit grows by one. At the start it doubles instead, until the first slow window.
-    - A slow window, or a call that is overloaded (429, 503, timeout or no answer): the limit is halved.
+    - A slow window, or a call that is overloaded (429, 503, timeout or no response): the limit is halved.
 
     For example, an endpoint serves 10 calls at once, each in 100 ms. The limit is 4, then 8, then 16. With 16 calls in
     flight, 6 of them wait, and a call takes 160 ms on average: not slow. At a limit of 32 it takes 320 ms, which is
@@ -108,7 +108,7 @@ class ConcurrencyLimiter:
     def record(self, seconds: float, *, overloaded: bool) -> None:
         """Record a call that has just ended and took this many seconds.
 
-        `overloaded` means that it was answered 429 or 503, timed out or got no answer.
+        `overloaded` means that it got a 429 or 503, timed out or got no response.
         """
         now = self._clock()
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and

@@ -26,15 +26,15 @@ UNITS = {
 }
 """The metrics and their units.
 
-CallsUnanswered counts the calls without a verdict, and those that were answered 429 or 503.
+CallsUnanswered counts the calls whose response had no verdict or was a 429 or 503, and those that got no response.
 """
 
 
 def put_metrics(dispatch: RowDispatch, message: ChunkMessage, epoch: int, seconds: float) -> None:
     """Write the metrics of a dispatch that took this many seconds. Do nothing outside Lambda.
 
-    The only dimension is the function. The IDs are properties, which a log search can find. As dimensions, each value
-    would be a metric of its own, and CloudWatch bills per metric.
+    The only dimension is the function. The IDs are properties, which a log search can find. If they were dimensions,
+    each value would be a metric of its own, and CloudWatch bills per metric.
     """
     function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if not function:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from lambda_worker.config import Config
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""Maximum number of bytes that are read from an answer. The error message for one row is far shorter."""
+"""Maximum number of bytes that are read from a response. The error message for one row is far shorter."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 """Timeout for opening a connection."""
@@ -66,14 +66,14 @@ MAX_API_WAIT_SECONDS = 5.0
 """Longest Retry-After of the worker API that a call waits for. A delivery has little time to report."""
 
 AWAY_SECONDS = 30
-"""Delay of a message if the worker API does not answer, unless the API asks for a longer delay."""
+"""Delay of a message if the worker API does not respond, unless the API asks for a longer delay."""
 
 AnswerBody = TypeVar("AnswerBody", Claim, HeartbeatAnswer, ReleaseAnswer)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. The body is cut off after MAX_ANSWER_BYTES."""
+    """An HTTP response. The body is cut off after MAX_ANSWER_BYTES."""
 
     status: int
     headers: Mapping[str, str]
@@ -97,13 +97,13 @@ class MonolithClient:
     """The client of one invocation. Use it as `async with`. `request_id` is the invocation's ID, sent with each call.
 
     It uses a transport of httpx and not an `httpx.Client`. A transport does not follow redirects, does not send cookies
-    from earlier answers, and does not read a proxy from the environment. A call also takes half the time.
+    from earlier responses, and does not read a proxy from the environment. A call also takes half the time.
     """
 
     def __init__(self, config: Config, request_id: str) -> None:
         self._config = config
         self._headers = {
-            "Accept-Encoding": "identity",  # a compressed answer could become a thousand times as large in memory
+            "Accept-Encoding": "identity",  # a compressed response could become a thousand times as large in memory
             "User-Agent": "django-bulk-import",
             REQUEST_ID: request_id,
         }
@@ -139,8 +139,8 @@ class MonolithClient:
     async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
         """Claim the chunk of the message.
 
-        Raises ChunkDeferred if another worker has the chunk, the job is paused or the monolith is away, ChunkClosed,
-        MessageRefused if the monolith did not write the message, and ChunkReturned for any other failure.
+        Raises ChunkDeferred if another worker has the chunk, the job is paused or the monolith is unavailable,
+        ChunkClosed, MessageRefused if the monolith did not write the message, and ChunkReturned for any other failure.
         """
         answer = await self._call(message, "claim", ClaimRequest(message.to_dict(), claimant, creates).to_dict())
         claim = _read_body(Claim, answer, "claim")
@@ -149,7 +149,7 @@ class MonolithClient:
         if not is_path and (claim.create_path or (creates and not claim.cancelled)):
             raise ChunkReturned("The create path must be a path on the monolith.")
         if claim.heartbeat_seconds < 1 or any(len(pair) != 2 for pair in claim.created):  # noqa: PLR2004 - a pair
-            raise ChunkReturned("The monolith's answer to claim is malformed.")
+            raise ChunkReturned("The monolith's response to claim is malformed.")
         return claim
 
     async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:
@@ -174,10 +174,10 @@ class MonolithClient:
         document = (await self._call(message, verb, finish.to_dict())).json()
         # A 200 from a proxy or a login page must not delete the message, so check that the monolith sent it.
         if not isinstance(document, dict) or document.get("status") not in {"done", "dead"}:
-            raise ChunkReturned(f"The answer to {verb} does not come from the monolith.")
+            raise ChunkReturned(f"The response to {verb} does not come from the monolith.")
 
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
-        """Call the worker API, with retries. Return the answer if it is a 200, and raise an exception otherwise.
+        """Call the worker API, with retries. Return the response if it is a 200, and raise an exception otherwise.
 
         A 3xx or 4xx of the monolith is its decision and is not retried. A 5xx is, and so is no answer or an answer of
         anything else, such as a maintenance page. If the last try is a 500 of the monolith, it has a problem with this
@@ -195,7 +195,7 @@ class MonolithClient:
             try:
                 answer = await self._post(path, headers, json.dumps(body).encode(), API_TIMEOUT_SECONDS)
             except Unreachable as error:
-                failure: ChunkReturned = _away(f"no answer to {verb}: {error}")
+                failure: ChunkReturned = _away(f"no response to {verb}: {error}")
             else:
                 is_ours = CONTRACT_HEADER in answer.headers
                 if is_ours and answer.status == httpx.codes.OK:
@@ -203,10 +203,10 @@ class MonolithClient:
                 if is_ours and answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise _refusal(verb, answer)
                 if is_ours and answer.status == httpx.codes.INTERNAL_SERVER_ERROR:
-                    failure = ChunkReturned(f"The monolith answered {verb} with 500. Its log shows why.")
+                    failure = ChunkReturned(f"The monolith returned {verb} with 500. Its log shows why.")
                 else:
                     source = "" if is_ours else " by something else than the monolith"
-                    failure = _away(f"{verb} was answered {answer.status}{source}", answer)
+                    failure = _away(f"{verb} returned {answer.status}{source}", answer)
                     asked_seconds = retry_after_seconds(answer.headers.get("Retry-After"))
                     wait_seconds = max(wait_seconds, min(asked_seconds, MAX_API_WAIT_SECONDS))
             if tried < tries:
@@ -214,7 +214,7 @@ class MonolithClient:
         raise failure
 
     async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
-        """Send a POST and return the answer. Raises Unreachable if there is none within the timeout."""
+        """Send a POST and return the response. Raises Unreachable if there is none within the timeout."""
         body = bytearray()
         try:
             request = httpx.Request(
@@ -247,11 +247,11 @@ def _url(base_url: str, path: str) -> httpx.URL:
 
 
 def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> AnswerBody:
-    """Decode an answer of the worker API. Raises ChunkReturned if it does not follow the contract."""
+    """Decode a response of the worker API. Raises ChunkReturned if it does not follow the contract."""
     try:
         return body_type.from_dict(answer.json())
     except MessageError as error:
-        raise ChunkReturned(f"The monolith's answer to {verb} is malformed: {error}") from error
+        raise ChunkReturned(f"The monolith's response to {verb} is malformed: {error}") from error
 
 
 def _away(reason: str, answer: Answer | None = None) -> MonolithAway:
@@ -261,7 +261,7 @@ def _away(reason: str, answer: Answer | None = None) -> MonolithAway:
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:
-    """Return the exception for an answer of the worker API whose status is below 500 but not 200.
+    """Return the exception for a response of the worker API whose status is below 500 but not 200.
 
     The exception depends on the code in the body, because a status alone could come from a proxy.
     """
@@ -275,9 +275,9 @@ def _refusal(verb: str, answer: Answer) -> Exception:
         seconds = retry_after_seconds(answer.headers.get("Retry-After"))
         return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        return _away(f"{verb} was answered {answer.status}", answer)
+        return _away(f"{verb} returned {answer.status}", answer)
     if code in {"unknown_chunk", "foreign_message"}:
         return MessageRefused(f"The monolith does not know this message: {code}.")
     # Also for a 400 to our own request: another release of the monolith or of the worker may get along with the other.
     reason = str(document.get("message", ""))[:200] if code in {"malformed", "unsupported_contract"} else ""
-    return ChunkReturned(f"The monolith answered {verb} with {answer.status} {code}. {reason}".rstrip())
+    return ChunkReturned(f"The monolith returned {verb} with {answer.status} {code}. {reason}".rstrip())

@@ -55,7 +55,7 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
             code = error.response.get("Error", {}).get("Code", "unknown")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             failure = PayloadLost if status in LOST else ChunkReturned
-            raise failure(f"The payload cannot be read. S3 answered {code}.") from error
+            raise failure(f"The payload cannot be read. S3 returned {code}.") from error
         except BotoCoreError as error:
             logger.warning("The read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
         else:

@@ -32,7 +32,7 @@ AWAY_SINCE = "bulk-import-away-since"
 """Message attribute of a copy: the Unix time of the first of several deliveries in a row that found no monolith."""
 
 FIRST_RETRY_SECONDS = 10
-"""Wait after the first failed delivery. It becomes four times as long with each further one."""
+"""Wait after the first failed delivery. Each further failed delivery makes it four times as long."""
 
 MAX_RETRY_SECONDS = 600
 """Longest wait between two deliveries of a message."""
@@ -82,13 +82,13 @@ def retry_later(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
 def give_up(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
     """Have SQS deliver the message again at once. It runs out of deliveries, and SQS moves it to the dead-letter queue.
 
-    Use this for a message that no delivery can help.
+    Use this for a message that can never be processed.
     """
     _set_visibility(sqs, queue_url, record, 0)
 
 
 def _set_visibility(sqs: SQSClient, queue_url: str, record: SqsRecord, seconds: int) -> None:
-    """Deliver the message again after so many seconds. If that fails, the queue's own visibility timeout applies."""
+    """Have SQS deliver the message again after `seconds`. If that fails, the queue's own visibility timeout applies."""
     try:
         sqs.change_message_visibility(
             QueueUrl=queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds

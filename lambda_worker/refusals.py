@@ -1,4 +1,4 @@
-"""Reads from an answer of the create endpoint why it did not create a row."""
+"""Reads the reasons why a row was not created from the create endpoint's response."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CANCELLED = [{"field": None, "code": "cancelled", "message": "The import was can
 
 
 def describe(answer: Answer | None) -> str:
-    """Describe the answer in our own words, for the log. The endpoint's words could contain a value of the row."""
+    """Describe the response in our own words, for the log. The endpoint's words could contain a value of the row."""
     if answer is None:
         return "The endpoint did not answer."
-    text = f"The endpoint answered {answer.status}"
+    text = f"The endpoint returned {answer.status}"
     if answer.row_verdict == RowVerdict.WRONG_ENDPOINT:
         text += ": the call reached another path than the create endpoint. Check BULK_IMPORT_BASE_URL."
     elif answer.row_verdict and answer.status in SUCCESS:
@@ -36,7 +36,7 @@ def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
         return _error("no_answer", describe(answer))
     document = answer.json()
     if answer.row_verdict and isinstance(document, dict):
-        # The ledger formats the errors of an endpoint that uses DRF. Any other endpoint may answer anything.
+        # The middleware formats the errors of an endpoint that uses DRF. Any other endpoint may return anything.
         listed = document.get("errors")
         if isinstance(listed, list) and (errors := [known for error in listed if (known := _read_error(error))]):
             return errors
@@ -46,7 +46,7 @@ def errors_of(answer: Answer | None) -> list[dict[str, Any]]:
 
 
 def _read_error(error: object) -> dict[str, Any] | None:
-    """Return the field, code and message of an error in the answer, or None if it has no message."""
+    """Return the field, code and message of an error in the response, or None if it has no message."""
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return None
     field, code = error.get("field"), error.get("code", "")
@@ -58,7 +58,7 @@ def _read_error(error: object) -> dict[str, Any] | None:
 
 
 def _storable(text: str) -> str:
-    """Replace what UTF-8 or PostgreSQL cannot store, lone surrogates and NUL, with question marks."""
+    """Replace lone surrogates and NUL with question marks, because UTF-8 or PostgreSQL cannot store them."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 

@@ -1,4 +1,4 @@
-"""Decides what an answer of the create endpoint means, and how long to wait before the next call.
+"""Decides what a response of the create endpoint means, and how long to wait before the next call.
 
 No other layer retries a create call. A retry inside a retry would multiply the calls to an endpoint in trouble.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_TRIES = 5
 """Number of tries after which a row without a usable answer has failed. It has fewer if the retry budget is spent.
 
-A busy answer (429 or 503) does not count as a try. Only the deadline limits how often the worker waits for a busy
+A busy response (429 or 503) does not count as a try. Only the deadline limits how often the worker waits for a busy
 endpoint.
 """
 
@@ -31,7 +31,7 @@ BACKOFF_BASE_SECONDS = 0.2
 """Base of the exponential backoff. The first wait is at most twice this long, and each failure doubles it."""
 
 MAX_BACKOFF_SECONDS = 5.0
-"""Longest wait between two calls to the monolith, unless the answer has a Retry-After header."""
+"""Longest wait between two calls to the monolith, unless the response has a Retry-After header."""
 
 MAX_RETRY_AFTER_SECONDS = 300.0
 """Longest Retry-After that the worker obeys. The header may contain anything, even a year."""
@@ -57,11 +57,11 @@ ROUNDING = 1e-9
 
 
 class Decision(StrEnum):
-    """What to do after the answer to one create call."""
+    """What to do after the response to one create call."""
 
     CREATED = "created"
-    REJECTED = "rejected"  # the endpoint refused the row; a retry would get the same answer
-    RETRY = "retry"  # the answer is not usable; it counts as a try of the row
+    REJECTED = "rejected"  # the endpoint refused the row; a retry would get the same response
+    RETRY = "retry"  # the response is not usable; it counts as a try of the row
     WAIT = "wait"  # the endpoint is busy; retry, without counting a try
     FORBIDDEN = "forbidden"  # the submitter may not create this row, or none
     PAUSE = "pause"  # no row of the job can be created now
@@ -71,7 +71,7 @@ class Decision(StrEnum):
 
 
 class Rule(NamedTuple):
-    """One line of RULES. It applies to the answers with one of these verdicts and one of these HTTP statuses."""
+    """One line of RULES. It applies to the responses with one of these verdicts and one of these HTTP statuses."""
 
     verdicts: Container[str]
     statuses: Container[int]
@@ -116,7 +116,7 @@ RULES = (
     Rule(NOT_CREATED, SUCCESS, Decision.WRONG_STATUS),
     Rule(ANY_VERDICT, ANY_STATUS, Decision.RETRY),
 )
-"""The rules for answers. The first rule that matches decides. In words, from the top:
+"""The rules for responses. The first rule that matches decides. In words, from the top:
 
 1. The ledger says that the row is committed: it is created. The HTTP status does not matter, because something between
    the ledger and the worker may have changed it.
@@ -137,7 +137,7 @@ RULES = (
 
 
 def decide(status: int, row_verdict: str) -> Decision:
-    """Return the decision on an answer with this HTTP status and VERDICT_HEADER. An unknown verdict counts as none."""
+    """Return the decision on a response with this HTTP status and VERDICT_HEADER. An unknown verdict counts as none."""
     verdict = row_verdict if row_verdict in ANY_VERDICT else ""
     return next(rule.decision for rule in RULES if rule.matches(verdict, status))
 

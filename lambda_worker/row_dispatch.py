@@ -1,8 +1,8 @@
 """Calls the create endpoint once per row, many rows at a time, and waits until every call has ended.
 
 A row that is rejected does not affect the others. Some events concern the whole chunk: another worker has it, the
-submitter may not create rows, the endpoint is away, or the time is over. Then no further row is started. The calls in
-flight are not interrupted, because each may still create its row, and only its answer tells the worker.
+submitter may not create rows, the endpoint is unavailable, or the time is over. Then no further row is started. The
+calls in flight are not interrupted, because each may still create its row, and only its response tells the worker.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MIN_CALL_TIMEOUT_SECONDS = 0.1
 class RowDispatch:
     """Dispatches the rows of one chunk.
 
-    `create` makes one create call. It takes the index, the row and a timeout in seconds, and returns the answer.
+    `create` makes one create call. It takes the index, the row and a timeout in seconds, and returns the response.
     """
 
     create: Callable[[int, bytes, float], Awaitable[Answer]]

@@ -6,7 +6,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 SQS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-"""What boto3 raises if SQS does not answer, refuses a call or gives an answer that botocore cannot parse.
+"""What boto3 raises if SQS does not respond, refuses a call or gives a response that botocore cannot parse.
 
-ResponseParserError is listed because it is not a BotoCoreError. A proxy that answers with HTML causes it.
+ResponseParserError is listed because it is not a BotoCoreError. A proxy that responds with HTML causes it.
 """

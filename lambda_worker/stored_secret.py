@@ -1,7 +1,7 @@
 """Reads the worker secret from AWS Secrets Manager. Needs secretsmanager:GetSecretValue on the secret.
 
-The worker fetches the secret at run time. If the deployment resolved it into an environment variable, everyone who may
-look at the function could read it, and a rotated secret would take effect only with the next deployment.
+The worker fetches the secret at run time. If the deployment copied it into an environment variable, everyone who may
+view the function's configuration could read it, and a rotated secret would take effect only with the next deployment.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 MAX_AGE_SECONDS = 300
 """Age at which the secret is fetched again.
 
-An invocation keeps the secret that it started with. So the worker uses a replaced secret for at most this time plus the
-function's timeout.
+An invocation keeps the secret that it started with. So after a rotation, the worker uses the old secret for at most
+this time plus the function's timeout.
 """
 
 
@@ -33,11 +33,11 @@ class StoredSecret:
     def __init__(self, client: SecretsManagerClient, secret_id: str) -> None:
         self._client, self._id = client, secret_id
         self._value = ""
-        # Wall clock time. Lambda freezes an environment between invocations, and a monotonic clock may stop meanwhile.
+        # Wall clock time. Lambda freezes an environment between invocations, and then a monotonic clock may stop.
         self._fetched_at = float("-inf")
 
     def value(self) -> str:
-        """Return the secret, at most MAX_AGE_SECONDS old. While Secrets Manager is away, return the last known one.
+        """Return the secret, at most MAX_AGE_SECONDS old. If Secrets Manager is unavailable, return the last known one.
 
         Raises ConfigurationError if the secret has never been read.
         """

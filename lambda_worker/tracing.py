@@ -40,6 +40,6 @@ def continued_trace(record: SqsRecord) -> Iterator[None]:
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the trace headers for a call: none outside a trace."""
+    """Return the trace headers for a call; an empty dict outside a trace."""
     traceparent = _current.get()
     return {TRACEPARENT: traceparent} if traceparent else {}

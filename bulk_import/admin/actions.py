@@ -26,7 +26,7 @@ class Action:
     """One action and its texts.
 
     `perform` takes the job and the acting user. It returns a falsy value if nothing changed, for example because
-    another member of staff was faster.
+    another member of staff performed the action first.
     """
 
     name: str

@@ -82,9 +82,9 @@ def rate_chart(job: ImportJob) -> SafeString | str:
 
 
 def created_by_second(job: ImportJob) -> list[tuple[datetime, int]]:
-    """Return each second in which rows were created, with their number.
+    """Return each second in which rows were created, with the number of these rows.
 
-    Of a large job it reads only every n-th row and counts it n times.
+    For a large job, it reads only every n-th row and counts each of them n times.
     """
     step = math.ceil(job.rows / MAX_SAMPLED_ROWS)
     rows = job.imported_rows.filter(index__in=range(0, job.rows, step)) if step > 1 else job.imported_rows.all()

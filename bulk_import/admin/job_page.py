@@ -119,7 +119,7 @@ def created_rows(job: ImportJob) -> Iterator[dict[str, Any]]:
 def admin_view_of(target: str) -> str:
     """Return the name of the admin view of the target's model, or "" if the target's serializer names no model."""
     try:
-        options = conf().target(target).serializer_class.Meta.model._meta  # type: ignore[attr-defined] # AttributeError below
+        options = conf().target(target).serializer_class.Meta.model._meta  # type: ignore[attr-defined] # caught below
     except (KeyError, AttributeError):
         return ""
     return f"admin:{options.app_label}_{options.model_name}_change"

@@ -187,7 +187,7 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         if has_changed:
             self.log_change(request, job, str(action.done))
             self.message_user(request, action.done, messages.SUCCESS)
-        else:  # Somebody was faster, or this is the second click of a double click.
+        else:  # Somebody else did it first, or this is the second click of a double click.
             self.message_user(
                 request, _("Nothing changed. This action was already done, or is no longer possible."), messages.INFO
             )

@@ -198,7 +198,7 @@ JOB_WEBHOOK = OpenApiWebhook(
     "importJob",
     extend_schema(
         summary="Something happened to an import",
-        description="Follows the Standard Webhooks specification. Answer with 2xx within ten seconds.",
+        description="Follows the Standard Webhooks specification. Respond with 2xx within ten seconds.",
         request=ImportJobWebhookSerializer,
         responses={204: OpenApiResponse(description="Received. After any other status than 2xx, we send it again.")},
         tags=["bulk import"],

@@ -33,7 +33,7 @@ SAMPLES: dict[type[serializers.Field[Any, Any, Any, Any]], Any] = {
 
 
 def job(target: str) -> dict[str, Any]:
-    """Return the document of a job that has ended: with an open one, the example would change with the time."""
+    """Return the document of a job that has ended. The document of an open job would change from day to day."""
     reason = problem("category", "does_not_exist", "There is no category “kayaks”.", index=17)
     ended = ImportJob(
         id=UUID("6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55"),

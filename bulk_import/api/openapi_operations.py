@@ -1,4 +1,4 @@
-"""What the code of a view does not show about its operations: names, statuses and headers in the OpenAPI schema."""
+"""The parts of the OpenAPI schema that cannot be derived from the views: names, statuses and headers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def retry_after(*statuses: int, required: bool = True) -> OpenApiParameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What the code of a view does not show about one of its methods."""
+    """The parts of the schema that cannot be derived from one method of a view."""
 
     name: str
     """Last part of the operation's ID."""
@@ -66,7 +66,7 @@ class Operation:
     parameters: list[Any] = field(default_factory=list)
     """Headers, and the serializer of the query parameters."""
     media_types: tuple[str, ...] = (JSON,)
-    """Formats of the answers. Errors are always JSON."""
+    """Formats of the responses. Errors are always JSON."""
 
 
 REOPENED = {

@@ -1,4 +1,4 @@
-"""The base of the views of a target.
+"""The base class of the API views of a target.
 
 A view authenticates like the create endpoint of its target. Only the submitter of a job can see it; for everyone else
 the job does not exist.
@@ -67,7 +67,7 @@ class TargetView(APIView):
         return self.kwargs["target"] in conf().targets
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        # DRF calls this before it can answer with an error, so `initial` reports a target that is not configured.
+        # DRF calls this before it can return an error response. `initial` reports a target that is not configured.
         return self.target.create_view().get_authenticators() if self.is_configured() else []
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +88,7 @@ class TargetView(APIView):
         return error_response
 
     def get_jobs(self) -> Any:
-        """Return the jobs of this target that the user sent."""
+        """Return the jobs that the user submitted to this target."""
         submitter = self.request.user.pk
         if submitter is None:  # a user without a database record; NULL would select the jobs of deleted users
             raise NotFound
@@ -96,7 +96,7 @@ class TargetView(APIView):
         return jobs.for_reports()
 
     def get_job(self, job_id: UUID | str) -> ImportJob:
-        """Return the user's job with this id. Raises NotFound, also if the id is not a UUID."""
+        """Return the user's job with this ID. Raises NotFound if there is none, or if the ID is not a UUID."""
         try:
             job: ImportJob = self.get_jobs().get(pk=UUID(str(job_id)))
         except (ValueError, ImportJob.DoesNotExist):

@@ -104,7 +104,7 @@ class ImportJobsView(TargetView):
     def post(self, request: Request, **_kwargs: Any) -> Response:
         """Import many rows
 
-        The rows are validated and stored. Then they are created one by one in the background. The answer is a job:
+        The rows are validated and stored. Then they are created one by one in the background. The response is a job:
         ask for it at `Location`, every `Retry-After` seconds. A request with the same `Idempotency-Key` and the same
         content returns the same job.
         """
@@ -262,7 +262,7 @@ class FailuresView(TargetView):
         return response
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        # A DRF response is an error or the answer to OPTIONS. It is JSON, whatever format the client asked for.
+        # A DRF response is an error or the response to OPTIONS. It is JSON, whatever format the client asked for.
         if isinstance(response, Response):
             request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
         return super().finalize_response(request, response, *args, **kwargs)

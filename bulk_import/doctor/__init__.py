@@ -1,4 +1,4 @@
-"""Checks that imports can work, by making the calls that an import makes, and says how to fix what fails.
+"""Checks that imports can work. It makes the same calls as an import, and says how to fix each call that fails.
 
 The doctor leaves nothing behind: it deletes the object that it writes, sends no message, and asks the worker API only
 for a chunk that does not exist. It needs the permissions of the monolith, which include sqs:GetQueueAttributes and

@@ -44,7 +44,7 @@ def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -
         status, written, ledger = document["status"], document["written"], document["ledger"]
     except (ValueError, KeyError, TypeError):
         fix = "Read the monolith's log. Run the doctor with the settings of the monolith that the base URL leads to."
-        return Finding(subject, Level.ERROR, f"The probe was answered {answer.status_code}.", fix)
+        return Finding(subject, Level.ERROR, f"The probe returned {answer.status_code}.", fix)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Finding(
             subject,
@@ -63,5 +63,5 @@ def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -
         )
     if has_row and status != HTTPStatus.CREATED:
         fix = "Pass a row that the endpoint accepts and that does not exist yet."
-        return Finding(subject, Level.WARNING, f"The endpoint answered {status} to the row of the probe.", fix)
+        return Finding(subject, Level.WARNING, f"The endpoint returned {status} to the row of the probe.", fix)
     return Finding(subject, Level.OK, f"The endpoint accepts calls of an import as {user_name}.")

@@ -22,7 +22,7 @@ BAD_CREDENTIALS = {
 """Error codes of AWS, and exceptions of botocore, for credentials that are missing or not accepted."""
 
 BAD_CLOCK = {"RequestTimeTooSkewed", "SignatureExpired"}
-"""AWS's error codes for a request that was signed too long ago, by the clock of AWS."""
+"""AWS's error codes for a request whose time differs too much from AWS's clock."""
 
 FIX_CREDENTIALS = (
     "Give the monolith's process valid credentials: an IAM role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
@@ -59,7 +59,7 @@ def compare_clocks(other: str, time_there: datetime, max_seconds: float) -> Find
 
 
 def code_of(error: Exception) -> str:
-    """Return AWS's error code, or the name of the exception if there was no answer from AWS."""
+    """Return AWS's error code, or the name of the exception if AWS did not respond."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
 
 

@@ -44,7 +44,7 @@ def examine_settings() -> Iterator[Finding]:
 
 
 def examine_database() -> Iterator[Finding]:
-    """Check that the database answers, that the tables are complete, and that its clock agrees with ours."""
+    """Check that the database responds, that the tables are complete, and that its clock agrees with ours."""
     connection = connections[database()]
     try:
         yield from _examine_tables(connection)
@@ -56,7 +56,7 @@ def examine_database() -> Iterator[Finding]:
         yield Finding(
             "database",
             Level.ERROR,
-            f"The database does not answer: {one_line(error)}",
+            f"The database does not respond: {one_line(error)}",
             "Correct DATABASES, or start the database server.",
         )
         return

@@ -117,7 +117,7 @@ def _post(url: str, headers: dict[str, str], body: dict[str, Any]) -> httpx.Resp
 
 
 def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | None:
-    """Return None for the expected answer: 401 to a wrong secret, and 404 with `unknown_chunk` to a right one."""
+    """Return None for the expected response: 401 to a wrong secret, and 404 with `unknown_chunk` to a right one."""
     status = answer.status_code
     try:
         code = answer.json()["code"]
@@ -129,7 +129,7 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         return None
     if answer.is_redirect:
         reason = f"It redirects to {answer.headers.get('Location')}."
-        fix = "Pass a base URL that answers without a redirect, for example https://…"
+        fix = "Pass a base URL that responds without a redirect, for example https://…"
     elif is_wrong_secret and code == "unknown_chunk":
         reason = "It accepted a wrong secret."
         fix = "Check that nothing between the worker and the monolith sets the Authorization header."
@@ -153,4 +153,4 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
 
 def _no_answer(subject: str, url: str, error: Exception) -> Finding:
     fix = "Start the monolith, pass the base URL that the worker uses, or open the network path to it."
-    return Finding(subject, Level.ERROR, f"{url} does not answer: {type(error).__name__}", fix)
+    return Finding(subject, Level.ERROR, f"{url} does not respond: {type(error).__name__}", fix)

@@ -1,7 +1,7 @@
 """Compiles a serializer to fast checks, so that most rows of an upload are validated without calling DRF.
 
 DRF calls about ten Python functions to validate one field. A fast check is a single function per field, made once per
-request, that answers one question: is this value certainly valid? Take this serializer:
+request, that decides one question: is this value certainly valid? Take this serializer:
 
     class ProductSerializer(serializers.Serializer):
         sku = serializers.CharField(max_length=64)
@@ -14,7 +14,7 @@ Its fast checks amount to:
     stock  type(value) is int and 0 <= value < 10**18
     photo  has no fast check, because its class is not one of DRF's own
 
-And this is what happens to a row:
+This is what happens to three different rows:
 
     {"sku": "A-1", "stock": 3, "photo": "a.jpg"}     Both fast checks pass. DRF validates only `photo`.
     {"sku": "A-1", "stock": -1, "photo": "a.jpg"}    A fast check does not pass. DRF validates the whole row and writes
@@ -22,8 +22,8 @@ And this is what happens to a row:
     {"sku": "A-1", "stock": 3.0, "photo": "a.jpg"}   A fast check does not pass. DRF validates the whole row and accepts
                                                      it, because it turns 3.0 into 3.
 
-So a fast check that does not pass never means "invalid". It means: ask DRF. Three rules make sure that errors,
-messages and values are always exactly those that DRF alone would produce:
+So a fast check that does not pass does not mean that the row is invalid. It means that DRF must decide. Three rules
+make sure that errors, messages and values are always exactly those that DRF alone would produce:
 
 - A field gets a fast check only if its class, its methods and its validators are exactly known. This is why the code
   compares `type(field)` and does not use `isinstance`.
@@ -64,13 +64,14 @@ if TYPE_CHECKING:
     from bulk_import.intake.field_checks import FastCheck
 
 SERIALIZER_METHODS = FIELD_METHODS | {"set_value", "_writable_fields", "_read_only_defaults", "__getattribute__"}
-"""What DRF uses of a serializer to validate a row."""
+"""The methods of a serializer that DRF calls to validate a row."""
 
 SERIALIZER_PROPERTIES = frozenset({"fields", "validators", "root"})
-"""More of the same. An instance may cache the values of these, so only the class is examined."""
+"""The properties of a serializer that DRF reads to validate a row. An instance may cache their values, so only the
+class is examined."""
 
 LIST_METHODS = FIELD_METHODS | {"run_child_validation", "validate"}
-"""What DRF uses of a ListSerializer to validate a list."""
+"""The methods of a ListSerializer that DRF calls to validate a list."""
 
 
 class CompiledSerializer:
@@ -132,7 +133,7 @@ class CompiledSerializer:
         return validated
 
     def _validate_with_drf(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Validate the fields without a fast check, in the way of DRF's `Serializer.to_internal_value`."""
+        """Validate the fields without a fast check, as DRF's `Serializer.to_internal_value` does."""
         validated: dict[str, Any] = {}
         errors: dict[str, Any] = {}
         for field, validate_method, is_skipped_if_absent in self._drf_fields:
@@ -216,7 +217,7 @@ def _list_check(field: Any) -> FastCheck | None:
 
 
 def _validate_method(field: Any) -> Callable[[Any], Any] | None:
-    """Return the serializer's `validate_<field>` method; None if it has none, or if the endpoint runs it."""
+    """Return the serializer's `validate_<field>` method; None if it has none, or if only the endpoint runs it."""
     method = getattr(field.parent, f"validate_{field.field_name}", None)
     return None if method is return_unchanged else method
 

@@ -34,19 +34,20 @@ ABSENT = object()
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 MAX_INTEGER_DIGITS = 18
-"""Digits of an integer up to which a fast check may accept it. Longer ones are rare: they exceed 64 bits."""
+"""Maximum number of digits of an integer that a fast check accepts. Every integer of this length fits into 64 bits, and
+longer ones are rare."""
 
 INTEGER_LIMIT = 10**MAX_INTEGER_DIGITS
 
 FIELD_METHODS = frozenset(
     {"get_value", "run_validation", "validate_empty_values", "to_internal_value", "run_validators", "get_default"}
 )
-"""The methods that DRF calls to validate a field. If one is replaced on a field instance, it may do anything."""
+"""The methods that DRF calls to validate a field. If a field instance replaces one, only DRF can validate the field."""
 
 
 @dataclasses.dataclass(slots=True)
 class Limits:
-    """What the validators of one field demand, all taken together."""
+    """The combined limits of all validators of one field."""
 
     min_length: int = 0
     max_length: int = sys.maxsize
@@ -78,13 +79,13 @@ def has_replaced_methods(field: Any) -> bool:
 
 
 def read_validators(field: Any) -> Limits | None:
-    """Return what the validators of a field demand; None if one of them is unknown."""
+    """Return the combined limits of a field's validators; None if one of the validators is unknown."""
     limits = Limits()
     for validator in field.validators:
         kind = type(validator)
         limit: Any = getattr(validator, "limit_value", None)
         if kind in {validators.ProhibitNullCharactersValidator, ProhibitSurrogateCharactersValidator}:
-            pass  # every fast check of a text already demands this
+            pass  # the fast check of a text always checks this
         elif kind is validators.RegexValidator and not validator.inverse_match:
             limits.searches.append(validator.regex.search)
         elif kind is validators.MinLengthValidator and type(limit) is int:
@@ -116,7 +117,7 @@ def value_reader(field: Any) -> Callable[[Any], Any]:
 
 
 def _text_check(field: Any, limits: Limits) -> FastCheck | None:
-    """For a CharField and DRF's subclasses that only add a pattern. A number does not pass, because DRF converts it."""
+    """Make the check of a CharField, or of a DRF subclass that only adds a pattern. Only strings pass it."""
     if not limits.concern_text_only:
         return None
     trims, allows_blank = field.trim_whitespace, field.allow_blank
@@ -154,10 +155,11 @@ def _choice_check(field: Any, limits: Limits) -> FastCheck | None:
 
 
 def _integer_check(_field: Any, limits: Limits) -> FastCheck | None:
-    """For an IntegerField: numbers, and texts of plain digits, which is how a CSV contains them."""
+    """Make the check of an IntegerField. Integers and strings of digits pass it; a CSV contains only strings."""
     if not limits.concern_numbers_only:
         return None
-    # Both ends are valid values. They are compared as integers, because comparing a Decimal takes ten times as long.
+    # `low` and `high` are valid values themselves. They are integers, because comparing a Decimal takes ten times as
+    # long.
     low = _round_up(max(limits.min_value, Decimal(1 - INTEGER_LIMIT)))
     high = -_round_up(max(-limits.max_value, Decimal(1 - INTEGER_LIMIT)))
 
@@ -174,7 +176,7 @@ def _round_up(number: Decimal) -> int:
 
 
 def _decimal_check(field: Any, limits: Limits) -> FastCheck | None:
-    """For a DecimalField: numbers, and texts in plain notation such as "-12.50"."""
+    """Make the check of a DecimalField. Numbers pass it, and so do strings in plain notation such as "-12.50"."""
     if not limits.concern_numbers_only or field.localize:
         return None
     digits, places, whole_digits = field.max_digits, field.decimal_places, field.max_whole_digits
@@ -186,12 +188,12 @@ def _decimal_check(field: Any, limits: Limits) -> FastCheck | None:
     sign = "-?" if low < 0 else ""
     fraction = rf"(?:\.[0-9]{{1,{places}}})?" if places else ""
     matches = re.compile(rf"{sign}[0-9]{{1,{whole_digits}}}{fraction}").fullmatch
-    needs_comparison = low > 0 or high.is_finite() or (low < 0 and low.is_finite())  # else the pattern is enough
+    needs_comparison = low > 0 or high.is_finite() or (low < 0 and low.is_finite())  # if not, the pattern is enough
 
     def is_valid_decimal(value: Any) -> bool:
         kind = type(value)
         if kind is float or (kind is int and -INTEGER_LIMIT < value < INTEGER_LIMIT):
-            value = str(value)  # DRF also reads the text of the number
+            value = str(value)  # DRF converts the number to text, too
         elif kind is not str:
             return False
         return matches(value) is not None and (not needs_comparison or low <= Decimal(value) <= high)
@@ -238,4 +240,4 @@ MAKERS: dict[type, Callable[[Any, Limits], FastCheck | None]] = {
     serializers.SlugField: _text_check,
     UncheckedField: _unchecked_field_check,
 }
-"""The maker for each class of field. A subclass is not in here: it may behave in any way."""
+"""The maker for each class of field. Other subclasses have no maker, because they may behave differently."""

@@ -31,7 +31,7 @@ DELIMITERS = b",;\t"
 FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*([^\r\n]{0,65535})")
 
 MAX_CSV_GROWTH = 2
-"""Size that the rows of a CSV may have as JSON, as a multiple of MAX_BODY_BYTES.
+"""Maximum size of all JSON rows of a CSV together, as a multiple of MAX_BODY_BYTES.
 
 Each JSON row repeats the names of the columns, so a small CSV with long names could become very large.
 """
@@ -45,7 +45,7 @@ SUFFIXES = {
 
 
 class RawRow(NamedTuple):
-    """One row as JSON, and the line of the file where it begins; None in a format without meaningful lines."""
+    """One row as JSON, and the number of the line where it begins. A row of a JSON array has no line number."""
 
     json: bytes
     line: int | None = None

@@ -23,7 +23,10 @@ MAX_KEY_CHARACTERS = 255
 
 
 def read_key(header: str | None) -> str:
-    """Return the key without the quotation marks that the draft allows, or "" without one. Raises BadImport."""
+    """Return the key without the quotation marks that the draft allows, or "" if the request has no such header.
+
+    Raises BadImport if the key is not valid, or if it is missing and required.
+    """
     key = (header or "").strip().removeprefix('"').removesuffix('"')
     if not key.strip(' "') and (header is not None or conf().require_idempotency_key):
         message = _(

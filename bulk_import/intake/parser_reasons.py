@@ -1,7 +1,7 @@
 """Turns the errors of the CSV and JSON parsers into plain, translated reasons.
 
 The parsers report errors in English and in their own terms, for example "EOF while parsing a string". A reason says
-the same so that a person who wrote the file understands it: "a closing quotation mark is missing".
+the same in words that the author of the file understands: "a closing quotation mark is missing".
 """
 
 from __future__ import annotations

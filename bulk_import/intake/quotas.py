@@ -21,7 +21,7 @@ from bulk_import.models import ImportEvent, ImportJob
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
 OPEN_JOBS_RETRY_SECONDS = 60
-"""Value of Retry-After when a user has too many open jobs. Nobody knows when one of them will finish."""
+"""Value of Retry-After when a user has too many open jobs. It cannot be known when one of them will finish."""
 
 
 class SubmissionThrottle(UserRateThrottle):

@@ -19,10 +19,10 @@ from bulk_import.conf import conf
 from bulk_import.models import NOTIFY_NOBODY
 
 MAX_ADDRESS_CHARACTERS = 254
-"""Length of an email address. RFC 5321 allows 256 characters including the angle brackets."""
+"""Maximum length of an email address. RFC 5321 allows 256 characters including the angle brackets."""
 
 MAX_ADDRESSES = 5
-"""Addresses that an upload may name. It is enough for a team, and too few for sending bulk email."""
+"""Maximum number of addresses in an upload. Five are enough for a team, and too few for sending bulk email."""
 
 
 class RecipientsField(serializers.Field[str, str, str, Any]):

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_LISTED_ERRORS = 100
-"""Errors that a response lists. All errors are counted, but nobody corrects more than this many one by one."""
+"""Maximum number of errors in a response. The response also has the number of all errors."""
 
 MAX_ERRORS = 5_000
 """Errors after which validation stops. Each error takes DRF many times as long as a valid row."""
 
 MAX_STORED_ERRORS = 10
-"""Errors of one invalid row that the payload stores. One row can have thousands, for example in a long list."""
+"""Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """The models: jobs, their chunks, the ledger of created rows, and the events of a job.
 
-A row of the input has no record of its own until it is created: then `ImportedRow` has one. Everything else about the
+A row of the input has no record of its own until it is created. Then it has an `ImportedRow`. Everything else about the
 rows, such as how many were rejected, is counted on the chunks.
 """
 

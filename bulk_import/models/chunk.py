@@ -49,7 +49,7 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         return self.filter(status=ChunkStatus.DEAD)
 
     def mark_unsent(self) -> None:
-        """Mark the open chunks without a live lease as unsent, so that their messages are sent again.
+        """Mark the open chunks without a valid lease as unsent, so that their messages are sent again.
 
         Use it when a job resumes: workers delay the messages of a paused job, and the new messages arrive at once. The
         delayed ones arrive as well, but a chunk can be claimed only once at a time, so a second message is harmless.
@@ -187,13 +187,13 @@ class ImportChunk(models.Model):
 
         A chunk that must be given up can always be claimed, so that its worker can report it (see `give_up_error`).
 
-        Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a live lease, and
+        Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a valid lease, and
         JobPaused while the job is paused.
         """
         if self.status in TERMINAL_CHUNK_STATUSES or self.job.is_terminal:
             raise ChunkClosed(f"chunk {self} is {self.status}")
         if self.lease_left is not None and self.lease_left > timedelta(0):
-            # The same claimant asks again when the answer to its first request was lost. It gets the same epoch, as
+            # The same claimant asks again when the response to its first request was lost. It gets the same epoch, as
             # it is still the only worker. After its lease it gets a new epoch, because another worker may have had
             # the chunk in between.
             if claimant != self.claimant:
@@ -201,7 +201,7 @@ class ImportChunk(models.Model):
         else:
             # A release removes the lease. So a lease that has expired is that of a worker that died.
             self.failed_deliveries += self.lease_left is not None
-            # Ask the job only now: a claim that fails because of a live lease must not use up the one probe that a
+            # Ask the job only now: a claim that fails because of a valid lease must not use up the one probe that a
             # paused job admits.
             if creates and not self.job.cancel_requested_at and not self.give_up_error():
                 self.job.check_may_claim(probe_seconds=lease_seconds)
@@ -266,14 +266,14 @@ class ImportChunk(models.Model):
         """End the chunk, because every row has an outcome. The chunk must be `locked` with `wait_for_creates`.
 
         `is_dead` says that the chunk is given up. Idempotent for the same epoch, so a worker may
-        repeat a finish whose answer was lost.
+        repeat a finish whose response was lost.
 
         Raises StaleEpoch, and LedgerDisagrees if the outcomes do not add up to the chunk's rows.
         """
         if self.status in TERMINAL_CHUNK_STATUSES and self.epoch == report.epoch:
             return
         self._check_epoch(report.epoch)
-        # The ledger decides how many rows were created. Example: the answer to a create call was lost, so the worker
+        # The ledger decides how many rows were created. Example: the response to a create call was lost, so the worker
         # reports the row as failed, but the ledger has its record. The sum is then one too many. The chunk stays open,
         # and the next delivery starts from the ledger's records and reports correct numbers.
         created = self.imported_rows().count()

@@ -16,7 +16,7 @@ GIVE_UP_AFTER = timedelta(days=3)
 """Age of an event at which we stop trying. By then the address is probably wrong."""
 
 SUBMITTER = "submitter"
-"""The `recipient` of the email to the job's submitter. Their address can change until the email is sent."""
+"""The `recipient` of the email to the job's submitter. The address is read only when the email is sent."""
 
 
 class Channel(models.TextChoices):

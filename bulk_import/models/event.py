@@ -59,8 +59,8 @@ class ImportEventManager(PrimaryManager):
         passed; with None, no email is sent. If a webhook URL is configured, the receiver gets a webhook as soon as
         possible. When a job has ended, the signal `job_finished` is sent after the transaction is committed.
 
-        Call this in the transaction that makes the change, so that the event and its deliveries exist exactly
-        if the change does.
+        Call this in the transaction that makes the change, so that the event and its deliveries are stored if and only
+        if the change is.
         """
         with transaction.atomic(using=database(), savepoint=False):
             if mail_after is not None:
@@ -68,19 +68,20 @@ class ImportEventManager(PrimaryManager):
             event: ImportEvent = self.create(job=job, kind=kind, note=note, actor=actor, rows=rows)
             deliveries = []
             if mail_after is not None and job.recipients:
-                # On SQLite, Now() plus a duration has more digits than Now(), and texts are compared: the sum of
-                # Now() and zero would be later than Now(), so the email would not be due immediately.
+                # SQLite compares times as text, and there Now() plus a duration has more digits than Now(). Now() plus
+                # zero would therefore be later than Now(), and the email would not be due immediately.
                 due_at = Now() + mail_after if mail_after else Now()
                 deliveries += [
                     Delivery(event=event, channel=Channel.EMAIL, recipient=recipient, due_at=due_at)
                     for recipient in [SUBMITTER, *job.recipients[1:]]
                 ]
-            # A cancelled job still has to end, and the webhook about its end reports the cancellation.
+            # No webhook reports CANCELLED. A cancelled job still has to end, and the webhook about its end reports the
+            # cancellation.
             if conf().webhook_url and kind != EventKind.CANCELLED:
                 deliveries.append(Delivery(event=event, channel=Channel.WEBHOOK, due_at=Now()))
             Delivery.objects.bulk_create(deliveries)
             if kind == EventKind.ENDED:
-                # Robust: Django logs an error instead of raising it, because the job has already ended.
+                # With robust=True, Django logs an error instead of raising it. By then the job has already ended.
                 transaction.on_commit(partial(send_job_finished, event), using=database(), robust=True)
         with log_context(job_id=str(job.pk)):
             logger.info("Job %s: %s%s", job.pk, kind.value, f" ({note})" if note else "")
@@ -128,7 +129,7 @@ class ImportEvent(models.Model):
 
     @property
     def reason(self) -> str:
-        """The note in words that people read."""
+        """The note as a text for people, in the active language."""
         words = {**PAUSE_REASONS, **dict(JobStatus.choices)}
         return str(words.get(self.note, self.note))
 

@@ -62,8 +62,8 @@ class ImportJob(PausableJob):
     def handle_finished_chunk(self, chunk: ImportChunk) -> None:
         """Add the problems of a chunk that has ended to the job, and end the job if it was the last open chunk.
 
-        Call inside the transaction that ended the chunk: the job's lock makes the two last chunks, which may end at the
-        same moment, take turns. The second one then sees that no chunk is open any more and ends the job.
+        Call inside the transaction that ended the chunk. The last two chunks may end at the same moment, and the job's
+        lock makes them take turns. The second one then sees that no chunk is open any more, and ends the job.
         """
         job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
@@ -104,29 +104,29 @@ class ImportJob(PausableJob):
         return True
 
     def redrive(self, actor: Any = None) -> int:
-        """Open the dead chunks again, and with them the job. Returns the number of chunks.
+        """Open the dead chunks and the job again. Returns the number of chunks.
 
         Idempotent: a second call finds no dead chunk. Rows that were rejected or failed are not tried again. Call
-        inside a transaction, and send the messages of the chunks after it. Raises Expired.
+        inside a transaction, and send the messages of the chunks after it. Raises Expired as `reopen` does.
         """
         job = ImportJob.objects.locked(self.pk)
         return job.reopen(job.chunks.dead(), EventKind.REDRIVEN, actor)
 
     def retry(self, actor: Any = None) -> int:
-        """Open every chunk that has rows without a ledger record, and with them the job. Returns the number of chunks.
+        """Open the job and every chunk that has rows without a ledger record again. Returns the number of chunks.
 
         Idempotent: it has no effect on a job that has not ended. Call inside a transaction, and send the messages of
-        the chunks after it. Raises Expired.
+        the chunks after it. Raises Expired as `reopen` does.
         """
         job = ImportJob.objects.locked(self.pk)
         if not job.is_terminal:
             return 0
         # `failures_key` names the file with the outcomes of the last run, and the next worker skips the rows in it.
-        # Without it, the worker tries every row that is not in the ledger, also those that were rejected before.
+        # Without it, the worker tries every row that is not in the ledger, including those that were rejected before.
         return job.reopen(job.chunks.filter(created__lt=F("row_count")), EventKind.RETRIED, actor, failures_key="")
 
     def reopen(self, chunks: QuerySet[ImportChunk], kind: EventKind, actor: Any, **fields: Any) -> int:
-        """Open these chunks again, and with them the job. The job must be `locked`. Returns the number of chunks.
+        """Open these chunks and the job again. The job must be `locked`. Returns the number of chunks.
 
         Raises Expired if some data of the job has expired. Without its ledger the job would create every row a second
         time, and without its payload there is nothing to send.

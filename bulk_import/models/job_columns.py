@@ -57,8 +57,8 @@ class JobColumns(models.Model):
     payload_key = models.CharField(max_length=1024)
     payload_etag = models.CharField(max_length=100)
     idempotency_key = models.CharField(max_length=255, blank=True)  # the client's header; "" if it sent none
-    request_sha256 = models.BinaryField(max_length=32)  # hash of the request; a key may be reused only for the same one
-    traceparent = models.CharField(max_length=55, blank=True)  # W3C trace of the POST; the create calls join it
+    request_sha256 = models.BinaryField(max_length=32)  # hash of the request; a key is valid for this request only
+    traceparent = models.CharField(max_length=55, blank=True)  # W3C trace context of the POST and its create calls
     problems = models.JSONField(_("problems"), default=list)
     corrects = models.ForeignKey(
         "self",
@@ -157,8 +157,8 @@ class JobColumns(models.Model):
     def recipients(self) -> list[str]:
         """The email addresses to notify: first the submitter's ("" if the user has none), then those in `notify`.
 
-        The list is empty if the submitter wanted no emails, was deleted or is disabled. A recipient's position never
-        changes: events record by position who has been notified.
+        The list is empty if the submitter wanted no emails, was deleted or is disabled. Otherwise the first entry
+        is always the submitter's, so `recipients[1:]` are the other recipients.
         """
         if self.submitter is None or not self.submitter.is_active or self.notify == NOTIFY_NOBODY:
             return []

@@ -79,7 +79,7 @@ class LockedChunk:
         return self.first_index <= index < self.first_index + self.row_count
 
     def has_epoch(self, epoch: int) -> bool:
-        """Return whether this epoch is the current claim, so that its worker may still create rows of the chunk.
+        """Return whether this epoch is the one of the current claim, so that its worker may still create rows.
 
         Example: worker A sleeps through its lease with epoch 1, and worker B claims the chunk with epoch 2. When A
         wakes up, its calls still carry epoch 1, and each of them stops here. A call of A that locked the chunk before
@@ -94,7 +94,7 @@ def _locking_query(using: str) -> str:
     """Return the SQL that locks a chunk and selects the submitter's columns and SELECTED_COLUMNS.
 
     The SQL is written by hand because it runs for every row: the ORM would take longer to build the query than the
-    database takes to answer it.
+    database takes to run it.
     """
     connection = connections[using]
     quote, user = connection.ops.quote_name, get_user_model()._meta

@@ -1,6 +1,6 @@
 """Pauses of a job: who may begin one, who may end one, and which claim tries again in between.
 
-A worker pauses a job when no row can be created, for example because the endpoint does not answer. After the pause one
+A worker pauses a job when no row can be created, for example because the endpoint does not respond. After the pause one
 claim is admitted as a probe (`check_may_claim`). The first row that is created ends the pause (`mark_progress`). Staff
 can pause a job as well; then only staff can resume it.
 
@@ -70,7 +70,7 @@ class PausableJob(JobColumns):
     def pause_by_staff(self, actor: Any) -> bool:
         """Pause the job until staff resume it, and return whether this changed anything. Call inside a transaction.
 
-        Running workers learn of the pause from the answer to their next heartbeat.
+        Running workers learn of the pause from the response to their next heartbeat.
         """
         job = type(self).objects.locked(self.pk)
         if not job.can_be_cancelled or job.is_paused_by_staff:

@@ -24,15 +24,15 @@ class ImportedRow(models.Model):
     """A ledger record. It is written in the transaction that creates the row, so either both exist or neither does.
 
     The unique constraint guarantees that each row is created at most once: two simultaneous calls for the same row
-    cannot both commit a record. Leases are no guarantee; they only save two workers from doing the same work.
+    cannot both commit a record. Leases do not guarantee this; they only keep two workers from doing the same work.
     """
 
     job = models.ForeignKey(
         "bulk_import.ImportJob", on_delete=models.CASCADE, related_name="imported_rows", db_index=False
     )
     index = models.PositiveIntegerField(_("index"))
-    body_sha256 = models.BinaryField(max_length=32)  # of the create call's body: a repeated key must have the same
-    object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" in the answer of the endpoint
+    body_sha256 = models.BinaryField(max_length=32)  # hash of the create call's body; a repeated call must match
+    object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" in the endpoint's response
     created_at = models.DateTimeField(pgettext_lazy("date", "created"), auto_now_add=True)
 
     objects = PrimaryManager()

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(minutes=2)
-"""Delay before the first retry. It is also the time that a process has for one attempt: after that, the delivery is
-due again, because the process may have died."""
+"""Delay before the first retry. It is also the shortest time that a process has for one attempt. After that time, the
+delivery is due again, because the process may have died."""
 
 MAX_RETRY_AFTER = timedelta(hours=6)
 """Upper limit for the exponential backoff between two attempts."""
 
 MAX_PER_RUN = 1000
-"""Most deliveries that one call of `deliver_due` attempts, so that it needs little memory. The next call continues."""
+"""Maximum number of deliveries per call of `deliver_due`, so that it needs little memory. The next call continues."""
 
 
 def deliver_due(

@@ -41,10 +41,10 @@ MAX_PROBLEMS = 10
 """Most problems that an email lists. They are the ones with the most rows; the failures list all of them."""
 
 MAX_ATTACHMENT_ROWS = 1_000
-"""Failed rows that an email attaches as a CSV. If there are more, the email links to the download instead."""
+"""Maximum number of rows in the attached CSV. If there are more, the email links to the download instead."""
 
 MAX_ATTACHMENT_BYTES = 1024 * 1024
-"""Size of the attached CSV. Encoded for email, it grows by a third, and many email servers accept 10 MB at most."""
+"""Maximum size of the attached CSV. Encoding it for email adds a third, and many email servers accept at most 10 MB."""
 
 SUBJECTS: dict[str, _StrPromise] = {
     JobStatus.SUCCEEDED: ngettext_lazy(
@@ -96,7 +96,7 @@ EXPLANATIONS: dict[str, _StrPromise] = {
     Outcome.FAILED: gettext_lazy("no valid response from the server, even after several attempts"),
     PENDING_ROWS: gettext_lazy("still to be processed"),
 }
-"""What an outcome means, where its label does not say enough."""
+"""Explanations of the outcomes whose labels do not say enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that the submitter can do next, and the API request that does it, or ""."""
+    """Something that the submitter can do next, and the API request that does it; "" if there is none."""
 
     text: str
     call: str
@@ -126,7 +126,9 @@ class Content:
 
 
 def attach_failures(job: ImportJob) -> Attachment | None:
-    """Return the failures as a CSV file, the same as the download. Return None if there are none or too many.
+    """Return the failures as a CSV file, as in the download.
+
+    Returns None if the job has not ended, if there are no failures, or if there are too many.
 
     Raises StorageUnavailable, and any exception that the target's serializer raises.
     """
@@ -190,7 +192,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
 
 
 def outcomes(job: ImportJob) -> Iterator[dict[str, Any]]:
-    """Yield the outcomes that rows have, with their share of all rows in percent, and always the outcome `created`."""
+    """Yield `created` and every other outcome that at least one row has, with its share of all rows in percent."""
     for name, count in job.counts.items():
         if count or name == Outcome.CREATED:
             yield {

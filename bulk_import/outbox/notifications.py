@@ -94,9 +94,9 @@ def is_current(event: ImportEvent, job: ImportJob) -> bool:
 
 
 def find_attachment(event: ImportEvent, job: ImportJob) -> Attachment | None:
-    """Return the failures as an attachment, or None if there are none, too many, or not readable for ATTACH_WITHIN.
+    """Return the failures as an attachment. Return None if there are none or too many, or if they cannot be read.
 
-    Before that time has passed, this raises the error that prevents reading them.
+    Until ATTACH_WITHIN has passed, this raises the error that prevents reading them, so that the email is retried.
     """
     try:
         return attach_failures(job)
@@ -129,7 +129,7 @@ def build_message(
 def attachment_part(attachment: Attachment) -> Any:
     """Return the attachment as a MIME part that keeps every byte.
 
-    Django would attach a CSV file as text and change its line endings, also those inside of its cells.
+    Django would attach a CSV file as text and change its line endings, including those within cells.
     """
     if django.VERSION >= (6,):
         part = MIMEPart()

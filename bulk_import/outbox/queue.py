@@ -29,8 +29,8 @@ MAX_BATCH_MESSAGES = 10
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
-"""Timeouts of a request to SQS. They are short, because SQS normally answers within milliseconds and the client of the
-import waits for its 202 meanwhile."""
+"""Timeouts of a request to SQS. They are short, because SQS normally responds within milliseconds, and because the
+client that sends the import waits for its response."""
 
 
 def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
@@ -51,7 +51,7 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
     try:
         answer = _client(json.dumps(conf().queue_client, sort_keys=True)).send_message_batch(
             QueueUrl=conf().queue_url,
-            Entries=entries,  # type: ignore[arg-type] # plain dicts are what boto3 takes
+            Entries=entries,  # type: ignore[arg-type] # boto3 accepts plain dicts
         )
     except (BotoCoreError, ClientError) as error:
         raise QueueUnavailable("SQS did not accept the messages.") from error

@@ -1,4 +1,4 @@
-"""The relay: sends what is in the database but was not sent yet, that is SQS messages, emails and webhooks.
+"""The relay: sends the SQS messages, emails and webhooks that are in the database and have not been sent yet.
 
 There is a fast path and a sweep. The process that accepts a job sends the job's messages right after the commit, and
 the process that finishes a chunk sends the job's emails. `sweep` sends what these processes could not send, because
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 FAST_PATH_SECONDS = 5
-"""Time that the fast path has: how long a new job's messages are left to its own process before a sweep sends them,
-and how long a worker's request may spend on sending emails."""
+"""Time limit of the fast path. A sweep skips the messages of a job that is younger, because the job's own process is
+about to send them. A worker's request spends at most this time on sending emails."""
 
 PAGE_BATCHES = 20
 """Number of batches that are read from the database at once. Twenty batches are the messages of 100,000 rows in chunks
@@ -60,7 +60,7 @@ def send_job_notifications(job_id: UUID) -> None:
 
 def send_after_commit(job_id: UUID) -> None:
     """Send the job's messages when the current transaction is committed. If that fails, the next sweep sends them."""
-    # Robust: Django logs an error instead of raising it, because by then the job has been accepted.
+    # With robust=True, Django logs an error instead of raising it. By then the job has been accepted.
     transaction.on_commit(lambda: send_unsent_chunks(job_id), using=database(), robust=True)
 
 

@@ -1,7 +1,7 @@
 """Webhooks: a signed POST to WEBHOOK_URL about what happens to a job (https://www.standardwebhooks.com).
 
 Webhooks are delivered through the outbox (see `delivery`). The `webhook-id` is the ID of the event, and a retry has
-the same ID. Only the relay's sweep sends them. A receiver that does not answer therefore delays no worker and no
+the same ID. Only the relay's sweep sends them. A receiver that does not respond therefore delays no worker and no
 client, and it delays the sweep by at most SWEEP_SECONDS + TIMEOUT_SECONDS.
 """
 
@@ -48,7 +48,7 @@ def send_due_webhooks() -> int:
 
 
 def send_webhook(delivery: Delivery) -> None:
-    """Send one webhook. Raises DeliveryFailed if the receiver does not answer with 2xx."""
+    """Send one webhook. Raises DeliveryFailed if the receiver does not respond with 2xx."""
     event = delivery.event
     content = JSONRenderer().render(document(event))
     try:
@@ -56,7 +56,7 @@ def send_webhook(delivery: Delivery) -> None:
     except (httpx.HTTPError, OSError) as error:  # not the error's text: it may contain the URL
         raise DeliveryFailed(type(error).__name__) from error
     if status not in SUCCESS:
-        raise DeliveryFailed(f"the receiver answered {status}")
+        raise DeliveryFailed(f"the receiver returned {status}")
 
 
 def document(event: ImportEvent) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:
 
 async def post(content: bytes, headers: dict[str, str]) -> int:
     """POST the content, and return the status of the response. The body of the response is not read."""
-    # This time-out limits the whole request. The time-outs of httpx limit single steps, and a receiver that sends one
+    # This timeout limits the whole request. The timeouts of httpx limit single steps, and a receiver that sends one
     # byte at a time never exceeds them.
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),

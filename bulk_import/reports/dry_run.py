@@ -1,4 +1,4 @@
-"""The document of a dry run: what an import would say about its rows."""
+"""The response to a dry run: what an import would report about its rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
     error_count = serializers.IntegerField(min_value=0, help_text="The number of all errors.")
     errors: Any = BulkImportRowErrorSerializer(
         many=True, help_text="The first errors."
-    )  # not `Serializer.errors`, which DRF keeps
+    )  # DRF's property `Serializer.errors` is not affected
 
     def get_message(self, result: Any) -> str:
         text = ngettext(

@@ -40,7 +40,7 @@ BYTE_ORDER_MARK = "\ufeff"
 """First character of a CSV. Excel does not recognize UTF-8 without it."""
 
 PIECE_BYTES = 64 * 1024
-"""Size of the pieces in which a download is sent. To send each line on its own would cost more than to make it."""
+"""Size of the pieces in which a download is sent. Sending each line separately would take longer than creating it."""
 
 NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*")
 """A number in JSON."""
@@ -52,12 +52,12 @@ ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class ImportJobFailureSerializer(serializers.Serializer[dict[str, Any]]):
     """A row that was not created, and why."""
 
-    # It only describes the lines that the worker writes. The API returns them as they are stored: to parse and render
-    # them would change the digits of numbers and take longer.
+    # This serializer only describes the lines that the worker writes. The API returns them as they are stored, because
+    # parsing and rendering them would take longer and change the digits of numbers.
     index = serializers.IntegerField(min_value=0, help_text="0-based position of the row.")
     outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome != Outcome.CREATED])
-    status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's answer.")
-    errors: Any = BulkImportRowErrorSerializer(many=True)  # not `Serializer.errors`, which DRF keeps
+    status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's response.")
+    errors: Any = BulkImportRowErrorSerializer(many=True)  # DRF's property `Serializer.errors` is not affected
     attempts = serializers.IntegerField(min_value=0, help_text="Number of calls of the create endpoint.")
     at = serializers.DateTimeField()
     row = serializers.JSONField(help_text="The row as it was sent.")
@@ -86,8 +86,8 @@ def as_rows(lines: Iterable[bytes]) -> Iterator[bytes]:
 def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = False) -> Iterator[bytes]:
     """Yield the lines of a CSV, the first of which has the headings in the active language.
 
-    A record has the reasons of the failure, unless `rows_only`, and then the row: a column for each of the `fields`,
-    and a last one with everything else as JSON.
+    Each record has columns for the reasons of the failure (unless `rows_only`), a column for each of the `fields`, and
+    a last column with all other fields of the row as JSON.
     """
     # Excel expects semicolons between cells where the decimal separator is a comma.
     writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
@@ -115,7 +115,7 @@ class Echo:
 
 
 def own_heading(name: str, fields: list[str]) -> str:
-    """Return a heading that is not one of the fields, so that a column of ours is not imported when it is sent."""
+    """Return a heading that is not one of the fields, so that an upload of this CSV does not import our own columns."""
     while name in fields:
         name += "_"
     return name
@@ -127,7 +127,10 @@ def reason_cells(failure: dict[str, Any]) -> list[Any]:
 
 
 def row_cells(row: bytes, fields: list[str]) -> list[str]:
-    """Return a cell for each field, and one for everything else. A row that is not an object is all in the last."""
+    """Return a cell for each field, and one for everything else.
+
+    If the row is not an object, the last cell contains the whole row.
+    """
     try:
         values: dict[str, msgspec.Raw] = ROW.decode(row)
     except msgspec.ValidationError:

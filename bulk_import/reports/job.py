@@ -28,7 +28,7 @@ MIN_POLL_SECONDS = 1
 """Shortest time between two requests for a job: its counts change about once a second."""
 
 MAX_POLL_SECONDS = 30
-"""Longest time between two requests for a job: nobody wants to wait longer for news."""
+"""Longest time between two requests for a job, so that a client learns of the end soon."""
 
 VOLATILE_FIELDS = frozenset({"rows_per_second", "eta_seconds"})
 """Fields of a job's document that change merely because time passes."""

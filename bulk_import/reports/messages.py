@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bulk_import.models import ImportJob
 
 MANY = 2
-"""Number that selects the plural of a noun in a text that names no number."""
+"""Count that selects the plural of a noun in a text that does not contain a number."""
 
 MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.PENDING: ngettext_lazy(
@@ -75,7 +75,7 @@ PAUSED_BY_STAFF = ngettext_lazy(
 
 
 def message(job: ImportJob) -> str:
-    """Return the message for the submitter, who is also told about the email. `job` needs `for_reports`."""
+    """Return the message for the submitter. It also announces the email. `job` needs `for_reports`."""
     text = summary(job)
     if not job.is_terminal and any(job.recipients[:1]):
         text += " " + _("We will email you when it is done.")
@@ -85,7 +85,7 @@ def message(job: ImportJob) -> str:
 
 
 def summary(job: ImportJob) -> str:
-    """Return the message without what concerns only the submitter. `job` needs `with_counts`."""
+    """Return the message without the sentences for the submitter only. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
     if job.is_being_cancelled:
         template = CANCELLING
@@ -123,7 +123,7 @@ def things(target: str, count: int = MANY) -> str:
     longer configured.
     """
     try:
-        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # AttributeError below
+        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # caught below
     except (KeyError, AttributeError):
         return ngettext("row", "rows", count)
     return str(model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural)

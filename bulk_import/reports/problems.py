@@ -1,4 +1,4 @@
-"""How people read errors and problems: "category: There is no category “kayaks”. (412 rows, first at index 17)".
+"""Formats errors and problems for people: "category: There is no category “kayaks”. (412 rows, first at index 17)".
 
 An error belongs to one row. A problem groups the equal errors of many rows; see `bulk_import_wire.problems`.
 """
@@ -25,7 +25,7 @@ class ImportJobProblemSerializer(serializers.Serializer[dict[str, Any]]):
     first_index = serializers.IntegerField(min_value=0)
 
     def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
-        """Return the problem unchanged: it is stored as the document, and a page of jobs has thousands of them."""
+        """Return the problem unchanged. It is stored in the API's format, and a page of jobs has thousands of them."""
         return instance
 
 
@@ -43,7 +43,7 @@ class ProblemText(NamedTuple):
 
 
 def problem_text(problem: dict[str, Any]) -> ProblemText:
-    """Return a problem as people read it, in the active language."""
+    """Return a problem as a text for people, in the active language."""
     is_other = all(problem[name] == value for name, value in OTHER.items())
     reason = _("Other reasons; the failures list each of them.") if is_other else problem["message"]
     where = ngettext("%(count)s row, at index %(first)s", "%(count)s rows, first at index %(first)s", problem["count"])
@@ -52,7 +52,7 @@ def problem_text(problem: dict[str, Any]) -> ProblemText:
 
 
 def error_text(error: dict[str, Any]) -> str:
-    """Return the error of a row as people read it: "price: A valid number is required."."""
+    """Return the error of a row as a text for people, for example "price: A valid number is required."."""
     return _with_field(error["field"] or "", error["message"])
 
 

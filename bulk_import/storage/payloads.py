@@ -67,7 +67,7 @@ def read_payload(job: ImportJob) -> Iterator[bytes]:
 def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> StoredPayload:
     """Store the payload of a job under the job's own key. Do not create the job if this raises StorageUnavailable.
 
-    boto3 retries a put whose answer was lost. The put is conditional (If-None-Match), so the retry does not write a
+    boto3 retries a put whose response was lost. The put is conditional (If-None-Match), so the retry does not write a
     second time but gets the status 412. The key contains a new random ID, so the object under this key can only be
     this payload.
     """

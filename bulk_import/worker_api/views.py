@@ -1,7 +1,7 @@
 """The worker API: a worker claims a chunk, extends its lease, and releases or finishes it.
 
-The bodies of the requests and answers are dataclasses in `bulk_import_wire.contract`. The rules are in the models: a
-view reads the request, locks the chunk, calls a model method and builds the answer.
+The bodies of the requests and responses are dataclasses in `bulk_import_wire.contract`. The rules are in the models: a
+view reads the request, locks the chunk, calls a model method and builds the response.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
     ChunkClosed: (status.HTTP_410_GONE, "closed"),
 }
-"""The HTTP status and the `code` of the answer for each error. The code tells the worker what to do."""
+"""The HTTP status and the `code` of the response for each error. The code tells the worker what to do."""
 
 
 class UnsupportedContract(Exception):
@@ -166,7 +166,7 @@ class WorkerView(APIView):
             return self.handle(request.data, chunk_id)
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
-        """Return the answer to a request with this body. Runs inside the transaction."""
+        """Return the response to a request with this body. Runs inside the transaction."""
         raise NotImplementedError
 
 
@@ -217,7 +217,7 @@ class ClaimView(WorkerView):
 
 
 class HeartbeatView(WorkerView):
-    """Extends the lease. The answer says whether the worker must stop, and how many calls it may make at once."""
+    """Extends the lease. The response says whether the worker must stop, and how many calls it may make at once."""
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
         beat = Heartbeat.from_dict(body)
@@ -270,7 +270,7 @@ class FinishView(WorkerView):
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
         # Send emails after the commit. If they were sent before and the transaction were rolled back, they would report
         # an end that did not happen. With `robust`, an error of the mail server is logged and the worker still gets its
-        # answer: the chunk is finished, and the outbox sends the email later.
+        # response: the chunk is finished, and the outbox sends the email later.
         transaction.on_commit(lambda: relay.send_job_notifications(chunk.job_id), using=database(), robust=True)
         return Response({"status": chunk.status})
 

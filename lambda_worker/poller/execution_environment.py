@@ -1,8 +1,8 @@
 """The process in which the handler runs, as in an execution environment of AWS Lambda.
 
 The process imports the handler once (cold start) and then runs one invocation after the other (warm start). The event
-and the answer cross a pipe as JSON text, so the handler gets the same types as on AWS. If the handler hangs or crashes,
-only this process ends, and the next `start` creates a new one.
+and the response cross a pipe as JSON text, so the handler gets the same types as on AWS. If the handler hangs or
+crashes, only this process ends, and the next `start` creates a new one.
 
     ExecutionEnvironment (in the poller) ── {"requestId", "deadline", "event"} ──▶ _serve (child process)
                                          ◀── {"answer": …} or {"errorType": …} ──
@@ -39,7 +39,7 @@ Lambda allows 10 s. If that is not enough, it starts the import again and allows
 """
 
 MAX_ANSWER_BYTES = 6 * 1024 * 1024
-"""Lambda's limit for the size of the answer of a synchronous invocation."""
+"""Lambda's limit for the size of the response of a synchronous invocation."""
 
 EXIT_GRACE_SECONDS = 2
 """How long we wait for an idle process to end by itself after we close its pipe. Then we kill it."""
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class FunctionError(Exception):
-    """The invocation returned no usable answer. The event source mapping treats the whole batch as failed."""
+    """The invocation returned no usable response. The event source mapping treats the whole batch as failed."""
 
 
 class InitError(Exception):
@@ -107,7 +107,7 @@ class ExecutionEnvironment:
         logger.info("handler imported duration=%.2fs", time.monotonic() - started_at)
 
     def invoke(self, event: SqsEvent, request_id: str) -> Any:
-        """Run the handler and return its answer, decoded from JSON.
+        """Run the handler and return its response, decoded from JSON.
 
         Raises FunctionError if the handler raises, crashes, exceeds its timeout or returns something that is not JSON.
         """
@@ -219,7 +219,7 @@ def _run(handler: Callable[[SqsEvent, LambdaContext], object], event: SqsEvent, 
         logger.exception("function error request=%s", context.aws_request_id)
         return json.dumps({"errorType": type(error).__name__}).encode()
     if len(answer) > MAX_ANSWER_BYTES:
-        return json.dumps({"errorType": f"answer larger than {MAX_ANSWER_BYTES} bytes"}).encode()
+        return json.dumps({"errorType": f"response larger than {MAX_ANSWER_BYTES} bytes"}).encode()
     return answer
 
 

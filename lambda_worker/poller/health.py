@@ -39,7 +39,7 @@ class Health:
             self._running += 1
 
     def end(self) -> None:
-        """Record that an invocation ended. From now, SQS has the full time to respond again."""
+        """Record that an invocation ended. The time that SQS has to respond starts again."""
         with self._lock:
             self._running -= 1
         self.received()

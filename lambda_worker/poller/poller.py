@@ -1,4 +1,4 @@
-"""Does on one machine what AWS's event source mapping does between an SQS queue and a Lambda function.
+"""Replaces AWS's event source mapping between an SQS queue and a Lambda function, on one machine.
 
 Each slot is a thread with its own long-poll loop and its own execution environment. It receives a batch, invokes the
 handler, and deletes the messages that the handler did not report as failed. The poller leaves failed messages alone:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 MAX_BACKOFF_SECONDS = 30.0
-"""Longest wait after a failure. A cold start takes CPU time, so a broken handler is not started more often."""
+"""Longest wait after a failure. It limits the CPU time that is spent on restarting a handler that cannot start."""
 
 SHORT_POLL_PAUSE_SECONDS = 0.2
 """Pause after an empty receive with `wait_seconds` 0. Without it, short polling would be a busy loop."""
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class MalformedAnswerError(FunctionError):
-    """The handler's answer does not have the format of ReportBatchItemFailures: the whole batch has failed."""
+    """The handler's response does not have the format of ReportBatchItemFailures, so the whole batch has failed."""
 
 
 class PortInUseError(Exception):
@@ -54,7 +54,7 @@ class Options:
     concurrency: int
     batch_size: int
     function_timeout: int  # seconds
-    wait_seconds: int  # of a long poll
+    wait_seconds: int  # duration of a long poll
     health_port: int = 0  # 0: no health server
     json_logs: bool = False
 
@@ -63,15 +63,15 @@ def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]
     """Return the IDs of the messages that SQS must redeliver, by the rules of `ReportBatchItemFailures`.
 
     The whole batch succeeded, and the result is empty, if
-    - the answer is null, an empty string or an empty object;
+    - the response is null, an empty string or an empty object;
     - its `batchItemFailures` is missing, null or an empty list. This includes an object that has only other
-      keys, because the event source mapping reads no key but `batchItemFailures`.
+      keys, because the event source mapping reads only `batchItemFailures`.
 
     Some messages failed, and the result contains their IDs, if each entry of `batchItemFailures` is an object
     whose `itemIdentifier` is the ID of a message of the batch.
 
     Raises MalformedAnswerError, which means that the whole batch failed, if
-    - the answer is not an object, or `batchItemFailures` is not a list;
+    - the response is not an object, or `batchItemFailures` is not a list;
     - an `itemIdentifier` is missing, empty, not a string, or not the ID of a message of the batch.
 
     Source: AWS Lambda documentation, "Reporting batch item failures", success and failure conditions.
@@ -79,7 +79,7 @@ def failed_message_ids(answer: object, message_ids: Collection[str]) -> set[str]
     if answer is None or answer == "":
         return set()
     if not isinstance(answer, dict):
-        raise MalformedAnswerError(f"the answer is not an object but {type(answer).__name__}")
+        raise MalformedAnswerError(f"the response is not an object but {type(answer).__name__}")
     failures = answer.get("batchItemFailures")
     if failures is None:
         return set()
@@ -112,7 +112,7 @@ class Poller:
     def run(self) -> None:
         """Poll until `stop` is set and all running invocations have ended.
 
-        Raises QueueError if the queue cannot be used as it is, and PortInUseError.
+        Raises QueueError if the queue's configuration does not work, and PortInUseError if the health port is in use.
         """
         if self._options.health_port:
             try:
@@ -161,7 +161,8 @@ class Poller:
         ready = False
         while not self._stop.is_set():
             try:
-                # Start the handler's process before the receive: a cold start would use up visibility timeout.
+                # Start the handler's process before receiving messages: a cold start would use up their visibility
+                # timeout.
                 environment.start()
                 if not ready:
                     logger.info("ready queue=%s handler=%s", queue_arn, self._options.handler)

@@ -128,7 +128,7 @@ def test_staff_sign_in_and_open_an_import(page: Page) -> None:
         submitter=supervisor,
         started_at=now - timedelta(seconds=7),
         problems=[
-            {**problem(None, "unavailable", "The endpoint did not answer.", 117), "count": 12},
+            {**problem(None, "unavailable", "The endpoint did not respond.", 117), "count": 12},
             {**problem("category", "does_not_exist", "Object with slug=boats does not exist.", 17), "count": 2},
             problem("price", "invalid", "A valid number is required", 4),
             problem(None, "odd", "<script>console.error('run')</script>", 4),

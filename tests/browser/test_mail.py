@@ -28,7 +28,7 @@ SCRIPT = "<script>document.title = 'run'</script><img src=//evil.example/x onerr
 PROBLEMS = [
     {**problem("category", "does_not_exist", "Object with slug=kayaks does not exist.", 17), "count": 212},
     {**problem("price", "invalid", "A valid number is required.", 4), "count": 88},
-    {**problem(None, "no_answer", "The endpoint did not answer.", 1403), "count": 26},
+    {**problem(None, "no_answer", "The endpoint did not respond.", 1403), "count": 26},
 ]
 ATTACHMENT = Attachment("products-failures-6bb4a9f6.csv", b"", 326)
 

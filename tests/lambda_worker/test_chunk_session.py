@@ -109,7 +109,7 @@ def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
     session.run(message)
 
     (key,) = session.buckets.failure_keys()
-    no_answer = {"field": None, "code": "http_500", "message": "The endpoint answered 500"}
+    no_answer = {"field": None, "code": "http_500", "message": "The endpoint returned 500"}
     assert monolith.finishes == [
         {
             "epoch": 1,
@@ -321,7 +321,7 @@ def test_the_tries_of_earlier_deliveries_count(session: Session, monolith: Monol
 def test_a_release_that_fails_loses_nothing(session: Session, monolith: Monolith, message: ChunkMessage) -> None:
     monolith.replies = {104: [Reply(429, headers={"Retry-After": "120"})], "release": [Reply(502)]}
 
-    with pytest.raises(ChunkDeferred, match="away"):
+    with pytest.raises(ChunkDeferred, match="unavailable"):
         session.run(message)
 
     monolith.replies = {}
@@ -518,7 +518,7 @@ def test_when_a_claim_gets_no_answer_in_time_the_message_is_deferred(message: Ch
     client = Scripted(lambda: HeartbeatAnswer(60, cancelled=False, paused=False, concurrency=2))
     client.claim = hang  # type: ignore[method-assign, assignment] # never answers
 
-    with pytest.raises(ChunkDeferred, match="away"):
+    with pytest.raises(ChunkDeferred, match="unavailable"):
         run_scripted(client, message, buckets, stop_at=0.1)
 
     assert client.releases == []

@@ -89,7 +89,7 @@ class Command(BaseCommand):
         only = targets[0] if len(targets) == 1 else None
         parser.add_argument("file", type=Path, help="a file named *.json, *.jsonl, *.ndjson or *.csv")
         parser.add_argument(
-            "--target", choices=targets, default=only, required=only is None, help="what the rows are created as"
+            "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
         )
         parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
         parser.add_argument(
@@ -179,7 +179,10 @@ class Command(BaseCommand):
 
 
 def request_of(name: str) -> Request:
-    """Return a request of this user, as the target's permissions and serializer need one. Raises CommandError."""
+    """Return a request from this user, for the target's permissions and serializer.
+
+    Raises CommandError if the user does not exist or is not active.
+    """
     model = get_user_model()
     try:
         user: Any = model._default_manager.get_by_natural_key(name)  # noqa: SLF001 - Django's documented name
@@ -220,7 +223,7 @@ def read_job(job_id: UUID) -> ImportJob:
 
 
 def follow(job_id: UUID) -> Iterator[ImportJob]:
-    """Yield the job every POLL_SECONDS, for the last time when it has ended."""
+    """Yield the job every POLL_SECONDS until it has ended. The last job that is yielded has ended."""
     while True:
         job = read_job(job_id)
         yield job

@@ -110,7 +110,7 @@ def test_after_three_days_a_delivery_is_abandoned_and_logged(
     receiver.answer = answer(500)
     ImportEvent.objects.update(at=timezone.now() - GIVE_UP_AFTER + timedelta(minutes=1))
     send_due_webhooks()
-    assert "was not delivered: the receiver answered 500. We stop trying." in caplog.text
+    assert "was not delivered: the receiver returned 500. We stop trying." in caplog.text
 
     ImportEvent.objects.update(at=timezone.now() - GIVE_UP_AFTER)
     let_time_pass(MAX_RETRY_AFTER)

@@ -222,13 +222,13 @@ def test_what_is_no_field_of_the_target_is_kept_in_the_last_column(row: str, cel
 def test_reasons_name_the_field_where_there_is_one() -> None:
     errors = [
         {"field": "price", "code": "invalid", "message": "A valid number is required."},
-        {"field": None, "code": "no_answer", "message": "=The endpoint did not answer."},
+        {"field": None, "code": "no_answer", "message": "=The endpoint did not respond."},
     ]
     known = {"errors": errors, "outcome": "failed", "status": None}
 
     reasons = "price: A valid number is required.;' =The endpoint did not answer."
     assert table([], b"{}", **known)[1][:4] == ["0", "failed", "", reasons]
-    assert table([], b"{}", **{**known, "errors": errors[1:]})[1][3] == "'=The endpoint did not answer."
+    assert table([], b"{}", **{**known, "errors": errors[1:]})[1][3] == "'=The endpoint did not respond."
 
 
 def test_no_column_of_ours_is_taken_for_a_field_of_the_target() -> None:
