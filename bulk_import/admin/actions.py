@@ -9,13 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import import operations
+from bulk_import.admin.job_page import badge
+from bulk_import.exceptions import Expired, OuterTransaction
+from bulk_import.reports.messages import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
     from django.utils.functional import _StrPromise
 
     from bulk_import.models import ImportJob
@@ -102,3 +113,63 @@ ACTIONS = {
 
 def possible_actions(job: ImportJob) -> list[Action]:
     return [action for action in ACTIONS.values() if action.is_possible(job)]
+
+
+class ActionViews(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
+    """The views behind the buttons on the page of an import."""
+
+    def get_job(self, request: HttpRequest, job_id: Any) -> ImportJob:
+        """Return the job. Raises Http404, and PermissionDenied for users without the view permission."""
+        job: ImportJob | None = self.get_object(request, str(job_id))
+        if job is None:
+            raise Http404
+        if not self.has_view_permission(request, job):
+            raise PermissionDenied
+        return job
+
+    def act(self, request: HttpRequest, job_id: Any, name: str) -> HttpResponseBase:
+        """Ask for confirmation on GET, and perform the action on POST."""
+        job = self.get_job(request, job_id)
+        action = ACTIONS.get(name)
+        if action is None:
+            raise Http404
+        if not self.has_change_permission(request, job):
+            raise PermissionDenied
+        if request.method == "POST":
+            self.perform(request, job, action)
+            return self.redirect_to(job)
+        return self.confirmation(request, job, action)
+
+    def perform(self, request: HttpRequest, job: ImportJob, action: Action) -> None:
+        """Perform the action, record it in the admin's history, and show a message on the next page."""
+        try:
+            has_changed = action.perform(job, request.user)
+        except (Expired, OuterTransaction) as error:  # The rows expired after the page was loaded.
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        if has_changed:
+            self.log_change(request, job, str(action.done))
+            self.message_user(request, action.done, messages.SUCCESS)
+        else:  # Somebody else did it first, or this is the second click of a double click.
+            self.message_user(
+                request,
+                gettext("Nothing changed. This action was already done, or is no longer possible."),
+                messages.INFO,
+            )
+
+    def confirmation(self, request: HttpRequest, job: ImportJob, action: Action) -> TemplateResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": action.label,
+            "original": job,
+            "action": action,
+            "is_possible": action.is_possible(job),
+            "badge": badge(job),
+            "message": summary(job),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/bulk_import/importjob/confirm.html", context)
+
+    def redirect_to(self, job: ImportJob) -> HttpResponseRedirect:
+        return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))

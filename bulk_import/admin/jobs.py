@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponseRedirect, StreamingHttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpResponseRedirect, StreamingHttpResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import number_format
@@ -21,15 +20,14 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from bulk_import.admin.actions import ACTIONS, possible_actions
+from bulk_import.admin.actions import ActionViews, possible_actions
 from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.errors import answer_out_of_order
-from bulk_import.exceptions import Expired, OuterTransaction, StorageUnavailable
+from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import ChunkStatus, ImportJob, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
-from bulk_import.reports.messages import summary
 from bulk_import.storage.failures import read_failures
 from bulk_import.storage.payloads import read_payload
 
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from django.utils.safestring import SafeString
-
-    from bulk_import.admin.actions import Action
 
 
 class DeadLetterFilter(admin.SimpleListFilter):
@@ -54,7 +50,7 @@ class DeadLetterFilter(admin.SimpleListFilter):
 
 
 @admin.register(ImportJob)
-class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs only
+class ImportJobAdmin(ActionViews):
     """Staff with the view permission see the pages. Staff with the change permission can also perform actions.
 
     To download rows, staff also need the permission `download_rows`.
@@ -154,60 +150,6 @@ class ImportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in t
         context |= {**describe(job), "may_download": request.user.has_perm("bulk_import.download_rows")}
         context |= {"possible_actions": possible_actions(job) if may_act else []}
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def get_job(self, request: HttpRequest, job_id: Any) -> ImportJob:
-        """Return the job. Raises Http404, and PermissionDenied for users without the view permission."""
-        job: ImportJob | None = self.get_object(request, str(job_id))
-        if job is None:
-            raise Http404
-        if not self.has_view_permission(request, job):
-            raise PermissionDenied
-        return job
-
-    def act(self, request: HttpRequest, job_id: Any, name: str) -> HttpResponseBase:
-        """Ask for confirmation on GET, and perform the action on POST."""
-        job = self.get_job(request, job_id)
-        action = ACTIONS.get(name)
-        if action is None:
-            raise Http404
-        if not self.has_change_permission(request, job):
-            raise PermissionDenied
-        if request.method == "POST":
-            self.perform(request, job, action)
-            return self.redirect_to(job)
-        return self.confirmation(request, job, action)
-
-    def perform(self, request: HttpRequest, job: ImportJob, action: Action) -> None:
-        """Perform the action, record it in the admin's history, and show a message on the next page."""
-        try:
-            has_changed = action.perform(job, request.user)
-        except (Expired, OuterTransaction) as error:  # The rows expired after the page was loaded.
-            self.message_user(request, str(error), messages.ERROR)
-            return
-        if has_changed:
-            self.log_change(request, job, str(action.done))
-            self.message_user(request, action.done, messages.SUCCESS)
-        else:  # Somebody else did it first, or this is the second click of a double click.
-            self.message_user(
-                request, _("Nothing changed. This action was already done, or is no longer possible."), messages.INFO
-            )
-
-    def confirmation(self, request: HttpRequest, job: ImportJob, action: Action) -> TemplateResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": action.label,
-            "original": job,
-            "action": action,
-            "is_possible": action.is_possible(job),
-            "badge": badge(job),
-            "message": summary(job),
-            "media": self.media,
-        }
-        return TemplateResponse(request, "admin/bulk_import/importjob/confirm.html", context)
-
-    def redirect_to(self, job: ImportJob) -> HttpResponseRedirect:
-        return HttpResponseRedirect(reverse("admin:bulk_import_importjob_change", args=[job.pk]))
 
     def download_failures(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
         return self.download(request, job_id, "failures", read_failures)

@@ -86,7 +86,7 @@ def _judge_create(subject: str, url: str, answer: httpx.Response) -> Finding:
     if verdict == RowVerdict.WRONG_ENDPOINT:
         message = f"{url} leads to another path of the site than the create endpoint, so no row can be created."
         return Finding(subject, Level.ERROR, message, FIX_BASE_URL)
-    message = f"{url} answered {status} without the {VERDICT_HEADER} header, so no row can be created."
+    message = f"{url} returned {status} without the {VERDICT_HEADER} header, so no row can be created."
     fix = "Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies forward the headers "
     fix += f"{conf().token_header}, {IDEMPOTENCY_KEY} and {VERDICT_HEADER}."
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -148,7 +148,7 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         fix = "Let the worker pass the firewall, and exempt this path from middleware that blocks requests."
     else:
         reason, fix = FAILURES.get(code, ("It failed.", "Read the reason in the monolith's log."))
-    return Finding("worker API", Level.ERROR, f"The worker API answered {status}. {reason}", fix)
+    return Finding("worker API", Level.ERROR, f"The worker API returned {status}. {reason}", fix)
 
 
 def _no_answer(subject: str, url: str, error: Exception) -> Finding:

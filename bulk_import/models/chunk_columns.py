@@ -1,0 +1,169 @@
+"""The columns and queries of a chunk. What workers do with chunks is in `lease` and `chunk`."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from django.db import OperationalError, connections, models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from bulk_import.exceptions import CreatesRunning
+from bulk_import.models.database import PrimaryManager
+from bulk_import.models.row import ImportedRow
+from bulk_import.models.status import ChunkStatus
+from bulk_import_wire.contract import ChunkMessage
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from bulk_import.models.chunk import ImportChunk
+
+LOCK_SECONDS = 3
+"""Longest wait of a finish for create calls that are still running. A longer one would occupy a web worker."""
+
+LOCK_TIMEOUT = "55P03"
+"""PostgreSQL's error code for a lock that was not available within `lock_timeout`."""
+
+
+class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
+    def unsent(self) -> Self:
+        """Return the chunks whose message SQS has not confirmed yet, oldest job first."""
+        return self.filter(status=ChunkStatus.PENDING).order_by("job__created_at", "number")
+
+    def dead(self) -> Self:
+        return self.filter(status=ChunkStatus.DEAD)
+
+    def mark_unsent(self) -> None:
+        """Mark the open chunks without a valid lease as unsent, so that their messages are sent again.
+
+        Use it when a job resumes: workers delay the messages of a paused job, and the new messages arrive at once. The
+        delayed ones arrive as well, but a chunk can be claimed only once at a time, so a second message is harmless.
+        """
+        has_no_lease = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
+        chunks = self.filter(has_no_lease, status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING]).order_by("number")
+        with transaction.atomic(using=self.db):
+            # Skip a chunk that is locked: a worker is claiming it at this moment, so its message has arrived.
+            locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
+            self.model.objects.filter(pk__in=list(locked)).update(status=ChunkStatus.PENDING)
+
+    def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
+        """Lock the chunk until the transaction ends, and return it with `lease_left`. Raises ImportChunk.DoesNotExist.
+
+        Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
+        lock also waits until the create calls that are in flight for the chunk have committed or rolled back. On
+        PostgreSQL it raises CreatesRunning if that takes longer than LOCK_SECONDS.
+        """
+        # Each create call has FOR KEY SHARE on its chunk (see `LockedChunk`). Two locks are possible here:
+        #
+        # - FOR NO KEY UPDATE does not conflict with it, so a heartbeat never waits for a slow create call. If it did,
+        #   the lease of a healthy worker could expire while it waits.
+        # - FOR UPDATE conflicts with it. A finish counts the ledger, so it must wait for a create call that has written
+        #   its record but not committed yet; otherwise that row would be missing from the count.
+        #
+        # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so FOR UPDATE could wait
+        # forever. Use it only when the worker makes no more create calls, as with a finish.
+        #
+        # The annotation is passed as a dict, because mypy's plugin would treat a keyword as a second declaration.
+        lease_left = {"lease_left": F("lease_expires_at") - Now()}
+        locked = self.select_for_update(no_key=not wait_for_creates)
+        if wait_for_creates and connections[self.db].vendor == "postgresql":
+            with connections[self.db].cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            chunk: ImportChunk = locked.annotate(**lease_left).get(pk=chunk_id)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != LOCK_TIMEOUT:
+                raise
+            raise CreatesRunning(LOCK_SECONDS) from error
+        return chunk
+
+
+class ImportChunkManager(PrimaryManager):
+    """Reads chunks without `row_hashes`, which is large and which only `LockedChunk` needs."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        return super().get_queryset().defer("row_hashes")
+
+
+class ChunkColumns(models.Model):
+    """The columns of ImportChunk, and what follows from them."""
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(  # the unique constraint below also serves as the index
+        "bulk_import.ImportJob", on_delete=models.CASCADE, related_name="chunks", db_index=False
+    )
+    number = models.PositiveIntegerField(_("number"))  # position among the chunks of the job, from 0
+    first_index = models.PositiveIntegerField(_("first index"))  # index of its first row within the job, from 0
+    row_count = models.PositiveIntegerField(_("rows"))
+    first_byte = models.PositiveBigIntegerField()  # offset of its rows within the payload
+    byte_count = models.PositiveBigIntegerField()
+    row_hashes = models.BinaryField(default=b"")  # `row_hash` of each row, one after the other; deferred
+    status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
+    epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
+    claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
+    lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
+    created = models.PositiveIntegerField(_("created"), default=0)  # counted from the ledger, not reported
+    rejected = models.PositiveIntegerField(_("rejected"), default=0)
+    failed = models.PositiveIntegerField(_("failed"), default=0)
+    unprocessed = models.PositiveIntegerField(_("unprocessed"), default=0)
+    problems = models.JSONField(_("problems"), default=list)
+    # Deliveries that failed, and workers that died. SQS counts as well, but it counts each copy of a message anew.
+    failed_deliveries = models.PositiveSmallIntegerField(_("failed deliveries"), default=0)
+    failures_key = models.CharField(max_length=1024, blank=True)  # S3 key of the failures so far; "" if there are none
+
+    # Annotated by `locked`.
+    lease_left: timedelta | None
+
+    objects = ImportChunkManager.from_queryset(ImportChunkQuerySet)()
+
+    class Meta:
+        abstract = True
+        base_manager_name = "objects"
+        verbose_name = _("chunk")
+        verbose_name_plural = _("chunks")
+        ordering = ["job", "number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="bulk_import_chunk_number")]
+        indexes = [
+            models.Index(
+                fields=["status"],
+                condition=Q(status=ChunkStatus.PENDING),
+                name="bulk_import_chunk_unsent",
+            ),
+            models.Index(fields=["job"], condition=Q(status=ChunkStatus.DEAD), name="bulk_import_chunk_dead"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} #{self.number}"
+
+    def message(self) -> ChunkMessage:
+        """Build the SQS message of this chunk. A worker can claim the chunk only with exactly this message."""
+        return ChunkMessage(
+            job_id=str(self.job_id),
+            chunk_id=str(self.pk),
+            bucket=self.job.payload_bucket,
+            key=self.job.payload_key,
+            etag=self.job.payload_etag,
+            first_byte=self.first_byte,
+            byte_count=self.byte_count,
+            first_index=self.first_index,
+            row_count=self.row_count,
+        )
+
+    def imported_rows(self) -> models.QuerySet[ImportedRow]:
+        """Return the ledger records of this chunk, by index."""
+        last_index = self.first_index + self.row_count - 1
+        rows = ImportedRow.objects.filter(job_id=self.job_id, index__range=(self.first_index, last_index))
+        return rows.order_by("index")
+
+    def created_ranges(self) -> list[list[int]]:
+        """Return the indexes that have a ledger record, as ranges [first, last]: [[0, 2], [4, 4]] for 0, 1, 2 and 4."""
+        ranges: list[list[int]] = []
+        for index in self.imported_rows().values_list("index", flat=True):
+            if ranges and ranges[-1][1] == index - 1:
+                ranges[-1][1] = index
+            else:
+                ranges.append([index, index])
+        return ranges

@@ -1,0 +1,128 @@
+"""Claims, leases and epochs: one worker at a time works on a chunk.
+
+A claim gives a worker the chunk for the time of its lease, which each heartbeat extends. After its claim, a worker asks
+for more changes (`heartbeat`, `release`, `finish`) with the epoch of the claim. The epoch grows with each claim, so a
+worker that slept through its lease has an old epoch and can no longer change anything. Without this check, its late
+report would overwrite what the next worker reports.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+from django.utils.translation import gettext, override
+
+from bulk_import.conf import conf
+from bulk_import.exceptions import ChunkClosed, LeaseHeld, StaleEpoch
+from bulk_import.models.chunk_columns import ChunkColumns
+from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, ChunkStatus
+from bulk_import_wire.contract import DEAD_LETTER, PAUSED_TOO_LONG
+
+MAX_DELIVERIES = 5
+"""Failed deliveries of a chunk after which it is given up. SQS gives up a message after as many by default."""
+
+
+class LeasedChunk(ChunkColumns):
+    """A chunk that workers claim, keep and release."""
+
+    class Meta(ChunkColumns.Meta):
+        abstract = True
+
+    def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True) -> None:
+        """Give the chunk to a worker, under a new epoch. The chunk must be `locked`.
+
+        `claimant` is a random ID of the request. `creates` is False if the worker only reports and creates no rows, as
+        the dead-letter function does. Such a claim does not have to wait for the end of a pause.
+
+        A chunk that must be given up can always be claimed, so that its worker can report it (see `give_up_error`).
+
+        Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a valid lease, and
+        JobPaused while the job is paused.
+        """
+        if self.status in TERMINAL_CHUNK_STATUSES or self.job.is_terminal:
+            raise ChunkClosed(f"chunk {self} is {self.status}")
+        if self.lease_left is not None and self.lease_left > timedelta(0):
+            # The same claimant asks again when the response to its first request was lost. It gets the same epoch, as
+            # it is still the only worker. After its lease it gets a new epoch, because another worker may have had
+            # the chunk in between.
+            if claimant != self.claimant:
+                raise LeaseHeld(math.ceil(self.lease_left.total_seconds()))
+        else:
+            # A release removes the lease. So a lease that has expired is that of a worker that died.
+            self.failed_deliveries += self.lease_left is not None
+            # Ask the job only now: a claim that fails because of a valid lease must not use up the one probe that a
+            # paused job admits.
+            if creates and not self.job.cancel_requested_at and not self.give_up_error():
+                self.job.check_may_claim(probe_seconds=lease_seconds)
+            self.epoch += 1
+        self.claimant = claimant
+        self.status = ChunkStatus.PROCESSING
+        self._extend_lease(
+            lease_seconds,
+            epoch=self.epoch,
+            claimant=claimant,
+            status=self.status,
+            failed_deliveries=self.failed_deliveries,
+        )
+        self.job.mark_processing()
+
+    def give_up_error(self) -> dict[str, Any]:
+        """Return why the chunk must be given up, as the error of its remaining rows; an empty dict if it must not.
+
+        The message is in the language of the job. While staff pause the job, no chunk is given up.
+        """
+        if self.job.is_paused_by_staff:
+            return {}
+        max_pause_hours = conf().max_pause_hours
+        with override(self.job.language):
+            if self.failed_deliveries >= MAX_DELIVERIES:
+                text = gettext("Every attempt to import this part of the file failed. You can try again.")
+                return {"field": None, "code": DEAD_LETTER, "message": text}
+            if self.job.has_been_paused_for(timedelta(hours=max_pause_hours)):
+                text = gettext("The import was paused for more than %(hours)d hours, because %(reason)s.") % {
+                    "hours": max_pause_hours,
+                    "reason": PAUSE_REASONS[self.job.pause_code],
+                }
+                return {"field": None, "code": PAUSED_TOO_LONG, "message": text}
+        return {}
+
+    def heartbeat(self, epoch: int, lease_seconds: int) -> None:
+        """Extend the lease and count the created rows. The chunk must be `locked`. Raises StaleEpoch."""
+        self._check_epoch(epoch)
+        created_before = self.created
+        self._extend_lease(lease_seconds)
+        if self.created > created_before:
+            self.job.mark_progress()
+
+    def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> None:
+        """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
+
+        `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. The chunk
+        waits for its next message, so the epoch has no rights any more. Idempotent for the same epoch.
+
+        `has_failed` counts the delivery as a failed one. Raises StaleEpoch.
+        """
+        if self.status == ChunkStatus.QUEUED and self.epoch == epoch:
+            return
+        self._check_epoch(epoch)
+        self.status = ChunkStatus.QUEUED
+        created_before = self.created
+        failed_deliveries = self.failed_deliveries + has_failed
+        changed = {"failures_key": failures_key, "failed_deliveries": failed_deliveries, "status": self.status}
+        self._extend_lease(None, **changed)
+        if self.created > created_before:
+            self.job.mark_progress()
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:
+            raise StaleEpoch(f"epoch {epoch} of chunk {self} is stale: the chunk is {self.status}, epoch {self.epoch}")
+
+    def _extend_lease(self, lease_seconds: int | None, **fields: Any) -> None:
+        """Set the lease (None removes it), count the created rows, and save these and the other fields."""
+        # The database's clock sets the lease and checks it, so the clocks of the web servers do not matter.
+        self.created = self.imported_rows().count()
+        expires_at = None if lease_seconds is None else Now() + timedelta(seconds=lease_seconds)
+        type(self).objects.filter(pk=self.pk).update(lease_expires_at=expires_at, created=self.created, **fields)
