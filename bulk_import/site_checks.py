@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
@@ -45,9 +45,9 @@ def _check_outer_transactions() -> Iterator[CheckMessage]:
 def _check_storages() -> Iterator[CheckMessage]:
     """Only an S3 storage has the client whose timeouts we set; see `bulk_import.storage.buckets`."""
     for alias in {PAYLOADS_STORAGE, FAILURES_STORAGE} & settings.STORAGES.keys():
-        backend = settings.STORAGES[alias].get("BACKEND", "")
+        storage: Any = settings.STORAGES[alias]
         try:
-            is_s3 = issubclass(import_string(backend), S3Storage)
+            is_s3 = issubclass(import_string(storage.get("BACKEND", "")), S3Storage)
         except (ImportError, TypeError):
             is_s3 = False
         if not is_s3:
