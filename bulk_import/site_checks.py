@@ -46,9 +46,8 @@ def _check_storages() -> Iterator[CheckMessage]:
     """Only an S3 storage has the client whose timeouts we set; see `bulk_import.storage.buckets`."""
     for alias in {PAYLOADS_STORAGE, FAILURES_STORAGE} & settings.STORAGES.keys():
         storage: Any = settings.STORAGES[alias]
-        backend = storage.get("BACKEND", "")
         try:
-            is_s3 = issubclass(import_string(backend), S3Storage)
+            is_s3 = issubclass(import_string(storage.get("BACKEND", "")), S3Storage)
         except (ImportError, TypeError):
             is_s3 = False
         if not is_s3:

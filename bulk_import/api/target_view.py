@@ -80,8 +80,8 @@ class TargetView(APIView):
             raise NotFound
         check_charset(request)
         super().initial(request, *args, **kwargs)
-        if request.method != "OPTIONS":
-            method = "GET" if request.method == "HEAD" else str(request.method)
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if method != "OPTIONS" and hasattr(self, method.lower()):  # otherwise, DRF answers 405
             check_names(request, *self.query_parameters.get(method, ()))
 
     def get_exception_handler(self) -> Callable[..., Any]:
