@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.accept import make_rows
 from benchmarks.shop import compact
-from bulk_import_wire.contract import ChunkMessage
+from bulk_import_wire.message import ChunkMessage
 from demo.stack import PAYLOADS_BUCKET, local_stack, stop_process
 
 if TYPE_CHECKING:

@@ -1,9 +1,7 @@
 """The wire contract between the monolith (`bulk_import`) and the worker (`lambda_worker`).
 
-This module uses the standard library only, so that both sides can import it. It defines three things:
+This module uses the standard library only, so that both sides can import it. It defines two things:
 
-- `ChunkMessage`, the SQS message. It points to a byte range of a payload and contains no row, credential or URL.
-  The trace context of the POST travels beside it as a message attribute (see `message_attributes`).
 - The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`. The other
   dataclasses below are the bodies of its requests and answers.
 - The create call: a request to the target's own endpoint. It carries the headers `Authorization` (or the claim's
@@ -11,20 +9,15 @@ This module uses the standard library only, so that both sides can import it. It
 
 Each call and each answer of the worker API carries CONTRACT_HEADER.
 
-The formats of the lines in S3 are in `bulk_import_wire.lines`.
+The SQS message is in `bulk_import_wire.message`, and the formats of the lines in S3 are in `bulk_import_wire.lines`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self, get_args, get_origin, get_type_hints
-from uuid import UUID
-
-MESSAGE_VERSION = 1
-"""Version of the message format. A worker refuses every other version."""
 
 CONTRACT_VERSION = 1
 """Version of the worker API that this code speaks.
@@ -41,9 +34,6 @@ CONTRACT_HEADER = "Bulk-Import-Contract"
 
 An answer without it is not one of the monolith. It comes from a maintenance page, a login page or a proxy.
 """
-
-MAX_MESSAGE_BYTES = 2048
-"""Maximum length of a message. Our messages have a few short fields, so a longer one cannot be ours."""
 
 WORKER_API_PATH = "/bulk-import/worker/"
 """Default path of `bulk_import.worker_urls`. A site that mounts them elsewhere configures both sides."""
@@ -83,11 +73,6 @@ def trace_id(traceparent: str) -> str:
     """
     match = _TRACEPARENT_FORMAT.fullmatch(traceparent)
     return match[1] if match else ""
-
-
-def message_attributes(traceparent: str) -> dict[str, dict[str, str]]:
-    """Return the attributes of an SQS message in boto3's format. There are none if `traceparent` is empty."""
-    return {TRACEPARENT: {"DataType": "String", "StringValue": traceparent}} if traceparent else {}
 
 
 class RowVerdict(StrEnum):
@@ -133,7 +118,7 @@ class UnknownVersion(MessageError):
 
 
 @dataclass(frozen=True, slots=True)
-class _JsonObject:
+class JsonObject:
     """Base of a flat JSON object with the fields of its dataclass.
 
     Each release may add fields that have a default. So the sides may have different releases for a while: a field that
@@ -175,61 +160,7 @@ def _has_type(value: object, expected: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkMessage(_JsonObject):
-    """One SQS message. It says where the rows of one chunk are stored.
-
-    The chunk is the range of `byte_count` bytes from offset `first_byte` of the object `key` in `bucket`, as long as
-    the object's ETag is `etag`. The range has `row_count` lines. The first one is row `first_index` of the job.
-    """
-
-    job_id: str  # a UUID, like chunk_id; both become part of paths
-    chunk_id: str
-    bucket: str
-    key: str
-    etag: str
-    first_byte: int
-    byte_count: int
-    first_index: int
-    row_count: int
-    version: int = MESSAGE_VERSION
-
-    def encode(self) -> str:
-        """Return the body of the SQS message."""
-        return json.dumps(self.to_dict(), separators=(",", ":"))
-
-    @classmethod
-    def decode(cls, text: str) -> Self:
-        """Read the body of an SQS message.
-
-        Raises MessageError, and UnknownVersion for another version. Their texts never repeat a part of the body.
-        """
-        if len(text) > MAX_MESSAGE_BYTES:
-            raise MessageError(f"longer than {MAX_MESSAGE_BYTES} bytes")
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise MessageError("not JSON") from error
-        # The version comes first: the fields of another version may differ, and "unknown version" helps more.
-        if isinstance(data, dict) and data.get("version") != MESSAGE_VERSION:
-            raise UnknownVersion(f"unknown version (this worker reads version {MESSAGE_VERSION})")
-        message = cls.from_dict(data)
-        if min(message.first_byte, message.first_index) < 0 or min(message.byte_count, message.row_count) < 1:
-            raise MessageError("a count or offset is out of range")
-        if not (_is_canonical_uuid(message.job_id) and _is_canonical_uuid(message.chunk_id)):
-            raise MessageError("an ID is not a UUID")
-        return message
-
-
-def _is_canonical_uuid(text: str) -> bool:
-    """Return whether the text is a UUID in its usual spelling. `UUID()` also accepts braces and a "urn:" prefix."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest(_JsonObject):
+class ClaimRequest(JsonObject):
     """Body of `claim`: a worker asks for the right to work on a chunk."""
 
     message: dict[str, Any]  # the message of the chunk; the monolith refuses one that differs from its own
@@ -238,7 +169,7 @@ class ClaimRequest(_JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(_JsonObject):
+class Claim(JsonObject):
     """Response to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
 
     epoch: int  # the number of the lease; calls with an older epoch are refused as stale
@@ -260,14 +191,14 @@ class Claim(_JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat(_JsonObject):
+class Heartbeat(JsonObject):
     """Body of `heartbeat`: the worker extends its lease."""
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatAnswer(_JsonObject):
+class HeartbeatAnswer(JsonObject):
     """Response to `heartbeat`: the lease lasts for `lease_seconds` from now."""
 
     lease_seconds: int
@@ -277,7 +208,7 @@ class HeartbeatAnswer(_JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
-class Release(_JsonObject):
+class Release(JsonObject):
     """Body of `release`: the worker ends its lease although some rows have no outcome yet."""
 
     epoch: int
@@ -288,14 +219,14 @@ class Release(_JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseAnswer(_JsonObject):
+class ReleaseAnswer(JsonObject):
     """Response to `release`."""
 
     retry_after_seconds: int  # the monolith refuses a claim before this time is over
 
 
 @dataclass(frozen=True, slots=True)
-class Finish(_JsonObject):
+class Finish(JsonObject):
     """Body of `finish` and of `dead`: every row of the chunk has an outcome, and the failures are stored.
 
     `dead` means that the chunk is given up, so the rows that were left are unprocessed. The number of

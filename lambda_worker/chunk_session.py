@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from bulk_import_wire.contract import ChunkMessage, Claim
+    from bulk_import_wire.contract import Claim
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.config import Config
     from lambda_worker.deadlines import Deadlines
     from lambda_worker.monolith_client import Answer, MonolithClient

@@ -13,7 +13,8 @@ from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, StaleEpoch, Wor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bulk_import_wire.contract import ChunkMessage, Claim
+    from bulk_import_wire.contract import Claim
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.monolith_client import MonolithClient
     from lambda_worker.row_dispatch import RowDispatch
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.row_dispatch import RowDispatch
 
 NAMESPACE = "BulkImport"

@@ -50,7 +50,7 @@ from lambda_worker.tracing import trace_headers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.config import Config
 
 MAX_ANSWER_BYTES = 64 * 1024

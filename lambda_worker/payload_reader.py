@@ -17,7 +17,7 @@ from lambda_worker.exceptions import ChunkReturned, MessageRefused, PayloadLost
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import message_attributes
+from bulk_import_wire.message import message_attributes
 from lambda_worker.sqs import SQS_ERRORS
 from lambda_worker.tracing import traceparent_of
 

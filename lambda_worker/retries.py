@@ -13,7 +13,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from bulk_import_wire.contract import RowVerdict
+from bulk_import_wire.contract import PauseCode, RowVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -140,6 +140,22 @@ def decide(status: int, row_verdict: str) -> Decision:
     """Return the decision on a response with this HTTP status and VERDICT_HEADER. An unknown verdict counts as none."""
     verdict = row_verdict if row_verdict in ANY_VERDICT else ""
     return next(rule.decision for rule in RULES if rule.matches(verdict, status))
+
+
+def pause_code(response: Answer | None) -> PauseCode:
+    """Return the reason for a pause after this response; None means that there was no response."""
+    if response and response.row_verdict == RowVerdict.PAUSED:
+        return PauseCode.STAFF
+    if response and response.row_verdict == RowVerdict.WRONG_ENDPOINT:
+        return PauseCode.WRONG_ENDPOINT
+    if response and response.status in FORBIDDEN:
+        # Only the middleware knows the submitter. Without its verdict, something in front of it rejected the token.
+        return PauseCode.FORBIDDEN if response.row_verdict else PauseCode.TOKEN_REJECTED
+    if response and response.status in SUCCESS and response.row_verdict:
+        return PauseCode.WRONG_STATUS
+    if response and response.status in BUSY:
+        return PauseCode.ENDPOINT_BUSY
+    return PauseCode.ENDPOINT_AWAY
 
 
 class RetryBudget:

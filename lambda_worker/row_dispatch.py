@@ -13,19 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import Outcome, PauseCode, RowVerdict
+from bulk_import_wire.contract import Outcome, RowVerdict
 from lambda_worker.endpoint_health import EndpointHealth
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.refusals import CANCELLED, describe, errors_of
 from lambda_worker.retries import (
     BUSY,
-    FORBIDDEN,
     MAX_TRIES,
-    SUCCESS,
     Decision,
     RetryBudget,
     backoff_seconds,
     decide,
+    pause_code,
     retry_after_of,
 )
 from lambda_worker.retry_queue import RetryQueue
@@ -285,20 +284,8 @@ class RowDispatch:
 
     def _pause(self, answer: Answer | None) -> None:
         """Stop, because no row of the job can be created now. `answer` shows why."""
-        if answer and answer.row_verdict == RowVerdict.PAUSED:
-            code = PauseCode.STAFF
-        elif answer and answer.row_verdict == RowVerdict.WRONG_ENDPOINT:
-            code = PauseCode.WRONG_ENDPOINT
-        elif answer and answer.status in FORBIDDEN:
-            code = PauseCode.FORBIDDEN if answer.row_verdict else PauseCode.TOKEN_REJECTED
-        elif answer and answer.status in SUCCESS and answer.row_verdict:
-            code = PauseCode.WRONG_STATUS
-        elif answer and answer.status in BUSY:
-            code = PauseCode.ENDPOINT_BUSY
-        else:
-            code = PauseCode.ENDPOINT_AWAY
         reason = f"No row can be created now. {describe(answer)}"
-        self.stop(ChunkDeferred(reason, delay_seconds=retry_after_of(answer), pause=code))
+        self.stop(ChunkDeferred(reason, delay_seconds=retry_after_of(answer), pause=pause_code(answer)))
 
     def _is_time_for(self, seconds: float) -> bool:
         """Return whether a call can still start after this many seconds."""

@@ -12,14 +12,8 @@ from django.urls import reverse
 from bulk_import.conf import conf, path_within_site
 from bulk_import.doctor.findings import Finding, Level
 from bulk_import.exceptions import OuterTransaction
-from bulk_import_wire.contract import (
-    IDEMPOTENCY_KEY,
-    IMPORT_SCHEME,
-    VERDICT_HEADER,
-    ChunkMessage,
-    ClaimRequest,
-    RowVerdict,
-)
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, VERDICT_HEADER, ClaimRequest, RowVerdict
+from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

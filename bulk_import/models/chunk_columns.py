@@ -14,7 +14,7 @@ from bulk_import.exceptions import CreatesRunning
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
 from bulk_import.models.status import ChunkStatus
-from bulk_import_wire.contract import ChunkMessage
+from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import QueueUnavailable
-from bulk_import_wire.contract import message_attributes
+from bulk_import_wire.message import message_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

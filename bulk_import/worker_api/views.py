@@ -43,7 +43,6 @@ from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
     OLDEST_CONTRACT_VERSION,
-    ChunkMessage,
     Claim,
     ClaimRequest,
     Finish,
@@ -55,6 +54,7 @@ from bulk_import_wire.contract import (
     ReleaseAnswer,
 )
 from bulk_import_wire.logs import add_log_context, log_context
+from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,8 @@ from django.utils.translation import deactivate
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow
-from bulk_import_wire.contract import ChunkMessage, Claim, ClaimRequest, Finish, Release
+from bulk_import_wire.contract import Claim, ClaimRequest, Finish, Release
+from bulk_import_wire.message import ChunkMessage
 from lambda_worker import handler as worker_handler
 from products.models import Category
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
 
 MODELS = list(apps.get_app_config("bulk_import").get_models())
 

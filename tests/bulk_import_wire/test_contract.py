@@ -11,9 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulk_import_wire.contract import (
-    MAX_MESSAGE_BYTES,
-    MESSAGE_VERSION,
-    ChunkMessage,
     Claim,
     ClaimRequest,
     Finish,
@@ -23,6 +20,7 @@ from bulk_import_wire.contract import (
     Release,
     ReleaseAnswer,
 )
+from bulk_import_wire.message import MAX_MESSAGE_BYTES, MESSAGE_VERSION, ChunkMessage
 from tests.lambda_worker.conftest import a_claim, a_message
 
 CONTENT = "content-never-to-be-repeated"

@@ -9,16 +9,8 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from bulk_import_wire.contract import (
-    IDEMPOTENCY_KEY,
-    IMPORT_SCHEME,
-    ChunkMessage,
-    Claim,
-    ClaimRequest,
-    Finish,
-    Heartbeat,
-    Release,
-)
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, Claim, ClaimRequest, Finish, Heartbeat, Release
+from bulk_import_wire.message import ChunkMessage
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:

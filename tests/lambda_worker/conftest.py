@@ -27,12 +27,12 @@ from bulk_import_wire.contract import (
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     VERDICT_HEADER,
-    ChunkMessage,
     Claim,
     HeartbeatAnswer,
     ReleaseAnswer,
     RowVerdict,
 )
+from bulk_import_wire.message import ChunkMessage
 from lambda_worker import endpoint_health, package, retries
 from lambda_worker import handler as handler_module
 from lambda_worker.config import Config

@@ -44,7 +44,8 @@ from tests.lambda_worker.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bulk_import_wire.contract import ChunkMessage, Claim, Release
+    from bulk_import_wire.contract import Claim, Release
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.deadlines import Deadlines
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")

@@ -29,7 +29,7 @@ from tests.lambda_worker.conftest import (
 from tests.lambda_worker.test_failure_file import a_failure
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
 
 pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")
 

@@ -42,7 +42,7 @@ from tests.lambda_worker.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.events import SqsEvent, SqsRecord
 
 pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")

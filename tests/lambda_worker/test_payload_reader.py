@@ -23,7 +23,7 @@ from tests.lambda_worker.conftest import (
 )
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
 
 ROWS = [a_row(index) for index in range(10)]
 BEFORE = b'{"sku":"of another chunk"}\n'

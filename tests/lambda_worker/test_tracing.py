@@ -16,7 +16,7 @@ from lambda_worker.tracing import traceparent_of
 from tests.lambda_worker.conftest import Buckets, Context, HttpServer, Monolith, Queue, a_row
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.events import SqsRecord
 
 pytestmark = pytest.mark.usefixtures("_no_backoff", "_environment")

@@ -27,7 +27,8 @@ from tests.bulk_import.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bulk_import_wire.contract import ChunkMessage, Claim
+    from bulk_import_wire.contract import Claim
+    from bulk_import_wire.message import ChunkMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

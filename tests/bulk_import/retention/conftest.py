@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
     from bulk_import.models import ImportJob
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
     from tests.bulk_import.conftest import Aws
 
 

@@ -20,7 +20,7 @@ from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, mak
 if TYPE_CHECKING:
     from pytest_django import Settings
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,7 +14,7 @@ from tests.bulk_import.conftest import call, claim, claim_body, finish, release
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,12 +9,14 @@ from django.core import mail
 
 from bulk_import import operations
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import_wire.contract import ChunkMessage, Claim, ClaimRequest
+from bulk_import_wire.contract import Claim, ClaimRequest
 from tests.bulk_import.conftest import Aws, call, post_rows, product
 
 if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
+
+    from bulk_import_wire.message import ChunkMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

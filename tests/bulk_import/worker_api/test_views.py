@@ -12,12 +12,14 @@ from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportJob
-from bulk_import_wire.contract import ChunkMessage, HeartbeatAnswer
+from bulk_import_wire.contract import HeartbeatAnswer
 from bulk_import_wire.problems import problem
 from tests.bulk_import.conftest import call, claim, expire_lease, finish, record
 
 if TYPE_CHECKING:
     from pytest_django import Settings
+
+    from bulk_import_wire.message import ChunkMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
