@@ -136,7 +136,7 @@ class ChunkSession:
             async with asyncio.timeout_at(_loop_time(self.deadlines.stop_at)):
                 claim = await self.monolith.claim(self.message, str(uuid.uuid4()), creates=creates)
         except TimeoutError as error:
-            reason = "The worker API is away: it did not answer the claim before the time was over."
+            reason = "The worker API is unavailable: it did not answer the claim before the time was over."
             raise MonolithAway(reason, delay_seconds=AWAY_SECONDS) from error
         add_log_context(epoch=claim.epoch)
         return claim
@@ -178,10 +178,10 @@ class ChunkSession:
         failures_key = await self._write(claim, failures)
         try:
             await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
-        except ChunkDeferred as away:
+        except ChunkDeferred as unavailable:
             # The monolith accepted the claim, so this delivery counts as failed. Otherwise the chunk would be delivered
             # again and again if the monolith accepts claims but no reports.
-            raise ChunkReturned(str(away)) from away
+            raise ChunkReturned(str(unavailable)) from unavailable
         logger.info(
             "Finished chunk %s of job %s, epoch %d: %d rows, %d not created",
             self.message.chunk_id,

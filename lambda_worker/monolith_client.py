@@ -181,8 +181,8 @@ class MonolithClient:
 
         A 3xx or 4xx of the monolith is its decision and is not retried. A 5xx is, and so is no answer or an answer of
         anything else, such as a maintenance page. If the last try is a 500 of the monolith, it has a problem with this
-        chunk, and the delivery counts as failed (ChunkReturned). Otherwise the monolith is away, and the delivery does
-        not count (MonolithAway).
+        chunk, and the delivery counts as failed (ChunkReturned). Otherwise the monolith is unavailable, and the
+        delivery does not count (MonolithAway).
         """
         path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
         headers = {
@@ -257,7 +257,7 @@ def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> Answer
 def _away(reason: str, answer: Answer | None = None) -> MonolithAway:
     """Return the exception for a worker API that is away. The answer may ask for a longer delay than AWAY_SECONDS."""
     retry_after = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-    return MonolithAway(f"The worker API is away: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
+    return MonolithAway(f"The worker API is unavailable: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
 
 
 def _refusal(verb: str, answer: Answer) -> Exception:

@@ -26,7 +26,7 @@ MAX_DELAY_SECONDS = 900
 """Longest delay of a message. SQS does not accept more."""
 
 MAX_AWAY_SECONDS = 24 * 3600
-"""How long a message is deferred without a delivery that counts because the monolith is away. Then deliveries count."""
+"""Time for which a message is deferred while the monolith is unavailable. After it, each delivery counts."""
 
 AWAY_SINCE = "bulk-import-away-since"
 """Message attribute of a copy: the Unix time of the first of several deliveries in a row that found no monolith."""
@@ -39,7 +39,7 @@ MAX_RETRY_SECONDS = 600
 
 
 def away_since(record: SqsRecord, now: float) -> float:
-    """Return the Unix time since which the monolith is away, when this delivery finds it away at the time `now`."""
+    """Return the Unix time since which the monolith is unavailable. This delivery found that out at the time `now`."""
     try:
         return min(now, float(record["messageAttributes"][AWAY_SINCE]["stringValue"]))
     except (KeyError, ValueError):

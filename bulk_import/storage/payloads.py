@@ -48,6 +48,10 @@ class StoredPayload:
     key: str
     etag: str
 
+    def columns(self) -> dict[str, str]:
+        """Return the values for the columns of a job."""
+        return {"payload_bucket": self.bucket, "payload_key": self.key, "payload_etag": self.etag}
+
 
 def read_payload(job: ImportJob) -> Iterator[bytes]:
     """Yield the rows of the job as they were sent, one line of JSON each. Raises Expired and StorageUnavailable."""
