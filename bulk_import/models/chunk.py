@@ -212,8 +212,10 @@ class ImportChunk(models.Model):
     def give_up_error(self) -> dict[str, Any]:
         """Return why the chunk must be given up, as the error of its remaining rows; an empty dict if it must not.
 
-        The message is in the language of the job.
+        The message is in the language of the job. While staff pause the job, no chunk is given up.
         """
+        if self.job.is_paused_by_staff:
+            return {}
         max_pause_hours = conf().max_pause_hours
         with override(self.job.language):
             if self.failed_deliveries >= MAX_DELIVERIES:

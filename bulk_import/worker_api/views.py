@@ -99,8 +99,8 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
     if isinstance(error, ImportChunk.DoesNotExist):
         message = "This chunk does not exist."
         return Response({"code": "unknown_chunk", "message": message}, status=status.HTTP_404_NOT_FOUND)
-    if response := error_response(error, context):
-        return response
+    if known := error_response(error, context):
+        return known
     request = context["request"]
     logger.error("The worker API failed: %s", request.path, exc_info=error)
     got_request_exception.send(sender=WorkerView, request=request)  # for error trackers, as Django does
