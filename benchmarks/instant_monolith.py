@@ -12,7 +12,14 @@ import re
 import sys
 from dataclasses import asdict
 
-from bulk_import_wire.contract import VERDICT_HEADER, Claim, HeartbeatAnswer, RowVerdict
+from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    CONTRACT_VERSION,
+    VERDICT_HEADER,
+    Claim,
+    HeartbeatAnswer,
+    RowVerdict,
+)
 
 CONCURRENCY = 4
 CLAIM = Claim(
@@ -33,6 +40,7 @@ HEARTBEAT = HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, con
 def answer(status: str, document: object) -> bytes:
     body = json.dumps(document).encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head += f"{CONTRACT_HEADER}: {CONTRACT_VERSION}\r\n"
     return f"{head}{VERDICT_HEADER}: {RowVerdict.CREATED}\r\n\r\n".encode() + body
 
 

@@ -35,6 +35,7 @@ from bulk_import.models import (
     JobStatus,
     LockedChunk,
 )
+from bulk_import.models.chunk import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import_wire.contract import Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
@@ -180,6 +181,8 @@ class JobMachine(RuleBasedStateMachine):
         before = ImportChunk.objects.locked(self.chunks[number].pk)
         has_live_lease = before.lease_left is not None and before.lease_left > timedelta(0)
         pause_not_over = ImportJob.objects.filter(pk=self.job.pk, status=JobStatus.PAUSED, paused_until__gt=Now())
+        failed_deliveries = before.failed_deliveries + (before.lease_left is not None)
+        is_given_up = failed_deliveries >= MAX_DELIVERIES and not self.job.is_paused_by_staff
         is_too_early = pause_not_over.exists() or self.job.is_paused_by_staff
 
         def claim(chunk: ImportChunk) -> None:
@@ -193,6 +196,8 @@ class JobMachine(RuleBasedStateMachine):
             assert isinstance(refusal, ChunkClosed)
         elif has_live_lease:
             assert isinstance(refusal, LeaseHeld) == (claimant != before.claimant)
+        elif is_given_up and not self.job.cancel_requested_at:
+            assert refusal is None
         elif is_too_early:
             assert isinstance(refusal, JobPaused)
         else:
@@ -243,15 +248,14 @@ class JobMachine(RuleBasedStateMachine):
         def release_and_pause(chunk: ImportChunk) -> None:
             chunk.release(epoch, "")
             if code:
-                seconds, _lasted = chunk.job.pause_by_worker(code, asked, first_seconds=30)
+                seconds = chunk.job.pause_by_worker(code, asked, first_seconds=30)
                 at_least = min(max(30, asked), MAX_PAUSE_SECONDS) if can_pause else 0
                 assert at_least <= seconds <= MAX_PAUSE_SECONDS
 
         assert (self.attempt(number, release_and_pause, StaleEpoch) is not None) == is_stale
         if not is_stale:
             lease_left = ImportChunk.objects.locked(self.chunks[number].pk).lease_left
-            assert lease_left is not None
-            assert lease_left <= timedelta(0)
+            assert lease_left is None
             assert self.is_paused() == (stays_paused or can_pause)
 
     @precondition(lambda self: self.granted_claims)

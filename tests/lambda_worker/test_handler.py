@@ -13,7 +13,6 @@ import pytest
 
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from bulk_import_wire.logs import JsonFormatter, LogContextFilter
-from lambda_worker import handler as handler_module
 from lambda_worker import monolith_client
 from lambda_worker.config import REQUIRED, ConfigurationError
 from lambda_worker.deadlines import Deadlines
@@ -218,7 +217,7 @@ def test_while_a_maintenance_page_answers_no_delivery_counts_for_a_day(
         assert (queue.waiting, queue.resting, queue.dead) == (1, 0, 0)
 
     later = time.time() + MAX_AWAY_SECONDS + 1
-    monkeypatch.setattr(handler_module.time, "time", lambda: later)
+    monkeypatch.setattr("lambda_worker.handler.time.time", lambda: later)
     assert queue.deliver(handler) == [message.encode()]
     assert (queue.waiting, queue.resting) == (0, 1)
 

@@ -603,7 +603,7 @@ def test_a_function_of_a_minute_ends_500_rows_that_are_all_answered_500_in_a_few
     """At this rate, two functions end the 200 chunks of 100,000 such rows within an hour."""
     failures: dict[int, RowFailure] = {}
     unfinished: list[RowFailure] = []
-    seconds = deliveries = calls = 0
+    seconds, deliveries, calls = 0.0, 0, 0
     while len(failures) < 500:
         endpoint = TimedEndpoint(lambda _index, _tried: an_answer(500, NOT_CREATED), 0.3)
         known = failures.keys() | {row.index for row in unfinished}

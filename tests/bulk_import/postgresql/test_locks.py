@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
+from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportJob, LockedChunk
+from bulk_import.models.chunk import LOCK_SECONDS as LOCK_SECONDS_OF_FINISH
+from bulk_import_wire.contract import Finish
+from tests.bulk_import.conftest import WORKER_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +94,44 @@ def test_a_claim_does_not_wait_for_create_calls_of_the_previous_worker(chunk: Im
 def test_a_finish_waits_for_a_create_call_in_flight(chunk: ImportChunk) -> None:
     with overlapping_create_calls(chunk), pytest.raises(OperationalError, match="statement timeout"), lock_timeout():
         ImportChunk.objects.locked(chunk.pk, wait_for_creates=True)
+
+
+@contextmanager
+def create_call_that_hangs(chunk: ImportChunk) -> Iterator[None]:
+    """Run a create call that has the chunk locked as long as the block runs."""
+    has_the_lock, is_over = threading.Event(), threading.Event()
+
+    def create() -> None:
+        with transaction.atomic():
+            LockedChunk.lock(chunk.pk)
+            has_the_lock.set()
+            is_over.wait()
+        connection.close()
+
+    caller = threading.Thread(target=create)
+    caller.start()
+    has_the_lock.wait()
+    try:
+        yield
+    finally:
+        is_over.set()
+        caller.join()
+
+
+@pytest.mark.parametrize("verb", ["finish", "dead"])
+def test_a_finish_behind_a_create_call_that_hangs_is_503_within_seconds_and_can_be_repeated(
+    chunk: ImportChunk, verb: str
+) -> None:
+    """Otherwise each try of the worker would occupy a process of the web server for as long as the call hangs."""
+    worker = APIClient(headers={"Authorization": f"Bearer {WORKER_SECRET}"})
+    path = f"/bulk-import/worker/chunks/{chunk.pk}/{verb}"
+    report = Finish(chunk.epoch, rejected=0, failed=0, unprocessed=chunk.row_count, failures_key="").to_dict()
+
+    with create_call_that_hangs(chunk):
+        began_at = time.monotonic()
+        answer = worker.post(path, report, format="json")
+        assert time.monotonic() - began_at < 2 * LOCK_SECONDS_OF_FINISH
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "creates_running")
+    assert int(answer["Retry-After"]) > 0
+    assert worker.post(path, report, format="json").status_code == 200

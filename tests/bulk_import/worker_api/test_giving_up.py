@@ -42,11 +42,11 @@ def deliver(messages: list[ChunkMessage]) -> None:
         }
         for message in messages
     ]
-    handler({"Records": records}, Context())  # type: ignore[arg-type] # what the handler uses of a context
+    handler({"Records": records}, Context())
 
 
 def failures(client: APIClient, job: ImportJob) -> list[dict[str, Any]]:
-    answer = client.get(f"/products/bulk/{job.pk}/failures")
+    answer: Any = client.get(f"/products/bulk/{job.pk}/failures")
     return [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
 
 
