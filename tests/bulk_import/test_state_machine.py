@@ -35,7 +35,7 @@ from bulk_import.models import (
     JobStatus,
     LockedChunk,
 )
-from bulk_import.models.chunk import MAX_DELIVERIES
+from bulk_import.models.lease import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import_wire.contract import Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem

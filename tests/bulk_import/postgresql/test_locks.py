@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportJob, LockedChunk
-from bulk_import.models.chunk import LOCK_SECONDS as LOCK_SECONDS_OF_FINISH
+from bulk_import.models.chunk_columns import LOCK_SECONDS as LOCK_SECONDS_OF_FINISH
 from bulk_import_wire.contract import Finish
 from tests.bulk_import.conftest import WORKER_SECRET
 
@@ -103,7 +103,7 @@ def create_call_that_hangs(chunk: ImportChunk) -> Iterator[None]:
 
     def create() -> None:
         with transaction.atomic():
-            LockedChunk.lock(chunk.pk)
+            LockedChunk.lock(chunk.pk, 0)
             has_the_lock.set()
             is_over.wait()
         connection.close()

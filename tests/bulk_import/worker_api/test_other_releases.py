@@ -17,7 +17,7 @@ from tests.bulk_import.conftest import Context, call, claim_body
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
-    from bulk_import_wire.contract import ChunkMessage
+    from bulk_import_wire.message import ChunkMessage
     from lambda_worker.monolith_client import Answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
