@@ -112,7 +112,7 @@ class ImportJobsView(TargetView):
         options = read_parameters(ImportOptions, request)
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
-        with reading.hold(request.user):
+        with reading.acquire(request.user):
             upload = read_upload(request)
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)

@@ -61,7 +61,7 @@ def accept(
     check_open_job_quota(request.user)
     check_row_quota(request.user, rows=1)  # before the work, so that nobody can have it done in vain
     with Payload() as payload:
-        with slots.hold(request.user):
+        with slots.acquire(request.user):
             result = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
         result.check_valid(skip_invalid=skip_invalid)
         check_row_quota(request.user, result.rows)
@@ -84,7 +84,7 @@ def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResul
     Raises BadImport or Busy.
     """
     check_row_quota(request.user, rows=1)
-    with slots.hold(request.user):
+    with slots.acquire(request.user):
         result = validate_rows(target, upload.rows, request)
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)

@@ -35,8 +35,8 @@ class ValidationSlots:
         self._users: set[Hashable] = set()
 
     @contextmanager
-    def hold(self, user: Any) -> Iterator[None]:
-        """Wait for a slot and hold it. Raises Busy if there is none within WAIT_SECONDS."""
+    def acquire(self, user: Any) -> Iterator[None]:
+        """Wait for a slot and occupy it while the block runs. Raises Busy if none is free within WAIT_SECONDS."""
         key = user.pk
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_slot(key), WAIT_SECONDS):

@@ -24,38 +24,38 @@ def user(pk: int) -> Any:
 
 def test_a_user_has_one_slot() -> None:
     mine = ValidationSlots()
-    with mine.hold(user(1)), pytest.raises(Busy), mine.hold(user(1)):
+    with mine.acquire(user(1)), pytest.raises(Busy), mine.acquire(user(1)):
         pass
-    with mine.hold(user(1)):
+    with mine.acquire(user(1)):
         pass
 
 
 def test_a_process_has_a_limited_number_of_slots() -> None:
     mine = ValidationSlots()
-    with ExitStack() as held:
+    with ExitStack() as occupied:
         for pk in range(MAX_VALIDATIONS):
-            held.enter_context(mine.hold(user(pk)))
-        with pytest.raises(Busy), mine.hold(user(99)):
+            occupied.enter_context(mine.acquire(user(pk)))
+        with pytest.raises(Busy), mine.acquire(user(99)):
             pass
-    with mine.hold(user(99)):
+    with mine.acquire(user(99)):
         pass
 
 
 def test_an_upload_waits_shortly_for_its_slot() -> None:
     mine = ValidationSlots()
-    first = mine.hold(user(1))
+    first = mine.acquire(user(1))
     first.__enter__()
     release = Thread(target=lambda: first.__exit__(None, None, None))
     release.start()
-    with mine.hold(user(1)):
+    with mine.acquire(user(1)):
         release.join()
 
 
 def test_a_failed_validation_returns_its_slot() -> None:
     mine = ValidationSlots()
-    with pytest.raises(BadImport), mine.hold(user(1)):
+    with pytest.raises(BadImport), mine.acquire(user(1)):
         raise BadImport("The file is malformed.")
-    with mine.hold(user(1)):
+    with mine.acquire(user(1)):
         pass
 
 
@@ -69,7 +69,7 @@ def test_the_wait_is_short() -> None:
 def test_a_second_upload_of_the_same_user_is_503_with_retry_after(
     client_of_merchandiser: APIClient, merchandiser: Any, aws: Aws, query: str
 ) -> None:
-    with slots.hold(merchandiser):
+    with slots.acquire(merchandiser):
         busy = post_rows(client_of_merchandiser, [product("A")], f"/products/bulk{query}")
     again = post_rows(client_of_merchandiser, [product("A")], f"/products/bulk{query}")
 
@@ -83,7 +83,7 @@ def test_while_s3_stores_a_payload_no_slot_is_held(
 ) -> None:
 
     def put_while_another_validates(*arguments: Any) -> Any:
-        with slots.hold(merchandiser):
+        with slots.acquire(merchandiser):
             return put_payload(*arguments)
 
     monkeypatch.setattr("bulk_import.intake.accept.put_payload", put_while_another_validates)
