@@ -34,8 +34,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.http import HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import PROBE_PREFIX
@@ -102,7 +103,9 @@ class ImportedRowMiddleware:
             record = call.write_record()
             errors = collect_errors(request)
             response = self.get_response(request)
-            created = response.status_code in target.success_statuses and not transaction.get_rollback(using=using)
+            # A project's EXCEPTION_HANDLER may answer an error with a success status; `errors` has the error then.
+            is_success = response.status_code in target.success_statuses and not errors
+            created = is_success and not transaction.get_rollback(using=using)
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])
@@ -165,7 +168,7 @@ def _is_denied_for_this_row(response: Any) -> bool:
         return False
     try:
         view.check_permissions(view.request)
-    except APIException:
+    except (APIException, PermissionDenied, Http404):  # DRF handles all three in the same way
         return False
     return True
 

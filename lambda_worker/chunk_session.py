@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, Release
 from bulk_import_wire.logs import add_log_context
+from bulk_import_wire.problems import merge_problems
 from lambda_worker.chunk_rows import created_indexes, sort_rows, split_failures, with_control_row
 from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
 from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
@@ -118,7 +119,7 @@ class ChunkSession:
             report = finish_report(claim.epoch, failures, await self._write(claim, failures))
             left = self.message.row_count - len(done)
             unlisted = [{**error, "count": left, "first_index": self.message.first_index}] if left else []
-            return replace(report, unprocessed=left, problems=report.problems + unlisted)
+            return replace(report, unprocessed=left, problems=merge_problems([report.problems, unlisted]))
         to_create, refused = sort_rows(lines, self.message.first_index, done)
         failures += refused
         failures += [

@@ -95,6 +95,7 @@ class LeasedChunk(ChunkColumns):
         created_before = self.created
         self._extend_lease(lease_seconds)
         if self.created > created_before:
+            self._forget_failed_deliveries()
             self.job.mark_progress()
 
     def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> None:
@@ -115,6 +116,14 @@ class LeasedChunk(ChunkColumns):
         self._extend_lease(None, **changed)
         if self.created > created_before:
             self.job.mark_progress()
+
+    def _forget_failed_deliveries(self) -> None:
+        """Count failed deliveries anew, because rows are being created again.
+
+        For example, a worker dies whenever the site is deployed. A long chunk that makes progress each time must not be
+        given up after the fifth deployment. A row that kills its worker makes no progress, so its chunk still ends.
+        """
+        type(self).objects.filter(pk=self.pk).exclude(failed_deliveries=0).update(failed_deliveries=0)
 
     def _check_epoch(self, epoch: int) -> None:
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:

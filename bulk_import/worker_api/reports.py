@@ -19,6 +19,10 @@ MAX_RETRY_AFTER_SECONDS = 10**9
 """Largest Retry-After of an endpoint that a worker may report, about 30 years. A pause is much shorter anyway."""
 
 
+MAX_COUNT = 10**9
+"""Largest count of a problem. A row has far fewer errors than the 10,000 that this allows for each row of a job."""
+
+
 def checked_report(report: Finish, chunk: ImportChunk) -> Finish:
     """Return the report with only the known keys of its problems. Raises MessageError if one is out of range.
 
@@ -40,7 +44,9 @@ def _checked_problem(problem: Any, chunk: ImportChunk) -> dict[str, Any]:
         "count": problem.get("count"),
         "first_index": problem.get("first_index"),
     }
-    check_range("count", checked["count"], chunk.row_count, least=1)
+    # A row with several errors counts in several problems, and the last problem stands for many. So the number of rows
+    # in the chunk is no bound for it.
+    check_range("count", checked["count"], MAX_COUNT, least=1)
     check_range("first_index", checked["first_index"], chunk.first_index + chunk.row_count - 1)
     return checked
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import signing
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
-from django.http import StreamingHttpResponse
+from django.http import Http404, StreamingHttpResponse
 from django.test.utils import CaptureQueriesContext
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.test import APIClient
+from rest_framework.views import exception_handler
 
 from bulk_import import operations
 from bulk_import.authentication import TOKEN_SALT, ImportToken
@@ -342,6 +344,49 @@ def test_a_403_for_one_row_refuses_only_that_row(importer: Importer, monkeypatch
     assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "refused")
     assert answer.json()["errors"][0]["message"] == "Not in this category."
     expect_nothing_was_kept()
+
+
+@pytest.mark.parametrize("error", [DjangoPermissionDenied(), Http404()])
+def test_a_permission_may_raise_django_s_own_errors(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """DRF handles them like its own, so the verdict must not get lost."""
+
+    def deny(*_arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ProductViewSet, "check_permissions", deny)
+    answer = importer.create(product("A"))
+
+    assert answer[VERDICT_HEADER] == "not-created"
+    expect_nothing_was_kept()
+
+
+def test_an_error_that_the_project_answers_with_200_is_not_created(importer: Importer, settings: Settings) -> None:
+    """Some projects put every response into an envelope, with the status 200 also for errors."""
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "success_statuses": [200]}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": f"{__name__}.answer_200"}
+
+    answer = importer.create(product("A", category="unknown"))
+
+    assert answer[VERDICT_HEADER] == "not-created"
+    assert answer.json()["errors"][0]["field"] == "category"
+    expect_nothing_was_kept()
+
+
+def answer_200(error: Exception, context: dict[str, Any]) -> Response | None:
+    response = exception_handler(error, context)
+    if response is not None:
+        response.data, response.status_code = {"ok": False, "errors": response.data}, 200
+    return response
+
+
+def test_a_chunk_without_row_hashes_is_still_imported(importer: Importer) -> None:
+    """Jobs that were accepted before the hashes were introduced have none."""
+    ImportChunk.objects.update(row_hashes=b"")
+
+    assert importer.call(product("A"))[VERDICT_HEADER] == "created"
 
 
 def test_a_row_that_the_database_refuses_at_the_commit_is_refused(

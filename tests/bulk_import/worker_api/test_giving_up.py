@@ -91,6 +91,17 @@ def test_a_chunk_whose_workers_all_die_is_given_up(worker: APIClient, messages: 
     assert ImportChunk.objects.get(number=0).status == ChunkStatus.DEAD
 
 
+def test_a_chunk_that_makes_progress_is_not_given_up(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    """For example, its worker dies with each deployment of the site, but creates some rows each time."""
+    epoch = claim(worker, messages[0]).epoch
+    ImportChunk.objects.update(failed_deliveries=MAX_DELIVERIES - 1)
+    record(messages[0], 0)
+
+    call(worker, "heartbeat", messages[0], {"epoch": epoch})
+
+    assert ImportChunk.objects.get(pk=messages[0].chunk_id).failed_deliveries == 0
+
+
 def test_failed_deliveries_count_and_deferred_ones_do_not(worker: APIClient, messages: list[ChunkMessage]) -> None:
     for _delivery in range(MAX_DELIVERIES):
         call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))

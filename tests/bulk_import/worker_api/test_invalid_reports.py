@@ -54,6 +54,19 @@ def test_a_report_out_of_range_is_400_and_changes_nothing(
     assert ImportChunk.objects.get(pk=messages[0].chunk_id).status == "processing"
 
 
+def test_a_problem_may_count_more_errors_than_the_chunk_has_rows(
+    worker: APIClient, messages: list[ChunkMessage]
+) -> None:
+    """A row with several errors counts in several problems, and the last problem stands for all others."""
+    many = {**KNOWN, "count": 3 * messages[0].row_count}
+
+    finished = call(
+        worker, "finish", messages[0], finish(claim(worker, messages[0]).epoch, rejected=3, problems=[many])
+    )
+
+    assert finished.status_code == 200, finished.json()
+
+
 def test_what_the_database_refuses_is_replaced_and_unknown_keys_are_dropped(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
