@@ -159,6 +159,7 @@ class ChunkSession:
 
         limit = ConcurrencyLimiter(claim.concurrency)
         dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
+        dispatch.has_created_before = bool(claim.created)
         if claim.cancelled:
             dispatch.cancel()
         async with heartbeats(self.monolith, self.message, claim, dispatch):

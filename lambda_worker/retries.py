@@ -130,7 +130,7 @@ RULES = (
 7. 408 or 425: a temporary fault. Retry.
 8. Another 4xx with the verdict not-created: the endpoint rejected the row.
 9. A success with the verdict not-created: the target's `success_statuses` do not list the status. A retry would get the
-   same answer.
+   same answer. The other rows decide whether this row fails or the job is paused.
 10. Everything else: retry. This includes a 201 or 400 without a verdict, which may come from a proxy. Only a verdict
     can prove that a row was created or rejected.
 """

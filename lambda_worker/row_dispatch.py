@@ -43,6 +43,13 @@ CALL_TIMEOUT_SECONDS = 30.0
 MIN_CALL_TIMEOUT_SECONDS = 0.1
 """Timeout of a call that starts when the time is already over. It must be positive."""
 
+MAX_WRONG_STATUS_ROWS = 5
+"""Number of rows with a success that is not a creation after which the job is paused, if no row has been created.
+
+It is more than one, so that a single row that is answered quickly does not pause the job. It is small, because an
+endpoint that answers every row like this should not be called for the whole chunk.
+"""
+
 
 @dataclass(slots=True)
 class RowDispatch:
@@ -60,6 +67,7 @@ class RowDispatch:
     failures: list[RowFailure] = field(default_factory=list)
     unfinished: list[RowFailure] = field(default_factory=list)  # rows without an outcome whose tries are kept
     created: int = 0
+    has_created_before: bool = False  # whether an earlier delivery created rows of the chunk
     counted_tries: int = 0
     is_cancelled: bool = False
     stopped_by: ChunkReturned | ChunkClosed | None = None
@@ -70,6 +78,7 @@ class RowDispatch:
     _calls_started: int = 0
     _last_admitted: int = 0  # the number of the last call that shows that the submitter may create rows
     _forbidden: list[tuple[Row, Answer]] = field(default_factory=list)
+    _wrong_status: list[tuple[Row, Answer]] = field(default_factory=list)
 
     @property
     def finished_rows(self) -> int:
@@ -107,6 +116,7 @@ class RowDispatch:
             self.retries.close()
         # Decide this only now. A row that is still retried may find out more, for example that the chunk is stale.
         self._decide_on_forbidden_rows()
+        self._decide_on_wrong_status_rows()
         if self._is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
 
@@ -178,17 +188,25 @@ class RowDispatch:
             self._forbidden.append((row, answer))
         elif decision == Decision.STALE:
             self.stop(StaleEpoch("Another worker has the chunk."))
-        elif decision == Decision.PAUSE or (decision == Decision.WRONG_STATUS and not self.created):
+        elif decision == Decision.WRONG_STATUS and answer:
+            self._set_aside_wrong_status(row, answer)
+        elif decision == Decision.PAUSE:
             self._pause(answer)
             return True  # the loop ends, and the tries of the row are kept
         elif decision == Decision.CANCEL:
             self.cancel()
             return True
-        elif decision == Decision.WRONG_STATUS or (row.tries >= MAX_TRIES and not self.stopped_by):
+        elif row.may_fail and row.tries >= MAX_TRIES and not self.stopped_by:
             self._fail(row, Outcome.FAILED)
         else:
             return True
         return False
+
+    def _set_aside_wrong_status(self, row: Row, answer: Answer) -> None:
+        """Decide on the row after the dispatch, or pause the job after several such rows if none was created."""
+        self._wrong_status.append((row, answer))
+        if len(self._wrong_status) >= MAX_WRONG_STATUS_ROWS and not self._has_created:
+            self._pause(answer)
 
     def _decide_on_forbidden_rows(self) -> None:
         """Reject the rows that were answered 401 or 403, or pause the job.
@@ -203,6 +221,27 @@ class RowDispatch:
                 self._fail(row, Outcome.REJECTED)
             else:
                 self._pause(answer)
+
+    def _decide_on_wrong_status_rows(self) -> None:
+        """Fail the rows that were answered a success that is not a creation, or pause the job.
+
+        If another row of the chunk was created, the row itself is the reason. Otherwise, the target may not be
+        configured correctly. Then the rows have no outcome, and their tries are kept.
+        """
+        for row, answer in self._wrong_status:
+            if self.is_cancelled:
+                self._fail(row, Outcome.UNPROCESSED)
+            elif self._has_created:
+                self._fail(row, Outcome.FAILED)
+            else:
+                self._pause(answer)
+                if row.tries:
+                    self.unfinished.append(row.failure(Outcome.UNPROCESSED, attempts=row.tries))
+
+    @property
+    def _has_created(self) -> bool:
+        """Whether this delivery or an earlier one created a row of the chunk."""
+        return self.has_created_before or self.created > 0
 
     async def _may_call(self) -> bool:
         """Wait until a call may start. Return False if the dispatch stops or the time is over before that.

@@ -102,6 +102,18 @@ def test_when_every_row_is_created_the_chunk_is_finished_without_failures(
     assert session.buckets.failure_keys() == []
 
 
+def test_a_row_with_a_wrong_status_fails_if_an_earlier_delivery_created_the_others(
+    session: Session, monolith: Monolith, message: ChunkMessage
+) -> None:
+    monolith.created_ranges = [[100, 106]]
+    monolith.replies = {107: [json_reply(200, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})]}
+
+    session.run(message)
+
+    assert monolith.calls == ["claim", "finish"]
+    assert [finish["failed"] for finish in monolith.finishes] == [1]
+
+
 def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
     session: Session, monolith: Monolith, message: ChunkMessage
 ) -> None:

@@ -32,7 +32,7 @@ from lambda_worker.retries import (
     RetryBudget,
 )
 from lambda_worker.retry_queue import RetryQueue
-from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, RowDispatch
+from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, MAX_WRONG_STATUS_ROWS, RowDispatch
 from tests.lambda_worker.conftest import a_row
 from tests.lambda_worker.test_limiter import now as simulated_now
 from tests.lambda_worker.test_limiter import run as simulate
@@ -647,6 +647,58 @@ def test_a_row_that_was_tried_before_and_is_created_now_is_created() -> None:
     dispatch = endpoint.run_rows([], [tried])
 
     assert (dispatch.created, dispatch.failures, dispatch.unfinished) == (1, [], [])
+
+
+@pytest.mark.usefixtures("_simulated_clock")
+@pytest.mark.parametrize("unanswered", [an_answer(503), UNREACHABLE], ids=["503", "no answer"])
+def test_a_row_with_all_its_tries_does_not_fail_by_an_answer_that_is_not_a_try(unanswered: Answer | None) -> None:
+    """An earlier delivery stopped just when the row had its last try."""
+    tried = RowFailure(0, a_row(0), Outcome.UNPROCESSED, 500, [], attempts=MAX_TRIES, at="")
+    endpoint = TimedEndpoint(lambda _index, tries: unanswered if tries == 1 else an_answer(201, CREATED))
+
+    dispatch = endpoint.run_rows([], [tried])
+
+    assert (dispatch.created, dispatch.failures, dispatch.unfinished) == (1, [], [])
+
+
+WRONG_STATUS = an_answer(200, NOT_CREATED)
+
+
+@pytest.mark.parametrize("wrong", [{0}, {0, 4, 8}, set(range(1, 40, 2))])
+def test_a_row_with_a_wrong_status_fails_after_one_call_if_another_row_is_created(wrong: set[int]) -> None:
+    endpoint = accepting({index: [WRONG_STATUS] for index in wrong})
+
+    failures = run(a_dispatch(endpoint), 50)
+
+    assert by_index(failures) == dict.fromkeys(sorted(wrong), Outcome.FAILED)
+    assert set(endpoint.calls.values()) == {1}
+
+
+def test_a_row_with_a_wrong_status_fails_if_an_earlier_delivery_created_a_row() -> None:
+    dispatch = a_dispatch(Endpoint(default=WRONG_STATUS))
+    dispatch.has_created_before = True
+
+    assert by_index(run(dispatch, 20)) == dict.fromkeys(range(20), Outcome.FAILED)
+
+
+@pytest.mark.parametrize("count", [1, MAX_WRONG_STATUS_ROWS - 1, 100])
+def test_an_endpoint_that_answers_every_row_with_a_wrong_status_pauses_the_job_after_a_few_rows(count: int) -> None:
+    endpoint = Endpoint(default=WRONG_STATUS)
+    dispatch = a_dispatch(endpoint, cap=3)
+
+    assert deferred(dispatch, count).pause == PauseCode.WRONG_STATUS
+    assert endpoint.calls.total() <= MAX_WRONG_STATUS_ROWS + 3
+    assert (dispatch.failures, dispatch.unfinished) == ([], [])
+
+
+@pytest.mark.usefixtures("_simulated_clock")
+def test_a_row_with_a_wrong_status_keeps_its_tries_when_the_job_is_paused() -> None:
+    tried = RowFailure(0, a_row(0), Outcome.UNPROCESSED, 500, [], attempts=3, at="")
+
+    dispatch = TimedEndpoint(lambda _index, _tried: WRONG_STATUS).run_rows([], [tried])
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert [row.attempts for row in dispatch.unfinished] == [3]
 
 
 FORBIDDEN = rejection(None, "permission_denied", "Not in this category.", 403)
