@@ -38,7 +38,7 @@ def answer_probe(
         return _refusal("invalid_token", 401)
     target = conf().targets.get(token.target) and conf().target(token.target)
     user = get_user_model()._base_manager.filter(pk=token.user_id).first()  # noqa: SLF001 - documented API
-    if not target or user is None or request.method != "POST" or request.path != target.create_path:
+    if not target or user is None or request.method != "POST" or request.path_info != target.create_path:
         return _refusal("wrong_endpoint", 403)
     request.user = user
     request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as the middleware does

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import failure_line, read_failure_line
 from bulk_import_wire.problems import merge_problems, problem
+from lambda_worker.aws_errors import AWS_ERRORS
 from lambda_worker.exceptions import ChunkReturned
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int,
     lines = (failure.line() for failure in sorted(failures, key=lambda failure: failure.index))
     try:
         s3.put_object(Bucket=bucket, Key=key, Body=b"".join(lines), ContentType="application/x-ndjson")
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         raise ChunkReturned("The failures cannot be stored in the failures bucket.") from error
     return key
 
@@ -91,7 +90,7 @@ def read_failures(s3: S3Client, bucket: str, message: ChunkMessage, key: str) ->
         # Not splitlines(): a row may contain a carriage return or another character that ends a line for Python.
         lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().split(b"\n")
         return [RowFailure.from_line(line) for line in lines if line]
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         raise ChunkReturned("The earlier failures cannot be read from the failures bucket.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ChunkReturned("The object under the failures key is not a failures file.") from error

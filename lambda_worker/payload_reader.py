@@ -10,8 +10,9 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from lambda_worker.aws_errors import AWS_ERRORS
 from lambda_worker.exceptions import ChunkReturned, MessageRefused, PayloadLost
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def read_rows(s3: S3Client, bucket: str, message: ChunkMessage) -> list[bytes]:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             failure = PayloadLost if status in LOST else ChunkReturned
             raise failure(f"The payload cannot be read. S3 returned {code}.") from error
-        except BotoCoreError as error:
+        except AWS_ERRORS as error:
             logger.warning("The read of chunk %s broke off: %s", message.chunk_id, type(error).__name__)
         else:
             break

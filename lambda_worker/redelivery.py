@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.message import message_attributes
-from lambda_worker.sqs import SQS_ERRORS
+from lambda_worker.aws_errors import AWS_ERRORS
 from lambda_worker.tracing import traceparent_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def defer(
             MessageAttributes=attributes,  # type: ignore[arg-type] # plain dicts are what boto3 takes
             DelaySeconds=delay,
         )
-    except SQS_ERRORS as error:
+    except AWS_ERRORS as error:
         logger.warning("SQS did not accept a copy of message %s: %s", record["messageId"], type(error).__name__)
         return False
     return True
@@ -93,5 +93,5 @@ def _set_visibility(sqs: SQSClient, queue_url: str, record: SqsRecord, seconds: 
         sqs.change_message_visibility(
             QueueUrl=queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds
         )
-    except SQS_ERRORS as error:
+    except AWS_ERRORS as error:
         logger.warning("The visibility of message %s cannot be set: %s", record["messageId"], type(error).__name__)

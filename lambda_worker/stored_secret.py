@@ -10,8 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from lambda_worker.aws_errors import AWS_ERRORS
 from lambda_worker.config import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class StoredSecret:
         try:
             value = self._client.get_secret_value(SecretId=self._id).get("SecretString", "").strip()
             reason = "it is empty or is not text"
-        except (BotoCoreError, ClientError) as error:
+        except AWS_ERRORS as error:
             value, reason = "", str(error)
         if value:
             return value

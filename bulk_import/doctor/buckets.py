@@ -6,9 +6,9 @@ import uuid
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.storage import storages
 
+from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
 from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, compare_clocks
 
@@ -94,7 +94,7 @@ class _Bucket:
         self.code = ""
         try:
             answer = getattr(self._client, operation)(Bucket=self.name, **parameters)
-        except (BotoCoreError, ClientError) as error:
+        except AWS_ERRORS as error:
             self.code = code_of(error)
             return self._finding(error, permission)
         self._headers = answer["ResponseMetadata"]["HTTPHeaders"]

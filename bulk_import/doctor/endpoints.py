@@ -24,16 +24,24 @@ def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> It
     """Call each create endpoint as this user, as an import does, and check the answer and the databases it used."""
     user = get_user_model()._default_manager.get_by_natural_key(user_name)  # noqa: SLF001 - documented API
     for name in conf().targets:
-        token = ProbeToken(name, str(user.pk)).sign()
         answer = httpx.post(
             base_url.rstrip("/") + conf().target(name).create_path,
-            headers={"Authorization": f"{IMPORT_SCHEME} {token}"},
+            headers=_headers(base_url, ProbeToken(name, str(user.pk)).sign()),
             json=rows.get(name, {}),
             timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
             trust_env=False,
         )
         yield judge(name, user_name, answer, has_row=name in rows)
+
+
+def _headers(base_url: str, token: str) -> dict[str, str]:
+    """Return the headers of a probe: the token, and the host under which users reach the site, as in a create call."""
+    settings = conf()
+    headers = {settings.token_header: f"{IMPORT_SCHEME} {token}"}
+    if settings.host_header:
+        headers[settings.host_header] = httpx.URL(settings.public_url or base_url).netloc.decode()
+    return headers
 
 
 def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -> Finding:
@@ -61,7 +69,7 @@ def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -
             "both, so rows can be created twice or counted wrongly.",
             "Keep the rows, the users and bulk_import in one database.",
         )
-    if has_row and status != HTTPStatus.CREATED:
+    if has_row and status not in conf().target(name).success_statuses:
         fix = "Pass a row that the endpoint accepts and that does not exist yet."
         return Finding(subject, Level.WARNING, f"The endpoint returned {status} to the row of the probe.", fix)
     return Finding(subject, Level.OK, f"The endpoint accepts calls of an import as {user_name}.")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
+from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, denied
 from bulk_import_wire.queue_rules import (
@@ -43,7 +43,7 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
         # Both entries have the same ID, so SQS rejects the batch and sends nothing, but it checks our permission first.
         entry: Any = {"Id": "doctor", "MessageBody": "doctor"}
         sqs.send_message_batch(QueueUrl=queue_url, Entries=[entry, entry])
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         code = code_of(error)
         if code in NO_QUEUE:
             yield Finding(
@@ -57,7 +57,7 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
             return
     try:
         attributes: Any = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         if code_of(error) in DENIED:
             yield denied("queue", "sqs:GetQueueAttributes", "the role that runs this command", Level.WARNING)
         else:
@@ -112,7 +112,7 @@ def _judge_redrive(sqs: Any, attributes: Mapping[str, str]) -> Iterator[Finding]
     try:
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
         dead = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         code = code_of(error)
         if code in DENIED:
             yield denied(

@@ -101,10 +101,13 @@ def count_dry_run(submitter: Any, rows: int) -> None:
 
     A dry run leaves nothing in the database. So its rows are counted in Django's cache, as DRF's throttles do, with one
     counter for each hour.
+
+    The count is read and then written, which is not atomic: of two dry runs at the same time, one may not count. A
+    quota tolerates this. `cache.incr` is not used, because it fails if the cache has dropped the counter, and because
+    in a file or in the database it replaces the timeout with the default one of the cache.
     """
     key = _dry_run_key(submitter, timezone.now())
-    cache.add(key, 0, timeout=(DAY + HOUR).total_seconds())
-    cache.incr(key, rows)
+    cache.set(key, cache.get(key, 0) + rows, timeout=(DAY + HOUR).total_seconds())
 
 
 def dry_runs(submitter: Any, now: datetime) -> list[tuple[datetime, int]]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
+from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import conf
 from bulk_import.exceptions import QueueUnavailable
 from bulk_import_wire.message import message_attributes
@@ -53,7 +53,7 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
             QueueUrl=conf().queue_url,
             Entries=entries,  # type: ignore[arg-type] # boto3 accepts plain dicts
         )
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         raise QueueUnavailable("SQS did not accept the messages.") from error
     for failed in answer.get("Failed", []):
         reason = failed.get("Message", "")

@@ -10,9 +10,9 @@ import logging
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
 from django.utils.translation import gettext as _
 
+from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import TERMINAL_CHUNK_STATUSES
@@ -71,7 +71,7 @@ def stored_failures(job: ImportJob) -> Iterator[list[str]]:
         for page in pages.paginate(Bucket=storage.bucket_name, Prefix=f"{job.pk}/", MaxKeys=PAGE_KEYS):
             if keys := [entry["Key"] for entry in page.get("Contents", [])]:
                 yield keys
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         raise StorageUnavailable(f"S3 did not list the failures of job {job.pk}: {error}") from error
 
 
@@ -81,7 +81,7 @@ def delete_failures(keys: list[str]) -> None:
     objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
     try:
         answer = client.delete_objects(Bucket=storage.bucket_name, Delete=objects)
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         raise StorageUnavailable(f"S3 did not delete failures: {error}") from error
     if refused := answer.get("Errors"):
         raise StorageUnavailable(f"S3 did not delete failures: {refused[0]}")
@@ -97,7 +97,7 @@ def _read_lines(job: ImportJob, key: str) -> Generator[bytes]:
     try:
         with closing(client.get_object(Bucket=storage.bucket_name, Key=key)["Body"]) as body:
             yield from body.iter_lines(PIECE_BYTES, keepends=True)
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         logger.exception("S3 did not return the failures of job %s", job.pk)
         message = _("We cannot read the failures right now. Please try again later.")
         raise StorageUnavailable(message) from error

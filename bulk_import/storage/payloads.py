@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from django.utils.translation import gettext as _
 from storages.utils import clean_name
 
+from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.storage.buckets import open_bucket
@@ -63,7 +64,7 @@ def read_payload(job: ImportJob) -> Iterator[bytes]:
             for line in body.iter_lines(PIECE_BYTES, keepends=True):
                 refused = read_refused_line(line)
                 yield refused[0] if refused else line
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         logger.exception("S3 did not return the payload of job %s", job.pk)
         raise StorageUnavailable(_("We cannot read the rows right now. Please try again later.")) from error
 
@@ -86,7 +87,7 @@ def put_payload(target: str, job_id: UUID, payload: bytes | IO[bytes]) -> Stored
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.PRECONDITION_FAILED:
                 raise
             stored = client.head_object(**place)
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         logger.exception("S3 did not store a payload in %s", place["Bucket"])
         message = _("Our storage is not available right now. Nothing was imported. Please send the rows again later.")
         raise StorageUnavailable(message) from error
@@ -98,5 +99,5 @@ def delete_payload(job: ImportJob) -> None:
     _storage, client = open_bucket(PAYLOADS_STORAGE)
     try:
         client.delete_object(Bucket=job.payload_bucket, Key=job.payload_key)
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         raise StorageUnavailable(f"S3 did not delete the payload of job {job.pk}: {error}") from error

@@ -21,7 +21,7 @@ from bulk_import_wire.queue_rules import (
     recommended_visibility_seconds,
     visibility_seconds,
 )
-from lambda_worker.sqs import SQS_ERRORS
+from lambda_worker.aws_errors import AWS_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class EventSource:
             )
         except self._receiving.exceptions.QueueDoesNotExist as error:
             raise QueueError(f"the queue does not exist: {self._url}") from error
-        except SQS_ERRORS as error:
+        except AWS_ERRORS as error:
             raise QueueUnavailableError(_one_line(error)) from error
         if "Attributes" not in answer:  # botocore parses a truncated response as an empty one
             raise QueueUnavailableError("the response is incomplete")
@@ -91,7 +91,7 @@ class EventSource:
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             )
-        except SQS_ERRORS as error:
+        except AWS_ERRORS as error:
             raise QueueUnavailableError(_one_line(error)) from error
         return answer.get("Messages", [])
 
@@ -108,7 +108,7 @@ class EventSource:
         ]
         try:
             answer = self._answering.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        except SQS_ERRORS as error:
+        except AWS_ERRORS as error:
             logger.warning("not deleted, SQS will redeliver messages=%s: %s", ",".join(ids), _one_line(error))
             return
         for entry in answer.get("Failed", []):
@@ -125,7 +125,7 @@ class EventSource:
                 self._answering.change_message_visibility(
                     QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
                 )
-            except SQS_ERRORS as error:
+            except AWS_ERRORS as error:
                 logger.warning(
                     "not returned to the queue, SQS will redeliver it later message=%s: %s",
                     message_id,

@@ -16,11 +16,12 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.urls import clear_script_prefix
 from rest_framework.permissions import BasePermission
 from rest_framework.test import APIClient
 
 from bulk_import.authentication import ProbeToken
-from bulk_import.doctor.endpoints import judge
+from bulk_import.doctor.endpoints import examine_endpoints, judge
 from bulk_import.models import ImportedRow
 from products.models import Category, Product
 from products.views import ProductViewSet
@@ -506,3 +507,55 @@ def test_a_probe_records_the_databases_that_it_writes_to_and_rolls_them_back(mer
     assert not Product.objects.exists()
     forged = {"Authorization": "Import probe.forged"}
     assert APIClient().post("/products/", product("A"), format="json", headers=forged).status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_probe_works_on_a_site_with_a_prefix(merchandiser: Any, settings: Settings) -> None:
+    settings.FORCE_SCRIPT_NAME = "/shop"
+    headers = {"Authorization": f"Import {ProbeToken('products', str(merchandiser.pk)).sign()}"}
+
+    try:
+        answer = APIClient().post("/products/", {}, format="json", headers=headers)
+    finally:
+        clear_script_prefix()
+
+    assert answer.json()["status"] == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ("https://shop.example:8443/", "Host", "shop.example:8443"),
+        ("", "X-Host", "internal:8000"),
+        ("https://shop.example", "", None),
+    ],
+)
+def test_a_probe_has_the_headers_of_a_create_call(
+    merchandiser: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, hosts: tuple[str, str, str | None]
+) -> None:
+    public_url, host_header, sent = hosts
+    changed = {"TOKEN_HEADER": "X-Import-Token", "HOST_HEADER": host_header, "PUBLIC_URL": public_url}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, **changed}
+    calls: list[dict[str, str]] = []
+
+    def post(_url: str, headers: dict[str, str], **_options: Any) -> httpx.Response:
+        calls.append(headers)
+        return httpx.Response(200, json={"status": 400, "written": [], "ledger": "default"})
+
+    monkeypatch.setattr(httpx, "post", post)
+    list(examine_endpoints("http://internal:8000", merchandiser.get_username(), {}))
+
+    assert calls[0]["X-Import-Token"].startswith("Import probe.")
+    assert calls[0].get(host_header) == sent
+    assert "Authorization" not in calls[0]
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (201, "warning")])
+def test_a_probe_succeeds_with_a_success_status_of_the_target(settings: Settings, status: int, level: str) -> None:
+    targets = settings.BULK_IMPORT["TARGETS"]
+    changed = {"products": {**targets["products"], "success_statuses": [200]}}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {**targets, **changed}}
+    answer = httpx.Response(200, json={"status": status, "written": [], "ledger": "default"})
+
+    assert judge("products", "anna", answer, has_row=True).level == level

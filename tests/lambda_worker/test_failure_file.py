@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,6 +137,23 @@ def test_when_the_bucket_does_not_accept_the_failures_the_delivery_fails(
 
     with pytest.raises(ChunkReturned, match="failures bucket"):
         write_failures(s3, "failures", a_message(), 1, [a_failure(0)])
+
+
+def unparsable(**_options: Any) -> None:
+    raise ResponseParserError("<html>")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s3: write_failures(s3, "failures", a_message(), 1, [a_failure(0)]),
+        lambda s3: read_failures(s3, "failures", a_message(), f"{JOB_ID}/0-1.jsonl"),
+    ],
+    ids=["write", "read"],
+)
+def test_when_a_proxy_responds_with_html_the_delivery_fails(call: Any) -> None:
+    with pytest.raises(ChunkReturned, match="failures bucket"):
+        call(SimpleNamespace(put_object=unparsable, get_object=unparsable))
 
 
 def test_equal_failures_are_grouped_and_a_row_counts_in_each_of_its_errors() -> None:

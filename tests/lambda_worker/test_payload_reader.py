@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from botocore.parsers import ResponseParserError
 
 from lambda_worker.exceptions import ChunkReturned, MessageRefused
 from lambda_worker.payload_reader import MAX_READS, read_rows
@@ -23,6 +25,8 @@ from tests.lambda_worker.conftest import (
 )
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from bulk_import_wire.message import ChunkMessage
 
 ROWS = [a_row(index) for index in range(10)]
@@ -173,3 +177,11 @@ def test_only_the_beginning_of_an_endless_object_is_read() -> None:
 def test_when_s3_answers_nonsense_the_delivery_fails(reply: Reply) -> None:
     with serving(lambda _request: reply) as server, pytest.raises(ChunkReturned):
         read_from(server.url, cut_message())
+
+
+def test_when_a_proxy_responds_with_html_the_delivery_fails() -> None:
+    def get_object(**_options: Any) -> None:
+        raise ResponseParserError("<html>")
+
+    with pytest.raises(ChunkReturned, match="broke off"):
+        read_rows(cast("S3Client", SimpleNamespace(get_object=get_object)), "payloads", cut_message())

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 
-from bulk_import.intake.quotas import count_dry_run
+from bulk_import.intake.quotas import count_dry_run, dry_runs
 from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobStatus
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
@@ -98,6 +99,22 @@ def test_the_dry_runs_of_another_user_or_of_yesterday_do_not_count(
         count_dry_run(merchandiser, 100)
 
     assert post_rows(client_of_merchandiser, [product("A")]).status_code == 202
+
+
+def test_a_dry_run_counts_longer_than_the_default_timeout_of_the_cache(
+    merchandiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "default_timeout", 0)  # what has this timeout expires at once
+    count_dry_run(merchandiser, 2)
+    count_dry_run(merchandiser, 3)
+
+    assert [rows for _end, rows in dry_runs(merchandiser, timezone.now())] == [5]
+
+
+def test_a_dry_run_works_with_a_cache_that_keeps_nothing(merchandiser: Any, settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+
+    count_dry_run(merchandiser, 2)
 
 
 def test_with_a_used_up_quota_no_row_is_validated(

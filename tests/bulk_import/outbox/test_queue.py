@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.parsers import ResponseParserError
 
 from bulk_import.exceptions import QueueUnavailable
 from bulk_import.models import ImportChunk
@@ -56,3 +57,16 @@ def test_if_every_message_is_rejected_the_queue_is_unavailable(
     with pytest.raises(QueueUnavailable):
         send_messages(chunks)
     assert caplog.text.count("InvalidMessageContents") == 2
+
+
+@pytest.mark.django_db
+def test_if_a_proxy_responds_with_html_the_queue_is_unavailable(
+    chunks: list[ImportChunk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_message_batch(**_options: Any) -> None:
+        raise ResponseParserError("<html>")
+
+    monkeypatch.setattr(queue, "_client", lambda _options: SimpleNamespace(send_message_batch=send_message_batch))
+
+    with pytest.raises(QueueUnavailable):
+        send_messages(chunks)
