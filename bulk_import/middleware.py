@@ -116,6 +116,8 @@ class ImportedRowMiddleware:
         verdict = RowVerdict.CREATED
         if not created:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
+            if errors and response.status_code < HTTPStatus.BAD_REQUEST:
+                response.status_code = getattr(errors[-1], "status_code", HTTPStatus.BAD_REQUEST)
             response = _with_error_codes(
                 response, error_detail(errors[-1]) if errors else None, target.success_statuses
             )

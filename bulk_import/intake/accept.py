@@ -74,7 +74,7 @@ def accept(
             corrects=corrects,
             notify=notify,
             traceparent=traceparent_of(request),
-            host=request.get_host(),
+            host=_host(request),
         )
 
 
@@ -89,6 +89,11 @@ def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResul
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result
+
+
+def _host(request: Request) -> str:
+    """Return the host that the request was sent to; "" for the command, whose requests were sent to none."""
+    return request.get_host() if request.META else ""
 
 
 def submit(

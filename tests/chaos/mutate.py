@@ -26,10 +26,16 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "node_modules", 
 ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
 
 # Lines of `ImportedRowMiddleware._create`.
-BEGIN = "        with durable_transaction():\n"
-LOCK_CHUNK = "            chunk = call.lock_chunk()\n            call.check_not_cancelled(chunk)\n"
+BEGIN = "        with _committed_transaction(using):\n"
+LOCK_CHUNK = (
+    "            chunk = call.lock_chunk()\n"
+    "            call.check_not_stopped(chunk)\n"
+    "            target = conf().target(chunk.target)\n"
+    "            call.check_endpoint(request, target)\n"
+    "            call.check_is_stored_row(chunk)\n"
+)
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
-CALL_VIEW = "            response = self.get_response(request)\n"
+CALL_VIEW = "            errors = collect_errors(request)\n            response = self.get_response(request)\n"
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ MUTATIONS = (
                 "return True",
             ),
             (
-                "bulk_import/models/chunk.py",
+                "bulk_import/models/lease.py",
                 "if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:",
                 "if False:",
             ),

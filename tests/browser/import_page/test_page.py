@@ -148,8 +148,8 @@ def test_the_page_and_the_api_are_translated_to_portuguese(visitors: Visitors, p
         ("products.xlsx", "PK", "is not a CSV or JSON file"),
         ("products.csv", "", "This file is empty."),
         ("products.json", '{"sku": "A"}', "This file does not contain a JSON array."),
-        ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON, line 1, column 22"),
-        ("products.csv", "sku;sku\nA;B\n", "a column without a name, or a name twice"),
+        ("products.json", '[{"sku": "A"}, {"sku"]', "The row at index 1 is not valid JSON"),
+        ("products.csv", "sku;sku\nA;B\n", "are named “sku”"),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_explained(page: Page, name: str, content: str, message: str) -> None:

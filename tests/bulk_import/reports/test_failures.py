@@ -226,7 +226,7 @@ def test_reasons_name_the_field_where_there_is_one() -> None:
     ]
     known = {"errors": errors, "outcome": "failed", "status": None}
 
-    reasons = "price: A valid number is required.;' =The endpoint did not answer."
+    reasons = "price: A valid number is required.;' =The endpoint did not respond."
     assert table([], b"{}", **known)[1][:4] == ["0", "failed", "", reasons]
     assert table([], b"{}", **{**known, "errors": errors[1:]})[1][3] == "'=The endpoint did not respond."
 

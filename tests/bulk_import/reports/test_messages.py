@@ -73,6 +73,10 @@ PAUSE_CASES = [
     (PauseCode.ENDPOINT_BUSY, "pt-br", ["está pausada porque", "1.200"]),
     (PauseCode.FORBIDDEN, "pt-br", ["está pausada porque", "1.200"]),
     (PauseCode.STAFF, "pt-br", ["está pausada porque", "1.200"]),
+    *[
+        (code, "en", ["1,200 were created so far. We retry automatically."])
+        for code in (PauseCode.TOKEN_REJECTED, PauseCode.WRONG_ENDPOINT, PauseCode.WRONG_STATUS)
+    ],
 ]
 
 
