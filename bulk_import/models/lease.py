@@ -106,9 +106,13 @@ class LeasedChunk(ChunkColumns):
 
         `has_failed` counts the delivery as a failed one. Raises StaleEpoch.
         """
-        if self.status == ChunkStatus.QUEUED and self.epoch == epoch:
-            return
-        self._check_epoch(epoch)
+        if self.epoch == epoch and self.status == ChunkStatus.QUEUED:
+            if self.lease_expires_at is None:
+                return
+            # The lease has expired and the message was sent again, but no other worker has claimed the chunk yet. So
+            # the results of this worker still count.
+        else:
+            self._check_epoch(epoch)
         self.status = ChunkStatus.QUEUED
         created_before = self.created
         failed_deliveries = self.failed_deliveries + has_failed

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import transaction
 from django.db.models import F
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
@@ -132,7 +133,8 @@ def test_a_redrive_and_a_retry_start_to_count_anew(
         epoch = claim(worker, message).epoch
         call(worker, "dead", message, finish(epoch, unprocessed=message.row_count))
     job = ImportJob.objects.get()
-    assert getattr(job, action)() == 2
+    with transaction.atomic():
+        assert getattr(job, action)() == 2
 
     assert set(job.chunks.values_list("failed_deliveries", flat=True)) == {0}
     assert not claim(worker, messages[0]).give_up
@@ -156,7 +158,8 @@ def test_a_redrive_of_a_job_that_is_still_paused_ends_the_pause(
 def test_a_job_that_staff_paused_waits_for_as_long_as_they_want(
     worker: APIClient, messages: list[ChunkMessage], merchandiser: Any
 ) -> None:
-    ImportJob.objects.get().pause_by_staff(merchandiser)
+    with transaction.atomic():
+        ImportJob.objects.get().pause_by_staff(merchandiser)
     let_time_pass(hours=1000)
 
     assert call(worker, "claim", messages[0]).json()["code"] == "paused"
