@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.files.storage import storages
+from django.db import connections
 from django.test import AsyncClient
 
 from bulk_import.api.streaming import read_ahead
@@ -65,6 +67,8 @@ def test_a_download_under_asgi_is_made_piece_by_piece(
             counts.append(len(made))
             if stop_early:
                 break
+        await response.streaming_content.aclose()
+        await sync_to_async(connections.close_all)()  # of the thread in which the view ran
         return counts
 
     assert asyncio.run(download()) == ([1] if stop_early else list(range(1, ROWS + 1)))
