@@ -1,7 +1,8 @@
-"""Answers a probe: a create call of the doctor, of which nothing is kept.
+"""Answers a probe: a create call with which `bulk_import_doctor` tests a create endpoint.
 
-A probe calls the target's view as a create call does, but rolls back every database. The answer says what the view
-answered and to which databases it wrote. Effects outside the databases are not rolled back.
+A probe calls the target's view as a create call does, and then rolls back everything that the view wrote to databases.
+The response contains the status that the view returned and the databases that it wrote to. Effects outside the
+databases are not rolled back.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "COPY")
 def answer_probe(
     request: HttpRequest, text: str, get_response: Callable[[HttpRequest], HttpResponseBase]
 ) -> JsonResponse:
-    """Return the answer to a probe: the view's `status`, the aliases `written`, and the alias of the `ledger`."""
+    """Call the view for a probe, and return the response to the doctor.
+
+    It contains the `status` that the view returned, the aliases of the databases that the view has `written` to, and
+    the alias of the database of the `ledger`.
+    """
     try:
         token = ProbeToken.verify(text)
     except signing.BadSignature:
@@ -41,7 +46,7 @@ def answer_probe(
     if not target or user is None or request.method != "POST" or request.path_info != target.create_path:
         return _refusal("wrong_endpoint", 403)
     request.user = user
-    request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as the middleware does
+    request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as for a create call
     with _rolled_back() as written:
         status = get_response(request).status_code
     return _answer({"status": status, "written": sorted(written), "ledger": database()}, 200, RowVerdict.NOT_CREATED)
@@ -49,7 +54,10 @@ def answer_probe(
 
 @contextmanager
 def _rolled_back() -> Iterator[set[str]]:
-    """Run the block in a transaction of each database and roll all of them back. Yields the aliases written so far."""
+    """Run the block in a transaction of each database, and roll all of them back when it ends.
+
+    Yields a set. While the block runs, the alias of each database that it writes to is added to this set.
+    """
     written: set[str] = set()
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -62,7 +70,7 @@ def _rolled_back() -> Iterator[set[str]]:
             try:
                 stack.enter_context(transaction.atomic(using=alias))
             except OperationalError:
-                continue  # a database that does not answer cannot be written either
+                continue  # the database does not respond, so the view cannot write to it
             stack.enter_context(connections[alias].execute_wrapper(record))
             stack.callback(transaction.set_rollback, True, using=alias)
         yield written

@@ -19,14 +19,17 @@ REVISION_MIDDLEWARE = "reversion.middleware.RevisionMiddleware"
 
 
 def check_site() -> Iterator[CheckMessage]:
-    """Yield everything in the site's other settings with which imports cannot work."""
+    """Yield a message for each setting outside BULK_IMPORT with which imports do not work properly."""
     yield from _check_outer_transactions()
     yield from _check_storages()
     yield from _check_cache()
 
 
 def _check_outer_transactions() -> Iterator[CheckMessage]:
-    """Look for the middleware that is known to open a transaction. The doctor also finds others, by a request."""
+    """Look for django-reversion's middleware, which opens a transaction around each request.
+
+    Other middleware may do the same. The doctor finds it, because it sends a request.
+    """
     others = [name for name in settings.MIDDLEWARE if not name.startswith("bulk_import.")]
     for name in others:
         try:
@@ -43,7 +46,10 @@ def _check_outer_transactions() -> Iterator[CheckMessage]:
 
 
 def _check_storages() -> Iterator[CheckMessage]:
-    """Only an S3 storage has the client whose timeouts we set; see `bulk_import.storage.buckets`."""
+    """Check that both storages are S3 storages.
+
+    `bulk_import.storage.buckets` sets timeouts on the storage's S3 client, which other storages do not have.
+    """
     for alias in {PAYLOADS_STORAGE, FAILURES_STORAGE} & settings.STORAGES.keys():
         storage: Any = settings.STORAGES[alias]
         try:

@@ -1,7 +1,7 @@
-"""How the view of a create endpoint reads rows and reports errors, if the project has changed DRF's ways.
+"""Supports create endpoints whose views replace DRF's parser, renderer or EXCEPTION_HANDLER.
 
-A project may have its own parser (for example one that reads `unitPrice` as `unit_price`), its own renderer and its own
-EXCEPTION_HANDLER. Rows are validated as the view would parse them, and an error names a field as the user sent it.
+For example, a parser may read `unitPrice` as `unit_price`. Validation then checks the row that the view's parser
+returns, with `unit_price`. In errors, the field has the name that the user sent, `unitPrice`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ViewFormat:
     def _written(self, name: str) -> str:
         try:
             written = json.loads(self._renderer.render({name: None}, JSON, {"view": self._view}))
-        except Exception:  # noqa: BLE001 - the project's renderer may raise anything, for example without a response
+        except Exception:  # noqa: BLE001 - the project's renderer may raise anything, as the context has no response
             return name
         # A renderer that adds an envelope, such as {"data": …}, does not tell how it names a field.
         is_object = isinstance(written, dict) and list(written.values()) == [None]
@@ -97,9 +97,9 @@ def error_detail(error: Exception) -> Any:
     return [detail] if isinstance(detail, str) else detail
 
 
-# DRF passes an exception to the project's EXCEPTION_HANDLER and then forgets it. The response may have any format, so
-# the fields and the codes can be read from the exception only. DRF has no hook for that, so its method is wrapped. It
-# behaves as before, and only a request of `collect_errors` has the list.
+# The fields and the codes can be read from the exception only, because the project's EXCEPTION_HANDLER may return a
+# response of any format. DRF does not keep the exception and has no hook for it, so we wrap `APIView.handle_exception`.
+# The wrapper returns the same response. It records the exception only if `collect_errors` was called for the request.
 _handle_exception = APIView.handle_exception
 
 

@@ -26,10 +26,16 @@ MAX_DELAY_SECONDS = 900
 """Longest delay of a message. SQS does not accept more."""
 
 MAX_AWAY_SECONDS = 24 * 3600
-"""Time for which a message is deferred while the monolith is unavailable. After it, each delivery counts."""
+"""Longest time for which a message is deferred while the monolith is unavailable.
+
+After this time, the message is no longer replaced by a copy. Each delivery then counts towards maxReceiveCount.
+"""
 
 AWAY_SINCE = "bulk-import-away-since"
-"""Message attribute of a copy: the Unix time of the first of several deliveries in a row that found no monolith."""
+"""Message attribute of a copy: the Unix time since which the monolith has been unavailable.
+
+This is the time of the first delivery that could not reach the monolith. Each further copy keeps it.
+"""
 
 FIRST_RETRY_SECONDS = 10
 """Wait after the first failed delivery. Each further failed delivery makes it four times as long."""
@@ -49,9 +55,10 @@ def away_since(record: SqsRecord, now: float) -> float:
 def defer(
     sqs: SQSClient, queue_url: str, record: SqsRecord, delay_seconds: float, *, since: float | None = None
 ) -> bool:
-    """Send a copy of the message with a delay, and return whether SQS accepted it. Then this one may be deleted.
+    """Send a copy of the message with a delay, and return whether SQS accepted it.
 
-    The copy has all its deliveries left. `since` is the result of `away_since` if the monolith is away; None otherwise.
+    If SQS accepted the copy, the caller may delete the original. SQS counts the deliveries of the copy from zero.
+    `since` is the result of `away_since` if the monolith is unavailable, and None otherwise.
 
     If the original is delivered again all the same, no row is created twice,
     because only one worker at a time can claim a chunk.

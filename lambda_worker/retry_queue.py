@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 class RetryQueue:
     """The rows that wait for a retry. The row with the most tries is first, because it is closest to its outcome.
 
-    A row whose tries count gets all the retries that it may still need at once, and gives back what it does not use. So
-    the budget brings rows to an outcome, instead of giving many rows one more try each.
+    A row that may fail gets all the retries up to MAX_TRIES at once, and gives back those that it does not use. So a
+    few rows get the retries that they need for an outcome, instead of many rows getting one more try each.
 
-    A row waits as long as other rows can still add to the budget. After that it is refused a retry, and fails. Example:
-    if all 500 rows of a chunk are answered 500, some of them get five tries, and the others fail after one.
+    A row waits as long as other rows can still add to the budget. After that it is refused a retry, and fails. For
+    example, the endpoint answers every row of a chunk with status 500. Some rows then get five tries, and the others
+    fail after one.
     """
 
     budget: RetryBudget
@@ -42,10 +43,12 @@ class RetryQueue:
         self.serve()
 
     def ask(self, tries: int, *, may_fail: bool) -> asyncio.Future[int]:
-        """Return a future of the number of retries that a row with so many tries gets; 0 if it is refused.
+        """Ask for retries for a row that has had this many tries.
 
-        With `may_fail=False`, the row is never refused and gets one retry. Call `serve` while the row waits, because
-        time adds to the budget as well.
+        Returns a future. Its result is the number of retries that the row gets, or 0 if the row is refused a retry.
+
+        With `may_fail=False`, the row is never refused and gets one retry. While the row waits, call `serve` again
+        after the seconds that it returns, because the budget also grows with time.
         """
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (-tries, next(self._numbers), may_fail, turn))
@@ -66,7 +69,8 @@ class RetryQueue:
     def serve(self) -> float:
         """Give the retries of the budget to the first rows.
 
-        Returns the seconds until time has added enough for the next one.
+        Returns the seconds after which the budget has grown enough for the first row that still waits; 0.0 if no row
+        waits.
         """
         while self._waiting:
             negative_tries, _number, may_fail, turn = self._waiting[0]

@@ -1,4 +1,4 @@
-"""Examines the create endpoints themselves, with calls of which nothing is kept."""
+"""Examines the create endpoints with probes: create calls whose writes to databases are rolled back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TIMEOUT_SECONDS = 30
-"""Timeout of each call, as of a worker's create call."""
+"""Timeout of each call. A worker's create call has the same timeout."""
 
 
 def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> Iterator[Finding]:

@@ -22,7 +22,8 @@ Blank lines and line breaks inside cells count.
 VALUES_PER_ROW = 100
 SPARE_VALUES = 500_000
 """A file may have SPARE_VALUES values, and VALUES_PER_ROW more for each row. A value is a cell of a CSV, or a field or
-an element of JSON, at any depth. So a file with few rows may have very large rows, but not one with many rows.
+an element of JSON, at any depth. So the rows of a small file may be very large, while those of a file with many rows
+may have little more than VALUES_PER_ROW values on average.
 """
 
 

@@ -23,7 +23,10 @@ MAX_VALIDATIONS = 2
 """Uploads that one process validates at the same time."""
 
 WAIT_SECONDS = 0.2
-"""How long an upload waits for its turn. It is enough for thousands of rows, and too short to block many threads."""
+"""How long an upload waits for its turn.
+
+Thousands of rows are validated in this time, so most waits succeed. It is short enough not to block many threads.
+"""
 
 
 class ValidationSlots:

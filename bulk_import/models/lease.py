@@ -22,7 +22,7 @@ from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, Ch
 from bulk_import_wire.contract import DEAD_LETTER, PAUSED_TOO_LONG
 
 MAX_DELIVERIES = 5
-"""Failed deliveries of a chunk after which it is given up. SQS gives up a message after as many by default."""
+"""Number of failed deliveries after which a chunk is given up. It is also our recommended maxReceiveCount."""
 
 
 class LeasedChunk(ChunkColumns):
@@ -70,7 +70,7 @@ class LeasedChunk(ChunkColumns):
         self.job.mark_processing()
 
     def give_up_error(self) -> dict[str, Any]:
-        """Return why the chunk must be given up, as the error of its remaining rows; an empty dict if it must not.
+        """Return the error for the remaining rows if the chunk must be given up, and an empty dict otherwise.
 
         The message is in the language of the job. While staff pause the job, no chunk is given up.
         """
@@ -101,10 +101,11 @@ class LeasedChunk(ChunkColumns):
     def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> None:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
-        `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. The chunk
-        waits for its next message, so the epoch has no rights any more. Idempotent for the same epoch.
+        `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. After
+        a release, the chunk waits for its next message, and its worker can no longer extend the lease or finish the
+        chunk. Idempotent for the same epoch.
 
-        `has_failed` counts the delivery as a failed one. Raises StaleEpoch.
+        With `has_failed`, the delivery counts as a failed one. Raises StaleEpoch.
         """
         if self.epoch == epoch and self.status == ChunkStatus.QUEUED:
             if self.lease_expires_at is None:

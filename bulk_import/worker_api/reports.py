@@ -20,13 +20,14 @@ MAX_RETRY_AFTER_SECONDS = 10**9
 
 
 MAX_COUNT = 10**9
-"""Largest count of a problem. A row has far fewer errors than the 10,000 that this allows for each row of a job."""
+"""Largest count of a problem. In a job of 100,000 rows, it allows 10,000 errors per row, which no real row has."""
 
 
 def checked_report(report: Finish, chunk: ImportChunk) -> Finish:
-    """Return the report with only the known keys of its problems. Raises MessageError if one is out of range.
+    """Check the problems of a report, and return the report without the unknown keys of its problems.
 
-    `ImportChunk.finish` compares the numbers of rows with the ledger.
+    Raises MessageError if a value of a problem is not valid. The numbers of rows are not checked here:
+    `ImportChunk.finish` compares them with the ledger.
     """
     if len(report.problems) > MAX_PROBLEMS + 1:  # the last one stands for all others
         raise MessageError(f"problems: more than {MAX_PROBLEMS + 1}")
@@ -44,15 +45,18 @@ def _checked_problem(problem: Any, chunk: ImportChunk) -> dict[str, Any]:
         "count": problem.get("count"),
         "first_index": problem.get("first_index"),
     }
-    # A row with several errors counts in several problems, and the last problem stands for many. So the number of rows
-    # in the chunk is no bound for it.
+    # A count can be higher than the number of rows in the chunk, so MAX_COUNT limits it. For example, the last problem
+    # stands for all problems that are not listed, and a row with several of these is counted several times.
     check_range("count", checked["count"], MAX_COUNT, least=1)
     check_range("first_index", checked["first_index"], chunk.first_index + chunk.row_count - 1)
     return checked
 
 
 def _checked_words(name: str, text: Any, max_characters: int) -> str:
-    """Return the text without what the database refuses: it comes from the answer of the endpoint."""
+    """Return the text, with each character that the database would refuse replaced.
+
+    The text comes from a response of the create endpoint, so it may contain any character.
+    """
     if not isinstance(text, str) or len(text) > max_characters:
         raise MessageError(f"{name}: expected at most {max_characters} characters")
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
