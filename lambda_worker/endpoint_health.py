@@ -76,8 +76,8 @@ class EndpointHealth:
         """Return whether the endpoint counts as unavailable.
 
         It does if AWAY_AFTER_CALLS consecutive calls are unanswered, if this has lasted for AWAY_AFTER_SECONDS, and if
-        there was no sign of life meanwhile. In a short invocation, a third of the time that was left until `stop_at` is
-        enough. Otherwise, the invocation could end before it notices the outage.
+        there was no sign of life meanwhile. In a short invocation, this has to last only for a third of the time from
+        the first of these calls to `stop_at`. Otherwise, the invocation could end before it notices the outage.
         """
         patience = min(AWAY_AFTER_SECONDS, (stop_at - self._unanswered_since) / 3)
         return (

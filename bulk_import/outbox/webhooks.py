@@ -62,7 +62,7 @@ def send_webhook(delivery: Delivery) -> None:
 def document(event: ImportEvent) -> dict[str, Any]:
     """Return the body: what happened and when, and the job as it is now, in the language of the job."""
     job = ImportJob.objects.for_reports().get(pk=event.job_id)
-    name = event.note if event.kind == EventKind.ENDED else event.kind  # the note of an end is the job's status
+    name = event.note if event.kind == EventKind.ENDED else event.kind  # the note of ENDED is the job's final status
     webhook = ImportJobWebhookSerializer({"type": f"import.{name}", "timestamp": event.at, "data": job})
     with override(job.language or None):
         rendered: dict[str, Any] = webhook.data
