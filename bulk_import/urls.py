@@ -2,11 +2,12 @@
 
     path("products/bulk", include("bulk_import.urls"), {"target": "products"})
 
-Every URL works with and without a trailing slash; the API's schema leaves the variants with one out. The converters of
-the job's id and the row's index accept any text, so that the API answers a wrong one with its own 404 in JSON.
+Every URL works with and without a trailing slash. The API's schema lists only the URLs without one. A job's ID and a
+row's index may be any text in the URL, so that the API can answer a wrong one with its own 404 in JSON.
 
-It also works with a trailing slash, `path("products/bulk/", …)`. Then a job's id must be a UUID: Django cannot tell
-where the URL is mounted, and any other text would also match `/products/bulky` of a mount without a trailing slash.
+The mount itself may also end with a slash: `path("products/bulk/", …)`. The URLs for such a mount begin without a slash
+and accept only a UUID as the job's ID. If they accepted any text, a mount without a slash would also match
+`/products/bulky`, with "y" as the ID.
 """
 
 from django.urls import URLPattern, include, path
@@ -15,7 +16,7 @@ from bulk_import.api import views
 
 
 def job_urls(job_id: str) -> list[URLPattern]:
-    """Return the URLs of a job. `job_id` is the part of the path with its id."""
+    """Return the URLs of a job. `job_id` is the part of the route that matches the job's ID."""
     found = []
     for suffix, view in {
         "": views.ImportJobView,

@@ -124,7 +124,7 @@ class ImportJobAdmin(ActionViews):
 
     @admin.action(description=gettext_lazy("Stop all imports of this user"), permissions=["change"])
     def stop_user(self, request: HttpRequest, jobs: QuerySet[Any]) -> HttpResponseRedirect | None:
-        """Ask for confirmation, on the page of one selected job, to cancel all jobs of its submitter."""
+        """Redirect to the page that asks for confirmation before all jobs of this submitter are cancelled."""
         if len({job.submitter_id for job in jobs}) != 1:
             self.message_user(request, _("Select imports of one user only."), messages.ERROR)
             return None

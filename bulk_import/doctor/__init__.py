@@ -31,8 +31,9 @@ def examine(
     """Run all examinations and yield their findings. Never raises.
 
     `base_url` is the URL under which the worker reaches the monolith. Without it, the worker API and the create
-    endpoints are not examined. With `probe_user`, a user name, each create endpoint is called as this user, with its
-    row of `probe_rows` (by target) or with an empty one. What it writes to databases is rolled back.
+    endpoints are not examined. If `probe_user` is a user name, each create endpoint is called as this user, and what
+    it writes to databases is rolled back. `probe_rows` maps the name of a target to the row that its endpoint gets. An
+    endpoint without an entry gets an empty row.
     """
     examinations: list[Callable[[], Iterator[Finding]]] = [
         examine_settings,

@@ -157,7 +157,7 @@ class CompiledSerializer:
 
 
 def compile_serializer(serializer: Any, needed_values: Collection[str] = ()) -> CompiledSerializer | None:
-    """Compile a serializer to fast checks, after `skip_database_checks` has removed the rules of the endpoint.
+    """Compile a serializer to fast checks. Call `skip_database_checks` on the serializer first.
 
     `needed_values` are the names of the fields whose validated values the caller needs. Returns None if the
     serializer is too unusual to give exactly the same results; then DRF has to validate every row.

@@ -28,7 +28,10 @@ MAX_DEPTH = 32
 """Maximum number of levels of nested arrays and objects. The array around the rows is the first level."""
 
 MAX_INTEGER_DIGITS = 30
-"""Maximum number of digits of an integer. Databases store fewer, and Python still computes fast with so many."""
+"""Maximum number of digits of an integer.
+
+No integer field of Django stores as many (a BigIntegerField stores 19), and Python still computes fast with them.
+"""
 
 FAST_NUMBER_LIMIT = 10**9
 """Numbers below this size need no further checks. It is far below MAX_INTEGER_DIGITS and below 64 bits."""

@@ -32,7 +32,10 @@ NOTIFY_NOBODY = "none"
 """Value of `notify` for a job about which nobody gets an email, not even its submitter."""
 
 RETAINED_DATA = ("payload", "failures", "ledger")
-"""The data of a job that has its own retention period. `<name>_expired_at` is the column that says when it expired."""
+"""The kinds of data of a job, each with a retention period of its own.
+
+The column `<name>_expired_at` says when this data expired.
+"""
 
 
 class JobColumns(models.Model):

@@ -38,7 +38,7 @@ TEXT_TEMPLATE = "bulk_import/mail/job.txt"
 HTML_TEMPLATE = "bulk_import/mail/job.html"
 
 MAX_PROBLEMS = 10
-"""Most problems that an email lists. They are the ones with the most rows; the failures list all of them."""
+"""Maximum number of problems in an email. It lists those with the most rows. The failures file has the others, too."""
 
 MAX_ATTACHMENT_ROWS = 1_000
 """Maximum number of rows in the attached CSV. If there are more, the email links to the download instead."""
