@@ -15,7 +15,7 @@ class SqsRecord(TypedDict):
     receiptHandle: str
     body: str
     attributes: dict[str, str]  # ApproximateReceiveCount, SentTimestamp and so on, all of them as strings
-    messageAttributes: dict[str, dict[str, Any]]  # stringValue or binaryValue (base64), dataType, two lists
+    messageAttributes: dict[str, dict[str, Any]]  # stringValue or binaryValue (base64), and dataType
     md5OfBody: str
     eventSource: str  # "aws:sqs"
     eventSourceARN: str

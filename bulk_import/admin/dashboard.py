@@ -20,7 +20,7 @@ NO_WAIT = "-"
 """Value of the longest wait if no import waits for a worker."""
 
 MAX_NORMAL_WAIT = timedelta(minutes=15)
-"""Wait for a worker above which the figure turns red. 15 minutes is longer than any delay that we ask SQS for."""
+"""Wait for a worker above which the figure turns red. SQS delays a message for at most 15 minutes."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def split_table(body: bytes) -> Iterator[RawRow]:
     the cells. Raises BadImport with the line, and BodyTooLarge if one row or all rows together are too large, or if
     there are too many lines or cells.
     """
-    check_values(body.count(b"'"), conf().max_rows)  # `unescape_cell` looks at each apostrophe
+    check_values(body.count(b"'"), conf().max_rows)  # each apostrophe costs `unescape_cell` time
     lines = RecordLines(body, conf().max_row_bytes)
     records = csv.reader(lines, delimiter=_delimiter(body), strict=True)
     header: list[str] | None = None
@@ -108,7 +108,9 @@ def split_table(body: bytes) -> Iterator[RawRow]:
 
 
 class RecordLines:
-    """Iterates over the lines of a CSV. Raises BodyTooLarge if one record exceeds `max_row_bytes`, or all `max_lines`.
+    """Iterates over the lines of a CSV.
+
+    Raises BodyTooLarge if a record has more than `max_row_bytes`, or if the CSV has more than `max_lines` lines.
 
     A record may span many lines, because a quoted cell may contain line breaks. Neither the whole text nor an
     endless record is ever in memory.

@@ -25,11 +25,11 @@ SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
 
 FORMULA = rf"'*[{IGNORED}]*[{SIGNS}]"
 BREAK = r"'*[\t\r\n]"
-"""What may not stand at the beginning of a cell: a formula, and at the beginning of a whole text also a tab or a line
-break.
+"""What gets an apostrophe in front: FORMULA at the beginning of the text and after each separator, and BREAK at the
+beginning of the text only.
 
-Both match if apostrophes are there already. A text such as "'=1" therefore becomes "''=1", so that `unescape_cell`
-removes only the apostrophe that `escape_cell` added.
+Both patterns also match text that already has apostrophes in front. For example, "'=1" becomes "''=1", so that
+`unescape_cell` removes only the apostrophe that `escape_cell` added.
 """
 
 UNESCAPED = re.compile(rf"\A(?={BREAK})|(?:\A|(?<=[{SEPARATORS}]))(?={FORMULA})")

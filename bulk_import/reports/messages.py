@@ -85,7 +85,7 @@ def message(job: ImportJob) -> str:
 
 
 def summary(job: ImportJob) -> str:
-    """Return the message without the sentences for the submitter only. `job` needs `with_counts`."""
+    """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
     if job.is_being_cancelled:
         template = CANCELLING
