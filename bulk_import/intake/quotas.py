@@ -78,9 +78,9 @@ def check_retry_quota(submitter: Any, rows: int) -> None:
 
 
 def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
-    """Return how many rows the user sent, checked and retried in the last 24 hours, and when `allowed` rows are left.
+    """Return how many rows the user sent, checked and retried in the last 24 hours, and how long the user must wait.
 
-    The second value is in seconds from now, and 0 if there are not more than `allowed` rows now.
+    The wait is the number of seconds until at most `allowed` of these rows still count. It is 0 if that is so now.
     """
     now = timezone.now()
     sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
@@ -103,8 +103,8 @@ def count_dry_run(submitter: Any, rows: int) -> None:
     counter for each hour.
 
     The count is read and then written, which is not atomic: of two dry runs at the same time, one may not count. A
-    quota tolerates this. `cache.incr` is not used, because it fails if the cache has dropped the counter, and because
-    in a file or in the database it replaces the timeout with the default one of the cache.
+    quota tolerates this. `cache.incr` is not used, for two reasons. It fails if the cache has dropped the counter. And
+    in FileBasedCache and DatabaseCache, it replaces the timeout of the counter with the cache's default timeout.
     """
     key = _dry_run_key(submitter, timezone.now())
     cache.set(key, cache.get(key, 0) + rows, timeout=(DAY + HOUR).total_seconds())
