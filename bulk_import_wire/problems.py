@@ -23,7 +23,10 @@ MAX_NAME_CHARACTERS = 100
 """Maximum length of a field name or code. They come from the endpoint's response, too."""
 
 OTHER = {"field": None, "code": "other", "message": "Other reasons; the failures list each of them."}
-"""Entry for the problems beyond MAX_PROBLEMS. Stored jobs contain these values, and they identify the entry."""
+"""Entry for the problems beyond MAX_PROBLEMS.
+
+`merge_problems` recognizes the entry by these values. Jobs in the database contain them, so they must not change.
+"""
 
 
 def problem(field: str | None, code: str, message: str, index: int) -> dict[str, Any]:

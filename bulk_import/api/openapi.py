@@ -81,7 +81,10 @@ class DescribedTarget(OpenApiViewExtension):  # type: ignore[no-untyped-call] # 
 
 
 class DescribedStatus(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call] # registers itself
-    """Makes the status a component of its own, so that another `status` of the site does not rename it."""
+    """Makes a job's status a component named ImportJobStatus.
+
+    Otherwise, drf-spectacular would choose its name, which depends on the other `status` fields of the site's API.
+    """
 
     target_class = "bulk_import.reports.job.StatusField"
 
@@ -109,7 +112,8 @@ class TargetSchema(AutoSchema):
     """Describes the operations of a target, with the target's own serializer for the rows."""
 
     def is_excluded(self) -> bool:
-        # The URLs of a job exist for both kinds of mounts, see `bulk_import.urls`. Here, only one kind leads anywhere.
+        # `bulk_import.urls` has the URLs of a job twice: for a mount without a trailing slash and for one with it. For
+        # this mount, the URLs of the other kind have two slashes or none before the ID, so they are left out.
         return "//" in self.path or bool(re.search(r"[^/]\{job_id\}", self.path))
 
     @property

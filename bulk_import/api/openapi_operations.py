@@ -56,7 +56,7 @@ def retry_after(*statuses: int, required: bool = True) -> OpenApiParameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """The parts of the schema that cannot be derived from one method of a view."""
+    """The parts of the schema that cannot be derived from a view, for one of its methods."""
 
     name: str
     """Last part of the operation's ID."""
