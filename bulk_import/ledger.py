@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 
 MAX_INDEX = 2**27
-"""Largest index in a create call. No import has so many rows, and the database can still calculate with it."""
+"""Largest index that a create call may have. No import has so many rows.
+
+`LockedChunk` multiplies the index in SQL, where a larger one could exceed the database's integers.
+"""
 
 
 class CreateCallError(Exception):

@@ -179,10 +179,12 @@ class MonolithClient:
     async def _call(self, message: ChunkMessage, verb: str, body: dict[str, Any], tries: int = MAX_TRIES) -> Answer:
         """Call the worker API, with retries. Return the response if it is a 200, and raise an exception otherwise.
 
-        A 3xx or 4xx of the monolith is its decision and is not retried. A 5xx is, and so is no answer or an answer of
-        anything else, such as a maintenance page. If the last try is a 500 of the monolith, it has a problem with this
-        chunk, and the delivery counts as failed (ChunkReturned). Otherwise the monolith is unavailable, and the
-        delivery does not count (MonolithAway).
+        A 3xx or 4xx from the monolith is its decision, so the call is not retried. The call is retried after a 5xx, if
+        there is no response, and if something else responds, such as a maintenance page.
+
+        If the monolith responds to the last try with a 500, it has a problem with this chunk, and the delivery counts
+        as failed (ChunkReturned). Otherwise the monolith is unavailable, and the delivery does not count
+        (MonolithAway).
         """
         path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
         headers = {
@@ -278,6 +280,7 @@ def _refusal(verb: str, answer: Answer) -> Exception:
         return _away(f"{verb} returned {answer.status}", answer)
     if code in {"unknown_chunk", "foreign_message"}:
         return MessageRefused(f"The monolith does not know this message: {code}.")
-    # Also for a 400 to our own request: another release of the monolith or of the worker may get along with the other.
+    # A 400 can mean that the worker and the monolith are different releases. The message is kept, because it can be
+    # processed after one of them is upgraded.
     reason = str(document.get("message", ""))[:200] if code in {"malformed", "unsupported_contract"} else ""
     return ChunkReturned(f"The monolith returned {verb} with {answer.status} {code}. {reason}".rstrip())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_ahead(pieces: Iterator[bytes]) -> Generator[bytes]:
-    """Read the first piece now and return all pieces, which are not empty.
+    """Read the first piece now, and return a generator of all pieces that are not empty.
 
     So an exception, for example because S3 is not available, is raised before the response starts. The answer is then
     a 503, not a 200 with a broken body.
