@@ -219,7 +219,7 @@ def _is_too_isolated(options: dict[str, Any]) -> bool:
     from django.db.backends.postgresql.psycopg_any import IsolationLevel  # noqa: PLC0415 - needs psycopg
 
     level = options.get("isolation_level", IsolationLevel.READ_COMMITTED)
-    # Both `-c default_transaction_isolation=serializable` and `repeatable\\ read` occur in "options".
+    # Example of "options": `-c default_transaction_isolation=repeatable\\ read`, where libpq needs the backslash.
     libpq = str(options.get("options", "")).lower()
     in_libpq = "default_transaction_isolation" in libpq and ("serializable" in libpq or "repeatable" in libpq)
     return in_libpq or level not in {IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED}
