@@ -149,7 +149,7 @@ If every other row was created, 5,000 rows are 2,500 ranges of at most 24 bytes.
 """
 
 MIN_LEASE_SECONDS = 2
-"""Shortest LEASE_SECONDS. The shortest interval between two heartbeats is 1 second, and must be shorter."""
+"""Shortest LEASE_SECONDS. A heartbeat must come before the lease expires, and the shortest interval is 1 second."""
 
 MIN_LEDGER_DAYS = 28
 """Days that SQS may keep a message of a finished job: 14 on the queue and 14 on the dead-letter queue.
@@ -184,7 +184,7 @@ REMOVED = frozenset(
 
 
 HEADER_NAME = re.compile("[A-Za-z0-9-]+")
-"""Names of headers that arrive everywhere. WSGI servers drop names with other characters."""
+"""Pattern of the header names that every server passes on. WSGI servers drop headers with other names."""
 
 
 def token_header() -> str:

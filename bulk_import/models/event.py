@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAIL_PERIOD = timedelta(hours=1)
 MAX_MAILS = 4
-"""Most emails that one recipient gets in MAIL_PERIOD about one job, however often the job is retried."""
+"""Maximum number of emails that one recipient gets in MAIL_PERIOD about one job, however often the job is retried."""
 
 
 class EventKind(models.TextChoices):

@@ -103,7 +103,8 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
         failure, row = read_failure_line(line)
         cells = row_cells(row, fields) if rows_only else [*reason_cells(failure), *row_cells(row, fields)]
         record: str = writer.writerow(cells)
-        # Under another separator, a negative number at the start of a line is the start of a formula: "-5;3+…".
+        # Numbers are not escaped. A program that expects another separator sees no number in "-5;3". It takes
+        # a line that begins like this for a formula, so a minus sign at the start of a line gets an apostrophe.
         yield ("'" * record.startswith("-") + record).encode()
 
 
