@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN_SALT = "bulk_import.authentication.ImportToken"  # noqa: S105 - a salt is not secret
 PROBE_PREFIX = "probe."
-"""First characters of a probe token. The text of an import token never starts so, because it is base64."""
+"""First characters of a probe token. An import token never starts with them, because base64 has no period."""
 
 PROBE_SALT = "bulk_import.authentication.ProbeToken"
 PROBE_MAX_AGE_SECONDS = 60
@@ -48,7 +48,7 @@ def matches_any_secret(given: bytes, secrets: list[str]) -> bool:
 def sign(content: list[Any], salt: str) -> str:
     """Return the content as text, signed with the first of TOKEN_KEYS. Raises ImproperlyConfigured if there is none.
 
-    The key is not SECRET_KEY: who knows that key can forge sessions, and a rotation of it would log everybody out.
+    The key is not SECRET_KEY. Anyone who knows SECRET_KEY can forge sessions, and replacing it would log everybody out.
     """
     if not conf().token_keys:
         raise ImproperlyConfigured("BULK_IMPORT needs TOKEN_KEYS.")

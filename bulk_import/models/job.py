@@ -113,7 +113,7 @@ class ImportJob(PausableJob):
         return job.reopen(job.chunks.dead(), EventKind.REDRIVEN, actor)
 
     def retry(self, actor: Any = None) -> int:
-        """Open the job and every chunk that has rows without a ledger record again. Returns the number of chunks.
+        """Reopen the job and every chunk that has rows without a ledger record. Returns the number of chunks.
 
         Idempotent: it has no effect on a job that has not ended. Call inside a transaction, and send the messages of
         the chunks after it. Raises Expired as `reopen` does.
@@ -133,8 +133,8 @@ class ImportJob(PausableJob):
         """
         if self.expired:
             raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
-        # Locks the chunks after the job, which is safe here: these chunks have ended, and a worker's call for an ended
-        # chunk stops before it touches the job. So none of them can wait for the job while it has one of these locked.
+        # Here the chunks are locked after the job. This cannot deadlock, because these chunks have ended. A call of a
+        # worker that locks an ended chunk stops before it locks the job, so it never waits for our lock.
         none = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
         rows = chunks.aggregate(left=Sum(F("row_count") - F("created"), default=0))["left"]
         reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], **none, **fields)

@@ -11,8 +11,11 @@ from django.utils.translation import pgettext_lazy
 from bulk_import.models.database import PrimaryManager
 
 ROW_HASH_BYTES = 8
-"""Bytes of the hash that a chunk has of each of its rows: few enough for 500 rows, too many to find a second row with
-the same hash by trying."""
+"""Length of the hash that a chunk stores for each of its rows.
+
+It is short, because a chunk has hundreds of rows. It is long enough that nobody can find another row with the same hash
+by trial.
+"""
 
 
 def row_hash(row: bytes) -> bytes:
