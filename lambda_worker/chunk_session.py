@@ -227,7 +227,9 @@ class ChunkSession:
         )
 
     async def _release_lease(self, claim: Claim) -> None:
-        """End the lease of a delivery that failed, so that it counts and the next one need not wait for its lease.
+        """End the lease of a delivery that failed, and report that it failed.
+
+        The monolith counts failed deliveries. The next delivery does not have to wait until the lease expires.
 
         The failures of this delivery are not stored. The chunk keeps the failures of the earlier deliveries.
         """

@@ -109,7 +109,8 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
 def _defer(record: SqsRecord, deferred: ChunkDeferred, queue_url: str) -> bool:
     """Put a copy of the message on the queue, and return whether SQS may delete the message itself.
 
-    If the monolith has been unavailable for too long, there is no copy: SQS delivers the message again, and counts.
+    If the monolith has been unavailable for too long, there is no copy. SQS delivers the message itself again, up to
+    maxReceiveCount times.
     """
     since = None
     if isinstance(deferred, MonolithAway):

@@ -59,7 +59,7 @@ def accept(
     Raises BadImport or Unavailable; in both cases there is no job.
     """
     check_open_job_quota(request.user)
-    check_row_quota(request.user, rows=1)  # before the work, so that nobody can have it done in vain
+    check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
     with Payload() as payload:
         with slots.acquire(request.user):
             result = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
@@ -92,7 +92,7 @@ def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResul
 
 
 def _host(request: Request) -> str:
-    """Return the host that the request was sent to; "" for the command, whose requests were sent to none."""
+    """Return the host that the request was sent to; "" if the import was started by the management command."""
     return request.get_host() if request.META else ""
 
 
