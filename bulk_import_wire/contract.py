@@ -102,7 +102,7 @@ class PauseCode(StrEnum):
 
     ENDPOINT_AWAY = "endpoint_away"  # it does not answer, or its answers have no verdict
     ENDPOINT_BUSY = "endpoint_busy"  # it answers 429 or 503 only
-    FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter may not create rows, or no longer
+    FORBIDDEN = "forbidden"  # it answers 401 or 403: the submitter has no permission to create rows
     TOKEN_REJECTED = "token_rejected"  # noqa: S105 - something before the site's middleware answers 401 or 403
     WRONG_ENDPOINT = "wrong_endpoint"  # the calls reach another path of the site than the create endpoint
     WRONG_STATUS = "wrong_status"  # it answers a success that is not one of the target's `success_statuses`

@@ -38,9 +38,9 @@ def sort_rows(lines: list[bytes], first_index: int, done: set[int]) -> tuple[lis
 def with_control_row(rows: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """Return the rows with the middle row moved to the end, where it serves as a control.
 
-    The endpoint may answer the last rows of a file with 403. Either it forbids only these rows, or the submitter may no
-    longer create any row. If the control is created after them, it forbids only these rows. The last rows of a file are
-    often similar, so a row from the middle is a better control.
+    The endpoint may answer the last rows of a file with 403. The reason is either these rows, or that the submitter may
+    no longer create any row. If the endpoint then creates the control, the reason is these rows. The last rows of a
+    file are often similar, so a row from the middle is a better control.
     """
     middle = len(rows) // 2
     return rows[:middle] + rows[middle + 1 :] + rows[middle : middle + 1]

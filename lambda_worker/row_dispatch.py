@@ -44,10 +44,12 @@ MIN_CALL_TIMEOUT_SECONDS = 0.1
 """Timeout of a call that starts when the time is already over. It must be positive."""
 
 MAX_WRONG_STATUS_ROWS = 5
-"""Number of rows with a success that is not a creation after which the job is paused, if no row has been created.
+"""Number of rows with a wrong status after which the job is paused, if no row of the chunk has been created.
 
-It is more than one, so that a single row that is answered quickly does not pause the job. It is small, because an
-endpoint that answers every row like this should not be called for the whole chunk.
+A wrong status is a 2xx that is not one of the target's `success_statuses`, so the row was not created.
+
+The number is more than one, so that a single row that is answered quickly does not pause the job. It is small, because
+an endpoint that answers every row like this should not be called for the whole chunk.
 """
 
 
@@ -156,8 +158,8 @@ class RowDispatch:
         while await (self._may_retry(row) if row.calls else self._may_call()):
             answer = await self._call(row)
             decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
-            # A try counts only if the endpoint works: otherwise an outage would fail all rows that are in flight.
-            # Nor does a call that the end of the invocation has cut short.
+            # A try counts only if the endpoint works: otherwise an outage would fail all rows that are in flight. A
+            # call that timed out because the invocation ends does not count either.
             is_alive = self.health.signs_of_life > signs_before and (answer is not None or self._is_time_for(0))
             row.may_fail = decision == Decision.RETRY and is_alive
             row.tries += row.may_fail
@@ -203,7 +205,10 @@ class RowDispatch:
         return False
 
     def _set_aside_wrong_status(self, row: Row, answer: Answer) -> None:
-        """Decide on the row after the dispatch, or pause the job after several such rows if none was created."""
+        """Keep a row with a wrong status for `_decide_on_wrong_status_rows`.
+
+        Pause the job at once if MAX_WRONG_STATUS_ROWS rows had a wrong status and no row of the chunk was created.
+        """
         self._wrong_status.append((row, answer))
         if len(self._wrong_status) >= MAX_WRONG_STATUS_ROWS and not self._has_created:
             self._pause(answer)
@@ -223,7 +228,7 @@ class RowDispatch:
                 self._pause(answer)
 
     def _decide_on_wrong_status_rows(self) -> None:
-        """Fail the rows that were answered a success that is not a creation, or pause the job.
+        """Fail the rows with a wrong status (see MAX_WRONG_STATUS_ROWS), or pause the job.
 
         If another row of the chunk was created, the row itself is the reason. Otherwise, the target may not be
         configured correctly. Then the rows have no outcome, and their tries are kept.
@@ -254,9 +259,10 @@ class RowDispatch:
         return not self._stopping.is_set()
 
     async def _may_retry(self, row: Row) -> bool:
-        """Wait for a retry from the budget and for the backoff, then as `_may_call` does.
+        """Wait until the row may be retried. Return False if it may not.
 
-        `calls` is the number of calls so far. While the row waits, other rows can use its slot.
+        The row waits for a retry from the budget, for the backoff and for `_may_call`. During the first two waits,
+        other rows can use its slot.
         """
         self.limit.release()
         try:
