@@ -20,6 +20,12 @@ RESERVE_SHARE = 0.2
 A short invocation must still create some rows.
 """
 
+CALL_TIMEOUT_SECONDS = 30.0
+"""Timeout of one create call, unless the invocation ends sooner."""
+
+MIN_CALL_TIMEOUT_SECONDS = 0.1
+"""Timeout of a call that starts when the time is already over. It must be positive."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -47,3 +53,8 @@ class Deadlines:
             report_by=end - reserve / 4,
             end_at=end - reserve / 8,
         )
+
+
+def call_timeout_seconds(seconds_left: float) -> float:
+    """Return the timeout of a create call that may take this long."""
+    return min(CALL_TIMEOUT_SECONDS, max(seconds_left, MIN_CALL_TIMEOUT_SECONDS))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.contract import Outcome, RowVerdict
+from lambda_worker.deadlines import call_timeout_seconds
 from lambda_worker.endpoint_health import EndpointHealth
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.refusals import CANCELLED, describe, errors_of
@@ -29,6 +30,7 @@ from lambda_worker.retries import (
 )
 from lambda_worker.retry_queue import RetryQueue
 from lambda_worker.row import Row
+from lambda_worker.set_aside_rows import SetAsideRows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -36,21 +38,6 @@ if TYPE_CHECKING:
     from lambda_worker.failure_file import RowFailure
     from lambda_worker.limiter import ConcurrencyLimiter
     from lambda_worker.monolith_client import Answer
-
-CALL_TIMEOUT_SECONDS = 30.0
-"""Timeout of one create call, unless the invocation ends sooner."""
-
-MIN_CALL_TIMEOUT_SECONDS = 0.1
-"""Timeout of a call that starts when the time is already over. It must be positive."""
-
-MAX_WRONG_STATUS_ROWS = 5
-"""Number of rows with a wrong status after which the job is paused, if no row of the chunk has been created.
-
-A wrong status is a 2xx that is not one of the target's `success_statuses`, so the row was not created.
-
-The number is more than one, so that a single row that is answered quickly does not pause the job. It is small, because
-an endpoint that answers every row like this should not be called for the whole chunk.
-"""
 
 
 @dataclass(slots=True)
@@ -78,14 +65,17 @@ class RowDispatch:
     _open_rows: int = 0  # rows that were started and have no outcome yet
     _all_started: bool = False
     _calls_started: int = 0
-    _last_admitted: int = 0  # the number of the last call that shows that the submitter may create rows
-    _forbidden: list[tuple[Row, Answer]] = field(default_factory=list)
-    _wrong_status: list[tuple[Row, Answer]] = field(default_factory=list)
+    _set_aside: SetAsideRows = field(default_factory=SetAsideRows)
 
     @property
     def finished_rows(self) -> int:
         """The number of rows that have an outcome."""
         return self.created + len(self.failures)
+
+    @property
+    def has_created(self) -> bool:
+        """Whether this delivery or an earlier one created a row of the chunk."""
+        return self.has_created_before or self.created > 0
 
     @property
     def made_progress(self) -> bool:
@@ -117,8 +107,7 @@ class RowDispatch:
             self._update_health()
             self.retries.close()
         # Decide this only now. A row that is still retried may find out more, for example that the chunk is stale.
-        self._decide_on_forbidden_rows()
-        self._decide_on_wrong_status_rows()
+        self._decide_on_set_aside_rows()
         if self._is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
 
@@ -180,18 +169,18 @@ class RowDispatch:
             self.created += 1
             # A row that is replayed was created before, perhaps when the submitter still had the permission.
             if answer and answer.row_verdict == RowVerdict.CREATED:
-                self._last_admitted = max(self._last_admitted, row.call_number)
+                self._set_aside.admit(row)
             return False
         row.status, row.errors = answer.status if answer else None, errors_of(answer)
         if decision == Decision.REJECTED:
-            self._last_admitted = max(self._last_admitted, row.call_number)
+            self._set_aside.admit(row)
             self._fail(row, Outcome.REJECTED)
-        elif decision == Decision.FORBIDDEN and answer:
-            self._forbidden.append((row, answer))
         elif decision == Decision.STALE:
             self.stop(StaleEpoch("Another worker has the chunk."))
-        elif decision == Decision.WRONG_STATUS and answer:
-            self._set_aside_wrong_status(row, answer)
+        elif decision in {Decision.FORBIDDEN, Decision.WRONG_STATUS} and answer:
+            self._set_aside.add(row, answer, decision)
+            if self._set_aside.has_many_wrong_statuses and not self.has_created:
+                self._pause(answer)
         elif decision == Decision.PAUSE:
             self._pause(answer)
             return True  # the loop ends, and the tries of the row are kept
@@ -204,49 +193,17 @@ class RowDispatch:
             return True
         return False
 
-    def _set_aside_wrong_status(self, row: Row, answer: Answer) -> None:
-        """Keep a row with a wrong status for `_decide_on_wrong_status_rows`.
-
-        Pause the job at once if MAX_WRONG_STATUS_ROWS rows had a wrong status and no row of the chunk was created.
-        """
-        self._wrong_status.append((row, answer))
-        if len(self._wrong_status) >= MAX_WRONG_STATUS_ROWS and not self._has_created:
-            self._pause(answer)
-
-    def _decide_on_forbidden_rows(self) -> None:
-        """Reject the rows that were answered 401 or 403, or pause the job.
-
-        If the endpoint created or rejected a row whose call started later, the row itself is the reason. If nothing got
-        through any more, the submitter may have lost the permission.
-        """
-        for row, answer in self._forbidden:
+    def _decide_on_set_aside_rows(self) -> None:
+        """Give the rows that were set aside an outcome, or pause the job. A row without an outcome keeps its tries."""
+        for row, answer, outcome in self._set_aside.decide(has_created=self.has_created):
             if self.is_cancelled:
                 self._fail(row, Outcome.UNPROCESSED)
-            elif row.call_number < self._last_admitted:
-                self._fail(row, Outcome.REJECTED)
-            else:
-                self._pause(answer)
-
-    def _decide_on_wrong_status_rows(self) -> None:
-        """Fail the rows with a wrong status (see MAX_WRONG_STATUS_ROWS), or pause the job.
-
-        If another row of the chunk was created, the row itself is the reason. Otherwise, the target may not be
-        configured correctly. Then the rows have no outcome, and their tries are kept.
-        """
-        for row, answer in self._wrong_status:
-            if self.is_cancelled:
-                self._fail(row, Outcome.UNPROCESSED)
-            elif self._has_created:
-                self._fail(row, Outcome.FAILED)
+            elif outcome:
+                self._fail(row, outcome)
             else:
                 self._pause(answer)
                 if row.tries:
                     self.unfinished.append(row.failure(Outcome.UNPROCESSED, attempts=row.tries))
-
-    @property
-    def _has_created(self) -> bool:
-        """Whether this delivery or an earlier one created a row of the chunk."""
-        return self.has_created_before or self.created > 0
 
     async def _may_call(self) -> bool:
         """Wait until a call may start. Return False if the dispatch stops or the time is over before that.
@@ -308,7 +265,7 @@ class RowDispatch:
         row.calls += 1
         self._calls_started += 1
         row.call_number = self._calls_started
-        timeout_seconds = min(CALL_TIMEOUT_SECONDS, max(self.settle_by - began_at, MIN_CALL_TIMEOUT_SECONDS))
+        timeout_seconds = call_timeout_seconds(self.settle_by - began_at)
         answer: Answer | None
         try:
             answer = await self.create(row.index, row.body, timeout_seconds)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bulk_import_wire.contract import VERDICT_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker import row_dispatch
+from lambda_worker.deadlines import CALL_TIMEOUT_SECONDS
 from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, group_failures
@@ -32,7 +33,8 @@ from lambda_worker.retries import (
     RetryBudget,
 )
 from lambda_worker.retry_queue import RetryQueue
-from lambda_worker.row_dispatch import CALL_TIMEOUT_SECONDS, MAX_WRONG_STATUS_ROWS, RowDispatch
+from lambda_worker.row_dispatch import RowDispatch
+from lambda_worker.set_aside_rows import MAX_WRONG_STATUS_ROWS
 from tests.lambda_worker.conftest import a_row
 from tests.lambda_worker.test_limiter import now as simulated_now
 from tests.lambda_worker.test_limiter import run as simulate
