@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bulk_import_wire.contract import DEAD_LETTER, VERDICT_HEADER, RowVerdict
 from bulk_import_wire.lines import refused_line
+from bulk_import_wire.problems import MAX_PROBLEMS
 from lambda_worker.dead_letter import handler
 from lambda_worker.failure_file import write_failures
 from lambda_worker.handler import handler as work
@@ -106,7 +108,21 @@ def test_when_the_payload_is_lost_the_report_says_how_many_rows_are_left(
     (report,) = monolith.deads
     assert counts(report) == (1, 0, 3)
     assert outcomes(buckets, report["failures_key"]) == {2: ("rejected", "unique")}
-    assert [(p["code"], p["count"]) for p in report["problems"]] == [("unique", 1), (DEAD_LETTER, 3)]
+    assert [(p["code"], p["count"]) for p in report["problems"]] == [(DEAD_LETTER, 3), ("unique", 1)]
+
+
+def test_a_report_has_no_more_problems_than_the_monolith_accepts(
+    monolith: Monolith, message: ChunkMessage, buckets: Buckets, queue: Queue
+) -> None:
+    """The monolith refuses a longer report, so the job would never end."""
+    errors = [{"field": None, "code": f"code_{number}", "message": "No."} for number in range(MAX_PROBLEMS + 10)]
+    failures = [replace(a_failure(2), errors=errors)]
+    monolith.failures_key = write_failures(buckets.s3, buckets.failures, message, 1, failures)
+    buckets.s3.delete_object(Bucket=message.bucket, Key=message.key)
+
+    assert report_dead(queue, message.encode()) == []
+
+    assert len(monolith.deads[0]["problems"]) <= MAX_PROBLEMS + 1
 
 
 def test_rows_whose_earlier_failures_cannot_be_read_become_unprocessed(
