@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.db import connection
 from django.db.models.functions import Now
+from django.test import override_settings
 from django.utils.translation import deactivate
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow
@@ -77,25 +81,39 @@ def _fresh_process() -> None:
     deactivate()
 
 
-@pytest.fixture
-def aws(aws_url: str, settings: Settings) -> Iterator[Aws]:
-    """S3 and SQS of the settings, on the moto server."""
+@pytest.fixture(scope="session", autouse=True)
+def _aws_settings(aws_url: str) -> Iterator[None]:
+    """Let the settings name the moto server from the first test on, so that the clients of S3 and SQS are kept."""
+    storages = {name: {**storage} for name, storage in django_settings.STORAGES.items()}
+    for alias in ("bulk_import_payloads", "bulk_import_failures"):
+        storages[alias]["OPTIONS"] = {**storages[alias]["OPTIONS"], "endpoint_url": aws_url}
+    queue_client = {**django_settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": aws_url}
+    with override_settings(
+        STORAGES=storages, BULK_IMPORT={**django_settings.BULK_IMPORT, "QUEUE_CLIENT": queue_client}
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def _aws_clients(aws_url: str) -> Iterator[tuple[S3Client, SQSClient]]:
     session = boto3.Session("local", "local", region_name="us-east-1")
     s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
-    storages = {name: {**storage} for name, storage in settings.STORAGES.items()}
-    for alias in ("bulk_import_payloads", "bulk_import_failures"):
-        options = {**storages[alias]["OPTIONS"], "endpoint_url": aws_url}
-        storages[alias]["OPTIONS"] = options
-        s3.create_bucket(Bucket=options["bucket_name"])
-        for stored in s3.list_objects_v2(Bucket=options["bucket_name"]).get("Contents", []):
-            s3.delete_object(Bucket=options["bucket_name"], Key=stored["Key"])
-    settings.STORAGES = storages
-    queue_url = sqs.create_queue(QueueName=f"queue-{uuid.uuid4()}")["QueueUrl"]
-    client = {**settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": aws_url}
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "QUEUE_URL": queue_url, "QUEUE_CLIENT": client}
-    yield Aws(aws_url, s3, sqs, queue_url)
+    yield s3, sqs
     s3.close()
     sqs.close()
+
+
+@pytest.fixture
+def aws(aws_url: str, _aws_clients: tuple[S3Client, SQSClient], settings: Settings) -> Aws:
+    """Empty buckets and a new queue on the moto server, as the settings name them."""
+    s3, sqs = _aws_clients
+    moto_s3 = get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
+    moto_s3.reset()
+    for bucket in ("bulk-import-payloads", "bulk-import-failures"):
+        moto_s3.create_bucket(bucket, "us-east-1")
+    queue_url = sqs.create_queue(QueueName=f"queue-{uuid.uuid4()}")["QueueUrl"]
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "QUEUE_URL": queue_url}
+    return Aws(aws_url, s3, sqs, queue_url)
 
 
 def make_user(name: str, *codenames: str, **fields: Any) -> Any:

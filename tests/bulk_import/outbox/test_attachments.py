@@ -8,7 +8,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.core import mail
 from django.db.models.functions import Now
 
@@ -109,10 +108,11 @@ def test_an_email_waits_an_hour_for_failures_that_cannot_be_read(
     messages: list[ChunkMessage],
     aws: Aws,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
 ) -> None:
-    storage: Any = django_settings.STORAGES["bulk_import_failures"]
-    monkeypatch.setitem(storage["OPTIONS"], "bucket_name", "gone")
+    storage = settings.STORAGES["bulk_import_failures"]
+    without_bucket = {**storage, "OPTIONS": {**storage["OPTIONS"], "bucket_name": "gone"}}
+    settings.STORAGES = {**settings.STORAGES, "bulk_import_failures": without_bucket}
     reject_all(worker, aws, messages)
     assert (mail.outbox, pending_emails()) == ([], 1)
 

@@ -43,10 +43,10 @@ import os, signal, sys
 import django
 django.setup()
 from django.conf import settings
-from django.core.files.storage import storages
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection
 from bulk_import import retention
+from bulk_import.storage.buckets import open_bucket
 
 settings.BULK_IMPORT["JOB_RETENTION_DAYS"] = 40
 retention.BATCH_RECORDS = 1
@@ -62,11 +62,13 @@ def run(steps):
         step()
         return execute(sql, params, many, context)
 
-    for alias in ("bulk_import_payloads", "bulk_import_failures"):
-        events = storages[alias].connection.meta.client.meta.events
-        events.register("before-call.s3", step)
+    for client in clients:
+        client.meta.events.register("before-call.s3", step)
     with connection.execute_wrapper(execute):
         call_command("bulk_import_expire", stdout=sys.stderr)
+
+# All processes inherit these two, because it takes long to create them.
+clients = [open_bucket(alias)[1] for alias in ("bulk_import_payloads", "bulk_import_failures")]
 
 for line in sys.stdin:
     if not (child := os.fork()):
