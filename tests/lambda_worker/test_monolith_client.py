@@ -23,6 +23,7 @@ from bulk_import_wire.contract import (
     ReleaseAnswer,
     RowVerdict,
 )
+from lambda_worker import monolith_client
 from lambda_worker.exceptions import (
     ChunkClosed,
     ChunkDeferred,
@@ -375,7 +376,10 @@ def test_while_the_worker_api_is_away_the_message_is_deferred(verb: str, fault: 
 @pytest.mark.parametrize(
     ("asked", "seconds"), [("100", 100), ("1", AWAY_SECONDS), ("31536000", MAX_RETRY_AFTER_SECONDS)]
 )
-def test_the_worker_obeys_the_retry_after_of_the_worker_api(status: int, asked: str, seconds: float) -> None:
+def test_the_worker_obeys_the_retry_after_of_the_worker_api(
+    status: int, asked: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monolith_client, "MAX_API_WAIT_SECONDS", 0.01)  # between the tries of this invocation
     error, _ = answered("claim", Reply(status, headers={"Retry-After": asked}))
 
     assert error.delay_seconds == seconds
