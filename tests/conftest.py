@@ -34,7 +34,7 @@ TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defin
 
 # Each new boto3 session parses the same JSON files again, which takes 100 ms of CPU time. Parse each file once.
 _parse = JSONFileLoader().load_file
-JSONFileLoader.load_file = staticmethod(cache(_parse))  # type: ignore[method-assign, assignment]
+JSONFileLoader.load_file = staticmethod(cache(_parse))  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils.translation import deactivate
 from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow
@@ -84,7 +84,7 @@ def _fresh_process() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _aws_settings(aws_url: str) -> Iterator[None]:
     """Let the settings name the moto server from the first test on, so that the clients of S3 and SQS are kept."""
-    storages = {name: {**storage} for name, storage in django_settings.STORAGES.items()}
+    storages: dict[str, Any] = {name: {**storage} for name, storage in django_settings.STORAGES.items()}
     for alias in ("bulk_import_payloads", "bulk_import_failures"):
         storages[alias]["OPTIONS"] = {**storages[alias]["OPTIONS"], "endpoint_url": aws_url}
     queue_client = {**django_settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": aws_url}

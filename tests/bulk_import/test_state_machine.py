@@ -3,10 +3,13 @@
 Hypothesis calls the rules of `JobMachine` in random order with random arguments. Each rule does one thing that a
 worker, a user or the relay can do at any time, such as a late finish of a stale worker, and checks whether it was
 accepted or refused. The invariant at the end is checked after every rule.
+
+With STATE_MACHINE_EXAMPLES=3000, this runs that many sequences instead of a hundred on each database.
 """
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 3600
 """Longer than any test takes, so a lease expires only by the rule `expire_lease`."""
+
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "100"))
 
 numbers = st.integers(0, 2)
 OTHER_OUTCOMES = [outcome for outcome in Outcome if outcome != Outcome.CREATED]
@@ -349,11 +354,11 @@ class JobMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(120 + EXAMPLES)
 def test_no_row_is_lost_doubled_or_miscounted_in_any_sequence_of_events() -> None:
     run_state_machine_as_test(
         JobMachine,
         settings=settings(
-            max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
