@@ -112,6 +112,7 @@ class Conf:
     lease_seconds: int = 60
     pause_seconds: int = 30
     max_pause_hours: int = 24
+    max_failed_share: float | None = 0.9  # of the rows tried since the last resume; None never pauses a job for them
     token_header: str = "Authorization"  # noqa: S105 - name of the header of a create call that contains its import token
     host_header: str = "Host"  # header of a create call that contains the host of the upload; "" sends none
 
@@ -235,6 +236,9 @@ def check_values(given: dict[str, Any]) -> None:
             raise ImproperlyConfigured(
                 f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
             )
+    share = given.get("max_failed_share")
+    if share is not None and not (type(share) is float and 0 < share < 1):
+        raise ImproperlyConfigured("BULK_IMPORT MAX_FAILED_SHARE must be between 0 and 1, for example 0.9, or None.")
 
 
 def check_numbers(given: dict[str, Any]) -> None:

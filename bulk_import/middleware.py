@@ -4,7 +4,7 @@
 through unchanged. For a request with one, which is a worker's create call, it does these steps in one transaction:
 
 1. Lock the chunk, so that nobody can finish it before this transaction ends, and check that the worker still has it.
-2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
+2. Check that the job is neither cancelled nor paused until somebody resumes it, and that the submitter may act.
 3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
    in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
@@ -20,7 +20,7 @@ the row, whatever the HTTP status says:
 - `wrong-endpoint`: nothing was kept, because the call did not reach the create endpoint of its job.
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
-- `paused`: nothing was kept, because staff paused the job. The worker must release the chunk.
+- `paused`: nothing was kept, because the job is paused until somebody resumes it. The worker must release the chunk.
 
 The worker counts a row as created only if the response has this header. A 201 without it may come from a proxy or a
 site without this middleware, and then there is no ledger record.

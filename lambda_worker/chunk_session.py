@@ -177,9 +177,10 @@ class ChunkSession:
             await self._release(claim, failures + dispatch.unfinished, dispatch)
         failures += refused
         # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
-        failures_key = await self._write(claim, failures)
+        report = finish_report(claim.epoch, failures, await self._write(claim, failures))
+        report = replace(report, **tried_rows(dispatch))
         try:
-            await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
+            await self.monolith.finish(self.message, report)
         except ChunkDeferred as unavailable:
             # The monolith accepted the claim, so this delivery counts as failed. Otherwise the chunk would be delivered
             # again and again if the monolith accepts claims but no reports.
@@ -220,6 +221,7 @@ class ChunkSession:
             failures_key=await self._write(claim, failures),
             pause=reason.pause.value if reason.pause else "",
             retry_after_seconds=math.ceil(reason.delay_seconds),
+            **tried_rows(dispatch),
         )
         answer = await self.monolith.release(self.message, release)
         raise ChunkDeferred(
@@ -261,6 +263,13 @@ def finish_report(epoch: int, failures: list[RowFailure], failures_key: str) -> 
         failures_key=failures_key,
         problems=group_failures(failures),
     )
+
+
+def tried_rows(dispatch: RowDispatch) -> dict[str, int]:
+    """Return the counts of a report that say how many rows got an outcome in this delivery, and how many failed."""
+    outcomes = Counter(failure.outcome for failure in dispatch.failures)
+    tried = dispatch.finished_rows - outcomes[Outcome.UNPROCESSED]
+    return {"rows_tried": tried, "rows_failed": outcomes[Outcome.FAILED]}
 
 
 def _loop_time(monotonic: float) -> float:
