@@ -109,6 +109,7 @@ class Conf:
     # Processing
     chunk_rows: int = 500  # a few seconds of work, far below the 15 minutes that a Lambda function may run
     concurrency: int = 4  # concurrent calls of the create endpoint, per chunk
+    report_load: bool = True  # whether create calls learn how fast the site's other requests are
     lease_seconds: int = 60
     pause_seconds: int = 30
     max_pause_hours: int = 24
@@ -192,6 +193,12 @@ def token_header() -> str:
     """Return TOKEN_HEADER. Every request of the site needs it, so the settings are not validated here."""
     setting = getattr(settings, "BULK_IMPORT", None)
     return str(setting.get("TOKEN_HEADER", "Authorization")) if isinstance(setting, dict) else "Authorization"
+
+
+def reports_load() -> bool:
+    """Return REPORT_LOAD. Every request of the site needs it, so the settings are not validated here."""
+    setting = getattr(settings, "BULK_IMPORT", None)
+    return bool(setting.get("REPORT_LOAD", True)) if isinstance(setting, dict) else True
 
 
 def conf() -> Conf:

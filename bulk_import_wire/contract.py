@@ -51,6 +51,13 @@ Only this header proves that a row was created. A 201 without it may come from a
 monolith without the middleware.
 """
 
+LOAD_HEADER = "Bulk-Import-Load"
+"""Header that the monolith's middleware sets on the response to a create call, unless REPORT_LOAD is off.
+
+It says how much slower the monolith's other requests are than in quiet times: from "0.00" (not at all, or there are
+none) to "1.00" (they take twice as long or longer).
+"""
+
 TRACEPARENT = "traceparent"
 """Message attribute, and header of every call of the worker: the W3C trace context of the POST, unchanged."""
 

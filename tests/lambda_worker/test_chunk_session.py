@@ -134,6 +134,8 @@ def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
                 {**TAKEN, "count": 2, "first_index": 101},
                 {**no_answer, "count": 1, "first_index": 104},
             ],
+            "rows_tried": 8,
+            "rows_failed": 1,
         }
     ]
     kept = {"index", "outcome", "status", "attempts", "errors"}
@@ -452,7 +454,7 @@ def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_its_failures(
         run_scripted(client, message, buckets)
 
     assert caught.value.delay_seconds == 300
-    assert [release.pause for release in releases] == [PauseCode.STAFF]
+    assert [(release.pause, release.rows_tried) for release in releases] == [(PauseCode.STAFF, len(client.created))]
     assert sorted(client.created) != INDEXES
     assert client.finishes == []
 
