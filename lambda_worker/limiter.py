@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,27 +13,56 @@ MIN_WINDOW = 8
 """Minimum number of calls in a window, for a low limit. A single call may be slow by chance."""
 
 WINDOW_ROUNDS = 2
-"""Number of calls in a window, as a multiple of the limit. In a single round, the fastest calls end first."""
+"""Number of calls in a window, as a multiple of the limit. In a single round, the fastest calls would end first."""
+
+SLOWEST_SHARE = 8
+"""One of so many calls, the slowest, does not count in a window. For example, the garbage collector delayed it."""
 
 WAITING_CALLS, WAITING_SHARE = 0.25, 0.125
 """How many calls in flight may wait: this number, plus this share of the limit.
 
-The number decides at a low limit: a second call in flight must be at least half as useful as the first one. The share
-decides at a high limit, where the latencies of a window differ by chance.
+The number decides at a low limit: a second call in flight must raise the throughput by half. The share decides at a
+high limit, where it is larger than what the latencies of two windows differ by chance.
 """
 
-HOLD_WINDOWS = 8
+HOLD_WINDOWS = 4
 """Number of windows for which the limit does not grow after it was too high."""
 
-IDLE_WEIGHT = 0.25
+IDLE_WEIGHT = 0.125
 """Weight of each new window in the moving average of the idle latency."""
 
-MAX_IDLE_RISE = 0.05
-"""Maximum rise of the idle latency per window, as a share, while the endpoint is slow although the limit is 1."""
+MAX_IDLE_RISE = 0.5
+"""A window counts in the idle latency as at most this share slower than it.
+
+So the idle latency rises by at most a sixteenth per window. An endpoint that becomes ten times as slow gets one call at
+a time for 30 windows, 240 calls, before the limiter considers it normal.
+"""
 
 
 class ConcurrencyLimiter:
-    """A semaphore whose limit holds the knee: the fewest calls in flight that give nearly the highest throughput."""
+    """A semaphore whose limit holds the knee: the fewest calls in flight that give nearly the highest throughput.
+
+    Beyond the knee, more calls in flight only wait for each other. By Little's law, the number of calls that the
+    endpoint really serves is the throughput times the idle latency, which is the latency of a call that does not wait:
+
+        served = limit / latency * idle latency        waiting = limit - served
+
+    The limiter judges the calls in windows. If few calls wait, the limit may grow: by 1, then by 2, 4 and so on. If too
+    many wait, the limit falls to the number of calls that are served, and stays there for HOLD_WINDOWS windows before
+    it grows by 1 again. It starts at 1, where no call waits for another one of this worker, so the first window
+    measures the idle latency.
+
+    For example, an endpoint serves 4 calls at once, each in 100 ms. The limit grows from 1 to 2, 4 and 8. With 8 calls
+    in flight a call takes 200 ms, so 8 / 200 * 100 = 4 calls are served and 4 wait. The limit falls to 4, where a call
+    takes 100 ms again. After four windows the limiter tries 5 calls: one of them waits, more than the 0.9 that it
+    accepts there. So the limit falls to 4 again, and so on.
+
+    Two workers that know nothing of each other get fair shares, because each accepts about the same number of waiting
+    calls: the one with more calls in flight sees more of its own calls wait, and falls first.
+
+    A call that is overloaded (429, 503, timeout or no response) halves the limit. The load of the shop counts like
+    waiting calls: see `record`. The limit is always between 1 and `cap`.
+    """
 
     def __init__(self, cap: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._cap = max(1, cap)
@@ -44,10 +72,11 @@ class ConcurrencyLimiter:
         self._changed = asyncio.Event()
         self._moved_at = clock()  # when the limit last changed
         self._window: list[float] = []  # seconds of the calls that have not been judged yet
-        self._shop_load = 0.0  # highest load that an answer of this window reported
-        self._idle_seconds: float | None = None  # seconds of a call that does not wait for other calls
-        self._is_searching = True  # until the limit is too high for the first time
-        self._hold_windows = 0  # windows until the limit may grow again
+        self._shop_load = 0.0  # sum of the loads that these calls reported
+        self._idle_seconds = 0.0  # the idle latency, after the first window
+        self._windows = 0  # number of windows in the idle latency
+        self._step = 1  # by how much the limit grows next
+        self._hold_windows = 0  # number of windows before the limit may grow again
 
     @property
     def limit(self) -> int:
@@ -76,12 +105,11 @@ class ConcurrencyLimiter:
         """Record a call that has just ended.
 
         `seconds` is how long it took. `overloaded` means that it got a 429 or 503, timed out or got no response.
-        `shop_load` is what the response says about the monolith's other requests: from 0.0 (they are as fast as in
-        quiet times, or there are none) to 1.0 (they are being slowed down). None means that the response does not say.
 
-        `RowDispatch._call` is the only caller. For example, after an answer whose header says 0.4:
-
-            self.limit.record(0.012, overloaded=False, shop_load=0.4)
+        `shop_load` is what the response says about the monolith's other requests: from 0.0 (there are none, or they
+        are as fast as in quiet times) to 1.0 (they are being slowed down). None means that the response does not say,
+        and counts as 0.0. A load of 0.5 means that only half of the calls in flight are welcome. So the limit falls to
+        half in the next window, and again in each window while the load stays, until it is 1.
         """
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
         # all get a 503, only the first one halves the limit.
@@ -91,40 +119,54 @@ class ConcurrencyLimiter:
             self._reduce(self._limit // 2)
             return
         self._window.append(seconds)
-        self._shop_load = max(self._shop_load, shop_load or 0.0)
+        self._shop_load += shop_load or 0.0
         if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW):
-            self._judge(median(self._window), self._shop_load)
+            fastest = sorted(self._window)[: -(len(self._window) // SLOWEST_SHARE)]
+            self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window))
 
     def _judge(self, seconds: float, shop_load: float) -> None:
-        """Adapt the limit to a full window of calls."""
-        idle = self._idle_seconds = self._idle_seconds or seconds
-        served = self._limit * idle / seconds if seconds else self._limit
-        useful = served * (1 - shop_load)
-        if self._limit - useful > WAITING_CALLS + WAITING_SHARE * self._limit:
-            if self._limit == 1:
-                self._idle_seconds = min(seconds, idle * (1 + MAX_IDLE_RISE))
-            self._reduce(round(useful))
-            return
-        self._idle_seconds = idle + IDLE_WEIGHT * (seconds - idle)
-        if self._is_searching:
-            self._move(self._limit * 2)
+        """Adapt the limit to the mean latency and the mean load of a full window."""
+        if not self._windows:
+            self._idle_seconds = seconds
+        served = self._limit * self._idle_seconds / seconds if seconds > self._idle_seconds else self._limit
+        welcome = served * (1 - shop_load)
+        is_too_high = self._limit - welcome > WAITING_CALLS + WAITING_SHARE * self._limit
+        if self._limit == 1 or self._hold_windows or not is_too_high:
+            self._update_idle_seconds(seconds)
+        if is_too_high:
+            self._reduce(round(welcome))
         elif self._hold_windows:
             self._hold_windows -= 1
             self._start_window()
         else:
-            self._move(self._limit + 1)
+            self._move(self._limit + self._step)
+            self._step = 1 if self._limit == self._cap else self._step * 2
+
+    def _update_idle_seconds(self, seconds: float) -> None:
+        """Move the idle latency towards the mean latency of a window in which hardly any call waited.
+
+        A latency below half of it is no chance. For example, the first calls found a cold endpoint.
+        """
+        self._windows += 1
+        if seconds < self._idle_seconds / 2:
+            self._idle_seconds = seconds
+            return
+        difference = min(seconds - self._idle_seconds, MAX_IDLE_RISE * self._idle_seconds)
+        self._idle_seconds += max(1 / self._windows, IDLE_WEIGHT) * difference
 
     def _reduce(self, limit: int) -> None:
-        self._is_searching = False
+        self._step = 1
         self._hold_windows = HOLD_WINDOWS
         self._move(limit)
 
     def _move(self, limit: int) -> None:
-        """Set the limit and discard the window, whose calls ran under the old one."""
-        self._limit = min(max(1, limit), self._cap)
-        self._moved_at = self._clock()
+        """Set the limit, within its bounds, and start a new window."""
+        limit = min(max(1, limit), self._cap)
+        if limit != self._limit:
+            self._limit = limit
+            self._moved_at = self._clock()
+            self._changed.set()
         self._start_window()
-        self._changed.set()
 
     def _start_window(self) -> None:
         self._window.clear()
