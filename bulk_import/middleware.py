@@ -56,7 +56,7 @@ from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import CONTRACT_HEADER, IMPORT_SCHEME, LOAD_HEADER, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -73,13 +73,13 @@ class ImportedRowMiddleware:
     sync_capable = async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self.get_response = get_response
         self.shop_load = ShopLoad()
         self.is_async = iscoroutinefunction(get_response)
+        self.get_response: Callable[[HttpRequest], HttpResponseBase] = get_response
         if self.is_async:
             markcoroutinefunction(self)
             self.get_response = async_to_sync(get_response)  # for create calls
-            self._get_response_async = get_response
+            self._get_response_async: Callable[[HttpRequest], Awaitable[HttpResponseBase]] = get_response
             self._answer_create_async = sync_to_async(self._answer_create)
 
     def __call__(self, request: HttpRequest) -> Any:
@@ -110,7 +110,6 @@ class ImportedRowMiddleware:
         """Answer a create call, and report the load of the shop."""
         if not reports_load():
             return self._handle_create(request, token)
-        load = 0.0
         self.shop_load.begin_create()
         try:
             response = self._handle_create(request, token)

@@ -86,12 +86,12 @@ class ShopLoad:
 
     def end_request(self, request: HttpRequest, began_at: float) -> None:
         match = request.resolver_match  # None if the URL does not exist, or if the request ended with an exception
-        is_compared = match is not None and request.method in COMPARED_METHODS
+        key = (str(request.method), match.route) if match and request.method in COMPARED_METHODS else None
         with self._lock:
             self._requests -= 1
             self._requested_at = now = self._clock()
-            if is_compared:
-                self._compare((str(request.method), match.route), now - began_at, began_at)
+            if key:
+                self._compare(key, now - began_at, began_at)
 
     def _compare(self, key: tuple[str, str], seconds: float, began_at: float) -> None:
         """Update the average in quiet times, or the average of the recent requests, with the duration of one request.

@@ -178,7 +178,8 @@ class ChunkSession:
         failures += refused
         # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
         report = finish_report(claim.epoch, failures, await self._write(claim, failures))
-        report = replace(report, **tried_rows(dispatch))
+        tried, failed = tried_rows(dispatch)
+        report = replace(report, rows_tried=tried, rows_failed=failed)
         try:
             await self.monolith.finish(self.message, report)
         except ChunkDeferred as unavailable:
@@ -216,12 +217,14 @@ class ChunkSession:
             raise reason or ChunkReturned("The dispatch stopped without a reason.")
         if not reason.pause and not dispatch.made_progress:
             raise ChunkReturned("The time was over before any row had an outcome.")
+        tried, failed = tried_rows(dispatch)
         release = Release(
             epoch=claim.epoch,
             failures_key=await self._write(claim, failures),
             pause=reason.pause.value if reason.pause else "",
             retry_after_seconds=math.ceil(reason.delay_seconds),
-            **tried_rows(dispatch),
+            rows_tried=tried,
+            rows_failed=failed,
         )
         answer = await self.monolith.release(self.message, release)
         raise ChunkDeferred(
@@ -265,11 +268,10 @@ def finish_report(epoch: int, failures: list[RowFailure], failures_key: str) -> 
     )
 
 
-def tried_rows(dispatch: RowDispatch) -> dict[str, int]:
-    """Return the counts of a report that say how many rows got an outcome in this delivery, and how many failed."""
+def tried_rows(dispatch: RowDispatch) -> tuple[int, int]:
+    """Return how many rows got an outcome from the endpoint in this delivery, and how many of them failed."""
     outcomes = Counter(failure.outcome for failure in dispatch.failures)
-    tried = dispatch.finished_rows - outcomes[Outcome.UNPROCESSED]
-    return {"rows_tried": tried, "rows_failed": outcomes[Outcome.FAILED]}
+    return dispatch.finished_rows - outcomes[Outcome.UNPROCESSED], outcomes[Outcome.FAILED]
 
 
 def _loop_time(monotonic: float) -> float:

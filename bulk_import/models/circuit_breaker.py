@@ -4,7 +4,8 @@ Such a job helps nobody. Each row costs the endpoint several tries, and the subm
 the job is paused until somebody has found the cause and resumes it.
 
 Example: MAX_FAILED_SHARE is 0.9. A job of 100,000 rows has chunks of 500 rows. The first chunk ends with 20 rows
-created and 480 failed, which is a share of 0.96, so the job is paused. 99,500 rows are not tried in vain.
+created and 480 failed, which is a share of 0.96, so the job is paused. The workers of the other chunks in flight stop
+as well. Workers report their rows with each release and finish, so some rows of these chunks were tried in vain too.
 
 Only rows with the outcome `failed` count: the endpoint gave no usable response to them. A `rejected` row got a response
 that says what to correct, so a file of many wrong rows runs to its end. An endpoint that does not respond at all
@@ -14,6 +15,7 @@ fails no row: the worker pauses the job, and resumes it by itself (see `pause`).
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.db.models.functions import Now
 
@@ -22,6 +24,9 @@ from bulk_import.models.event import EventKind
 from bulk_import.models.pause import COUNTS_SINCE_RESUME, PAUSE_COLUMNS, PausableJob
 from bulk_import.models.status import JobStatus
 from bulk_import_wire.contract import PauseCode
+
+if TYPE_CHECKING:
+    from bulk_import.models.job import ImportJob
 
 MIN_ROWS = 100
 """Number of rows that must have an outcome before their share of failed rows says anything about the others."""
@@ -47,7 +52,7 @@ class BreakableJob(PausableJob):
         job.tried_since_resume += tried
         job.failed_since_resume += failed
         job.save(update_fields=COUNTS_SINCE_RESUME)
-        if not job.too_many_rows_failed():
+        if not too_many_rows_failed(job):
             return False
         job.status, job.pause_code = JobStatus.PAUSED, PauseCode.MOST_ROWS_FAILED
         job.paused_at, job.paused_until = Now(), None
@@ -55,11 +60,12 @@ class BreakableJob(PausableJob):
         job.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
         return True
 
-    def too_many_rows_failed(self) -> bool:
-        """Return whether the circuit breaker has to pause the job, which it has never done before."""
-        max_share = conf().max_failed_share
-        if max_share is None or self.tried_since_resume < MIN_ROWS:
-            return False
-        if self.failed_since_resume <= max_share * self.tried_since_resume:
-            return False
-        return not self.events.filter(kind=EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED).exists()
+
+def too_many_rows_failed(job: ImportJob) -> bool:
+    """Return whether the circuit breaker has to pause the job, which it has never done before."""
+    max_share = conf().max_failed_share
+    if max_share is None or job.tried_since_resume < MIN_ROWS:
+        return False
+    if job.failed_since_resume <= max_share * job.tried_since_resume:
+        return False
+    return not job.events.filter(kind=EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED).exists()

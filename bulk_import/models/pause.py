@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import F
 from django.db.models.functions import Now
@@ -23,6 +23,9 @@ from bulk_import.models.event import EventKind
 from bulk_import.models.job_columns import JobColumns
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED, JobStatus
 from bulk_import_wire.contract import PauseCode
+
+if TYPE_CHECKING:
+    from bulk_import.models.job import ImportJob
 
 MAX_PAUSE_SECONDS = 300
 """Longest pause before the next attempt. It must stay below 900 s, the longest delay of an SQS message."""
@@ -94,7 +97,7 @@ class PausableJob(JobColumns):
         """
         job = type(self).objects.locked(self.pk)
         if job.is_paused:
-            job.end_pause(actor)
+            end_pause(job, actor)
             return True
         return False
 
@@ -102,17 +105,9 @@ class PausableJob(JobColumns):
         """End a pause by the circuit breaker, and return whether this changed anything. See `resume_by_staff`."""
         job = type(self).objects.locked(self.pk)
         if job.can_be_resumed:
-            job.end_pause(actor)
+            end_pause(job, actor)
             return True
         return False
-
-    def end_pause(self, actor: Any = None) -> None:
-        """End the pause of this job, which must be paused and `locked`. `actor` is the user who resumes it, if any."""
-        self.status = JobStatus.PROCESSING if self.started_at else JobStatus.PENDING
-        self.clear_pause()
-        self.save(update_fields=PAUSE_COLUMNS)
-        self.cancel_pending_mail(EventKind.PAUSED)
-        self.record(EventKind.RESUMED, actor=actor)
 
     def has_been_paused_for(self, duration: timedelta) -> bool:
         """Return whether a worker or the circuit breaker paused the job, and the pause has lasted for longer than this.
@@ -160,4 +155,13 @@ class PausableJob(JobColumns):
             return
         job = type(self).objects.locked(self.pk)
         if job.is_paused and not job.is_paused_until_resumed:
-            job.end_pause()
+            end_pause(job)
+
+
+def end_pause(job: ImportJob, actor: Any = None) -> None:
+    """End the pause of a job that is paused and `locked`. `actor` is the user who resumes it, or None for a worker."""
+    job.status = JobStatus.PROCESSING if job.started_at else JobStatus.PENDING
+    job.clear_pause()
+    job.save(update_fields=PAUSE_COLUMNS)
+    job.cancel_pending_mail(EventKind.PAUSED)
+    job.record(EventKind.RESUMED, actor=actor)

@@ -57,7 +57,8 @@ INDEXES = list(range(FIRST_INDEX, FIRST_INDEX + 8))
 TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
 REJECTED = json_reply(400, {"errors": [TAKEN]}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
 BROKEN = json_reply(500, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
-ALL_CREATED = {"epoch": 1, "rejected": 0, "failed": 0, "unprocessed": 0, "failures_key": "", "problems": []}
+NOT_CREATED_COUNTS = {"rejected": 0, "failed": 0, "unprocessed": 0, "rows_failed": 0}
+ALL_CREATED = {"epoch": 1, **NOT_CREATED_COUNTS, "failures_key": "", "problems": [], "rows_tried": 8}
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_rows_that_the_ledger_records_are_not_sent_again(
     session.run(message)
 
     assert sorted(monolith.creates) == [103, 104, 106, 107]
-    assert monolith.finishes == [ALL_CREATED]
+    assert monolith.finishes == [{**ALL_CREATED, "rows_tried": 4}]
 
 
 def test_when_the_ledger_records_every_row_the_chunk_is_finished_without_a_call(
@@ -166,7 +167,7 @@ def test_when_the_ledger_records_every_row_the_chunk_is_finished_without_a_call(
     session.run(message)
 
     assert not monolith.creates
-    assert monolith.finishes == [ALL_CREATED]
+    assert monolith.finishes == [{**ALL_CREATED, "rows_tried": 0}]
 
 
 def test_when_an_answer_is_lost_after_the_commit_the_row_is_retried_and_counts_as_created(
