@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
+from django.db.models.signals import post_save
 from django.test import AsyncClient, Client
 
+from bulk_import.models import ImportedRow
 from bulk_import.shop_load import RECENT_SECONDS, ShopLoad
 from bulk_import_wire.contract import LOAD_HEADER, VERDICT_HEADER
 from products.models import Product
 from tests.bulk_import.conftest import Aws, claim, post_rows, product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
@@ -114,21 +114,23 @@ def test_methods_that_a_client_made_up_are_not_stored(process: Process) -> None:
     assert len(process.load._quiet_seconds) == known
 
 
-@pytest.fixture
-def _eager_threads() -> Iterator[None]:
-    """Let Python switch between threads after nearly every instruction."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+class PreemptedLoad(ShopLoad):
+    """Lets another thread run whenever a counter was read and is about to be written."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name in {"_requests", "_creates"}:
+            time.sleep(0.0001)
+        return value
 
 
-@pytest.mark.usefixtures("_eager_threads")
-def test_no_request_is_lost_or_counted_twice_by_several_threads(process: Process) -> None:
+def test_no_request_is_lost_or_counted_twice_by_several_threads() -> None:
     """A request that were lost would count as in flight forever, and the load would never become zero."""
+    process = Process()
+    process.load = PreemptedLoad()
 
     def work() -> None:
-        for _request in range(2000):
+        for _request in range(10):
             process.serve(0)
             process.create()
 
@@ -181,3 +183,25 @@ def test_under_asgi_create_calls_get_the_load_and_other_requests_are_served(crea
     assert [answer.get(VERDICT_HEADER) for answer in answers] == [None, "created", "replayed"]
     assert [answer.get(LOAD_HEADER) for answer in answers] == [None, "0.00", "0.00"]
     assert Product.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_under_asgi_the_row_and_its_ledger_record_are_in_one_transaction(create_call: dict[str, Any]) -> None:
+    """The view runs in another coroutine than the middleware, but must use the same database connection."""
+
+    def fail(**_signal: Any) -> None:
+        raise RuntimeError("the shop's own bug")
+
+    async def serve() -> Any:
+        answer = await AsyncClient(raise_request_exception=False).post(**create_call)
+        await sync_to_async(connections.close_all)()
+        return answer
+
+    post_save.connect(fail, sender=Product)
+    try:
+        answer = asyncio.run(serve())
+    finally:
+        post_save.disconnect(fail, sender=Product)
+
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (500, "not-created")
+    assert (Product.objects.count(), ImportedRow.objects.count()) == (0, 0)
