@@ -37,6 +37,8 @@ VISITORS = 4
 PAUSE_SECONDS = 0.1
 """Mean pause of a visitor between two requests. Together the visitors use about a fifth of the server's core."""
 
+PRODUCTS = 100  # number of products that the shop has at the beginning
+
 WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
 
 NOTHING, DEFAULTS = "no import", "default settings"
@@ -58,7 +60,7 @@ def requests_of(visitor: str) -> Iterator[tuple[str, str, dict[str, object] | No
     """Return the requests that a visitor makes, one after the other: method, path and body."""
     for number, row in zip(count(1), cycle(rows_of(visitor, 100))):
         yield "GET", "/products/?page_size=20", None
-        yield "GET", f"/products/{number % 30 + 1}/", None
+        yield "GET", f"/products/{number % PRODUCTS + 1}/", None
         yield "POST", "/products/", row | {"sku": f"{visitor}-{time.time_ns()}"}
 
 
@@ -92,7 +94,8 @@ def visit_together(shop: Shop, requests: int, prefix: str) -> Measurement:
 
 def measure(shop: Shop, requests: int, rows: int, ceiling_rows: int) -> tuple[float, dict[str, Measurement]]:
     """Return the ceiling in rows a second, and the measurement without an import and of each setting."""
-    visit_together(shop, max(requests // 10, VISITORS), "WARM")
+    for row in rows_of("OLD", PRODUCTS):
+        shop.http.post("/products/", json=row).raise_for_status()
     measurements = {NOTHING: visit_together(shop, requests, "IDLE")}
     run(shop, CEILING, "CEILING", ceiling_rows)
     for number, (label, calls) in enumerate(SETTINGS.items()):

@@ -172,7 +172,7 @@ def importing(shop: Shop, rows: list[dict[str, Any]], calls: int | None = None) 
     poller = pinned(shop.stack.start_poller(), SENDER_CORE)
     try:
         yield
-        shop.http.post(f"/products/bulk/{job_id}/cancel").raise_for_status()
+        shop.http.delete(f"/products/bulk/{job_id}").raise_for_status()
         shop.wait_for(job_id)
     finally:
         stop_process(poller)

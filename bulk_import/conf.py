@@ -1,4 +1,4 @@
-"""The setting `BULK_IMPORT`: typed, with defaults, and read each time it is used, so that a test can override it.
+"""The setting `BULK_IMPORT`: typed, with defaults, and looked up each time it is used, so that a test can override it.
 
 docs/settings.md explains every setting.
 """
@@ -108,7 +108,7 @@ class Conf:
 
     # Processing
     chunk_rows: int = 500  # a few seconds of work, far below the 15 minutes that a Lambda function may run
-    concurrency: int = 4  # concurrent calls of the create endpoint, per chunk
+    concurrency: int = 16  # most concurrent calls of the create endpoint, per chunk
     report_load: bool = True  # whether create calls learn how fast the site's other requests are
     lease_seconds: int = 60
     pause_seconds: int = 30
@@ -201,15 +201,27 @@ def reports_load() -> bool:
     return bool(setting.get("REPORT_LOAD", True)) if isinstance(setting, dict) else True
 
 
+_CHECKED: dict[int, tuple[dict[str, Any], Conf]] = {}
+"""The value of the setting that was checked last, and the settings that it gives, under the `id` of the value."""
+
+
 def conf() -> Conf:
-    """Return the current settings. Raises ImproperlyConfigured for unknown names and invalid values."""
+    """Return the current settings. Raises ImproperlyConfigured for unknown names and invalid values.
+
+    A value is checked once and not for each call, because every create call needs the settings several times.
+    """
     setting = getattr(settings, "BULK_IMPORT", {})
+    if checked := _CHECKED.get(id(setting)):
+        return checked[1]
     if not isinstance(setting, dict):
         raise ImproperlyConfigured("BULK_IMPORT must be a dict.")
     given = {name.lower(): value for name, value in setting.items()}
     check_names(given.keys())
     check_values(given)
-    return Conf(**given)
+    found = Conf(**given)
+    _CHECKED.clear()
+    _CHECKED[id(setting)] = setting, found  # keeps the value alive, so that no other value can get its `id`
+    return found
 
 
 def check_names(names: Iterable[str]) -> None:

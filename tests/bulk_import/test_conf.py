@@ -117,7 +117,7 @@ def test_the_answer_to_a_claim_of_the_largest_chunk_is_read_whole() -> None:
         language="pt-br",
         created=ranges,
         failures_key="x" * 1000,
-        concurrency=4,
+        concurrency=16,
         cancelled=False,
     )
 
