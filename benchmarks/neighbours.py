@@ -1,7 +1,8 @@
-"""`make bench-neighbours`: measures how long a user waits for a page of products while an import runs.
+"""`make bench-neighbours`: measures how long the visitors of a shop wait while an import runs.
 
-One client sends a GET every 50 ms: without an import, while this worker imports, while it imports with one call per
-chunk, and while all rows are sent at once.
+Several visitors use the shop at the same time: a page of products, one product, a new product. They are measured
+without an import, with an import with the default settings, and with imports with a fixed number of calls in flight.
+The rate of each import is compared with the ceiling: `wrk`, which sends one call per row while nobody visits the shop.
 """
 
 from __future__ import annotations
@@ -10,47 +11,69 @@ import argparse
 import json
 import os
 import platform
-import statistics
+import random
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Event
+from itertools import count, cycle
+from statistics import quantiles
 from typing import TYPE_CHECKING
 
 import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.drain import AT_ONCE, WORKER, rows_of, run
-from benchmarks.shop import open_shop
+from benchmarks.drain import CEILING, rows_of, run
+from benchmarks.shop import importing, open_shop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from benchmarks.shop import Shop
 
-NOTHING = "no import"
-ONE_CALL = "one-call"
-LABELS = {
-    NOTHING: NOTHING,
-    WORKER: "this worker",
-    ONE_CALL: "this worker, with a concurrency of 1",
-    AT_ONCE: "all requests at once",
-}
-PAUSE_SECONDS = 0.05
-WAIT_SECONDS = 30  # timeout of a request; a user would not wait longer
+VISITORS = 4
+PAUSE_SECONDS = 0.1
+"""Mean pause of a visitor between two requests. Together the visitors use about a fifth of the server's core."""
+
+PRODUCTS = 100  # number of products that the shop has at the beginning
+
+WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
+
+NOTHING, DEFAULTS = "no import", "default settings"
+SETTINGS: dict[str, int | None] = {DEFAULTS: None, "1 call per chunk": 1, "4 calls per chunk": 4}
+"""The imports that are measured, with the cap for the calls in flight per chunk. Two chunks run at the same time."""
 
 
-def visit(shop: Shop, over: Event) -> list[float]:
-    """Request a page of products until `over` is set. Returns the duration of each request in seconds."""
+@dataclass
+class Measurement:
+    seconds: list[float]  # how long each request of a visitor took
+    rows_a_second: float = 0.0
+
+    def percentile(self, percent: int) -> float:
+        """Return this percentile of the visitors' requests, in seconds."""
+        return quantiles(self.seconds, n=100)[percent - 1]
+
+
+def requests_of(visitor: str) -> Iterator[tuple[str, str, dict[str, object] | None]]:
+    """Return the requests that a visitor makes, one after the other: method, path and body."""
+    for number, row in zip(count(1), cycle(rows_of(visitor, 100))):
+        yield "GET", "/products/?page_size=20", None
+        yield "GET", f"/products/{number % PRODUCTS + 1}/", None
+        yield "POST", "/products/", row | {"sku": f"{visitor}-{time.time_ns()}"}
+
+
+def visit(url: str, visitor: str, requests: int) -> list[float]:
+    """Make so many requests to the shop, with pauses. Returns the duration of each request in seconds."""
     took = []
-    auth = ("demo", "demo")
-    with httpx.Client(base_url=shop.stack.url, auth=auth, timeout=WAIT_SECONDS, trust_env=False) as http:
-        while not over.wait(PAUSE_SECONDS):
+    chance = random.Random(visitor)  # noqa: S311 - not used for security
+    with httpx.Client(base_url=url, auth=("demo", "demo"), timeout=WAIT_SECONDS, trust_env=False) as http:
+        for _request, (method, path, body) in zip(range(requests), requests_of(visitor), strict=False):
+            time.sleep(chance.expovariate(1 / PAUSE_SECONDS))
             began = time.perf_counter()
             try:
-                http.get("/products/?page_size=20")
+                http.request(method, path, json=body).raise_for_status()
             except httpx.TransportError:
                 took.append(float(WAIT_SECONDS))
             else:
@@ -58,44 +81,63 @@ def visit(shop: Shop, over: Event) -> list[float]:
     return took
 
 
-def p99(took: list[float]) -> float:
-    return statistics.quantiles(took, n=100)[98]
+def visit_together(shop: Shop, requests: int, prefix: str) -> Measurement:
+    """Let all visitors make so many requests together, while the products with the prefix are being created."""
+    created_before, began = shop.created(prefix), time.monotonic()
+    with ThreadPoolExecutor(VISITORS) as threads:
+        share = -(-requests // VISITORS)
+        visits = [threads.submit(visit, shop.stack.url, f"VISITOR{prefix}{who}", share) for who in range(VISITORS)]
+        seconds = [second for visit in visits for second in visit.result()]
+    rate = (shop.created(prefix) - created_before) / (time.monotonic() - began)
+    return Measurement(seconds, rate)
+
+
+def measure(shop: Shop, requests: int, rows: int, ceiling_rows: int) -> tuple[float, dict[str, Measurement]]:
+    """Return the ceiling in rows a second, and the measurement without an import and of each setting."""
+    for row in rows_of("OLD", PRODUCTS):
+        shop.http.post("/products/", json=row).raise_for_status()
+    measurements = {NOTHING: visit_together(shop, requests, "IDLE")}
+    run(shop, CEILING, "CEILING", ceiling_rows)
+    for number, (label, calls) in enumerate(SETTINGS.items()):
+        prefix = f"SET{number}"
+        with importing(shop, rows_of(prefix, rows), calls):
+            while not shop.created(prefix):
+                time.sleep(0.1)
+            measurements[label] = visit_together(shop, requests, prefix)
+            if shop.created(prefix) == rows:
+                raise RuntimeError("The import ended before the visitors were done. Use more --rows.")
+    return shop.rows_a_second("CEILING"), measurements
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.neighbours", description=__doc__)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--idle-seconds", type=float, default=20)
+    parser.add_argument("--requests", type=int, default=2_000, help="requests of all visitors per measurement")
+    parser.add_argument("--rows", type=int, default=30_000, help="rows of an import, which is cancelled at the end")
+    parser.add_argument("--ceiling-rows", type=int, default=2_000)
     options = parser.parse_args(arguments)
-    took: dict[str, list[float]] = {}
-    with open_shop() as shop, ThreadPoolExecutor() as threads:
-        engine = shop.stack.database_url.partition(":")[0]
-        for label in LABELS:
-            over = Event()
-            visits = threads.submit(visit, shop, over)
-            if label == NOTHING:
-                time.sleep(options.idle_seconds)
-            elif label == ONE_CALL:
-                shop.drain(rows_of(label, options.rows), calls=1)
-            else:
-                run(shop, label, label.replace(" ", "-"), options.rows)
-            over.set()
-            took[label] = visits.result()
-    console = Console(width=110)
-    where = f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine}"
-    console.print(f"{datetime.now(UTC):%Y-%m-%d}, {where}, {options.rows:,} rows")
-    table = Table("load", "requests", "p50 ms", "p99 ms", "relative p99", title="Other requests during an import")
-    for label, words in LABELS.items():
-        times = p99(took[label]) / p99(took[NOTHING])
-        p50 = statistics.median(took[label])
-        table.add_row(words, str(len(took[label])), f"{p50 * 1e3:.1f}", f"{p99(took[label]) * 1e3:.1f}", f"{times:.1f}")
+    with open_shop() as shop:
+        database = shop.stack.database_url.partition(":")[0]
+        ceiling, measurements = measure(shop, options.requests, options.rows, options.ceiling_rows)
+    idle = measurements[NOTHING]
+    console = Console(width=120)
+    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    where = f"{os.cpu_count()} cores, load averages {load}, Python {platform.python_version()}, {database}"
+    console.print(f"{datetime.now(UTC):%Y-%m-%d}, {where}")
+    title = f"{VISITORS} visitors, {options.requests:,} requests; ceiling {ceiling:.0f} rows a second"
+    table = Table("import", "p50 ms", "p95 ms", "p99 ms", "p95 / idle", "p99 / idle", "rows a second", "of the ceiling")
+    table.title = title
+    for label, found in measurements.items():
+        ms = [f"{found.percentile(percent) * 1e3:.1f}" for percent in (50, 95, 99)]
+        ratios = [f"{found.percentile(percent) / idle.percentile(percent):.1f}" for percent in (95, 99)]
+        rates = [f"{found.rows_a_second:.0f}", f"{found.rows_a_second / ceiling:.2f}"] if label != NOTHING else []
+        table.add_row(label, *ms, *ratios, *rates)
     console.print(table)
+    default = measurements[DEFAULTS]
     last = {
-        "p99_ratio": round(p99(took[WORKER]) / p99(took[NOTHING]), 2),
-        "p99_ratio_of_one_call": round(p99(took[ONE_CALL]) / p99(took[NOTHING]), 2),
-        "p99_ratio_at_once": round(p99(took[AT_ONCE]) / p99(took[NOTHING]), 2),
-        "rows": options.rows,
-        "database": engine,
+        "p99_ratio": round(default.percentile(99) / idle.percentile(99), 2),
+        "p95_ratio": round(default.percentile(95) / idle.percentile(95), 2),
+        "ratio_to_ceiling": round(default.rows_a_second / ceiling, 3),
+        "database": database,
     }
     sys.stdout.write(json.dumps(last) + "\n")
     return 0

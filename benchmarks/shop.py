@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SERVER_CORE, SENDER_CORE = 0, 1
 IN_FLIGHT = 8
-"""Calls in flight: two invocations with 4 calls each, the default of CONCURRENCY. gunicorn has as many threads."""
+"""Calls in flight of the senders that do not adapt: the number of gunicorn's threads."""
 
 BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
 PATIENCE_SECONDS = 600
@@ -75,22 +75,24 @@ class Shop:
         code = f"from bulk_import.models import *; ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})"
         self.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
 
-    def drain(self, rows: list[dict[str, Any]], calls: int | None = None) -> None:
-        """Import rows with this worker and wait for the job's end. `calls` limits the calls in flight per chunk."""
+    def drain(self, rows: list[dict[str, Any]]) -> None:
+        """Import rows with this worker and wait for the job's end."""
         job_id = self.submit(rows)
-        if calls:
-            self.limit(job_id, calls)
         poller = pinned(self.stack.start_poller(), SENDER_CORE)
-        key = job_id.replace("-", "") if self.stack.database_url.startswith("sqlite") else job_id
-        sql = f"SELECT 1 FROM bulk_import_importjob WHERE id = '{key}' AND finished_at IS NOT NULL"  # noqa: S608 - ours
         try:
-            give_up_at = time.monotonic() + PATIENCE_SECONDS
-            while not self.query(sql):
-                if time.monotonic() > give_up_at:
-                    raise RuntimeError(f"The job did not end:\n{self.stack.log}")
-                time.sleep(0.2)
+            self.wait_for(job_id)
         finally:
             stop_process(poller)
+
+    def wait_for(self, job_id: str) -> None:
+        """Wait for a job's end. Raises RuntimeError after PATIENCE_SECONDS."""
+        key = job_id.replace("-", "") if self.stack.database_url.startswith("sqlite") else job_id
+        sql = f"SELECT 1 FROM bulk_import_importjob WHERE id = '{key}' AND finished_at IS NOT NULL"  # noqa: S608 - ours
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while not self.query(sql):
+            if time.monotonic() > give_up_at:
+                raise RuntimeError(f"The job did not end:\n{self.stack.log}")
+            time.sleep(0.2)
 
     def calls_of_a_worker(self, rows: list[dict[str, Any]]) -> list[tuple[dict[str, str], str]]:
         """Submit an import, claim its chunks, and return the headers and body of each create call of this worker."""
@@ -159,6 +161,21 @@ def open_shop() -> Iterator[Shop]:
         shop = Shop(stack)
         cleanup.callback(shop.http.close)
         yield shop
+
+
+@contextmanager
+def importing(shop: Shop, rows: list[dict[str, Any]], calls: int | None = None) -> Iterator[None]:
+    """Import rows with this worker while the block runs, then cancel the job. `calls` caps the calls per chunk."""
+    job_id = shop.submit(rows)
+    if calls:
+        shop.limit(job_id, calls)
+    poller = pinned(shop.stack.start_poller(), SENDER_CORE)
+    try:
+        yield
+        shop.http.delete(f"/products/bulk/{job_id}").raise_for_status()
+        shop.wait_for(job_id)
+    finally:
+        stop_process(poller)
 
 
 def pinned(process: subprocess.Popen[bytes], core: int) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""The setting `BULK_IMPORT`: typed, with defaults, and read each time it is used, so that a test can override it.
+"""The setting `BULK_IMPORT`: typed, with defaults, and looked up each time it is used, so that a test can override it.
 
 docs/settings.md explains every setting.
 """
@@ -108,10 +108,12 @@ class Conf:
 
     # Processing
     chunk_rows: int = 500  # a few seconds of work, far below the 15 minutes that a Lambda function may run
-    concurrency: int = 4  # concurrent calls of the create endpoint, per chunk
+    concurrency: int = 16  # most concurrent calls of the create endpoint, per chunk
+    report_load: bool = True  # whether create calls learn how fast the site's other requests are
     lease_seconds: int = 60
     pause_seconds: int = 30
     max_pause_hours: int = 24
+    max_failed_share: float | None = 0.9  # of the rows tried since the last resume; None never pauses a job for them
     token_header: str = "Authorization"  # noqa: S105 - name of the header of a create call that contains its import token
     host_header: str = "Host"  # header of a create call that contains the host of the upload; "" sends none
 
@@ -193,15 +195,33 @@ def token_header() -> str:
     return str(setting.get("TOKEN_HEADER", "Authorization")) if isinstance(setting, dict) else "Authorization"
 
 
+def reports_load() -> bool:
+    """Return REPORT_LOAD. Every request of the site needs it, so the settings are not validated here."""
+    setting = getattr(settings, "BULK_IMPORT", None)
+    return bool(setting.get("REPORT_LOAD", True)) if isinstance(setting, dict) else True
+
+
+_CHECKED: dict[int, tuple[dict[str, Any], Conf]] = {}
+"""The value of the setting that was checked last, and the settings that it gives, under the `id` of the value."""
+
+
 def conf() -> Conf:
-    """Return the current settings. Raises ImproperlyConfigured for unknown names and invalid values."""
+    """Return the current settings. Raises ImproperlyConfigured for unknown names and invalid values.
+
+    A value is checked once and not for each call, because every create call needs the settings several times.
+    """
     setting = getattr(settings, "BULK_IMPORT", {})
+    if checked := _CHECKED.get(id(setting)):
+        return checked[1]
     if not isinstance(setting, dict):
         raise ImproperlyConfigured("BULK_IMPORT must be a dict.")
     given = {name.lower(): value for name, value in setting.items()}
     check_names(given.keys())
     check_values(given)
-    return Conf(**given)
+    found = Conf(**given)
+    _CHECKED.clear()
+    _CHECKED[id(setting)] = setting, found  # keeps the value alive, so that no other value can get its `id`
+    return found
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -235,6 +255,9 @@ def check_values(given: dict[str, Any]) -> None:
             raise ImproperlyConfigured(
                 f"BULK_IMPORT {name.upper()} must be whole days from {least} to {MAX_RETENTION_DAYS}, or None."
             )
+    share = given.get("max_failed_share")
+    if share is not None and not (type(share) is float and 0 < share < 1):
+        raise ImproperlyConfigured("BULK_IMPORT MAX_FAILED_SHARE must be between 0 and 1, for example 0.9, or None.")
 
 
 def check_numbers(given: dict[str, Any]) -> None:

@@ -121,19 +121,19 @@ class CreateCall:
         return chunk
 
     def check_not_stopped(self, chunk: LockedChunk) -> None:
-        """Raise CreateCallError if staff paused the job or it is cancelled, or RowAlreadyCreated if this row exists.
+        """Raise CreateCallError if the job is paused until resumed or cancelled, RowAlreadyCreated if the row exists.
 
         No row is created by a call that begins after the pause or the cancel was committed. On PostgreSQL, "begins"
         means the statement that locks the chunk, because that statement also reads the job.
         """
-        if chunk.is_cancelled or chunk.is_paused_by_staff:
+        if chunk.is_cancelled or chunk.is_paused_until_resumed:
             # A worker may ask again for a row because the first answer was lost. It must learn that the row exists,
             # although the job was stopped in between; otherwise it would count the row as unprocessed.
             if ImportedRow.objects.filter(job_id=self.job_id, index=self.index).exists():
                 raise RowAlreadyCreated
             if chunk.is_cancelled:
                 raise CreateCallError(409, "cancelled", "The import was cancelled.", RowVerdict.CANCELLED)
-            raise CreateCallError(409, "paused", "Staff paused the import.", RowVerdict.PAUSED)
+            raise CreateCallError(409, "paused", "The import is paused until somebody resumes it.", RowVerdict.PAUSED)
 
     def check_is_stored_row(self, chunk: LockedChunk) -> None:
         """Raise CreateCallError unless the body is the row that the user submitted, byte for byte.

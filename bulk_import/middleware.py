@@ -4,7 +4,7 @@
 through unchanged. For a request with one, which is a worker's create call, it does these steps in one transaction:
 
 1. Lock the chunk, so that nobody can finish it before this transaction ends, and check that the worker still has it.
-2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
+2. Check that the job is neither cancelled nor paused until somebody resumes it, and that the submitter may act.
 3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
    in flight, this waits for it.
 4. Call the target's view, as the submitter and with the submitter's permissions.
@@ -20,10 +20,13 @@ the row, whatever the HTTP status says:
 - `wrong-endpoint`: nothing was kept, because the call did not reach the create endpoint of its job.
 - `stale`: nothing was kept, because the worker no longer has the chunk. It must stop.
 - `cancelled`: nothing was kept, because the job was cancelled. The worker must not try further rows.
-- `paused`: nothing was kept, because staff paused the job. The worker must release the chunk.
+- `paused`: nothing was kept, because the job is paused until somebody resumes it. The worker must release the chunk.
 
-The worker counts a row as created only if the response has this header. A 201 without it may come from a proxy or a
-site without this middleware, and then there is no ledger record.
+With REPORT_LOAD, the response also says how fast this process serves its other requests (`Bulk-Import-Load`, see
+`shop_load`).
+
+The worker counts a row as created only if the response has the verdict header. A 201 without it may come from a proxy
+or a site without this middleware, and then there is no ledger record.
 """
 
 from __future__ import annotations
@@ -34,24 +37,26 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import PROBE_PREFIX
-from bulk_import.conf import conf, token_header
+from bulk_import.conf import conf, reports_load, token_header
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction
 from bulk_import.probe import answer_probe
+from bulk_import.shop_load import ShopLoad
 from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
-from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
+from bulk_import_wire.contract import CONTRACT_HEADER, IMPORT_SCHEME, LOAD_HEADER, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -60,15 +65,60 @@ logger = logging.getLogger(__name__)
 
 
 class ImportedRowMiddleware:
-    """Creates each imported row at most once, together with its ledger record."""
+    """Creates each imported row at most once, together with its ledger record.
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
+    Under ASGI it handles other requests in the event loop and create calls in a thread, because they use the database.
+    """
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.shop_load = ShopLoad()
+        self.is_async = iscoroutinefunction(get_response)
+        self.get_response: Callable[[HttpRequest], HttpResponseBase] = get_response
+        if self.is_async:
+            markcoroutinefunction(self)
+            self.get_response = async_to_sync(get_response)  # for create calls
+            self._get_response_async: Callable[[HttpRequest], Awaitable[HttpResponseBase]] = get_response
+            self._answer_create_async = sync_to_async(self._answer_create)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Return the response, or under ASGI a coroutine that returns it."""
         scheme, _, token = request.headers.get(token_header(), "").partition(" ")
-        if scheme != IMPORT_SCHEME:
+        if scheme == IMPORT_SCHEME:
+            return (self._answer_create_async if self.is_async else self._answer_create)(request, token)
+        if not reports_load() or CONTRACT_HEADER in request.headers:
+            return (self._get_response_async if self.is_async else self.get_response)(request)
+        return (self._measure_async if self.is_async else self._measure)(request)
+
+    def _measure(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer a request that is not a worker's, and record how long it took."""
+        began_at = self.shop_load.begin_request()
+        try:
             return self.get_response(request)
+        finally:
+            self.shop_load.end_request(request, began_at)
+
+    async def _measure_async(self, request: HttpRequest) -> HttpResponseBase:
+        began_at = self.shop_load.begin_request()
+        try:
+            return await self._get_response_async(request)
+        finally:
+            self.shop_load.end_request(request, began_at)
+
+    def _answer_create(self, request: HttpRequest, token: str) -> HttpResponseBase:
+        """Answer a create call, and report the load of the shop."""
+        if not reports_load():
+            return self._handle_create(request, token)
+        self.shop_load.begin_create()
+        try:
+            response = self._handle_create(request, token)
+        finally:
+            load = self.shop_load.end_create()
+        response[LOAD_HEADER] = f"{load:.2f}"
+        return response
+
+    def _handle_create(self, request: HttpRequest, token: str) -> HttpResponseBase:
         if token.startswith(PROBE_PREFIX):
             return answer_probe(request, token, self.get_response)
         try:

@@ -69,6 +69,15 @@ def resume(job: ImportJob, actor: Any = None) -> bool:
     return resumed
 
 
+def resume_by_submitter(job: ImportJob, actor: Any) -> bool:
+    """End a pause by the circuit breaker now, and return whether this changed anything."""
+    with durable_transaction():
+        resumed = job.resume_by_submitter(actor)
+    if resumed:
+        _send_chunks_again(job.pk)
+    return resumed
+
+
 def _send_chunks_again(job_id: UUID) -> None:
     """Send the messages of all open chunks that no worker has, because their existing messages may be delayed."""
     # In a transaction of its own, so that no transaction locks first the job and then an open chunk. A claim locks in

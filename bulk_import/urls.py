@@ -24,6 +24,7 @@ def job_urls(job_id: str) -> list[URLPattern]:
         "/failures/<str:index>": views.FailureView,
         "/retry": views.RetryView,
         "/redrive": views.RedriveView,
+        "/resume": views.ResumeView,
     }.items():
         found += [
             path(f"{job_id}{suffix}", view.as_view()),

@@ -51,6 +51,13 @@ Only this header proves that a row was created. A 201 without it may come from a
 monolith without the middleware.
 """
 
+LOAD_HEADER = "Bulk-Import-Load"
+"""Header that the monolith's middleware sets on the response to a create call, unless REPORT_LOAD is off.
+
+It says how much slower the monolith's other requests are than in quiet times: from "0.00" (not at all, or there are
+none) to "1.00" (they take twice as long or longer).
+"""
+
 TRACEPARENT = "traceparent"
 """Message attribute, and header of every call of the worker: the W3C trace context of the POST, unchanged."""
 
@@ -85,7 +92,7 @@ class RowVerdict(StrEnum):
     WRONG_ENDPOINT = "wrong-endpoint"  # nothing was committed: the call reached another path than its create endpoint
     STALE = "stale"  # another worker has the lease of the chunk: stop at once
     CANCELLED = "cancelled"  # nothing was committed: the job is cancelled, so send no more rows
-    PAUSED = "paused"  # nothing was committed: staff paused the job, so release the chunk
+    PAUSED = "paused"  # nothing was committed: the job is paused until somebody resumes it, so release the chunk
 
 
 class Outcome(StrEnum):
@@ -107,6 +114,7 @@ class PauseCode(StrEnum):
     WRONG_ENDPOINT = "wrong_endpoint"  # the calls reach another path of the site than the create endpoint
     WRONG_STATUS = "wrong_status"  # it answers a success that is not one of the target's `success_statuses`
     STAFF = "staff"  # a member of staff paused the job; it stays paused until staff resume it
+    MOST_ROWS_FAILED = "most_rows_failed"  # the monolith paused the job; it stays paused until somebody resumes it
 
 
 class MessageError(ValueError):
@@ -216,6 +224,8 @@ class Release(JsonObject):
     pause: str  # a PauseCode; "" if the next delivery can continue at once
     retry_after_seconds: int  # the Retry-After of the endpoint; 0 if it sent none
     has_failed: bool = False  # whether this delivery failed; after several of them, the chunk is given up
+    rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
+    rows_failed: int = 0  # those of them whose outcome is `failed`
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +249,5 @@ class Finish(JsonObject):
     unprocessed: int
     failures_key: str  # S3 key of the failures; "" if every row was created
     problems: list[dict[str, Any]] = field(default_factory=list)  # see `bulk_import_wire.problems`
+    rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
+    rows_failed: int = 0  # those of them whose outcome is `failed`; `failed` also counts earlier deliveries

@@ -44,6 +44,7 @@ STOP_SECONDS = 15
 to FUNCTION_TIMEOUT_SECONDS."""
 
 START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
+START_GUNICORN += ["--config=python:demo.gunicorn_conf"]
 START_GUNICORN += ["--graceful-timeout=10"]  # also how long a worker finishes its requests after gunicorn was killed
 START_POLLER = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
 START_RELAY = ["manage.py", "bulk_import_relay", "--every=5"]

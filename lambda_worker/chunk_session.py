@@ -177,9 +177,11 @@ class ChunkSession:
             await self._release(claim, failures + dispatch.unfinished, dispatch)
         failures += refused
         # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
-        failures_key = await self._write(claim, failures)
+        report = finish_report(claim.epoch, failures, await self._write(claim, failures))
+        tried, failed = tried_rows(dispatch)
+        report = replace(report, rows_tried=tried, rows_failed=failed)
         try:
-            await self.monolith.finish(self.message, finish_report(claim.epoch, failures, failures_key))
+            await self.monolith.finish(self.message, report)
         except ChunkDeferred as unavailable:
             # The monolith accepted the claim, so this delivery counts as failed. Otherwise the chunk would be delivered
             # again and again if the monolith accepts claims but no reports.
@@ -215,11 +217,14 @@ class ChunkSession:
             raise reason or ChunkReturned("The dispatch stopped without a reason.")
         if not reason.pause and not dispatch.made_progress:
             raise ChunkReturned("The time was over before any row had an outcome.")
+        tried, failed = tried_rows(dispatch)
         release = Release(
             epoch=claim.epoch,
             failures_key=await self._write(claim, failures),
             pause=reason.pause.value if reason.pause else "",
             retry_after_seconds=math.ceil(reason.delay_seconds),
+            rows_tried=tried,
+            rows_failed=failed,
         )
         answer = await self.monolith.release(self.message, release)
         raise ChunkDeferred(
@@ -261,6 +266,12 @@ def finish_report(epoch: int, failures: list[RowFailure], failures_key: str) -> 
         failures_key=failures_key,
         problems=group_failures(failures),
     )
+
+
+def tried_rows(dispatch: RowDispatch) -> tuple[int, int]:
+    """Return how many rows got an outcome from the endpoint in this delivery, and how many of them failed."""
+    outcomes = Counter(failure.outcome for failure in dispatch.failures)
+    return dispatch.finished_rows - outcomes[Outcome.UNPROCESSED], outcomes[Outcome.FAILED]
 
 
 def _loop_time(monotonic: float) -> float:

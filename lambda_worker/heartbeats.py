@@ -28,7 +28,7 @@ async def heartbeats(
     """Send heartbeats while the block runs.
 
     The responses control the dispatch. Each one sets the cap of the dispatch's limit. The dispatch is cancelled if the
-    job was cancelled. It is stopped if staff paused the job or if another worker has the chunk.
+    job was cancelled. It is stopped if the job is paused until somebody resumes it, or if another worker has the chunk.
     """
     task = asyncio.create_task(_send_heartbeats(monolith, message, claim, dispatch))
     try:
@@ -58,4 +58,4 @@ async def _send_heartbeats(
             if answer.cancelled:
                 dispatch.cancel()
             elif answer.paused:
-                dispatch.stop(ChunkDeferred("Staff paused the job.", pause=PauseCode.STAFF))
+                dispatch.stop(ChunkDeferred("The job is paused until somebody resumes it.", pause=PauseCode.STAFF))

@@ -1,87 +1,82 @@
-"""Limits how many create calls are in flight at once, and finds by trial how many the endpoint can serve."""
+"""Limits how many create calls of one chunk are in flight at once, and finds out how many the endpoint can serve."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START = 4
-"""The first limit.
-
-A typical monolith serves four or eight times as many calls at once, which is two or three doublings away. If it serves
-fewer than START, the first calls already wait for each other, and the baseline includes this wait. Even then the limit
-stays below about twice START.
-"""
-
-WINDOW_ROUNDS = 2
-"""Number of calls in a window, as a multiple of the limit.
-
-A window is a group of calls whose mean latency is judged. With one round only, the fast calls would dominate the first
-window after a change of the limit, because they are the first to end.
-"""
-
 MIN_WINDOW = 8
 """Minimum number of calls in a window, for a low limit. A single call may be slow by chance."""
 
-SLOW_FACTOR = 2.0
-"""A window is slow if its mean latency is more than this multiple of the baseline.
+WINDOW_ROUNDS = 2
+"""Number of calls in a window, as a multiple of the limit. In a single round, the fastest calls would end first."""
 
-By Little's law, twice the latency of an idle endpoint means that half of the calls in flight wait. Halving the limit
-then removes the wait, and the endpoint stays busy. So the limit moves between one and two times the number of calls
-that the endpoint serves at once.
+SLOWEST_SHARE = 8
+"""One of so many calls, the slowest, does not count in a window. For example, the garbage collector delayed it."""
+
+WAITING_CALLS, WAITING_SHARE = 0.25, 0.125
+"""How many calls in flight may wait: this number, plus this share of the limit.
+
+The number decides at a low limit: a second call in flight must raise the throughput by half. The share decides at a
+high limit, where it is larger than what the latencies of two windows differ by chance.
 """
 
-DECREASE_FACTOR = 0.5
-"""Factor by which the limit decreases after a slow window or an overloaded call."""
+HOLD_WINDOWS = 4
+"""Number of windows for which the limit does not grow after it was too high."""
 
-BASELINE_WEIGHT = 0.1
-"""Weight of each new window in the moving baseline, after the start.
+IDLE_WEIGHT = 0.125
+"""Weight of each new window in the moving average of the idle latency."""
 
-We do not use the fastest window so far as the baseline, because it depends on chance. In a long chunk, some window is
-very fast by chance, and then every other window would seem slow.
-"""
+MAX_IDLE_RISE = 0.5
+"""A window counts in the idle latency as at most this share slower than it.
 
-MAX_BASELINE_RISE = 0.05
-"""Maximum rise of the baseline per window, as a share of the baseline.
-
-An endpoint that stays ten times as slow becomes the new normal after about 33 windows: ln(10 / SLOW_FACTOR) / ln 1.05.
+So the idle latency rises by at most a sixteenth per window. An endpoint that becomes ten times as slow gets one call at
+a time for 30 windows, 240 calls, before the limiter considers it normal.
 """
 
 
 class ConcurrencyLimiter:
-    """A semaphore whose limit adapts to the latency of the calls. The limit is always between 1 and `cap`.
+    """A semaphore whose limit holds the knee: the fewest calls in flight that give nearly the highest throughput.
 
-    The algorithm is additive increase, multiplicative decrease (AIMD). The limiter compares the mean latency of a
-    window of calls with a baseline, the latency of a call that does not wait for other calls of this worker:
+    Beyond the knee, more calls in flight only wait for each other. By Little's law, the number of calls that the
+    endpoint really serves is the throughput times the idle latency, which is the latency of a call that does not wait:
 
-    - A window that is not slow: the limit grows by one. At the start it doubles instead, until the first slow window.
-    - A slow window, or a call that is overloaded (429, 503, timeout or no response): the limit is halved.
+        served = limit / latency * idle latency        waiting = limit - served
 
-    For example, an endpoint serves 10 calls at once, each in 100 ms. The limit is 4, then 8, then 16. With 16 calls in
-    flight, 6 of them wait, and a call takes 160 ms on average: not slow. At a limit of 32 it takes 320 ms, which is
-    slow, so the limit falls to 16. From there it grows by one per window. At 22 a call takes 220 ms, which is slow
-    again, so the limit falls to 11, and so on. The endpoint is always busy, and the queue in front of it stays short.
+    The limiter judges the calls in windows. If few calls wait, the limit may grow: by 1, then by 2, 4 and so on. If too
+    many wait, the limit falls to the number of calls that are served, and stays there for HOLD_WINDOWS windows before
+    it grows by 1 again. It starts at 1, where no call waits for another one of this worker, so the first window
+    measures the idle latency.
 
-    AIMD also shares fairly: workers that know nothing of each other reach equal shares of an endpoint. A gradient
-    limiter would set the limit from the measurement itself, and follow each random change of the latency.
+    For example, an endpoint serves 4 calls at once, each in 100 ms. The limit grows from 1 to 2, 4 and 8. With 8 calls
+    in flight a call takes 200 ms, so 8 / 200 * 100 = 4 calls are served and 4 wait. The limit falls to 4, where a call
+    takes 100 ms again. After four windows the limiter tries 5 calls: one of them waits, more than the 0.9 that it
+    accepts there. So the limit falls to 4 again, and so on.
+
+    Two workers that know nothing of each other get fair shares, because each accepts about the same number of waiting
+    calls: the one with more calls in flight sees more of its own calls wait, and falls first.
+
+    A call that is overloaded (429, 503, timeout or no response) halves the limit. The load of the shop counts like
+    waiting calls: see `record`. The limit is always between 1 and `cap`.
     """
 
     def __init__(self, cap: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._cap = max(1, cap)
-        self._limit = min(START, self._cap)
+        self._limit = 1
         self._clock = clock
         self._in_flight = 0
         self._changed = asyncio.Event()
-        self._doubling = True  # until the first slow window or overloaded call, or until the limit reaches the cap
-        self._moved_at = clock()  # when the limit last doubled or decreased
+        self._moved_at = clock()  # when the limit last changed
         self._window: list[float] = []  # seconds of the calls that have not been judged yet
-        self._baseline = math.inf  # seconds of a call that does not wait for other calls of this worker
-        self._was_slow = False  # whether the last window was slow
+        self._shop_load = 0.0  # sum of the loads that these calls reported
+        self._idle_seconds = 0.0  # the idle latency, after the first window
+        self._windows = 0  # number of windows in the idle latency
+        self._step = 1  # by how much the limit grows next
+        self._hold_windows = 0  # number of windows before the limit may grow again
 
     @property
     def limit(self) -> int:
@@ -91,7 +86,8 @@ class ConcurrencyLimiter:
     def set_cap(self, cap: int) -> None:
         """Set the maximum of the limit. A lower cap reduces the limit at once. A higher cap lets it grow."""
         self._cap = max(1, cap)
-        self._set_limit(self._limit)
+        if self._limit > self._cap:
+            self._move(self._cap)
 
     async def acquire(self) -> None:
         """Wait until another call may start, and count it as in flight."""
@@ -105,60 +101,73 @@ class ConcurrencyLimiter:
         self._in_flight -= 1
         self._changed.set()
 
-    def record(self, seconds: float, *, overloaded: bool) -> None:
-        """Record a call that has just ended and took this many seconds.
+    def record(self, seconds: float, *, overloaded: bool, shop_load: float | None = None) -> None:
+        """Record a call that has just ended.
 
-        `overloaded` means that it got a 429 or 503, timed out or got no response.
+        `seconds` is how long it took. `overloaded` means that it got a 429 or 503, timed out or got no response.
+
+        `shop_load` is what the response says about the monolith's other requests: from 0.0 (there are none, or they
+        are as fast as in quiet times) to 1.0 (they are being slowed down). None means that the response does not say,
+        and counts as 0.0. A load of 0.5 means that only half of the calls in flight are welcome. So the limit falls to
+        half in the next window, and again in each window while the load stays, until it is 1.
         """
-        now = self._clock()
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
         # all get a 503, only the first one halves the limit.
-        if now - seconds < self._moved_at:
+        if self._clock() - seconds < self._moved_at:
             return
         if overloaded:
-            self._decrease(now)
+            self._reduce(self._limit // 2)
             return
         self._window.append(seconds)
+        self._shop_load += shop_load or 0.0
         if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW):
-            self._judge(sum(self._window) / len(self._window), now)
+            fastest = sorted(self._window)[: -(len(self._window) // SLOWEST_SHARE)]
+            self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window))
 
-    def _judge(self, mean: float, now: float) -> None:
-        """Adapt the baseline and the limit to the mean latency of a full window."""
-        is_slow = mean > SLOW_FACTOR * self._baseline
-        self._update_baseline(mean)
-        self._was_slow = is_slow
-        if is_slow:
-            self._decrease(now)
-        elif self._doubling and self._limit < self._cap:
-            self._move(now, self._limit * 2)
+    def _judge(self, seconds: float, shop_load: float) -> None:
+        """Adapt the limit to the mean latency and the mean load of a full window."""
+        if not self._windows:
+            self._idle_seconds = seconds
+        served = self._limit * self._idle_seconds / seconds if seconds > self._idle_seconds else self._limit
+        welcome = served * (1 - shop_load)
+        is_too_high = self._limit - welcome > WAITING_CALLS + WAITING_SHARE * self._limit
+        if self._limit == 1 or self._hold_windows or not is_too_high:
+            self._update_idle_seconds(seconds)
+        if is_too_high:
+            self._reduce(round(welcome))
+        elif self._hold_windows:
+            self._hold_windows -= 1
+            self._start_window()
         else:
-            self._doubling = False
-            self._window.clear()
-            self._set_limit(self._limit + 1)
+            self._move(self._limit + self._step)
+            self._step = 1 if self._limit == self._cap else self._step * 2
 
-    def _update_baseline(self, mean: float) -> None:
-        """Move the baseline towards the mean latency of a window.
+    def _update_idle_seconds(self, seconds: float) -> None:
+        """Move the idle latency towards the mean latency of a window in which hardly any call waited.
 
-        A window that is faster than the baseline always lowers it. A window that is slower raises it only if the
-        previous window was slow, because the limit has been halved since then. Otherwise, the reason may be that the
-        limit is too high, and a higher baseline would keep it too high.
+        A latency below half of it is no chance. For example, the first calls found a cold endpoint.
         """
-        if mean < self._baseline:
-            self._baseline = mean if self._doubling else self._baseline + BASELINE_WEIGHT * (mean - self._baseline)
-        elif self._was_slow:
-            rise = min(BASELINE_WEIGHT * (mean - self._baseline), MAX_BASELINE_RISE * self._baseline)
-            self._baseline += rise
+        self._windows += 1
+        if seconds < self._idle_seconds / 2:
+            self._idle_seconds = seconds
+            return
+        difference = min(seconds - self._idle_seconds, MAX_IDLE_RISE * self._idle_seconds)
+        self._idle_seconds += max(1 / self._windows, IDLE_WEIGHT) * difference
 
-    def _decrease(self, now: float) -> None:
-        self._doubling = False
-        self._move(now, int(self._limit * DECREASE_FACTOR))
+    def _reduce(self, limit: int) -> None:
+        self._step = 1
+        self._hold_windows = HOLD_WINDOWS
+        self._move(limit)
 
-    def _move(self, now: float, limit: int) -> None:
-        """Set the limit and discard the window, whose calls ran under the old one."""
-        self._moved_at = now
+    def _move(self, limit: int) -> None:
+        """Set the limit, within its bounds, and start a new window."""
+        limit = min(max(1, limit), self._cap)
+        if limit != self._limit:
+            self._limit = limit
+            self._moved_at = self._clock()
+            self._changed.set()
+        self._start_window()
+
+    def _start_window(self) -> None:
         self._window.clear()
-        self._set_limit(limit)
-
-    def _set_limit(self, limit: int) -> None:
-        self._limit = min(max(1, limit), self._cap)
-        self._changed.set()
+        self._shop_load = 0.0

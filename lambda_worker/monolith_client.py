@@ -22,6 +22,7 @@ from bulk_import_wire.contract import (
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     IMPORT_SCHEME,
+    LOAD_HEADER,
     REQUEST_ID,
     VERDICT_HEADER,
     Claim,
@@ -84,6 +85,15 @@ class Answer:
         """The value of VERDICT_HEADER, or "" if there is none or it is unknown."""
         verdict = self.headers.get(VERDICT_HEADER, "")
         return verdict if verdict in set(RowVerdict) else ""
+
+    @property
+    def shop_load(self) -> float | None:
+        """The load in LOAD_HEADER, from 0.0 to 1.0. None if there is none, or if it is not such a number."""
+        try:
+            load = float(self.headers.get(LOAD_HEADER, ""))
+        except ValueError:
+            return None
+        return load if 0 <= load <= 1 else None
 
     def json(self) -> Any:
         """Return the decoded body, or None if it is not JSON."""

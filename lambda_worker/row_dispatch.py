@@ -273,7 +273,7 @@ class RowDispatch:
             answer = None
         ended_at = time.monotonic()
         is_busy = answer is None or answer.status in BUSY
-        self.limit.record(ended_at - began_at, overloaded=is_busy)
+        self.limit.record(ended_at - began_at, overloaded=is_busy, shop_load=answer.shop_load if answer else None)
         if answer and answer.row_verdict and not is_busy:
             self.health.record_answered()
             return answer

@@ -40,6 +40,10 @@ MAX_SHOWN_CHARACTERS = 300
 """Maximum length of a row on the page. The download contains the whole row."""
 
 PAUSED_BY_STAFF = gettext_lazy("Staff paused this import. Resume it when it can continue, or cancel it.")
+PAUSED_BY_BREAKER = gettext_lazy(
+    "Nearly every row failed. Find the cause in the log of the create endpoint and fix it. Then you or the sender can "
+    "resume the import. It is not paused for this reason again."
+)
 EXPIRED = gettext_lazy(
     "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
 )
@@ -91,6 +95,8 @@ def advice(job: ImportJob) -> _StrPromise:
     """Return what staff can do about this job now."""
     if job.is_paused_by_staff:
         return PAUSED_BY_STAFF
+    if job.can_be_resumed:
+        return PAUSED_BY_BREAKER
     if job.expired and job.status != JobStatus.SUCCEEDED:
         return EXPIRED
     return ADVICE[JobStatus(job.status)]

@@ -113,6 +113,15 @@ OPERATIONS = {
     ),
     ("RetryView", "POST"): Operation("retry", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
     ("RedriveView", "POST"): Operation("redrive", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
+    ("ResumeView", "POST"): Operation(
+        "resume",
+        {
+            200: (ImportJobSerializer, "You cannot resume the import, because it is not paused for this reason."),
+            202: (ImportJobSerializer, "The import continues."),
+        },
+        [400, 401, 403, 404, 429],
+        [retry_after(429)],
+    ),
     ("FailuresView", "GET"): Operation(
         "failures",
         {200: (STRING, "JSON Lines, or a CSV for spreadsheets.")},

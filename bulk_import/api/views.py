@@ -36,7 +36,7 @@ from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
 from bulk_import.intake.validation_slots import reading
-from bulk_import.operations import cancel, redrive, retry
+from bulk_import.operations import cancel, redrive, resume_by_submitter, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import (
     CSVRenderer,
@@ -188,7 +188,7 @@ class ImportJobView(TargetView):
 
 
 class ReopenView(TargetView):
-    """Base of the views that process rows of a job again."""
+    """Base of the views that start to process rows of a job again."""
 
     def get_throttles(self) -> list[BaseThrottle]:
         return [SubmissionThrottle()] if self.request.method == "POST" else []
@@ -198,7 +198,7 @@ class ReopenView(TargetView):
         self.target.create_view(request).check_permissions(request)
 
     def reopened(self, job: ImportJob, chunks: int) -> Response:
-        """Return the job, and 202 if any chunks are processed again."""
+        """Return the job, and 202 if any chunks are processed now."""
         code = status.HTTP_202_ACCEPTED if chunks else status.HTTP_200_OK
         return Response(self.document(self.get_job(job.pk)), status=code)
 
@@ -232,6 +232,19 @@ class RedriveView(ReopenView):
         job = self.get_job(job_id)
         check_retry_quota(request.user, job.chunks.dead().aggregate(rows=Sum("unprocessed", default=0))["rows"])
         return self.reopened(job, redrive(job, actor=request.user))
+
+
+class ResumeView(ReopenView):
+    """`/products/bulk/{id}/resume`"""
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Resume an import that was paused because nearly every row failed
+
+        Use this when the cause has been fixed, or to try the other rows in any case. The import is not paused for this
+        reason again. The rows that failed can be retried when the import has ended.
+        """
+        job = self.get_job(job_id)
+        return self.reopened(job, resume_by_submitter(job, actor=request.user))
 
 
 class FailuresView(TargetView):

@@ -46,3 +46,5 @@ class ImportChunk(LeasedChunk):
         if not is_dead:
             self.job.mark_progress()
         self.job.handle_finished_chunk(self)
+        if report.rows_tried:
+            self.job.count_tried_rows(report.rows_tried, report.rows_failed)

@@ -20,10 +20,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.exceptions import Expired
+from bulk_import.models.circuit_breaker import BreakableJob
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job_columns import RETAINED_DATA
-from bulk_import.models.pause import PAUSE_COLUMNS, PausableJob
+from bulk_import.models.pause import PAUSE_COLUMNS
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus, JobStatus, status_at_end
 from bulk_import_wire.problems import merge_problems
 
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     from bulk_import.models.chunk import ImportChunk
 
 
-class ImportJob(PausableJob):
+class ImportJob(BreakableJob):
     """An import job. Its columns and properties are in `JobColumns`, and its pauses in `PausableJob`."""
 
-    class Meta(PausableJob.Meta):
+    class Meta(BreakableJob.Meta):
         abstract = False
         permissions = [("download_rows", _("Can download the rows of import jobs"))]
 
@@ -146,6 +147,7 @@ class ImportJob(PausableJob):
             self.problems = merge_problems(ended_chunks.values_list("problems", flat=True))
             if self.is_terminal:
                 self.status, self.cancel_requested_at = JobStatus.PENDING, None
+                self.clear_pause()
                 self.started_at = self.finished_at = None
                 self.finished_rows_before = ImportJob.objects.for_reports().get(pk=self.pk).finished_rows
             self.save()

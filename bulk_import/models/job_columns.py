@@ -19,7 +19,7 @@ from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.job_queryset import ImportJobQuerySet
-from bulk_import.models.status import PAUSE_REASONS, TERMINAL_STATUSES, JobStatus
+from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, JobStatus
 from bulk_import_wire.contract import Outcome, PauseCode
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class JobColumns(models.Model):
     pause_code = models.CharField(_("paused because"), max_length=20, choices=PAUSE_REASONS, blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)
     paused_until = models.DateTimeField(_("next attempt at"), null=True)
+    tried_since_resume = models.PositiveIntegerField(default=0)  # rows with an outcome since the last pause ended
+    failed_since_resume = models.PositiveIntegerField(default=0)  # those of them that failed
     cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
     created_at = models.DateTimeField(pgettext_lazy("date", "created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, or the first one since a retry
@@ -143,6 +145,16 @@ class JobColumns(models.Model):
     def is_paused_by_staff(self) -> bool:
         """Whether staff paused the job. Such a pause ends only when staff resume or somebody cancels the job."""
         return self.is_paused and self.pause_code == PauseCode.STAFF
+
+    @property
+    def is_paused_until_resumed(self) -> bool:
+        """Whether only a person can end the pause. No row is created before that."""
+        return self.is_paused and self.pause_code in PAUSES_UNTIL_RESUMED
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether the submitter can end the pause: only one that the circuit breaker began."""
+        return self.is_paused and self.pause_code == PauseCode.MOST_ROWS_FAILED
 
     @property
     def is_being_cancelled(self) -> bool:

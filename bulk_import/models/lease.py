@@ -98,18 +98,18 @@ class LeasedChunk(ChunkColumns):
             self._forget_failed_deliveries()
             self.job.mark_progress()
 
-    def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> None:
+    def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> bool:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
         `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. After
         a release, the chunk waits for its next message, and its worker can no longer extend the lease or finish the
-        chunk. Idempotent for the same epoch.
+        chunk. Idempotent for the same epoch: returns whether this is the first release.
 
         With `has_failed`, the delivery counts as a failed one. Raises StaleEpoch.
         """
         if self.epoch == epoch and self.status == ChunkStatus.QUEUED:
             if self.lease_expires_at is None:
-                return
+                return False
             # The lease has expired and the message was sent again, but no other worker has claimed the chunk yet. So
             # the results of this worker still count.
         else:
@@ -121,6 +121,7 @@ class LeasedChunk(ChunkColumns):
         self._extend_lease(None, **changed)
         if self.created > created_before:
             self.job.mark_progress()
+        return True
 
     def _forget_failed_deliveries(self) -> None:
         """Count failed deliveries anew, because rows are being created again.

@@ -17,8 +17,7 @@ from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
 from bulk_import.models.row import ROW_HASH_BYTES
-from bulk_import.models.status import TERMINAL_STATUSES, ChunkStatus
-from bulk_import_wire.contract import PauseCode
+from bulk_import.models.status import PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, ChunkStatus
 
 SELECTED_COLUMNS = {
     "job_id": "chunk.job_id",
@@ -72,8 +71,8 @@ class LockedChunk:
         return cls(**known, submitter=user if user.pk is not None else None)
 
     @property
-    def is_paused_by_staff(self) -> bool:
-        return self.pause_code == PauseCode.STAFF
+    def is_paused_until_resumed(self) -> bool:
+        return self.pause_code in PAUSES_UNTIL_RESUMED
 
     def contains_index(self, index: int) -> bool:
         return self.first_index <= index < self.first_index + self.row_count

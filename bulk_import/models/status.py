@@ -61,8 +61,12 @@ PAUSE_REASONS = {
     PauseCode.WRONG_ENDPOINT.value: _("the worker's calls do not reach the create endpoint"),
     PauseCode.WRONG_STATUS.value: _("the create endpoint answers with a status that is not in success_statuses"),
     PauseCode.STAFF.value: _("a member of staff paused it"),
+    PauseCode.MOST_ROWS_FAILED.value: _("nearly every row failed"),
 }
 """Why a job is paused, as people read it: in the admin, and after "paused because" in messages."""
+
+PAUSES_UNTIL_RESUMED = frozenset({PauseCode.STAFF.value, PauseCode.MOST_ROWS_FAILED.value})
+"""The pauses that only a person ends. In any other pause, a worker tries again from time to time."""
 
 PENDING_ROWS = "pending"
 """Key of the rows that have no outcome yet, in the counts of a job."""

@@ -84,12 +84,19 @@ LEADS: dict[str, _StrPromise] = {
         "We retry automatically, and the import continues as soon as the problem is solved.",
         "created_count",
     ),
+    PauseCode.MOST_ROWS_FAILED: ngettext_lazy(
+        "%(created)s of %(rows)s %(things)s was created so far. We stopped, because the other rows would probably "
+        "fail too.",
+        "%(created)s of %(rows)s %(things)s were created so far. We stopped, because the other rows would probably "
+        "fail too.",
+        "created_count",
+    ),
     EventKind.DEAD_LETTERED: gettext_lazy(
         "We tried several times without success. The import continues with the other rows. "
         "We will email you when it is done."
     ),
 }
-"""The first sentences below the subject, by topic."""
+"""The first sentences below the subject, by topic, or by the reason of a pause."""
 
 EXPLANATIONS: dict[str, _StrPromise] = {
     Outcome.REJECTED: gettext_lazy("these rows contain errors"),
@@ -155,6 +162,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
     no links and no next steps.
     """
     topic = kind if kind in SUBJECTS else job.status
+    is_for_breaker = topic == JobStatus.PAUSED and job.can_be_resumed
     values = placeholders(job)
     problems = [problem_text(entry) for entry in job.problems]
     page_url, failures_url = (job_page_url(job), failures_download_url(job)) if to_submitter else ("", "")
@@ -164,7 +172,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "topic": topic,
         "title": _("Import of %(things)s") % {"things": things(job.target)},
         "subject": SUBJECTS[topic] % values,
-        "lead": LEADS[topic] % values,
+        "lead": LEADS[job.pause_code if is_for_breaker else topic] % values,
         "outcomes_title": _("Results"),
         "outcomes": list(outcomes(job)),
         "problems_title": _("Why rows were not created"),
@@ -239,12 +247,18 @@ def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
     if job.status == JobStatus.PAUSED and job.pause_code == PauseCode.FORBIDDEN:
         text = _("Ask an administrator for permission to add %(things)s. The import then continues automatically.")
         yield Step(text % {"things": things(job.target)}, "")
-    if not job.can_be_retried or job.target not in conf().targets:
+    if not (job.can_be_retried or job.can_be_resumed) or job.target not in conf().targets:
         return
     # If the site has a page about the job, people use that page. Otherwise the email names the API requests.
     jobs_path, path = (
         ("", "") if conf().job_page_url else (reverse("bulk-import-jobs", kwargs={"target": job.target}), job_path(job))
     )
+    if job.can_be_resumed:
+        yield Step(
+            _("Find the cause, for example with our support, and resume the import."), path and f"POST {path}/resume"
+        )
+        yield Step(_("Or cancel the import. The rows that were created stay."), path and f"DELETE {path}")
+        return
     correct = (
         _("Correct the rows: open the attached file in a spreadsheet, fix the rows, and send the file as a new import.")
         if attachment

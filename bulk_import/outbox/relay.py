@@ -58,6 +58,16 @@ def send_job_notifications(job_id: UUID) -> None:
     send_due_emails(job_id, seconds=FAST_PATH_SECONDS)
 
 
+def send_notifications_after_commit(job_id: UUID) -> None:
+    """Send the due emails of one job when the current transaction is committed.
+
+    If they were sent before and the transaction were rolled back, they would report what did not happen.
+    """
+    # With robust=True, an error of the mail server is logged and the worker still gets its response: the change is
+    # committed, and the next sweep sends the email.
+    transaction.on_commit(lambda: send_job_notifications(job_id), using=database(), robust=True)
+
+
 def send_after_commit(job_id: UUID) -> None:
     """Send the job's messages when the current transaction is committed. If that fails, the next sweep sends them."""
     # With robust=True, Django logs an error instead of raising it. By then the job has been accepted.

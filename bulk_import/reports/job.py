@@ -83,6 +83,11 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     redrive = LinkField(
         "/redrive", lambda job: not job.expired, help_text="`POST` retries the rows with the code `dead_letter`."
     )
+    resume = LinkField(
+        "/resume",
+        lambda job: job.can_be_resumed,
+        help_text="`POST` resumes an import that was paused because nearly every row failed.",
+    )
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
 
@@ -97,7 +102,7 @@ class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
 
 
 class ImportJobPauseSerializer(serializers.Serializer[ImportJob]):
-    """Why no row can be created now. If `retry_at` is null, the import continues when staff resume it."""
+    """Why no row can be created now. If `retry_at` is null, the import continues when it is resumed."""
 
     code = serializers.CharField(source="pause_code")
     message = serializers.CharField(source="get_pause_code_display")

@@ -73,6 +73,14 @@ PAUSED_BY_STAFF = ngettext_lazy(
     "created_count",
 )
 
+PAUSED_BY_BREAKER = ngettext_lazy(
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s was created so far. "
+    "Fix the cause and resume the import, or cancel it.",
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s were created so far. "
+    "Fix the cause and resume the import, or cancel it.",
+    "created_count",
+)
+
 
 def message(job: ImportJob) -> str:
     """Return the message for the submitter. It also announces the email. `job` needs `for_reports`."""
@@ -91,6 +99,8 @@ def summary(job: ImportJob) -> str:
         template = CANCELLING
     elif job.is_paused_by_staff:
         template = PAUSED_BY_STAFF
+    elif job.can_be_resumed:
+        template = PAUSED_BY_BREAKER
     return template % placeholders(job)
 
 

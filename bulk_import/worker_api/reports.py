@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bulk_import_wire.contract import MessageError
+from bulk_import_wire.contract import MessageError, PauseCode
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS, MAX_PROBLEMS
 
 if TYPE_CHECKING:
     from bulk_import.models import ImportChunk
-    from bulk_import_wire.contract import Finish
+    from bulk_import_wire.contract import Finish, Release
 
 MAX_KEY_CHARACTERS = 1024
 """Longest key of an object in S3."""
@@ -26,12 +26,39 @@ MAX_COUNT = 10**9
 def checked_report(report: Finish, chunk: ImportChunk) -> Finish:
     """Check the problems of a report, and return the report without the unknown keys of its problems.
 
-    Raises MessageError if a value of a problem is not valid. The numbers of rows are not checked here:
+    Raises MessageError if a value is not valid. The numbers of rows are not checked here:
     `ImportChunk.finish` compares them with the ledger.
     """
     if len(report.problems) > MAX_PROBLEMS + 1:  # the last one stands for all others
         raise MessageError(f"problems: more than {MAX_PROBLEMS + 1}")
+    check_failures_key(report.failures_key, chunk)
+    check_tried_rows(report, chunk)
     return replace(report, problems=[_checked_problem(problem, chunk) for problem in report.problems])
+
+
+def check_release(release: Release, chunk: ImportChunk) -> None:
+    """Raise MessageError if a value of a release is not valid."""
+    check_failures_key(release.failures_key, chunk)
+    check_tried_rows(release, chunk)
+    check_range("retry_after_seconds", release.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
+    if release.pause and release.pause not in set(PauseCode):
+        raise MessageError("pause: unknown code")
+
+
+def check_failures_key(failures_key: str, chunk: ImportChunk) -> None:
+    """Raise MessageError if the failures file does not belong to the chunk's job.
+
+    Otherwise a faulty worker could make one user's job show the rows of another user.
+    """
+    check_text("failures_key", failures_key)
+    if failures_key and not failures_key.startswith(f"{chunk.job_id}/"):
+        raise MessageError("failures_key: does not belong to this job")
+
+
+def check_tried_rows(report: Finish | Release, chunk: ImportChunk) -> None:
+    """Raise MessageError if a report counts more rows than the chunk has, or more failed rows than tried ones."""
+    check_range("rows_tried", report.rows_tried, chunk.row_count)
+    check_range("rows_failed", report.rows_failed, report.rows_tried)
 
 
 def _checked_problem(problem: Any, chunk: ImportChunk) -> dict[str, Any]:

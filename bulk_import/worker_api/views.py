@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from django.core.signals import got_request_exception
-from django.db import transaction
 from django.urls import NoReverseMatch
 from django.utils.decorators import method_decorator
 from rest_framework import status
@@ -35,10 +34,10 @@ from bulk_import.exceptions import (
     StaleEpoch,
     TargetUnavailable,
 )
-from bulk_import.models import ImportChunk, database, durable_transaction, without_atomic_requests
+from bulk_import.models import ImportChunk, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
-from bulk_import.worker_api.reports import MAX_RETRY_AFTER_SECONDS, check_range, check_text, checked_report
+from bulk_import.worker_api.reports import check_release, check_text, checked_report
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
@@ -227,7 +226,7 @@ class HeartbeatView(WorkerView):
         answer = HeartbeatAnswer(
             lease_seconds=settings.lease_seconds,
             cancelled=chunk.job.cancel_requested_at is not None,
-            paused=chunk.job.is_paused_by_staff,
+            paused=chunk.job.is_paused_until_resumed,
             concurrency=chunk.job.concurrency or settings.concurrency,
         )
         return Response(answer.to_dict())
@@ -239,17 +238,17 @@ class ReleaseView(WorkerView):
     def handle(self, body: object, chunk_id: UUID) -> Response:
         release = Release.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
-        check_failures_key(chunk, release.failures_key)
-        check_range("retry_after_seconds", release.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
-        if release.pause and release.pause not in set(PauseCode):
-            raise MessageError("pause: unknown code")
+        check_release(release, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
-        chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed)
+        is_first = chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed)
         logger.info("Chunk %s was released with %d of %d rows created", chunk, chunk.created, chunk.row_count)
         seconds = 0
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
             seconds = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+        # A worker that pauses the job has found why its rows fail, so the circuit breaker leaves the job to it.
+        elif is_first and chunk.job.count_tried_rows(release.rows_tried, release.rows_failed):
+            relay.send_notifications_after_commit(chunk.job_id)
         return Response(ReleaseAnswer(seconds).to_dict())
 
 
@@ -263,15 +262,11 @@ class FinishView(WorkerView):
         # `finish` counts the ledger records. A create call may still be running although its worker stopped waiting for
         # it, so wait until all create calls of the chunk have ended.
         chunk = ImportChunk.objects.locked(chunk_id, wait_for_creates=True)
-        check_failures_key(chunk, report.failures_key)
         report = checked_report(report, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
-        # Send emails after the commit. If they were sent before and the transaction were rolled back, they would report
-        # an end that did not happen. With `robust`, an error of the mail server is logged and the worker still gets its
-        # response: the chunk is finished, and the outbox sends the email later.
-        transaction.on_commit(lambda: relay.send_job_notifications(chunk.job_id), using=database(), robust=True)
+        relay.send_notifications_after_commit(chunk.job_id)
         return Response({"status": chunk.status})
 
 
@@ -287,13 +282,3 @@ def find_create_path(target: str) -> str:
         return conf().target(target).create_path
     except (KeyError, NoReverseMatch) as error:
         raise TargetUnavailable(f"The target {target!r} is not configured any more.") from error
-
-
-def check_failures_key(chunk: ImportChunk, failures_key: str) -> None:
-    """Raise MessageError if the failures file does not belong to the chunk's job.
-
-    Otherwise a faulty worker could make one user's job show the rows of another user.
-    """
-    check_text("failures_key", failures_key)
-    if failures_key and not failures_key.startswith(f"{chunk.job_id}/"):
-        raise MessageError("failures_key: does not belong to this job")

@@ -181,6 +181,21 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
     return run
 
 
+def deliver(messages: list[ChunkMessage]) -> None:
+    """Deliver these messages to the real handler, as SQS does when the delay of a copy is over."""
+    records: Any = [
+        {
+            "messageId": message.chunk_id,
+            "receiptHandle": "handle",
+            "body": message.encode(),
+            "attributes": {"ApproximateReceiveCount": "1"},
+            "messageAttributes": {},
+        }
+        for message in messages
+    ]
+    worker_handler.handler({"Records": records}, Context())
+
+
 def post_bytes(client: Any, path: str, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> Any:
     """POST these bytes as they are. `client.post` would encode them as a form if there is no content type."""
     return client.generic("POST", path, body, content_type=content_type, headers=headers or {})

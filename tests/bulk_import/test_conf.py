@@ -117,7 +117,7 @@ def test_the_answer_to_a_claim_of_the_largest_chunk_is_read_whole() -> None:
         language="pt-br",
         created=ranges,
         failures_key="x" * 1000,
-        concurrency=4,
+        concurrency=16,
         cancelled=False,
     )
 
@@ -211,3 +211,18 @@ def test_a_target_with_an_unknown_url_raises_when_it_is_used() -> None:
 
     with pytest.raises(NoReverseMatch):
         target.create_view()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, None])
+def test_the_share_of_failed_rows_is_a_fraction_or_none(share: float | None, settings: Settings) -> None:
+    settings.BULK_IMPORT = {"MAX_FAILED_SHARE": share}
+
+    assert conf().max_failed_share == share
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 90, "0.9", True])
+def test_an_invalid_share_of_failed_rows_is_reported(share: Any, settings: Settings) -> None:
+    settings.BULK_IMPORT = {"MAX_FAILED_SHARE": share}
+
+    with pytest.raises(ImproperlyConfigured, match="MAX_FAILED_SHARE must be between 0 and 1"):
+        conf()

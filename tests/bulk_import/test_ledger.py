@@ -233,6 +233,15 @@ def test_a_job_that_staff_paused_creates_nothing_from_then_on(importer: Importer
     assert importer.create(product("B"), 1)[VERDICT_HEADER] == "created"
 
 
+def test_a_job_that_the_circuit_breaker_paused_creates_nothing_from_then_on(importer: Importer) -> None:
+    ImportJob.objects.update(status="paused", pause_code="most_rows_failed", paused_at=Now())
+
+    answer = importer.create(product("A"))
+
+    assert (answer.status_code, answer[VERDICT_HEADER], answer.json()["code"]) == (409, "paused", "paused")
+    assert not Product.objects.exists()
+
+
 def test_a_pause_by_a_worker_does_not_stop_the_probe(importer: Importer) -> None:
     ImportJob.objects.update(status="paused", pause_code="endpoint_away", paused_at=Now(), paused_until=Now())
 

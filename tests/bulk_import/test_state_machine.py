@@ -40,6 +40,7 @@ from bulk_import.models import (
 )
 from bulk_import.models.lease import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
+from bulk_import.models.status import PAUSES_UNTIL_RESUMED
 from bulk_import_wire.contract import Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
 
@@ -248,7 +249,7 @@ class JobMachine(RuleBasedStateMachine):
         is_repeated = self.chunks[number].epoch == epoch and self.chunks[number].status == ChunkStatus.QUEUED
         is_stale = self.is_stale(number, epoch) and not is_repeated
         stays_paused = self.is_paused() if is_repeated else self.stays_paused(number)
-        can_pause = code not in {None, PauseCode.STAFF} and not self.job.cancel_requested_at
+        can_pause = code not in {None, *PAUSES_UNTIL_RESUMED} and not self.job.cancel_requested_at
 
         def release_and_pause(chunk: ImportChunk) -> None:
             chunk.release(epoch, "")

@@ -178,7 +178,7 @@ def test_a_message_cannot_be_changed() -> None:
         a_claim(created=[[0, 3], [5, 5]]),
         ClaimRequest(message=a_message().to_dict(), claimant="random"),
         Heartbeat(epoch=1),
-        Release(epoch=1, failures_key="k", pause="forbidden", retry_after_seconds=3),
+        Release(epoch=1, failures_key="k", pause="forbidden", retry_after_seconds=3, rows_tried=2, rows_failed=1),
         ReleaseAnswer(retry_after_seconds=3),
         HeartbeatAnswer(lease_seconds=60, cancelled=True, paused=False, concurrency=2),
         Finish(epoch=1, rejected=1, failed=0, unprocessed=0, failures_key="k", problems=[{"field": None, "count": 1}]),

@@ -57,7 +57,8 @@ INDEXES = list(range(FIRST_INDEX, FIRST_INDEX + 8))
 TAKEN = {"field": "sku", "code": "unique", "message": "Taken."}
 REJECTED = json_reply(400, {"errors": [TAKEN]}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
 BROKEN = json_reply(500, {}, **{VERDICT_HEADER: RowVerdict.NOT_CREATED})
-ALL_CREATED = {"epoch": 1, "rejected": 0, "failed": 0, "unprocessed": 0, "failures_key": "", "problems": []}
+NOT_CREATED_COUNTS = {"rejected": 0, "failed": 0, "unprocessed": 0, "rows_failed": 0}
+ALL_CREATED = {"epoch": 1, **NOT_CREATED_COUNTS, "failures_key": "", "problems": [], "rows_tried": 8}
 
 
 @pytest.fixture
@@ -134,6 +135,8 @@ def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
                 {**TAKEN, "count": 2, "first_index": 101},
                 {**no_answer, "count": 1, "first_index": 104},
             ],
+            "rows_tried": 8,
+            "rows_failed": 1,
         }
     ]
     kept = {"index", "outcome", "status", "attempts", "errors"}
@@ -153,7 +156,7 @@ def test_rows_that_the_ledger_records_are_not_sent_again(
     session.run(message)
 
     assert sorted(monolith.creates) == [103, 104, 106, 107]
-    assert monolith.finishes == [ALL_CREATED]
+    assert monolith.finishes == [{**ALL_CREATED, "rows_tried": 4}]
 
 
 def test_when_the_ledger_records_every_row_the_chunk_is_finished_without_a_call(
@@ -164,7 +167,7 @@ def test_when_the_ledger_records_every_row_the_chunk_is_finished_without_a_call(
     session.run(message)
 
     assert not monolith.creates
-    assert monolith.finishes == [ALL_CREATED]
+    assert monolith.finishes == [{**ALL_CREATED, "rows_tried": 0}]
 
 
 def test_when_an_answer_is_lost_after_the_commit_the_row_is_retried_and_counts_as_created(
@@ -452,7 +455,7 @@ def test_when_a_heartbeat_says_paused_the_chunk_is_released_with_its_failures(
         run_scripted(client, message, buckets)
 
     assert caught.value.delay_seconds == 300
-    assert [release.pause for release in releases] == [PauseCode.STAFF]
+    assert [(release.pause, release.rows_tried) for release in releases] == [(PauseCode.STAFF, len(client.created))]
     assert sorted(client.created) != INDEXES
     assert client.finishes == []
 

@@ -21,7 +21,7 @@ from lambda_worker.deadlines import CALL_TIMEOUT_SECONDS
 from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, group_failures
-from lambda_worker.limiter import START, ConcurrencyLimiter
+from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer
 from lambda_worker.refusals import errors_of
 from lambda_worker.retries import (
@@ -193,22 +193,21 @@ def test_never_more_calls_are_in_flight_than_the_cap(cap: int) -> None:
     assert 1 <= endpoint.most_in_flight <= cap
 
 
+@pytest.mark.usefixtures("_simulated_clock")
 def test_a_lower_cap_takes_effect_during_the_dispatch() -> None:
-    endpoint = accepting()
-    dispatch = a_dispatch(endpoint, cap=START)
-    after: list[int] = []
+    in_flight: list[int] = []
 
-    def lower(index: int) -> None:
-        if index == 10:
-            dispatch.limit.set_cap(2)
-        if index >= 10 + START:  # by then, the calls that were in flight at the change have ended
-            after.append(endpoint.in_flight)
+    def answer(index: int, _tried: int) -> Answer:
+        in_flight.append(len(endpoint.started) - len(endpoint.settled_at))
+        if index == 50:
+            endpoint.dispatch.limit.set_cap(2)
+        return an_answer(201, CREATED)
 
-    endpoint.on_call = lower
-    run(dispatch, 60)
+    endpoint = TimedEndpoint(answer)
+    endpoint.run(100, cap=4)
 
-    assert endpoint.most_in_flight == START
-    assert max(after) == 2
+    assert max(in_flight) == 4
+    assert max(in_flight[54:]) == 2  # by then, the calls that were in flight at the change have ended
 
 
 def test_a_higher_cap_takes_effect_during_the_dispatch() -> None:
@@ -232,12 +231,12 @@ def test_a_higher_cap_takes_effect_during_the_dispatch() -> None:
 def test_a_row_without_a_usable_answer_fails_after_all_tries(
     answer: Answer | None, status: int | None, code: str
 ) -> None:
-    endpoint = accepting({2: [answer]})
+    endpoint = accepting({4: [answer]})
 
     (failure,) = run(with_heartbeats(a_dispatch(endpoint), endpoint), 5)
 
-    assert endpoint.calls[2] == failure.attempts == MAX_TRIES
-    assert (failure.index, failure.row, failure.outcome) == (2, a_row(2), Outcome.FAILED)
+    assert endpoint.calls[4] == failure.attempts == MAX_TRIES
+    assert (failure.index, failure.row, failure.outcome) == (4, a_row(4), Outcome.FAILED)
     assert (failure.status, failure.errors[0]["code"]) == (status, code)
 
 
@@ -569,7 +568,7 @@ def test_an_endpoint_that_is_busy_for_long_pauses_the_job(status: int) -> None:
     assert isinstance(dispatch.stopped_by, ChunkDeferred)
     assert dispatch.stopped_by.pause == PauseCode.ENDPOINT_BUSY
     assert endpoint.settled_at[-1] >= AWAY_AFTER_SECONDS
-    assert endpoint.calls.total() <= START + BURST + RETRIES_PER_SECOND * endpoint.settled_at[-1]
+    assert endpoint.calls.total() <= 1 + BURST + RETRIES_PER_SECOND * endpoint.settled_at[-1]
     assert dispatch.failures == []
 
 
@@ -759,11 +758,11 @@ def test_when_the_time_is_over_the_chunk_is_deferred_without_a_pause_and_every_c
 @pytest.mark.usefixtures("_simulated_clock")
 def test_an_unanswered_call_just_before_the_end_does_not_pause_the_job() -> None:
     busy = an_answer(503)
-    endpoint = TimedEndpoint(lambda index, _tried: busy if index == 60 else an_answer(201, CREATED), seconds=1)
+    endpoint = TimedEndpoint(lambda index, _tried: busy if index == 29 else an_answer(201, CREATED), seconds=1)
 
     dispatch = endpoint.run(500, cap=4, stop_in=15.5)
 
-    assert endpoint.calls[60]
+    assert endpoint.calls[29]
     assert isinstance(dispatch.stopped_by, ChunkDeferred)
     assert dispatch.stopped_by.pause is None
 

@@ -712,7 +712,7 @@ function pace(job, ended) {
 
 // Shows a button for each action that is possible now. The API sets the link of an impossible action to null.
 function showActions({ links }) {
-  const wanted = ["cancel", "retry"].filter((action) => links[action]);
+  const wanted = ["resume", "cancel", "retry"].filter((action) => links[action]);
   const present = [...$("job-actions").children].map((button) => button.value);
   if (wanted.join() === present.join()) return; // keep the buttons, so that they do not lose the keyboard focus
   fill("job-actions", ...wanted.map((action) => {

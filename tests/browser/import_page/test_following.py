@@ -123,3 +123,20 @@ def test_signing_in_again_leads_back_to_the_import(page: Page, prefix: str) -> N
 
     expect(page).to_have_url(re.compile(job))
     expect(badge(page)).to_have_text("done")
+
+
+def test_an_import_that_is_paused_because_nearly_every_row_failed_can_be_resumed(
+    shop: Shop, page: Page, prefix: str
+) -> None:
+    with shop.poller_stopped():
+        job = import_rows(page, rows(prefix, 5))
+        pause = f"filter(pk='{job}').update(status='paused', pause_code='most_rows_failed', paused_at=timezone.now())"
+        code = "from django.utils import timezone; from bulk_import.models import ImportJob; "
+        shop.stack.run("manage.py", "shell", "--verbosity=0", "--command", f"{code}ImportJob.objects.{pause}")
+        set_visibility(page, hidden=False)  # makes the page poll now
+        expect(page.get_by_text("is paused because nearly every row failed").first).to_be_visible()
+        resume = page.get_by_role("button", name="Resume the import")
+        resume.click()
+        expect(resume).to_be_hidden()
+
+    expect(badge(page)).to_have_text("done")

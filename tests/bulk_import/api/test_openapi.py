@@ -185,6 +185,10 @@ def test_the_answers_are_as_the_schema_says(client_of_merchandiser: APIClient, a
     fields = {"pause_code": PauseCode.ENDPOINT_BUSY, "paused_at": paused_at, "paused_until": paused_at}
     ImportJob.objects.update(status=JobStatus.PAUSED, **fields)
     expect_described(client.get(accepted["Location"]), f"{path}/{{job_id}}", "get", 200)
+    resume = f"{accepted['Location']}/resume"
+    expect_described(client.post(resume), f"{path}/{{job_id}}/resume", "post", 200)
+    ImportJob.objects.update(pause_code=PauseCode.MOST_ROWS_FAILED, paused_until=None)
+    expect_described(client.post(resume), f"{path}/{{job_id}}/resume", "post", 202)
     redrive = accepted.json()["links"]["redrive"]
     expect_described(client.post(redrive), f"{path}/{{job_id}}/redrive", "post", 200)
     ImportChunk.objects.update(status=ChunkStatus.DEAD)

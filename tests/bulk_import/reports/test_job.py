@@ -41,7 +41,7 @@ KEYS = {
     ),
 }
 COUNTS = {"created", "rejected", "failed", "unprocessed", "pending"}
-LINKS = {"self", "failures", "redrive", "retry", "cancel"}
+LINKS = {"self", "failures", "redrive", "retry", "resume", "cancel"}
 
 
 def document(job: ImportJob) -> dict[str, Any]:

@@ -69,6 +69,12 @@ PAUSE_CASES = [
     (PauseCode.ENDPOINT_BUSY, "en", ["1,200 were created so far. We retry automatically."]),
     (PauseCode.FORBIDDEN, "en", ["1,200 were created so far. We retry automatically."]),
     (PauseCode.STAFF, "en", ["1,200 were created so far. The import continues when staff resume it."]),
+    (
+        PauseCode.MOST_ROWS_FAILED,
+        "en",
+        ["Fix the cause and resume the import, or cancel it."],
+    ),
+    (PauseCode.MOST_ROWS_FAILED, "pt-br", ["está pausada porque", "1.200", "retome"]),
     (PauseCode.ENDPOINT_AWAY, "pt-br", ["está pausada porque", "1.200"]),
     (PauseCode.ENDPOINT_BUSY, "pt-br", ["está pausada porque", "1.200"]),
     (PauseCode.FORBIDDEN, "pt-br", ["está pausada porque", "1.200"]),

@@ -12,8 +12,7 @@ from django.db.models import F
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.operations import redrive
-from lambda_worker.handler import handler
-from tests.bulk_import.conftest import Aws, Context, call, claim, expire_lease, finish, record, release
+from tests.bulk_import.conftest import Aws, call, claim, deliver, expire_lease, finish, record, release
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
@@ -29,21 +28,6 @@ def let_time_pass(**duration: float) -> None:
     """Move the times of the pause into the past."""
     passed = timedelta(**duration)
     ImportJob.objects.update(paused_at=F("paused_at") - passed, paused_until=F("paused_until") - passed)
-
-
-def deliver(messages: list[ChunkMessage]) -> None:
-    """Deliver these messages to the real handler, as SQS does when the delay of a copy is over."""
-    records: Any = [
-        {
-            "messageId": message.chunk_id,
-            "receiptHandle": "handle",
-            "body": message.encode(),
-            "attributes": {"ApproximateReceiveCount": "1"},
-            "messageAttributes": {},
-        }
-        for message in messages
-    ]
-    handler({"Records": records}, Context())
 
 
 def failures(client: APIClient, job: ImportJob) -> list[dict[str, Any]]:

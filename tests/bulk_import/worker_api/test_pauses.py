@@ -11,6 +11,7 @@ from django.db.models import F
 
 from bulk_import.models import ImportChunk, ImportJob, JobStatus
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
+from bulk_import.models.status import PAUSES_UNTIL_RESUMED
 from bulk_import_wire.contract import Claim, ClaimRequest, PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, expire_lease, finish, in_threads, record, release
 
@@ -210,7 +211,7 @@ def test_an_invalid_release_is_400_and_changes_nothing(
 # --- pause
 
 
-@pytest.mark.parametrize("code", set(PauseCode) - {PauseCode.STAFF})
+@pytest.mark.parametrize("code", set(PauseCode) - PAUSES_UNTIL_RESUMED)
 def test_a_release_with_a_pause_pauses_the_job_and_says_why(
     worker: APIClient, messages: list[ChunkMessage], client_of_merchandiser: APIClient, code: PauseCode
 ) -> None:

@@ -28,7 +28,7 @@ def test_a_claim_returns_all_that_a_worker_needs(worker: APIClient, messages: li
     got = claim(worker, messages[0])
 
     assert (got.epoch, got.create_path, got.created) == (1, "/products/", [])
-    assert (got.lease_seconds, got.heartbeat_seconds, got.concurrency, got.language) == (20, 2, 4, "en")
+    assert (got.lease_seconds, got.heartbeat_seconds, got.concurrency, got.language) == (20, 2, 16, "en")
     assert ImportJob.objects.get().status == "processing"
     assert ImportJob.objects.get().started_at
 
@@ -124,7 +124,7 @@ def test_a_heartbeat_extends_the_lease_and_counts_the_created_rows(
 
     chunk = ImportChunk.objects.get(pk=messages[0].chunk_id)
     assert HeartbeatAnswer.from_dict(answer.json()) == HeartbeatAnswer(
-        lease_seconds=20, cancelled=False, paused=False, concurrency=4
+        lease_seconds=20, cancelled=False, paused=False, concurrency=16
     )
     assert chunk.created == 2
     assert ImportChunk.objects.filter(pk=chunk.pk, lease_expires_at__gt=Now()).exists()

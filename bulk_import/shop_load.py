@@ -1,0 +1,112 @@
+"""How fast this process serves its other requests while it also creates imported rows.
+
+Each response to a create call tells the worker this load (LOAD_HEADER), and the worker makes fewer calls while it is
+high. So an import slows down for the people who use the shop, and not only when its own calls become slow.
+
+The load is a comparison with quiet times, when the process creates no rows. The process remembers the average duration
+of the requests to each URL pattern in quiet times. Later it divides the duration of each request by this average.
+
+Example: a page takes 5 ms in quiet times. While an import runs, it takes 6 ms, 7 ms, 8 ms and so on. On average it is
+40 % slower, so the load is 0.40. When all requests take twice as long or longer, the load is 1.00.
+
+A process that starts during an import knows no quiet times yet. It reports 0.00 until no create call has reached it for
+QUIET_SECONDS. The time that a request waits before this process accepts it is not part of its duration.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+QUIET_SECONDS = 1.0
+"""A request belongs to quiet times if no create call was in flight during it, or in this time before it."""
+
+RECENT_SECONDS = 2.0
+"""Without any other request for this time, nobody uses the shop, and the load is zero."""
+
+MAX_SLOWDOWN = 2.0
+"""Longest duration of a request that counts, as a multiple of the average in quiet times.
+
+The limit applies to the average in quiet times as well. So a few very slow requests, which are slow in quiet times too,
+cause no load.
+"""
+
+WEIGHT = 0.1
+"""Weight of each request in the moving averages, so that they cover about the last ten requests."""
+
+COMPARED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods whose durations are compared. A client can send any other word as its method, and we must not store them."""
+
+
+class ShopLoad:
+    """The load of one process. Its methods can be called from any thread, and take a few microseconds.
+
+    Call `begin_request` and `end_request` for each request that is not a worker's, and `begin_create` and `end_create`
+    for each create call. `clock` returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._lock = Lock()  # protects all fields below; it is never held while a request is served
+        self._creates = 0  # create calls in flight
+        self._created_at = -math.inf  # when a create call last began or ended
+        self._requests = 0  # other requests in flight
+        self._requested_at = -math.inf  # when another request last ended
+        self._slowdown = 1.0  # moving average of the recent requests, as a multiple of quiet times
+        self._quiet_seconds: dict[tuple[str, str], float] = {}  # average duration in quiet times, by method and route
+
+    def begin_create(self) -> None:
+        with self._lock:
+            self._creates += 1
+            self._created_at = self._clock()
+
+    def end_create(self) -> float:
+        """Return the load for the response: from 0.0 (as fast as in quiet times, or nobody uses the shop) to 1.0."""
+        with self._lock:
+            self._creates -= 1
+            self._created_at = now = self._clock()
+            is_used = self._requests > 0 or now - self._requested_at < RECENT_SECONDS
+            return min(max(0.0, self._slowdown - 1), 1.0) if is_used else 0.0
+
+    def begin_request(self) -> float:
+        """Return the time at which the request began, for `end_request`."""
+        with self._lock:
+            now = self._clock()
+            if not self._requests and now - self._requested_at >= RECENT_SECONDS:
+                self._slowdown = 1.0
+            self._requests += 1
+            return now
+
+    def end_request(self, request: HttpRequest, began_at: float) -> None:
+        match = request.resolver_match  # None if the URL does not exist, or if the request ended with an exception
+        key = (str(request.method), match.route) if match and request.method in COMPARED_METHODS else None
+        with self._lock:
+            self._requests -= 1
+            self._requested_at = now = self._clock()
+            if key:
+                self._compare(key, now - began_at, began_at)
+
+    def _compare(self, key: tuple[str, str], seconds: float, began_at: float) -> None:
+        """Update the average in quiet times, or the average of the recent requests, with the duration of one request.
+
+        The first request of each route only registers it, because it is slow: it compiles templates and opens
+        connections.
+        """
+        quiet_seconds = self._quiet_seconds.get(key)
+        if not self._creates and began_at - self._created_at > QUIET_SECONDS:
+            if quiet_seconds is None:
+                self._quiet_seconds[key] = math.inf
+            elif quiet_seconds == math.inf:
+                self._quiet_seconds[key] = seconds
+            else:
+                counted = min(seconds, MAX_SLOWDOWN * quiet_seconds)
+                self._quiet_seconds[key] += WEIGHT * (counted - quiet_seconds)
+        if quiet_seconds is not None and 0 < quiet_seconds < math.inf:
+            self._slowdown += WEIGHT * (min(seconds / quiet_seconds, MAX_SLOWDOWN) - self._slowdown)

@@ -1,0 +1,207 @@
+"""The load of the shop: how much slower a process serves its other requests than in quiet times."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.db.models.signals import post_save
+from django.test import AsyncClient, Client
+
+from bulk_import.models import ImportedRow
+from bulk_import.shop_load import RECENT_SECONDS, ShopLoad
+from bulk_import_wire.contract import LOAD_HEADER, VERDICT_HEADER
+from products.models import Product
+from tests.bulk_import.conftest import Aws, claim, post_rows, product
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+    from rest_framework.test import APIClient
+
+
+class Process:
+    """A process of the shop whose clock is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.load = ShopLoad(clock=lambda: self.now)
+
+    def serve(self, seconds: float, route: str = "products/", method: str = "GET") -> None:
+        """Serve one request that is not a worker's."""
+        request: Any = SimpleNamespace(resolver_match=SimpleNamespace(route=route), method=method)
+        began_at = self.load.begin_request()
+        self.now += seconds
+        self.load.end_request(request, began_at)
+
+    def create(self) -> float:
+        """Answer a create call that takes no time, and return the load in its answer."""
+        self.load.begin_create()
+        return round(self.load.end_create(), 2)
+
+    def import_while_serving(self, seconds: float, requests: int = 50) -> float:
+        """Serve requests that take so long while an import runs, and return the last load."""
+        for _request in range(requests):
+            self.create()
+            self.serve(seconds)
+        return self.create()
+
+
+@pytest.fixture
+def process() -> Process:
+    """A process that has served pages of 10 ms and of 1 s in quiet times."""
+    process = Process()
+    for _request in range(100):
+        process.serve(0.01)
+        process.serve(1, route="reports/")
+    return process
+
+
+@pytest.mark.parametrize(("seconds", "load"), [(0.005, 0), (0.01, 0), (0.013, 0.3), (0.02, 1), (0.2, 1)])
+def test_the_load_says_how_much_slower_the_other_requests_are(process: Process, seconds: float, load: float) -> None:
+    assert process.import_while_serving(seconds) == pytest.approx(load, abs=0.02)
+
+
+def test_a_page_is_compared_with_itself_and_not_with_faster_pages(process: Process) -> None:
+    for _request in range(50):
+        process.create()
+        process.serve(1, route="reports/")
+
+    assert process.create() == 0
+
+
+def test_a_request_that_is_slow_by_chance_causes_little_load(process: Process) -> None:
+    process.import_while_serving(0.01)
+    process.serve(30)
+
+    assert process.create() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_shop_that_nobody_uses_has_no_load(process: Process) -> None:
+    assert process.import_while_serving(0.02) > 0.9
+    process.now += RECENT_SECONDS
+
+    assert process.create() == 0
+    assert process.import_while_serving(0.01, requests=1) == 0  # the slow requests are no longer recent
+
+
+def test_requests_during_an_import_do_not_change_what_quiet_times_are(process: Process) -> None:
+    assert process.import_while_serving(0.015, requests=1000) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_process_that_started_during_an_import_reports_no_load() -> None:
+    assert Process().import_while_serving(0.5) == 0
+
+
+def test_a_lasting_change_becomes_the_new_normal_in_quiet_times(process: Process) -> None:
+    process.now += 10
+    for _request in range(50):
+        process.serve(0.015)
+
+    assert process.import_while_serving(0.015) == pytest.approx(0, abs=0.02)
+
+
+def test_methods_that_a_client_made_up_are_not_stored(process: Process) -> None:
+    known = len(process.load._quiet_seconds)
+    for number in range(100):
+        process.serve(0.01, method=f"METHOD{number}")
+
+    assert len(process.load._quiet_seconds) == known
+
+
+class PreemptedLoad(ShopLoad):
+    """Lets another thread run whenever a counter was read and is about to be written."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name in {"_requests", "_creates"}:
+            time.sleep(0.0001)
+        return value
+
+
+def test_no_request_is_lost_or_counted_twice_by_several_threads() -> None:
+    """A request that were lost would count as in flight forever, and the load would never become zero."""
+    process = Process()
+    process.load = PreemptedLoad()
+
+    def work() -> None:
+        for _request in range(10):
+            process.serve(0)
+            process.create()
+
+    threads = [threading.Thread(target=work) for _thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (process.load._requests, process.load._creates) == (0, 0)
+
+
+# --- in the middleware
+
+
+@pytest.fixture
+def create_call(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> dict[str, Any]:
+    """The create call of the only row of a job, as arguments of a client."""
+    rows = [product("A")]
+    job_id = post_rows(client_of_merchandiser, rows).json()["id"]
+    (message,) = aws.messages()
+    headers = {"Authorization": f"Import {claim(worker, message).token}", "Idempotency-Key": f"{job_id}:0"}
+    body = aws.payload(message.key).strip()
+    return {"path": "/products/", "data": body, "content_type": "application/json", "headers": headers}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_create_calls_get_the_load_and_only_with_the_setting(
+    create_call: dict[str, Any], settings: Settings
+) -> None:
+    ordinary = Client().get("/products/")
+    created = Client().post(**create_call)
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "REPORT_LOAD": False}
+    replayed = Client().post(**create_call)
+
+    assert [answer.get(VERDICT_HEADER) for answer in (ordinary, created, replayed)] == [None, "created", "replayed"]
+    assert [answer.get(LOAD_HEADER) for answer in (ordinary, created, replayed)] == [None, "0.00", None]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_under_asgi_create_calls_get_the_load_and_other_requests_are_served(create_call: dict[str, Any]) -> None:
+    async def serve() -> list[Any]:
+        client = AsyncClient()
+        answers = [await client.get("/products/"), await client.post(**create_call), await client.post(**create_call)]
+        await sync_to_async(connections.close_all)()
+        return answers
+
+    answers = asyncio.run(serve())
+
+    assert [answer.get(VERDICT_HEADER) for answer in answers] == [None, "created", "replayed"]
+    assert [answer.get(LOAD_HEADER) for answer in answers] == [None, "0.00", "0.00"]
+    assert Product.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_under_asgi_the_row_and_its_ledger_record_are_in_one_transaction(create_call: dict[str, Any]) -> None:
+    """The view runs in another coroutine than the middleware, but must use the same database connection."""
+
+    def fail(**_signal: Any) -> None:
+        raise RuntimeError("the shop's own bug")
+
+    async def serve() -> Any:
+        answer = await AsyncClient(raise_request_exception=False).post(**create_call)
+        await sync_to_async(connections.close_all)()
+        return answer
+
+    post_save.connect(fail, sender=Product)
+    try:
+        answer = asyncio.run(serve())
+    finally:
+        post_save.disconnect(fail, sender=Product)
+
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (500, "not-created")
+    assert (Product.objects.count(), ImportedRow.objects.count()) == (0, 0)
