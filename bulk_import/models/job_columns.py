@@ -84,6 +84,7 @@ class JobColumns(models.Model):
     pause_code = models.CharField(_("paused because"), max_length=20, choices=PAUSE_REASONS, blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)
     paused_until = models.DateTimeField(_("next attempt at"), null=True)
+    front_at = models.DateTimeField(null=True)  # when staff moved it to the front; see `fair_choice`
     cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
     created_at = models.DateTimeField(pgettext_lazy("date", "created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, or the first one since a retry
@@ -102,6 +103,9 @@ class JobColumns(models.Model):
 
     # Annotated by `locked`.
     paused_for: timedelta | None
+
+    # Set by `window.note_imports_ahead`.
+    imports_ahead: int | None
 
     objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
 
@@ -151,6 +155,10 @@ class JobColumns(models.Model):
     @property
     def can_be_cancelled(self) -> bool:
         return not self.is_terminal and not self.cancel_requested_at
+
+    @property
+    def can_be_moved_to_front(self) -> bool:
+        return self.can_be_cancelled and self.front_at is None
 
     @property
     def can_be_retried(self) -> bool:

@@ -250,6 +250,7 @@ class ReleaseView(WorkerView):
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
             seconds = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
+        relay.send_next_chunks(chunk.job.target)
         return Response(ReleaseAnswer(seconds).to_dict())
 
 
@@ -268,6 +269,7 @@ class FinishView(WorkerView):
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
+        relay.send_next_chunks(chunk.job.target)
         # Send emails after the commit. If they were sent before and the transaction were rolled back, they would report
         # an end that did not happen. With `robust`, an error of the mail server is logged and the worker still gets its
         # response: the chunk is finished, and the outbox sends the email later.
