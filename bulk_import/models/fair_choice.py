@@ -2,8 +2,9 @@
 
 The next place goes to the submitter with the fewest chunks in flight, and then to the job of this submitter with the
 fewest. So a submitter with twenty jobs gets the share of one submitter, and a small job overtakes the large jobs of the
-same submitter. A tie is broken by who waits longest: first the one that got no place lately, then the one whose last
-place is the longest ago, then the oldest job. So submitters take turns, and nobody waits forever.
+same submitter. A tie goes to the one whose last place is the longest ago, so submitters take turns, and so do their
+jobs. If several got no place lately, the first one is the job that would have ended first if it had been alone. So of
+several new jobs the small ones come first, but nobody waits forever.
 
 Jobs that staff have moved to the front come before all others, the one that was moved last first.
 
@@ -27,7 +28,7 @@ class Contender:
 
     job_id: UUID
     submitter_id: Any  # None for all jobs whose submitter was deleted; they count as one submitter
-    created_at: float  # all times are Unix times
+    due_at: float  # when it would have ended if it had been alone; all times are Unix times
     front_at: float = 0  # when staff moved it to the front; 0 if they did not
     in_flight: int = 0  # number of its chunks that occupy a place in the window
     served_at: float = 0  # when it last got a place; 0 if that is too long ago to matter
@@ -66,8 +67,8 @@ class Turns:
         submitters = [submitter for submitter in self._submitters.values() if submitter.waiting]
         if not submitters:
             return None
-        first = min(submitters, key=lambda one: (one.in_flight, one.served_at, min(j.created_at for j in one.waiting)))
-        return min(first.waiting, key=lambda job: (job.in_flight, job.served_at, job.created_at))
+        first = min(submitters, key=lambda one: (one.in_flight, one.served_at, min(job.due_at for job in one.waiting)))
+        return min(first.waiting, key=lambda job: (job.in_flight, job.served_at, job.due_at))
 
     def serve(self, job: Contender) -> None:
         """Count a place that this job got just now."""

@@ -48,6 +48,9 @@ MESSAGE_TIMEOUT = timedelta(minutes=15)
 """Age after which a message counts as lost. A delayed message arrives within this time: SQS delays it for at most 15
 minutes. Usually a worker takes a message within seconds, because at most one window of messages is on the queue."""
 
+ROWS_PER_SECOND = 100
+"""Usual rate of one worker. It only decides how much later than a large job a small one may come to overtake it."""
+
 LOCK_SECONDS = 2
 """Longest wait for another process that reserves chunks, which takes milliseconds. If that process hangs, the chunks
 stay pending until the next call or the relay's sweep, and the caller does not hang as well."""
@@ -142,14 +145,14 @@ def _contenders(target: str) -> Iterator[Contender]:
     pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
     # Staff paused the job: it gets no place until they resume it.
     waiting = ImportJob.objects.open().filter(Exists(pending), target=target).exclude(pause_code=PauseCode.STAFF)
-    columns = ("pk", "submitter_id", "created_at", "front_at", "status")
-    for pk, submitter_id, created_at, front_at, status in waiting.order_by().values_list(*columns):
+    columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status")
+    for pk, submitter_id, created_at, rows, front_at, status in waiting.order_by().values_list(*columns):
         known = activity.pop(pk, {"in_flight": 0, "outstanding": 0, "served_at": None})
         is_paused = status == JobStatus.PAUSED
         yield Contender(
             pk,
             submitter_id,
-            created_at.timestamp(),
+            created_at.timestamp() + rows / ROWS_PER_SECOND,
             front_at.timestamp() if front_at else 0,
             known["in_flight"],
             known["served_at"].timestamp() if known["served_at"] else 0,

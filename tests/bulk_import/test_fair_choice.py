@@ -19,7 +19,7 @@ class Import:
 
     submitter: int
     chunks: int
-    created_at: int
+    due_at: int
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     in_flight: int = 0
     served_at: int = 0
@@ -28,7 +28,7 @@ class Import:
         return Contender(
             self.id,
             self.submitter,
-            self.created_at,
+            self.due_at,
             in_flight=self.in_flight,
             served_at=self.served_at,
             is_waiting=self.chunks > 0,
@@ -44,15 +44,15 @@ def test_the_next_place_is_always_that_of_the_submitter_and_job_with_the_fewest_
     sizes: list[tuple[int, int]], places: int, seed: int
 ) -> None:
     """Imports arrive in this order, at random times, and chunks end in any order."""
-    random = Random(seed)
-    coming = [Import(submitter, chunks, created_at=n) for n, (submitter, chunks) in enumerate(sizes)]
+    random = Random(seed)  # noqa: S311 - a seed must be repeatable
+    coming = [Import(submitter, chunks, due_at=n) for n, (submitter, chunks) in enumerate(sizes)]
     present: list[Import] = []
     passed: Counter[int] = Counter()  # for each submitter with nothing in flight, how often it was passed over
     for now in range(1, 10_000):
         if coming and (not present or random.random() < 0.5):
             present.append(coming.pop(0))
         running = [one for one in present if one.in_flight]
-        if len(running) and (sum(one.in_flight for one in present) >= places or random.random() < 0.3):
+        if running and (sum(one.in_flight for one in present) >= places or random.random() < 0.3):
             random.choice(running).in_flight -= 1
         chosen = Turns(one.contender() for one in present).next_job()
         waiting = [one for one in present if one.chunks]
@@ -78,7 +78,7 @@ def test_the_next_place_is_always_that_of_the_submitter_and_job_with_the_fewest_
 
 
 def job(number: int, submitter: str, **fields: float | bool) -> Contender:
-    return Contender(uuid.UUID(int=number), submitter, created_at=number, **{"is_waiting": True, **fields})  # type: ignore[arg-type]
+    return Contender(uuid.UUID(int=number), submitter, due_at=number, **{"is_waiting": True, **fields})  # type: ignore[arg-type]
 
 
 def test_a_new_small_job_comes_before_the_large_jobs_of_the_same_submitter() -> None:
