@@ -107,7 +107,8 @@ class Conf:
     max_rows_per_day: int = 1_000_000
 
     # Processing
-    chunk_rows: int = 500  # a few seconds of work, far below the 15 minutes that a Lambda function may run
+    chunk_rows: int = 200  # two seconds of work at 100 rows per second, so that imports take turns often
+    chunks_in_flight: int = 4  # of each target; twice the two invocations, so that the next message is already there
     concurrency: int = 16  # most concurrent calls of the create endpoint, per chunk
     report_load: bool = True  # whether create calls learn how fast the site's other requests are
     lease_seconds: int = 60

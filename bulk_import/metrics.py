@@ -66,7 +66,7 @@ def job_lines() -> Iterator[str]:
 def chunk_lines() -> Iterator[str]:
     """Count the unsent and the dead chunks, in two queries."""
     old_enough = timezone.now() - timedelta(seconds=FAST_PATH_SECONDS)
-    unsent = ImportChunk.objects.unsent().filter(job__created_at__lt=old_enough).order_by()
+    unsent = ImportChunk.objects.unsent().filter(queued_at__lt=old_enough)
     yield from head("bulk_import_unsent_chunks", "Chunks whose message waits for the relay.")
     yield f"bulk_import_unsent_chunks {unsent.count()}"
     yield from head("bulk_import_dead_chunks", "Chunks that ran out of deliveries and were not redriven.")

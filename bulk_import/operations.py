@@ -12,8 +12,6 @@ from bulk_import.models import ImportChunk, ImportJob, durable_transaction
 from bulk_import.outbox import relay
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from django.db.models import QuerySet
 
 
@@ -21,7 +19,7 @@ def redrive(job: ImportJob, actor: Any = None) -> int:
     """Run the dead chunks of a job again, and return how many there were. Raises Expired."""
     with durable_transaction():
         redriven = job.redrive(actor)
-        relay.send_after_commit(job.pk)
+        relay.send_next_chunks(job.target)
     return redriven
 
 
@@ -29,7 +27,7 @@ def retry(job: ImportJob, actor: Any = None) -> int:
     """Retry every row of the job that was not created. Returns the number of their chunks. Raises Expired."""
     with durable_transaction():
         retried = job.retry(actor)
-        relay.send_after_commit(job.pk)
+        relay.send_next_chunks(job.target)
     return retried
 
 
@@ -38,7 +36,7 @@ def cancel(job: ImportJob, actor: Any = None) -> bool:
     with durable_transaction():
         cancelled = job.cancel(actor)
     if cancelled:
-        _send_chunks_again(job.pk)
+        _send_chunks_again(job)
     return cancelled
 
 
@@ -57,7 +55,18 @@ def open_jobs_of_submitter(job: ImportJob) -> QuerySet[Any]:
 def pause(job: ImportJob, actor: Any) -> bool:
     """Pause a job until staff resume it, and return whether this changed anything."""
     with durable_transaction():
-        return job.pause_by_staff(actor)
+        paused = job.pause_by_staff(actor)
+        relay.send_next_chunks(job.target)  # other jobs can use its places in the window
+    return paused
+
+
+def move_to_front(job: ImportJob, actor: Any) -> bool:
+    """Let a job overtake all others of its target, and return whether this changed anything.
+
+    Chunks of other jobs that are on the queue or being processed are not affected.
+    """
+    with durable_transaction():
+        return job.move_to_front(actor)
 
 
 def resume(job: ImportJob, actor: Any = None) -> bool:
@@ -65,7 +74,7 @@ def resume(job: ImportJob, actor: Any = None) -> bool:
     with durable_transaction():
         resumed = job.resume_by_staff(actor)
     if resumed:
-        _send_chunks_again(job.pk)
+        _send_chunks_again(job)
     return resumed
 
 
@@ -74,15 +83,15 @@ def resume_by_submitter(job: ImportJob, actor: Any) -> bool:
     with durable_transaction():
         resumed = job.resume_by_submitter(actor)
     if resumed:
-        _send_chunks_again(job.pk)
+        _send_chunks_again(job)
     return resumed
 
 
-def _send_chunks_again(job_id: UUID) -> None:
-    """Send the messages of all open chunks that no worker has, because their existing messages may be delayed."""
+def _send_chunks_again(job: ImportJob) -> None:
+    """Let all open chunks that no worker has take their turn again, because their messages may be delayed."""
     # In a transaction of its own, so that no transaction locks first the job and then an open chunk. A claim locks in
     # the opposite order, chunk first and job second, and two transactions with opposite orders can deadlock. If the
     # process dies between the two transactions, nothing is lost: the delayed messages arrive later.
     with durable_transaction():
-        ImportChunk.objects.filter(job_id=job_id).mark_unsent()
-        relay.send_after_commit(job_id)
+        ImportChunk.objects.filter(job=job).return_to_pending()
+        relay.send_next_chunks(job.target)

@@ -37,6 +37,9 @@ AWAY_SINCE = "bulk-import-away-since"
 This is the time of the first delivery that could not reach the monolith. Each further copy keeps it.
 """
 
+MESSAGE_GROUP = "MessageGroupId"
+"""SQS's name for the group of a message: both the attribute of a received message and the parameter of a new one."""
+
 FIRST_RETRY_SECONDS = 10
 """Wait after the first failed delivery. Each further failed delivery makes it four times as long."""
 
@@ -67,12 +70,15 @@ def defer(
     attributes = message_attributes(traceparent_of(record))
     if since is not None:
         attributes[AWAY_SINCE] = {"DataType": "Number", "StringValue": str(int(since))}
+    # The copy stays in the group of its submitter. A queue without groups delivers none, so it gets none.
+    group = {name: value for name, value in record["attributes"].items() if name == MESSAGE_GROUP}
     try:
         sqs.send_message(
             QueueUrl=queue_url,
             MessageBody=record["body"],
             MessageAttributes=attributes,  # type: ignore[arg-type] # plain dicts are what boto3 takes
             DelaySeconds=delay,
+            **group,  # type: ignore[arg-type] # mypy takes it for all other parameters
         )
     except AWS_ERRORS as error:
         logger.warning("SQS did not accept a copy of message %s: %s", record["messageId"], type(error).__name__)

@@ -26,4 +26,5 @@ CACHES = {
     },
 }
 
-BULK_IMPORT = {**BULK_IMPORT, "CHUNK_ROWS": 3}
+# Most tests look at all messages of a job at once, so the window is larger than any job. Tests of the window set it.
+BULK_IMPORT = {**BULK_IMPORT, "CHUNK_ROWS": 3, "CHUNKS_IN_FLIGHT": 1000}

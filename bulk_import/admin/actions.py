@@ -73,6 +73,14 @@ ACTIONS = {
             lambda job: job.is_paused,
         ),
         Action(
+            "move-to-front",
+            _("Move to the front"),
+            _("The next free workers create rows of this import, before those of all other imports."),
+            _("The import was moved to the front."),
+            operations.move_to_front,
+            lambda job: job.can_be_moved_to_front,
+        ),
+        Action(
             "retry",
             _("Retry"),
             _("All rows that were not created run again. Rows that were created stay as they are."),

@@ -50,7 +50,8 @@ def figures() -> list[Figure]:
     paused = open_jobs.filter(status=JobStatus.PAUSED).count()
     dead = ImportChunk.objects.dead().count()
     waiting = ImportChunk.objects.filter(
-        job__in=open_jobs.exclude(status=JobStatus.PAUSED), status__in=[ChunkStatus.PENDING, ChunkStatus.QUEUED]
+        job__in=open_jobs.exclude(status=JobStatus.PAUSED),
+        status__in=[ChunkStatus.PENDING, ChunkStatus.RESERVED, ChunkStatus.QUEUED],
     )
     oldest: datetime | None = waiting.aggregate(oldest=Min("job__created_at"))["oldest"]
     now = timezone.now()

@@ -53,8 +53,8 @@ FIX_AND_RETRY = gettext_lazy(
 )
 ADVICE = {
     JobStatus.PENDING: gettext_lazy(
-        "The import waits until SQS accepts its messages. If this takes long, check that the relay runs and that SQS "
-        "answers."
+        "The import waits for its turn. You can move it to the front. If no other import is running, check that the "
+        "relay runs and that SQS accepts messages."
     ),
     JobStatus.QUEUED: gettext_lazy("The import waits for a worker. If this takes long, check that a worker runs."),
     JobStatus.PROCESSING: gettext_lazy(

@@ -36,6 +36,7 @@ from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
 from bulk_import.intake.validation_slots import reading
+from bulk_import.models.window import note_imports_ahead
 from bulk_import.operations import cancel, redrive, resume_by_submitter, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import (
@@ -152,6 +153,7 @@ class ImportJobsView(TargetView):
         jobs = self.get_jobs().filter(**{name: parameters[name] for name in ("status",) if name in parameters})
         pagination = self.pagination_class()
         page: list[ImportJob] = pagination.paginate_queryset(jobs, request, view=self) or []
+        note_imports_ahead(page)
         documents = ImportJobSerializer(page, many=True, context={"request": request}).data
         return pagination.get_paginated_response(documents)
 

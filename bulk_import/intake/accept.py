@@ -136,7 +136,7 @@ def submit(
                 host=host,
             )
             ImportChunk.objects.bulk_create(split_into_chunks(job, payload.line_bytes, payload.row_hashes))
-            relay.send_after_commit(job_id)
+            relay.send_next_chunks(target.name)
     except IntegrityError:
         # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.
         # The payload that this request stored stays unused until the bucket's lifecycle rule deletes it.

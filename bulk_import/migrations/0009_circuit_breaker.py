@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("bulk_import", "0007_host_and_pause_reasons"),
+        ("bulk_import", "0008_chunks_in_flight"),
     ]
 
     operations = [

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from bulk_import.exceptions import CreatesRunning
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
-from bulk_import.models.status import ChunkStatus
+from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ LOCK_TIMEOUT = "55P03"
 
 class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def unsent(self) -> Self:
-        """Return the chunks whose message SQS has not confirmed yet, oldest job first."""
-        return self.filter(status=ChunkStatus.PENDING).order_by("job__created_at", "number")
+        """Return the chunks that have a place in the window, but whose message SQS has not confirmed yet."""
+        return self.filter(status=ChunkStatus.RESERVED)
 
     def dead(self) -> Self:
         return self.filter(status=ChunkStatus.DEAD)
 
-    def mark_unsent(self) -> None:
-        """Mark the open chunks without a valid lease as unsent, so that their messages are sent again.
+    def return_to_pending(self) -> None:
+        """Make the open chunks without a valid lease pending, so that they take their turn and get a new message.
 
         Use it when a job resumes: workers delay the messages of a paused job, and the new messages arrive at once. The
         delayed ones arrive as well, but a chunk can be claimed only once at a time, so a second message is harmless.
@@ -102,6 +102,7 @@ class ChunkColumns(models.Model):
     byte_count = models.PositiveBigIntegerField()
     row_hashes = models.BinaryField(default=b"")  # `row_hash` of each row, one after the other; deferred
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
+    queued_at = models.DateTimeField(null=True)  # when it last got a place in the window, or a new message
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
     claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
@@ -127,11 +128,16 @@ class ChunkColumns(models.Model):
         ordering = ["job", "number"]
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="bulk_import_chunk_number")]
         indexes = [
+            # `window` uses the next three for every chunk that ends. Partial indexes stay small.
+            models.Index(
+                fields=["job", "number"], condition=Q(status=ChunkStatus.PENDING), name="bulk_import_chunk_pending"
+            ),
             models.Index(
                 fields=["status"],
-                condition=Q(status=ChunkStatus.PENDING),
-                name="bulk_import_chunk_unsent",
+                condition=Q(status__in=sorted(OUTSTANDING_CHUNK_STATUSES)),
+                name="bulk_import_chunk_outstanding",
             ),
+            models.Index(fields=["queued_at"], name="bulk_import_chunk_queued"),
             models.Index(fields=["job"], condition=Q(status=ChunkStatus.DEAD), name="bulk_import_chunk_dead"),
         ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -40,6 +39,12 @@ class EventKind(models.TextChoices):
     CANCELLED = "cancelled", _("cancelled")
     ENDED = "ended", _("ended")
     RETRIED = "retried", _("retried")
+    MOVED_TO_FRONT = "moved_to_front", _("moved to the front")
+
+
+KINDS_WITHOUT_WEBHOOK = frozenset({EventKind.CANCELLED, EventKind.MOVED_TO_FRONT})
+"""The events that no webhook reports. A cancelled job still has to end, and the webhook about its end reports the
+cancellation. Moving a job to the front changes nothing about the job itself."""
 
 
 class ImportEventManager(PrimaryManager):
@@ -75,14 +80,12 @@ class ImportEventManager(PrimaryManager):
                     Delivery(event=event, channel=Channel.EMAIL, recipient=recipient, due_at=due_at)
                     for recipient in [SUBMITTER, *job.recipients[1:]]
                 ]
-            # No webhook reports CANCELLED. A cancelled job still has to end, and the webhook about its end reports the
-            # cancellation.
-            if conf().webhook_url and kind != EventKind.CANCELLED:
+            if conf().webhook_url and kind not in KINDS_WITHOUT_WEBHOOK:
                 deliveries.append(Delivery(event=event, channel=Channel.WEBHOOK, due_at=Now()))
             Delivery.objects.bulk_create(deliveries)
             if kind == EventKind.ENDED:
                 # With robust=True, Django logs an error instead of raising it. By then the job has already ended.
-                transaction.on_commit(partial(send_job_finished, event), using=database(), robust=True)
+                transaction.on_commit(lambda: send_job_finished(event), using=database(), robust=True)
         with log_context(job_id=str(job.pk)):
             logger.info("Job %s: %s%s", job.pk, kind.value, f" ({note})" if note else "")
         return event

@@ -46,12 +46,8 @@ class ImportJob(BreakableJob):
     # --- progress
 
     def mark_queued(self) -> None:
-        """Record that every message of the job is on the queue.
-
-        Has no effect if a worker has already claimed a chunk, or if the message of some chunk is not sent yet.
-        """
-        if not self.chunks.filter(status=ChunkStatus.PENDING).exists():
-            ImportJob.objects.filter(pk=self.pk, status=JobStatus.PENDING).update(status=JobStatus.QUEUED)
+        """Record that a message of the job is on the queue. Has no effect if a worker has already claimed a chunk."""
+        ImportJob.objects.filter(pk=self.pk, status=JobStatus.PENDING).update(status=JobStatus.QUEUED)
 
     def mark_processing(self) -> None:
         """Record that a worker has claimed a chunk."""
@@ -89,8 +85,8 @@ class ImportJob(BreakableJob):
         """Stop creating rows, and return whether this changed anything. Call inside a transaction.
 
         Create calls that are in flight complete. The workers report the remaining rows as unprocessed, and the job ends
-        with its last chunk. After the transaction, send the messages of the chunks again (`mark_unsent`): those of a
-        paused job may be delayed.
+        with its last chunk. After the transaction, send the messages of the chunks again (`return_to_pending`): those
+        of a paused job may be delayed.
         """
         job = ImportJob.objects.locked(self.pk)
         if not job.can_be_cancelled:
@@ -148,12 +144,24 @@ class ImportJob(BreakableJob):
             if self.is_terminal:
                 self.status, self.cancel_requested_at = JobStatus.PENDING, None
                 self.clear_pause()
-                self.started_at = self.finished_at = None
+                self.started_at = self.finished_at = self.front_at = None
                 self.finished_rows_before = ImportJob.objects.for_reports().get(pk=self.pk).finished_rows
             self.save()
             self.cancel_pending_mail()  # an email that has not been sent yet would report an end that is undone
             self.record(kind, actor=actor, rows=rows)
         return reopened
+
+    def move_to_front(self, actor: Any) -> bool:
+        """Give the job the next places in the window, before all others, and return whether this changed anything.
+
+        Call inside a transaction. It stays at the front until it ends or another job is moved in front of it.
+        """
+        job = ImportJob.objects.locked(self.pk)
+        if not job.can_be_moved_to_front:
+            return False
+        ImportJob.objects.filter(pk=self.pk).update(front_at=Now())
+        job.record(EventKind.MOVED_TO_FRONT, actor=actor)
+        return True
 
     # --- retention
 

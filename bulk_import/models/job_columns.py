@@ -86,6 +86,7 @@ class JobColumns(models.Model):
     paused_until = models.DateTimeField(_("next attempt at"), null=True)
     tried_since_resume = models.PositiveIntegerField(default=0)  # rows with an outcome since the last pause ended
     failed_since_resume = models.PositiveIntegerField(default=0)  # those of them that failed
+    front_at = models.DateTimeField(null=True)  # when staff moved it to the front; see `fair_choice`
     cancel_requested_at = models.DateTimeField(_("cancelled at"), null=True)
     created_at = models.DateTimeField(pgettext_lazy("date", "created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True)  # the first claim, or the first one since a retry
@@ -104,6 +105,9 @@ class JobColumns(models.Model):
 
     # Annotated by `locked`.
     paused_for: timedelta | None
+
+    # Set by `window.note_imports_ahead`.
+    imports_ahead: int | None
 
     objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
 
@@ -163,6 +167,10 @@ class JobColumns(models.Model):
     @property
     def can_be_cancelled(self) -> bool:
         return not self.is_terminal and not self.cancel_requested_at
+
+    @property
+    def can_be_moved_to_front(self) -> bool:
+        return self.can_be_cancelled and self.front_at is None
 
     @property
     def can_be_retried(self) -> bool:

@@ -107,18 +107,18 @@ class LeasedChunk(ChunkColumns):
 
         With `has_failed`, the delivery counts as a failed one. Raises StaleEpoch.
         """
-        if self.epoch == epoch and self.status == ChunkStatus.QUEUED:
+        if self.epoch == epoch and self.status in {ChunkStatus.PENDING, ChunkStatus.RESERVED, ChunkStatus.QUEUED}:
             if self.lease_expires_at is None:
                 return False
-            # The lease has expired and the message was sent again, but no other worker has claimed the chunk yet. So
-            # the results of this worker still count.
+            # The lease has expired and the message is sent again, but no other worker has claimed the chunk yet. So the
+            # results of this worker still count.
         else:
             self._check_epoch(epoch)
         self.status = ChunkStatus.QUEUED
         created_before = self.created
         failed_deliveries = self.failed_deliveries + has_failed
         changed = {"failures_key": failures_key, "failed_deliveries": failed_deliveries, "status": self.status}
-        self._extend_lease(None, **changed)
+        self._extend_lease(None, queued_at=Now(), **changed)  # its worker puts the message back on the queue
         if self.created > created_before:
             self.job.mark_progress()
         return True

@@ -92,7 +92,7 @@ class PausableJob(JobColumns):
     def resume_by_staff(self, actor: Any) -> bool:
         """End a pause, no matter who began it, and return whether this changed anything.
 
-        Call inside a transaction. Afterwards, send the messages of the chunks again (`mark_unsent`), because the
+        Call inside a transaction. Afterwards, send the messages of the chunks again (`return_to_pending`), because the
         workers have delayed the existing messages until the end of the pause.
         """
         job = type(self).objects.locked(self.pk)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class JobStatus(models.TextChoices):
-    PENDING = "pending", _("pending")  # stored, but some messages are not on the queue yet
-    QUEUED = "queued", _("queued")  # every message is on the queue, and no worker has claimed a chunk yet
+    PENDING = "pending", _("pending")  # no message is on the queue yet: the job waits for its turn, or for SQS
+    QUEUED = "queued", _("queued")  # its first messages are on the queue, and no worker has claimed a chunk yet
     PROCESSING = "processing", _("processing")
     PAUSED = "paused", _("paused")  # no row can be created now
     SUCCEEDED = "succeeded", _("succeeded")  # every row was created
@@ -43,8 +43,9 @@ def status_at_end(*, rows: int, created: int, unprocessed: int, is_cancelled: bo
 
 
 class ChunkStatus(models.TextChoices):
-    PENDING = "pending", _("pending")  # SQS has not confirmed the message yet; the relay sends it
-    QUEUED = "queued", _("queued")
+    PENDING = "pending", _("pending")  # waits for a place in the window; see `window`
+    RESERVED = "reserved", _("reserved")  # has a place in the window; SQS has not confirmed its message yet
+    QUEUED = "queued", _("queued")  # its message is on the queue
     PROCESSING = "processing", _("processing")  # claimed by a worker, whose lease may have expired
     DONE = "done", _("done")
     DEAD = "dead", _("dead")  # the message ran out of deliveries, and the remaining rows are unprocessed
@@ -52,6 +53,9 @@ class ChunkStatus(models.TextChoices):
 
 TERMINAL_CHUNK_STATUSES = frozenset({ChunkStatus.DONE, ChunkStatus.DEAD})
 """The statuses of a chunk that has ended: every row of it has an outcome."""
+
+OUTSTANDING_CHUNK_STATUSES = frozenset({ChunkStatus.RESERVED, ChunkStatus.QUEUED, ChunkStatus.PROCESSING})
+"""The statuses of a chunk that has a message, or will have one as soon as SQS accepts it."""
 
 PAUSE_REASONS = {
     PauseCode.ENDPOINT_AWAY.value: _("the create endpoint does not answer"),

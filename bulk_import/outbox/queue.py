@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import conf
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchResultTypeDef
 
     from bulk_import.models import ImportChunk
 
 logger = logging.getLogger(__name__)
+
+GROUP_CHARACTERS = 32
+"""Length of a MessageGroupId. SQS allows 128 characters."""
 
 MAX_BATCH_MESSAGES = 10
 """Maximum number of messages in one SendMessageBatch request (an SQS quota)."""
@@ -31,6 +37,10 @@ CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 """Timeouts of a request to SQS. They are short, because SQS normally responds within milliseconds, and because the
 client that sends the import waits for its response."""
+
+
+REFUSED_GROUP = "InvalidParameterValue"
+"""Error code of a queue without fair queues. As SQS did before it had them, it accepts groups on FIFO queues only."""
 
 
 def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
@@ -45,14 +55,12 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
             "Id": str(chunk.pk),
             "MessageBody": chunk.message().encode(),
             "MessageAttributes": message_attributes(chunk.job.traceparent),
+            "MessageGroupId": message_group(chunk.job.submitter_id),
         }
         for chunk in chunks
     ]
     try:
-        answer = _client(json.dumps(conf().queue_client, sort_keys=True)).send_message_batch(
-            QueueUrl=conf().queue_url,
-            Entries=entries,  # type: ignore[arg-type] # boto3 accepts plain dicts
-        )
+        answer = _send(entries)
     except AWS_ERRORS as error:
         raise QueueUnavailable("SQS did not accept the messages.") from error
     for failed in answer.get("Failed", []):
@@ -62,6 +70,34 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
     if not sent:
         raise QueueUnavailable("SQS rejected every message.")
     return sent
+
+
+def message_group(submitter_id: Any) -> str:
+    """Return the MessageGroupId of a submitter's messages: a hash, so that the queue contains no personal data.
+
+    With it, SQS delivers the messages of other submitters first while one submitter has many messages on the queue
+    ("fair queues"). The window prevents that already within one target. The group helps if targets share a queue.
+    """
+    return hashlib.sha256(f"submitter {submitter_id}".encode()).hexdigest()[:GROUP_CHARACTERS]
+
+
+def without_groups(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in entry.items() if name != "MessageGroupId"} for entry in entries]
+
+
+def _send(entries: list[dict[str, Any]]) -> SendMessageBatchResultTypeDef:
+    """Send the messages. If the queue refuses them because of their groups, send them without groups."""
+    client = _client(json.dumps(conf().queue_client, sort_keys=True))
+    have_groups = "MessageGroupId" in entries[0]
+    try:
+        answer = client.send_message_batch(QueueUrl=conf().queue_url, Entries=entries)  # type: ignore[arg-type] # boto3 accepts plain dicts
+    except ClientError as error:
+        if not have_groups or error.response["Error"]["Code"] != REFUSED_GROUP:
+            raise
+        return _send(without_groups(entries))
+    if have_groups and any(failed["Code"] == REFUSED_GROUP for failed in answer.get("Failed", [])):
+        return _send(without_groups(entries))
+    return answer
 
 
 @cache

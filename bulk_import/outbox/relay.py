@@ -1,21 +1,24 @@
 """The relay: sends the SQS messages, emails and webhooks that are in the database and have not been sent yet.
 
-There is a fast path and a sweep. The process that accepts a job sends the job's messages right after the commit, and
-the process that finishes a chunk sends the job's emails. `sweep` sends what these processes could not send, because
-they died or because SQS or the mail server did not accept it. Only the sweep sends webhooks, because a slow receiver
-must not keep a worker waiting. Sending a message twice is harmless: only one worker at a time can claim a chunk.
+There is a fast path and a sweep. The process whose transaction gives chunks a place in the window sends their messages
+right after the commit, and the process that finishes a chunk sends the job's emails. `sweep` sends what these processes
+could not send, because they died or because SQS or the mail server did not accept it. It also fills places in the
+window that became free without a call, for example because a lease expired. Only the sweep sends webhooks, because a
+slow receiver must not keep a worker waiting. Sending a message twice is harmless: only one worker at a time can claim a
+chunk.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from bulk_import.models import ChunkStatus, ImportChunk, database
+from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, database, durable_transaction
+from bulk_import.models.window import reserve_chunks, return_lost_chunks
 from bulk_import.outbox.notifications import send_due_emails
 from bulk_import.outbox.queue import MAX_BATCH_MESSAGES, send_messages
 from bulk_import.outbox.webhooks import send_due_webhooks
@@ -24,15 +27,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 FAST_PATH_SECONDS = 5
-"""Time limit of the fast path. A sweep skips the messages of a job that is younger, because the job's own process is
-about to send them. A worker's request spends at most this time on sending emails."""
-
-PAGE_BATCHES = 20
-"""Number of batches that are read from the database at once. Twenty batches are the messages of 100,000 rows in chunks
-of 500 rows."""
-
-SENDERS = 4
-"""Number of batches that are sent to SQS at the same time. Each thread spends nearly all of its time waiting."""
+"""Time limit of the fast path. A sweep skips the messages that another process is about to send: those of chunks that
+got their place more recently. A worker's request spends at most this time on sending emails."""
 
 
 class Sent(NamedTuple):
@@ -46,7 +42,7 @@ class Sent(NamedTuple):
 def sweep() -> Sent:
     """Send everything that is due. Raises QueueUnavailable, but only after emails and webhooks have been sent."""
     try:
-        messages = send_unsent_chunks()
+        messages = refill_windows()
     finally:  # webhooks come last, because their receiver may be slow
         emails = send_due_emails()
         webhooks = send_due_webhooks()
@@ -68,42 +64,45 @@ def send_notifications_after_commit(job_id: UUID) -> None:
     transaction.on_commit(lambda: send_job_notifications(job_id), using=database(), robust=True)
 
 
-def send_after_commit(job_id: UUID) -> None:
-    """Send the job's messages when the current transaction is committed. If that fails, the next sweep sends them."""
-    # With robust=True, Django logs an error instead of raising it. By then the job has been accepted.
-    transaction.on_commit(lambda: send_unsent_chunks(job_id), using=database(), robust=True)
+def send_next_chunks(target: str) -> None:
+    """Give free places in the target's window to pending chunks, and send their messages after the commit.
 
-
-def send_unsent_chunks(job_id: UUID | None = None) -> int:
-    """Send the messages of one job's unsent chunks, or of all unsent chunks. Return how many were sent.
-
-    Without `job_id`, jobs younger than FAST_PATH_SECONDS are skipped: their own process is about to send them.
-    Raises QueueUnavailable if SQS does not accept a batch.
+    Call it at the end of each transaction that adds pending chunks or frees a place. If the messages cannot be sent,
+    the next sweep sends them.
     """
-    unsent = ImportChunk.objects.unsent().select_related("job").defer("job__problems", "problems")
-    if job_id:
-        unsent = unsent.filter(job_id=job_id)
-    else:
-        unsent = unsent.filter(job__created_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
-    total = 0
-    while chunks := list(unsent[: PAGE_BATCHES * MAX_BATCH_MESSAGES]):
-        total += send_page(chunks)
-        for job in {chunk.job_id: chunk.job for chunk in chunks}.values():
-            job.mark_queued()
-    return total
+    if reserved := reserve_chunks(target):
+        # With robust=True, Django logs an error instead of raising it. By then the caller's change is committed.
+        transaction.on_commit(lambda: send_unsent_chunks(Q(pk__in=reserved)), using=database(), robust=True)
 
 
-def send_page(chunks: list[ImportChunk]) -> int:
-    """Send the messages of these chunks in parallel batches, and return how many were sent. Raises QueueUnavailable."""
+def refill_windows() -> int:
+    """Fill the free places of all windows, and send all messages that should have been sent already.
+
+    Returns how many messages were sent. Raises QueueUnavailable if SQS does not accept a batch.
+    """
+    reserved: list[UUID] = []
+    for target in ImportJob.objects.open().order_by().values_list("target", flat=True).distinct():
+        with durable_transaction():
+            return_lost_chunks(target)
+            reserved += reserve_chunks(target)
+    is_overdue = Q(queued_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
+    return send_unsent_chunks(is_overdue | Q(pk__in=reserved))
+
+
+def send_unsent_chunks(which: Q) -> int:
+    """Send the messages of the unsent chunks that match, and return how many were sent. Raises QueueUnavailable."""
+    unsent = ImportChunk.objects.unsent().filter(which).select_related("job").defer("job__problems", "problems")
+    chunks = list(unsent.order_by("queued_at", "number"))
     batches = [chunks[first : first + MAX_BATCH_MESSAGES] for first in range(0, len(chunks), MAX_BATCH_MESSAGES)]
-    sent: set[str] = set()
-    try:
-        with ThreadPoolExecutor(min(SENDERS, len(batches))) as senders:
-            for accepted in senders.map(send_messages, batches):
-                sent |= accepted
-    finally:
-        # The batches before the failed one were sent, so mark them in any case. A worker may already have claimed a
-        # chunk; the filter leaves such a chunk alone.
-        pending = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.PENDING)
-        pending.update(status=ChunkStatus.QUEUED)
+    return sum(map(send_batch, batches))
+
+
+def send_batch(chunks: list[ImportChunk]) -> int:
+    """Send the messages of at most MAX_BATCH_MESSAGES chunks, and return how many SQS accepted."""
+    sent = send_messages(chunks)
+    # A worker may already have claimed a chunk; the filter leaves such a chunk alone.
+    reserved = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.RESERVED)
+    reserved.update(status=ChunkStatus.QUEUED, queued_at=Now())
+    for job in {chunk.job_id: chunk.job for chunk in chunks if str(chunk.pk) in sent}.values():
+        job.mark_queued()
     return len(sent)

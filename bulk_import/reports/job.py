@@ -18,7 +18,7 @@ from rest_framework import serializers
 
 from bulk_import.conf import conf
 from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
-from bulk_import.reports.messages import message
+from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ MAX_POLL_SECONDS = 30
 VOLATILE_FIELDS = frozenset({"rows_per_second", "eta_seconds"})
 """Fields of a job's document that change merely because time passes."""
 
-WEBHOOK_TYPES = [f"import.{name}" for name in sorted({*TERMINAL_STATUSES, *EventKind} - {EventKind.ENDED})]
+WEBHOOK_TYPES = [
+    f"import.{name}" for name in sorted({*TERMINAL_STATUSES, *EventKind} - {EventKind.ENDED, EventKind.MOVED_TO_FRONT})
+]
 """Types of webhooks: the end of a job is reported under the job's status, everything else under the event's kind."""
 
 
@@ -128,7 +130,12 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     started_at = TimestampField(allow_null=True)
     finished_at = TimestampField(allow_null=True)
     rows_per_second = serializers.SerializerMethodField()
-    eta_seconds = serializers.SerializerMethodField(help_text="Estimated seconds until the import ends.")
+    eta_seconds = serializers.SerializerMethodField(
+        help_text="Estimated seconds until the import ends; null before its first rows have an outcome."
+    )
+    imports_ahead = serializers.SerializerMethodField(
+        help_text="While the import waits for its turn: how many other imports come before it. Otherwise null."
+    )
     pause = ImportJobPauseSerializer(allow_null=True)
     cancel_requested_at = TimestampField(allow_null=True)
     corrects = serializers.UUIDField(
@@ -148,6 +155,9 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     def get_eta_seconds(self, job: ImportJob) -> int | None:
         return eta_seconds(job)
+
+    def get_imports_ahead(self, job: ImportJob) -> int | None:
+        return imports_ahead(job)
 
     def get_expires_at(self, job: ImportJob) -> datetime | None:
         return expires_at(job)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
 from bulk_import.models import JobStatus
+from bulk_import.models.window import note_imports_ahead
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -60,6 +61,11 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.CANCELLED: gettext_lazy("The import was cancelled. %(created)s of %(rows)s %(things)s had been created."),
 }
 
+WAITING = ngettext_lazy(
+    "We received %(rows)s %(things)s. %(ahead)s import is ahead of yours.",
+    "We received %(rows)s %(things)s. %(ahead)s imports are ahead of yours.",
+    "ahead_count",
+)
 CANCELLING = ngettext_lazy(
     "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s was created.",
     "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s were created.",
@@ -101,7 +107,19 @@ def summary(job: ImportJob) -> str:
         template = PAUSED_BY_STAFF
     elif job.can_be_resumed:
         template = PAUSED_BY_BREAKER
+    elif imports_ahead(job):
+        template = WAITING
     return template % placeholders(job)
+
+
+def imports_ahead(job: ImportJob) -> int | None:
+    """Return how many other imports come before this one, or None if it does not wait for its turn.
+
+    For many jobs, call `note_imports_ahead` first, which reads the jobs of each target only once.
+    """
+    if not hasattr(job, "imports_ahead"):
+        note_imports_ahead([job])
+    return job.imports_ahead
 
 
 def placeholders(job: ImportJob) -> dict[str, Any]:
@@ -116,6 +134,8 @@ def placeholders(job: ImportJob) -> dict[str, Any]:
         "created": grouped(job.created_count),
         "unprocessed_count": job.unprocessed_count,
         "unprocessed": grouped(job.unprocessed_count),
+        "ahead_count": imports_ahead(job) or 0,
+        "ahead": grouped(imports_ahead(job) or 0),
         "things": things(job.target, job.rows),
         "reason": job.get_pause_code_display(),
     }

@@ -249,6 +249,7 @@ class ReleaseView(WorkerView):
         # A worker that pauses the job has found why its rows fail, so the circuit breaker leaves the job to it.
         elif is_first and chunk.job.count_tried_rows(release.rows_tried, release.rows_failed):
             relay.send_notifications_after_commit(chunk.job_id)
+        relay.send_next_chunks(chunk.job.target)
         return Response(ReleaseAnswer(seconds).to_dict())
 
 
@@ -267,6 +268,7 @@ class FinishView(WorkerView):
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
         relay.send_notifications_after_commit(chunk.job_id)
+        relay.send_next_chunks(chunk.job.target)
         return Response({"status": chunk.status})
 
 

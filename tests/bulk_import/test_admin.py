@@ -349,6 +349,7 @@ def submitted_job() -> ImportJob:
 ACTION_CASES = [
     ("pause", make_job, JobStatus.PAUSED, "paused"),
     ("resume", paused_job, JobStatus.PENDING, "resumed"),
+    ("move-to-front", make_job, JobStatus.PROCESSING, "moved_to_front"),
     ("retry", ended_job, JobStatus.PENDING, "retried"),
     ("redrive", dead_job, JobStatus.PROCESSING, "redriven"),
     ("cancel", make_job, JobStatus.PROCESSING, "cancelled"),

@@ -48,7 +48,14 @@ def make_job(status: JobStatus, seconds_ago: float, *chunks: ChunkStatus) -> Imp
     ImportJob.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(seconds=seconds_ago))
     for number, chunk in enumerate(chunks):
         ImportChunk.objects.create(
-            job=job, number=number, first_index=number, row_count=1, first_byte=0, byte_count=1, status=chunk
+            job=job,
+            number=number,
+            first_index=number,
+            row_count=1,
+            first_byte=0,
+            byte_count=1,
+            status=chunk,
+            queued_at=timezone.now() - timedelta(seconds=seconds_ago),
         )
     return job
 
@@ -62,8 +69,8 @@ def test_without_any_job_every_gauge_is_zero() -> None:
 
 def test_open_jobs_unsent_and_dead_chunks_and_deliveries_are_counted() -> None:
     make_job(JobStatus.PROCESSING, 600, ChunkStatus.DEAD, ChunkStatus.PROCESSING, ChunkStatus.DONE)
-    make_job(JobStatus.PENDING, FAST_PATH_SECONDS + 60, ChunkStatus.PENDING, ChunkStatus.PENDING)
-    make_job(JobStatus.PENDING, 0, ChunkStatus.PENDING)  # its own process is about to send the message
+    make_job(JobStatus.PENDING, FAST_PATH_SECONDS + 60, ChunkStatus.RESERVED, ChunkStatus.RESERVED, ChunkStatus.PENDING)
+    make_job(JobStatus.PENDING, 0, ChunkStatus.RESERVED)  # its own process is about to send the message
     ended = make_job(JobStatus.FAILED, 10_000, ChunkStatus.DEAD)
     now = timezone.now()
     for age in (timedelta(), GIVE_UP_AFTER + timedelta(hours=1), GIVE_UP_AFTER + timedelta(days=9)):

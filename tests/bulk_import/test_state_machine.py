@@ -14,9 +14,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.test import override_settings
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -40,7 +42,8 @@ from bulk_import.models import (
 )
 from bulk_import.models.lease import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
-from bulk_import.models.status import PAUSES_UNTIL_RESUMED
+from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, PAUSES_UNTIL_RESUMED
+from bulk_import.models.window import reserve_chunks
 from bulk_import_wire.contract import Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
 
@@ -127,9 +130,24 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def send(self, number: int) -> None:
-        """SQS accepts the message of a chunk, and the relay notes it."""
-        self.job.chunks.filter(number=number, status=ChunkStatus.PENDING).update(status=ChunkStatus.QUEUED)
+        """The chunk has a place in the window, SQS accepts its message, and the relay notes it."""
+        self.job.chunks.filter(number=number, status=ChunkStatus.RESERVED).update(status=ChunkStatus.QUEUED)
         self.job.mark_queued()
+
+    @rule(places=st.integers(1, 3))
+    def reserve(self, places: int) -> None:
+        """Pending chunks get the free places of a window. While a worker pauses the job, one of them probes."""
+        statuses = [chunk.status for chunk in self.chunks]
+        leased = self.job.chunks.filter(status=ChunkStatus.PROCESSING, lease_expires_at__gt=Now()).count()
+        failed = sum(chunk.failed_deliveries > 0 for chunk in self.chunks if chunk.status == ChunkStatus.QUEUED)
+        in_flight = leased + statuses.count(ChunkStatus.RESERVED) + statuses.count(ChunkStatus.QUEUED) - failed
+        expected = min(max(places - in_flight, 0), statuses.count(ChunkStatus.PENDING))
+        if self.is_paused():
+            is_probed = self.job.is_paused_by_staff or OUTSTANDING_CHUNK_STATUSES.intersection(statuses)
+            expected = 0 if is_probed else min(1, statuses.count(ChunkStatus.PENDING))
+        window = {**django_settings.BULK_IMPORT, "CHUNKS_IN_FLIGHT": places}
+        with override_settings(BULK_IMPORT=window), transaction.atomic():
+            assert len(reserve_chunks(self.job.target)) == expected
 
     @rule()
     def redrive(self) -> None:
@@ -163,7 +181,7 @@ class JobMachine(RuleBasedStateMachine):
         """The first call succeeds if the job allows it, and the second call has no effect."""
         with transaction.atomic():
             assert [change(None), change(None)] == [can, False]
-        self.job.chunks.mark_unsent()
+        self.job.chunks.return_to_pending()
 
     # --- rules: time passes
 
@@ -246,7 +264,8 @@ class JobMachine(RuleBasedStateMachine):
         A repeated release has no effect on the chunk.
         """
         number, epoch = self.draw_claim(data)
-        is_repeated = self.chunks[number].epoch == epoch and self.chunks[number].status == ChunkStatus.QUEUED
+        waits = {ChunkStatus.PENDING, ChunkStatus.RESERVED, ChunkStatus.QUEUED}
+        is_repeated = self.chunks[number].epoch == epoch and self.chunks[number].status in waits
         is_stale = self.is_stale(number, epoch) and not is_repeated
         stays_paused = self.is_paused() if is_repeated else self.stays_paused(number)
         can_pause = code not in {None, *PAUSES_UNTIL_RESUMED} and not self.job.cancel_requested_at

@@ -68,6 +68,16 @@ def test_a_copy_is_sent_with_the_requested_delay_rounded_up(seconds: float, dela
         assert asked(server) == ("SendMessage", sent)
 
 
+def test_the_copy_stays_in_the_group_of_its_submitter() -> None:
+    """A queue without fair queues delivers no group, and then the copy has none; see the test above."""
+    record = a_record()
+    record["attributes"]["MessageGroupId"] = "ana"
+    with an_sqs(json_reply(200, {"MessageId": "copy"})) as (sqs, server):
+        assert defer(sqs, QUEUE_URL, record, 5)
+
+        assert asked(server)[1]["MessageGroupId"] == "ana"
+
+
 def test_the_copy_has_all_its_deliveries_left(queue: Queue) -> None:
     queue.send(BODY)
     (record,) = queue.receive()

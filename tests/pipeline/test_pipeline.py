@@ -254,3 +254,20 @@ def messages_left(shop: Shop) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = shop.sqs.get_queue_attributes(QueueUrl=shop.queue_url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
+
+
+@pytest.mark.parametrize("user", ["demo", "admin"])
+def test_ten_rows_end_before_the_large_imports_that_were_sent_before(shop: Shop, user: str) -> None:
+    """The same user sent the large imports, or another one."""
+    large = [shop.submit(rows(f"large-{user}-{number}", 1000)) for number in range(3)]
+    wait_until(lambda: shop.job(large[0])["status"] == "processing")
+    sender = httpx.Client(base_url=shop.url, auth=(user, user), timeout=60, trust_env=False)
+    location = sender.post("/products/bulk", json=rows(f"small-{user}", 10)).headers["Location"]
+    wait_until(lambda: sender.get(location).json()["status"] in TERMINAL)
+
+    assert sender.get(location).json()["counts"]["created"] == 10
+    assert not TERMINAL.intersection(shop.job(url)["status"] for url in large)
+    for url in large:
+        shop.http.delete(url)
+    assert {shop.ended(url)["status"] for url in large} == {"cancelled"}
+    sender.close()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from bulk_import.exceptions import QueueUnavailable
@@ -70,3 +71,34 @@ def test_if_a_proxy_responds_with_html_the_queue_is_unavailable(
 
     with pytest.raises(QueueUnavailable):
         send_messages(chunks)
+
+
+@pytest.mark.django_db
+def test_the_messages_of_a_submitter_have_one_group_that_does_not_name_the_submitter(
+    chunks: list[ImportChunk], aws: Aws, merchandiser: Any
+) -> None:
+    send_messages(chunks)
+    answer = aws.sqs.receive_message(
+        QueueUrl=aws.queue_url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
+    )
+
+    (group,) = {message["Attributes"]["MessageGroupId"] for message in answer["Messages"]}
+    assert group == queue.message_group(merchandiser.pk) != queue.message_group(merchandiser.pk + 1)
+    assert len(group) == queue.GROUP_CHARACTERS
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_queue_that_refuses_groups_gets_the_messages_without_groups(
+    chunks: list[ImportChunk], monkeypatch: pytest.MonkeyPatch, *, raises: bool
+) -> None:
+    def send_message_batch(Entries: list[dict[str, Any]], **_options: Any) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        if "MessageGroupId" not in Entries[0]:
+            return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+        if raises:
+            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "SendMessageBatch")
+        return {"Failed": [{"Id": entry["Id"], "Code": "InvalidParameterValue"} for entry in Entries]}
+
+    monkeypatch.setattr(queue, "_client", lambda _options: SimpleNamespace(send_message_batch=send_message_batch))
+
+    assert send_messages(chunks) == {str(chunk.pk) for chunk in chunks}

@@ -32,6 +32,7 @@ KEYS = {
     *(
         "rows_per_second",
         "eta_seconds",
+        "imports_ahead",
         "pause",
         "cancel_requested_at",
         "corrects",

@@ -16,6 +16,7 @@ def unsaved_job(
     """A job as `with_counts` loads it, which was started `seconds` seconds ago; None if it was not started."""
     now = timezone.now()
     job = ImportJob(target="products", status=status, rows=rows, created_at=now)
+    job.imports_ahead = None
     if status == JobStatus.PAUSED:
         job.pause_code, job.paused_at, job.paused_until = PauseCode.ENDPOINT_AWAY, now, now + timedelta(seconds=30)
     if seconds is not None:

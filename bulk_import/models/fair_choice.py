@@ -1,0 +1,106 @@
+"""Which job gets the next place in a target's window. This module needs no database; `window` loads the jobs.
+
+The next place goes to the submitter with the fewest chunks in flight, and then to the job of this submitter with the
+fewest. So a submitter with twenty jobs gets the share of one submitter, and a small job overtakes the large jobs of the
+same submitter. A tie goes to the one whose last place is the longest ago, so submitters take turns, and so do their
+jobs. If several got no place lately, the first one is the job that would have ended first if it had been alone. So of
+several new jobs the small ones come first, but nobody waits forever.
+
+Jobs that staff have moved to the front come before all others, the one that was moved last first.
+
+Example: A has ten large jobs, four of them with one chunk in flight each, and B sends a small job. When a chunk of A
+ends, A has three chunks in flight and B has none, so the next place is B's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from uuid import UUID
+
+
+@dataclass(slots=True, eq=False)
+class Contender:
+    """A job that has chunks in flight, got a place lately, or waits for one."""
+
+    job_id: UUID
+    submitter_id: Any  # None for all jobs whose submitter was deleted; they count as one submitter
+    due_at: float  # when it would have ended if it had been alone; all times are Unix times
+    front_at: float = 0  # when staff moved it to the front; 0 if they did not
+    in_flight: int = 0  # number of its chunks that occupy a place in the window
+    served_at: float = 0  # when it last got a place; 0 if that is too long ago to matter
+    is_waiting: bool = False  # whether a chunk of it may get the next place
+    is_paused: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Submitter:
+    """The jobs of one submitter, and their totals."""
+
+    in_flight: int = 0
+    served_at: float = 0
+    waiting: list[Contender] = field(default_factory=list)
+
+
+class Turns:
+    """Decides who is next, again and again. Call `serve` or `drop` for each job that `next_job` returns."""
+
+    def __init__(self, jobs: Iterable[Contender]) -> None:
+        self._submitters: dict[Any, Submitter] = {}
+        for job in jobs:
+            submitter = self._submitters.setdefault(job.submitter_id, Submitter())
+            submitter.in_flight += job.in_flight
+            submitter.served_at = max(submitter.served_at, job.served_at)
+            if job.is_waiting:
+                submitter.waiting.append(job)
+        everyone = [job for submitter in self._submitters.values() for job in submitter.waiting]
+        self._at_front = sorted((job for job in everyone if job.front_at), key=lambda job: job.front_at)
+        self._now = max((submitter.served_at for submitter in self._submitters.values()), default=0)
+
+    def next_job(self) -> Contender | None:
+        """Return the job that gets the next place, or None if no job waits."""
+        if self._at_front:
+            return self._at_front[-1]
+        submitters = [submitter for submitter in self._submitters.values() if submitter.waiting]
+        if not submitters:
+            return None
+        first = min(submitters, key=lambda one: (one.in_flight, one.served_at, min(job.due_at for job in one.waiting)))
+        return min(first.waiting, key=lambda job: (job.in_flight, job.served_at, job.due_at))
+
+    def serve(self, job: Contender) -> None:
+        """Count a place that this job got just now."""
+        self._now += 1
+        submitter = self._submitters[job.submitter_id]
+        job.in_flight += 1
+        submitter.in_flight += 1
+        job.served_at = submitter.served_at = self._now
+
+    def drop(self, job: Contender) -> None:
+        """Remove a job that waits for no further place."""
+        self._submitters[job.submitter_id].waiting.remove(job)
+        if job.front_at:
+            self._at_front.remove(job)
+
+
+def count_imports_ahead(jobs: Iterable[Contender], job_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return, for each of these jobs that waits, how many other imports have or get a place before it.
+
+    A job that has a place already is not in the result. Changes the contenders.
+    """
+    contenders = list(jobs)
+    ahead = {job.job_id for job in contenders if job.in_flight}
+    left = {job.job_id for job in contenders if job.is_waiting} & set(job_ids) - ahead
+    counts = {}
+    turns = Turns(contenders)
+    while left and (job := turns.next_job()):
+        if job.job_id in left:
+            counts[job.job_id] = len(ahead)
+            left.remove(job.job_id)
+        ahead.add(job.job_id)
+        turns.serve(job)
+        if job.front_at:  # one place is enough to count it; it would get all places until its last chunk
+            turns.drop(job)
+    return counts

@@ -1,0 +1,194 @@
+"""The window: how many chunks of a target are in flight, and which pending chunk gets the next place.
+
+At most CHUNKS_IN_FLIGHT chunks of a target have a place at the same time. The other chunks of all accepted imports are
+pending: they have no message yet. Whenever a place becomes free, `reserve_chunks` gives it to the job whose turn it is
+(see `fair_choice`). So a new import waits for a few chunks, however many rows the imports before it have, and a cancel
+or a pause finds only a few messages on the queue.
+
+A chunk has a place
+
+- from its reservation until its worker claims it, unless its last delivery failed. The message of such a chunk may be
+  delayed for minutes, and meanwhile other imports can use the place.
+- while a worker has a valid lease on it.
+
+Chunks of paused jobs have no place. When such a job resumes, or a worker claims a chunk that had no place, there may be
+more chunks in flight than the window allows. No place is given away until there are fewer again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.db.models import Count, Exists, Max, OuterRef, Q
+from django.db.models.functions import Now
+
+from bulk_import.conf import conf
+from bulk_import.models.chunk import ImportChunk
+from bulk_import.models.database import database
+from bulk_import.models.fair_choice import Contender, Turns, count_imports_ahead
+from bulk_import.models.job import ImportJob
+from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus, JobStatus
+from bulk_import_wire.contract import PauseCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from uuid import UUID
+
+logger = logging.getLogger(__name__)
+
+RECENT = timedelta(minutes=5)
+"""How long we remember who got a place. A submitter that got none for this time comes first if there is a tie."""
+
+MESSAGE_TIMEOUT = timedelta(minutes=15)
+"""Age after which a message counts as lost. A delayed message arrives within this time: SQS delays it for at most 15
+minutes. Usually a worker takes a message within seconds, because at most one window of messages is on the queue."""
+
+ROWS_PER_SECOND = 100
+"""Usual rate of one worker. It only decides how much later than a large job a small one may come to overtake it."""
+
+LOCK_SECONDS = 2
+"""Longest wait for another process that reserves chunks, which takes milliseconds. If that process hangs, the chunks
+stay pending until the next call or the relay's sweep, and the caller does not hang as well."""
+
+LOCK_POLL_SECONDS = 0.02
+"""Pause between two attempts to get the lock."""
+
+
+def reserve_chunks(target: str) -> list[UUID]:
+    """Give the free places in the target's window to pending chunks, and return the IDs of these chunks.
+
+    Call it at the end of a transaction, and send the messages after the commit: nothing else may wait for the window's
+    lock for longer than necessary.
+    """
+    # The lock makes the processes that reserve chunks take turns. Without it, two of them would count the same free
+    # place and fill it twice. It is taken before anything is read, so the second one sees what the first one committed.
+    #
+    # This cannot deadlock. Whoever has the lock waits for no other lock: chunks that are locked are skipped, and rows
+    # of jobs are not locked at all.
+    if not _lock_window(target):
+        logger.warning("Another process is reserving chunks of %s; the relay reserves the rest later", target)
+        return []
+    jobs = list(_contenders(target))
+    free = conf().chunks_in_flight - sum(job.in_flight for job in jobs)
+    reserved: list[UUID] = []
+    turns = Turns(jobs)
+    pending: dict[UUID, list[UUID]] = {}
+    while len(reserved) < free and (job := turns.next_job()):
+        if job.job_id not in pending:
+            pending[job.job_id] = _lock_pending_chunks(job, free - len(reserved))
+        if pending[job.job_id]:
+            reserved.append(pending[job.job_id].pop())
+            turns.serve(job)
+        else:
+            turns.drop(job)
+    if reserved:
+        ImportChunk.objects.filter(pk__in=reserved).update(status=ChunkStatus.RESERVED, queued_at=Now())
+    return reserved
+
+
+def return_lost_chunks(target: str) -> None:
+    """Make chunks pending again whose message seems to be lost, so that they take their turn and get a new message.
+
+    SQS loses no message, but an operator may purge the queue, and SQS deletes messages after the retention of the
+    queue. If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
+    transaction.
+    """
+    # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
+    jobs = ImportJob.objects.open().filter(target=target).exclude(status=JobStatus.PAUSED).values("pk")
+    ImportChunk.objects.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT, job__in=jobs).return_to_pending()
+
+
+def note_imports_ahead(jobs: Iterable[ImportJob]) -> None:
+    """Set `imports_ahead` of each job: the number of other imports before it if it waits for its turn, else None.
+
+    A job waits for its turn if it is pending and none of its chunks has a place in the window.
+    """
+    waiting: dict[str, list[ImportJob]] = {}
+    for job in jobs:
+        job.imports_ahead = None
+        if job.status == JobStatus.PENDING:
+            waiting.setdefault(job.target, []).append(job)
+    for target, jobs_of_target in waiting.items():
+        counts = count_imports_ahead(_contenders(target), {job.pk for job in jobs_of_target})
+        for job in jobs_of_target:
+            job.imports_ahead = counts.get(job.pk)
+
+
+def _lock_window(target: str) -> bool:
+    """Lock the window until the transaction ends, and return whether that succeeded within LOCK_SECONDS.
+
+    On SQLite no lock is needed, because only one transaction can write at a time.
+    """
+    connection = connections[database()]
+    if connection.vendor != "postgresql":
+        return True
+    key = int.from_bytes(hashlib.sha256(f"bulk_import window {target}".encode()).digest()[:8], signed=True)
+    give_up_at = time.monotonic() + LOCK_SECONDS
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key])
+            if cursor.fetchone()[0]:
+                return True
+            if time.monotonic() > give_up_at:
+                return False
+            time.sleep(LOCK_POLL_SECONDS)
+
+
+def _contenders(target: str) -> Iterator[Contender]:
+    """Yield the target's jobs that have chunks in flight, got a place lately, or wait for one. Runs two queries."""
+    activity = {row["job_id"]: row for row in _activity(target)}
+    pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
+    # Staff paused the job: it gets no place until they resume it.
+    waiting = ImportJob.objects.open().filter(Exists(pending), target=target).exclude(pause_code=PauseCode.STAFF)
+    columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status")
+    for pk, submitter_id, created_at, rows, front_at, status in waiting.order_by().values_list(*columns):
+        known = activity.pop(pk, {"in_flight": 0, "outstanding": 0, "served_at": None})
+        is_paused = status == JobStatus.PAUSED
+        yield Contender(
+            pk,
+            submitter_id,
+            created_at.timestamp() + rows / ROWS_PER_SECOND,
+            front_at.timestamp() if front_at else 0,
+            known["in_flight"],
+            known["served_at"].timestamp() if known["served_at"] else 0,
+            # A job that a worker paused keeps one chunk on the queue, whose worker finds out whether rows can be
+            # created again. Without it, the job would never resume, and never be given up.
+            is_waiting=not (is_paused and known["outstanding"]),
+            is_paused=is_paused,
+        )
+    for pk, row in activity.items():
+        served_at = row["served_at"].timestamp() if row["served_at"] else 0
+        yield Contender(pk, row["job__submitter_id"], 0, 0, row["in_flight"], served_at)
+
+
+def _activity(target: str) -> Any:
+    """Return the jobs with outstanding chunks, or with chunks that got a place lately, each with its numbers."""
+    is_outstanding = Q(status__in=OUTSTANDING_CHUNK_STATUSES)
+    waits_for_worker = Q(status=ChunkStatus.RESERVED) | Q(status=ChunkStatus.QUEUED, failed_deliveries=0)
+    is_leased = Q(status=ChunkStatus.PROCESSING, lease_expires_at__gt=Now())
+    has_place = (waits_for_worker | is_leased) & ~Q(job__status=JobStatus.PAUSED)
+    chunks = ImportChunk.objects.filter(is_outstanding | Q(queued_at__gt=Now() - RECENT), job__target=target)
+    return (
+        chunks.order_by()
+        .values("job_id", "job__submitter_id")
+        .annotate(
+            in_flight=Count("pk", filter=has_place),
+            outstanding=Count("pk", filter=is_outstanding),
+            served_at=Max("queued_at"),
+        )
+    )
+
+
+def _lock_pending_chunks(job: Contender, most: int) -> list[UUID]:
+    """Lock the first pending chunks of a job, and return their IDs in reverse order. Of a paused job, one is enough.
+
+    A chunk that is locked already is skipped: it is being claimed or reopened.
+    """
+    chunks = ImportChunk.objects.filter(job_id=job.job_id, status=ChunkStatus.PENDING).order_by("number")
+    locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
+    return list(locked[: 1 if job.is_paused else most])[::-1]
