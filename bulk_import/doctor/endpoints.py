@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from bulk_import.authentication import ProbeToken
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import Finding, Level
-from bulk_import_wire.contract import IMPORT_SCHEME
+from bulk_import.doctor.worker_api import create_call_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,22 +26,13 @@ def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> It
     for name in conf().targets:
         answer = httpx.post(
             base_url.rstrip("/") + conf().target(name).create_path,
-            headers=_headers(base_url, ProbeToken(name, str(user.pk)).sign()),
+            headers=create_call_headers(base_url, ProbeToken(name, str(user.pk)).sign()),
             json=rows.get(name, {}),
             timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
             trust_env=False,
         )
         yield judge(name, user_name, answer, has_row=name in rows)
-
-
-def _headers(base_url: str, token: str) -> dict[str, str]:
-    """Return the headers of a probe: the token, and the host under which users reach the site, as in a create call."""
-    settings = conf()
-    headers = {settings.token_header: f"{IMPORT_SCHEME} {token}"}
-    if settings.host_header:
-        headers[settings.host_header] = httpx.URL(settings.public_url or base_url).netloc.decode()
-    return headers
 
 
 def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -> Finding:
