@@ -35,7 +35,11 @@ LOCK_CHUNK = (
     "            call.check_is_stored_row(chunk)\n"
 )
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
-CALL_VIEW = "            errors = collect_errors(request)\n            response = self.get_response(request)\n"
+CALL_VIEW = (
+    "            errors = collect_errors(request)\n"
+    "            with observe_atomic_request(request, using) as was_rolled_back:\n"
+    "                response = self.get_response(request)\n"
+)
 
 
 @dataclass(frozen=True)
