@@ -143,7 +143,7 @@ class _Chaos:
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        raise RuntimeError("The rows could not be submitted.")
+        self._run.findings.lost.append(f"{submission.key}: the rows could not be submitted")
 
     def _wait(self, until: float) -> None:
         """Wait until the given second of the run. Meanwhile resume paused pollers that are due."""
