@@ -27,7 +27,7 @@ AWAY = {
 }
 
 
-HANGING = {"s3 hangs": ("GET ", "PUT "), "s3 hangs at first": ("GET ", "PUT ")}
+HANGING: dict[str, tuple[str, ...]] = {"s3 hangs": ("GET ", "PUT "), "s3 hangs at first": ("GET ", "PUT ")}
 """Events during which no request with one of these labels is ever answered."""
 
 
