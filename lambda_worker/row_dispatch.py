@@ -221,10 +221,7 @@ class RowDispatch:
         return not self._stopping.is_set()
 
     async def _may_retry(self, row: Row) -> bool:
-        """Wait until the row may be retried. Return False if it may not.
-
-        While the row waits for a retry from the budget and for the backoff, other rows can use its slot.
-        """
+        """Wait until the row may be retried; meanwhile, others can use its slot. Return False if it may not."""
         self.limit.release()
         try:
             if not (await self._gets_retry(row) and await self._wait(backoff_seconds(row.calls))):
