@@ -48,7 +48,7 @@ from bulk_import.conf import conf, reports_load, token_header
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
-from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction
+from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction, observe_atomic_request
 from bulk_import.probe import answer_probe
 from bulk_import.shop_load import ShopLoad
 from bulk_import.target_views import ViewFormat, collect_errors, error_detail
@@ -152,10 +152,11 @@ class ImportedRowMiddleware:
             self._act_as_submitter(request, chunk)
             record = call.write_record()
             errors = collect_errors(request)
-            response = self.get_response(request)
+            with observe_atomic_request(request, using) as was_rolled_back:
+                response = self.get_response(request)
             # A project's EXCEPTION_HANDLER may answer an error with a success status; `errors` has the error then.
             is_success = response.status_code in target.success_statuses and not errors
-            created = is_success and not transaction.get_rollback(using=using)
+            created = is_success and not transaction.get_rollback(using=using) and not was_rolled_back()
             if created:
                 record.object_id = _object_id(response)
                 record.save(update_fields=["object_id"])

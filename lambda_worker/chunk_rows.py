@@ -40,7 +40,8 @@ def with_control_row(rows: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
 
     The endpoint may answer the last rows of a file with 403. The reason is either these rows, or that the submitter may
     no longer create any row. If the endpoint then creates the control, the reason is these rows. The last rows of a
-    file are often similar, so a row from the middle is a better control.
+    file are often similar, so a row from the middle is a better control. It is also sent if the first rows have a wrong
+    status (see `RowDispatch.run`).
     """
     middle = len(rows) // 2
     return rows[:middle] + rows[middle + 1 :] + rows[middle : middle + 1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -85,14 +86,18 @@ class RowDispatch:
     async def run(self, rows: Iterable[tuple[int, bytes]], unfinished: Iterable[RowFailure] = ()) -> None:
         """Dispatch all rows, each with its index. If `stopped_by` is set afterwards, some rows have no outcome.
 
-        `unfinished` are the rows that an earlier delivery has tried already.
+        `unfinished` are the rows that an earlier delivery has tried already. If many rows had a wrong status and none
+        was created, the last row is the control (see `with_control_row`): unless it is created, the job is paused.
         """
+        left = deque(rows)
         async with asyncio.TaskGroup() as tasks:
             for tried in unfinished:
                 self._open_rows += 1
                 tasks.create_task(self._run_row(Row.tried_before(tried), has_slot=False))
-            for index, body in rows:
+            while left:
                 await self.limit.acquire()
+                needs_control = self._set_aside.has_many_wrong_statuses and not self.has_created
+                index, body = left.pop() if needs_control else left.popleft()
                 if self.is_cancelled:
                     self.limit.release()
                     self._fail(Row(index, body), Outcome.UNPROCESSED)
@@ -102,7 +107,11 @@ class RowDispatch:
                     self.limit.release()
                     break
                 self._open_rows += 1
-                tasks.create_task(self._run_row(Row(index, body)))
+                running = tasks.create_task(self._run_row(Row(index, body)))
+                if needs_control:
+                    await running
+                    if not self.has_created:
+                        break
             self._all_started = True
             self._update_health()
             self.retries.close()
@@ -179,8 +188,6 @@ class RowDispatch:
             self.stop(StaleEpoch("Another worker has the chunk."))
         elif decision in {Decision.FORBIDDEN, Decision.WRONG_STATUS} and answer:
             self._set_aside.add(row, answer, decision)
-            if self._set_aside.has_many_wrong_statuses and not self.has_created:
-                self._pause(answer)
         elif decision == Decision.PAUSE:
             self._pause(answer)
             return True  # the loop ends, and the tries of the row are kept
@@ -206,21 +213,15 @@ class RowDispatch:
                     self.unfinished.append(row.failure(Outcome.UNPROCESSED, attempts=row.tries))
 
     async def _may_call(self) -> bool:
-        """Wait until a call may start. Return False if the dispatch stops or the time is over before that.
-
-        `open_at` may move while this row waits, because another call was unanswered.
-        """
+        """Wait until a call may start. Return False if the dispatch stops or the time is over before that."""
+        # `open_at` may move while this row waits, because another call was unanswered.
         while (seconds := self.health.open_at - time.monotonic()) > 0:
             if not await self._wait(seconds):
                 return False
         return not self._stopping.is_set()
 
     async def _may_retry(self, row: Row) -> bool:
-        """Wait until the row may be retried. Return False if it may not.
-
-        The row waits for a retry from the budget, for the backoff and for `_may_call`. During the first two waits,
-        other rows can use its slot.
-        """
+        """Wait until the row may be retried; meanwhile, others can use its slot. Return False if it may not."""
         self.limit.release()
         try:
             if not (await self._gets_retry(row) and await self._wait(backoff_seconds(row.calls))):
@@ -248,10 +249,7 @@ class RowDispatch:
         return not row.is_refused_a_retry and await self._gets_retry(row)
 
     async def _wait(self, seconds: float) -> bool:
-        """Wait this long, and return whether a call may start then.
-
-        Returns False without waiting if the time is over by then, and as soon as the dispatch stops.
-        """
+        """Wait this long. Return False if the time is over by then, or once the dispatch stops."""
         if not self._is_time_for(seconds):
             self._is_time_over = True
             return False

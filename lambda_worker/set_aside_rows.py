@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lambda_worker.row import Row
 
 MAX_WRONG_STATUS_ROWS = 5
-"""Number of rows with a wrong status after which the job is paused, if no row of the chunk has been created.
+"""Number of rows with a wrong status after which only one more row, the control, is sent unless a row was created.
 
 A wrong status is a 2xx that is not one of the target's `success_statuses`, so the row was not created.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bulk_import.doctor.buckets import examine_failures, examine_payloads
-from bulk_import.doctor.endpoints import examine_endpoints
+from bulk_import.doctor.endpoints import examine_endpoints, examine_permissions
 from bulk_import.doctor.findings import Finding, Level
 from bulk_import.doctor.monolith import examine_database, examine_secrets, examine_settings
 from bulk_import.doctor.queues import examine_queue
@@ -31,7 +31,7 @@ def examine(
     """Run all examinations and yield their findings. Never raises.
 
     `base_url` is the URL under which the worker reaches the monolith. Without it, the worker API and the create
-    endpoints are not examined. If `probe_user` is a user name, each create endpoint is called as this user, and what
+    endpoints are not called. If `probe_user` is a user name, each create endpoint is called as this user, and what
     it writes to databases is rolled back. `probe_rows` maps the name of a target to the row that its endpoint gets. An
     endpoint without an entry gets an empty row.
     """
@@ -43,6 +43,8 @@ def examine(
         examine_failures,
         lambda: examine_queue(function_timeout_seconds),
     ]
+    if not (base_url and probe_user):
+        examinations.append(examine_permissions)
     if base_url:
         examinations += [lambda: examine_worker_api(base_url), lambda: examine_create_calls(base_url)]
     if base_url and probe_user:

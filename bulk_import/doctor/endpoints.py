@@ -1,7 +1,13 @@
-"""Examines the create endpoints with probes: create calls whose writes to databases are rolled back."""
+"""Examines the create endpoints: the code of their permissions, and with probes.
+
+A probe is a create call whose writes to databases are rolled back.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +17,12 @@ from django.contrib.auth import get_user_model
 from bulk_import.authentication import ProbeToken
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import Finding, Level
-from bulk_import_wire.contract import IMPORT_SCHEME
+from bulk_import.doctor.worker_api import create_call_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+READS_AUTH = re.compile(r"\brequest\.auth\b")
 
 TIMEOUT_SECONDS = 30
 """Timeout of each call. A worker's create call has the same timeout."""
@@ -26,7 +34,7 @@ def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> It
     for name in conf().targets:
         answer = httpx.post(
             base_url.rstrip("/") + conf().target(name).create_path,
-            headers=_headers(base_url, ProbeToken(name, str(user.pk)).sign()),
+            headers=create_call_headers(base_url, ProbeToken(name, str(user.pk)).sign()),
             json=rows.get(name, {}),
             timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
@@ -35,13 +43,33 @@ def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> It
         yield judge(name, user_name, answer, has_row=name in rows)
 
 
-def _headers(base_url: str, token: str) -> dict[str, str]:
-    """Return the headers of a probe: the token, and the host under which users reach the site, as in a create call."""
-    settings = conf()
-    headers = {settings.token_header: f"{IMPORT_SCHEME} {token}"}
-    if settings.host_header:
-        headers[settings.host_header] = httpx.URL(settings.public_url or base_url).netloc.decode()
-    return headers
+def examine_permissions() -> Iterator[Finding]:
+    """Look for permission classes that read `request.auth`, which an import does not have, such as OAuth scopes.
+
+    This reads only their source. A class that reads it may still let an import pass, and only a probe shows that.
+    """
+    for name in conf().targets:
+        subject, how = f"target {name}", "Pass --base-url and --probe-user"
+        permissions = conf().target(name).create_view().get_permissions()
+        if reading := sorted({found for permission in permissions for found in _reads_auth(permission)}):
+            message = f"{', '.join(reading)} of the endpoint reads request.auth, which an import does not have."
+            fix = f"{how} to see whether imports pass. If not, let this class accept a request without request.auth."
+            yield Finding(subject, Level.WARNING, message, fix)
+        else:
+            message = "The endpoint's permissions were not tried. None of their classes names request.auth."
+            yield Finding(subject, Level.OK, f"{message} {how} to try them.")
+
+
+def _reads_auth(permission: Any) -> Iterator[str]:
+    """Yield the name of the class of this permission if its source reads `request.auth`; look into `A & B` as well."""
+    for operand in ("op1", "op2"):
+        if hasattr(permission, operand):
+            yield from _reads_auth(getattr(permission, operand))
+    for base in type(permission).__mro__:
+        with suppress(OSError, TypeError):  # a class without Python source, such as object
+            if READS_AUTH.search(inspect.getsource(base)):
+                yield type(permission).__name__
+                return
 
 
 def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -> Finding:

@@ -61,7 +61,7 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
     ImportedRowMiddleware rejects the token and sets the verdict header. If that header does not arrive here, the
     worker would not get it either, and could not count a row as created.
     """
-    headers = {conf().token_header: f"{IMPORT_SCHEME} doctor", IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
+    headers = {**create_call_headers(base_url, "doctor"), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
     for name in conf().targets:
         url = base_url.rstrip("/") + conf().target(name).create_path
         try:
@@ -70,6 +70,15 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
             yield _no_answer(f"target {name}", url, error)
             continue
         yield _judge_create(f"target {name}", url, answer)
+
+
+def create_call_headers(base_url: str, token: str) -> dict[str, str]:
+    """Return the headers of a create call: the token, and the host under which users reach the site."""
+    settings = conf()
+    headers = {settings.token_header: f"{IMPORT_SCHEME} {token}"}
+    if settings.host_header:
+        headers[settings.host_header] = httpx.URL(settings.public_url or base_url).netloc.decode()
+    return headers
 
 
 def _judge_create(subject: str, url: str, answer: httpx.Response) -> Finding:

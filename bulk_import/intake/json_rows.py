@@ -231,11 +231,13 @@ def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> in
     try:
         _row, size = ROW_END_DECODER.raw_decode(piece)
         too_large = size > max_row_bytes
-    except RecursionError as error:
-        message = _("The row at index %(index)d is nested deeper than %(depth)d levels.")
-        raise BadImport(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
-    except json.JSONDecodeError as error:
-        if not (too_large and _is_well_formed_so_far(piece)):
+    except (json.JSONDecodeError, RecursionError) as error:
+        fault = _fault(piece)
+        # Since Python 3.14, a RecursionError comes only where the stack ends, if at all. The limit of jiter is fixed.
+        if isinstance(error, RecursionError) or fault.startswith("recursion limit"):
+            message = _("The row at index %(index)d is nested deeper than %(depth)d levels.")
+            raise BadImport(message % {"index": index, "depth": MAX_DEPTH}, code="nested_too_deep") from error
+        if not (too_large and fault.startswith("EOF")):  # the only fault of a row that was cut off is its end
             _refuse_malformed(body, start + error.pos, plain_reason(error.msg), index)
     if too_large:
         message = _("The row at index %(index)d has more than %(limit)d bytes, which is the limit for one row.")
@@ -243,13 +245,13 @@ def _find_row_end(body: bytes, start: int, index: int, max_row_bytes: int) -> in
     return start + size
 
 
-def _is_well_formed_so_far(piece: str) -> bool:
-    """Return whether the only fault of a cut-off row is that its end is missing."""
+def _fault(piece: str) -> str:
+    """Return what jiter reports for a row that may be cut off; if that is its only fault, this begins with "EOF"."""
     try:
         jiter.from_json(f"[{piece}".encode())
     except ValueError as error:
-        return str(error).startswith("EOF")
-    return True
+        return str(error)
+    return ""
 
 
 def _check_end(body: bytes, position: int) -> None:

@@ -5,7 +5,12 @@ rows, such as how many were rejected, is counted on the chunks.
 """
 
 from bulk_import.models.chunk import ImportChunk
-from bulk_import.models.database import database, durable_transaction, without_atomic_requests
+from bulk_import.models.database import (
+    database,
+    durable_transaction,
+    observe_atomic_request,
+    without_atomic_requests,
+)
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job import ImportJob
@@ -32,5 +37,6 @@ __all__ = [
     "LockedChunk",
     "database",
     "durable_transaction",
+    "observe_atomic_request",
     "without_atomic_requests",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -12,6 +12,8 @@ from bulk_import.exceptions import OuterTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from django.http import HttpRequest
 
 
 def database() -> str:
@@ -43,6 +45,29 @@ def without_atomic_requests(view: Callable[..., Any]) -> Callable[..., Any]:
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
+
+
+@contextmanager
+def observe_atomic_request(request: HttpRequest, using: str) -> Iterator[Callable[[], bool]]:
+    """Run a view in this block. Yields a function that says whether its transaction of ATOMIC_REQUESTS was rolled back.
+
+    Within the ledger's transaction, that of ATOMIC_REQUESTS is a savepoint: the first one that is opened. Django rolls
+    it back if the view calls `set_rollback(True)`, and afterwards only the SQL statement shows it.
+    """
+    savepoints: list[str] = []
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if sql.startswith(("SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")):
+            savepoints.append(sql)
+        return execute(sql, params, many, context)
+
+    def was_rolled_back() -> bool:
+        exempt = getattr(getattr(request.resolver_match, "func", None), "_non_atomic_requests", ())
+        return bool(savepoints) and using not in exempt and f"ROLLBACK TO {savepoints[0]}" in savepoints
+
+    connection = connections[using]
+    with connection.execute_wrapper(record) if connection.settings_dict["ATOMIC_REQUESTS"] else nullcontext():
+        yield was_rolled_back
 
 
 class PrimaryManager(models.Manager[Any]):

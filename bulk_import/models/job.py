@@ -71,7 +71,9 @@ class ImportJob(BreakableJob):
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=TERMINAL_CHUNK_STATUSES).exists():
             totals = job.chunks.aggregate(created=Sum("created"), unprocessed=Sum("unprocessed"))
-            is_cancelled = job.cancel_requested_at is not None
+            # A redrive of a cancelled job runs only the dead chunks. The others keep the rows that the cancel left.
+            left_by_cancel = job.chunks.filter(status=ChunkStatus.DONE, unprocessed__gt=0)
+            is_cancelled = job.cancel_requested_at is not None or left_by_cancel.exists()
             job.status = status_at_end(rows=job.rows, **totals, is_cancelled=is_cancelled)
             job.finished_at = Now()
             job.clear_pause()

@@ -14,7 +14,6 @@ from django.urls import NoReverseMatch
 from django.utils.decorators import method_decorator
 from rest_framework import status
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -37,6 +36,7 @@ from bulk_import.exceptions import (
 from bulk_import.models import ImportChunk, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
+from bulk_import.worker_api.parser import WorkerParser
 from bulk_import.worker_api.reports import check_release, check_text, checked_report
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
@@ -140,7 +140,7 @@ class WorkerView(APIView):
     authentication_classes = [WorkerAuthentication]
     permission_classes = [IsAuthenticated]
     throttle_classes = []
-    parser_classes = [JSONParser]
+    parser_classes = [WorkerParser]
     renderer_classes = [JSONRenderer]
     content_negotiation_class = DefaultContentNegotiation
     versioning_class = None

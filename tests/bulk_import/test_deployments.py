@@ -11,6 +11,8 @@ from pytest_django.live_server_helper import LiveServer
 from rest_framework.test import APIClient
 
 from bulk_import.checks import check_configuration
+from bulk_import.doctor.findings import Level
+from bulk_import.doctor.worker_api import examine_create_calls
 from bulk_import.errors import flatten_errors
 from bulk_import.models import ImportJob
 from bulk_import_wire.contract import VERDICT_HEADER
@@ -112,6 +114,15 @@ def test_without_a_host_header_the_rows_are_created_under_the_host_of_the_base_u
     run_worker()
 
     assert Product.objects.get().description == live_server.url.removeprefix("http://")
+
+
+def test_the_create_calls_of_the_doctor_reach_a_site_that_knows_only_its_public_host(
+    live_server: LiveServer, settings: Settings
+) -> None:
+    settings.ALLOWED_HOSTS = ["north.example"]
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "PUBLIC_URL": "https://north.example"}
+
+    assert {finding.level for finding in examine_create_calls(live_server.url)} == {Level.OK}
 
 
 # --- A prefix of the site

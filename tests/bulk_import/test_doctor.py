@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import clear_script_prefix
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.test import APIClient
 
 from bulk_import.authentication import ProbeToken
@@ -89,7 +89,7 @@ def test_without_faults_every_finding_is_ok_and_nothing_is_left_behind(shop: Aws
     assert {finding["level"] for finding in findings} == {"ok"}
     assert [finding["subject"] for finding in findings] == [
         "settings", "database", "clock", "secret", "clock", "payloads bucket", "failures bucket", "queue",
-        "worker API", "target products",
+        "target products", "worker API", "target products",
     ]  # fmt: skip
     assert shop.payload_keys() == []
     assert shop.messages() == []
@@ -489,14 +489,6 @@ def test_a_permission_that_needs_request_auth_is_found(
     assert "request.auth" in problem["fix"]
 
 
-def test_a_write_to_another_database_than_the_ledgers_is_found() -> None:
-    """Whatever the serializer: the probe records which databases the endpoint writes to."""
-    answer = httpx.Response(200, json={"status": 201, "written": ["default", "orders"], "ledger": "default"})
-    finding = judge("products", "anna", answer, has_row=True)
-
-    assert (finding.level, "orders" in finding.message) == ("error", True)
-
-
 @pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db(transaction=True)
 def test_a_probe_records_the_databases_that_it_writes_to_and_rolls_them_back(merchandiser: Any) -> None:
@@ -507,6 +499,30 @@ def test_a_probe_records_the_databases_that_it_writes_to_and_rolls_them_back(mer
     assert not Product.objects.exists()
     forged = {"Authorization": "Import probe.forged"}
     assert APIClient().post("/products/", product("A"), format="json", headers=forged).status_code == 401
+
+
+@pytest.mark.django_db
+def test_without_a_probe_a_permission_that_reads_request_auth_is_a_warning(
+    shop: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TokenHasScope(BasePermission):
+        def has_permission(self, request: Any, view: Any) -> bool:  # noqa: ARG002 - DRF's signature
+            return self.has_scope(request)
+
+        def has_scope(self, request: Any) -> bool:
+            token = request.auth
+            return token is not None
+
+    def found() -> list[dict[str, str]]:
+        return [finding for finding in doctor()[1] if finding["subject"] == "target products"]
+
+    assert [(finding["level"], "were not tried" in finding["message"]) for finding in found()] == [("ok", True)]
+    monkeypatch.setattr(ProductViewSet, "permission_classes", [IsAuthenticated | TokenHasScope])
+
+    (warning,) = found()
+
+    assert (warning["level"], "TokenHasScope" in warning["message"]) == ("warning", True)
+    assert "--probe-user" in warning["fix"]
 
 
 @pytest.mark.django_db

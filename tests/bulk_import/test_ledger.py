@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core import signing
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
 from django.http import Http404, StreamingHttpResponse
@@ -535,9 +535,12 @@ def test_a_view_may_answer_with_a_stream(
         expect_nothing_was_kept()
 
 
+@pytest.mark.parametrize("atomic_requests", [False, True])
 def test_a_row_is_not_created_when_the_view_answers_201_but_rolls_back(
-    importer: Importer, monkeypatch: pytest.MonkeyPatch
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, *, atomic_requests: bool
 ) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic_requests)
+
     def roll_back() -> Response:
         transaction.set_rollback(True)
         return Response({"id": 1}, status=201)
@@ -548,9 +551,12 @@ def test_a_row_is_not_created_when_the_view_answers_201_but_rolls_back(
     expect_nothing_was_kept()
 
 
+@pytest.mark.parametrize("atomic_requests", [False, True])
 def test_a_rollback_in_an_inner_transaction_of_the_view_does_not_roll_back_the_row(
-    importer: Importer, monkeypatch: pytest.MonkeyPatch
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, *, atomic_requests: bool
 ) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic_requests)
+
     def try_something() -> Response:
         with transaction.atomic():
             Category.objects.create(slug="boats", name="Boats")

@@ -43,13 +43,16 @@ class Findings:
         return [f"{kind}: {text} ({n} times)" for kind, texts in kinds.items() for text, n in Counter(texts).items()]
 
 
-def audit(shop: Shop, submission: Submission, job_id: UUID) -> Findings:
-    """Check everything about one job, and return what is wrong."""
-    return _Audit(shop, submission, job_id).findings
+def audit(shop: Shop, submission: Submission, job_id: UUID, *, has_outage: bool = False) -> Findings:
+    """Check everything about one job, and return what is wrong.
+
+    `has_outage` says that the endpoint went away for good, so that the rows that were left are unprocessed.
+    """
+    return _Audit(shop, submission, job_id, has_outage=has_outage).findings
 
 
 class _Audit:
-    def __init__(self, shop: Shop, submission: Submission, job_id: UUID) -> None:
+    def __init__(self, shop: Shop, submission: Submission, job_id: UUID, *, has_outage: bool) -> None:
         self.findings = Findings()
         self._shop = shop
         self._rows = submission.rows
@@ -60,6 +63,9 @@ class _Audit:
             self._read_reports()
             self._check_counts()
             self._check_failures()
+            self._check_broken_rows()
+            if has_outage:
+                self._check_outage()
             self._check_emails()
         else:
             open_rows = len(self._rows) - sum(self._counts.values())
@@ -116,7 +122,7 @@ class _Audit:
         outcomes = Counter(failure["outcome"] for failure in self._failures)
         errors = sum(len(failure["errors"]) for failure in self._failures)
         has_dead_chunks = any(chunk[0] == "dead" for chunk in self._chunks)
-        has_problem = any(problem["code"] == "dead_letter" for problem in self._problems)
+        has_problem = any(problem["code"] in {"dead_letter", "paused_too_long"} for problem in self._problems)
         unprocessed = sum(chunk[5] for chunk in self._chunks if chunk[0] == "dead")
         self._expect("a problem for dead letters", has_problem, has_dead_chunks and unprocessed > 0)
         self._expect("unprocessed rows, which only dead letters cause", self._counts["unprocessed"], unprocessed)
@@ -144,6 +150,24 @@ class _Audit:
             self._expect(f"row {failure['index']} in the failures", failure["row"], row.body)
             if row.is_valid and failure["outcome"] == "rejected":
                 self.findings.misreported.append(f"{self._job_id}:{failure['index']} was rejected although it is valid")
+
+    def _check_broken_rows(self) -> None:
+        """Check that rows that the endpoint answers 500 each time have failed, and that most of them say so.
+
+        The last answer of a few of them may have been that of another fault.
+        """
+        codes: Counter[str] = Counter()
+        for failure in self._failures:
+            if self._rows[failure["index"]].is_broken and failure["outcome"] != "unprocessed":
+                self._expect(f"outcome of broken row {failure['index']}", failure["outcome"], "failed")
+                codes[failure["errors"][0]["code"]] += 1
+        if codes:
+            self._expect("reason of the broken rows", codes.most_common(1)[0][0], "http_500")
+
+    def _check_outage(self) -> None:
+        """Check that the rows that were left when the endpoint went away for good say so."""
+        reasons = {f["errors"][0]["code"] for f in self._failures if f["outcome"] == "unprocessed"}
+        self._expect("reasons of the unprocessed rows in an outage", reasons - {"paused_too_long"}, set())
 
     def _check_emails(self) -> None:
         """Check that every email was sent that is not pending. A later end or redrive cancels earlier emails."""

@@ -13,8 +13,10 @@ from uuid import UUID
 import httpx
 
 from tests.chaos.audit import TERMINAL, Findings, audit
-from tests.chaos.plan import AWAY, FAULT_SECONDS, Event, Faults, Plan, Submission
+from tests.chaos.faults import AWAY, HANGING, Faults
+from tests.chaos.plan import FAULT_SECONDS, OUTAGE, STAFF_PAUSE, Event, Plan, Submission
 from tests.chaos.shop import USER, Shop, resume
+from tests.chaos.staff import Staff
 from tests.chaos.stale_worker import StaleWorker, chunk_message
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 60.0
 """How long we wait for a job after the last fault. If it has not ended by then, its open rows count as lost."""
+
+SUBMIT_TIMEOUT_SECONDS = 20
+"""How long we wait for the answer to a POST. Even if S3 hangs, a 503 comes within half of this time."""
 
 PAUSE_SECONDS = 0.05
 OPEN = ["queued", "processing"]
@@ -68,6 +73,7 @@ class _Chaos:
         self._began_at = time.monotonic()
         self._paused: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._is_over = threading.Event()
+        self._staff = Staff(shop)
 
     def run(self) -> Run:
         plan, run = self._run.plan, self._run
@@ -76,26 +82,31 @@ class _Chaos:
         with ThreadPoolExecutor() as threads:
             submitting = [threads.submit(self._submit, submission) for submission in plan.submissions]
             stale_workers: list[Future[list[str]]] = []
+            staff: list[Future[None]] = []
             try:
                 for event in plan.events:
                     self._wait(event.at)
                     if event.kind == "stale worker":
                         stale_workers.append(threads.submit(self._run_stale_worker, event))
+                    elif event.kind == STAFF_PAUSE:
+                        staff.append(threads.submit(self._pause_by_staff, event))
                     else:
                         self._inject(event)
                 self._wait(FAULT_SECONDS)
             finally:
-                self._shop.stop_faults()
+                self._shop.stop_faults(self._faults.outage_fate)
                 self._resume(float("inf"))
-            for submitted in submitting:
-                submitted.result()
+            for future in (*submitting, *staff):
+                future.result()
             self._await_end()
             self._is_over.set()
             for stale_worker in stale_workers:
                 run.findings.misreported += stale_worker.result()
         run.faults += self._faults.injected
         self._shop.check_alive()
+        run.findings.misreported += self._staff.find_creates_during_pauses()
         self._audit()
+        self._shop.stop_faults()
         while self._redrive() and not run.findings:
             self._await_end()
             self._audit()
@@ -119,7 +130,7 @@ class _Chaos:
                     auth=USER,
                     headers={"Idempotency-Key": submission.key},
                     json=rows,
-                    timeout=20,
+                    timeout=SUBMIT_TIMEOUT_SECONDS,
                     trust_env=False,
                 )
                 if answer.status_code == httpx.codes.ACCEPTED:
@@ -127,10 +138,12 @@ class _Chaos:
                     return
                 if answer.status_code not in {429, 500, 502, 503}:
                     raise RuntimeError(f"POST was answered {answer.status_code}: {answer.text[:500]}")
+            except httpx.ReadTimeout:
+                self._run.findings.misreported.append(f"A POST was not answered within {SUBMIT_TIMEOUT_SECONDS} s.")
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        raise RuntimeError("The rows could not be submitted.")
+        self._run.findings.lost.append(f"{submission.key}: the rows could not be submitted")
 
     def _wait(self, until: float) -> None:
         """Wait until the given second of the run. Meanwhile resume paused pollers that are due."""
@@ -154,13 +167,20 @@ class _Chaos:
             "pause poller": lambda: self._pause_poller(event),
             "copy message": lambda: self._send_copies(event, shop.queue_url, [*OPEN, "done"], copies=1 + which % 3),
             "dead letter": lambda: self._send_copies(event, shop.dead_letter_url, OPEN, copies=1),
-            **dict.fromkeys(AWAY, lambda: None),  # the class Faults injects these
+            **dict.fromkeys([*AWAY, *HANGING], lambda: None),  # the class Faults injects these
         }
         if faults[event.kind]() is not False:
             self._run.faults[event.kind] += 1
 
     def _pause_poller(self, event: Event) -> None:
         self._paused.append((time.monotonic() + event.seconds, self._shop.pause_poller(event.which)))
+
+    def _pause_by_staff(self, event: Event) -> None:
+        """Pause one of the jobs as soon as there is one, and resume it."""
+        while not self._run.jobs and time.monotonic() < self._began_at + FAULT_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+        if self._run.jobs and self._staff.pause_for(self._job_ids[event.which % len(self._run.jobs)], event.seconds):
+            self._run.faults[event.kind] += 1
 
     def _send_copies(self, event: Event, queue_url: str, statuses: list[str], copies: int) -> bool:
         """Send copies of a chunk's message to a queue. Returns False if no chunk has one of these statuses."""
@@ -213,7 +233,9 @@ class _Chaos:
 
     def _audit(self) -> None:
         for submission, job_id in self._run.jobs:
-            self._run.findings += audit(self._shop, submission, job_id)
+            self._run.findings += audit(self._shop, submission, job_id, has_outage=OUTAGE in self._run.plan.kinds)
+        if any(submission.is_broken for submission, _ in self._run.jobs):
+            self._run.faults["persistent 500"] = 1
 
     def _redrive(self) -> bool:
         """Redrive the dead chunks, without faults. Returns whether there were any."""

@@ -35,7 +35,11 @@ LOCK_CHUNK = (
     "            call.check_is_stored_row(chunk)\n"
 )
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
-CALL_VIEW = "            errors = collect_errors(request)\n            response = self.get_response(request)\n"
+CALL_VIEW = (
+    "            errors = collect_errors(request)\n"
+    "            with observe_atomic_request(request, using) as was_rolled_back:\n"
+    "                response = self.get_response(request)\n"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,35 @@ MUTATIONS = (
         "the relay's sweep",
         "unsent",
         (("bulk_import/outbox/relay.py", "        messages = send_unsent_chunks()\n", "        messages = 0\n"),),
+    ),
+    Mutation(
+        "the longest pause",
+        "outage",
+        (
+            (
+                "bulk_import/models/lease.py",
+                "if self.job.has_been_paused_for(",
+                "if False and self.job.has_been_paused_for(",
+            ),
+        ),
+    ),
+    Mutation(
+        "the end of the retries of a row",
+        "errors",
+        (
+            ("lambda_worker/row_dispatch.py", "elif row.is_refused_a_retry:", "elif False:"),
+            ("lambda_worker/row_dispatch.py", "row.tries >= MAX_TRIES", "False"),
+        ),
+    ),
+    Mutation(
+        "the timeouts of S3",
+        "hangs",
+        (("bulk_import/storage/buckets.py", "if storage.client_config.connect_timeout != CONNECT", "if 0 > CONNECT"),),
+    ),
+    Mutation(
+        "the ledger's check of a pause by staff",
+        "staff",
+        (("bulk_import/ledger.py", "if chunk.is_cancelled or chunk.is_paused_by_staff:", "if chunk.is_cancelled:"),),
     ),
 )
 

@@ -6,16 +6,21 @@ kind. It does not determine which process sends that request.
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.chaos.proxy import Fate, Kind
+from tests.chaos.proxy import Kind
 
 FAULT_SECONDS = 4.0
 """How long we inject faults. After that, every part gets the time to recover."""
+
+OUTAGE = "target away for good"
+"""The event after which the create endpoint does not work until the jobs have ended."""
+
+STAFF_PAUSE = "staff pause"
+BROKEN_NAME = "Broken"
+"""Names of products begin with this word if the create endpoint answers them 500, however often they are sent."""
 
 CREATE = "create"
 API = ("claim", "heartbeat", "finish", "release", "dead", "submit")
@@ -33,13 +38,11 @@ CREATE_FATES = {
 API_FATES = {Kind.RESET: 3, Kind.CUT: 3, Kind.TORN: 1, Kind.ERROR: 3, Kind.SWAPPED: 2, Kind.SLOW: 2, Kind.TWICE: 2}
 AWS_FATES = {Kind.RESET: 2, Kind.CUT: 3, Kind.TORN: 2, Kind.ERROR: 4, Kind.SWAPPED: 1, Kind.SLOW: 2, Kind.TWICE: 1}
 
-MONOLITH_STATUSES = (429, 500, 502, 503)
-AWS_STATUSES = (500, 503)
-RETRY_AFTERS = ("", "", "1", "0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
-
 LASTS_SECONDS = {
     "pause poller": (2.2, 3.2),  # longer than the lease, shorter than the function's timeout
     "payloads away": (2.0, 4.0),  # long enough for all deliveries of a message
+    OUTAGE: (FAULT_SECONDS, FAULT_SECONDS),  # at least until the other faults end; then `Faults.outage_fate` goes on
+    STAFF_PAUSE: (1.0, 3.0),  # long enough that a call that begins during the pause would be noticed
 }
 
 
@@ -56,6 +59,7 @@ class Profile:
     create_seconds: float = 0.15  # mean delay of a create call, so that faults interrupt running calls
     kill_sender: float = 0.0  # share of the SendMessageBatch calls at which the monolith is killed
     kill_finisher: float = 0.0  # share of the finishes after which a poller is killed
+    broken_share: float = 0.0  # share of the submissions whose rows are all answered 500
 
 
 PROFILES = {
@@ -72,9 +76,12 @@ PROFILES = {
             "monolith away": (0, 1),
             "s3 away": (0, 1),
             "sqs away": (0, 1),
+            "s3 hangs": (0, 1),
+            STAFF_PAUSE: (0, 1),
         },
         kill_sender=0.1,
         kill_finisher=0.1,
+        broken_share=0.1,
     ),
     # Requests and messages that arrive several times, at once or late.
     "twins": Profile(
@@ -113,6 +120,14 @@ PROFILES = {
         create_rate=0.05,
         kill_sender=0.5,
     ),
+    # Rows that the endpoint answers 500 each time.
+    "errors": Profile({"kill poller": (0, 1), "copy message": (0, 2)}, create_rate=0.05, broken_share=1.0),
+    # The endpoint stops working, and comes back only after the jobs have been paused for too long.
+    "outage": Profile({OUTAGE: (1, 1), "kill poller": (0, 1)}, api_rate=0.0, aws_rate=0.0),
+    # S3 that accepts connections and does not answer.
+    "hangs": Profile({"s3 hangs": (1, 2), "s3 hangs at first": (0, 1)}, create_rate=0.05),
+    # Staff pause and resume the jobs at random moments.
+    "staff": Profile({STAFF_PAUSE: (2, 4), "kill poller": (0, 1), "copy message": (0, 3)}, create_seconds=0.3),
 }
 MIXTURE = ["mixed"] * 4 + [name for name in PROFILES if name != "mixed"]
 
@@ -132,6 +147,7 @@ class Row:
     body: dict[str, Any]
     is_valid: bool
     has_own_sku: bool = True  # whether only this row may create a product with its SKU
+    is_broken: bool = False  # whether the create endpoint answers it 500 each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +155,11 @@ class Submission:
     at: float
     key: str
     rows: list[Row]
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the create endpoint answers every valid row 500."""
+        return any(row.is_broken for row in self.rows)
 
 
 class Plan:
@@ -158,13 +179,22 @@ class Plan:
             for _ in range(random.randint(least, most))
         )
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the events."""
+        return {event.kind for event in self.events}
+
     def _submission(self, random: Random, number: int) -> Submission:
         count = random.randint(40, 75)
         rows = [self._row(random, f"{self.prefix}-{number}-{index}") for index in range(count)]
+        if random.random() < self.profile.broken_share:
+            rows = [_broken(row) if row.is_valid else row for row in rows]
         for _ in range(random.randint(0, 3)):  # give a row the SKU of an earlier row
             index = random.randrange(1, count)
             repeated = rows[random.randrange(index)]
-            if repeated.is_valid and not any(rows[index].body["sku"] == row.body["sku"] for row in rows[index + 1 :]):
+            if (repeated.is_valid or repeated.is_broken) and not any(
+                rows[index].body["sku"] == row.body["sku"] for row in rows[index + 1 :]
+            ):
                 rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_valid=False, has_own_sku=False)
         return Submission(round(number * random.uniform(0, 1.5), 2), f"{self.prefix}-{number}", rows)
 
@@ -198,76 +228,6 @@ class Plan:
         return Event(round(at, 2), kind, which, round(seconds, 2))
 
 
-AWAY = {
-    "monolith away": ("create", *API),
-    "s3 away": ("GET ", "PUT "),
-    "payloads away": ("GET bulk-import-payloads",),
-    "sqs away": ("AmazonSQS",),
-    "sqs away at first": ("AmazonSQS.Send",),
-}
-
-
-class Faults:
-    """Decides the fate of each request during a run, and counts the faults in `injected`."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._seen: Counter[str] = Counter()
-        self._began_at = time.monotonic()
-        self.injected: Counter[str] = Counter()
-
-    def monolith_fate(self, label: str) -> Fate:
-        """Return the fate of a request to the monolith. The label is `create <index>` or a verb of the worker API."""
-        random = self._random(label)
-        profile = self._plan.profile
-        if self._is_away(label):
-            return self._count(Fate(Kind.ERROR, status=random.choice([502, 503])))
-        if label == "finish" and random.random() < profile.kill_finisher:
-            return self._count(Fate(Kind.KILL_AFTER))
-        if label.startswith(CREATE):
-            rate, fates = profile.create_rate, profile.create_fates
-            usual = Fate(seconds=random.uniform(0, 2 * profile.create_seconds))
-        elif label in API:
-            rate, fates, usual = profile.api_rate, API_FATES, Fate()
-        else:
-            return Fate()
-        return self._draw(random, rate, fates, MONOLITH_STATUSES) or usual
-
-    def aws_fate(self, label: str) -> Fate:
-        """Return the fate of a request to S3 or SQS. The label is method and bucket, or SQS's name of the operation."""
-        random = self._random(label)
-        profile = self._plan.profile
-        if self._is_away(label):
-            return self._count(Fate(Kind.ERROR, status=random.choice(AWS_STATUSES)))
-        if label == "AmazonSQS.SendMessageBatch" and random.random() < profile.kill_sender:
-            return self._count(Fate(random.choice([Kind.KILL, Kind.KILL_AFTER])))
-        return self._draw(random, profile.aws_rate, profile.aws_fates, AWS_STATUSES) or Fate()
-
-    def _random(self, label: str) -> Random:
-        self._seen[label] += 1
-        return Random(f"{self._plan.seed} {label} {self._seen[label]}")  # noqa: S311 - a seed must be repeatable
-
-    def _is_away(self, label: str) -> bool:
-        now = time.monotonic() - self._began_at
-        return any(
-            event.at <= now < event.at + event.seconds and label.startswith(AWAY[event.kind])
-            for event in self._plan.events
-            if event.kind in AWAY
-        )
-
-    def _draw(self, random: Random, rate: float, fates: dict[Kind, int], statuses: tuple[int, ...]) -> Fate | None:
-        if random.random() >= rate:
-            return None
-        return self._count(
-            Fate(
-                kind=random.choices(list(fates), list(fates.values()))[0],
-                seconds=random.uniform(0.3, 3.0),
-                status=random.choice(statuses),
-                retry_after=random.choice(RETRY_AFTERS),
-            )
-        )
-
-    def _count(self, fate: Fate) -> Fate:
-        name = f"answer {fate.status}" if fate.kind == Kind.ERROR else str(fate.kind)
-        self.injected[name] += 1
-        return fate
+def _broken(row: Row) -> Row:
+    """Return the row with a name that makes the create endpoint answer 500."""
+    return Row({**row.body, "name": f"{BROKEN_NAME} {row.body['name']}"}, is_valid=False, is_broken=True)

@@ -34,12 +34,13 @@ class Kind(StrEnum):
     CUT = "cut"  # the server answers, but the connection breaks before the answer arrives
     TORN = "torn"  # as CUT, but in the middle of the answer
     SWAPPED = "swapped"  # the server answers, but the proxy answers with an error instead
+    HANG = "hang"  # the proxy accepts the request and never answers
     TWICE = "twice"  # the server gets the request twice at the same time
     KILL = "kill"  # a process is killed before the server sees the request
     KILL_AFTER = "kill after"  # as KILL, but after the server answered
 
 
-BEFORE = {Kind.RESET, Kind.ERROR, Kind.KILL}
+BEFORE = {Kind.RESET, Kind.ERROR, Kind.HANG, Kind.KILL}
 """The fates with which the server does not see the request."""
 
 
@@ -125,6 +126,8 @@ class Proxy:
     async def _keep_from_server(self, request: web.Request, fate: Fate, label: str) -> web.StreamResponse:
         if fate.kind == Kind.KILL:
             await asyncio.to_thread(self.kill, label)
+        if fate.kind == Kind.HANG:
+            await _wait_for_disconnect(request)
         return _error(fate) if fate.kind == Kind.ERROR else _break_off(request)
 
     async def _keep_from_caller(
@@ -169,6 +172,11 @@ def _break_off(request: web.Request) -> web.Response:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         transport.abort()
     return web.Response()
+
+
+async def _wait_for_disconnect(request: web.Request) -> None:
+    while request.transport and not request.transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for this
+        await asyncio.sleep(0.1)
 
 
 async def _tear(request: web.Request, answer: _Answer) -> web.StreamResponse:

@@ -1,8 +1,10 @@
 """Settings for the chaos runs: the local settings with small chunks, short leases and no quotas."""
 
+from bulk_import import conf
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
 from settings.local import BULK_IMPORT
 
+conf.NUMBERS -= {"max_pause_hours"}  # so that the longest pause can be a few seconds
 DEBUG = False  # with DEBUG, Django keeps every query in memory
 
 BULK_IMPORT = {
@@ -10,6 +12,7 @@ BULK_IMPORT = {
     "CHUNK_ROWS": 15,
     "LEASE_SECONDS": 2,
     "PAUSE_SECONDS": 1,
+    "MAX_PAUSE_HOURS": 4 / 3600,
     "CONCURRENCY": 4,
     "SUBMISSION_RATE": "100000/min",
     "MAX_OPEN_JOBS": 1000,

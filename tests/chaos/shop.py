@@ -23,14 +23,16 @@ import boto3
 import psycopg
 
 from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, free_port, local_aws, stop_process
+from tests.chaos.plan import BROKEN_NAME
 from tests.chaos.proxy import Fate, Proxy
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from aiohttp import web
 
-    from tests.chaos.plan import Faults
+    from tests.chaos.faults import Faults
 
 POLLERS = 3
 FUNCTION_TIMEOUT_SECONDS = 4
@@ -43,6 +45,11 @@ POLL = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}",
 START_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_message"]
 START_DEAD_LETTER_POLLER = [*POLL, "--handler=tests.chaos.hurry.handle_dead_letter"]
 START_RELAY = ["manage.py", "bulk_import_relay", "--every=1"]
+BREAK_PRODUCTS = f"""
+CREATE FUNCTION break_product() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$ LANGUAGE plpgsql;
+CREATE TRIGGER break_products BEFORE INSERT ON products_product FOR EACH ROW
+WHEN (NEW.name LIKE '{BROKEN_NAME} %') EXECUTE FUNCTION break_product();
+"""
 MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})\.\d+@", re.MULTILINE | re.IGNORECASE)
 
 
@@ -139,7 +146,11 @@ class Shop:
         )
 
     def _prepare_database(self) -> None:
-        """Create tables, categories and a user. Drop the unique constraint on SKUs, so that duplicates are visible."""
+        """Create tables, categories and a user.
+
+        Drop the unique constraint on SKUs, so that duplicates are visible. Add a trigger that makes the create
+        endpoint fail for some names.
+        """
         self._stack.run("manage.py", "migrate", "--verbosity=0")
         self._stack.run("manage.py", "seed_shop", "--verbosity=0")
         self._stack.run("manage.py", "createsuperuser", "--noinput", f"--username={USER[0]}", "--email=admin@localhost")
@@ -149,6 +160,7 @@ class Shop:
         ).fetchall()
         assert len(rows) == 1, rows
         self.sql.execute(f'ALTER TABLE products_product DROP CONSTRAINT "{rows[0][0]}"')
+        self.sql.execute(BREAK_PRODUCTS)
 
     def _start_poller(self) -> subprocess.Popen[bytes]:
         return self._stack._start(START_POLLER)
@@ -201,9 +213,9 @@ class Shop:
         self.monolith_proxy.kill = lambda _label: self.kill_poller(faults.injected.total())
         self.aws_proxy.kill = lambda _label: self.kill_monolith(1)
 
-    def stop_faults(self) -> None:
-        """Let all requests pass unchanged from now on."""
-        self.monolith_proxy.fate = self.aws_proxy.fate = lambda _label: Fate()
+    def stop_faults(self, monolith_fate: Callable[[str], Fate] = lambda _label: Fate()) -> None:
+        """Let all requests pass unchanged from now on, except those to the monolith that `monolith_fate` names."""
+        self.monolith_proxy.fate, self.aws_proxy.fate = monolith_fate, lambda _label: Fate()
 
     def emailed_events(self) -> set[str]:
         """Return the IDs of the events about which an email was sent."""

@@ -343,14 +343,10 @@ def test_an_answered_call_in_between_shows_that_the_endpoint_is_not_away() -> No
 def test_a_stale_worker_starts_no_further_row_and_its_calls_settle() -> None:
     endpoint = accepting({3: [an_answer(409, RowVerdict.STALE)]})
     dispatch = a_dispatch(endpoint, cap=4)
-    taken = rows(100)
 
-    asyncio.run(dispatch.run(taken))
-
-    assert isinstance(dispatch.stopped_by, StaleEpoch)
+    assert isinstance(stopped(dispatch, 100), StaleEpoch)
     assert endpoint.settled == endpoint.calls.total()
     assert max(endpoint.calls) < 3 + 4 + 4
-    assert len(list(taken)) > 100 - 3 - 4 - 4
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -673,6 +669,17 @@ def test_a_row_with_a_wrong_status_fails_after_one_call_if_another_row_is_create
 
     assert by_index(failures) == dict.fromkeys(sorted(wrong), Outcome.FAILED)
     assert set(endpoint.calls.values()) == {1}
+
+
+def test_a_few_rows_with_a_wrong_status_at_the_start_do_not_pause_the_job_if_the_control_is_created() -> None:
+    wrong = set(range(MAX_WRONG_STATUS_ROWS))
+    endpoint = accepting({index: [WRONG_STATUS] for index in wrong})
+
+    dispatch = a_dispatch(endpoint, cap=1)
+    failures = run(dispatch, 20)
+
+    assert by_index(failures) == dict.fromkeys(sorted(wrong), Outcome.FAILED)
+    assert (dispatch.created, dispatch.stopped_by, set(endpoint.calls.values())) == (15, None, {1})
 
 
 def test_a_row_with_a_wrong_status_fails_if_an_earlier_delivery_created_a_row() -> None:

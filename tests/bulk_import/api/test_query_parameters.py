@@ -58,6 +58,13 @@ def test_a_charset_that_decodes_no_text_is_400(client_of_merchandiser: APIClient
     assert not ImportJob.objects.exists()
 
 
+def test_django_itself_fails_for_such_a_charset_and_a_query(client_of_merchandiser: APIClient, aws: Aws) -> None:
+    """docs/api.md says so. Django builds the request before any middleware or view runs, so they cannot answer."""
+    with pytest.raises(LookupError, match="is not a text encoding"):
+        post_bytes(client_of_merchandiser, "/products/bulk?dry_run=true", ROW, "application/json; charset=hex")
+    assert not ImportJob.objects.exists()
+
+
 def test_every_endpoint_refuses_an_unknown_parameter(client_of_merchandiser: APIClient, aws: Aws) -> None:
     job = post_rows(client_of_merchandiser, [product("A")]).json()["links"]["self"]
     calls = [

@@ -218,6 +218,21 @@ def test_a_redriven_chunk_can_be_dead_again(
     assert len(mail.outbox) == 2
 
 
+def test_a_cancelled_job_is_still_cancelled_after_its_dead_chunk_was_redriven(
+    client_of_merchandiser: APIClient, worker: APIClient, messages: list[ChunkMessage], aws: Aws
+) -> None:
+    store_failures(aws, messages)
+    cancelled, dead = messages
+    report_dead(worker, dead)
+    client_of_merchandiser.delete(f"/products/bulk/{dead.job_id}")
+    call(worker, "finish", cancelled, finish(claim(worker, cancelled).epoch, unprocessed=cancelled.row_count))
+    client_of_merchandiser.post(redrive_path())
+
+    complete(worker, dead)
+
+    assert (the_job().status, the_job().counts["unprocessed"]) == (JobStatus.CANCELLED, cancelled.row_count)
+
+
 def test_a_second_redrive_has_no_effect(
     worker: APIClient, messages: list[ChunkMessage], aws: Aws, client_of_merchandiser: APIClient
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bulk_import.models import ImportChunk
 from bulk_import_wire.problems import problem
-from tests.bulk_import.conftest import call, claim, claim_body, finish, release
+from tests.bulk_import.conftest import call, claim, claim_body, finish, post_bytes, release
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+DEEP = 100_000
 KNOWN = problem("price", "invalid", "A valid number is required.", 0)
 
 
@@ -52,6 +53,16 @@ def test_a_report_out_of_range_is_400_and_changes_nothing(
 
     assert (refused.status_code, refused.json()["code"]) == (400, "malformed")
     assert ImportChunk.objects.get(pk=messages[0].chunk_id).status == "processing"
+
+
+@pytest.mark.parametrize("verb", ["claim", "heartbeat", "release", "finish", "dead"])
+@pytest.mark.parametrize("body", [b"[" * DEEP, b'{"epoch": 1, "more": ' + b"[" * DEEP + b"]" * DEEP + b"}"], ids=len)
+def test_json_that_is_nested_too_deeply_is_400(
+    worker: APIClient, messages: list[ChunkMessage], verb: str, body: bytes
+) -> None:
+    refused = post_bytes(worker, f"/bulk-import/worker/chunks/{messages[0].chunk_id}/{verb}", body, "application/json")
+
+    assert (refused.status_code, "code" in refused.json()) == (400, True)
 
 
 def test_a_problem_may_count_more_errors_than_the_chunk_has_rows(
