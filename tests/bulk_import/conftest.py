@@ -84,13 +84,12 @@ def _fresh_process() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _aws_settings(aws_url: str) -> Iterator[None]:
     """Let the settings name the moto server from the first test on, so that the clients of S3 and SQS are kept."""
-    storages: dict[str, Any] = {name: {**storage} for name, storage in django_settings.STORAGES.items()}
+    settings: Any = django_settings
+    storages = {name: {**storage} for name, storage in settings.STORAGES.items()}
     for alias in ("bulk_import_payloads", "bulk_import_failures"):
         storages[alias]["OPTIONS"] = {**storages[alias]["OPTIONS"], "endpoint_url": aws_url}
-    queue_client = {**django_settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": aws_url}
-    with override_settings(
-        STORAGES=storages, BULK_IMPORT={**django_settings.BULK_IMPORT, "QUEUE_CLIENT": queue_client}
-    ):
+    queue_client = {**settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": aws_url}
+    with override_settings(STORAGES=storages, BULK_IMPORT={**settings.BULK_IMPORT, "QUEUE_CLIENT": queue_client}):
         yield
 
 
