@@ -70,10 +70,14 @@ class Shop:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
+    def run_in_shell(self, code: str) -> None:
+        """Run Python code with the models of the app."""
+        code = f"from pathlib import Path; from bulk_import.models import *; {code}"
+        self.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
+
     def limit(self, job_id: str, calls: int) -> None:
         """Set the concurrency of a job, the number of calls in flight for each chunk, as staff can in the admin."""
-        code = f"from bulk_import.models import *; ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})"
-        self.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
+        self.run_in_shell(f"ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})")
 
     def drain(self, rows: list[dict[str, Any]]) -> None:
         """Import rows with this worker and wait for the job's end."""
@@ -96,31 +100,32 @@ class Shop:
 
     def calls_of_a_worker(self, rows: list[dict[str, Any]]) -> list[tuple[dict[str, str], str]]:
         """Submit an import, claim its chunks, and return the headers and body of each create call of this worker."""
-        self.submit(rows)
+        job_id = self.submit(rows)
+        path = self.stack.folder / f"{job_id}.messages"
+        chunks = f"ImportChunk.objects.filter(job='{job_id}')"
+        # Only a window of the messages is on the queue, so take all of them from the database.
+        messages = f"chunk.message().encode() for chunk in {chunks}.select_related('job')"
+        self.run_in_shell(f"Path('{path}').write_text('\\n'.join({messages}))")
+        calls: list[tuple[dict[str, str], str]] = []
+        for chunk in map(json.loads, path.read_text().splitlines()):
+            answer = httpx.post(
+                f"{self.stack.url}/bulk-import/worker/chunks/{chunk['chunk_id']}/claim",
+                json=ClaimRequest(chunk, claimant=str(uuid4())).to_dict(),
+                headers={"Authorization": f"Bearer {WORKER_SECRET}"},
+                trust_env=False,
+            )
+            answer.raise_for_status()
+            own = range(chunk["first_index"], chunk["first_index"] + chunk["row_count"])
+            authorization = f"{IMPORT_SCHEME} {answer.json()['token']}"
+            calls += [
+                ({"Authorization": authorization, IDEMPOTENCY_KEY: f"{chunk['job_id']}:{index}"}, compact(rows[index]))
+                for index in own
+            ]
+        # These chunks never end, so they must not keep their places in the window, nor their messages.
+        self.run_in_shell(f"{chunks}.update(lease_expires_at=None)")
         session = boto3.Session("local", "local", region_name="us-east-1")
         sqs: Any = session.client("sqs", endpoint_url=self.stack.aws_url)
-        calls: list[tuple[dict[str, str], str]] = []
-        while len(calls) < len(rows):
-            received = sqs.receive_message(QueueUrl=self.stack.queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=5)
-            for message in received["Messages"]:
-                chunk = json.loads(message["Body"])
-                answer = httpx.post(
-                    f"{self.stack.url}/bulk-import/worker/chunks/{chunk['chunk_id']}/claim",
-                    json=ClaimRequest(chunk, claimant=str(uuid4())).to_dict(),
-                    headers={"Authorization": f"Bearer {WORKER_SECRET}"},
-                    trust_env=False,
-                )
-                answer.raise_for_status()
-                own = range(chunk["first_index"], chunk["first_index"] + chunk["row_count"])
-                authorization = f"{IMPORT_SCHEME} {answer.json()['token']}"
-                calls += [
-                    (
-                        {"Authorization": authorization, IDEMPOTENCY_KEY: f"{chunk['job_id']}:{index}"},
-                        compact(rows[index]),
-                    )
-                    for index in own
-                ]
-                sqs.delete_message(QueueUrl=self.stack.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        sqs.purge_queue(QueueUrl=self.stack.queue_url)
         sqs.close()
         return calls
 

@@ -8,6 +8,10 @@ several new jobs the small ones come first, but nobody waits forever.
 
 Jobs that staff have moved to the front come before all others, the one that was moved last first.
 
+A chunk of a cancelled job takes only a moment, because its worker creates no row and reports the rows as unprocessed.
+So it does not count for its submitter, and cancelled jobs come before the other jobs of the same submitter. They use
+the places that are left when each other submitter has one, and end soon.
+
 Example: A has ten large jobs, four of them with one chunk in flight each, and B sends a small job. When a chunk of A
 ends, A has three chunks in flight and B has none, so the next place is B's.
 """
@@ -34,13 +38,14 @@ class Contender:
     served_at: float = 0  # when it last got a place; 0 if that is too long ago to matter
     is_waiting: bool = False  # whether a chunk of it may get the next place
     is_paused: bool = False
+    is_cancelled: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Submitter:
     """The jobs of one submitter, and their totals."""
 
-    in_flight: int = 0
+    in_flight: int = 0  # without the chunks of cancelled jobs
     served_at: float = 0
     waiting: list[Contender] = field(default_factory=list)
 
@@ -52,7 +57,7 @@ class Turns:
         self._submitters: dict[Any, Submitter] = {}
         for job in jobs:
             submitter = self._submitters.setdefault(job.submitter_id, Submitter())
-            submitter.in_flight += job.in_flight
+            submitter.in_flight += 0 if job.is_cancelled else job.in_flight
             submitter.served_at = max(submitter.served_at, job.served_at)
             if job.is_waiting:
                 submitter.waiting.append(job)
@@ -68,14 +73,14 @@ class Turns:
         if not submitters:
             return None
         first = min(submitters, key=lambda one: (one.in_flight, one.served_at, min(job.due_at for job in one.waiting)))
-        return min(first.waiting, key=lambda job: (job.in_flight, job.served_at, job.due_at))
+        return min(first.waiting, key=lambda job: (not job.is_cancelled, job.in_flight, job.served_at, job.due_at))
 
     def serve(self, job: Contender) -> None:
         """Count a place that this job got just now."""
         self._now += 1
         submitter = self._submitters[job.submitter_id]
         job.in_flight += 1
-        submitter.in_flight += 1
+        submitter.in_flight += not job.is_cancelled
         job.served_at = submitter.served_at = self._now
 
     def drop(self, job: Contender) -> None:
@@ -101,6 +106,6 @@ def count_imports_ahead(jobs: Iterable[Contender], job_ids: Collection[UUID]) ->
             left.remove(job.job_id)
         ahead.add(job.job_id)
         turns.serve(job)
-        if job.front_at:  # one place is enough to count it; it would get all places until its last chunk
+        if job.front_at or job.is_cancelled:  # one place is enough to count it, and it would get too many
             turns.drop(job)
     return counts

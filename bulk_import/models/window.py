@@ -145,8 +145,8 @@ def _contenders(target: str) -> Iterator[Contender]:
     pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
     # Staff paused the job: it gets no place until they resume it.
     waiting = ImportJob.objects.open().filter(Exists(pending), target=target).exclude(pause_code=PauseCode.STAFF)
-    columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status")
-    for pk, submitter_id, created_at, rows, front_at, status in waiting.order_by().values_list(*columns):
+    columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status", "cancel_requested_at")
+    for pk, submitter_id, created_at, rows, front_at, status, cancelled_at in waiting.order_by().values_list(*columns):
         known = activity.pop(pk, {"in_flight": 0, "outstanding": 0, "served_at": None})
         is_paused = status == JobStatus.PAUSED
         yield Contender(
@@ -160,10 +160,12 @@ def _contenders(target: str) -> Iterator[Contender]:
             # created again. Without it, the job would never resume, and never be given up.
             is_waiting=not (is_paused and known["outstanding"]),
             is_paused=is_paused,
+            is_cancelled=cancelled_at is not None,
         )
     for pk, row in activity.items():
         served_at = row["served_at"].timestamp() if row["served_at"] else 0
-        yield Contender(pk, row["job__submitter_id"], 0, 0, row["in_flight"], served_at)
+        is_cancelled = row["job__cancel_requested_at"] is not None
+        yield Contender(pk, row["job__submitter_id"], 0, 0, row["in_flight"], served_at, is_cancelled=is_cancelled)
 
 
 def _activity(target: str) -> Any:
@@ -175,7 +177,7 @@ def _activity(target: str) -> Any:
     chunks = ImportChunk.objects.filter(is_outstanding | Q(queued_at__gt=Now() - RECENT), job__target=target)
     return (
         chunks.order_by()
-        .values("job_id", "job__submitter_id")
+        .values("job_id", "job__submitter_id", "job__cancel_requested_at")
         .annotate(
             in_flight=Count("pk", filter=has_place),
             outstanding=Count("pk", filter=is_outstanding),

@@ -98,6 +98,18 @@ def test_a_job_at_the_front_comes_before_all_others_and_the_last_one_that_was_mo
     assert order[:2] == [3, 2]
 
 
+def test_a_cancelled_job_gets_the_places_that_are_left_when_each_other_submitter_has_one() -> None:
+    cancelled = job(1, "ana", is_cancelled=True, in_flight=3, served_at=9)
+    jobs = [cancelled, job(2, "ana"), bob := job(3, "bob")]
+    turns = Turns(jobs)
+
+    assert turns.next_job() is bob
+    turns.serve(bob)
+    for _place in range(3):
+        assert turns.next_job() is cancelled
+        turns.serve(cancelled)
+
+
 def test_the_imports_ahead_are_those_that_have_or_get_a_place_before() -> None:
     jobs = [
         job(1, "ana", in_flight=2, served_at=10),

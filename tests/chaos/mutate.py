@@ -90,7 +90,19 @@ MUTATIONS = (
     Mutation(
         "the relay's sweep",
         "unsent",
-        (("bulk_import/outbox/relay.py", "        messages = send_unsent_chunks()\n", "        messages = 0\n"),),
+        (("bulk_import/outbox/relay.py", "        messages = refill_windows()\n", "        messages = 0\n"),),
+    ),
+    Mutation(
+        "the refill of the window",
+        "unsent",
+        (
+            (
+                "bulk_import/worker_api/views.py",
+                "        relay.send_next_chunks(chunk.job.target)\n        # Send emails",
+                "        # Send emails",
+            ),
+            ("bulk_import/outbox/relay.py", "            reserved += reserve_chunks(target)\n", ""),
+        ),
     ),
     Mutation(
         "the longest pause",

@@ -10,6 +10,7 @@ DEBUG = False  # with DEBUG, Django keeps every query in memory
 BULK_IMPORT = {
     **BULK_IMPORT,
     "CHUNK_ROWS": 15,
+    "CHUNKS_IN_FLIGHT": 2,  # an import has more chunks, so that the window has to be refilled
     "LEASE_SECONDS": 2,
     "PAUSE_SECONDS": 1,
     "MAX_PAUSE_HOURS": 4 / 3600,

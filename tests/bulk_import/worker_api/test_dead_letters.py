@@ -350,9 +350,7 @@ def test_the_relay_sends_the_redriven_chunks_when_the_process_is_killed_before_s
         with pytest.raises(SystemExit):
             redrive(the_job())
     assert aws.messages() == []
-    ImportChunk.objects.unsent().update(
-        queued_at="2026-01-01T00:00Z"
-    )  # long enough ago that the relay sends its message
+    ImportChunk.objects.unsent().update(queued_at="2026-01-01T00:00Z")  # so that the relay sends its message
 
     call_command("bulk_import_relay", stdout=StringIO())
     assert aws.messages() == [messages[0]]
