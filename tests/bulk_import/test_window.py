@@ -99,7 +99,7 @@ def test_a_small_import_overtakes_ten_large_ones(
     ana: APIClient, bob: APIClient, worker: APIClient, aws: Aws, *, is_same_user: bool
 ) -> None:
     large = [submit(ana, f"{n}-", 20) for n in range(10)]
-    ImportJob.objects.update(rows=100_000)  # so that it matters how large they are, and not how slow this test is
+    ImportJob.objects.update(rows=50_000)  # so that it matters how large they are, and not how slow this test is
     queue = aws.messages()
     small = submit(ana if is_same_user else bob, "small", 2)
 
