@@ -1,0 +1,281 @@
+"""What must be true after every run.
+
+A check is a function that takes the finished world and yields findings. To add one, write a function with `@check`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.endpoint import EndpointFault
+from tests.simulation.faults_of_people import Cancel, Concurrency, UserChange
+from tests.simulation.monolith import Request
+from tests.simulation.network import basic_authentication
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.simulation.plan import Job
+    from tests.simulation.world import World
+
+OUTCOMES = ("created", "rejected", "failed", "unprocessed")
+TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that must not happen. The kind is lost, duplicated, misreported or stuck."""
+
+    kind: str
+    text: str
+
+
+Check = "Callable[[World], Iterator[Finding]]"
+CHECKS: list[Any] = []
+
+
+def check(function: Any) -> Any:
+    """Register a check."""
+    CHECKS.append(function)
+    return function
+
+
+def audit(world: World) -> list[Finding]:
+    """Return what all checks find."""
+    return [finding for function in CHECKS for finding in function(world)]
+
+
+@dataclass
+class Audited:
+    """A job of the plan as the database and the API show it after the run."""
+
+    world: World
+    job: Job
+    id: str
+    status: str
+    has_submitter: bool
+    is_cancelled: bool
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def hex_id(self) -> str:
+        return self.id.replace("-", "")
+
+    @cached_property
+    def ledger(self) -> dict[int, str]:
+        """The object ID of each ledger record, by index."""
+        rows = self.world.sql('SELECT "index", object_id FROM bulk_import_importedrow WHERE job_id = ?', self.hex_id)
+        return dict(rows)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        return {outcome: sum(chunk[outcome] for chunk in self.chunks) for outcome in OUTCOMES}
+
+    @cached_property
+    def failures(self) -> list[dict[str, Any]]:
+        """The lines of the failures files that the job's chunks name, in order."""
+        lines = []
+        for chunk in self.chunks:
+            if chunk["failures_key"]:
+                content = self.world.s3.objects["failures", chunk["failures_key"]]
+                lines += [json.loads(line) for line in content.splitlines()]
+        return lines
+
+    def get(self, suffix: str = "") -> Any:
+        """Return the answer of the API to the submitter."""
+        path = f"/{self.job.target}/bulk/{self.id}{suffix}"
+        return self.world.monolith.handle(Request("GET", path, basic_authentication(self.job.user)))
+
+
+def audited_jobs(world: World) -> list[Audited]:
+    """Return every job in the database. The result is kept, because every check needs it."""
+    if not hasattr(world, "audited"):
+        world.audited = list(_read_jobs(world))  # type: ignore[attr-defined]
+    found: list[Audited] = world.audited  # type: ignore[attr-defined]
+    return found
+
+
+def _read_jobs(world: World) -> Iterator[Audited]:
+    by_key = {job.key: job for job in world.plan.jobs}
+    for job_id, key, status, submitter, is_cancelled in world.sql(
+        "SELECT id, idempotency_key, status, submitter_id, cancel_requested_at IS NOT NULL FROM bulk_import_importjob"
+    ):
+        columns = ("status", "row_count", *OUTCOMES, "failures_key", "problems")
+        rows = world.sql(
+            f"SELECT {', '.join(columns)} FROM bulk_import_importchunk WHERE job_id = ? ORDER BY number",  # noqa: S608 - constants
+            job_id,
+        )
+        chunks = [dict(zip(columns, row, strict=True)) for row in rows]
+        dashed = f"{job_id[:8]}-{job_id[8:12]}-{job_id[12:16]}-{job_id[16:20]}-{job_id[20:]}"
+        yield Audited(world, by_key[key], dashed, status, submitter is not None, bool(is_cancelled), chunks)
+
+
+@check
+def every_job_ends(world: World) -> Iterator[Finding]:
+    jobs = audited_jobs(world)
+    for audited in jobs:
+        if audited.status not in TERMINAL:
+            yield Finding("stuck", f"job {audited.job.number} is {audited.status}: {world.stuck}")
+    if world.stuck and all(audited.status in TERMINAL for audited in jobs):
+        yield Finding("stuck", f"all jobs have ended, but the run is {world.stuck}")
+    for text in world.people.refused:
+        yield Finding("misreported", f"a user got {text}")
+    for number, job_id in world.people.accepted.items():
+        if job_id not in {audited.id for audited in jobs if audited.job.number == number}:
+            yield Finding("lost", f"job {number} was accepted but does not exist")
+
+
+@check
+def each_row_exists_once(world: World) -> Iterator[Finding]:
+    names = [name for (name,) in world.sql("SELECT name FROM products_category WHERE name != 'tents'")]
+    names += [name for (name,) in world.sql("SELECT sku FROM products_product")]
+    existing = Counter(names)
+    for audited in audited_jobs(world):
+        records = world.sql('SELECT "index" FROM bulk_import_importedrow WHERE job_id = ?', audited.hex_id)
+        for (index,), count in Counter(records).items():
+            if count > 1:
+                yield Finding("duplicated", f"row {index} of job {audited.job.number} has {count} ledger records")
+        for index, row in enumerate(audited.job.rows):
+            count, is_recorded = existing.pop(row.name, 0), index in audited.ledger
+            if count > 1:
+                yield Finding("duplicated", f"row {row.name} was created {count} times")
+            if is_recorded and not count:
+                yield Finding("lost", f"row {row.name} has a ledger record but does not exist")
+            if count and not is_recorded:
+                yield Finding("misreported", f"row {row.name} exists but has no ledger record")
+    for name in existing:
+        yield Finding("misreported", f"{name} exists, but no job has it")
+
+
+@check
+def each_row_has_one_outcome(world: World) -> Iterator[Finding]:
+    for audited in audited_jobs(world):
+        if audited.status not in TERMINAL:
+            continue
+        yield from _check_counts(audited)
+        missing = [index for index in range(len(audited.job.rows)) if index not in audited.ledger]
+        listed = [failure["index"] for failure in audited.failures]
+        if listed != missing:
+            kind = "lost" if set(missing) - set(listed) else "misreported"
+            yield Finding(kind, f"the failures of job {audited.job.number} list {listed} instead of {missing}")
+        for failure in audited.failures:
+            if failure["row"] != audited.job.rows[failure["index"]].body:
+                yield Finding("misreported", f"row {failure['index']} is changed in the failures")
+        outcomes = Counter(failure["outcome"] for failure in audited.failures)
+        if any(outcomes[name] != audited.counts[name] for name in OUTCOMES[1:]):
+            yield Finding("misreported", f"the failures have {outcomes}, and the chunks {audited.counts}")
+
+
+def _check_counts(audited: Audited) -> Iterator[Finding]:
+    number, counts, rows = audited.job.number, audited.counts, len(audited.job.rows)
+    if sum(counts.values()) != rows:
+        yield Finding("lost", f"job {number} has {counts} of {rows} rows")
+    if counts["created"] != len(audited.ledger):
+        yield Finding("misreported", f"job {number} reports {counts}, the ledger has {len(audited.ledger)} rows")
+    for chunk in audited.chunks:
+        if chunk["status"] not in {"done", "dead"} or sum(chunk[name] for name in OUTCOMES) != chunk["row_count"]:
+            yield Finding("misreported", f"job {number} has ended with the chunk {chunk}")
+    created, unprocessed = counts["created"], counts["unprocessed"]
+    expected = "partially_succeeded" if created else "failed"
+    if created == rows:
+        expected = "succeeded"
+    elif audited.is_cancelled and unprocessed:
+        expected = "cancelled"
+    if audited.status != expected:
+        yield Finding("misreported", f"job {number} is {audited.status} with {counts}")
+
+
+@check
+def each_outcome_has_a_reason(world: World) -> Iterator[Finding]:
+    """Without a fault that explains it, a row must have been created."""
+    hits = [fault for fault in world.plan.faults if fault.hits]
+    endpoint = [fault for fault in hits if isinstance(fault, EndpointFault)]
+    for audited in audited_jobs(world):
+        number = audited.job.number
+        is_cancelled = any(isinstance(fault, Cancel) and fault.job == number for fault in hits)
+        is_dead = any(chunk["status"] == "dead" for chunk in audited.chunks)
+        user_changed = any(isinstance(fault, UserChange) and fault.user == audited.job.user for fault in hits)
+        if audited.is_cancelled and not is_cancelled:
+            yield Finding("misreported", f"job {number} is cancelled, but nobody cancelled it")
+        if audited.status in TERMINAL and is_dead and not hits:
+            yield Finding("misreported", f"job {number} has dead chunks without a fault")
+        for failure in audited.failures if audited.status in TERMINAL else []:
+            name = audited.job.rows[failure["index"]].name
+            refusals = [fault for fault in endpoint if fault.name in {"", name} and fault.status in {400, 403}]
+            outcome = failure["outcome"]
+            has_reason = {
+                "rejected": bool(refusals) or user_changed,
+                "failed": bool(hits),
+                "unprocessed": is_cancelled or is_dead,
+            }[outcome]
+            if not has_reason:
+                yield Finding("misreported", f"row {name} is {outcome} without a reason: {failure['errors']}")
+
+
+@check
+def reports_agree(world: World) -> Iterator[Finding]:
+    """The API shows the same as the database."""
+    for audited in audited_jobs(world):
+        if audited.status not in TERMINAL or audited.job.user in world.people.changed_users:
+            continue
+        document = json.loads(audited.get().content)
+        expected = {**audited.counts, "pending": 0}
+        if (document["status"], document["counts"]) != (audited.status, expected):
+            yield Finding("misreported", f"the API shows {document['status']} {document['counts']}, not {expected}")
+        problems = sum(problem["count"] for problem in document["problems"])
+        if problems != sum(len(failure["errors"]) for failure in audited.failures):
+            yield Finding("misreported", f"the problems of job {audited.job.number} count {problems} errors")
+        listed = [json.loads(line) for line in audited.get("/failures").content.splitlines()]
+        if listed != audited.failures:
+            yield Finding("misreported", f"the API lists {len(listed)} failures, not {len(audited.failures)}")
+
+
+@check
+def notifications_agree(world: World) -> Iterator[Finding]:
+    """The last end of each job was reported by an email and by a webhook with the final counts."""
+    emails = Counter(world.receivers.emails)
+    webhooks = dict(world.receivers.webhooks)
+    for audited in audited_jobs(world):
+        events = world.sql(
+            "SELECT id, kind FROM bulk_import_importevent WHERE job_id = ? ORDER BY at, rowid", audited.hex_id
+        )
+        ends = [f"{i[:8]}-{i[8:12]}-{i[12:16]}-{i[16:20]}-{i[20:]}" for i, kind in events if kind == "ended"]
+        if audited.status not in TERMINAL or world.stuck:
+            continue
+        if not ends:
+            yield Finding("misreported", f"job {audited.job.number} has ended without an event")
+            continue
+        address = f"{audited.job.user}@shop.example"
+        if audited.job.user not in world.people.changed_users and (ends[-1], address) not in emails:
+            yield Finding("misreported", f"no email reports the end of job {audited.job.number}")
+        body = webhooks.get(ends[-1])
+        if body is None:
+            yield Finding("misreported", f"no webhook reports the end of job {audited.job.number}")
+        elif body["data"]["counts"] != {**audited.counts, "pending": 0} or body["data"]["status"] != audited.status:
+            yield Finding("misreported", f"the webhook of job {audited.job.number} reports {body['data']['counts']}")
+    if not any(fault.hits for fault in world.plan.faults):
+        for email, count in emails.items():
+            if count > 1:
+                yield Finding("misreported", f"{count} copies of the email {email}")
+
+
+@check
+def workers_stay_within_their_limits(world: World) -> Iterator[Finding]:
+    limits = [fault.limit for fault in world.plan.faults if isinstance(fault, Concurrency)]
+    if world.loads.max_in_flight > max([world.plan.concurrency, *limits]):
+        yield Finding("misreported", f"{world.loads.max_in_flight} create calls of a worker were in flight")
+    for calls in world.loads.chunks.values():
+        retries = calls.calls - len(calls.rows)
+        seconds = calls.ended_at - calls.started_at
+        if retries > len(calls.rows) / 10 + 4 + seconds + 1:
+            yield Finding("misreported", f"{retries} retries for {len(calls.rows)} rows in {seconds:.1f} s")
+
+
+@check
+def no_stale_call_is_accepted(world: World) -> Iterator[Finding]:
+    for text in world.loads.wrongly_accepted:
+        yield Finding("misreported", text)

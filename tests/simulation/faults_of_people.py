@@ -1,0 +1,156 @@
+"""What users and staff do at any moment: cancel, pause, resume, retry, redrive, expire, and change users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from tests.simulation.faults import Fault
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.simulation.plan import Plan
+    from tests.simulation.world import World
+
+
+@dataclass(eq=False)
+class JobAction(Fault):
+    """Somebody does something with a job, once or several times."""
+
+    at: float
+    job: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(plan.draw_time(random), random.randrange(len(plan.jobs)))
+
+    def arm(self, world: World) -> None:
+        world.people.start(self._act_at(world))
+
+    async def _act_at(self, world: World) -> None:
+        await world.sleep_until(self.at)
+        if world.people.job_id(self.job):
+            self.hits += 1
+            await self.act(world)
+
+    async def act(self, world: World) -> None:
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class UserAction(JobAction):
+    """The submitter uses the API."""
+
+    method: ClassVar[str] = "POST"
+    suffix: ClassVar[str] = ""
+
+    async def act(self, world: World) -> None:
+        await world.people.act_as_user(self.job, self.method, self.suffix)
+
+
+class Cancel(UserAction):
+    weight = 3
+    method = "DELETE"
+
+
+class Retry(UserAction):
+    weight = 4
+    suffix = "/retry"
+
+
+class Redrive(UserAction):
+    weight = 3
+    suffix = "/redrive"
+
+
+@dataclass(eq=False)
+class Pause(JobAction):
+    """Staff pause a job, and resume it later."""
+
+    weight = 6
+
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(plan.draw_time(random), random.randrange(len(plan.jobs)), random.choice([0.5, 30.0, 2000.0]))
+
+    async def act(self, world: World) -> None:
+        await world.people.act_as_staff("pause", self.job)
+        await world.sleep_until(self.at + self.seconds)
+        await world.people.act_as_staff("resume", self.job)
+
+    def ends_at(self) -> float:
+        return self.at + self.seconds
+
+
+class Resume(JobAction):
+    """Staff resume a job, whether or not it is paused."""
+
+    weight = 3
+
+    async def act(self, world: World) -> None:
+        await world.people.act_as_staff("resume", self.job)
+
+
+@dataclass(eq=False)
+class Concurrency(JobAction):
+    """Staff change the number of concurrent calls of a job."""
+
+    weight = 2
+
+    limit: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(plan.draw_time(random), random.randrange(len(plan.jobs)), random.choice([1, 2, 8]))
+
+    async def act(self, world: World) -> None:
+        world.people.set_concurrency(self.job, self.limit)
+
+
+@dataclass(eq=False)
+class UserChange(Fault):
+    """A user loses the permission, is disabled or is deleted. Mostly, the change is undone later."""
+
+    weight = 3
+
+    user: str
+    kind: str
+    at: float
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        kind = random.choice(["permission", "permission", "active", "deleted"])
+        return cls(plan.jobs[0].user, kind, plan.draw_time(random), random.choice([1.0, 60.0, 1000.0, 20_000.0]))
+
+    def arm(self, world: World) -> None:
+        world.people.start(self._change(world))
+
+    async def _change(self, world: World) -> None:
+        await world.sleep_until(self.at)
+        self.hits += 1
+        world.people.change_user(self.user, self.kind, undo=False)
+        await world.sleep_until(self.ends_at())
+        world.people.change_user(self.user, self.kind, undo=True)
+
+    def ends_at(self) -> float:
+        return self.at + self.seconds
+
+
+@dataclass(eq=False)
+class Expiry(Fault):
+    """The data of ended jobs expires a month later, and the submitter tries to run them again."""
+
+    weight = 1
+
+    after: float  # seconds after the jobs have ended
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(31 * 24 * 3600.0)
+
+    def arm(self, world: World) -> None:
+        world.expiries.append(self)

@@ -1,0 +1,325 @@
+"""Faults of the network, the monolith, S3, SQS, Lambda and the receivers of notifications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from tests.simulation.faults import Fault, InvocationFault, RequestFault, ServiceFault
+from tests.simulation.monolith import Death
+from tests.simulation.network import Fate
+from tests.simulation.virtual_time import clock
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.simulation.plan import Plan
+    from tests.simulation.queue import Message
+    from tests.simulation.virtual_time import Process
+    from tests.simulation.world import World
+
+POINTS = {"create": 16, "claim": 5, "finish": 4, "heartbeat": 4, "release": 3, "dead": 2, "submit": 3, "action": 3}
+"""Purposes of requests to the monolith, each with the largest number of the occurrence that a fault affects."""
+
+POINT_WEIGHTS = [12, 4, 4, 2, 2, 1, 2, 1]
+
+OPERATIONS = {"GetObject": 6, "PutObject": 4, "SendMessageBatch": 3, "SendMessage": 4, "ChangeMessageVisibility": 3}
+
+ALL_POINTS = tuple(POINTS)
+
+
+def draw_point(random: Random) -> tuple[str, int]:
+    """Return a purpose of a request, and the number of the occurrence."""
+    point = random.choices(list(POINTS), POINT_WEIGHTS)[0]
+    return point, random.randint(1, POINTS[point])
+
+
+def draw_duration(random: Random) -> float:
+    """Return seconds: mostly seconds or minutes, rarely hours."""
+    return random.choices([random.uniform(1, 30), random.uniform(30, 400), random.uniform(3600, 7200)], [30, 8, 1])[0]
+
+
+@dataclass(eq=False)
+class NetworkFault(RequestFault):
+    """A request or its answer is lost, late, doubled, truncated, or replaced by a page of a proxy."""
+
+    weight = 30
+    KINDS = ("lost", "no answer", "hangs", "late", "twice", "cut", "page", "page afterwards")
+
+    point: str
+    number: int
+    kind: str
+    seconds: float
+    status: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        kind, status = random.choice(cls.KINDS), random.choice([200, 201, 400, 403, 404, 429, 500, 502, 503, 504])
+        return cls(*draw_point(random), kind, random.choice([0.5, 5.0, 35.0, 120.0]) * random.uniform(0.5, 1), status)
+
+    def arm(self, world: World) -> None:
+        world.fates.arm(self.point, self.number, self)
+
+    def fate(self) -> Fate:
+        return {
+            "lost": Fate(arrives=False, answer_arrives=False),
+            "no answer": Fate(answer_arrives=False),
+            "hangs": Fate(answer_arrives=False, hangs=True),
+            "late": Fate(delay_seconds=self.seconds),
+            "twice": Fate(arrives_twice=True),
+            "cut": Fate(is_cut=True),
+            "page": Fate(arrives=False, page=self.status),
+            "page afterwards": Fate(page=self.status),
+        }[self.kind]
+
+
+@dataclass(eq=False)
+class MonolithDies(RequestFault):
+    """A web process dies at a statement or around a commit, or its database reports an error there."""
+
+    weight = 20
+
+    point: str
+    number: int
+    step: int
+    with_error: bool
+    page: int  # what a proxy answers for the dead process; 0 if the connection breaks
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(
+            *draw_point(random), random.randint(1, 18), random.random() < 0.25, random.choice([0, 502])
+        )
+
+    def arm(self, world: World) -> None:
+        world.fates.arm(self.point, self.number, self)
+
+    def fate(self) -> Fate:
+        return Fate(death=Death(self.step, self.with_error), page=0 if self.with_error else self.page)
+
+
+@dataclass(eq=False)
+class MonolithAway(RequestFault):
+    """The site, or only its worker API or its create endpoint, does not answer for a while."""
+
+    weight = 3
+
+    points: tuple[str, ...]
+    start: float
+    seconds: float
+    page: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        points = random.choice([ALL_POINTS, ("create",), ("claim", "heartbeat", "release", "finish", "dead")])
+        return cls(points, plan.draw_time(random), draw_duration(random), random.choice([0, 0, 502, 503]))
+
+    def arm(self, world: World) -> None:
+        world.fates.arm_window(self.start, self.ends_at(), self.points, self)
+
+    def fate(self) -> Fate:
+        return Fate(arrives=False, answer_arrives=bool(self.page), page=self.page)
+
+    def ends_at(self) -> float:
+        return self.start + self.seconds
+
+
+@dataclass(eq=False)
+class AwsFault(ServiceFault):
+    """One call of S3 or SQS is refused, or its answer is lost, or the object is read only partly."""
+
+    weight = 14
+
+    operation: str
+    number: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        operation = random.choice(list(OPERATIONS))
+        kinds = ["refused", "no connection", "no answer"]
+        kinds += ["breaks off"] * (operation == "GetObject") + ["partly"] * (operation == "SendMessageBatch")
+        return cls(random.choice(kinds), operation, random.randint(1, OPERATIONS[operation]))
+
+    def arm(self, world: World) -> None:
+        world.fates.arm(self.operation, self.number, self)
+
+
+@dataclass(eq=False)
+class AwsAway(ServiceFault):
+    """S3 or SQS, or a part of it, is away for a while."""
+
+    weight = 3
+
+    operations: tuple[str, ...]
+    start: float
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        s3, sqs = ("GetObject", "PutObject", "HeadObject"), ("SendMessageBatch", "SendMessage", "delete")
+        operations = random.choice([s3, ("GetObject",), ("PutObject",), sqs, ("SendMessageBatch",), ("SendMessage",)])
+        return cls(
+            random.choice(["refused", "no connection"]), operations, plan.draw_time(random), draw_duration(random)
+        )
+
+    def arm(self, world: World) -> None:
+        world.fates.arm_window(self.start, self.ends_at(), self.operations, self)
+
+    def ends_at(self) -> float:
+        return self.start + self.seconds
+
+
+@dataclass(eq=False)
+class WorkerDies(InvocationFault):
+    """An invocation of a function is killed at one of its awaits."""
+
+    weight = 10
+
+    function: str
+    number: int
+    steps: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        function = random.choice(["worker", "worker", "worker", "dead letters"])
+        return cls(function, random.randint(1, 4), int(random.triangular(1, 150, 10)))
+
+    def arm(self, world: World) -> None:
+        world.fates.arm(self.function, self.number, self)
+
+    def affect(self, process: Process) -> None:
+        process.dies_after = self.steps
+
+
+@dataclass(eq=False)
+class WorkerSleeps(InvocationFault):
+    """An execution environment is frozen for longer than its lease, and another worker gets a copy of the message."""
+
+    weight = 10
+
+    number: int
+    after: float  # seconds after its start
+    seconds: float
+    has_copy: bool  # whether the message is delivered again meanwhile
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        seconds = plan.lease_seconds * random.uniform(0.5, 4)
+        return cls(random.randint(1, 3), random.uniform(0.0, 0.6), seconds, random.random() < 0.8)
+
+    def arm(self, world: World) -> None:
+        self._world = world
+        world.fates.arm("worker", self.number, self)
+
+    def affect(self, process: Process) -> None:
+        self._world.call_later(self.after, self._freeze, process)
+
+    def _freeze(self, process: Process) -> None:
+        process.frozen_until = clock.now + self.seconds
+        for message in list(self._world.queue.messages) if self.has_copy else []:
+            self._world.queue.send(message.body, message.attributes, self.seconds * 0.7)
+
+
+@dataclass(eq=False)
+class ClockDiffers(InvocationFault):
+    """The wall clock of an invocation is wrong."""
+
+    weight = 2
+
+    number: int
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(random.randint(1, 4), random.choice([-1, 1]) * random.choice([5.0, 600.0, 100_000.0]))
+
+    def arm(self, world: World) -> None:
+        world.fates.arm("worker", self.number, self)
+
+    def affect(self, process: Process) -> None:
+        process.clock_skew = self.seconds
+
+
+@dataclass(eq=False)
+class MessageFault(Fault):
+    """A message that was sent is doubled, delayed, or moved to the dead-letter queue; or its deletion is lost."""
+
+    weight = 10
+
+    number: int
+    kind: str
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        kind = random.choice(["twice", "twice", "late", "dead", "delete"])
+        return cls(random.randint(1, 4), kind, random.choice([0.0, 1.0, 20.0, 900.0]) * random.random())
+
+    def arm(self, world: World) -> None:
+        self._world = world
+        world.fates.arm("delete" if self.kind == "delete" else "message", self.number, self)
+
+    def affect(self, message: Message) -> None:
+        queue = self._world.queue
+        if self.kind == "twice":
+            queue.send(message.body, message.attributes, self.seconds)
+        elif self.kind == "late":
+            message.visible_at += self.seconds
+        elif self.kind == "dead":
+            message.receives = queue.max_receives
+
+
+@dataclass(eq=False)
+class RelayDies(Fault):
+    """A sweep of the relay dies at a statement or around a commit."""
+
+    weight = 3
+
+    number: int
+    step: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(random.randint(1, 5), random.randint(1, 15))
+
+    def arm(self, world: World) -> None:
+        world.fates.arm("sweep", self.number, self)
+
+
+@dataclass(eq=False)
+class ReceiverAway(ServiceFault):
+    """The mail server or the webhook receiver refuses for a while, or takes the message although it reports an error."""
+
+    weight = 4
+
+    service: str
+    start: float
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        failure, service = random.choice(["refused", "no answer"]), random.choice(["email", "webhook"])
+        return cls(failure, service, plan.draw_time(random), random.choice([5.0, 60.0, 600.0]))
+
+    def arm(self, world: World) -> None:
+        world.fates.arm_window(self.start, self.ends_at(), (self.service,), self)
+
+    def ends_at(self) -> float:
+        return self.start + self.seconds
+
+
+@dataclass(eq=False)
+class Deployment(Fault):
+    """Workers of the previous release run until this moment."""
+
+    weight = 2
+
+    at: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(plan.draw_time(random))
+
+    def arm(self, world: World) -> None:
+        self.hits += 1
+        world.releases.old_until = max(world.releases.old_until, self.at)
