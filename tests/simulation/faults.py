@@ -69,6 +69,10 @@ class Fates:
         """Let the fault affect all occurrences of these points in a window of virtual time."""
         self._windows.append((start, end, points, fault))
 
+    def clear(self) -> None:
+        """Let nothing go wrong any more."""
+        self._armed, self._windows = {}, []
+
     def next(self, point: str) -> Fault | None:
         """Count an occurrence, and return the fault that affects it."""
         self._counts[point] += 1

@@ -124,10 +124,10 @@ class Simulator:
         result = Result(plan)
         try:
             world.loop.run_until_complete(world.run())
-            result.findings = checks.audit(world)
         except Stuck as stuck:
             world.stuck = str(stuck)
-            result.findings = checks.audit(world)
+        world.fates.clear()
+        result.findings = checks.audit(world)
         result.trace_hash, result.calls = world.trace_hash(), world.network.calls
         world.dismantle()
         return result
