@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from rest_framework.exceptions import APIException, PermissionDenied, Throttled, ValidationError
 
-from tests.simulation.faults import Fault
+from tests.simulation.faults import Fault, draw_duration
 from tests.simulation.monolith import Died
 from tests.simulation.virtual_time import clock
 
@@ -51,7 +51,7 @@ class EndpointFault(Fault):
     def draw(cls, random: Random, plan: Plan) -> Self:
         retry_after, is_late = random.choice([None, 0, 1, 30, 400]), random.random() < 0.5
         if random.random() < 0.25:
-            start, seconds = plan.draw_time(random), random.choice([3.0, 60.0, 900.0, 9000.0]) * random.random()
+            start, seconds = plan.draw_time(random), draw_duration(random)
             status = random.choice(STATUSES_OF_ALL)
             return cls(status, 0, -1, 10**9, start, seconds, retry_after, is_late)
         job = random.randrange(len(plan.jobs))

@@ -24,6 +24,12 @@ FAULTS: list[type[Fault]] = []
 """Every kind of fault, in the order of definition."""
 
 
+def draw_duration(random: Random) -> float:
+    """Return seconds: mostly seconds or minutes, rarely hours."""
+    ranges = [(0.1, 5), (5, 60), (60, 600), (3600, 7200)]
+    return random.uniform(*random.choices(ranges, [20, 20, 5, 1])[0])
+
+
 @dataclass(eq=False)
 class Fault:
     """One thing that goes wrong in a run, or that a person does at a moment of the worst kind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from tests.simulation.faults import Fault
+from tests.simulation.faults import Fault, draw_duration
 
 if TYPE_CHECKING:
     from random import Random
@@ -74,7 +74,7 @@ class Pause(JobAction):
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(plan.draw_time(random), random.randrange(len(plan.jobs)), random.choice([0.5, 30.0, 2000.0]))
+        return cls(plan.draw_time(random), random.randrange(len(plan.jobs)), draw_duration(random))
 
     async def act(self, world: World) -> None:
         await world.people.act_as_staff("pause", self.job)
@@ -124,7 +124,7 @@ class UserChange(Fault):
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
         kind = random.choice(["permission", "permission", "active", "deleted"])
-        return cls(plan.jobs[0].user, kind, plan.draw_time(random), random.choice([1.0, 60.0, 1000.0, 20_000.0]))
+        return cls(plan.jobs[0].user, kind, plan.draw_time(random), draw_duration(random))
 
     def arm(self, world: World) -> None:
         world.people.start(self._change(world))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tests.simulation.faults import Fault, InvocationFault, RequestFault, ServiceFault
+from tests.simulation.faults import Fault, InvocationFault, RequestFault, ServiceFault, draw_duration
 from tests.simulation.monolith import Death
 from tests.simulation.network import Fate
 from tests.simulation.virtual_time import clock
@@ -32,11 +32,6 @@ def draw_point(random: Random) -> tuple[str, int]:
     """Return a purpose of a request, and the number of the occurrence."""
     point = random.choices(list(POINTS), POINT_WEIGHTS)[0]
     return point, random.randint(1, POINTS[point])
-
-
-def draw_duration(random: Random) -> float:
-    """Return seconds: mostly seconds or minutes, rarely hours."""
-    return random.choices([random.uniform(1, 30), random.uniform(30, 400), random.uniform(3600, 7200)], [30, 8, 1])[0]
 
 
 @dataclass(eq=False)
@@ -216,7 +211,8 @@ class WorkerSleeps(InvocationFault):
 
     def _freeze(self, process: Process) -> None:
         process.frozen_until = clock.now + self.seconds
-        for message in list(self._world.queue.messages) if self.has_copy else []:
+        if self.has_copy and (messages := self._world.queue.messages):
+            message = self._world.random.choice(messages)
             self._world.queue.send(message.body, message.attributes, self.seconds * 0.7)
 
 

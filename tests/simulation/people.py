@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 
 from bulk_import import operations
 from bulk_import.models import ImportJob
@@ -25,8 +25,6 @@ TIMEOUT_SECONDS = 20.0
 
 MAX_TRIES = 60
 """How often a user sends an import or an action before giving up."""
-
-PERMISSIONS = ("add_category", "add_product")
 
 
 class People:
@@ -101,9 +99,8 @@ class People:
                 users.delete()
             elif kind == "active":
                 users.update(is_active=undo)
-            elif kind == "permission" and (user := users.first()):
-                permissions = Permission.objects.filter(codename__in=PERMISSIONS)
-                (user.user_permissions.add if undo else user.user_permissions.remove)(*permissions)
+            elif kind == "permission":
+                users.update(is_superuser=undo)
 
         self.changed_users.add(username)
         self._world.run_in_monolith(f"user {username} {kind} {undo}", change)

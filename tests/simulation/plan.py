@@ -66,7 +66,7 @@ class Plan:
             seed,
             pollers=random.randint(1, 3),
             batch_size=random.choice([1, 1, 1, 3]),
-            function_seconds=random.choice([8.0, 60.0, 60.0, 300.0]),
+            function_seconds=random.choice([8.0, 8.0, 20.0, 60.0]),
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
             max_receives=random.choice([3, 5, 5]),
@@ -75,7 +75,7 @@ class Plan:
         if seed % 50 == 0:
             plan.jobs = [_draw_job(random, seed, 0, "products", random.randint(*LARGE_ROWS))]
         else:
-            count = random.choice([1, 1, 1, 2, 2, 3])
+            count = random.choice([1, 1, 1, 1, 2, 3])
             plan.jobs = [_draw_job(random, seed, n, "categories", random.randint(5, 10)) for n in range(count)]
         weights = [kind.weight for kind in FAULTS]
         count = int(random.triangular(0, 40, 12))
