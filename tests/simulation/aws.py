@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import md5
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from botocore.exceptions import ClientError, EndpointConnectionError, IncompleteReadError, ReadTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 READ_BYTES = 64 * 1024
 
@@ -63,7 +62,7 @@ class S3:
     fault_of: Callable[[str], str]
     objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
-    def put_object(self, *, Bucket: str, Key: str, Body: Any, IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:  # noqa: N803 - boto's names
+    def put_object(self, *, Bucket: str, Key: str, Body: Any, IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:
         fault = self._begin("PutObject")
         content = Body if isinstance(Body, bytes) else Body.read()
         if IfNoneMatch and (Bucket, Key) in self.objects:
@@ -72,7 +71,7 @@ class S3:
         self._end("PutObject", fault)
         return {"ETag": etag(content)}
 
-    def get_object(self, *, Bucket: str, Key: str, Range: str = "", IfMatch: str = "") -> dict[str, Any]:  # noqa: N803 - boto's names
+    def get_object(self, *, Bucket: str, Key: str, Range: str = "", IfMatch: str = "") -> dict[str, Any]:
         fault = self._begin("GetObject")
         content = self._existing("GetObject", Bucket, Key)
         found = etag(content)
@@ -86,17 +85,17 @@ class S3:
         self._end("GetObject", fault if fault != "breaks off" else "")
         return {"Body": _body(content, fault), "ETag": found}
 
-    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - boto's names
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         self._end("HeadObject", self._begin("HeadObject"))
         return {"ETag": etag(self._existing("HeadObject", Bucket, Key))}
 
-    def delete_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - boto's names
+    def delete_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         fault = self._begin("DeleteObject")
         self.objects.pop((Bucket, Key), None)
         self._end("DeleteObject", fault)
         return {}
 
-    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto's names
+    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
         fault = self._begin("DeleteObjects")
         for entry in Delete["Objects"]:
             self.objects.pop((Bucket, entry["Key"]), None)
@@ -106,7 +105,7 @@ class S3:
     def get_paginator(self, _name: str) -> Any:
         return self
 
-    def paginate(self, *, Bucket: str, Prefix: str, **_: Any) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto's names
+    def paginate(self, *, Bucket: str, Prefix: str, **_: Any) -> Iterator[dict[str, Any]]:
         self._end("ListObjectsV2", self._begin("ListObjectsV2"))
         yield {"Contents": [{"Key": k} for b, k in sorted(self.objects) if b == Bucket and k.startswith(Prefix)]}
 

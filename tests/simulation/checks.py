@@ -17,7 +17,7 @@ from tests.simulation.monolith import Request
 from tests.simulation.network import basic_authentication
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.simulation.plan import Job
     from tests.simulation.world import World

@@ -82,9 +82,7 @@ class MonolithDies(RequestFault):
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(
-            *draw_point(random), random.randint(1, 18), random.random() < 0.25, random.choice([0, 502])
-        )
+        return cls(*draw_point(random), random.randint(1, 18), random.random() < 0.25, random.choice([0, 502]))
 
     def arm(self, world: World) -> None:
         world.fates.arm(self.point, self.number, self)
@@ -284,7 +282,7 @@ class RelayDies(Fault):
 
 @dataclass(eq=False)
 class ReceiverAway(ServiceFault):
-    """The mail server or the webhook receiver refuses for a while, or takes the message although it reports an error."""
+    """The mail server or webhook receiver refuses for a while, or takes a message although it reports an error."""
 
     weight = 4
 

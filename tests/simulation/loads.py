@@ -64,16 +64,18 @@ class Loads:
             if response.headers.get("bulk-import-row") == "created":
                 self._check_create(sender, request.headers["idempotency-key"])
             return
-        chunk_id, verb = request.path.split("/")[-2:]
+        chunk_id, verb = request.path.replace("-", "").split("/")[-2:]
         if response.status != 200:
             return
         if verb == "claim":
             self._epochs[sender, chunk_id] = json.loads(response.content)["epoch"]
             return
         epoch = json.loads(request.content)["epoch"]
-        current = self._world.sql("SELECT epoch FROM bulk_import_importchunk WHERE id = ?", chunk_id.replace("-", ""))
+        current = self._world.sql("SELECT epoch FROM bulk_import_importchunk WHERE id = ?", chunk_id)
         if current[0][0] != epoch:
             self.wrongly_accepted.append(f"{verb} of epoch {epoch} in epoch {current[0][0]}")
+        if verb == "finish":
+            self._check_pause(chunk_id)
 
     def _check_create(self, sender: Process, key: str) -> None:
         job_id, _, index = key.partition(":")
@@ -84,10 +86,19 @@ class Loads:
             job_id.replace("-", ""),
             int(index),
         )
-        known = {epoch for (process, chunk), epoch in self._epochs.items() if process is sender and chunk.replace("-", "") == chunk_id}
-        if epoch not in known:
+        known = self._epochs.get((sender, chunk_id))
+        if epoch != known:
             self.wrongly_accepted.append(f"create of epoch {known} in epoch {epoch}")
         if is_cancelled:
             self.wrongly_accepted.append("create after the cancel")
         if pause_code == "staff":
             self.wrongly_accepted.append("create during a pause by staff")
+
+    def _check_pause(self, chunk_id: str) -> None:
+        """Check that the end of a chunk, which shows that rows can be created, has ended a pause by a worker."""
+        query = (
+            "SELECT pause_code FROM bulk_import_importjob WHERE status = 'paused' AND pause_code != 'staff'"
+            " AND id = (SELECT job_id FROM bulk_import_importchunk WHERE id = ?)"
+        )
+        if self._world.sql(query, chunk_id):
+            self.wrongly_accepted.append("finish without an end of the pause")

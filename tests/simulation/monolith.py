@@ -128,7 +128,7 @@ def _may_die(death: Death | None) -> Iterator[None]:
         death.has_happened = True
         if death.with_error:
             raise OperationalError("The database went away.")
-        raise Died(name)
+        raise Died(name.partition(" ")[0])  # the rest may contain the number of this thread
 
     connection.before_step = step  # type: ignore[attr-defined]
     try:

@@ -13,6 +13,7 @@ from bulk_import import operations
 from bulk_import.models import ImportJob
 from tests.simulation.monolith import Request, Response
 from tests.simulation.network import basic_authentication
+from tests.simulation.virtual_time import clock
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -69,10 +70,10 @@ class People:
             if is_ours and response.status < 500 and response.status not in {401, 403, 429}:
                 self.refused.append(f"{request.method} {request.path}: {response.status} {response.content[:200]!r}")
                 return None
-            is_lost = self._world.plan_user_is_gone(request)
-            if is_ours and response.status in {401, 403} and is_lost:
+            is_forbidden = is_ours and response.status in {401, 403}
+            if is_forbidden and clock.now > self._world.plan.faults_end_at:  # nobody will give the rights back
                 return None
-            await asyncio.sleep(30 if is_ours and response.status in {401, 403} else self._world.random.uniform(0.5, 5))
+            await asyncio.sleep(60 if is_forbidden else self._world.random.uniform(0.5, 5))
         return None
 
     async def act_as_staff(self, action: str, number: int) -> None:

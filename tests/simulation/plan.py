@@ -61,7 +61,7 @@ class Plan:
 
     @classmethod
     def of_seed(cls, seed: int) -> Plan:
-        random = Random(f"plan {seed}")  # noqa: S311 - a seed must be repeatable
+        random = Random(f"plan {seed}")
         plan = cls(
             seed,
             pollers=random.randint(1, 3),
@@ -81,6 +81,11 @@ class Plan:
         count = int(random.triangular(0, 40, 12))
         plan.faults = [kind.draw(random, plan) for kind in random.choices(FAULTS, weights, k=count)]
         return plan
+
+    @property
+    def faults_end_at(self) -> float:
+        """The virtual time at which the last fault is over."""
+        return max([fault.ends_at() for fault in self.faults], default=0.0)
 
     def draw_time(self, random: Random) -> float:
         """Return a virtual time at which something may happen: mostly while the imports run, rarely long after."""

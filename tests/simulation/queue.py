@@ -127,10 +127,10 @@ class Sqs:
     def send_message(
         self,
         *,
-        QueueUrl: str,  # noqa: N803 - boto's names
-        MessageBody: str,  # noqa: N803
-        MessageAttributes: dict[str, Any],  # noqa: N803
-        DelaySeconds: int = 0,  # noqa: N803
+        QueueUrl: str,
+        MessageBody: str,
+        MessageAttributes: dict[str, Any],
+        DelaySeconds: int = 0,
     ) -> dict[str, Any]:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("SendMessage")
@@ -139,7 +139,7 @@ class Sqs:
         self._end("SendMessage", fault)
         return {"MessageId": message.id}
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto's names
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("SendMessageBatch")
         sent, failed = [], []
@@ -152,7 +152,7 @@ class Sqs:
         self._end("SendMessageBatch", fault if fault != "partly" else "")
         return {"Successful": sent, "Failed": failed}
 
-    def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:  # noqa: N803 - boto's names
+    def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("ChangeMessageVisibility")
         self.queue.set_visibility(ReceiptHandle, VisibilityTimeout)

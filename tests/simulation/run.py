@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
@@ -16,24 +15,24 @@ from tests.simulation import surroundings, virtual_time
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.simulation.settings"
 surroundings.install()
 
-import django  # noqa: E402 - the clocks have to be replaced before
+import django
 
 django.setup()
 
-from django.contrib.auth.models import User  # noqa: E402
-from django.contrib.contenttypes.models import ContentType  # noqa: E402
-from django.core.cache import cache  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.db import connection, connections  # noqa: E402
-from django.test import override_settings  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connection
+from django.test import override_settings
+from django.utils import timezone
 
-from products.models import Category, Product  # noqa: E402
-from tests.simulation import checks, endpoint, faults_of_people, faults_of_systems  # noqa: E402,F401 - they register the faults
-from tests.simulation.event_loop import Stuck  # noqa: E402
-from tests.simulation.plan import USERS, Plan  # noqa: E402
-from tests.simulation.settings import BULK_IMPORT  # noqa: E402
-from tests.simulation.world import World  # noqa: E402
+from products.models import Category, Product
+from tests.simulation import checks, endpoint, faults_of_people, faults_of_systems  # noqa: F401 - they register the faults
+from tests.simulation.event_loop import Stuck
+from tests.simulation.plan import USERS, Plan
+from tests.simulation.settings import BULK_IMPORT
+from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -93,12 +92,13 @@ class Simulator:
         Category.objects.create(slug="tents", name="tents")
         connection.connection.backup(self._template)
 
-    def run(self, plan: Plan, without: Collection[int] = (), *, verbose: bool = False) -> Result:
-        """Execute a run without the faults at these positions of the plan."""
+    def run(self, plan: Plan, keep: Collection[int] | None = None, *, verbose: bool = False) -> Result:
+        """Execute a run with the faults at these positions of the plan, or with all of them."""
         self._runs += 1
         if self._runs % RUNS_PER_COLLECTION == 0:
             gc.collect()
-        plan.faults = [fault for place, fault in enumerate(plan.faults) if place not in without]
+        if keep is not None:
+            plan.faults = [plan.faults[place] for place in keep]
         logging.disable(logging.NOTSET if verbose else logging.CRITICAL)
         self._reset(plan)
         settings = {

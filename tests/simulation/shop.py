@@ -10,13 +10,13 @@ from uuid import uuid4
 
 from django.urls import include, path
 from rest_framework import generics, serializers
-from rest_framework.response import Response
 
 from products.models import Category
 from tests.simulation.surroundings import current
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
+    from rest_framework.response import Response
 
     CategoryModelSerializer = serializers.ModelSerializer[Category]
     CreateCategory = generics.CreateAPIView[Category]

@@ -21,7 +21,7 @@ from tests.simulation.event_loop import VirtualLoop
 from tests.simulation.faults import Fates
 from tests.simulation.faults_of_systems import MessageFault, RelayDies
 from tests.simulation.loads import Loads
-from tests.simulation.monolith import Death, Died, Monolith, Request
+from tests.simulation.monolith import Death, Died, Monolith
 from tests.simulation.network import Network
 from tests.simulation.people import People
 from tests.simulation.queue import Message, Queue, Sqs
@@ -49,6 +49,12 @@ A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may
 """
 
 
+UNSENT = (
+    "SELECT 1 FROM bulk_import_delivery UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'pending' LIMIT 1"
+)
+"""Query that finds something to do for the relay. A sweep that finds nothing would only take time."""
+
+
 class World:
     """Creates all parts of a run and connects them."""
 
@@ -59,19 +65,19 @@ class World:
         self.expiries: list[Expiry] = []
         self._kept: list[Any] = []
         self._database: Any = connections["default"]
-        self.random = Random(f"world {plan.seed}")  # noqa: S311 - a seed must be repeatable
-        self.loop = VirtualLoop(clock, Random(f"loop {plan.seed}"))  # noqa: S311
+        self.random = Random(f"world {plan.seed}")
+        self.loop = VirtualLoop(clock, Random(f"loop {plan.seed}"))
         self._context = Context()
         self.fates = Fates()
         self.endpoint = Endpoint()
         self.monolith = Monolith(plan.clock_skews)
-        self.network = Network(self, Random(f"network {plan.seed}"))  # noqa: S311
+        self.network = Network(self, Random(f"network {plan.seed}"))
         self.loads = Loads(self)
         self.network.after_call.append(self.loads.check_call)
         self.releases = Releases()
         self.receivers = Receivers(self)
         visibility = plan.function_seconds * 1.5 + plan.lease_seconds
-        queue_random = Random(f"queue {plan.seed}")  # noqa: S311
+        queue_random = Random(f"queue {plan.seed}")
         self.dead_letters = Queue(queue_random, 100.0)
         self.queue = Queue(queue_random, visibility, plan.max_receives, self.dead_letters)
         self.s3 = S3(self._service_fault)
@@ -92,7 +98,7 @@ class World:
         for poller in pollers:
             self.keep(self.loop.create_task(poller.run()))
         self.keep(self.loop.create_task(self._run_relay()))
-        give_up_at = max([fault.ends_at() for fault in plan.faults], default=0.0) + PATIENCE_SECONDS
+        give_up_at = plan.faults_end_at + PATIENCE_SECONDS
         while not self._is_over():
             if clock.now > give_up_at:
                 self.stuck = f"not over {PATIENCE_SECONDS:.0f} s after the last fault"
@@ -116,8 +122,7 @@ class World:
         """Run `manage.py bulk_import_relay` from time to time."""
         while True:
             await asyncio.sleep(RELAY_SECONDS)
-            has_work = "SELECT 1 FROM bulk_import_delivery UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'pending'"
-            if self.sql(has_work):
+            if self.sql(UNSENT):
                 fault = self.fates.next("sweep")
                 death = Death(fault.step) if isinstance(fault, RelayDies) else None
                 self.run_in_monolith("sweep", self._sweep, death)
@@ -153,10 +158,6 @@ class World:
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Keep a task from being collected before the run is over."""
         self._kept.append(task)
-
-    def plan_user_is_gone(self, request: Request) -> bool:
-        """Return whether the user of a request will not get the rights back any more."""
-        return clock.now > max([fault.ends_at() for fault in self.plan.faults], default=0.0) + 60
 
     def trace(self, *details: Any) -> None:
         """Add an event to the trace, whose hash shows whether two runs were identical."""
