@@ -21,7 +21,8 @@ if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - starts itself
 
 from tests.simulation.virtual_time import real_monotonic  # isort: skip # before Django
-from tests.simulation.run import Plan, Result, Simulator
+from tests.simulation.plan import Plan
+from tests.simulation.run import Result, Simulator
 from tests.simulation.shrink import shrink
 
 PROGRESS_SECONDS = 10.0

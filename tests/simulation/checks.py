@@ -46,6 +46,7 @@ def check(function: Any) -> Any:
 
 def audit(world: World) -> list[Finding]:
     """Return what all checks find."""
+    world.audited = list(_read_jobs(world))
     return [finding for function in CHECKS for finding in function(world)]
 
 
@@ -59,6 +60,7 @@ class Audited:
     status: str
     has_submitter: bool
     is_cancelled: bool
+    is_expired: bool
     chunks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -92,17 +94,15 @@ class Audited:
 
 
 def audited_jobs(world: World) -> list[Audited]:
-    """Return every job in the database. The result is kept, because every check needs it."""
-    if not hasattr(world, "audited"):
-        world.audited = list(_read_jobs(world))  # type: ignore[attr-defined]
-    found: list[Audited] = world.audited  # type: ignore[attr-defined]
-    return found
+    """Return every job in the database whose data has not expired."""
+    return [audited for audited in world.audited if not audited.is_expired]
 
 
 def _read_jobs(world: World) -> Iterator[Audited]:
     by_key = {job.key: job for job in world.plan.jobs}
-    for job_id, key, status, submitter, is_cancelled in world.sql(
-        "SELECT id, idempotency_key, status, submitter_id, cancel_requested_at IS NOT NULL FROM bulk_import_importjob"
+    for job_id, key, status, *flags in world.sql(
+        "SELECT id, idempotency_key, status, submitter_id IS NOT NULL, cancel_requested_at IS NOT NULL,"
+        " payload_expired_at IS NOT NULL FROM bulk_import_importjob"
     ):
         columns = ("status", "row_count", *OUTCOMES, "failures_key", "problems")
         rows = world.sql(
@@ -111,12 +111,12 @@ def _read_jobs(world: World) -> Iterator[Audited]:
         )
         chunks = [dict(zip(columns, row, strict=True)) for row in rows]
         dashed = f"{job_id[:8]}-{job_id[8:12]}-{job_id[12:16]}-{job_id[16:20]}-{job_id[20:]}"
-        yield Audited(world, by_key[key], dashed, status, submitter is not None, bool(is_cancelled), chunks)
+        yield Audited(world, by_key[key], dashed, status, *map(bool, flags), chunks=chunks)
 
 
 @check
 def every_job_ends(world: World) -> Iterator[Finding]:
-    jobs = audited_jobs(world)
+    jobs = world.audited
     for audited in jobs:
         if audited.status not in TERMINAL:
             yield Finding("stuck", f"job {audited.job.number} is {audited.status}: {world.stuck}")
@@ -134,7 +134,7 @@ def each_row_exists_once(world: World) -> Iterator[Finding]:
     names = [name for (name,) in world.sql("SELECT name FROM products_category WHERE name != 'tents'")]
     names += [name for (name,) in world.sql("SELECT sku FROM products_product")]
     existing = Counter(names)
-    for audited in audited_jobs(world):
+    for audited in world.audited:
         records = world.sql('SELECT "index" FROM bulk_import_importedrow WHERE job_id = ?', audited.hex_id)
         for (index,), count in Counter(records).items():
             if count > 1:
@@ -145,10 +145,20 @@ def each_row_exists_once(world: World) -> Iterator[Finding]:
                 yield Finding("duplicated", f"row {row.name} was created {count} times")
             if is_recorded and not count:
                 yield Finding("lost", f"row {row.name} has a ledger record but does not exist")
-            if count and not is_recorded:
+            if count and not is_recorded and not audited.is_expired:
                 yield Finding("misreported", f"row {row.name} exists but has no ledger record")
     for name in existing:
         yield Finding("misreported", f"{name} exists, but no job has it")
+
+
+@check
+def nothing_is_left_of_expired_jobs(world: World) -> Iterator[Finding]:
+    for audited in world.audited:
+        if audited.is_expired:
+            yield from _check_counts(audited)
+            objects = [key for _bucket, key in world.s3.objects if audited.id in key]
+            if audited.ledger or objects:
+                yield Finding("misreported", f"{objects} and {len(audited.ledger)} records are left of an expired job")
 
 
 @check
@@ -174,7 +184,7 @@ def _check_counts(audited: Audited) -> Iterator[Finding]:
     number, counts, rows = audited.job.number, audited.counts, len(audited.job.rows)
     if sum(counts.values()) != rows:
         yield Finding("lost", f"job {number} has {counts} of {rows} rows")
-    if counts["created"] != len(audited.ledger):
+    if counts["created"] != len(audited.ledger) and not audited.is_expired:
         yield Finding("misreported", f"job {number} reports {counts}, the ledger has {len(audited.ledger)} rows")
     for chunk in audited.chunks:
         if chunk["status"] not in {"done", "dead"} or sum(chunk[name] for name in OUTCOMES) != chunk["row_count"]:
@@ -241,7 +251,7 @@ def notifications_agree(world: World) -> Iterator[Finding]:
     webhooks = dict(world.receivers.webhooks)
     for audited in audited_jobs(world):
         events = world.sql(
-            "SELECT id, kind FROM bulk_import_importevent WHERE job_id = ? ORDER BY at, rowid", audited.hex_id
+            "SELECT id, kind FROM bulk_import_importevent WHERE job_id = ? ORDER BY rowid", audited.hex_id
         )
         ends = [f"{i[:8]}-{i[8:12]}-{i[12:16]}-{i[16:20]}-{i[20:]}" for i, kind in events if kind == "ended"]
         if audited.status not in TERMINAL or world.stuck:

@@ -33,7 +33,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, clock: Clock, random: Random) -> None:
         super().__init__()
         self._clock, self._random = clock, random
-        self._ready: list[asyncio.Handle] = []  # type: ignore[assignment] # a list, to take any of its entries
+        self._ready: list[asyncio.Handle] = []  # a list, to take any of its entries
         self._scheduled: list[asyncio.TimerHandle]
         self._dropped: list[asyncio.Handle] = []  # keeps the tasks of dead processes, so that nothing closes them
         self.steps = 0
@@ -49,7 +49,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Run one callback. The base class calls this until the loop is stopped."""
-        while self._scheduled and self._scheduled[0]._cancelled:  # type: ignore[attr-defined]
+        while self._scheduled and self._scheduled[0]._cancelled:
             heapq.heappop(self._scheduled)._scheduled = False  # type: ignore[attr-defined]
         if not self._ready:
             if not self._scheduled:
@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise Stuck("The run takes too many steps.")
-        if not handle._cancelled and self._may_run(handle):  # type: ignore[attr-defined]
+        if not handle._cancelled and self._may_run(handle):
             handle._run()
 
     def _may_run(self, handle: asyncio.Handle) -> bool:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from bulk_import.retention import expire_jobs
 from tests.simulation.faults import Fault, draw_duration
+from tests.simulation.monolith import Death
+from tests.simulation.virtual_time import clock
 
 if TYPE_CHECKING:
     from random import Random
 
     from tests.simulation.plan import Plan
     from tests.simulation.world import World
+
+EXPIRED_AFTER_SECONDS = 31 * 24 * 3600.0
+"""Time after which all data of an ended job expires, by the defaults of the settings."""
 
 
 @dataclass(eq=False)
@@ -142,15 +149,31 @@ class UserChange(Fault):
 
 @dataclass(eq=False)
 class Expiry(Fault):
-    """The data of ended jobs expires a month later, and the submitter tries to run them again."""
+    """A month after the jobs have ended, their data expires. Old messages arrive, and users try to run the jobs again.
 
-    weight = 1
+    The deletion may die at a statement or around a commit, and is then repeated.
+    """
 
-    after: float  # seconds after the jobs have ended
+    weight = 2
+
+    step: int
+    wait: float  # seconds between the attempts of the users and the deletion
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(31 * 24 * 3600.0)
+        return cls(random.randint(1, 60), random.choice([0.0, 0.02, 0.1]))
 
     def arm(self, world: World) -> None:
-        world.expiries.append(self)
+        world.epilogues.append(self._expire)
+
+    async def _expire(self, world: World) -> None:
+        self.hits += 1
+        clock.now += EXPIRED_AFTER_SECONDS
+        world.queue.send_all_again()
+        for death in (Death(self.step), None):
+            for job in world.plan.jobs:
+                if world.people.job_id(job.number):
+                    world.people.start(world.people.act_as_user(job.number, "POST", "/retry"))
+            await asyncio.sleep(self.wait)
+            world.run_in_monolith("expire", expire_jobs, death)
+            await world.until_quiet()

@@ -61,7 +61,8 @@ class Monolith:
 
     def handle(self, request: Request, death: Death | None = None) -> Response:
         """Return the response to a request. Raises Died."""
-        return self.run("request", lambda: self._respond(request), death)
+        response: Response = self.run("request", lambda: self._respond(request), death)
+        return response
 
     def run(self, name: str, work: Callable[[], Any], death: Death | None = None) -> Any:
         """Run a function as a process of its own, and return its result. Raises Died."""

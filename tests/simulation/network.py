@@ -100,7 +100,7 @@ class Network:
             call.answer.set_exception(httpx.ReadError("The connection was reset."))
 
     def _latency(self) -> float:
-        return self.random.uniform(*LATENCY_SECONDS)
+        return self.random.uniform(*LATENCY_SECONDS) * self.world.plan.latency_factor
 
 
 class AnswerStream(httpx.AsyncByteStream):

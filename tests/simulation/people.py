@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 20.0
 """How long a user's client waits for an answer."""
 
+EXPIRED = 410
+"""Status for a job whose data has expired."""
+
 MAX_TRIES = 60
 """How often a user sends an import or an action before giving up."""
 
@@ -54,7 +57,7 @@ class People:
         """Let the submitter of a job use the API, until it answers."""
         job = self._world.plan.jobs[number]
         path = f"/{job.target}/bulk/{self.job_id(number)}{suffix}"
-        await self._send("action", Request(method, path, basic_authentication(job.user)), {200, 202})
+        await self._send("action", Request(method, path, basic_authentication(job.user)), {200, 202, EXPIRED})
 
     async def _send(self, point: str, request: Request, expected: set[int]) -> Response | None:
         """Send a request until it succeeds. Return the answer, or None if the user may not do this or gives up."""

@@ -57,7 +57,8 @@ class Plan:
     lease_seconds: int = 10
     concurrency: int = 4
     max_receives: int = 5
-    clock_skews: list[float] = field(default_factory=list)
+    clock_skews: list[float] = field(default_factory=list)  # seconds; of the web servers
+    latency_factor: float = 1.0
 
     @classmethod
     def of_seed(cls, seed: int) -> Plan:
@@ -70,6 +71,7 @@ class Plan:
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
             max_receives=random.choice([3, 5, 5]),
+            latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
             clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],
         )
         if seed % 50 == 0:

@@ -58,14 +58,21 @@ class Queue:
     max_receives: int = 10**9
     dead_letters: Queue | None = None
     messages: list[Message] = field(default_factory=list)
+    sent: list[Message] = field(default_factory=list)  # every message so far
     lost: int = 0  # messages that the retention deleted
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def send(self, body: str, attributes: dict[str, Any], delay_seconds: float) -> Message:
         message = Message(body, attributes, visible_at=clock.now + delay_seconds)
         self.messages.append(message)
+        self.sent.append(message)
         self._changed.set()
         return message
+
+    def send_all_again(self) -> None:
+        """Send each message again, as if it had been on its way all the time."""
+        for body in sorted({message.body for message in self.sent}):
+            self.send(body, {}, 0.0)
 
     async def receive(self, limit: int) -> list[Message]:
         """Wait until a message is visible, and return at most `limit` of them."""

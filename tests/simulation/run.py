@@ -87,7 +87,7 @@ class Simulator:
         """
         call_command("migrate", verbosity=0, run_syncdb=True)
         old, new = Product._meta.get_field("sku"), Product._meta.get_field("sku").clone()
-        new._unique = False
+        setattr(new, "_unique", False)  # noqa: B010 - django-stubs do not know the attribute
         new.set_attributes_from_name("sku")
         with connection.schema_editor() as editor:
             editor.alter_field(Product, old, new)
@@ -128,10 +128,14 @@ class Simulator:
         result = Result(plan)
         try:
             world.loop.run_until_complete(world.run())
+            world.fates.clear()
+            result.findings = checks.audit(world)
+            if world.epilogues and not result.findings:
+                world.loop.run_until_complete(world.run_epilogue())
+                result.findings = checks.audit(world)
         except Stuck as stuck:
             world.stuck = str(stuck)
-        world.fates.clear()
-        result.findings = checks.audit(world)
+            result.findings = checks.audit(world)
         result.trace_hash, result.calls = world.trace_hash(), world.network.calls
         world.dismantle()
         return result

@@ -37,7 +37,7 @@ class CategoryView(CreateCategory):
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         response = super().create(request, *args, **kwargs)
-        response.status_code = current().endpoint.success_status(request.data["name"])
+        response.status_code = current().endpoint.success_status(response.data["name"])
         return response
 
     def perform_create(self, serializer: serializers.BaseSerializer[Category]) -> None:

@@ -31,7 +31,7 @@ def set_current(world: World) -> None:
     _worlds[:] = [world]
 
 
-class SimulatedS3Storage(S3Storage):
+class SimulatedS3Storage(S3Storage):  # type: ignore[misc] # the package has no type hints
     """A storage of django-storages whose client is the simulated S3."""
 
     @property

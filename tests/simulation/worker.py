@@ -79,20 +79,24 @@ class Poller:
         world.fates.of_invocation(process)
         event = json.loads(json.dumps({"Records": [message.record() for message in messages]}))
         context = Context(clock.now + self.timeout_seconds)
-        services = chunk_handler.Services(CONFIG, world.s3, world.sqs, WorkerTransport(world, process))
+        s3: Any = world.s3
+        sqs: Any = world.sqs
+        services = chunk_handler.Services(CONFIG, s3, sqs, WorkerTransport(world, process))
         module: Any = dead_letter if self.is_dead_letter else chunk_handler
         work: Coroutine[Any, Any, Any] = module.process_event(event, context, services)
         task = world.loop.create_task(work, context=process.context())
         world.keep(task)
-        death = world.loop.create_future()
-        process.on_death = lambda: death.done() or death.set_result(None)
+        death = asyncio.Event()
+        process.on_death = death.set
+        died = world.loop.create_task(death.wait())
         timeout = self.timeout_seconds + KILL_SECONDS
         while process.is_alive and not task.done():
-            await asyncio.wait([task, death], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, died], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             # An execution environment that is frozen gets its timeout only when it wakes up.
             timeout = process.frozen_until - clock.now
             if not task.done() and timeout <= 0:
                 process.kill()
+        died.cancel()
         world.trace("invocation", process.name, process.is_alive, process.steps)
         return task.result() if task.done() else None
 

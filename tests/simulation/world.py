@@ -29,11 +29,11 @@ from tests.simulation.virtual_time import clock
 from tests.simulation.worker import Poller, Releases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from django.core.mail import EmailMessage
 
-    from tests.simulation.faults_of_people import Expiry
+    from tests.simulation.checks import Audited
     from tests.simulation.plan import Plan
 
 RELAY_SECONDS = 60.0
@@ -62,7 +62,8 @@ class World:
         self.plan, self._verbose = plan, verbose
         self._hash = hashlib.sha256()
         self.stuck = ""  # why the run did not come to its end
-        self.expiries: list[Expiry] = []
+        self.epilogues: list[Callable[[World], Awaitable[None]]] = []  # what happens after the first audit
+        self.audited: list[Audited] = []
         self._kept: list[Any] = []
         self._database: Any = connections["default"]
         self.random = Random(f"world {plan.seed}")
@@ -98,7 +99,16 @@ class World:
         for poller in pollers:
             self.keep(self.loop.create_task(poller.run()))
         self.keep(self.loop.create_task(self._run_relay()))
-        give_up_at = plan.faults_end_at + PATIENCE_SECONDS
+        await self.until_quiet()
+
+    async def run_epilogue(self) -> None:
+        """Run what happens long after the jobs have ended."""
+        for epilogue in self.epilogues:
+            await epilogue(self)
+
+    async def until_quiet(self) -> None:
+        """Wait until all jobs have ended and nothing is on its way, or until this takes too long."""
+        give_up_at = max(self.plan.faults_end_at, clock.now) + PATIENCE_SECONDS
         while not self._is_over():
             if clock.now > give_up_at:
                 self.stuck = f"not over {PATIENCE_SECONDS:.0f} s after the last fault"

@@ -30,7 +30,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit(self) -> None:
         self.before_step("before commit")
-        super()._commit()
+        super()._commit()  # type: ignore[misc] # django-stubs do not know the method
         self.before_step("after commit")
 
     def forget_transaction(self) -> None:
