@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each further run adds 1")
-    parser.add_argument("--until-red", action="store_true", help="stop after the first failure, without shrinking it")
+    parser.add_argument("--until-red", action="store_true", help="stop after the first failure")
     parser.add_argument("--replay", type=int, default=0, metavar="TIMES", help="execute each run several times")
     parser.add_argument("--verbose", action="store_true", help="print everything that happens")
     given = parser.parse_args()
@@ -55,7 +55,7 @@ def simulate(simulator: Simulator, seeds: range, *, verbose: bool, until_red: bo
         totals.update(runs=1, rows=result.rows, faults=result.faults)
         totals.update(finding.kind for finding in result.findings)
         if result.findings:
-            report(result if until_red else shrink(simulator, result))
+            report(shrink(simulator, result))
             if until_red:
                 break
         if real_monotonic() - printed_at > PROGRESS_SECONDS:

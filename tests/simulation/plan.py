@@ -77,7 +77,7 @@ class Plan:
         if seed % 50 == 0:
             plan.jobs = [_draw_job(random, seed, 0, "products", random.randint(*LARGE_ROWS))]
         else:
-            count = random.choice([1, 1, 1, 1, 2, 3])
+            count = random.choice([1, 1, 1, 1, 1, 1, 2, 3])
             plan.jobs = [_draw_job(random, seed, n, "categories", random.randint(5, 10)) for n in range(count)]
         weights = [kind.weight for kind in FAULTS]
         count = int(random.triangular(0, 40, 12))
