@@ -39,6 +39,7 @@ class Loads:
         self.calls_of_row: Counter[str] = Counter()
         self._in_flight: dict[Process, int] = defaultdict(int)
         self._epochs: dict[tuple[Process, str], int] = {}
+        self._finished: set[tuple[str, int]] = set()
 
     def begin(self, process: Process, key: str) -> None:
         """Count a create call that starts. The key is `<job id>:<row index>`."""
@@ -74,7 +75,8 @@ class Loads:
         current = self._world.sql("SELECT epoch FROM bulk_import_importchunk WHERE id = ?", chunk_id)
         if current[0][0] != epoch:
             self.wrongly_accepted.append(f"{verb} of epoch {epoch} in epoch {current[0][0]}")
-        if verb == "finish":
+        if verb == "finish" and (chunk_id, epoch) not in self._finished:  # a repeated finish changes nothing
+            self._finished.add((chunk_id, epoch))
             self._check_pause(chunk_id)
 
     def _check_create(self, sender: Process, key: str) -> None:
