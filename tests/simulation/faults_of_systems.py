@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tests.simulation.virtual_time import Process
     from tests.simulation.world import World
 
-POINTS = {"create": 16, "claim": 5, "finish": 4, "heartbeat": 4, "release": 3, "dead": 2, "submit": 3, "action": 3}
+POINTS = {"create": 10, "claim": 3, "finish": 3, "heartbeat": 2, "release": 2, "dead": 1, "submit": 2, "action": 1}
 """Purposes of requests to the monolith, each with the largest number of the occurrence that a fault affects."""
 
 POINT_WEIGHTS = [12, 4, 4, 2, 2, 1, 2, 1]
 
-OPERATIONS = {"GetObject": 6, "PutObject": 4, "SendMessageBatch": 3, "SendMessage": 4, "ChangeMessageVisibility": 3}
+OPERATIONS = {"GetObject": 3, "PutObject": 3, "SendMessageBatch": 2, "SendMessage": 2, "ChangeMessageVisibility": 1}
 
 ALL_POINTS = tuple(POINTS)
 

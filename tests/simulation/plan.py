@@ -91,7 +91,7 @@ class Plan:
 
     def draw_time(self, random: Random) -> float:
         """Return a virtual time at which something may happen: mostly while the imports run, rarely long after."""
-        return random.choice([random.uniform(0, 1), random.uniform(0, 30), random.uniform(0, 600)])
+        return random.uniform(0, random.choice([0.3, 1, 30, 300]))
 
 
 def _draw_job(random: Random, seed: int, number: int, target: str, count: int) -> Job:
