@@ -14,7 +14,7 @@ from tests.simulation.virtual_time import clock
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.plan import Plan
+    from tests.simulation.plan import Job, Plan
     from tests.simulation.world import World
 
 DEAD_PROCESS = 0
@@ -62,6 +62,9 @@ class EndpointFault(Fault):
     def arm(self, world: World) -> None:
         self.name = "" if self.row < 0 else world.plan.jobs[self.job].rows[self.row].name
         world.endpoint.faults.append(self)
+
+    def concerns(self, job: Job) -> bool:
+        return self.row < 0 or self.job == job.number
 
     def ends_at(self) -> float:
         return self.start + self.seconds if self.row < 0 else 0.0

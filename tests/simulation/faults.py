@@ -16,7 +16,7 @@ from tests.simulation.virtual_time import clock
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.plan import Plan
+    from tests.simulation.plan import Job, Plan
     from tests.simulation.virtual_time import Process
     from tests.simulation.world import World
 
@@ -49,6 +49,10 @@ class Fault:
     def arm(self, world: World) -> None:
         """Prepare the fault before the run starts."""
         raise NotImplementedError
+
+    def concerns(self, job: Job) -> bool:  # noqa: ARG002 - subclasses use it
+        """Return whether the fault may change what happens to this job."""
+        return True
 
     def ends_at(self) -> float:
         """Return the virtual time at which the fault is over by itself; 0.0 if it does not last."""

@@ -14,7 +14,7 @@ from tests.simulation.virtual_time import clock
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.plan import Plan
+    from tests.simulation.plan import Job, Plan
     from tests.simulation.world import World
 
 EXPIRED_AFTER_SECONDS = 31 * 24 * 3600.0
@@ -34,6 +34,9 @@ class JobAction(Fault):
 
     def arm(self, world: World) -> None:
         world.people.start(self._act_at(world))
+
+    def concerns(self, job: Job) -> bool:
+        return job.number == self.job
 
     async def _act_at(self, world: World) -> None:
         await world.sleep_until(self.at)
@@ -135,6 +138,9 @@ class UserChange(Fault):
 
     def arm(self, world: World) -> None:
         world.people.start(self._change(world))
+
+    def concerns(self, job: Job) -> bool:
+        return job.user == self.user
 
     async def _change(self, world: World) -> None:
         await world.sleep_until(self.at)

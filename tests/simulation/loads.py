@@ -37,6 +37,7 @@ class Loads:
         self.max_in_flight = 0
         self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
         self.calls_of_row: Counter[str] = Counter()
+        self.failed_calls_of_row: Counter[str] = Counter()
         self._in_flight: dict[Process, int] = defaultdict(int)
         self._epochs: dict[tuple[Process, str], int] = {}
         self._finished: set[tuple[str, int]] = set()
@@ -53,8 +54,10 @@ class Loads:
         counted.ended_at = clock.now
         self.calls_of_row[key] += 1
 
-    def end(self, process: Process) -> None:
+    def end(self, process: Process, key: str, verdict: str | None) -> None:
+        """Count a create call that has ended, with the verdict of its answer."""
         self._in_flight[process] -= 1
+        self.failed_calls_of_row[key] += verdict not in {"created", "replayed"}
 
     def check_call(self, call: Call, response: Response) -> None:
         """Check that the monolith was right to accept a call of a worker."""

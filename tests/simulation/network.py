@@ -128,13 +128,15 @@ class WorkerTransport(httpx.AsyncBaseTransport):
         is_create = "idempotency-key" in headers
         point = "create" if is_create else request.url.path.rpartition("/")[2]
         sent = self._world.releases.outgoing(self._process, point, sent)
+        key, verdict = headers.get("idempotency-key", ""), None
         if is_create:
-            self._world.loads.begin(self._process, headers["idempotency-key"])
+            self._world.loads.begin(self._process, key)
         try:
             response, is_cut = await self._world.network.send(point, sent, self._process)
+            verdict = None if is_cut else response.headers.get("bulk-import-row")
         finally:
             if is_create:
-                self._world.loads.end(self._process)
+                self._world.loads.end(self._process, key, verdict)
         content = self._world.releases.incoming(self._process, point, response.content)
         return httpx.Response(response.status, headers=response.headers, stream=AnswerStream(content, is_cut=is_cut))
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 USERS = ("ana", "ben")
 """The users who import. Faults that concern a user affect only one of them."""
 
+SEEDS_PER_SPARED_JOB = 10
+"""One of so many seeds has faults that concern only some of its jobs."""
+
 LARGE_ROWS = (40, 120)
 """Fewest and most rows of a large import. Every fiftieth run has one, of products."""
 
@@ -77,12 +80,19 @@ class Plan:
         if seed % 50 == 0:
             plan.jobs = [_draw_job(random, seed, 0, "products", random.randint(*LARGE_ROWS))]
         else:
-            count = random.choice([1, 1, 1, 1, 1, 1, 2, 3])
+            count = 3 if plan.spares_a_job else random.choice([1, 1, 1, 1, 1, 1, 2, 3])
             plan.jobs = [_draw_job(random, seed, n, "categories", random.randint(5, 10)) for n in range(count)]
         weights = [kind.weight for kind in FAULTS]
         count = int(random.triangular(0, 40, 12))
         plan.faults = [kind.draw(random, plan) for kind in random.choices(FAULTS, weights, k=count)]
+        if plan.spares_a_job:
+            plan.faults = [fault for fault in plan.faults if not fault.concerns(plan.jobs[0])]
         return plan
+
+    @property
+    def spares_a_job(self) -> bool:
+        """Whether no fault of the plan concerns the first job. It must then end as if nothing had happened."""
+        return self.seed % SEEDS_PER_SPARED_JOB == 1
 
     @property
     def faults_end_at(self) -> float:

@@ -28,7 +28,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from products.models import Category, Product
-from tests.simulation import checks, endpoint, faults_of_people, faults_of_systems  # noqa: F401 - they register the faults
+from tests.simulation import checks, endpoint, faults_of_people, faults_of_requests, faults_of_services  # noqa: F401 - they register the faults
 from tests.simulation.event_loop import Stuck
 from tests.simulation.plan import USERS, Plan
 from tests.simulation.settings import BULK_IMPORT

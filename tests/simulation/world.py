@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from contextlib import suppress
 from contextvars import Context
 from random import Random
 from smtplib import SMTPServerDisconnected
@@ -19,13 +20,13 @@ from tests.simulation.aws import S3
 from tests.simulation.endpoint import Endpoint
 from tests.simulation.event_loop import VirtualLoop
 from tests.simulation.faults import Fates
-from tests.simulation.faults_of_systems import MessageFault, RelayDies
+from tests.simulation.faults_of_services import MessageFault, RelayDies
 from tests.simulation.loads import Loads
 from tests.simulation.monolith import Death, Died, Monolith
 from tests.simulation.network import Network
 from tests.simulation.people import People
 from tests.simulation.queue import Message, Queue, Sqs
-from tests.simulation.virtual_time import clock
+from tests.simulation.virtual_time import clock, database_time
 from tests.simulation.worker import Poller, Releases
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from django.core.mail import EmailMessage
 
-    from tests.simulation.checks import Audited
+    from tests.simulation.audited import Audited
     from tests.simulation.plan import Plan
 
 RELAY_SECONDS = 60.0
@@ -50,7 +51,8 @@ A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may
 
 
 UNSENT = (
-    "SELECT 1 FROM bulk_import_delivery UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'pending' LIMIT 1"
+    "SELECT 1 FROM bulk_import_delivery WHERE due_at <= ?"
+    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'pending' LIMIT 1"
 )
 """Query that finds something to do for the relay. A sweep that finds nothing would only take time."""
 
@@ -132,7 +134,7 @@ class World:
         """Run `manage.py bulk_import_relay` from time to time."""
         while True:
             await asyncio.sleep(RELAY_SECONDS)
-            if self.sql(UNSENT):
+            if self.sql(UNSENT, database_time()):
                 fault = self.fates.next("sweep")
                 death = Death(fault.step) if isinstance(fault, RelayDies) else None
                 self.run_in_monolith("sweep", self._sweep, death)
@@ -196,10 +198,8 @@ class World:
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine: Any = task.get_coro()
-            try:
+            with suppress(Exception):  # a `finally` block may try to wait, which is not possible any more
                 coroutine.close()
-            except (RuntimeError, ValueError):
-                continue
         self.loop._ready.clear()
         self.loop._scheduled.clear()
         self.loop.close()
