@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.audited import OUTCOMES, TERMINAL, Audited, audited_jobs, read_jobs
 from tests.simulation.endpoint import EndpointFault
-from tests.simulation.faults_of_people import Cancel, Concurrency, UserChange
+from tests.simulation.faults_of_people import Concurrency, UserChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +137,7 @@ def each_outcome_has_a_reason(world: World) -> Iterator[Finding]:
     endpoint = [fault for fault in hits if isinstance(fault, EndpointFault)]
     for audited in audited_jobs(world):
         number = audited.job.number
-        is_cancelled = any(isinstance(fault, Cancel) and fault.job == number for fault in hits)
+        is_cancelled = any(fault.cancels(audited.job) for fault in hits)
         is_dead = any(chunk["status"] == "dead" for chunk in audited.chunks)
         user_changed = any(isinstance(fault, UserChange) and fault.user == audited.job.user for fault in hits)
         if audited.is_cancelled and not is_cancelled:

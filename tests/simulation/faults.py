@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.simulation.plan import Job, Plan
+    from tests.simulation.queue import Message
     from tests.simulation.virtual_time import Process
     from tests.simulation.world import World
 
@@ -53,6 +54,10 @@ class Fault:
     def concerns(self, job: Job) -> bool:  # noqa: ARG002 - subclasses use it
         """Return whether the fault may change what happens to this job."""
         return True
+
+    def cancels(self, job: Job) -> bool:  # noqa: ARG002 - subclasses use it
+        """Return whether somebody cancels this job."""
+        return False
 
     def ends_at(self) -> float:
         """Return the virtual time at which the fault is over by itself; 0.0 if it does not last."""
@@ -123,6 +128,13 @@ class ServiceFault(Fault):
     """Affects calls of S3, SQS, the mail server or the webhook receiver."""
 
     failure: str  # see `tests.simulation.aws.fail`
+
+
+class MessageFault(Fault):
+    """Affects a message that was sent to the import queue."""
+
+    def affect(self, message: Message) -> None:
+        raise NotImplementedError
 
 
 class InvocationFault(Fault):

@@ -63,6 +63,9 @@ class Cancel(UserAction):
     weight = 3
     method = "DELETE"
 
+    def cancels(self, job: Job) -> bool:
+        return job.number == self.job
+
 
 class Retry(UserAction):
     weight = 4

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from tests.simulation.faults import Fault, InvocationFault, ServiceFault, draw_duration
+from tests.simulation.faults import Fault, InvocationFault, MessageFault, ServiceFault, draw_duration
 from tests.simulation.virtual_time import clock
 
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.plan import Plan
+    from tests.simulation.plan import Job, Plan
     from tests.simulation.queue import Message
     from tests.simulation.virtual_time import Process
     from tests.simulation.world import World
@@ -137,7 +139,7 @@ class ClockDiffers(InvocationFault):
 
 
 @dataclass(eq=False)
-class MessageFault(Fault):
+class MessageGoesAstray(MessageFault):
     """A message that was sent is doubled, delayed, or moved to the dead-letter queue; or its deletion is lost."""
 
     weight = 10
@@ -163,6 +165,40 @@ class MessageFault(Fault):
             message.visible_at += self.seconds
         elif self.kind == "dead":
             message.receives = queue.max_receives
+
+
+@dataclass(eq=False)
+class MessageExpires(MessageFault):
+    """SQS deletes a message because of its age. The job cannot end by itself, so staff cancel it an hour later."""
+
+    weight = 2
+
+    number: int
+    job: int = field(default=-1, init=False)
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(random.randint(1, 3))
+
+    def arm(self, world: World) -> None:
+        self._world = world
+        world.fates.arm("message", self.number, self)
+
+    def affect(self, message: Message) -> None:
+        self._world.queue.messages.remove(message)
+        job_id = json.loads(message.body)["job_id"]
+        keys = self._world.sql(
+            "SELECT idempotency_key FROM bulk_import_importjob WHERE id = ?", job_id.replace("-", "")
+        )
+        self.job = next(job.number for job in self._world.plan.jobs if job.key == keys[0][0])
+        self._world.people.start(self._cancel_later())
+
+    def cancels(self, job: Job) -> bool:
+        return job.number == self.job
+
+    async def _cancel_later(self) -> None:
+        await asyncio.sleep(3600)
+        await self._world.people.act_as_staff("cancel", self.job)
 
 
 @dataclass(eq=False)

@@ -42,7 +42,7 @@ class People:
         self.changed_users: set[str] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        self.tasks.append(self._world.loop.create_task(work))
+        self.tasks.append(self._world.loop.create_task(work, context=self._world.context.copy()))
 
     async def submit(self, job: Job) -> None:
         """Send an import, and repeat it with the same Idempotency-Key until it is accepted."""
@@ -80,7 +80,7 @@ class People:
         return None
 
     async def act_as_staff(self, action: str, number: int) -> None:
-        """Let staff pause or resume a job in the admin."""
+        """Let staff pause, resume or cancel a job in the admin."""
 
         def act() -> None:
             job = ImportJob.objects.get(pk=self.job_id(number))

@@ -19,8 +19,8 @@ from bulk_import.outbox.relay import sweep
 from tests.simulation.aws import S3
 from tests.simulation.endpoint import Endpoint
 from tests.simulation.event_loop import VirtualLoop
-from tests.simulation.faults import Fates
-from tests.simulation.faults_of_services import MessageFault, RelayDies
+from tests.simulation.faults import Fates, MessageFault
+from tests.simulation.faults_of_services import RelayDies
 from tests.simulation.loads import Loads
 from tests.simulation.monolith import Death, Died, Monolith
 from tests.simulation.network import Network
@@ -70,7 +70,7 @@ class World:
         self._database: Any = connections["default"]
         self.random = Random(f"world {plan.seed}")
         self.loop = VirtualLoop(clock, Random(f"loop {plan.seed}"))
-        self._context = Context()
+        self.context = Context()  # in which the parts of the world run that are no process
         self.fates = Fates()
         self.endpoint = Endpoint()
         self.monolith = Monolith(plan.clock_skews)
@@ -162,7 +162,7 @@ class World:
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> None:
         """Call a function later, as a part of the world and not of the process that runs now."""
-        self.loop.call_later(seconds, function, *args, context=self._context.copy())
+        self.loop.call_later(seconds, function, *args, context=self.context.copy())
 
     async def sleep_until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - clock.now))
