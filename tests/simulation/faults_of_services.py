@@ -185,13 +185,14 @@ class MessageExpires(MessageFault):
         world.fates.arm("message", self.number, self)
 
     def affect(self, message: Message) -> None:
-        self._world.queue.messages.remove(message)
-        job_id = json.loads(message.body)["job_id"]
-        keys = self._world.sql(
-            "SELECT idempotency_key FROM bulk_import_importjob WHERE id = ?", job_id.replace("-", "")
-        )
-        self.job = next(job.number for job in self._world.plan.jobs if job.key == keys[0][0])
-        self._world.people.start(self._cancel_later())
+        world = self._world
+        if any(isinstance(fault, MessageExpires) and fault.job >= 0 for fault in world.plan.faults):
+            return  # a message of the cancelled job must not expire too: nothing would send it again
+        world.queue.messages.remove(message)
+        job_id = json.loads(message.body)["job_id"].replace("-", "")
+        keys = world.sql("SELECT idempotency_key FROM bulk_import_importjob WHERE id = ?", job_id)
+        self.job = next(job.number for job in world.plan.jobs if job.key == keys[0][0])
+        world.people.start(self._cancel_later())
 
     def cancels(self, job: Job) -> bool:
         return job.number == self.job
