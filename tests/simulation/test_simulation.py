@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUNS = 100
-"""Runs of the test. They take 10 to 25 seconds."""
+"""Number of runs of the first test. They take about 20 seconds of CPU time."""
 
 
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
