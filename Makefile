@@ -40,7 +40,7 @@ chaos: $(VENV)/.dev ## Import while faults are injected, and check every row: RU
 
 simulate: RUNS = 1000
 simulate: $(VENV)/.dev ## Simulate imports with faults in virtual time, and check every row: RUNS=1000 SEED=1
-	@$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
+	@$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED) --processes $$(getconf _NPROCESSORS_ONLN)
 
 mutants: $(VENV)/.dev ## Remove each guarantee in turn and check that `make chaos` and `make simulate` detect it
 	@$(BIN)/python -m tests.chaos.mutate

@@ -22,6 +22,7 @@ if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
 
 from tests.simulation.virtual_time import real_monotonic  # isort: skip # before Django
 from tests.simulation.plan import Plan
+from tests.simulation.processes import run_in_processes
 from tests.simulation.run import Result, Simulator
 from tests.simulation.shrink import shrink
 
@@ -35,8 +36,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each further run adds 1")
     parser.add_argument("--until-red", action="store_true", help="stop after the first failure")
     parser.add_argument("--replay", type=int, default=0, metavar="TIMES", help="execute each run several times")
+    parser.add_argument("--processes", type=int, default=1, help="divide the runs among several processes")
     parser.add_argument("--verbose", action="store_true", help="print everything that happens")
     given = parser.parse_args()
+    if given.processes > 1:
+        return run_in_processes(given.runs, given.seed, given.processes)
     if given.verbose:
         logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="    %(name)s: %(message)s")
     simulator = Simulator()

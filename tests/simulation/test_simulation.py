@@ -17,8 +17,8 @@ from tests.simulation.mutate import EXPECTED_SURVIVORS, GUARANTEES
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUNS = 100
-"""Number of runs of the first test. They take about 20 seconds of CPU time."""
+RUNS = 150
+"""Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
 
 
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
@@ -31,7 +31,7 @@ def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.Complete
 
 
 def test_no_row_is_lost_duplicated_or_misreported_and_every_job_ends() -> None:
-    run, summary = simulate(f"--runs={RUNS}", "--seed=1")
+    run, summary = simulate(f"--runs={RUNS}", "--seed=1", "--processes=2")
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert summary["runs"] == RUNS
