@@ -17,6 +17,8 @@ from tests.simulation.mutate import EXPECTED_SURVIVORS, GUARANTEES
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(240)
+
 RUNS = 150
 """Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
 
