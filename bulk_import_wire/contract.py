@@ -138,7 +138,7 @@ class JsonObject:
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
-        types = _field_types(cls)
+        types = _field_types(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
         required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         if missing := required - data.keys():
             raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
