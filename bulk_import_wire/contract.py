@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 CONTRACT_VERSION = 1
@@ -145,7 +146,7 @@ class JsonObject:
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
-        types = get_type_hints(cls)
+        types = _field_types(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
         required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         if missing := required - data.keys():
             raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
@@ -154,6 +155,12 @@ class JsonObject:
             if not _has_type(value, types[name]):
                 raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
         return cls(**known)
+
+
+@cache
+def _field_types(object_type: type[JsonObject]) -> dict[str, Any]:
+    """Return the type of each field. It is cached, because reading the annotations takes longer than the rest."""
+    return get_type_hints(object_type)
 
 
 def _has_type(value: object, expected: Any) -> bool:
