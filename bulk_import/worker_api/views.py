@@ -267,8 +267,8 @@ class FinishView(WorkerView):
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
+        relay.send_next_chunks(chunk.job.target)  # before the emails, for which the next chunk should not wait
         relay.send_notifications_after_commit(chunk.job_id)
-        relay.send_next_chunks(chunk.job.target)
         return Response({"status": chunk.status})
 
 

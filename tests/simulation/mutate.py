@@ -21,7 +21,8 @@ from tests.chaos.mutate import LEFT_OUT, MUTATIONS, Mutation, edit
 MAX_RUNS = 1000
 
 GUARANTEES = (
-    *MUTATIONS,
+    # S3 is simulated here, so its timeouts have no effect.
+    *(mutation for mutation in MUTATIONS if mutation.profile != "hangs"),
     Mutation(
         "the verdict header",
         "",
@@ -50,8 +51,8 @@ GUARANTEES = (
         (
             (
                 "bulk_import/models/pause.py",
-                "        if not job.is_paused or job.is_paused_by_staff:\n            return\n",
-                "        if job:\n            return\n",
+                "        if job.is_paused and not job.is_paused_until_resumed:\n",
+                "        if False:\n",
             ),
         ),
     ),
@@ -76,7 +77,13 @@ EXPECTED_SURVIVORS = (
     Mutation(
         "the fast path of the messages, behind which is the sweep",
         "",
-        (("bulk_import/outbox/relay.py", "lambda: send_unsent_chunks(job_id), using", "lambda: None, using"),),
+        (
+            (
+                "bulk_import/outbox/relay.py",
+                "lambda: send_unsent_chunks(Q(pk__in=reserved)), using",
+                "lambda: None, using",
+            ),
+        ),
     ),
     Mutation(
         "the lock of a create call, which SQLite does not have",
@@ -106,7 +113,7 @@ EXPECTED_SURVIVORS = (
     Mutation(
         "the reaction of the limiter to latency",
         "",
-        (("lambda_worker/limiter.py", "SLOW_FACTOR = 2.0\n", "SLOW_FACTOR = 1e9\n"),),
+        (("lambda_worker/limiter.py", "        if is_too_high:\n", "        if False:\n"),),
     ),
     Mutation(
         "the wait between two calls of the worker API",

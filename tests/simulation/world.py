@@ -52,7 +52,7 @@ A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may
 
 UNSENT = (
     "SELECT 1 FROM bulk_import_delivery WHERE due_at <= ?"
-    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'pending' LIMIT 1"
+    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status IN ('pending', 'reserved') LIMIT 1"
 )
 """Query that finds something to do for the relay. A sweep that finds nothing would only take time."""
 
