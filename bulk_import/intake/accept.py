@@ -79,13 +79,15 @@ def accept(
 
 
 def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResult:
-    """Only validate the rows of an upload. They count for the user's row quota, because they are as much work.
+    """Only validate the rows of an upload, and compare their values with the database.
+
+    They count for the user's row quota, because they are as much work.
 
     Raises BadImport or Busy.
     """
     check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
-        result = validate_rows(target, upload.rows, request)
+        result = validate_rows(target, upload.rows, request, check_database=True)
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result

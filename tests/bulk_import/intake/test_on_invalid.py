@@ -173,7 +173,10 @@ def test_a_row_beyond_a_limit_is_skipped_like_an_invalid_one(
 def test_a_dry_run_stores_nothing(client_of_merchandiser: APIClient, aws: Aws) -> None:
     result = dry_run(client_of_merchandiser, [product("A"), product("B", price="x"), product("C")])
 
-    assert result["message"] == "2 of 3 rows are valid. Nothing was imported: this was a dry run."
+    assert result["message"] == (
+        "2 of 3 rows are valid. Nothing was imported: this was a dry run. "
+        "Some rules are checked only when the rows are imported, for example rules over several fields."
+    )
     assert (result["rows"], result["valid_rows"], result["invalid_rows"]) == (3, 2, 1)
     assert (result["error_count"], places(result)) == (1, [(1, "price", "invalid")])
     assert (ImportJob.objects.count(), aws.payload_keys(), aws.messages()) == (0, [], [])
