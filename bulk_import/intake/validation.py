@@ -7,6 +7,7 @@ So a row is rejected here only if the create endpoint would certainly reject it 
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.upload_limits import check_values
+from bulk_import.models import JobMode
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
@@ -47,6 +49,10 @@ MAX_ERRORS = 5_000
 
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
+
+
+CLEAR_MARK = "(clear)"
+"""Text of a cell that clears the field of an object in an update. An empty cell leaves the field as it is."""
 
 
 @dataclass(slots=True)
@@ -113,6 +119,7 @@ def validate_rows(
     request: Request,
     payload: Payload | None = None,
     *,
+    mode: str = JobMode.CREATE,
     skip_invalid: bool = False,
 ) -> ValidationResult:
     """Validate every row and append it to the payload, if there is one.
@@ -122,14 +129,15 @@ def validate_rows(
     no rows, too many rows or values, or too many errors.
     """
     settings = conf()
-    validator = RowValidator(target, request)
+    validator = RowValidator(target, request, mode)
     result = ValidationResult()
     values = 0
-    for index, row in enumerate(rows):
+    for index, uploaded in enumerate(rows):
         if index == settings.max_rows:
             message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
             raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
         line = None
+        row = validator.with_cleared_fields(uploaded)
         try:
             value, line, row_values = parse_row(row.json, settings.max_row_bytes)
             values += row_values
@@ -145,7 +153,7 @@ def validate_rows(
         if payload is None or result.is_malformed or (result.invalid_rows and not skip_invalid):
             continue
         line = to_payload_line(row.json) if line is None else line
-        payload.append(refused_line(line, stored_errors(errors)) if errors else line)
+        payload.append(refused_line(line, stored_errors(errors)) if errors else line, row.line)
     if not result.rows:
         raise BadImport(_("This file has no rows. Send at least one."), code="no_rows")
     return result
@@ -163,19 +171,32 @@ def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class RowValidator:
     """Validates one row after another with a single serializer instance."""
 
-    def __init__(self, target: Target, request: Request) -> None:
+    def __init__(self, target: Target, request: Request, mode: str = JobMode.CREATE) -> None:
         view = target.create_view(request)
         self._format = ViewFormat(view)
-        self.serializer = target.serializer_class(context={"request": request, "view": view})
+        # An update needs only the fields that it changes, and the one that identifies the object.
+        partial = mode != JobMode.CREATE
+        self._lookup = target.lookup if partial else ""
+        self.serializer = target.serializer_class(context={"request": request, "view": view}, partial=partial)
         # For each unique field: its name, its source, and the index of the first row with each value.
         self._unique_fields: list[tuple[str, str, dict[Any, int]]] = [
             (name, str(field.source), {})
             for name, field in self.serializer.fields.items()
-            if not field.read_only and any(isinstance(validator, UniqueValidator) for validator in field.validators)
+            if not field.read_only
+            and (name == self._lookup or any(isinstance(validator, UniqueValidator) for validator in field.validators))
         ]
         skip_database_checks(self.serializer)
         unique_names = [name for name, _source, _first_index in self._unique_fields]
         self._compiled = compile_serializer(self.serializer, needed_values=unique_names)
+
+    def with_cleared_fields(self, raw: RawRow) -> RawRow:
+        """Return the row of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
+        if not (self._lookup and raw.has_cells and CLEAR_MARK.encode() in raw.json):
+            return raw
+        row = json.loads(raw.json)
+        for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:
+            row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
+        return raw._replace(json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def errors(self, row: Any, index: int) -> list[dict[str, Any]]:
         """Return the errors of a row, each with `field`, `code` and `message`; an empty list if it is valid.
@@ -192,7 +213,7 @@ class RowValidator:
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            return self._format.name_fields(self._duplicates(validated, index))
+            return self._format.name_fields(self._missing_lookup(row) or self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
             return self._reported(error)
 
@@ -203,6 +224,13 @@ class RowValidator:
         # The text of the exception may contain values of the row, so it is not logged.
         logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
         return []
+
+    def _missing_lookup(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return an error if the row of an update does not say which object it is about."""
+        if not self._lookup or row.get(self._lookup) not in {None, ""}:
+            return []
+        message = _("This field is needed to find the object.")
+        return [{"field": self._lookup, "code": "required", "message": message}]
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> list[dict[str, Any]]:
         """Return an error for each unique field whose value also occurs in an earlier valid row of this import."""

@@ -13,6 +13,7 @@ from bulk_import.models.job_columns import NOTIFY_NOBODY, RETAINED_DATA
 from bulk_import.models.locked_chunk import LockedChunk
 from bulk_import.models.row import ImportedRow
 from bulk_import.models.status import (
+    OUTCOME_LABELS,
     PAUSE_REASONS,
     TERMINAL_CHUNK_STATUSES,
     TERMINAL_STATUSES,
@@ -23,6 +24,7 @@ from bulk_import.models.status import (
 
 __all__ = [
     "NOTIFY_NOBODY",
+    "OUTCOME_LABELS",
     "PAUSE_REASONS",
     "RETAINED_DATA",
     "TERMINAL_CHUNK_STATUSES",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+from typing import TYPE_CHECKING
 
 from django.db import models
 from django.db.models import Q
@@ -12,6 +14,9 @@ from django.utils.translation import pgettext_lazy
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROW_HASH_BYTES = 8
 """Length of the hash that a chunk stores for each of its rows.
@@ -31,6 +36,16 @@ MAX_LOOKUP_CHARACTERS = 255
 def row_hash(row: bytes) -> bytes:
     """Return the hash of a row in the payload, ROW_HASH_BYTES long. A create call must have exactly these bytes."""
     return hashlib.sha256(row).digest()[:ROW_HASH_BYTES]
+
+
+def pack_lines(lines: Sequence[int]) -> bytes:
+    """Return the line numbers of the rows of a chunk for its column `row_lines`; 0 means that a row has none."""
+    return struct.pack(f">{len(lines)}I", *lines) if any(lines) else b""
+
+
+def unpack_lines(packed: bytes) -> Sequence[int]:
+    """Return the line numbers in a chunk's column `row_lines`. It is empty if the upload has no lines."""
+    return struct.unpack(f">{len(packed) // 4}I", packed)
 
 
 class ImportedRow(models.Model):

@@ -165,9 +165,9 @@ def row_fields(target: Target, request: Request) -> list[str]:
     ]
 
 
-def file_name(job: ImportJob, suffix: str) -> str:
-    """Return the name under which a browser saves the failures of a job."""
-    return get_valid_filename(f"{job.target}-failures-{str(job.pk)[:8]}.{suffix}")
+def file_name(job: ImportJob, content: str, suffix: str) -> str:
+    """Return the name under which a browser saves a download of a job, such as its "failures"."""
+    return get_valid_filename(f"{job.target}-{content}-{str(job.pk)[:8]}.{suffix}")
 
 
 def in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:

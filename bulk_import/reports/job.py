@@ -77,6 +77,9 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     failures = LinkField(
         "/failures", lambda job: "failures" not in job.expired, help_text="The rows that were not created."
     )
+    results = LinkField(
+        "/results", lambda job: not {"failures", "ledger"} & job.expired.keys(), help_text="What became of each row."
+    )
     retry = LinkField(
         "/retry", lambda job: job.can_be_retried, help_text="`POST` retries every row that was not created."
     )

@@ -93,7 +93,16 @@ def test_skipped_rows_are_rejected_with_their_errors_and_the_others_created(
 
     job = client_of_merchandiser.get(location).json()
     assert job["status"] == "partially_succeeded"
-    assert job["counts"] == {"created": 2, "rejected": 5, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert job["counts"] == {
+        "created": 2,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 5,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 0,
+    }
     assert set(Product.objects.values_list("sku", flat=True)) == {"C", "F"}
     lines = client_of_merchandiser.get(f"{location}/failures").getvalue().splitlines()
     failures = [json.loads(line) for line in lines]
