@@ -7,13 +7,15 @@ through unchanged. For a request with one, which is a worker's create call, it d
 2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
 3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
    in flight, this waits for it.
-4. Call the target's view, as the submitter and with the submitter's permissions.
-5. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
+4. For an update or upsert, lock the object that the row is about, and make the call a PATCH of this object.
+5. Call the view, as the submitter and with the submitter's permissions.
+6. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
 
 After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
 the row, whatever the HTTP status says:
 
-- `created`: the row and its ledger record are committed.
+- `created`, `updated`, `deleted`: the row and its ledger record are committed.
+- `unchanged`: the object already had the values of the row, so only the ledger record is committed.
 - `replayed`: an earlier call committed them. The row was not created a second time.
 - `not-created`: nothing was kept. The HTTP status says whether the worker should retry (429, 503) or give up (400).
 - `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
@@ -40,18 +42,20 @@ from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import PROBE_PREFIX
-from bulk_import.conf import conf, token_header
+from bulk_import.conf import SUCCESS, conf, token_header
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
+from bulk_import.existing_object import find_object
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
-from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction
+from bulk_import.ledger_record import fill_record
+from bulk_import.models import JobMode, LockedChunk, database, durable_transaction
 from bulk_import.probe import answer_probe
 from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
-from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, RowVerdict
+from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, Outcome, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -82,7 +86,10 @@ class ImportedRowMiddleware:
 
     def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         try:
-            return self._create(request, call)
+            try:
+                return self._create(request, call)
+            except NothingCreated as failed:
+                return self._create(request, call, failed)
         except RowAlreadyCreated:
             return call.replayed_response()
         except IntegrityError as error:
@@ -91,7 +98,12 @@ class ImportedRowMiddleware:
             message = "The database refused the row."
             raise CreateCallError(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
 
-    def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
+    def _create(self, request: HttpRequest, call: CreateCall, failed: NothingCreated | None = None) -> HttpResponseBase:
+        """Carry out the row, and return the response with its verdict. `failed` is the first try of an upsert.
+
+        Raises NothingCreated if the view did not create the object of an upsert. Then try again: another call may have
+        created the object in the meantime, and the second try changes it.
+        """
         using = database()
         with _committed_transaction(using):
             chunk = call.lock_chunk()
@@ -101,26 +113,33 @@ class ImportedRowMiddleware:
             call.check_is_stored_row(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
+            existing = None if chunk.mode == JobMode.CREATE else find_object(request, call, target, chunk.mode)
             errors = collect_errors(request)
-            response = self.get_response(request)
+            if existing and existing.is_unchanged():
+                response: Any = JsonResponse({"id": existing.object_id})
+                record.outcome = Outcome.UNCHANGED.value
+            elif failed and not existing:
+                response, errors = failed.response, failed.errors
+            else:
+                response = self.get_response(request)
             # A project's EXCEPTION_HANDLER may answer an error with a success status; `errors` has the error then.
-            is_success = response.status_code in target.success_statuses and not errors
-            created = is_success and not transaction.get_rollback(using=using)
-            if created:
-                record.object_id = _object_id(response)
-                record.save(update_fields=["object_id"])
+            statuses = SUCCESS if existing else target.success_statuses
+            is_success = response.status_code in statuses and not errors
+            done = is_success and not transaction.get_rollback(using=using)
+            if done:
+                fill_record(record, request, response, target, existing)
+            elif chunk.mode == JobMode.UPSERT and not (is_success or existing or failed):
+                raise NothingCreated(response, errors)
             else:
                 transaction.set_rollback(True, using=using)
         # The transaction has ended, so the verdict is final. For example, if the process dies during the commit, the
         # worker gets no response and repeats the call. It never gets `created` for a row that is lost.
-        verdict = RowVerdict.CREATED
-        if not created:
+        verdict = RowVerdict(record.outcome)
+        if not done:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
             if errors and response.status_code < HTTPStatus.BAD_REQUEST:
                 response.status_code = getattr(errors[-1], "status_code", HTTPStatus.BAD_REQUEST)
-            response = _with_error_codes(
-                response, error_detail(errors[-1]) if errors else None, target.success_statuses
-            )
+            response = _with_error_codes(response, error_detail(errors[-1]) if errors else None, statuses)
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
 
@@ -136,6 +155,14 @@ class ImportedRowMiddleware:
         request.user = submitter
         # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+class NothingCreated(Exception):
+    """The view did not create the object of an upsert. Raising this rolls back the transaction."""
+
+    def __init__(self, response: Any, errors: list[Exception]) -> None:
+        super().__init__()
+        self.response, self.errors = response, errors
 
 
 @contextmanager
@@ -175,7 +202,7 @@ def _is_denied_for_this_row(response: Any) -> bool:
     return True
 
 
-def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[int]) -> Any:
+def _with_error_codes(response: Any, detail: Any, success_statuses: Container[int]) -> Any:
     """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
 
     DRF renders the errors without their codes. `detail` is that of the exception that the view raised; None if it
@@ -202,13 +229,3 @@ def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[i
     response.content = json.dumps({"errors": errors})
     response["Content-Type"] = "application/json"
     return response
-
-
-def _object_id(response: Any) -> str:
-    """Return the "id" (or "pk") in the view's response, for links to the created object; "" if there is none."""
-    data = getattr(response, "data", None)
-    if not isinstance(data, dict):
-        return ""
-    object_id = data.get("id", data.get("pk", ""))
-    max_length = ImportedRow._meta.get_field("object_id").max_length or 0
-    return str(object_id)[:max_length]

@@ -106,6 +106,8 @@ BULK_IMPORT = {
         "products": {
             "create_url": "products:product-list",
             "serializer": "products.serializers.ProductSerializer",
+            "detail_url": "products:product-detail",
+            "lookup": "sku",
         },
     },
     "QUEUE_URL": os.environ["BULK_IMPORT_QUEUE_URL"],

@@ -9,10 +9,11 @@ from uuid import UUID
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.renderers import JSONRenderer
 
-from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter
+from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter, ResultOptions
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
 from bulk_import.reports.job import ImportJobSerializer
+from bulk_import.reports.results import ImportJobResultSerializer
 
 Schema = dict[str, Any]
 HEADER: Final = "header"
@@ -124,6 +125,24 @@ OPERATIONS = {
             retry_after(503),
         ],
         media_types=(NDJSON, CSV),
+    ),
+    ("ResultsView", "GET"): Operation(
+        "results",
+        {200: (STRING, "JSON Lines, or a CSV for spreadsheets. `ImportJobResult` describes a line.")},
+        [400, 401, 403, 404, 410, 503],
+        [
+            ResultOptions,
+            OpenApiParameter("format", str, enum=["ndjson", "csv"], description="Instead of `Accept`."),
+            response_header("Content-Disposition", "File name. Only for CSV.", [200], required=False),
+            retry_after(503),
+        ],
+        media_types=(NDJSON, CSV),
+    ),
+    ("ResultView", "GET"): Operation(
+        "result",
+        {200: (ImportJobResultSerializer, "What became of the row.")},
+        [400, 401, 403, 404, 410, 503],
+        [retry_after(503)],
     ),
     ("FailureView", "GET"): Operation(
         "failure",

@@ -13,7 +13,9 @@ from rest_framework import serializers
 
 from bulk_import.exceptions import BadImport
 from bulk_import.intake.recipients import RecipientsField
+from bulk_import.models import OUTCOME_LABELS
 from bulk_import.reports.job import StatusField
+from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -31,6 +33,14 @@ class ImportOptions(serializers.Serializer[Any]):
             ("skip", "leave out the rows that are not valid and import the others"),
         ],
         default="reject",
+    )
+    mode = serializers.ChoiceField(
+        [
+            ("create", "create an object for each row"),
+            ("update", "change the objects that the rows name; a row without an object is rejected"),
+            ("upsert", "change the objects that exist, and create the others"),
+        ],
+        default="create",
     )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
     corrects = serializers.UUIDField(
@@ -59,6 +69,17 @@ class FailureOptions(serializers.Serializer[Any]):
     """Query parameters of the failures; DRF itself handles `format`."""
 
     part = serializers.ChoiceField([("rows", "only the rows, as they were sent")], required=False)
+
+
+class ResultOptions(serializers.Serializer[Any]):
+    """Query parameters of the results; DRF itself handles `format`."""
+
+    outcome = serializers.ChoiceField(
+        [(str(outcome), OUTCOME_LABELS[outcome]) for outcome in Outcome], required=False, help_text="Only these rows."
+    )
+    after = serializers.IntegerField(
+        min_value=0, required=False, help_text="Only rows with a larger index, for example than the last one you have."
+    )
 
 
 MAX_LISTED_NAMES = 10

@@ -55,18 +55,24 @@ class DatabaseChecks:
 
     `rules` are those that `skip_database_checks` has removed from it. `sources` maps the names of its writable fields
     to the keys of their validated values. `written_name` returns the name of a field, which may be a dotted path, as
-    the user writes it.
+    the user writes it. With `is_update`, unique values are not checked, because a value that exists may be that of the
+    row's own object.
     """
 
     def __init__(
-        self, rules: Iterable[RemovedRule], sources: dict[str, str], written_name: Callable[[str], str]
+        self,
+        rules: Iterable[RemovedRule],
+        sources: dict[str, str],
+        written_name: Callable[[str], str],
+        *,
+        is_update: bool,
     ) -> None:
         self._checks: list[Check] = []
         self._left: list[dict[str, Any]] = []
         for rule in rules:
             name = written_name(rule.path)
             check = make_check(rule, name, sources)
-            if check is None:
+            if check is None or (is_update and check.refuses_existing):
                 self._left.append({"field": name or None, "rule": rule.name})
             else:
                 self._checks.append(check)

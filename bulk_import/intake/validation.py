@@ -8,6 +8,7 @@ with the database; see `database_checks`.
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.upload_limits import check_values
+from bulk_import.models import JobMode
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
@@ -49,6 +51,10 @@ MAX_ERRORS = 5_000
 
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
+
+
+CLEAR_MARK = "(clear)"
+"""Text of a cell that clears the field of an object in an update. An empty cell leaves the field as it is."""
 
 
 @dataclass(slots=True)
@@ -131,6 +137,7 @@ def validate_rows(
     request: Request,
     payload: Payload | None = None,
     *,
+    mode: str = JobMode.CREATE,
     skip_invalid: bool = False,
     check_database: bool = False,
 ) -> ValidationResult:
@@ -141,7 +148,7 @@ def validate_rows(
     database. Raises BadImport if the document itself is malformed, or if it has no rows, too many rows or values, or
     too many errors.
     """
-    validator = RowValidator(target, request, check_database=check_database)
+    validator = RowValidator(target, request, mode, check_database=check_database)
     checks = validator.database_checks
     result = ValidationResult(database_checks=checks)
     checked = check_rows(validator, rows, result)
@@ -152,7 +159,7 @@ def validate_rows(
         if payload is None or result.is_malformed or (result.invalid_rows and not skip_invalid):
             continue
         line = to_payload_line(row.raw.json) if row.line is None else row.line
-        payload.append(refused_line(line, stored_errors(row.errors)) if row.errors else line)
+        payload.append(refused_line(line, stored_errors(row.errors)) if row.errors else line, row.raw.line)
     if not result.rows:
         raise BadImport(_("This file has no rows. Send at least one."), code="no_rows")
     return result
@@ -165,10 +172,11 @@ def check_rows(validator: RowValidator, rows: Iterable[RawRow], result: Validati
     """
     settings = conf()
     values = 0
-    for index, row in enumerate(rows):
+    for index, uploaded in enumerate(rows):
         if index == settings.max_rows:
             message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
             raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
+        row = validator.with_cleared_fields(uploaded)
         checked = CheckedRow(index, row, None, [], {})
         try:
             value, checked.line, row_values = parse_row(row.json, settings.max_row_bytes)
@@ -194,14 +202,20 @@ def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class RowValidator:
     """Validates one row after another with a single serializer instance."""
 
-    def __init__(self, target: Target, request: Request, *, check_database: bool = False) -> None:
+    def __init__(
+        self, target: Target, request: Request, mode: str = JobMode.CREATE, *, check_database: bool = False
+    ) -> None:
         view = target.create_view(request)
         self._format = ViewFormat(view)
-        self.serializer = target.serializer_class(context={"request": request, "view": view})
+        # An update needs only the fields that it changes, and the one that identifies the object.
+        partial = mode != JobMode.CREATE
+        self._lookup = target.lookup if partial else ""
+        self.serializer = target.serializer_class(context={"request": request, "view": view}, partial=partial)
         unique_names = [
             name
             for name, field in self.serializer.fields.items()
-            if not field.read_only and any(isinstance(validator, UniqueValidator) for validator in field.validators)
+            if not field.read_only
+            and (name == self._lookup or any(isinstance(validator, UniqueValidator) for validator in field.validators))
         ]
         removed = skip_database_checks(self.serializer)
         sources = {name: str(field.source) for name, field in self.serializer.fields.items() if not field.read_only}
@@ -212,11 +226,20 @@ class RowValidator:
         needed = {sources[name] for name in unique_names}
         self.database_checks = None
         if check_database:
-            self.database_checks = DatabaseChecks(removed, sources, self._format.field_name)
+            self.database_checks = DatabaseChecks(removed, sources, self._format.field_name, is_update=partial)
             needed |= self.database_checks.sources
         self._compiled = compile_serializer(
             self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
         )
+
+    def with_cleared_fields(self, raw: RawRow) -> RawRow:
+        """Return the row of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
+        if not (self._lookup and raw.has_cells and CLEAR_MARK.encode() in raw.json):
+            return raw
+        row = json.loads(raw.json)
+        for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:
+            row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
+        return raw._replace(json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def validate(self, row: Any, index: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return the errors of a row, and the validated values of its unique and related fields.
@@ -234,7 +257,7 @@ class RowValidator:
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            errors = self._format.name_fields(self._duplicates(validated, index))
+            errors = self._format.name_fields(self._missing_lookup(row) or self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
             return self._reported(error), {}
         return errors, {} if errors else validated
@@ -246,6 +269,13 @@ class RowValidator:
         # The text of the exception may contain values of the row, so it is not logged.
         logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
         return []
+
+    def _missing_lookup(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return an error if the row of an update does not say which object it is about."""
+        if not self._lookup or row.get(self._lookup) not in {None, ""}:
+            return []
+        message = _("This field is needed to find the object.")
+        return [{"field": self._lookup, "code": "required", "message": message}]
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> list[dict[str, Any]]:
         """Return an error for each unique field whose value also occurs in an earlier valid row of this import."""

@@ -145,7 +145,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
         rows += 1
         if rows > MAX_ATTACHMENT_ROWS or len(content) > MAX_ATTACHMENT_BYTES:
             return None
-    return Attachment(file_name(job, "csv"), bytes(content), rows) if rows > 0 else None
+    return Attachment(file_name(job, "failures", "csv"), bytes(content), rows) if rows > 0 else None
 
 
 def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_submitter: bool) -> Content:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from bulk_import.conf import conf
-from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
+from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobMode, JobStatus
 from bulk_import.reports.messages import message
 from bulk_import.reports.problems import ImportJobProblemSerializer
 
@@ -77,6 +77,9 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     failures = LinkField(
         "/failures", lambda job: "failures" not in job.expired, help_text="The rows that were not created."
     )
+    results = LinkField(
+        "/results", lambda job: not {"failures", "ledger"} & job.expired.keys(), help_text="What became of each row."
+    )
     retry = LinkField(
         "/retry", lambda job: job.can_be_retried, help_text="`POST` retries every row that was not created."
     )
@@ -90,6 +93,9 @@ class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
     """The number of rows with each outcome. `pending` rows have no outcome yet. The sum is always `rows`."""
 
     created = serializers.IntegerField(min_value=0)
+    updated = serializers.IntegerField(min_value=0)
+    unchanged = serializers.IntegerField(min_value=0)
+    deleted = serializers.IntegerField(min_value=0)
     rejected = serializers.IntegerField(min_value=0)
     failed = serializers.IntegerField(min_value=0)
     unprocessed = serializers.IntegerField(min_value=0)
@@ -114,6 +120,8 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     target = serializers.CharField()
+    mode = serializers.ChoiceField(JobMode.choices)
+    rehearsal = serializers.BooleanField(help_text="Every row was tried and rolled back. The counts are a forecast.")
     status = StatusField()
     rows = serializers.IntegerField(min_value=1)
     message = serializers.SerializerMethodField(help_text="A text for people, in the language of the request.")

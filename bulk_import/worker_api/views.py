@@ -245,7 +245,7 @@ class ReleaseView(WorkerView):
             raise MessageError("pause: unknown code")
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
         chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed)
-        logger.info("Chunk %s was released with %d of %d rows created", chunk, chunk.created, chunk.row_count)
+        logger.info("Chunk %s was released with %d of %d rows done", chunk, chunk.done, chunk.row_count)
         seconds = 0
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
@@ -267,7 +267,7 @@ class FinishView(WorkerView):
         report = checked_report(report, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
-        logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
+        logger.info("Chunk %s is %s with %d of %d rows done", chunk, chunk.status, chunk.done, chunk.row_count)
         # Send emails after the commit. If they were sent before and the transaction were rolled back, they would report
         # an end that did not happen. With `robust`, an error of the mail server is logged and the worker still gets its
         # response: the chunk is finished, and the outbox sends the email later.

@@ -37,7 +37,7 @@ from bulk_import.models import (
 )
 from bulk_import.models.lease import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
-from bulk_import_wire.contract import Finish, Outcome, PauseCode
+from bulk_import_wire.contract import LEDGER_OUTCOMES, Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ LEASE_SECONDS = 3600
 """Longer than any test takes, so a lease expires only by the rule `expire_lease`."""
 
 numbers = st.integers(0, 2)
-OTHER_OUTCOMES = [outcome for outcome in Outcome if outcome != Outcome.CREATED]
+OTHER_OUTCOMES = [outcome for outcome in Outcome if outcome not in LEDGER_OUTCOMES]
 claimants = st.sampled_from(["one", "two", "three"])
 
 

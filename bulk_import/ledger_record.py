@@ -1,0 +1,53 @@
+"""Fills the ledger record of a row after its view has answered: which object the row became, and how."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bulk_import.models import ImportedRow
+from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
+from bulk_import_wire.contract import Outcome
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from bulk_import.conf import Target
+    from bulk_import.existing_object import ExistingObject
+
+
+def fill_record(
+    record: ImportedRow, request: HttpRequest, response: Any, target: Target, existing: ExistingObject | None
+) -> None:
+    """Save what identifies the object, and `updated` as the outcome if the object existed and is not unchanged."""
+    if existing:
+        record.object_id, record.lookup = existing.object_id, existing.lookup
+        if record.outcome != Outcome.UNCHANGED:
+            record.outcome = Outcome.UPDATED.value
+    else:
+        record.object_id, record.lookup = _created_id(response, target), _created_lookup(request, response, target)
+    record.object_id = record.object_id[: ImportedRow._meta.get_field("object_id").max_length]
+    record.save(update_fields=["outcome", "object_id", "lookup"])
+
+
+def _created_id(response: Any, target: Target) -> str:
+    """Return what identifies the created object in its URL, from the view's response; "" if it is not in there.
+
+    Without a detail endpoint, it is the "id" (or "pk") of the response.
+    """
+    data = getattr(response, "data", None)
+    if not isinstance(data, dict):
+        return ""
+    names = [target.detail_endpoint.id_field] if target.detail_endpoint else []
+    return next((str(data[name]) for name in [*names, "id", "pk"] if name in data), "")
+
+
+def _created_lookup(request: HttpRequest, response: Any, target: Target) -> str:
+    """Return the value of the lookup field, as the view returned it or else as it was sent; "" if there is none."""
+    if not target.lookup:
+        return ""
+    data = getattr(response, "data", None)
+    if not (isinstance(data, dict) and target.lookup in data):
+        data = json.loads(request.body)
+    value = data.get(target.lookup)
+    return str(value)[:MAX_LOOKUP_CHARACTERS] if isinstance(value, str | int) else ""
