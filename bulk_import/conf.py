@@ -46,10 +46,13 @@ class Target:
     success_statuses: Sequence[int] = (HTTPStatus.CREATED,)  # the HTTP statuses with which it answers a creation
     detail_url: str = ""  # URL name of the endpoint that changes and deletes one object
     lookup: str = ""  # field of the serializer that identifies an object for people; it must be unique
+    rehearse: bool = False  # whether users may try imports whose rows are rolled back
 
     def __post_init__(self) -> None:
         if not isinstance(self.create_kwargs, dict):
             raise TypeError("create_kwargs must be a dict")
+        if not isinstance(self.rehearse, bool):
+            raise TypeError("rehearse must be True or False")
         statuses = self.success_statuses
         if not (isinstance(statuses, list | tuple) and statuses and all(status in SUCCESS for status in statuses)):
             raise TypeError("success_statuses must be a list of HTTP statuses from 200 to 299")

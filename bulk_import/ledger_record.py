@@ -17,15 +17,25 @@ if TYPE_CHECKING:
 
 
 def fill_record(
-    record: ImportedRow, request: HttpRequest, response: Any, target: Target, existing: ExistingObject | None
+    record: ImportedRow,
+    request: HttpRequest,
+    response: Any,
+    target: Target,
+    existing: ExistingObject | None,
+    *,
+    is_rehearsal: bool,
 ) -> None:
-    """Save what identifies the object, and `updated` as the outcome if the object existed and is not unchanged."""
+    """Save what identifies the object, and `updated` as the outcome if the object existed and is not unchanged.
+
+    The object that a rehearsal created does not exist any more, so its ID is not saved.
+    """
     if existing:
         record.object_id, record.lookup = existing.object_id, existing.lookup
         if record.outcome != Outcome.UNCHANGED:
             record.outcome = Outcome.UPDATED.value
     else:
-        record.object_id, record.lookup = _created_id(response, target), _created_lookup(request, response, target)
+        record.object_id = "" if is_rehearsal else _created_id(response, target)
+        record.lookup = _created_lookup(request, response, target)
     record.object_id = record.object_id[: ImportedRow._meta.get_field("object_id").max_length]
     record.save(update_fields=["outcome", "object_id", "lookup"])
 

@@ -10,6 +10,7 @@ through unchanged. For a request with one, which is a worker's create call, it d
 4. For an update or upsert, lock the object that the row is about, and make the call a PATCH of this object.
 5. Call the view, as the submitter and with the submitter's permissions.
 6. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
+   In a rehearsal, roll back what the view wrote also after a success. Then only the ledger record is committed.
 
 After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
 the row, whatever the HTTP status says:
@@ -32,12 +33,12 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
@@ -50,6 +51,7 @@ from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.ledger_record import fill_record
 from bulk_import.models import JobMode, LockedChunk, database, durable_transaction
 from bulk_import.probe import answer_probe
+from bulk_import.rehearsal import rolled_back
 from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import IMPORT_SCHEME, VERDICT_HEADER, Outcome, RowVerdict
@@ -115,19 +117,22 @@ class ImportedRowMiddleware:
             record = call.write_record()
             existing = None if chunk.mode == JobMode.CREATE else find_object(request, call, target, chunk.mode)
             errors = collect_errors(request)
-            if existing and existing.is_unchanged():
-                response: Any = JsonResponse({"id": existing.object_id})
-                record.outcome = Outcome.UNCHANGED.value
-            elif failed and not existing:
-                response, errors = failed.response, failed.errors
-            else:
-                response = self.get_response(request)
-            # A project's EXCEPTION_HANDLER may answer an error with a success status; `errors` has the error then.
-            statuses = SUCCESS if existing else target.success_statuses
-            is_success = response.status_code in statuses and not errors
-            done = is_success and not transaction.get_rollback(using=using)
+            with rolled_back() if chunk.is_rehearsal else nullcontext():
+                if existing and existing.is_unchanged():
+                    response: Any = JsonResponse({"id": existing.object_id})
+                    record.outcome = Outcome.UNCHANGED.value
+                elif failed and not existing:
+                    response, errors = failed.response, failed.errors
+                else:
+                    response = self.get_response(request)
+                # A project's EXCEPTION_HANDLER may answer an error with a success status; then `errors` has the error.
+                statuses = SUCCESS if existing else target.success_statuses
+                is_success = response.status_code in statuses and not errors
+                done = is_success and not transaction.get_rollback(using=using)
+                if done and chunk.is_rehearsal:
+                    connections[using].check_constraints()  # as the commit of an import does
             if done:
-                fill_record(record, request, response, target, existing)
+                fill_record(record, request, response, target, existing, is_rehearsal=chunk.is_rehearsal)
             elif chunk.mode == JobMode.UPSERT and not (is_success or existing or failed):
                 raise NothingCreated(response, errors)
             else:

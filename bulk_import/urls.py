@@ -25,6 +25,7 @@ def job_urls(job_id: str) -> list[URLPattern]:
         "/results": downloads.ResultsView,
         "/results/<str:index>": downloads.ResultView,
         "/retry": views.RetryView,
+        "/run": views.RunView,
         "/redrive": views.RedriveView,
     }.items():
         found += [

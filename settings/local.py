@@ -86,6 +86,7 @@ BULK_IMPORT = {
             "create_url": "products:product-list",
             "serializer": "products.serializers.ProductSerializer",
             "detail_url": "products:product-detail",
+            "rehearse": True,
             "lookup": "sku",
         },
     },

@@ -43,6 +43,7 @@ PAUSED_BY_STAFF = gettext_lazy("Staff paused this import. Resume it when it can 
 EXPIRED = gettext_lazy(
     "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
 )
+REHEARSAL = gettext_lazy("Every row is tried and rolled back. The sender can start the import after the rehearsal.")
 FIX_AND_RETRY = gettext_lazy(
     "See the reasons below. If you can fix the cause, fix it and retry. Otherwise, the sender corrects these rows and "
     "sends them again."
@@ -91,6 +92,8 @@ def advice(job: ImportJob) -> _StrPromise:
     """Return what staff can do about this job now."""
     if job.is_paused_by_staff:
         return PAUSED_BY_STAFF
+    if job.rehearsal:
+        return REHEARSAL
     if job.expired and job.status != JobStatus.SUCCEEDED:
         return EXPIRED
     return ADVICE[JobStatus(job.status)]
@@ -99,6 +102,7 @@ def advice(job: ImportJob) -> _StrPromise:
 def badge(job: ImportJob) -> SafeString:
     """Return the status as a coloured badge. `data-open` tells admin.js to keep refreshing the page."""
     text = _("being cancelled") if job.is_being_cancelled else job.get_status_display()
+    text = _("rehearsal: %(status)s") % {"status": text} if job.rehearsal else text
     is_open = "" if job.is_terminal else " data-open"
     return format_html('<span class="bi-badge bi-is-{}"{}>{}</span>', job.status, is_open, text)
 

@@ -57,7 +57,7 @@ class ImportJobAdmin(ActionViews):
     """
 
     list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
-    list_filter = ["status", DeadLetterFilter, "target", "created_at"]
+    list_filter = ["status", "rehearsal", DeadLetterFilter, "target", "created_at"]
     list_select_related = ["submitter"]
     list_per_page = 50
     search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key or a user name.")

@@ -43,6 +43,9 @@ class ImportOptions(serializers.Serializer[Any]):
         default="create",
     )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
+    rehearse = serializers.BooleanField(
+        default=False, help_text="Try every row with the endpoint and roll it back. Nothing is imported."
+    )
     corrects = serializers.UUIDField(
         required=False, help_text="`id` of your earlier import, if these are its failed rows after correction."
     )

@@ -31,11 +31,13 @@ from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
+from bulk_import.intake.run import run
 from bulk_import.intake.validation_slots import reading
 from bulk_import.models import JobMode
 from bulk_import.operations import cancel, redrive, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
-from bulk_import.reports.job import ImportJobSerializer, entity_tag, job_path, poll_after_seconds
+from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds
+from bulk_import.tracing import traceparent_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -91,7 +93,7 @@ class ImportJobsView(TargetView):
         check_is_configured()
         options = read_parameters(ImportOptions, request)
         mode = options["mode"]
-        check_supports(self.target, mode)
+        check_supports(self.target, mode, rehearse=options["rehearse"])
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
         with reading.acquire(request.user):
@@ -107,6 +109,7 @@ class ImportJobsView(TargetView):
             mode=mode,
             idempotency_key=key,
             skip_invalid=options["on_invalid"] == "skip",
+            rehearsal=options["rehearse"],
             corrects=corrects,
             notify=options.get("notify", ""),
         )
@@ -120,14 +123,6 @@ class ImportJobsView(TargetView):
             return self.get_job(options["corrects"])
         except NotFound:
             raise NotFound(_("We could not find the import that `corrects` names.")) from None
-
-    def accepted(self, job_id: UUID) -> Response:
-        job = self.get_job(job_id)
-        headers = {
-            "Location": self.request.build_absolute_uri(job_path(job)),
-            "Retry-After": str(poll_after_seconds(job)),
-        }
-        return Response(self.document(job), status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def get(self, request: Request, **_kwargs: Any) -> Response:
         """List your imports, newest first"""
@@ -186,6 +181,19 @@ class ReopenView(TargetView):
         """Return the job, and 202 if any chunks are processed again."""
         code = status.HTTP_202_ACCEPTED if chunks else status.HTTP_200_OK
         return Response(self.document(self.get_job(job.pk)), status=code)
+
+
+class RunView(ReopenView):
+    """`/products/bulk/{id}/run`"""
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Import the rows of a rehearsal
+
+        The rows are not sent again. The response is the job that imports them: ask for it at `Location`. A second
+        request returns the same job.
+        """
+        check_is_configured()
+        return self.accepted(run(self.get_job(job_id), traceparent=traceparent_of(request)))
 
 
 class RetryView(ReopenView):

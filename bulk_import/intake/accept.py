@@ -52,6 +52,7 @@ def accept(
     mode: str = JobMode.CREATE,
     idempotency_key: str,
     skip_invalid: bool,
+    rehearsal: bool = False,
     corrects: ImportJob | None = None,
     notify: str = "",
 ) -> UUID:
@@ -71,6 +72,7 @@ def accept(
             request.user,
             payload,
             mode=mode,
+            rehearsal=rehearsal,
             idempotency_key=idempotency_key,
             request_sha256=upload.sha256,
             corrects=corrects,
@@ -106,6 +108,7 @@ def submit(
     payload: Payload,
     *,
     mode: str = JobMode.CREATE,
+    rehearsal: bool = False,
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
@@ -115,8 +118,9 @@ def submit(
 ) -> UUID:
     """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
-    `corrects` is the job whose failed rows these rows correct. `notify` says who gets an email, see `recipients`.
-    `traceparent` is the trace that the request belongs to, and `host` the host that it was sent to.
+    With `rehearsal`, every row is tried and rolled back. `corrects` is the job whose failed rows these rows correct.
+    `notify` says who gets an email, see `recipients`. `traceparent` is the trace that the request belongs to, and
+    `host` the host that it was sent to.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -132,6 +136,7 @@ def submit(
                 submitter=submitter,
                 language=get_language() or "",
                 mode=mode,
+                rehearsal=rehearsal,
                 rows=len(payload.line_bytes),
                 **stored.columns(),
                 idempotency_key=idempotency_key,

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from bulk_import.conf import Target
 
 
-def check_supports(target: Target, mode: str) -> None:
-    """Raise BadImport, with the missing entry, if the target is not configured for imports in this mode."""
+def check_supports(target: Target, mode: str, *, rehearse: bool = False) -> None:
+    """Raise BadImport, with the missing entry, if the target is not configured for imports in this mode.
+
+    `rehearse` says whether the import is a rehearsal.
+    """
+    if rehearse and not target.rehearse:
+        message = _("This site does not support rehearse=true here: the target “%(target)s” has no rehearse.")
+        message %= {"target": target.name}
+        raise BadImport(message, code="rehearsal_not_supported", status=HTTPStatus.BAD_REQUEST)
     if mode == JobMode.CREATE:
         return
     missing = [name for name in ("detail_url", "lookup") if not getattr(target, name)]

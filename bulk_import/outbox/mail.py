@@ -22,7 +22,7 @@ from bulk_import.models import EventKind, JobStatus
 from bulk_import.models.status import OUTCOME_LABELS, PENDING_ROWS
 from bulk_import.reports.failures import as_table, file_name, row_fields
 from bulk_import.reports.job import job_path
-from bulk_import.reports.messages import grouped, placeholders, things
+from bulk_import.reports.messages import grouped, placeholders, summary, things
 from bulk_import.reports.problems import problem_text
 from bulk_import.storage.failures import read_failures
 from bulk_import_wire.contract import Outcome, PauseCode
@@ -71,6 +71,9 @@ SUBJECTS: dict[str, _StrPromise] = {
     ),
 }
 """The subjects, by topic: the kind of the event if it is listed here, otherwise the status of the job."""
+
+REHEARSAL_SUBJECT = gettext_lazy("Rehearsal: %(done)s of %(rows)s %(things)s would be imported")
+"""The subject of every email about a rehearsal. Its first sentences are the message of the job."""
 
 LEADS: dict[str, _StrPromise] = {
     JobStatus.SUCCEEDED: gettext_lazy("The import is complete. You do not need to do anything."),
@@ -163,8 +166,8 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "direction": "rtl" if get_language_bidi() else "ltr",
         "topic": topic,
         "title": _("Import of %(things)s") % {"things": things(job.target)},
-        "subject": SUBJECTS[topic] % values,
-        "lead": LEADS[topic] % values,
+        "subject": (REHEARSAL_SUBJECT if job.rehearsal else SUBJECTS[topic]) % values,
+        "lead": summary(job) if job.rehearsal else LEADS[topic] % values,
         "outcomes_title": _("Results"),
         "outcomes": list(outcomes(job)),
         "problems_title": _("Why rows were not created"),

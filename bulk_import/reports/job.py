@@ -86,6 +86,11 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     redrive = LinkField(
         "/redrive", lambda job: not job.expired, help_text="`POST` retries the rows with the code `dead_letter`."
     )
+    run = LinkField(
+        "/run",
+        lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired,
+        help_text="`POST` imports the rows of the rehearsal.",
+    )
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
 
@@ -136,6 +141,9 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     cancel_requested_at = TimestampField(allow_null=True)
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."
+    )
+    runs = serializers.UUIDField(
+        source="runs_id", allow_null=True, help_text="The rehearsal whose rows this one imports."
     )
     expires_at = serializers.SerializerMethodField(
         help_text="After this time the import cannot be retried, and its failures may be deleted."

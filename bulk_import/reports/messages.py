@@ -74,6 +74,18 @@ PAUSED_BY_STAFF = ngettext_lazy(
 )
 
 
+REHEARSAL_MESSAGES: dict[bool, _StrPromise] = {
+    False: gettext_lazy(
+        "This is a rehearsal: every row is tried, and nothing is imported. So far, %(done)s of %(rows)s %(things)s "
+        "would be imported."
+    ),
+    True: gettext_lazy(
+        "This was a rehearsal, and nothing was imported. %(done)s of %(rows)s %(things)s would be imported."
+    ),
+}
+"""The messages of a rehearsal: while it runs, and after its end."""
+
+
 def message(job: ImportJob) -> str:
     """Return the message for the submitter. It also announces the email. `job` needs `for_reports`."""
     text = summary(job)
@@ -87,7 +99,9 @@ def message(job: ImportJob) -> str:
 def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
     template = MESSAGES[JobStatus(job.status)]
-    if job.is_being_cancelled:
+    if job.rehearsal:
+        template = REHEARSAL_MESSAGES[job.is_terminal]
+    elif job.is_being_cancelled:
         template = CANCELLING
     elif job.is_paused_by_staff:
         template = PAUSED_BY_STAFF
@@ -102,6 +116,7 @@ def placeholders(job: ImportJob) -> dict[str, Any]:
     return {
         "row_count": job.rows,
         "rows": grouped(job.rows),
+        "done": grouped(job.done_count),
         "created_count": job.created_count,
         "created": grouped(job.created_count),
         "unprocessed_count": job.unprocessed_count,
