@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from django.utils.translation import get_language
@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JOB_COLUMNS = ("target", "submitter_id", "mode", "rows", "request_sha256", "corrects_id", "notify", "host")
-JOB_COLUMNS += ("payload_bucket", "payload_key", "payload_etag")
+JOB_COLUMNS = (
+    "target",
+    "submitter_id",
+    "mode",
+    "rows",
+    "request_sha256",
+    "corrects_id",
+    "notify",
+    "host",
+    "payload_bucket",
+    "payload_key",
+    "payload_etag",
+)
 """The columns that the import has from its rehearsal."""
 
 CHUNK_COLUMNS = ("number", "first_index", "row_count", "first_byte", "byte_count", "row_hashes", "row_lines")
@@ -50,23 +61,25 @@ def run(rehearsal: ImportJob, *, traceparent: str = "") -> UUID:
             raise BadImport(message, code="rehearsal_not_ended", status=HTTPStatus.CONFLICT)
         if "payload" in locked.expired:
             raise Expired(_("The rows of this rehearsal are no longer kept. Send them as a new import."))
-        job = create_run(locked, traceparent)
-        relay.send_after_commit(job.pk)
-    logger.info("Job %s imports the %d rows of the rehearsal %s", job.pk, job.rows, rehearsal.pk)
-    return job.pk
+        job_id = create_run(locked, traceparent)
+        relay.send_after_commit(job_id)
+    logger.info("Job %s imports the %d rows of the rehearsal %s", job_id, rehearsal.rows, rehearsal.pk)
+    return job_id
 
 
-def find_run(rehearsal: ImportJob) -> Any:
+def find_run(rehearsal: ImportJob) -> UUID | None:
     """Return the ID of the job that imports the rows of this rehearsal; None if there is none yet."""
-    return ImportJob.objects.filter(runs=rehearsal.pk).values_list("pk", flat=True).first()
+    job_id: UUID | None = ImportJob.objects.filter(runs=rehearsal.pk).values_list("pk", flat=True).first()
+    return job_id
 
 
-def create_run(rehearsal: ImportJob, traceparent: str) -> ImportJob:
-    """Write the job and its chunks. Call inside a transaction, with the rehearsal locked."""
+def create_run(rehearsal: ImportJob, traceparent: str) -> UUID:
+    """Write the job and its chunks, and return its ID. Call inside a transaction, with the rehearsal locked."""
+    job_id = uuid4()
     columns = {name: getattr(rehearsal, name) for name in JOB_COLUMNS}
-    job: ImportJob = ImportJob.objects.create(
-        id=uuid4(), runs=rehearsal, language=get_language() or "", traceparent=traceparent, **columns
+    ImportJob.objects.create(
+        id=job_id, runs=rehearsal, language=get_language() or "", traceparent=traceparent, **columns
     )
     chunks = rehearsal.chunks.order_by("number").values(*CHUNK_COLUMNS)
-    ImportChunk.objects.bulk_create(ImportChunk(job=job, **chunk) for chunk in chunks)
-    return job
+    ImportChunk.objects.bulk_create(ImportChunk(job_id=job_id, **chunk) for chunk in chunks)
+    return job_id

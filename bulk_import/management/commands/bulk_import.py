@@ -139,7 +139,7 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.print_validation(dry_run(target, request, upload))
             return
-        how = {"skip_invalid": on_invalid == "skip", "rehearsal": options["rehearse"]}
+        how: dict[str, Any] = {"skip_invalid": on_invalid == "skip", "rehearsal": options["rehearse"]}
         job_id = submit(target, request, upload, options["idempotency_key"], **how)
         self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
         if options["watch"]:
@@ -218,7 +218,7 @@ def read_file(file: Path, query: str) -> Upload:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error
 
 
-def submit(target: Target, request: Request, upload: Upload, key: str | None, **how: bool) -> UUID:
+def submit(target: Target, request: Request, upload: Upload, key: str | None, **how: Any) -> UUID:
     """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key."""
     key = read_key(key)
     job = find_job(target, request.user, key, upload.sha256)
