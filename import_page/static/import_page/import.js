@@ -668,15 +668,16 @@ function showJob(job) {
   fill("job-message", untrusted(job.message, 1000));
   document.title = ended ? t(`status_${job.status}`) : `${percent(done)} · ${t("title")}`;
   showBar(job, done);
-  const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || outcome === "created");
+  const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || (outcome === "created" && job.mode === "create"));
   fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome])));
   fill("pace", pace(job, ended));
   show("stay", !ended);
   showActions(job);
   showFacts(job);
   showProblems(job);
-  show("failures", ended && job.counts.created < job.rows);
-  if (ended && job.counts.created < job.rows) showFailures(job);
+  const failed = failedRows(job);
+  show("failures", ended && failed > 0);
+  if (ended && failed > 0) showFailures(job);
   if (!before || before.status !== job.status || Math.floor(4 * done) > Math.floor(4 * (1 - before.counts.pending / before.rows))) {
     announce(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: t(`status_${job.status}`) }));
   }
@@ -694,6 +695,11 @@ function showBar(job, done) {
     segment.style.width = `${(100 * rows) / job.rows}%`; // the Content-Security-Policy forbids style attributes, not this
     return segment;
   }));
+}
+
+function failedRows(job) {
+  const { created, updated, unchanged, deleted, pending } = job.counts;
+  return job.rows - created - updated - unchanged - deleted - pending;
 }
 
 function countOf(outcome, rows) {
@@ -766,7 +772,7 @@ async function performAction(action) {
 async function showFailures(job) {
   $("failures-csv").href = `${job.links.failures}?format=csv`;
   $("failures-rows").href = `${job.links.failures}?part=rows`;
-  const failed = job.rows - job.counts.created;
+  const failed = failedRows(job);
   const abort = new AbortController();
   let text = "";
   try {
