@@ -89,9 +89,9 @@ class ImportedRowMiddleware:
     def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         try:
             try:
-                return self._create(request, call)
+                response: HttpResponseBase = self._create(request, call)
             except NothingCreated as failed:
-                return self._create(request, call, failed)
+                response = self._create(request, call, failed)
         except RowAlreadyCreated:
             return call.replayed_response()
         except IntegrityError as error:
@@ -99,14 +99,16 @@ class ImportedRowMiddleware:
             # view has returned 201 by then, but the row is not stored.
             message = "The database refused the row."
             raise CreateCallError(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
+        return response
 
-    def _create(self, request: HttpRequest, call: CreateCall, failed: NothingCreated | None = None) -> HttpResponseBase:
+    def _create(self, request: HttpRequest, call: CreateCall, failed: NothingCreated | None = None) -> Any:
         """Carry out the row, and return the response with its verdict. `failed` is the first try of an upsert.
 
         Raises NothingCreated if the view did not create the object of an upsert. Then try again: another call may have
         created the object in the meantime, and the second try changes it.
         """
         using = database()
+        response: Any
         with _committed_transaction(using):
             chunk = call.lock_chunk()
             call.check_not_stopped(chunk)
@@ -119,7 +121,7 @@ class ImportedRowMiddleware:
             errors = collect_errors(request)
             with rolled_back() if chunk.is_rehearsal else nullcontext():
                 if existing and existing.is_unchanged():
-                    response: Any = JsonResponse({"id": existing.object_id})
+                    response = JsonResponse({"id": existing.object_id})
                     record.outcome = Outcome.UNCHANGED.value
                 elif failed and not existing:
                     response, errors = failed.response, failed.errors

@@ -15,7 +15,7 @@ from bulk_import.admin.charts import progress_bar, rate_chart
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import JobStatus
-from bulk_import.models.status import OUTCOME_LABELS
+from bulk_import.models.status import OUTCOME_LABELS, RARE_OUTCOMES
 from bulk_import.reports.job import expires_at
 from bulk_import.reports.messages import summary
 from bulk_import.reports.problems import error_text, problem_text
@@ -76,7 +76,7 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "message": summary(job),
         "advice": advice(job),
         "expires_at": expires_at(job),
-        "counts": {label: job.counts[name] for name, label in OUTCOME_LABELS.items()},
+        "counts": shown_counts(job),
         "rate_chart": rate_chart(job),
         "problems": ranked_problems(job),
         "events": job.events.select_related("actor"),
@@ -86,6 +86,12 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "created": list(created_rows(job)),
         **first_failures(job),
     }
+
+
+def shown_counts(job: ImportJob) -> dict[_StrPromise, int]:
+    """Return the number of rows by the label of their outcome."""
+    counts = job.counts
+    return {label: counts[name] for name, label in OUTCOME_LABELS.items() if counts[name] or name not in RARE_OUTCOMES}
 
 
 def advice(job: ImportJob) -> _StrPromise:

@@ -73,6 +73,9 @@ PAUSE_REASONS = {
 }
 """Why a job is paused, as people read it: in the admin, and after "paused because" in messages."""
 
+RARE_OUTCOMES = frozenset({Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED})
+"""The outcomes that a job that creates objects never has. Pages show them only if a row has them."""
+
 PENDING_ROWS = "pending"
 """Key of the rows that have no outcome yet, in the counts of a job."""
 

@@ -9,7 +9,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import JobStatus
+from bulk_import.models import OUTCOME_LABELS, JobMode, JobStatus
+from bulk_import_wire.contract import LEDGER_OUTCOMES
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -60,6 +61,48 @@ MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.CANCELLED: gettext_lazy("The import was cancelled. %(created)s of %(rows)s %(things)s had been created."),
 }
 
+CHANGE_MESSAGES: dict[JobStatus, _StrPromise] = {
+    JobStatus.PENDING: ngettext_lazy(
+        "We received %(rows)s %(things)s and will import it as soon as our queue is available.",
+        "We received %(rows)s %(things)s and will import them as soon as our queue is available.",
+        "row_count",
+    ),
+    JobStatus.QUEUED: ngettext_lazy(
+        "We received %(rows)s %(things)s and are about to import it.",
+        "We received %(rows)s %(things)s and are about to import them.",
+        "row_count",
+    ),
+    JobStatus.PROCESSING: ngettext_lazy(
+        "We received %(rows)s %(things)s and are importing it.",
+        "We received %(rows)s %(things)s and are importing them.",
+        "row_count",
+    ),
+    JobStatus.PAUSED: ngettext_lazy(
+        "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s was imported so far. "
+        "We retry automatically.",
+        "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s were imported so far. "
+        "We retry automatically.",
+        "done_count",
+    ),
+    JobStatus.SUCCEEDED: ngettext_lazy(
+        "%(rows)s %(things)s was imported: %(outcomes)s.",
+        "All %(rows)s %(things)s were imported: %(outcomes)s.",
+        "row_count",
+    ),
+    JobStatus.PARTIALLY_SUCCEEDED: ngettext_lazy(
+        "%(done)s of %(rows)s %(things)s was imported: %(outcomes)s. See the reasons for the others below.",
+        "%(done)s of %(rows)s %(things)s were imported: %(outcomes)s. See the reasons for the others below.",
+        "done_count",
+    ),
+    JobStatus.FAILED: ngettext_lazy(
+        "%(rows)s %(things)s was not imported. See the reasons below.",
+        "None of the %(rows)s %(things)s was imported. See the reasons below.",
+        "row_count",
+    ),
+    JobStatus.CANCELLED: gettext_lazy("The import was cancelled. %(done)s of %(rows)s %(things)s had been imported."),
+}
+"""The messages of a job that does not only create objects, by status."""
+
 CANCELLING = ngettext_lazy(
     "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s was created.",
     "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s were created.",
@@ -71,6 +114,18 @@ PAUSED_BY_STAFF = ngettext_lazy(
     "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s were created so far. "
     "The import continues when staff resume it.",
     "created_count",
+)
+CHANGE_CANCELLING = ngettext_lazy(
+    "The import is being cancelled. No more rows are imported. So far, %(done)s of %(rows)s %(things)s was imported.",
+    "The import is being cancelled. No more rows are imported. So far, %(done)s of %(rows)s %(things)s were imported.",
+    "done_count",
+)
+CHANGE_PAUSED_BY_STAFF = ngettext_lazy(
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s was imported so far. "
+    "The import continues when staff resume it.",
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s were imported so far. "
+    "The import continues when staff resume it.",
+    "done_count",
 )
 
 
@@ -98,13 +153,14 @@ def message(job: ImportJob) -> str:
 
 def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
-    template = MESSAGES[JobStatus(job.status)]
+    is_change = job.mode != JobMode.CREATE
+    template = (CHANGE_MESSAGES if is_change else MESSAGES)[JobStatus(job.status)]
     if job.rehearsal:
         template = REHEARSAL_MESSAGES[job.is_terminal]
     elif job.is_being_cancelled:
-        template = CANCELLING
+        template = CHANGE_CANCELLING if is_change else CANCELLING
     elif job.is_paused_by_staff:
-        template = PAUSED_BY_STAFF
+        template = CHANGE_PAUSED_BY_STAFF if is_change else PAUSED_BY_STAFF
     return template % placeholders(job)
 
 
@@ -116,14 +172,22 @@ def placeholders(job: ImportJob) -> dict[str, Any]:
     return {
         "row_count": job.rows,
         "rows": grouped(job.rows),
-        "done": grouped(job.done_count),
         "created_count": job.created_count,
         "created": grouped(job.created_count),
+        "done_count": job.done_count,
+        "done": grouped(job.done_count),
+        "outcomes": outcomes_text(job),
         "unprocessed_count": job.unprocessed_count,
         "unprocessed": grouped(job.unprocessed_count),
         "things": things(job.target, job.rows),
         "reason": job.get_pause_code_display(),
     }
+
+
+def outcomes_text(job: ImportJob) -> str:
+    """Return the outcomes of the rows that were imported, such as "3 created, 1,200 updated"."""
+    counts = ((name, job.counts[name]) for name in LEDGER_OUTCOMES)
+    return ", ".join(f"{grouped(count)} {OUTCOME_LABELS[name]}" for name, count in counts if count)
 
 
 def grouped(number: int) -> str:

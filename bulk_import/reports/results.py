@@ -10,7 +10,8 @@ other rows of a chunk are known when the chunk has ended.
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from django.db.models import F
@@ -43,7 +44,8 @@ PAGE_CHUNKS = 50
 """Number of chunks that one query reads."""
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Result:
     """What became of one row. `object_id` and `lookup` identify its object; None if unknown."""
 
     index: int

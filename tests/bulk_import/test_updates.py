@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission
 from django.db.models.signals import post_save
 from rest_framework.test import APIClient
 
-from bulk_import import middleware
+from bulk_import import existing_object, middleware
 from bulk_import.models import ImportedRow, ImportJob
 from bulk_import_wire.contract import VERDICT_HEADER
 from products.models import Category, Product
@@ -198,7 +198,7 @@ def test_a_creation_that_fails_is_tried_once_more_and_the_first_answer_stays_if_
 ) -> None:
     """Another call creates the object after this one has looked for it, so the view cannot create it."""
     call = make_call(product("A", price="2.00"))
-    find = middleware.find_object
+    find = existing_object.find_object
 
     def find_too_early(*args: Any) -> Any:
         monkeypatch.setattr(middleware, "find_object", find)

@@ -22,7 +22,7 @@ from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
-from bulk_import.intake.modes import check_supports
+from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
 from bulk_import.models import ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
@@ -67,9 +67,9 @@ HELP = """
 Import a file for a user, with the same formats, checks, limits and quotas as the API.
 
 exit codes:
-  0    the import was accepted; with --watch: every row was created; with --dry-run: every row is valid;
-       with --rehearse and --watch: every row would be created
-  1    with --watch: the import has ended, and not every row was created
+  0    the import was accepted; with --watch: every row was imported; with --dry-run: every row is valid;
+       with --rehearse and --watch: every row would be imported
+  1    with --watch: the import has ended, and not every row was imported
   2    the import was refused, and nothing was imported: wrong arguments, a file that cannot be read, invalid
        rows, a user without permission, or a quota
   3    an error on our side: for example, S3 or the database is not available
@@ -92,6 +92,12 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path, help="a file named *.json, *.jsonl, *.ndjson or *.csv")
         parser.add_argument(
             "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
+        )
+        parser.add_argument(
+            "--mode",
+            choices=[JobMode.CREATE.value, JobMode.UPDATE.value, JobMode.UPSERT.value],
+            default=JobMode.CREATE.value,
+            help="create objects, update those that exist, or both: upsert (default: create)",
         )
         parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
         parser.add_argument(
@@ -132,14 +138,15 @@ class Command(BaseCommand):
         """Check the permission, read the file, then validate or submit its rows."""
         target = conf().target(options["target"])
         request = request_of(user or getpass.getuser())
-        target.create_view(request).check_permissions(request)
-        check_supports(target, JobMode.CREATE, rehearse=options["rehearse"])
-        query = f"on_invalid={on_invalid}" + ("&rehearse=true" if options["rehearse"] else "")
-        upload = read_file(file, query)
+        mode, rehearse = options["mode"], options["rehearse"]
+        check_supports(target, mode, rehearse=rehearse)
+        check_may_import(target, request, mode)
+        query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
+        upload = read_file(file, query + ("&rehearse=true" if rehearse else ""))
         if options["dry_run"]:
-            self.print_validation(dry_run(target, request, upload))
+            self.print_validation(dry_run(target, request, upload, mode))
             return
-        how: dict[str, Any] = {"skip_invalid": on_invalid == "skip", "rehearsal": options["rehearse"]}
+        how: dict[str, Any] = {"mode": mode, "skip_invalid": on_invalid == "skip", "rehearsal": rehearse}
         job_id = submit(target, request, upload, options["idempotency_key"], **how)
         self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
         if options["watch"]:
@@ -219,7 +226,10 @@ def read_file(file: Path, query: str) -> Upload:
 
 
 def submit(target: Target, request: Request, upload: Upload, key: str | None, **how: Any) -> UUID:
-    """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key."""
+    """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key.
+
+    `how` are further arguments of `accept`.
+    """
     key = read_key(key)
     job = find_job(target, request.user, key, upload.sha256)
     return job.pk if job else accept(target, request, upload, idempotency_key=key, **how)

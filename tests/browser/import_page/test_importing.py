@@ -168,3 +168,24 @@ def test_a_running_import_is_cancelled_after_confirmation_and_retried(shop: Shop
 
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
     assert len(shop.products(prefix)) == 150
+
+
+def test_a_user_changes_products_that_exist(shop: Shop, page: Page, prefix: str) -> None:
+    """A file with few columns is wrong for new products, and right for changes."""
+    existing = rows(prefix, 2)
+    for row in existing:
+        assert shop.http.post("/products/", json=row).status_code == 201
+    changes = [
+        {"sku": existing[0]["sku"], "price": "77.70"},
+        {"sku": existing[1]["sku"], "price": existing[1]["price"]},
+    ]
+
+    choose(page, "prices.csv", as_csv(changes))
+    expect(page.locator("#check-result")).to_contain_text("2 of 2 rows have errors.")
+    page.get_by_label("Only change products that exist").check()
+    expect(page.locator("#check-result")).to_contain_text("All 2 rows are valid.")
+    page.get_by_role("button", name="Import 2 rows").click()
+
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+    expect(page.locator("#counts")).to_contain_text("updated1unchanged1")
+    expect(page.locator("#failures")).to_be_hidden()

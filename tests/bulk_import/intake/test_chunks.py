@@ -70,7 +70,7 @@ def test_chunks_cover_every_row_and_byte_once_and_in_order(
         content = payload[chunk.first_byte : chunk.first_byte + chunk.byte_count]
         assert content == b"".join(line + b"\n" for line in lines[index : index + chunk.row_count])
         assert chunk.row_hashes == b"".join(row_hash(line) for line in lines[index : index + chunk.row_count])
-        assert list(unpack_lines(chunk.row_lines)) == list(range(index + 2, index + chunk.row_count + 2))
+        assert list(unpack_lines(bytes(chunk.row_lines))) == list(range(index + 2, index + chunk.row_count + 2))
         assert 1 <= chunk.row_count <= max_rows
         assert chunk.byte_count <= max_bytes or chunk.row_count == 1
         index += chunk.row_count
