@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
+
 from bulk_import.models import ImportedRow
 from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
+from bulk_import.object_hash import object_hash
 from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from bulk_import.conf import Target
+    from bulk_import.detail_endpoint import DetailEndpoint
     from bulk_import.existing_object import ExistingObject
 
 
@@ -25,19 +29,32 @@ def fill_record(
     *,
     is_rehearsal: bool,
 ) -> None:
-    """Save what identifies the object, and `updated` as the outcome if the object existed and is not unchanged.
+    """Save what identifies the object, and `updated` as the outcome if the object existed and the record has no other.
 
-    The object that a rehearsal created does not exist any more, so its ID is not saved.
+    The object that a rehearsal created does not exist any more, so its ID is not saved. The columns of any other
+    created object are hashed, so that an undo can tell whether the object has changed since.
     """
     if existing:
         record.object_id, record.lookup = existing.object_id, existing.lookup
-        if record.outcome != Outcome.UNCHANGED:
+        if record.outcome == Outcome.CREATED:
             record.outcome = Outcome.UPDATED.value
     else:
         record.object_id = "" if is_rehearsal else _created_id(response, target)
         record.lookup = _created_lookup(request, response, target)
     record.object_id = record.object_id[: ImportedRow._meta.get_field("object_id").max_length]
-    record.save(update_fields=["outcome", "object_id", "lookup"])
+    if record.outcome == Outcome.CREATED and record.object_id and target.detail_endpoint:
+        record.object_hash = _created_hash(request, target.detail_endpoint, record.object_id)
+    record.save(update_fields=["outcome", "object_id", "lookup", "object_hash"])
+
+
+def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str) -> bytes:
+    """Return the hash of the created object; b"" if the ID in the view's response is not that of an object."""
+    queryset: Any = endpoint.view_class.queryset
+    model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
+    try:
+        return object_hash(model, **{endpoint.id_field: object_id})
+    except (ValueError, ValidationError):
+        return b""
 
 
 def _created_id(response: Any, target: Target) -> str:

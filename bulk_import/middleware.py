@@ -7,7 +7,8 @@ through unchanged. For a request with one, which is a worker's create call, it d
 2. Check that the job is neither cancelled nor paused by staff, and that the submitter may act.
 3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
    in flight, this waits for it.
-4. For an update or upsert, lock the object that the row is about, and make the call a PATCH of this object.
+4. For an update or upsert, lock the object that the row is about, and make the call a PATCH of this object. For an
+   undo, make it a DELETE.
 5. Call the view, as the submitter and with the submitter's permissions.
 6. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
    In a rehearsal, roll back what the view wrote also after a success. Then only the ledger record is committed.
@@ -44,6 +45,7 @@ from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import PROBE_PREFIX
 from bulk_import.conf import SUCCESS, conf, token_header
+from bulk_import.created_object import check_not_protected, find_created_object
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.existing_object import find_object
@@ -61,6 +63,9 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+    from bulk_import.conf import Target
+    from bulk_import.existing_object import ExistingObject
 
 logger = logging.getLogger(__name__)
 
@@ -117,16 +122,20 @@ class ImportedRowMiddleware:
             call.check_is_stored_row(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
-            existing = None if chunk.mode == JobMode.CREATE else find_object(request, call, target, chunk.mode)
+            existing = _find(request, call, target, chunk.mode)
+            is_undo = chunk.mode == JobMode.UNDO
             errors = collect_errors(request)
             with rolled_back() if chunk.is_rehearsal else nullcontext():
-                if existing and existing.is_unchanged():
+                if existing and not is_undo and existing.is_unchanged():
                     response = JsonResponse({"id": existing.object_id})
                     record.outcome = Outcome.UNCHANGED.value
                 elif failed and not existing:
                     response, errors = failed.response, failed.errors
                 else:
                     response = self.get_response(request)
+                if is_undo:
+                    record.outcome = Outcome.DELETED.value
+                    check_not_protected(errors)
                 # A project's EXCEPTION_HANDLER may answer an error with a success status; then `errors` has the error.
                 statuses = SUCCESS if existing else target.success_statuses
                 is_success = response.status_code in statuses and not errors
@@ -162,6 +171,15 @@ class ImportedRowMiddleware:
         request.user = submitter
         # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+def _find(request: HttpRequest, call: CreateCall, target: Target, mode: str) -> ExistingObject | None:
+    """Return the locked object that the row changes or deletes; None if the row creates one."""
+    if mode == JobMode.CREATE:
+        return None
+    if mode == JobMode.UNDO:
+        return find_created_object(request, call, target)
+    return find_object(request, call, target, mode)
 
 
 class NothingCreated(Exception):

@@ -26,6 +26,7 @@ def job_urls(job_id: str) -> list[URLPattern]:
         "/results/<str:index>": downloads.ResultView,
         "/retry": views.RetryView,
         "/run": views.RunView,
+        "/undo": views.UndoView,
         "/redrive": views.RedriveView,
     }.items():
         found += [

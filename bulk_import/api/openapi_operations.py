@@ -9,7 +9,7 @@ from uuid import UUID
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.renderers import JSONRenderer
 
-from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter, ResultOptions
+from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter, ResultOptions, UndoOptions
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
 from bulk_import.reports.job import ImportJobSerializer
@@ -26,7 +26,7 @@ ERRORS = {
     401: "`not_authenticated`: The credentials are missing or wrong.",
     403: "`permission_denied`: The user is not allowed to do this.",
     404: "`not_found`: We could not find this import, page or row.",
-    409: "`rehearsal_not_ended`: The rehearsal has not ended yet, or the import is no rehearsal.",
+    409: "`import_not_ended`: The import has not ended yet, or it cannot be undone or run.",
     410: "`expired`: The rows or failures are no longer kept. See `expires_at` of the job.",
     411: "`length_required`: A form needs a Content-Length.",
     413: "`body_too_large`: The body, a row or the number of rows is over a limit.",
@@ -118,6 +118,16 @@ OPERATIONS = {
         {202: (ImportJobSerializer, "The import of the rows. A repeated request gets the same one.")},
         [400, 401, 403, 404, 409, 410, 413, 429, 503],
         [response_header("Location", "The job.", [202], {**STRING, "format": "uri"}), retry_after(202, 429, 503)],
+    ),
+    ("UndoView", "POST"): Operation(
+        "undo",
+        {202: (ImportJobSerializer, "The undo. While it runs, a repeated request gets the same one.")},
+        [400, 401, 403, 404, 409, 410, 413, 429, 503],
+        [
+            UndoOptions,
+            response_header("Location", "The job.", [202], {**STRING, "format": "uri"}),
+            retry_after(202, 429, 503),
+        ],
     ),
     ("RetryView", "POST"): Operation("retry", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
     ("RedriveView", "POST"): Operation("redrive", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),

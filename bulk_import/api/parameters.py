@@ -55,6 +55,14 @@ class ImportOptions(serializers.Serializer[Any]):
     )
 
 
+class UndoOptions(serializers.Serializer[Any]):
+    """Query parameters of an undo."""
+
+    rehearse = serializers.BooleanField(
+        default=False, help_text="Try to delete every object and roll it back. Nothing is deleted."
+    )
+
+
 class JobFilter(serializers.Serializer[Any]):
     """Query parameters of the list of jobs. The pagination reads its own parameter, `cursor`."""
 

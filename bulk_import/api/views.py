@@ -23,6 +23,7 @@ from bulk_import.api.parameters import (
     ImportOptions,
     JobFilter,
     PageOptions,
+    UndoOptions,
     read_parameters,
 )
 from bulk_import.api.target_view import TargetView
@@ -32,6 +33,7 @@ from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
 from bulk_import.intake.run import run
+from bulk_import.intake.undo import undo
 from bulk_import.intake.validation_slots import reading
 from bulk_import.models import JobMode
 from bulk_import.operations import cancel, redrive, retry
@@ -194,6 +196,30 @@ class RunView(ReopenView):
         """
         check_is_configured()
         return self.accepted(run(self.get_job(job_id), traceparent=traceparent_of(request)))
+
+
+class UndoView(TargetView):
+    """`/products/bulk/{id}/undo`"""
+
+    query_parameters = {"POST": (UndoOptions,)}
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [SubmissionThrottle()] if self.request.method == "POST" else []
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Delete what an import created
+
+        The response is a job that deletes each created object, unless the object has changed since: ask for it at
+        `Location`. Objects that the import only changed are listed as not undone. While the undo runs, a second
+        request returns the same job.
+        """
+        check_is_configured()
+        rehearsal = read_parameters(UndoOptions, request)["rehearse"]
+        job = self.get_job(job_id)
+        check_supports(self.target, JobMode.UNDO, rehearse=rehearsal)
+        check_may_import(self.target, request, JobMode.UNDO)
+        trace, host = traceparent_of(request), request.get_host()
+        return self.accepted(undo(self.target, job, rehearsal=rehearsal, traceparent=trace, host=host))
 
 
 class RetryView(ReopenView):

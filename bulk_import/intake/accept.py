@@ -112,15 +112,16 @@ def submit(
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
+    undoes: ImportJob | None = None,
     notify: str = "",
     traceparent: str = "",
     host: str = "",
 ) -> UUID:
     """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
-    With `rehearsal`, every row is tried and rolled back. `corrects` is the job whose failed rows these rows correct.
-    `notify` says who gets an email, see `recipients`. `traceparent` is the trace that the request belongs to, and
-    `host` the host that it was sent to.
+    With `rehearsal`, every row is tried and rolled back. `corrects` is the job whose failed rows these rows correct,
+    and `undoes` the job whose objects they delete. `notify` says who gets an email, see `recipients`. `traceparent` is
+    the trace that the request belongs to, and `host` the host that it was sent to.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -142,6 +143,7 @@ def submit(
                 idempotency_key=idempotency_key,
                 request_sha256=request_sha256,
                 corrects=corrects,
+                undoes=undoes,
                 notify=notify,
                 traceparent=traceparent,
                 host=host,

@@ -29,9 +29,8 @@ def check_supports(target: Target, mode: str, *, rehearse: bool = False) -> None
         message = _("This site does not support rehearse=true here: the target “%(target)s” has no rehearse.")
         message %= {"target": target.name}
         raise BadImport(message, code="rehearsal_not_supported", status=HTTPStatus.BAD_REQUEST)
-    if mode == JobMode.CREATE:
-        return
-    missing = [name for name in ("detail_url", "lookup") if not getattr(target, name)]
+    needed = {JobMode.CREATE: (), JobMode.UNDO: ("detail_url",)}.get(JobMode(mode), ("detail_url", "lookup"))
+    missing = [name for name in needed if not getattr(target, name)]
     if missing:
         message = _("This site does not support mode=%(mode)s here: the target “%(target)s” has no %(entry)s.")
         message %= {"mode": mode, "target": target.name, "entry": " and no ".join(missing)}
@@ -41,10 +40,10 @@ def check_supports(target: Target, mode: str, *, rehearse: bool = False) -> None
 def check_may_import(target: Target, request: Request, mode: str) -> None:
     """Raise what the endpoint's own permissions raise if the user of the request may not import in this mode.
 
-    An update needs the permission to change objects, and an upsert the permission to create or to change them. The
-    endpoint checks each row again.
+    An update needs the permission to change objects, an upsert the permission to create or to change them, and an undo
+    the permission to delete them. The endpoint checks each row again.
     """
-    endpoint = target.detail_endpoint if mode in {JobMode.UPDATE, JobMode.UPSERT} else None
+    endpoint = target.detail_endpoint if mode in {JobMode.UPDATE, JobMode.UPSERT, JobMode.UNDO} else None
     if endpoint is None:
         target.create_view(request).check_permissions(request)
         return
@@ -55,8 +54,9 @@ def check_may_import(target: Target, request: Request, mode: str) -> None:
             pass
         else:
             return
-    change = clone_request(request, "PATCH")
+    method = "DELETE" if mode == JobMode.UNDO else "PATCH"
+    change = clone_request(request, method)
     view = endpoint.view(change._request)  # noqa: SLF001 - DRF's own name for Django's request
     view.request = change
-    view.action = view.action_map.get("patch")
+    view.action = view.action_map.get(method.lower())
     view.check_permissions(change)

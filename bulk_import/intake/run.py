@@ -27,6 +27,7 @@ JOB_COLUMNS = (
     "rows",
     "request_sha256",
     "corrects_id",
+    "undoes_id",
     "notify",
     "host",
     "payload_bucket",

@@ -99,13 +99,20 @@ CHANGE_LEADS: dict[str, _StrPromise] = {
 """The texts of a job that does not only create objects, where they differ."""
 
 
+UNDO_SUBJECT = gettext_lazy("Undo of an import: %(done)s of %(rows)s %(things)s were deleted")
+REHEARSED_UNDO_SUBJECT = gettext_lazy("Rehearsal of an undo: %(done)s of %(rows)s %(things)s would be deleted")
+UNDO_LEAD = gettext_lazy("What was not deleted is listed with the reason.")
+"""The texts of every email about an undo."""
+
 REHEARSAL_SUBJECT = gettext_lazy("Rehearsal: %(done)s of %(rows)s %(things)s would be imported")
-REHEARSAL_LEAD = gettext_lazy("This is about a rehearsal. Nothing was imported.")
+REHEARSAL_LEAD = gettext_lazy("This is about a rehearsal. Nothing was changed.")
 """The texts of every email about a rehearsal."""
 
 
 def subject(job: ImportJob, topic: str) -> _StrPromise:
     """Return the subject for a topic, with placeholders."""
+    if job.mode == JobMode.UNDO:
+        return REHEARSED_UNDO_SUBJECT if job.rehearsal else UNDO_SUBJECT
     if job.rehearsal:
         return REHEARSAL_SUBJECT
     return SUBJECTS[topic] if job.mode == JobMode.CREATE else CHANGE_SUBJECTS.get(topic, SUBJECTS[topic])
@@ -115,4 +122,6 @@ def lead(job: ImportJob, topic: str) -> _StrPromise:
     """Return the first sentences for a topic, with placeholders."""
     if job.rehearsal:
         return REHEARSAL_LEAD
+    if job.mode == JobMode.UNDO:
+        return UNDO_LEAD
     return LEADS[topic] if job.mode == JobMode.CREATE else CHANGE_LEADS.get(topic, LEADS[topic])

@@ -70,6 +70,12 @@ class LinkField(serializers.URLField):
         return request.build_absolute_uri(path) if request else path
 
 
+def can_be_undone(job: ImportJob) -> bool:
+    """Return whether an undo of the job would have something to delete, and the target has the endpoint for it."""
+    is_possible = job.is_terminal and not job.rehearsal and "ledger" not in job.expired and job.mode != JobMode.UNDO
+    return is_possible and bool(job.created_count) and bool(conf().targets.get(job.target, {}).get("detail_url"))
+
+
 class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     """URLs of the job and of its actions. A link is null while it cannot be used."""
 
@@ -91,6 +97,7 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
         lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired,
         help_text="`POST` imports the rows of the rehearsal.",
     )
+    undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
 
@@ -141,6 +148,9 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     cancel_requested_at = TimestampField(allow_null=True)
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."
+    )
+    undoes = serializers.UUIDField(
+        source="undoes_id", allow_null=True, help_text="The import whose objects this job deletes."
     )
     runs = serializers.UUIDField(
         source="runs_id", allow_null=True, help_text="The rehearsal whose rows this one imports."

@@ -129,6 +129,21 @@ CHANGE_PAUSED_BY_STAFF = ngettext_lazy(
 )
 
 
+UNDO_MESSAGES: dict[tuple[bool, bool], _StrPromise] = {
+    (False, False): gettext_lazy("An import is being undone. %(done)s of %(rows)s %(things)s were deleted so far."),
+    (False, True): gettext_lazy(
+        "An import was undone. %(done)s of %(rows)s %(things)s were deleted. The others are listed with the reasons."
+    ),
+    (True, False): gettext_lazy(
+        "This is a rehearsal of an undo, and nothing is deleted. So far, %(done)s of %(rows)s %(things)s would be "
+        "deleted."
+    ),
+    (True, True): gettext_lazy(
+        "This was a rehearsal of an undo, and nothing was deleted. %(done)s of %(rows)s %(things)s would be deleted."
+    ),
+}
+"""The messages of an undo, by whether it is a rehearsal and whether it has ended."""
+
 REHEARSAL_MESSAGES: dict[bool, _StrPromise] = {
     False: gettext_lazy(
         "This is a rehearsal: every row is tried, and nothing is imported. So far, %(done)s of %(rows)s %(things)s "
@@ -155,7 +170,9 @@ def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
     is_change = job.mode != JobMode.CREATE
     template = (CHANGE_MESSAGES if is_change else MESSAGES)[JobStatus(job.status)]
-    if job.rehearsal:
+    if job.mode == JobMode.UNDO:
+        template = UNDO_MESSAGES[job.rehearsal, job.is_terminal]
+    elif job.rehearsal:
         template = REHEARSAL_MESSAGES[job.is_terminal]
     elif job.is_being_cancelled:
         template = CHANGE_CANCELLING if is_change else CANCELLING

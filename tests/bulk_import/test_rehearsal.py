@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,9 @@ from bulk_import.signals import job_finished
 from bulk_import_wire.contract import VERDICT_HEADER
 from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
-from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, post_rows, product
+from tests.bulk_import.conftest import claim, in_threads, post_rows, product
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
+from tests.bulk_import.site import Site, site  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -45,57 +45,6 @@ def checksums() -> dict[str, str]:
                 rows = sorted(map(repr, cursor.fetchall()))
                 found[table] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
     return found
-
-
-@dataclass
-class Site:
-    """A client, and the worker that carries out its jobs."""
-
-    client: APIClient
-    worker: APIClient
-    aws: Aws
-    jobs: list[str] = field(default_factory=list)
-
-    def submit(self, rows: list[dict[str, Any]], path: str = REHEARSE) -> str:
-        answer = post_rows(self.client, rows, path)
-        assert answer.status_code == 202, answer.content
-        return str(answer.json()["id"])
-
-    def run(self, job_id: str) -> Any:
-        return self.client.post(f"/products/bulk/{job_id}/run")
-
-    def carry_out(self, rows: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
-        """Send every row of the job that waits, end the job, and return the status, verdict and error of each row."""
-        outcomes = []
-        for message in self.aws.messages():
-            claimed = claim(self.worker, message)
-            refused = 0
-            for index in range(message.first_index, message.first_index + message.row_count):
-                headers = {"Authorization": f"Import {claimed.token}", "Idempotency-Key": f"{message.job_id}:{index}"}
-                body = json.dumps(rows[index], separators=(",", ":"))
-                answer: Any = Client(raise_request_exception=False).generic(
-                    "POST", "/products/", body, content_type="application/json", headers=headers
-                )
-                outcomes.append(outcome(answer))
-                refused += answer[VERDICT_HEADER] not in {"created", "updated", "unchanged"}
-            report = finish(claimed.epoch, rejected=refused)
-            assert call(self.worker, "finish", message, report).status_code == 200
-        return outcomes
-
-    def document(self, job_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get(f"/products/bulk/{job_id}").json()
-        return found
-
-
-def outcome(answer: Any) -> tuple[int, str, str]:
-    document = answer.json() if "json" in answer["Content-Type"] else {}  # Django answers an exception with HTML
-    error = (document.get("errors") or [document])[0]
-    return answer.status_code, answer[VERDICT_HEADER], error.get("code", "")
-
-
-@pytest.fixture
-def site(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> Site:
-    return Site(client_of_merchandiser, worker, aws)
 
 
 def view_with_side_effects(ran: list[str]) -> Any:
@@ -145,16 +94,16 @@ def test_an_import_has_the_outcomes_that_its_rehearsal_forecast(
     rows = [{**product(f"NEW-{kind}"), **KINDS[kind]} for kind in kinds]
 
     before = checksums()
-    rehearsal = site.submit(rows)
-    forecast = site.carry_out(rows)
+    rehearsal = site.submit(rows, REHEARSE)
+    forecast = site.carry_out()
 
     assert checksums() == before
     assert ran == []
     counts = site.document(rehearsal)["counts"]
 
-    answer = site.run(rehearsal)
+    answer = site.post(rehearsal, "run")
     assert answer.status_code == 202
-    assert site.carry_out(rows) == forecast
+    assert site.carry_out() == forecast
     imported = site.document(answer.json()["id"])
     assert imported["counts"] == counts
     assert (imported["runs"], imported["rehearsal"]) == (rehearsal, False)
@@ -177,16 +126,16 @@ def test_an_upsert_is_rehearsed(site: Site, merchandiser: Any) -> None:
 
     before = checksums()
     rehearsal = site.submit(rows, f"{REHEARSE}&mode=upsert")
-    forecast = site.carry_out(rows)
+    forecast = site.carry_out()
 
     assert checksums() == before
     assert [verdict for _status, verdict, _code in forecast] == ["unchanged", "updated", "created"]
-    site.run(rehearsal)
-    assert site.carry_out(rows) == forecast
+    site.post(rehearsal, "run")
+    assert site.carry_out() == forecast
 
 
 def test_a_repeated_call_of_a_rehearsal_is_answered_from_the_ledger(site: Site) -> None:
-    site.submit([product("A")])
+    site.submit([product("A")], REHEARSE)
     [message] = site.aws.messages()
     claimed = claim(site.worker, message)
     headers = {"Authorization": f"Import {claimed.token}", "Idempotency-Key": f"{message.job_id}:0"}
@@ -207,11 +156,11 @@ def test_a_rehearsal_reports_itself_as_one(site: Site, settings: Settings) -> No
     ended: list[Any] = []
     job_finished.connect(ended.append, weak=False)
     rows = [product("A"), product("B", category="boats")]
-    rehearsal = site.submit(rows)
+    rehearsal = site.submit(rows, REHEARSE)
     waiting = site.document(rehearsal)
     headers = {"Authorization": "Bearer a-metrics-secret-of-enough-letters"}
     gauges = Client().get("/bulk-import/metrics", headers=headers).content.decode()
-    site.carry_out(rows)
+    site.carry_out()
     job_finished.disconnect(ended.append)
 
     assert 'bulk_import_open_jobs{status="queued"} 0' in gauges
@@ -224,7 +173,7 @@ def test_a_rehearsal_reports_itself_as_one(site: Site, settings: Settings) -> No
     assert document["links"]["run"].endswith(f"/{rehearsal}/run")
     [sent] = mail.outbox
     assert sent.subject == "Rehearsal: 1 of 2 products would be imported"
-    assert "This is about a rehearsal. Nothing was imported." in sent.body
+    assert "This is about a rehearsal. Nothing was changed." in sent.body
 
 
 def test_a_target_has_to_allow_rehearsals(site: Site, settings: Settings) -> None:
@@ -243,11 +192,11 @@ def test_a_target_has_to_allow_rehearsals(site: Site, settings: Settings) -> Non
 
 def test_a_rehearsal_is_run_once(site: Site) -> None:
     rows = [product("A")]
-    rehearsal = site.submit(rows)
-    early = site.run(rehearsal)
-    site.carry_out(rows)
+    rehearsal = site.submit(rows, REHEARSE)
+    early = site.post(rehearsal, "run")
+    site.carry_out()
 
-    answers = in_threads(*[lambda: site.run(rehearsal)] * 2)
+    answers = in_threads(*[lambda: site.post(rehearsal, "run")] * 2)
 
     assert (early.status_code, early.json()["code"]) == (409, "rehearsal_not_ended")
     assert {answer.status_code for answer in answers} == {202}
@@ -255,32 +204,32 @@ def test_a_rehearsal_is_run_once(site: Site) -> None:
     run_id = answers[0].json()["id"]
     assert ImportJob.objects.count() == 2
     assert len(site.aws.payload_keys()) == 1
-    refused = site.run(run_id)
+    refused = site.post(run_id, "run")
     assert (refused.status_code, refused.json()["code"]) == (409, "not_a_rehearsal")
     assert site.client.post(f"/products/bulk/{rehearsal}/retry").status_code == 200
-    assert site.carry_out(rows) == [(201, "created", "")]
+    assert site.carry_out() == [(201, "created", "")]
 
 
 def test_only_the_submitter_with_the_permission_can_run_a_rehearsal(
     site: Site, merchandiser: Any, admin_client: Client
 ) -> None:
     rows = [product("A")]
-    rehearsal = site.submit(rows)
-    site.carry_out(rows)
+    rehearsal = site.submit(rows, REHEARSE)
+    site.carry_out()
 
     assert admin_client.post(f"/products/bulk/{rehearsal}/run").status_code == 404
     merchandiser.user_permissions.clear()
-    assert site.run(rehearsal).status_code == 403
+    assert site.post(rehearsal, "run").status_code == 403
     assert ImportJob.objects.count() == 1
 
 
 @pytest.mark.parametrize("first", ["rehearsal", "import"])
 def test_the_shared_payload_is_deleted_with_the_last_of_both_jobs(site: Site, first: str) -> None:
     rows = [product("A")]
-    rehearsal = site.submit(rows)
-    site.carry_out(rows)
-    imported = site.run(rehearsal).json()["id"]
-    site.carry_out(rows)
+    rehearsal = site.submit(rows, REHEARSE)
+    site.carry_out()
+    imported = site.post(rehearsal, "run").json()["id"]
+    site.carry_out()
     order = [rehearsal, imported] if first == "rehearsal" else [imported, rehearsal]
 
     left = []
@@ -294,12 +243,12 @@ def test_the_shared_payload_is_deleted_with_the_last_of_both_jobs(site: Site, fi
 
 def test_a_rehearsal_whose_rows_have_expired_cannot_be_run(site: Site) -> None:
     rows = [product("A")]
-    rehearsal = site.submit(rows)
-    site.carry_out(rows)
+    rehearsal = site.submit(rows, REHEARSE)
+    site.carry_out()
     set_end_days_ago(31)
     expire()
 
-    answer = site.run(rehearsal)
+    answer = site.post(rehearsal, "run")
 
     assert (answer.status_code, answer.json()["code"]) == (410, "expired")
     assert site.document(rehearsal)["links"]["run"] is None
