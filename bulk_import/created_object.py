@@ -43,7 +43,7 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
     request.method = "DELETE"
     view = endpoint.view(request)
     instance = _lock(view, {endpoint.id_field: record.object_id}) if record else None
-    if instance is None:
+    if record is None or instance is None:
         raise _refused(HTTPStatus.NOT_FOUND, "not_found", _("This object does not exist any more."))
     if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):
         message = _("This object has changed since the import created it, so it was not deleted.")

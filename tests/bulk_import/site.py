@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from django.test import Client
 
 from bulk_import_wire.contract import VERDICT_HEADER
@@ -67,8 +66,3 @@ def outcome(answer: Any) -> tuple[int, str, str]:
     document = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}  # a 204, or Django's HTML
     error = (document.get("errors") or [document])[0]
     return answer.status_code, answer[VERDICT_HEADER], error.get("code", "")
-
-
-@pytest.fixture
-def site(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> Site:
-    return Site(client_of_merchandiser, worker, aws)

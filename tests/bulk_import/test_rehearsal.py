@@ -24,10 +24,11 @@ from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import claim, in_threads, post_rows, product
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
-from tests.bulk_import.site import Site, site  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from pytest_django import Settings
+
+    from tests.bulk_import.site import Site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -154,14 +155,18 @@ def test_a_repeated_call_of_a_rehearsal_is_answered_from_the_ledger(site: Site) 
 def test_a_rehearsal_reports_itself_as_one(site: Site, settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "METRICS_SECRETS": ["a-metrics-secret-of-enough-letters"]}
     ended: list[Any] = []
-    job_finished.connect(ended.append, weak=False)
+
+    def receive(job: ImportJob, **_signal: Any) -> None:
+        ended.append(job)
+
+    job_finished.connect(receive)
     rows = [product("A"), product("B", category="boats")]
     rehearsal = site.submit(rows, REHEARSE)
     waiting = site.document(rehearsal)
     headers = {"Authorization": "Bearer a-metrics-secret-of-enough-letters"}
     gauges = Client().get("/bulk-import/metrics", headers=headers).content.decode()
     site.carry_out()
-    job_finished.disconnect(ended.append)
+    job_finished.disconnect(receive)
 
     assert 'bulk_import_open_jobs{status="queued"} 0' in gauges
     assert ended == []

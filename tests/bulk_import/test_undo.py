@@ -13,10 +13,11 @@ from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import in_threads, post_rows, product
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
-from tests.bulk_import.site import Site, site  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from pytest_django import Settings
+
+    from tests.bulk_import.site import Site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,6 +121,7 @@ def test_what_the_endpoint_refuses_to_delete_stays(site: Site, monkeypatch: pyte
 def test_an_undo_that_is_not_possible_says_why(site: Site, merchandiser: Any, settings: Settings) -> None:
     running = site.submit([product("A")])
     early = site.post(running, "undo")
+    assert post_rows(site.client, [product("A")], "/products/bulk?mode=undo").status_code == 400
     site.carry_out()
     nothing = site.submit([product("B", category="boats")])
     site.carry_out()
@@ -145,4 +147,3 @@ def test_an_undo_that_is_not_possible_says_why(site: Site, merchandiser: Any, se
     ]
     assert "no detail_url" in unsupported.json()["message"]
     assert ImportJob.objects.count() == 2
-    assert post_rows(site.client, [product("A")], "/products/bulk?mode=undo").status_code == 400
