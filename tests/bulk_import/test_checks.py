@@ -65,6 +65,14 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.validators.validate_ean13"}}}),
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "rest_framework.serializers.ListSerializer"}}}),
     ("E010", {"TARGETS": {"boats": TARGET}}),
+    *[
+        ("E030", {"TARGETS": {"products": {**TARGET, "detail_url": url}}})
+        for url in ["products:nothing", "nowhere:product-detail", "plain", CREATE_URL]
+    ],
+    *[
+        ("E031", {"TARGETS": {"products": {**TARGET, "lookup": field}}})
+        for field in ["colour", "name", "category", "created_at"]  # unknown, not unique, a relation, read-only
+    ],
     ("E022", {"TOKEN_KEYS": []}),
     ("E022", {"TOKEN_KEYS": ["x" * 32, "x" * 31]}),
     ("E001", {"TOKEN_KEYS": "x" * 32}),
