@@ -229,6 +229,15 @@ def test_nobody_reaches_objects_that_the_detail_view_does_not_show(
     assert str(Product.objects.get().price) == "249.90"
 
 
+def test_a_lookup_that_fails_is_the_problem_of_its_row_only(make_call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the verdict, the worker tries the row again and does not pause the job."""
+    stored("A")
+    call = make_call({"sku": "A", "price": "1.00"})
+    monkeypatch.setattr(ProductViewSet, "get_queryset", lambda _view: 1 / 0)
+
+    assert outcome(call.send()) == (500, "not-created", "error")
+
+
 def test_the_detail_view_checks_the_permission_of_the_submitter(make_call: Any, editor: Any, saved: list[str]) -> None:
     stored("A")
     saved.clear()
