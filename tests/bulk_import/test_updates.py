@@ -69,7 +69,9 @@ class Call:
     def send(self) -> Any:
         headers = {"Authorization": f"Import {self.claim.token}", "Idempotency-Key": f"{self.message.job_id}:0"}
         body = json.dumps(self.row, separators=(",", ":"))
-        return APIClient().generic("POST", "/products/", body, content_type="application/json", headers=headers)
+        # The view may raise IntegrityError. A server turns it into a 500, and the middleware then tries again.
+        client = APIClient(raise_request_exception=False)
+        return client.generic("POST", "/products/", body, content_type="application/json", headers=headers)
 
     @property
     def record(self) -> ImportedRow:
