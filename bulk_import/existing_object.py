@@ -107,8 +107,8 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
     request.method = "PATCH"
     view = endpoint.view(request)
     try:
-        source, value = _lookup_value(view, target)
-        found = _lock(view, source, value) if value is not None else []
+        field, value = _lookup_value(view, target)
+        found = _lock(view, str(field.source), value) if value is not None else []
     except Exception as error:
         # Without a verdict, the worker would take this for an endpoint that does not work, and pause the job.
         logger.exception("The object of a row cannot be looked up")
@@ -125,7 +125,8 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
             raise _refused(HTTPStatus.NOT_FOUND, message, target, code="not_found")
         request.method = "POST"
         return None
-    existing = ExistingObject(endpoint, view, found[0], str(value)[:MAX_LOOKUP_CHARACTERS])
+    lookup = str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]  # as in the response to a creation
+    existing = ExistingObject(endpoint, view, found[0], lookup)
     _check_not_superseded(call, target, existing)
     endpoint.reroute(request, "PATCH", existing.object_id)
     view.kwargs[endpoint.url_kwarg] = existing.object_id
@@ -140,15 +141,15 @@ def _endpoint(target: Target) -> DetailEndpoint:
     return endpoint
 
 
-def _lookup_value(view: Any, target: Target) -> tuple[str, Any]:
-    """Return the model field of the lookup and the row's value for it; None if the row has no valid one."""
+def _lookup_value(view: Any, target: Target) -> tuple[Any, Any]:
+    """Return the field of the lookup and the row's value for it; None if the row has no valid one."""
     field = target.serializer_class(context=view.get_serializer_context()).fields[target.lookup]
     try:
         data = view.request.data
         raw = data.get(target.lookup) if isinstance(data, dict) else None
-        return str(field.source), None if raw is None else field.to_internal_value(raw)
+        return field, None if raw is None else field.to_internal_value(raw)
     except APIException:  # an invalid value, which no object has
-        return str(field.source), None
+        return field, None
 
 
 def _lock(view: Any, source: str, value: Any) -> list[Any]:
