@@ -51,7 +51,8 @@ class DetailEndpoint:
     def allows_changes(self) -> bool:
         """Whether the view answers PATCH."""
         actions = getattr(self.callback, "actions", None)  # a ViewSet has them
-        return "patch" in actions if actions is not None else hasattr(self.view_class, "patch")
+        is_handled = "patch" in actions if actions is not None else hasattr(self.view_class, "patch")
+        return is_handled and "patch" in self.view_class.http_method_names
 
     @property
     def has_plain_update(self) -> bool:

@@ -8,13 +8,14 @@ ends: of two rows for the same object, the second one sees everything that the f
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, Subquery
 from django.http import Http404
 from django.utils.translation import gettext as _
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from bulk_import.conf import Target
     from bulk_import.detail_endpoint import DetailEndpoint
     from bulk_import.ledger import CreateCall
+
+logger = logging.getLogger(__name__)
 
 PLAIN_TYPES = frozenset(
     {
@@ -85,7 +88,7 @@ class ExistingObject:
             serializer = self.view.get_serializer(self.instance, data=request.data, partial=True)
             if not serializer.is_valid():
                 return False
-        except (APIException, PermissionDenied, Http404, ObjectDoesNotExist, ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - the target's own code may raise anything; the view then raises it again
             return False
         fields = {field.name: field for field in self.instance._meta.concrete_fields}
         return all(
@@ -103,8 +106,16 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
     endpoint = _endpoint(target)
     request.method = "PATCH"
     view = endpoint.view(request)
-    source, value = _lookup_value(view, target)
-    found = _lock(view, source, value) if value is not None else []
+    try:
+        field, value = _lookup_value(view, target)
+        found = _lock(view, str(field.source), value) if value is not None else []
+    except Exception as error:
+        # Without a verdict, the worker would take this for an endpoint that does not work, and pause the job.
+        logger.exception("The object of a row cannot be looked up")
+        message = _("We cannot look up the object of this row.")
+        raise _refused(
+            HTTPStatus.INTERNAL_SERVER_ERROR, message, target, code="error", verdict=RowVerdict.NOT_CREATED
+        ) from error
     if len(found) > 1:
         message = _("Several objects have this %(field)s, so we do not know which one to change.")
         raise _refused(HTTPStatus.CONFLICT, message, target, code="not_unique")
@@ -114,7 +125,8 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
             raise _refused(HTTPStatus.NOT_FOUND, message, target, code="not_found")
         request.method = "POST"
         return None
-    existing = ExistingObject(endpoint, view, found[0], str(value)[:MAX_LOOKUP_CHARACTERS])
+    lookup = str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]  # as in the response to a creation
+    existing = ExistingObject(endpoint, view, found[0], lookup)
     _check_not_superseded(call, target, existing)
     endpoint.reroute(request, "PATCH", existing.object_id)
     view.kwargs[endpoint.url_kwarg] = existing.object_id
@@ -129,15 +141,15 @@ def _endpoint(target: Target) -> DetailEndpoint:
     return endpoint
 
 
-def _lookup_value(view: Any, target: Target) -> tuple[str, Any]:
-    """Return the model field of the lookup and the row's value for it; None if the row has no valid one."""
+def _lookup_value(view: Any, target: Target) -> tuple[Any, Any]:
+    """Return the field of the lookup and the row's value for it; None if the row has no valid one."""
     field = target.serializer_class(context=view.get_serializer_context()).fields[target.lookup]
     try:
         data = view.request.data
         raw = data.get(target.lookup) if isinstance(data, dict) else None
-        return str(field.source), None if raw is None else field.to_internal_value(raw)
+        return field, None if raw is None else field.to_internal_value(raw)
     except APIException:  # an invalid value, which no object has
-        return str(field.source), None
+        return field, None
 
 
 def _lock(view: Any, source: str, value: Any) -> list[Any]:
@@ -166,9 +178,11 @@ def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingOb
         raise _refused(HTTPStatus.CONFLICT, message, target, code="superseded")
 
 
-def _refused(status: int, message: str, target: Target, *, code: str) -> CreateCallError:
+def _refused(
+    status: int, message: str, target: Target, *, code: str, verdict: RowVerdict = RowVerdict.REFUSED
+) -> CreateCallError:
     """Return the error for a row that is rejected. `message` may have the placeholder `%(field)s`."""
-    return CreateCallError(status, code, message % {"field": target.lookup}, RowVerdict.REFUSED, field=target.lookup)
+    return CreateCallError(status, code, message % {"field": target.lookup}, verdict, field=target.lookup)
 
 
 def _is_same(value: Any, stored: Any) -> bool:

@@ -65,8 +65,9 @@ def _created_id(response: Any, target: Target) -> str:
     data = getattr(response, "data", None)
     if not isinstance(data, dict):
         return ""
-    names = [target.detail_endpoint.id_field] if target.detail_endpoint else []
-    return next((str(data[name]) for name in [*names, "id", "pk"] if name in data), "")
+    endpoint = target.detail_endpoint
+    names = (endpoint.id_field, "id", "pk") if endpoint else ("id", "pk")
+    return next((str(data[name]) for name in names if name in data), "")
 
 
 def _created_lookup(request: HttpRequest, response: Any, target: Target) -> str:

@@ -102,6 +102,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
     no links and no next steps.
     """
     topic = kind if kind in texts.SUBJECTS else job.status
+    creates = job.mode == JobMode.CREATE
     values = placeholders(job)
     problems = [problem_text(entry) for entry in job.problems]
     page_url, failures_url = (job_page_url(job), failures_download_url(job)) if to_submitter else ("", "")
@@ -114,7 +115,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "lead": texts.lead(job, topic) % values,
         "outcomes_title": _("Results"),
         "outcomes": list(outcomes(job)),
-        "problems_title": _("Why rows were not created"),
+        "problems_title": _("Why rows were not created") if creates else _("Why rows were not imported"),
         "problems": problems[:MAX_PROBLEMS],
         "more_problems": more_problems(job),
         "failures_note": failures_note(job, attachment),
@@ -123,7 +124,9 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "page_url": page_url,
         "page_label": _("View the import"),
         "failures_url": failures_url,
-        "failures_label": _("Download the rows that were not created"),
+        "failures_label": (
+            _("Download the rows that were not created") if creates else _("Download the rows that were not imported")
+        ),
         "sent_because": (
             _("You received this email because you started this import.")
             if to_submitter
@@ -169,15 +172,26 @@ def failures_note(job: ImportJob, attachment: Attachment | None) -> str:
     not_created = job.finished_rows - job.done_count
     if not (job.is_terminal and not_created):
         return ""
-    if attachment is None:
+    creates = job.mode == JobMode.CREATE
+    if attachment is None and creates:
         return _(
             "The rows that were not created are not attached, because there are too many or they could not be read."
+        )
+    if attachment is None:
+        return _(
+            "The rows that were not imported are not attached, because there are too many or they could not be read."
         )
     text = ngettext(
         "The attached file %(file)s contains the row that was not created, with the reason.",
         "The attached file %(file)s contains the %(count)s rows that were not created, each with the reason.",
         attachment.rows,
     )
+    if not creates:
+        text = ngettext(
+            "The attached file %(file)s contains the row that was not imported, with the reason.",
+            "The attached file %(file)s contains the %(count)s rows that were not imported, each with the reason.",
+            attachment.rows,
+        )
     return text % {"file": attachment.name, "count": grouped(attachment.rows)}
 
 

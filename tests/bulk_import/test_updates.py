@@ -69,7 +69,9 @@ class Call:
     def send(self) -> Any:
         headers = {"Authorization": f"Import {self.claim.token}", "Idempotency-Key": f"{self.message.job_id}:0"}
         body = json.dumps(self.row, separators=(",", ":"))
-        return APIClient().generic("POST", "/products/", body, content_type="application/json", headers=headers)
+        # The view may raise IntegrityError. A server turns it into a 500, and the middleware then tries again.
+        client = APIClient(raise_request_exception=False)
+        return client.generic("POST", "/products/", body, content_type="application/json", headers=headers)
 
     @property
     def record(self) -> ImportedRow:
@@ -227,6 +229,15 @@ def test_nobody_reaches_objects_that_the_detail_view_does_not_show(
     assert outcome(make_call({"sku": "A", "price": "1.00"}, UPDATE).send()) == (404, "refused", "not_found")
     assert outcome(make_call(product("A", price="1.00")).send())[0] == 400  # the endpoint's own unique check
     assert str(Product.objects.get().price) == "249.90"
+
+
+def test_a_lookup_that_fails_is_the_problem_of_its_row_only(make_call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the verdict, the worker tries the row again and does not pause the job."""
+    stored("A")
+    call = make_call({"sku": "A", "price": "1.00"})
+    monkeypatch.setattr(ProductViewSet, "get_queryset", lambda _view: 1 / 0)
+
+    assert outcome(call.send()) == (500, "not-created", "error")
 
 
 def test_the_detail_view_checks_the_permission_of_the_submitter(make_call: Any, editor: Any, saved: list[str]) -> None:

@@ -58,6 +58,18 @@ def test_it_exits_with_0_if_every_row_was_created(stack: LocalStack, file: Path)
     assert done.stdout.rstrip().endswith("All 120 products were created.")
 
 
+def test_it_updates_what_exists(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("mode", 3)))
+    assert bulk_import(stack, file, "--user", "demo", "--watch").returncode == 0
+    file.write_text(json.dumps([{"sku": "mode-0", "price": "1.00"}, {"sku": "mode-1"}]))
+
+    done = bulk_import(stack, file, "--user", "demo", "--mode", "update", "--watch")
+
+    assert done.returncode == 0, done.stderr
+    assert "2/2  1 updated, 1 unchanged" in done.stdout
+    assert done.stdout.rstrip().endswith("All 2 products were imported: 1 updated, 1 unchanged.")
+
+
 def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps([*rows("some", 3), *rows("kayak", 2, category="kayaks"), {"sku": "bare"}]))
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")

@@ -53,10 +53,10 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
     expect(page.locator("#job-message")).to_contain_text("227 of 230 products were created.")
     expect(page.locator("#counts")).to_contain_text("227")
-    expect(page.get_by_role("region", name="Why rows were not created")).to_contain_text(
+    expect(page.get_by_role("region", name="Why rows were not imported")).to_contain_text(
         "category: There is no category “kayaks”."
     )
-    failed = page.get_by_role("region", name="Rows that were not created").get_by_role("row")
+    failed = page.get_by_role("region", name="Rows that were not imported").get_by_role("row")
     expect(failed.filter(has_text="kayaks")).to_have_count(2)
     first = page.url
 
@@ -77,7 +77,7 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     page.get_by_role("button", name="Import 3 rows").click()
 
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
-    expect(page.get_by_role("region", name="Rows that were not created")).to_have_count(0)
+    expect(page.get_by_role("region", name="Rows that were not imported")).to_have_count(0)
     page.get_by_role("link", name="See the import that this one corrects").click()
     expect(page).to_have_url(first)
     assert shop.products(prefix) == sorted(f"{prefix}-{number}" for number in range(230))
