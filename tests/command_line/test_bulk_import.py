@@ -93,6 +93,14 @@ def test_it_exits_with_0_if_accepted_and_the_key_finds_the_same_import(stack: Lo
     assert "idempotency_key_reused" in other.stderr
 
 
+def test_a_rehearsal_imports_nothing(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("stage", 2)))
+    again = [bulk_import(stack, file, "--user", "demo", "--rehearse", "--watch") for _ in range(2)]
+
+    assert [done.returncode for done in again] == [0, 0]
+    assert "This was a rehearsal, and nothing was imported. 2 of 2 products would be imported." in again[1].stdout
+
+
 def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("sku;name;price;currency;category\nDRY-1;Pot;39.90;EUR;cookware\n")

@@ -162,6 +162,26 @@ def test_valid_rows_are_created_and_invalid_rows_are_reported(shop: Shop) -> Non
     assert set(range(130, 137)) < set(refused)
 
 
+def test_a_rehearsal_forecasts_its_import_and_an_undo_removes_it(shop: Shop) -> None:
+    def results(job: dict[str, Any]) -> list[tuple[Any, ...]]:
+        lines = map(json.loads, shop.http.get(job["links"]["results"]).text.splitlines())
+        return [(line["index"], line["outcome"], line["errors"]) for line in lines]
+
+    submitted = [*rows("stage", 60), *rows("kayak", 7, category="kayaks"), *rows("stage-free", 3, price="0")]
+    answer = shop.http.post("/products/bulk?rehearse=true", json=submitted)
+    rehearsal = shop.ended(answer.headers["Location"])
+    assert shop.skus("stage") == []
+
+    imported = shop.ended(shop.http.post(rehearsal["links"]["run"]).headers["Location"])
+    assert results(imported) == results(rehearsal)
+    assert imported["counts"] == rehearsal["counts"]
+    assert len(shop.skus("stage")) == imported["counts"]["created"] == 60
+
+    undone = shop.ended(shop.http.post(imported["links"]["undo"]).headers["Location"])
+    assert undone["counts"]["deleted"] == 60
+    assert shop.skus("stage") == []
+
+
 def test_a_redelivered_message_creates_no_row(shop: Shop) -> None:
     with paused(shop.poller):
         location = shop.submit(rows("again", 120))
