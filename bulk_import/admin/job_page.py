@@ -24,6 +24,7 @@ from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from django.utils.functional import _StrPromise
     from django.utils.safestring import SafeString
@@ -80,12 +81,26 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "rate_chart": rate_chart(job),
         "problems": ranked_problems(job),
         "events": job.events.select_related("actor"),
-        "corrections": job.corrections.all(),
+        "related_jobs": list(related_jobs(job)),
         "chunks": job.chunks.order_by("-status", "number")[:SHOWN_CHUNKS],
         "chunk_count": job.chunks.count(),
         "created": list(created_rows(job)),
         **first_failures(job),
     }
+
+
+def related_jobs(job: ImportJob) -> Iterator[tuple[str, UUID]]:
+    """Yield the jobs that this one has to do with: how, and their IDs."""
+    named = {
+        "corrects": (_("corrects"), _("corrected by")),
+        "runs": (_("imports the rows of"), _("its rows are imported by")),
+        "undoes": (_("undoes"), _("undone by")),
+    }
+    for name, (label, reverse_label) in named.items():
+        if other := getattr(job, f"{name}_id"):
+            yield label, other
+        others = type(job).objects.filter(**{name: job.pk}).order_by("created_at")
+        yield from ((reverse_label, other) for other in others.values_list("pk", flat=True))
 
 
 def shown_counts(job: ImportJob) -> dict[_StrPromise, int]:

@@ -195,7 +195,7 @@ def test_a_target_has_to_allow_rehearsals(site: Site, settings: Settings) -> Non
 # --- run
 
 
-def test_a_rehearsal_is_run_once(site: Site) -> None:
+def test_a_rehearsal_is_run_once(site: Site, admin_client: Client) -> None:
     rows = [product("A")]
     rehearsal = site.submit(rows, REHEARSE)
     early = site.post(rehearsal, "run")
@@ -209,6 +209,9 @@ def test_a_rehearsal_is_run_once(site: Site) -> None:
     run_id = answers[0].json()["id"]
     assert ImportJob.objects.count() == 2
     assert len(site.aws.payload_keys()) == 1
+    page = admin_client.get(f"/admin/bulk_import/importjob/{rehearsal}/change/").content.decode()
+    assert "rehearsal: succeeded" in page
+    assert f"/importjob/{run_id}/change/" in page
     refused = site.post(run_id, "run")
     assert (refused.status_code, refused.json()["code"]) == (409, "not_a_rehearsal")
     assert site.client.post(f"/products/bulk/{rehearsal}/retry").status_code == 200
