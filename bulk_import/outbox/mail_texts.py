@@ -99,7 +99,7 @@ CHANGE_LEADS: dict[str, _StrPromise] = {
 """The texts of a job that does not only create objects, where they differ."""
 
 
-UNDO_SUBJECT = gettext_lazy("Undo of an import: %(done)s of %(rows)s %(things)s were deleted")
+UNDO_SUBJECT = gettext_lazy("Undo of an import: %(done)s of %(rows)s %(things)s deleted")
 REHEARSED_UNDO_SUBJECT = gettext_lazy("Rehearsal of an undo: %(done)s of %(rows)s %(things)s would be deleted")
 UNDO_LEAD = gettext_lazy("What was not deleted is listed with the reason.")
 """The texts of every email about an undo."""

@@ -130,10 +130,8 @@ CHANGE_PAUSED_BY_STAFF = ngettext_lazy(
 
 
 UNDO_MESSAGES: dict[tuple[bool, bool], _StrPromise] = {
-    (False, False): gettext_lazy("An import is being undone. %(done)s of %(rows)s %(things)s were deleted so far."),
-    (False, True): gettext_lazy(
-        "An import was undone. %(done)s of %(rows)s %(things)s were deleted. The others are listed with the reasons."
-    ),
+    (False, False): gettext_lazy("An import is being undone. Deleted so far: %(done)s of %(rows)s %(things)s."),
+    (False, True): gettext_lazy("An import was undone. Deleted: %(done)s of %(rows)s %(things)s."),
     (True, False): gettext_lazy(
         "This is a rehearsal of an undo, and nothing is deleted. So far, %(done)s of %(rows)s %(things)s would be "
         "deleted."

@@ -61,7 +61,7 @@ def test_exactly_the_created_and_unchanged_objects_are_deleted(site: Site) -> No
     assert not StockMovement.objects.filter(product__sku="A").exists()
     document = site.document(answer.json()["id"])
     assert (document["mode"], document["undoes"], document["counts"]["deleted"]) == ("undo", job_id, 1)
-    assert document["message"].startswith("An import was undone. 1 of 5 products were deleted.")
+    assert document["message"].startswith("An import was undone. Deleted: 1 of 5 products.")
     assert document["links"]["undo"] is None
     results = site.client.get(f"/products/bulk/{document['id']}/results/0").json()
     assert (results["outcome"], results["lookup"], results["url"]) == ("deleted", "A", None)
