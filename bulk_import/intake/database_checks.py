@@ -143,7 +143,7 @@ class Check:
             logger.warning("The values of the field %s could not be compared with the database", self.name)
             self.is_exact = False
             return
-        for row in rows:
+        for row in rows if errors else []:
             row.errors += next((errors[value] for value in self._values(row) if value in errors), [])
 
     def _values(self, row: CheckedRow) -> list[Any]:
