@@ -87,7 +87,10 @@ class RowVerdict(StrEnum):
     """The result of one create call, as the ledger reports it."""
 
     CREATED = "created"  # the row and its ledger record are committed
-    REPLAYED = "replayed"  # an earlier call with the same key committed them
+    UPDATED = "updated"  # the same for a change of an object that existed
+    UNCHANGED = "unchanged"  # the object already has the row's values, so only the ledger record is committed
+    DELETED = "deleted"  # the object's deletion and the ledger record are committed
+    REPLAYED = "replayed"  # an earlier call with the same key committed the row
     NOT_CREATED = "not-created"  # nothing was committed; the HTTP status says why
     REFUSED = "refused"  # nothing was committed, and the row itself is the reason, whatever the HTTP status
     WRONG_ENDPOINT = "wrong-endpoint"  # nothing was committed: the call reached another path than its create endpoint
@@ -100,9 +103,16 @@ class Outcome(StrEnum):
     """The final state of a row."""
 
     CREATED = "created"
+    UPDATED = "updated"  # an object that existed was changed
+    UNCHANGED = "unchanged"  # an object that existed already had the values of the row, so nothing was written
+    DELETED = "deleted"
     REJECTED = "rejected"  # the endpoint refused the row
     FAILED = "failed"  # the endpoint gave no usable response, in spite of all retries
     UNPROCESSED = "unprocessed"  # the job was cancelled or the chunk is dead before the row was created
+
+
+LEDGER_OUTCOMES = (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)
+"""The outcomes of the rows that have a ledger record. The other rows are in the failures file."""
 
 
 class PauseCode(StrEnum):

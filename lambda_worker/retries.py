@@ -82,7 +82,13 @@ class Rule(NamedTuple):
 
 
 NO_VERDICT = {""}
-COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
+COMMITTED = {
+    RowVerdict.CREATED,
+    RowVerdict.UPDATED,
+    RowVerdict.UNCHANGED,
+    RowVerdict.DELETED,
+    RowVerdict.REPLAYED,
+}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
 WRONG_ENDPOINT = {RowVerdict.WRONG_ENDPOINT}

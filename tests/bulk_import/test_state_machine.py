@@ -44,7 +44,7 @@ from bulk_import.models.lease import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
 from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, PAUSES_UNTIL_RESUMED
 from bulk_import.models.window import reserve_chunks
-from bulk_import_wire.contract import Finish, Outcome, PauseCode
+from bulk_import_wire.contract import LEDGER_OUTCOMES, Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ LEASE_SECONDS = 3600
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "100"))
 
 numbers = st.integers(0, 2)
-OTHER_OUTCOMES = [outcome for outcome in Outcome if outcome != Outcome.CREATED]
+OTHER_OUTCOMES = [outcome for outcome in Outcome if outcome not in LEDGER_OUTCOMES]
 claimants = st.sampled_from(["one", "two", "three"])
 
 
