@@ -186,12 +186,13 @@ class MessageExpires(MessageFault):
 
     def affect(self, message: Message) -> None:
         world = self._world
-        if any(isinstance(fault, MessageExpires) and fault.job >= 0 for fault in world.plan.faults):
-            return  # a message of the cancelled job must not expire too: nothing would send it again
-        world.queue.messages.remove(message)
         job_id = json.loads(message.body)["job_id"].replace("-", "")
         keys = world.sql("SELECT idempotency_key FROM bulk_import_importjob WHERE id = ?", job_id)
-        self.job = next(job.number for job in world.plan.jobs if job.key == keys[0][0])
+        job = next(job for job in world.plan.jobs if job.key == keys[0][0])
+        if any(fault.cancels(job) for fault in world.plan.faults):
+            return  # nobody can send the messages of a cancelled job again
+        self.job = job.number
+        world.queue.messages.remove(message)
         world.people.start(self._cancel_later())
 
     def cancels(self, job: Job) -> bool:
