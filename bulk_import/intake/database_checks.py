@@ -133,7 +133,14 @@ class Check:
 
     def add_errors(self, rows: list[CheckedRow]) -> None:
         """Add the errors of the values of these rows to the rows."""
-        values = {value for row in rows for value in self._values(row)}
+        values: set[Any] = set()
+        for row in rows:
+            value = row.validated.get(self.source)
+            if type(value) is str:  # most values, so this comes first
+                values.add(value)
+            elif value is not None:
+                values.update(self._values(value))
+        values.discard("")
         try:
             errors = self._errors(values)
         except OUT_OF_ORDER:
@@ -144,11 +151,12 @@ class Check:
             self.is_exact = False
             return
         for row in rows if errors else []:
-            row.errors += next((errors[value] for value in self._values(row) if value in errors), [])
+            row.errors += next(
+                (errors[value] for value in self._values(row.validated.get(self.source)) if value in errors), []
+            )
 
-    def _values(self, row: CheckedRow) -> list[Any]:
-        """Return the values of a row that are compared with the database. Null and empty texts are not."""
-        value = row.validated.get(self.source)
+    def _values(self, value: Any) -> list[Any]:
+        """Return what is compared with the database in the value of a row. Null and empty texts are not."""
         values = value if self.is_list and isinstance(value, list) else [value]
         return [value for value in values if isinstance(value, COMPARABLE) and type(value) is not bool and value != ""]
 
