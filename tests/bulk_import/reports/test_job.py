@@ -49,13 +49,15 @@ KEYS = {
         "pause",
         "cancel_requested_at",
         "corrects",
+        "runs",
+        "undoes",
         "links",
         "expires_at",
         "expired_at",
     ),
 }
 COUNTS = {*Outcome, "pending"}
-LINKS = {"self", "results", "failures", "redrive", "retry", "resume", "cancel"}
+LINKS = {"self", "results", "failures", "redrive", "retry", "resume", "run", "undo", "cancel"}
 
 
 def document(job: ImportJob) -> dict[str, Any]:
