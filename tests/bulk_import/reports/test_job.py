@@ -27,7 +27,7 @@ from bulk_import.reports.job import (
 from bulk_import_wire.contract import Outcome, PauseCode
 from tests.bulk_import.reports.unsaved import unsaved_job
 
-KEYS = {
+KEYS = {"runs", "undoes"} | {
     *(
         "id",
         "target",
@@ -54,7 +54,7 @@ KEYS = {
     ),
 }
 COUNTS = {*Outcome, "pending"}
-LINKS = {"self", "results", "failures", "redrive", "retry", "cancel"}
+LINKS = {"run", "undo"} | {"self", "results", "failures", "redrive", "retry", "cancel"}
 
 
 def document(job: ImportJob) -> dict[str, Any]:
