@@ -72,6 +72,10 @@ def in_flight() -> int:
     return ImportChunk.objects.exclude(status__in=[ChunkStatus.PENDING, ChunkStatus.DONE, ChunkStatus.DEAD]).count()
 
 
+def worker_message(number: int) -> ChunkMessage:
+    return ImportChunk.objects.select_related("job").get(number=number).message()
+
+
 def sweep() -> None:
     call_command("bulk_import_relay", stdout=StringIO())
 
@@ -240,6 +244,24 @@ def test_a_failed_delivery_does_not_block_the_window(
     assert sorted(map(sent.count, set(sent))) == [2, 2]
 
 
+def test_an_import_whose_deliveries_all_fail_has_two_windows_of_messages_at_most(
+    ana: APIClient, worker: APIClient, aws: Aws
+) -> None:
+    """For example, S3 is unavailable. Otherwise, all of its chunks would come back at the same time afterwards."""
+    submit(ana, "A", 30)
+    failed = []
+
+    while queue := aws.messages():
+        for message in queue:
+            epoch = claim(worker, message).epoch
+            call(worker, "release", message, release(epoch, has_failed=True))
+            failed.append(message.first_index)
+
+    assert failed == list(range(2 * WINDOW))
+    end(worker, worker_message(0))
+    assert [message.first_index for message in aws.messages()] == [2 * WINDOW]
+
+
 def test_the_sweep_sends_the_message_of_a_process_that_was_killed_after_a_finish(
     ana: APIClient, worker: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +308,21 @@ def test_the_sweep_sends_a_lost_message_again(ana: APIClient, worker: APIClient,
     sweep()
 
     assert aws.messages() == lost
+
+
+def test_the_sweep_sends_a_lost_message_of_a_paused_import_again(ana: APIClient, worker: APIClient, aws: Aws) -> None:
+    """Without a message, no worker would find out that the endpoint is available again."""
+    submit(ana, "A", 3)
+    first, *_rest = aws.messages()
+    call(worker, "release", first, release(claim(worker, first).epoch, pause=PauseCode.ENDPOINT_AWAY.value))
+    ImportChunk.objects.update(queued_at=Now() - timedelta(hours=1))
+
+    sweep()
+    assert aws.messages() == []  # the delayed messages come back
+    ImportJob.objects.update(paused_until=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
+    sweep()
+
+    assert aws.messages() == [first]
 
 
 def test_while_sqs_is_unavailable_no_more_chunks_than_the_window_are_reserved(
