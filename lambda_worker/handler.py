@@ -20,6 +20,7 @@ from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, MonolithAway
+from lambda_worker.limiter import Limiters
 from lambda_worker.monolith_client import MonolithClient
 from lambda_worker.redelivery import MAX_AWAY_SECONDS, away_since, defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
@@ -85,7 +86,7 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: C
     try:
         message = ChunkMessage.decode(record["body"])
         add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
-        await ChunkSession(message, monolith, s3(), worker_config, deadlines).run()
+        await ChunkSession(message, monolith, s3(), worker_config, deadlines, limiters=limiters()).run()
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
     except UnknownVersion as unknown:
@@ -148,6 +149,12 @@ def _stored_secret() -> StoredSecret:
 @cache
 def s3() -> S3Client:
     return boto3.client("s3", config=CLIENT)
+
+
+@cache
+def limiters() -> Limiters:
+    """Return what this process knows about the create endpoints. It lasts for several invocations."""
+    return Limiters()
 
 
 @cache
