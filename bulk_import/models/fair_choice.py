@@ -9,8 +9,8 @@ several new jobs the small ones come first, but nobody waits forever.
 Jobs that staff have moved to the front come before all others, the one that was moved last first.
 
 A chunk of a cancelled job takes only a moment, because its worker creates no row and reports the rows as unprocessed.
-So it does not count for its submitter, and cancelled jobs come before the other jobs of the same submitter. They use
-the places that are left when each other submitter has one, and end soon.
+So it does not count as in flight. Cancelled jobs take turns with the jobs that have nothing in flight, and come before
+all others. They use the places that are left when each other job has one, and end soon.
 
 Example: A has ten large jobs, four of them with one chunk in flight each, and B sends a small job. When a chunk of A
 ends, A has three chunks in flight and B has none, so the next place is B's.
@@ -45,7 +45,7 @@ class Contender:
 
     def _order(self) -> tuple[float, ...]:
         """Return what decides between jobs of the same submitter; the lowest value comes first."""
-        return not self.is_cancelled, self.in_flight, self.served_at, self.due_at
+        return 0 if self.is_cancelled else self.in_flight, self.served_at, self.due_at
 
 
 @dataclass(slots=True, eq=False)
