@@ -267,8 +267,9 @@ class FinishView(WorkerView):
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
         logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
-        relay.send_notifications_after_commit(chunk.job_id)
         relay.send_next_chunks(chunk.job.target)
+        # The emails come after the messages, because the mail server may be slow.
+        relay.send_notifications_after_commit(chunk.job_id)
         return Response({"status": chunk.status})
 
 

@@ -98,6 +98,19 @@ def test_each_finish_sends_the_next_message_until_every_chunk_is_done(
     assert ImportJob.objects.get().status == JobStatus.FAILED  # every row was rejected
 
 
+def test_the_next_message_does_not_wait_for_a_slow_mail_server(
+    ana: APIClient, worker: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ana, "A", 6)
+    first, *_rest = aws.messages()
+    sent_before: list[ChunkMessage] = []
+    monkeypatch.setattr("bulk_import.outbox.relay.send_due_emails", lambda *_, **__: sent_before.extend(aws.messages()))
+
+    end(worker, first)
+
+    assert [message.first_index for message in sent_before] == [WINDOW]
+
+
 @pytest.mark.parametrize("is_same_user", [True, False])
 def test_a_small_import_overtakes_ten_large_ones(
     ana: APIClient, bob: APIClient, worker: APIClient, aws: Aws, *, is_same_user: bool
