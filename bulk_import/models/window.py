@@ -11,8 +11,9 @@ A chunk has a place
   delayed for minutes, and meanwhile other imports can use the place.
 - while a worker has a valid lease on it.
 
-Chunks of paused jobs have no place. When such a job resumes, or a worker claims a chunk that had no place, there may be
-more chunks in flight than the window allows. No place is given away until there are fewer again.
+Chunks of paused jobs have no place. When such a job resumes, its chunks without a worker take their turn again, and
+those with a worker count again. So there may be more chunks in flight than the window allows, as when a worker claims a
+chunk that had no place. No place is given away until there are fewer again.
 """
 
 from __future__ import annotations

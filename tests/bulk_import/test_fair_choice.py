@@ -104,9 +104,9 @@ def test_a_cancelled_job_gets_the_places_that_are_left_when_each_other_job_has_o
     turns = Turns([cancelled, new := job(2, "ana"), bob := job(3, "bob", served_at=8)])
 
     order = []
-    for _place in range(6):
-        order.append(turns.next_job())
-        turns.serve(order[-1])
+    while len(order) < 6 and (following := turns.next_job()):
+        order.append(following)
+        turns.serve(following)
     assert order == [bob, new, bob, cancelled, cancelled, cancelled]
 
 

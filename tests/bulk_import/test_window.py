@@ -20,6 +20,7 @@ from tests.bulk_import.conftest import (
     Aws,
     call,
     claim,
+    claim_body,
     expire_lease,
     finish,
     make_user,
@@ -66,6 +67,10 @@ def submit(client: APIClient, prefix: str, rows: int) -> str:
 def end(worker: APIClient, message: ChunkMessage) -> None:
     """Process a message as a worker does whose rows are all rejected."""
     assert call(worker, "finish", message, finish(claim(worker, message).epoch, rejected=1)).status_code == 200
+
+
+def claim_status(worker: APIClient, message: ChunkMessage) -> int:
+    return int(call(worker, "claim", message, claim_body(message)).status_code)
 
 
 def in_flight() -> int:
@@ -218,6 +223,24 @@ def test_the_places_of_a_paused_import_are_free_for_others(
 
     assert len(aws.messages()) == WINDOW
     assert ImportChunk.objects.exclude(job=paused).filter(status=ChunkStatus.QUEUED).count() == WINDOW
+
+
+def test_after_a_pause_the_delayed_messages_of_the_import_occupy_no_places(
+    ana: APIClient, bob: APIClient, worker: APIClient, aws: Aws
+) -> None:
+    """They may be delayed for five more minutes. Meanwhile, a small import would wait."""
+    submit(ana, "A", 10)
+    first, *delayed = aws.messages()
+    call(worker, "release", first, release(claim(worker, first).epoch, pause=PauseCode.ENDPOINT_AWAY.value))
+    assert {claim_status(worker, message) for message in delayed} == {409}
+    ImportJob.objects.update(paused_until=Now())
+    small = submit(bob, "B", 1)
+    end(worker, aws.messages()[0])
+
+    end(worker, first)
+
+    assert ImportJob.objects.get(pk=small).is_terminal
+    assert [message.first_index for message in aws.messages()] == [1, 2, 3, 4]
 
 
 def test_an_import_that_stays_paused_is_given_up_chunk_by_chunk(
