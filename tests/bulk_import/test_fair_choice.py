@@ -103,7 +103,7 @@ def test_a_cancelled_job_gets_the_places_that_are_left_when_each_other_job_has_o
     cancelled = job(1, "ana", is_cancelled=True, in_flight=3, served_at=9)
     turns = Turns([cancelled, new := job(2, "ana"), bob := job(3, "bob", served_at=8)])
 
-    order = []
+    order: list[Contender] = []
     while len(order) < 6 and (following := turns.next_job()):
         order.append(following)
         turns.serve(following)
