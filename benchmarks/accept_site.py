@@ -12,8 +12,11 @@ from django.urls import path
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bulk_import.api.views import ImportJobsView
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.intake.endpoint_rules import skip_database_checks
+from bulk_import.intake.request_body import read_upload
+from bulk_import.intake.validation import validate_rows
 from products.models import Product
 from products.serializers import ProductSerializer
 from settings.urls import urlpatterns as shop_urls
@@ -51,6 +54,14 @@ class QuerylessView(PlainView):
         return serializer
 
 
+class ValidationView(ImportJobsView):
+    """A dry run without the comparison with the database."""
+
+    def post(self, request: Request, **_kwargs: Any) -> Response:
+        result = validate_rows(self.target, read_upload(request).rows, request)
+        return Response({"rows": result.rows, "invalid_rows": result.invalid_rows})
+
+
 class FloorView(APIView):
     """The least possible work: parse once with the fastest parser, and store the body unchanged."""
 
@@ -66,6 +77,7 @@ class FloorView(APIView):
 urlpatterns = [
     path("plain", PlainView.as_view()),
     path("queryless", QuerylessView.as_view()),
+    path("validation", ValidationView.as_view(), {"target": "products"}),
     path("floor", FloorView.as_view()),
     *shop_urls,
 ]

@@ -49,6 +49,7 @@ class RawRow(NamedTuple):
 
     json: bytes
     line: int | None = None
+    has_cells: bool = False  # whether the values are the texts of cells
 
 
 def split_json(body: bytes) -> Iterator[RawRow]:
@@ -196,7 +197,7 @@ def _table_row(header: list[str], record: list[str], line: int) -> RawRow:
         message %= {"line": line, "cells": len(record), "columns": len(header)}
         raise BadImport(message, code="too_many_cells")
     row = {name: unescape_cell(cell) for name, cell in zip(header, record, strict=False) if cell}
-    return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line)
+    return RawRow(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), line, has_cells=True)
 
 
 def _undecodable_line(body: bytes) -> int:

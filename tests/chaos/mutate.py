@@ -98,8 +98,8 @@ MUTATIONS = (
         (
             (
                 "bulk_import/worker_api/views.py",
-                "        relay.send_next_chunks(chunk.job.target)\n        # The emails",
-                "        # The emails",
+                "        relay.send_next_chunks(chunk.job.target)  # before",
+                "        # before",
             ),
             ("bulk_import/outbox/relay.py", "            reserved += reserve_chunks(target)\n", ""),
         ),

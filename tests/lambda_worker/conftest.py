@@ -534,7 +534,7 @@ def task_root(lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _cold_start() -> Iterator[None]:
     """Give each test an execution environment of its own, without cached configuration and clients."""
     clients = (handler_module.s3, handler_module._sqs)
-    made_once = (handler_module._environment, handler_module._stored_secret, handler_module.limiters, *clients)
+    made_once = (handler_module._environment, handler_module._stored_secret, handler_module._limiters, *clients)
     for function in made_once:
         function.cache_clear()
     yield

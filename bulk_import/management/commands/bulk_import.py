@@ -22,8 +22,9 @@ from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
+from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
-from bulk_import.models import ImportJob, JobStatus
+from bulk_import.models import ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.job import eta_seconds, rows_per_second
 from bulk_import.reports.messages import message
@@ -66,8 +67,9 @@ HELP = """
 Import a file for a user, with the same formats, checks, limits and quotas as the API.
 
 exit codes:
-  0    the import was accepted; with --watch: every row was created; with --dry-run: every row is valid
-  1    with --watch: the import has ended, and not every row was created
+  0    the import was accepted; with --watch: every row was imported; with --dry-run: every row is valid;
+       with --rehearse and --watch: every row would be imported
+  1    with --watch: the import has ended, and not every row was imported
   2    the import was refused, and nothing was imported: wrong arguments, a file that cannot be read, invalid
        rows, a user without permission, or a quota
   3    an error on our side: for example, S3 or the database is not available
@@ -91,6 +93,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
         )
+        parser.add_argument(
+            "--mode",
+            choices=[JobMode.CREATE.value, JobMode.UPDATE.value, JobMode.UPSERT.value],
+            default=JobMode.CREATE.value,
+            help="create objects, update those that exist, or both: upsert (default: create)",
+        )
         parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
         parser.add_argument(
             "--on-invalid",
@@ -99,6 +107,9 @@ class Command(BaseCommand):
             help="reject the whole file if a row is invalid, or skip invalid rows (default: reject)",
         )
         parser.add_argument("--dry-run", action="store_true", help="only validate the rows")
+        parser.add_argument(
+            "--rehearse", action="store_true", help="try every row with the endpoint and roll it back; imports nothing"
+        )
         parser.add_argument("--watch", action="store_true", help="show the progress until the import ends")
         parser.add_argument(
             "--idempotency-key", metavar="KEY", help="a second call with this key and file finds the same import"
@@ -127,12 +138,16 @@ class Command(BaseCommand):
         """Check the permission, read the file, then validate or submit its rows."""
         target = conf().target(options["target"])
         request = request_of(user or getpass.getuser())
-        target.create_view(request).check_permissions(request)
-        upload = read_file(file, f"on_invalid={on_invalid}")
+        mode, rehearse = options["mode"], options["rehearse"]
+        check_supports(target, mode, rehearse=rehearse)
+        check_may_import(target, request, mode)
+        query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
+        upload = read_file(file, query + ("&rehearse=true" if rehearse else ""))
         if options["dry_run"]:
-            self.print_validation(dry_run(target, request, upload))
+            self.print_validation(dry_run(target, request, upload, mode))
             return
-        job_id = submit(target, request, upload, options["idempotency_key"], skip_invalid=on_invalid == "skip")
+        how: dict[str, Any] = {"mode": mode, "skip_invalid": on_invalid == "skip", "rehearsal": rehearse}
+        job_id = submit(target, request, upload, options["idempotency_key"], **how)
         self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
         if options["watch"]:
             self.print_progress(job_id)
@@ -210,11 +225,14 @@ def read_file(file: Path, query: str) -> Upload:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error
 
 
-def submit(target: Target, request: Request, upload: Upload, key: str | None, *, skip_invalid: bool) -> UUID:
-    """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key."""
+def submit(target: Target, request: Request, upload: Upload, key: str | None, **how: Any) -> UUID:
+    """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key.
+
+    `how` are further arguments of `accept`.
+    """
     key = read_key(key)
     job = find_job(target, request.user, key, upload.sha256)
-    return job.pk if job else accept(target, request, upload, idempotency_key=key, skip_invalid=skip_invalid)
+    return job.pk if job else accept(target, request, upload, idempotency_key=key, **how)
 
 
 def read_job(job_id: UUID) -> ImportJob:

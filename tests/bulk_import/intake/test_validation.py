@@ -139,7 +139,8 @@ def request() -> Any:
 
 
 def errors_of(row: Any, target: Target = PRODUCTS) -> list[dict[str, Any]]:
-    return RowValidator(target, request()).errors(row, index=0)
+    errors, _validated = RowValidator(target, request()).validate(row, index=0)
+    return errors
 
 
 def validate(*rows: Any, target: Target = PRODUCTS) -> ValidationResult:
@@ -286,8 +287,8 @@ def test_a_row_is_valid_if_the_target_s_code_raises_an_unexpected_exception(capl
     """The exception is logged without the content of the row."""
     validator = RowValidator(CATALOGUE, request())
 
-    assert validator.errors({"title": "crash"}, index=0) == []
-    assert validator.errors({"title": "Tents of all sizes"}, index=1) != []
+    assert validator.validate({"title": "crash"}, index=0) == ([], {})
+    assert validator.validate({"title": "Tents of all sizes"}, index=1)[0] != []
     assert caplog.messages == ["The serializer CatalogueSerializer raised an exception for a row"]
 
 
