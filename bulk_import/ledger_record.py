@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ValidationError
+from django.db import DatabaseError
 
 from bulk_import.models import ImportedRow
 from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
@@ -50,10 +50,12 @@ def fill_record(
 def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str) -> bytes:
     """Return the hash of the created object; b"" if the ID in the view's response is not that of an object."""
     queryset: Any = endpoint.view_class.queryset
-    model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
     try:
+        model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
         return object_hash(model, **{endpoint.id_field: object_id})
-    except (ValueError, ValidationError):
+    except DatabaseError:
+        raise
+    except Exception:  # noqa: BLE001 - the target's own code may raise anything, but the object has been created
         return b""
 
 

@@ -223,6 +223,7 @@ class RowValidator:
         self._unique_fields: list[tuple[str, str, dict[Any, int]]] = [
             (name, sources[name], {}) for name in unique_names
         ]
+        self._lookup_source = sources.get(self._lookup, "")
         needed = {sources[name] for name in unique_names}
         self.database_checks = None
         if check_database:
@@ -257,7 +258,7 @@ class RowValidator:
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            errors = self._format.name_fields(self._missing_lookup(row) or self._duplicates(validated, index))
+            errors = self._format.name_fields(self._missing_lookup(validated) or self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
             return self._reported(error), {}
         return errors, {} if errors else validated
@@ -270,9 +271,9 @@ class RowValidator:
         logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
         return []
 
-    def _missing_lookup(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def _missing_lookup(self, validated: dict[str, Any]) -> list[dict[str, Any]]:
         """Return an error if the row of an update does not say which object it is about."""
-        if not self._lookup or row.get(self._lookup) not in {None, ""}:
+        if not self._lookup or validated.get(self._lookup_source) not in {None, ""}:
             return []
         message = _("This field is needed to find the object.")
         return [{"field": self._lookup, "code": "required", "message": message}]

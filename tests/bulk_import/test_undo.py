@@ -97,6 +97,26 @@ def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:
     assert site.carry_out() == [(204, "deleted", "")]
 
 
+def test_an_undo_that_is_retried_is_the_one_that_runs(site: Site) -> None:
+    job_id = imported(site, "A")
+    Product.objects.update(stock=9)
+    first, _code = site.post(job_id, "undo").json()["id"], site.carry_out()
+    second, _code = site.post(job_id, "undo").json()["id"], site.carry_out()
+
+    assert site.post(first, "retry").status_code == 202
+    assert first != second
+    assert site.post(job_id, "undo").json()["id"] == first
+
+
+def test_an_undo_whose_import_expires_meanwhile_does_not_say_that_the_objects_are_gone(site: Site) -> None:
+    job_id = imported(site, "A")
+    site.post(job_id, "undo")
+    ImportedRow.objects.all().delete()
+
+    assert site.carry_out() == [(410, "refused", "expired")]
+    assert skus() == ["A"]
+
+
 def test_what_the_endpoint_refuses_to_delete_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = imported(site, "A", "B", "C")
 
