@@ -28,6 +28,7 @@ from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.upload_limits import check_values
 from bulk_import.models import JobMode
+from bulk_import.reports.cells import CLEAR_MARK
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
@@ -51,10 +52,6 @@ MAX_ERRORS = 5_000
 
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
-
-
-CLEAR_MARK = "(clear)"
-"""Text of a cell that clears the field of an object in an update. An empty cell leaves the field as it is."""
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from bulk_import.conf import conf
 from bulk_import.models import JobMode, JobStatus
 from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.outbox import mail_texts as texts
-from bulk_import.reports.failures import as_table, file_name, row_fields
+from bulk_import.reports.failures import file_name, job_table
 from bulk_import.reports.job import job_path
 from bulk_import.reports.messages import grouped, placeholders, things
 from bulk_import.reports.problems import problem_text
@@ -87,7 +87,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     request = Request(HttpRequest())  # some serializers need a request
     request.user = job.submitter or AnonymousUser()
     content, rows = bytearray(), -1  # -1 because the first line is the header
-    for line in as_table(read_failures(job), row_fields(settings.target(job.target), request)):
+    for line in job_table(job, read_failures(job), request):
         content += line
         rows += 1
         if rows > MAX_ATTACHMENT_ROWS or len(content) > MAX_ATTACHMENT_BYTES:

@@ -97,6 +97,23 @@ def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:
     assert site.carry_out() == [(204, "deleted", "")]
 
 
+def test_what_stays_is_named_in_the_results_and_the_failures(site: Site, run_worker: Any) -> None:
+    job_id = site.submit([product("A"), product("B")])
+    run_worker()
+    Product.objects.update(stock=9)
+    undo = site.post(job_id, "undo").json()
+    run_worker()
+
+    kept = Product.objects.get(sku="B")
+    result = site.client.get(f"{undo['links']['results']}/1").json()
+    assert (result["id"], result["lookup"]) == (str(kept.pk), "B")
+    assert result["url"] == f"http://testserver/products/{kept.pk}/"
+    table: Any = site.client.get(f"{undo['links']['failures']}?format=csv")
+    header, _first, second = b"".join(table.streaming_content).decode().splitlines()
+    assert header == "\ufeffindex_,outcome,HTTP status,reasons,id,lookup,index,other fields"
+    assert second.endswith(f",{kept.pk},B,1,")
+
+
 def test_an_undo_that_is_retried_is_the_one_that_runs(site: Site) -> None:
     job_id = imported(site, "A")
     Product.objects.update(stock=9)
