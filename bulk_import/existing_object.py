@@ -120,7 +120,9 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
     request.method = "PATCH"
     view = endpoint.view(request)
     try:
-        field, value = _lookup_value(view, target)
+        serializer = target.serializer_class(context=view.get_serializer_context())
+        value = read_lookup(serializer, target, view.request.data)
+        field = serializer.fields[target.lookup]
         found = _lock(view, str(field.source), value) if value is not None else []
     except Exception as error:
         # Without a verdict, the worker would take this for an endpoint that does not work, and pause the job.
@@ -138,8 +140,7 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
             raise _refused(HTTPStatus.NOT_FOUND, message, target, code="not_found")
         request.method = "POST"
         return None
-    lookup = str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]  # as in the response to a creation
-    existing = ExistingObject(endpoint, view, found[0], lookup)
+    existing = ExistingObject(endpoint, view, found[0], lookup_text(field, value))
     _check_not_superseded(call, target, existing)
     existing.reroute(request, "PATCH")
     return existing
@@ -153,21 +154,23 @@ def _endpoint(target: Target) -> DetailEndpoint:
     return endpoint
 
 
-def _lookup_value(view: Any, target: Target) -> tuple[Any, Any]:
-    """Return the field of the lookup and the row's value for it; None if the row has no valid one."""
-    serializer = target.serializer_class(context=view.get_serializer_context())
-    field = serializer.fields[target.lookup]
+def read_lookup(serializer: Any, target: Target, data: Any) -> Any:
+    """Return the row's value of the lookup field as the serializer stores it; None if the row has no valid one."""
+    raw = data.get(target.lookup) if isinstance(data, dict) else None
     try:
-        data = view.request.data
-        raw = data.get(target.lookup) if isinstance(data, dict) else None
-        value = None if raw is None else field.to_internal_value(raw)
+        value = None if raw is None else serializer.fields[target.lookup].to_internal_value(raw)
     except APIException:  # an invalid value, which no object has
-        return field, None
+        return None
     validate = getattr(serializer, f"validate_{target.lookup}", None)
     if value is not None and validate:
         with suppress(APIException, DjangoValidationError):  # for example, because the value exists
             value = validate(value)  # may normalize it, for example to upper case
-    return field, value
+    return value
+
+
+def lookup_text(field: Any, value: Any) -> str:
+    """Return the value of the lookup field as the ledger stores it, which is also how a response shows it."""
+    return str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]
 
 
 def _lock(view: Any, source: str, value: Any) -> list[Any]:

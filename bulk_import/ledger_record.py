@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
 
+from bulk_import.existing_object import lookup_text, read_lookup
 from bulk_import.models import ImportedRow
 from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
 from bulk_import.object_hash import object_hash
@@ -77,7 +78,9 @@ def _created_lookup(request: HttpRequest, response: Any, target: Target) -> str:
     if not target.lookup:
         return ""
     data = getattr(response, "data", None)
-    if not (isinstance(data, dict) and target.lookup in data):
-        data = json.loads(request.body)
-    value = data.get(target.lookup)
-    return str(value)[:MAX_LOOKUP_CHARACTERS] if isinstance(value, str | int) else ""
+    if isinstance(data, dict) and target.lookup in data:
+        value = data[target.lookup]
+        return "" if value is None else str(value)[:MAX_LOOKUP_CHARACTERS]
+    serializer: Any = target.serializer_class(context={"request": request})
+    value = read_lookup(serializer, target, json.loads(request.body))
+    return "" if value is None else lookup_text(serializer.fields[target.lookup], value)

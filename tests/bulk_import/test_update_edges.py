@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.urls import path
 from rest_framework.generics import RetrieveUpdateAPIView
 from rest_framework.permissions import AllowAny
+from rest_framework.response import Response
 from rest_framework.serializers import ModelSerializer
 
 from bulk_import.detail_endpoint import DetailEndpoint
@@ -43,6 +44,24 @@ def test_the_lookup_is_normalized_as_the_serializer_does(site: Site, monkeypatch
     assert site.carry_out() == [(200, "updated", "")]
     existing.refresh_from_db()
     assert str(existing.price) == "1.00"
+
+
+def test_a_creation_whose_response_lacks_the_lookup_counts_as_a_newer_writer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ProductViewSet.create
+
+    def create_tersely(*args: Any, **kwargs: Any) -> Any:
+        return Response({"id": create(*args, **kwargs).data["id"]}, 201)
+
+    monkeypatch.setattr(ProductViewSet, "create", create_tersely)
+    older = site.submit([product("A", price="1.00")], UPSERT)
+    waiting = site.aws.messages()
+    site.submit([product(" A")])
+    assert site.carry_out() == [(201, "created", "")]
+
+    monkeypatch.setattr(type(site.aws), "messages", lambda _aws: waiting)
+    assert site.carry_out() == [(409, "refused", "superseded")], older
 
 
 @pytest.mark.parametrize(
