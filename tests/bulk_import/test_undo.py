@@ -184,3 +184,13 @@ def test_an_undo_that_is_not_possible_says_why(site: Site, merchandiser: Any, se
     ]
     assert "no detail_url" in unsupported.json()["message"]
     assert ImportJob.objects.count() == 2
+
+
+def test_an_endpoint_that_does_not_delete_keeps_its_objects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = imported(site, "A")
+    monkeypatch.setattr(ProductViewSet, "http_method_names", ["get", "post", "patch"])
+    answer = site.post(job_id, "undo")
+
+    assert answer.status_code == 202
+    assert site.carry_out() == [(405, "not-created", "method_not_allowed")]
+    assert skus() == ["A"]
