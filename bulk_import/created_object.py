@@ -42,15 +42,17 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
     record = ImportedRow.objects.filter(job__undos=call.job_id, index=index, outcome=Outcome.CREATED.value).first()
     request.method = "DELETE"
     view = endpoint.view(request)
-    instance = _lock(view, {endpoint.id_field: record.object_id}) if record else None
-    if record is None or instance is None:
+    if record is None:  # the records of the import have expired since the undo was accepted
+        message = _("We no longer know which objects this import created, so it cannot be undone.")
+        raise _refused(HTTPStatus.GONE, "expired", message)
+    instance = _lock(view, {endpoint.id_field: record.object_id})
+    if instance is None:
         raise _refused(HTTPStatus.NOT_FOUND, "not_found", _("This object does not exist any more."))
     if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):
         message = _("This object has changed since the import created it, so it was not deleted.")
         raise _refused(HTTPStatus.CONFLICT, "changed_since", message)
     existing = ExistingObject(endpoint, view, instance, record.lookup)
-    endpoint.reroute(request, "DELETE", existing.object_id)
-    view.kwargs[endpoint.url_kwarg] = existing.object_id
+    existing.reroute(request, "DELETE")
     return existing
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from django.urls import URLPattern, URLResolver, get_resolver, get_script_prefix, reverse
-from rest_framework.generics import GenericAPIView
+from rest_framework.generics import (
+    GenericAPIView,
+    RetrieveUpdateAPIView,
+    RetrieveUpdateDestroyAPIView,
+    UpdateAPIView,
+)
 from rest_framework.mixins import UpdateModelMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from django.http import HttpRequest
+
+PLAIN_PATCHES = (UpdateAPIView.patch, RetrieveUpdateAPIView.patch, RetrieveUpdateDestroyAPIView.patch)
+"""The methods of DRF's own views, all of which only call `partial_update`."""
+
+PLAIN_METHODS = ("update", "partial_update", "perform_update")
+"""The methods that `partial_update` consists of."""
 
 
 class NoDetailEndpoint(Exception):
@@ -57,9 +69,12 @@ class DetailEndpoint:
     @property
     def has_plain_update(self) -> bool:
         """Whether a PATCH does only what DRF's own views do: validate the fields and save them."""
-        own = UpdateModelMixin
         view_class: Any = self.view_class
-        return all(getattr(view_class, name, None) is getattr(own, name) for name in ("update", "partial_update"))
+        actions = getattr(self.callback, "actions", None)  # a ViewSet has them
+        patch = getattr(view_class, actions.get("patch", "") if actions else "patch", None)
+        return patch in (*PLAIN_PATCHES, UpdateModelMixin.partial_update) and all(
+            getattr(view_class, name, None) is getattr(UpdateModelMixin, name) for name in PLAIN_METHODS
+        )
 
     @property
     def url_kwarg(self) -> str:
@@ -78,9 +93,10 @@ class DetailEndpoint:
         """Change the request, which has not reached any view yet, to one for the object.
 
         The URL is resolved afterwards, so the view, its permissions and its throttles are those of the new URL.
+        Raises NoReverseMatch if the ID cannot be in the URL.
         """
-        request.path = self.url(object_id)
-        request.path_info = "/" + request.path.removeprefix(get_script_prefix())
+        request.path = unquote(self.url(object_id))  # Django's requests have decoded paths
+        request.path_info = "/" + request.path.removeprefix(unquote(get_script_prefix()))
         request.method = request.META["REQUEST_METHOD"] = method
         request.META["PATH_INFO"] = request.path_info
 

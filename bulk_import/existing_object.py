@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
@@ -16,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import Model, Q, Subquery
 from django.http import Http404
+from django.urls import NoReverseMatch
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException
+from rest_framework.serializers import ModelSerializer
 
 from bulk_import.ledger import CreateCallError
 from bulk_import.models import ImportedRow, ImportJob, JobMode, database
@@ -72,6 +76,15 @@ class ExistingObject:
         """What identifies the object in its URL."""
         return self.endpoint.object_id(self.instance)
 
+    def reroute(self, request: HttpRequest, method: str) -> None:
+        """Change the request to one for the object. Raises CreateCallError if the object has no URL."""
+        try:
+            self.endpoint.reroute(request, method, self.object_id)
+        except NoReverseMatch as error:
+            message = _("This object has no URL, so it can be neither changed nor deleted.")
+            raise CreateCallError(HTTPStatus.CONFLICT, "no_url", message, RowVerdict.REFUSED) from error
+        self.view.kwargs[self.endpoint.url_kwarg] = self.object_id
+
     def is_unchanged(self) -> bool:
         """Return whether a PATCH with this row would certainly change nothing.
 
@@ -86,13 +99,13 @@ class ExistingObject:
             self.view.check_permissions(request)
             self.view.check_object_permissions(request, self.instance)
             serializer = self.view.get_serializer(self.instance, data=request.data, partial=True)
-            if not serializer.is_valid():
+            if not (is_plain(type(serializer)) and serializer.is_valid()):
                 return False
         except Exception:  # noqa: BLE001 - the target's own code may raise anything; the view then raises it again
             return False
         fields = {field.name: field for field in self.instance._meta.concrete_fields}
         return all(
-            name in fields and _is_same(value, getattr(self.instance, fields[name].attname))
+            name in fields and _is_same(fields[name], value, getattr(self.instance, fields[name].attname))
             for name, value in serializer.validated_data.items()
         )
 
@@ -107,7 +120,9 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
     request.method = "PATCH"
     view = endpoint.view(request)
     try:
-        field, value = _lookup_value(view, target)
+        serializer = target.serializer_class(context=view.get_serializer_context())
+        value = read_lookup(serializer, target, view.request.data)
+        field = serializer.fields[target.lookup]
         found = _lock(view, str(field.source), value) if value is not None else []
     except Exception as error:
         # Without a verdict, the worker would take this for an endpoint that does not work, and pause the job.
@@ -125,11 +140,9 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
             raise _refused(HTTPStatus.NOT_FOUND, message, target, code="not_found")
         request.method = "POST"
         return None
-    lookup = str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]  # as in the response to a creation
-    existing = ExistingObject(endpoint, view, found[0], lookup)
+    existing = ExistingObject(endpoint, view, found[0], lookup_text(field, value))
     _check_not_superseded(call, target, existing)
-    endpoint.reroute(request, "PATCH", existing.object_id)
-    view.kwargs[endpoint.url_kwarg] = existing.object_id
+    existing.reroute(request, "PATCH")
     return existing
 
 
@@ -141,15 +154,23 @@ def _endpoint(target: Target) -> DetailEndpoint:
     return endpoint
 
 
-def _lookup_value(view: Any, target: Target) -> tuple[Any, Any]:
-    """Return the field of the lookup and the row's value for it; None if the row has no valid one."""
-    field = target.serializer_class(context=view.get_serializer_context()).fields[target.lookup]
+def read_lookup(serializer: Any, target: Target, data: Any) -> Any:
+    """Return the row's value of the lookup field as the serializer stores it; None if the row has no valid one."""
+    raw = data.get(target.lookup) if isinstance(data, dict) else None
     try:
-        data = view.request.data
-        raw = data.get(target.lookup) if isinstance(data, dict) else None
-        return field, None if raw is None else field.to_internal_value(raw)
+        value = None if raw is None else serializer.fields[target.lookup].to_internal_value(raw)
     except APIException:  # an invalid value, which no object has
-        return field, None
+        return None
+    validate = getattr(serializer, f"validate_{target.lookup}", None)
+    if value is not None and validate:
+        with suppress(APIException, DjangoValidationError):  # for example, because the value exists
+            value = validate(value)  # may normalize it, for example to upper case
+    return value
+
+
+def lookup_text(field: Any, value: Any) -> str:
+    """Return the value of the lookup field as the ledger stores it, which is also how a response shows it."""
+    return str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]
 
 
 def _lock(view: Any, source: str, value: Any) -> list[Any]:
@@ -185,7 +206,13 @@ def _refused(
     return CreateCallError(status, code, message % {"field": target.lookup}, verdict, field=target.lookup)
 
 
-def _is_same(value: Any, stored: Any) -> bool:
-    if isinstance(value, Model):  # a foreign key
-        value = value.pk
+def is_plain(serializer_class: type[Any]) -> bool:
+    """Return whether a serializer only sets the columns that its validated values name, when it changes an object."""
+    plain = ModelSerializer
+    return all(getattr(serializer_class, name) is getattr(plain, name, None) for name in ("save", "update"))
+
+
+def _is_same(field: Any, value: Any, stored: Any) -> bool:
+    if isinstance(value, Model):  # a foreign key, which need not refer to the primary key
+        value = getattr(value, field.target_field.attname)
     return type(value) is type(stored) and type(value) in PLAIN_TYPES and value == stored

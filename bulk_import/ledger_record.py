@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ValidationError
+from django.db import DatabaseError
 
+from bulk_import.existing_object import lookup_text, read_lookup
 from bulk_import.models import ImportedRow
 from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
 from bulk_import.object_hash import object_hash
@@ -50,10 +51,12 @@ def fill_record(
 def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str) -> bytes:
     """Return the hash of the created object; b"" if the ID in the view's response is not that of an object."""
     queryset: Any = endpoint.view_class.queryset
-    model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
     try:
+        model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
         return object_hash(model, **{endpoint.id_field: object_id})
-    except (ValueError, ValidationError):
+    except DatabaseError:
+        raise
+    except Exception:  # noqa: BLE001 - the target's own code may raise anything, but the object has been created
         return b""
 
 
@@ -75,7 +78,9 @@ def _created_lookup(request: HttpRequest, response: Any, target: Target) -> str:
     if not target.lookup:
         return ""
     data = getattr(response, "data", None)
-    if not (isinstance(data, dict) and target.lookup in data):
-        data = json.loads(request.body)
-    value = data.get(target.lookup)
-    return str(value)[:MAX_LOOKUP_CHARACTERS] if isinstance(value, str | int) else ""
+    if isinstance(data, dict) and target.lookup in data:
+        value = data[target.lookup]
+        return "" if value is None else str(value)[:MAX_LOOKUP_CHARACTERS]
+    serializer: Any = target.serializer_class(context={"request": request})
+    value = read_lookup(serializer, target, json.loads(request.body))
+    return "" if value is None else lookup_text(serializer.fields[target.lookup], value)

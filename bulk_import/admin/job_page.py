@@ -20,6 +20,7 @@ from bulk_import.reports.job import expires_at
 from bulk_import.reports.messages import summary
 from bulk_import.reports.problems import error_text, problem_text
 from bulk_import.storage.failures import read_failures
+from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ ADVICE = {
     JobStatus.PAUSED: gettext_lazy(
         "Fix the cause. We retry automatically. You can also resume the import now, or cancel it."
     ),
-    JobStatus.SUCCEEDED: gettext_lazy("Every row was created. You do not have to do anything."),
+    JobStatus.SUCCEEDED: gettext_lazy("Every row was processed. You do not have to do anything."),
     JobStatus.PARTIALLY_SUCCEEDED: FIX_AND_RETRY,
     JobStatus.FAILED: FIX_AND_RETRY,
     JobStatus.CANCELLED: gettext_lazy("The import was cancelled. Retry it to create the remaining rows."),
@@ -143,7 +144,8 @@ def ranked_problems(job: ImportJob) -> list[dict[str, Any]]:
 def created_rows(job: ImportJob) -> Iterator[dict[str, Any]]:
     """Yield the first created rows, each with the URL of the created object's admin page, or "" if it has none."""
     view = admin_view_of(job.target)
-    for row in job.imported_rows.order_by("index")[:SHOWN_ROWS]:
+    created = job.imported_rows.filter(outcome=Outcome.CREATED.value, job__rehearsal=False)
+    for row in created.order_by("index")[:SHOWN_ROWS]:
         yield {"index": row.index, "object_id": row.object_id, "url": change_url(view, row.object_id)}
 
 

@@ -21,10 +21,9 @@ from bulk_import.reports.failures import (
     CSVRenderer,
     JSONLinesRenderer,
     as_rows,
-    as_table,
     file_name,
     in_pieces,
-    row_fields,
+    job_table,
 )
 from bulk_import.reports.results import as_lines, as_result_table, object_urls, read_result, read_results
 from bulk_import.storage.failures import read_failure, read_failures
@@ -79,7 +78,7 @@ class FailuresView(DownloadView):
         job = self.get_job(job_id)
         lines = read_failures(job)
         if self.is_table:
-            lines = as_table(lines, row_fields(self.target, request), rows_only=rows_only)
+            lines = job_table(job, lines, request, rows_only=rows_only)
         elif rows_only:
             lines = as_rows(lines)
         response = self.stream(lines)

@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 
 from bulk_import.exceptions import BadImport, Expired
 from bulk_import.intake.accept import submit
-from bulk_import.intake.idempotency import find_job
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
 from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobMode
@@ -38,12 +37,13 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
         raise BadImport(message, code="import_not_ended", status=HTTPStatus.CONFLICT)
     if "ledger" in job.expired:
         raise Expired(_("We no longer know which objects this import created, so it cannot be undone."))
-    # The key is the same until an undo has ended. So two requests at the same time start one job.
-    ended = job.undos.filter(rehearsal=rehearsal, status__in=TERMINAL_STATUSES).count()
-    key = f"undo-{job.pk}-{'rehearsal' if rehearsal else 'run'}-{ended}"
+    undos = job.undos.filter(rehearsal=rehearsal).order_by("-created_at", "-pk")
+    if running := undos.exclude(status__in=TERMINAL_STATUSES).first():
+        return running.pk
+    # The key names the undo before this one. So two requests at the same time start one job.
+    previous = undos.first()
+    key = f"undo-{job.pk}-{'rehearsal' if rehearsal else 'run'}-{previous.pk if previous else ''}"
     sha256 = hashlib.sha256(key.encode()).digest()
-    if existing := find_job(target, job.submitter, key, sha256):
-        return existing.pk
     check_open_job_quota(job.submitter)
     with Payload() as payload:
         for record in job.imported_rows.exclude(outcome=Outcome.UNCHANGED.value).order_by("index").iterator():

@@ -28,6 +28,7 @@ from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.upload_limits import check_values
 from bulk_import.models import JobMode
+from bulk_import.reports.cells import CLEAR_MARK
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
@@ -51,10 +52,6 @@ MAX_ERRORS = 5_000
 
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
-
-
-CLEAR_MARK = "(clear)"
-"""Text of a cell that clears the field of an object in an update. An empty cell leaves the field as it is."""
 
 
 @dataclass(slots=True)
@@ -223,6 +220,7 @@ class RowValidator:
         self._unique_fields: list[tuple[str, str, dict[Any, int]]] = [
             (name, sources[name], {}) for name in unique_names
         ]
+        self._lookup_source = sources.get(self._lookup, "")
         needed = {sources[name] for name in unique_names}
         self.database_checks = None
         if check_database:
@@ -257,7 +255,7 @@ class RowValidator:
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            errors = self._format.name_fields(self._missing_lookup(row) or self._duplicates(validated, index))
+            errors = self._format.name_fields(self._missing_lookup(validated) or self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
             return self._reported(error), {}
         return errors, {} if errors else validated
@@ -270,9 +268,9 @@ class RowValidator:
         logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
         return []
 
-    def _missing_lookup(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def _missing_lookup(self, validated: dict[str, Any]) -> list[dict[str, Any]]:
         """Return an error if the row of an update does not say which object it is about."""
-        if not self._lookup or row.get(self._lookup) not in {None, ""}:
+        if not self._lookup or validated.get(self._lookup_source) not in {None, ""}:
             return []
         message = _("This field is needed to find the object.")
         return [{"field": self._lookup, "code": "required", "message": message}]

@@ -21,7 +21,7 @@ from bulk_import.conf import conf
 from bulk_import.models import JobMode, JobStatus
 from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.outbox import mail_texts as texts
-from bulk_import.reports.failures import as_table, file_name, row_fields
+from bulk_import.reports.failures import file_name, job_table
 from bulk_import.reports.job import job_path
 from bulk_import.reports.messages import grouped, placeholders, things
 from bulk_import.reports.problems import problem_text
@@ -87,7 +87,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     request = Request(HttpRequest())  # some serializers need a request
     request.user = job.submitter or AnonymousUser()
     content, rows = bytearray(), -1  # -1 because the first line is the header
-    for line in as_table(read_failures(job), row_fields(settings.target(job.target), request)):
+    for line in job_table(job, read_failures(job), request):
         content += line
         rows += 1
         if rows > MAX_ATTACHMENT_ROWS or len(content) > MAX_ATTACHMENT_BYTES:
@@ -148,7 +148,7 @@ def outcomes(job: ImportJob) -> Iterator[dict[str, Any]]:
             yield {
                 "name": name,
                 "label": OUTCOME_LABELS[name],
-                "explanation": texts.EXPLANATIONS.get(name, "") if count else "",
+                "explanation": texts.EXPLANATIONS.get(name, "") if count and job.mode != JobMode.UNDO else "",
                 "count": grouped(count),
                 "percent": max(1, round(100 * count / job.rows)) if count else 0,
             }
@@ -199,13 +199,26 @@ def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
     """Yield what the submitter can do next."""
     if job.status == JobStatus.PAUSED and job.pause_code == PauseCode.FORBIDDEN:
         text = _("Ask an administrator for permission to add %(things)s. The import then continues automatically.")
+        if job.mode != JobMode.CREATE:
+            text = _(
+                "Ask an administrator for permission to change %(things)s. The import then continues automatically."
+            )
+        if job.mode == JobMode.UNDO:
+            text = _("Ask an administrator for permission to delete %(things)s. The undo then continues automatically.")
         yield Step(text % {"things": things(job.target)}, "")
-    if not (job.can_be_retried or job.can_be_resumed) or job.target not in conf().targets:
+    if job.target not in conf().targets:
         return
     # If the site has a page about the job, people use that page. Otherwise the email names the API requests.
     jobs_path, path = (
         ("", "") if conf().job_page_url else (reverse("bulk-import-jobs", kwargs={"target": job.target}), job_path(job))
     )
+    if job.rehearsal and job.is_terminal:
+        text = _("Start the real import. It uses the rows of this rehearsal, so you do not send them again.")
+        if job.mode == JobMode.UNDO:
+            text = _("Start the real undo. It deletes what this rehearsal could delete.")
+        yield Step(text, path and f"POST {path}/run")
+    if not (job.can_be_retried or job.can_be_resumed):
+        return
     if job.can_be_resumed:
         yield Step(
             _("Find the cause, for example with our support, and resume the import."), path and f"POST {path}/resume"
@@ -219,7 +232,8 @@ def next_steps(job: ImportJob, attachment: Attachment | None) -> Iterator[Step]:
             "Correct the rows: download the rows that were not created, fix them, and send the file as a new import."
         )
     )
-    yield Step(correct, jobs_path and f"POST {jobs_path}?corrects={job.pk}")
+    if job.mode != JobMode.UNDO:
+        yield Step(correct, jobs_path and f"POST {jobs_path}?corrects={job.pk}")
     retry = _("Retry without changes: if the rows are correct and the cause has been fixed, retry them in this import.")
     yield Step(retry, path and f"POST {path}/retry")
 

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from bulk_import.models import EventKind, JobMode, JobStatus
 from bulk_import.models.status import PENDING_ROWS
+from bulk_import.reports.messages import state_note
 from bulk_import_wire.contract import Outcome, PauseCode
 
 if TYPE_CHECKING:
@@ -115,16 +116,21 @@ CHANGE_LEADS: dict[str, _StrPromise] = {
 
 UNDO_SUBJECT = gettext_lazy("Undo of an import: %(done)s of %(rows)s %(things)s deleted")
 REHEARSED_UNDO_SUBJECT = gettext_lazy("Rehearsal of an undo: %(done)s of %(rows)s %(things)s would be deleted")
+PAUSED_UNDO_SUBJECT = gettext_lazy("Undo of %(rows)s %(things)s paused: %(reason)s")
 UNDO_LEAD = gettext_lazy("What was not deleted is listed with the reason.")
-"""The texts of every email about an undo."""
+"""The texts of the emails about an undo."""
 
 REHEARSAL_SUBJECT = gettext_lazy("Rehearsal: %(done)s of %(rows)s %(things)s would be imported")
 REHEARSAL_LEAD = gettext_lazy("This is about a rehearsal. Nothing was changed.")
-"""The texts of every email about a rehearsal."""
+"""The texts of the emails about a rehearsal."""
 
 
 def subject(job: ImportJob, topic: str) -> _StrPromise:
     """Return the subject for a topic, with placeholders."""
+    if topic == JobStatus.PAUSED and job.mode == JobMode.UNDO:
+        return PAUSED_UNDO_SUBJECT
+    if topic in {JobStatus.PAUSED, EventKind.DEAD_LETTERED}:
+        return SUBJECTS[topic]
     if job.mode == JobMode.UNDO:
         return REHEARSED_UNDO_SUBJECT if job.rehearsal else UNDO_SUBJECT
     if job.rehearsal:
@@ -132,12 +138,12 @@ def subject(job: ImportJob, topic: str) -> _StrPromise:
     return SUBJECTS[topic] if job.mode == JobMode.CREATE else CHANGE_SUBJECTS.get(topic, SUBJECTS[topic])
 
 
-def lead(job: ImportJob, topic: str) -> _StrPromise:
+def lead(job: ImportJob, topic: str) -> _StrPromise | str:
     """Return the first sentences for a topic, with placeholders."""
-    if job.rehearsal:
-        return REHEARSAL_LEAD
-    if job.mode == JobMode.UNDO:
-        return UNDO_LEAD
+    if topic != EventKind.DEAD_LETTERED and (job.rehearsal or job.mode == JobMode.UNDO):
+        is_incomplete = job.is_terminal and job.done_count < job.rows
+        result = REHEARSAL_LEAD if job.rehearsal else UNDO_LEAD if is_incomplete else ""
+        return f"{result} {state_note(job)}".strip()
     if topic == JobStatus.PAUSED and job.can_be_resumed:
         topic = PauseCode.MOST_ROWS_FAILED
     return LEADS[topic] if job.mode == JobMode.CREATE else CHANGE_LEADS.get(topic, LEADS[topic])

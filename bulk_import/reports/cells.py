@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import re
 
+CLEAR_MARK = "(clear)"
+"""Text of a cell that clears the field of an object in an update. An empty cell leaves the field as it is."""
+
 SEPARATORS = r",;\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 """Characters after which some program begins a new cell: what separates cells or ends a line."""
 

@@ -21,8 +21,10 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.renderers import BaseRenderer
 
+from bulk_import.conf import conf
 from bulk_import.errors import BulkImportRowErrorSerializer
-from bulk_import.reports.cells import escape_cell
+from bulk_import.models import JobMode
+from bulk_import.reports.cells import CLEAR_MARK, escape_cell
 from bulk_import.reports.problems import error_text
 from bulk_import.target_views import ViewFormat
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 BYTE_ORDER_MARK = "\ufeff"
 """First character of a CSV. Excel does not recognize UTF-8 without it."""
+
+UNDO_FIELDS = ["id", "lookup", "index"]
+"""The fields of a row of an undo: the ID of the object, its lookup, and the index of the row that created it."""
 
 PIECE_BYTES = 64 * 1024
 """Size of the pieces in which a download is sent. Sending each line separately would take longer than creating it."""
@@ -83,11 +88,20 @@ def as_rows(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield read_failure_line(line)[1] + b"\n"
 
 
-def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = False) -> Iterator[bytes]:
+def job_table(job: ImportJob, lines: Iterable[bytes], request: Request, *, rows_only: bool = False) -> Iterator[bytes]:
+    """Yield the lines of a CSV with the failures of a job. `request` is that of the user who reads it."""
+    if job.mode == JobMode.UNDO:
+        return as_table(lines, UNDO_FIELDS, rows_only=rows_only)
+    # The same CSV may be sent again as an update, where an empty cell would leave the field alone.
+    empty = "" if job.mode == JobMode.CREATE else CLEAR_MARK
+    return as_table(lines, row_fields(conf().target(job.target), request), rows_only=rows_only, empty=empty)
+
+
+def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = False, empty: str = "") -> Iterator[bytes]:
     """Yield the lines of a CSV, the first of which has the headings in the active language.
 
     Each record has columns for the reasons of the failure (unless `rows_only`), a column for each of the `fields`, and
-    a last column with all other fields of the row as JSON.
+    a last column with all other fields of the row as JSON. `empty` is the cell of a null and of an empty text.
     """
     # Excel expects semicolons between cells where the decimal separator is a comma.
     writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
@@ -101,7 +115,7 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
     yield (BYTE_ORDER_MARK + header).encode()
     for line in lines:
         failure, row = read_failure_line(line)
-        cells = row_cells(row, fields) if rows_only else [*reason_cells(failure), *row_cells(row, fields)]
+        cells = [*([] if rows_only else reason_cells(failure)), *row_cells(row, fields, empty)]
         record: str = writer.writerow(cells)
         # Numbers are not escaped. A program that expects another separator sees no number in "-5;3". It takes
         # a line that begins like this for a formula, so a minus sign at the start of a line gets an apostrophe.
@@ -127,8 +141,8 @@ def reason_cells(failure: dict[str, Any]) -> list[Any]:
     return [failure["index"], failure["outcome"], failure["status"], escape_cell(reasons)]
 
 
-def row_cells(row: bytes, fields: list[str]) -> list[str]:
-    """Return a cell for each field, and one for everything else.
+def row_cells(row: bytes, fields: list[str], empty: str) -> list[str]:
+    """Return a cell for each field, and one for everything else. A field that the row lacks has an empty cell.
 
     If the row is not an object, the last cell contains the whole row.
     """
@@ -136,15 +150,15 @@ def row_cells(row: bytes, fields: list[str]) -> list[str]:
         values: dict[str, msgspec.Raw] = ROW.decode(row)
     except msgspec.ValidationError:
         return [*("" for _field in fields), json_cell(row.decode())]
-    cells = [value_cell(bytes(values.pop(name, b"null"))) for name in fields]
+    cells = [value_cell(bytes(values.pop(name)), empty) if name in values else "" for name in fields]
     return [*cells, json_cell(msgspec.json.encode(values).decode()) if values else ""]
 
 
-def value_cell(value: bytes) -> str:
-    """Return the cell of a JSON value: the text of a string, an empty cell for null, and JSON for everything else."""
+def value_cell(value: bytes, empty: str) -> str:
+    """Return the cell of a JSON value: the text of a string, `empty` if there is none, JSON for everything else."""
     text = value.decode()
-    if text == "null":
-        return ""
+    if text in {"null", '""'}:
+        return empty
     return escape_cell(json.loads(text)) if text.startswith('"') else json_cell(text)
 
 

@@ -148,6 +148,13 @@ UNDO_MESSAGES: dict[tuple[bool, bool], _StrPromise] = {
 }
 """The messages of an undo, by whether it is a rehearsal and whether it has ended."""
 
+UNDO_FAILED = ngettext_lazy(
+    "The undo of an import has ended. %(rows)s %(things)s was not deleted. See the reasons below.",
+    "The undo of an import has ended. None of the %(rows)s %(things)s was deleted. See the reasons below.",
+    "row_count",
+)
+"""The message of an undo that has deleted nothing."""
+
 REHEARSAL_MESSAGES: dict[bool, _StrPromise] = {
     False: gettext_lazy(
         "This is a rehearsal: every row is tried, and nothing is imported. So far, %(done)s of %(rows)s %(things)s "
@@ -158,6 +165,17 @@ REHEARSAL_MESSAGES: dict[bool, _StrPromise] = {
     ),
 }
 """The messages of a rehearsal: while it runs, and after its end."""
+
+NOTES: dict[str, _StrPromise] = {
+    JobStatus.PAUSED: gettext_lazy("It is paused because %(reason)s. We retry automatically."),
+    "paused by staff": gettext_lazy("It is paused because %(reason)s. It continues when staff resume it."),
+    "paused by the circuit breaker": gettext_lazy(
+        "It is paused because %(reason)s. Fix the cause and resume it, or cancel it."
+    ),
+    "being cancelled": gettext_lazy("It is being cancelled."),
+    JobStatus.CANCELLED: gettext_lazy("It was cancelled before its end."),
+}
+"""What the messages of undos and rehearsals add in some states."""
 
 PAUSED_BY_BREAKER = ngettext_lazy(
     "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s was created so far. "
@@ -189,11 +207,10 @@ def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
     is_change = job.mode != JobMode.CREATE
     template = (CHANGE_MESSAGES if is_change else MESSAGES)[JobStatus(job.status)]
-    if job.mode == JobMode.UNDO:
-        template = UNDO_MESSAGES[job.rehearsal, job.is_terminal]
-    elif job.rehearsal:
-        template = REHEARSAL_MESSAGES[job.is_terminal]
-    elif job.is_being_cancelled:
+    if job.mode == JobMode.UNDO or job.rehearsal:
+        texts = (_outcome_text(job), state_note(job))
+        return " ".join(text % placeholders(job) for text in texts if text)
+    if job.is_being_cancelled:
         template = CHANGE_CANCELLING if is_change else CANCELLING
     elif job.is_paused_by_staff:
         template = CHANGE_PAUSED_BY_STAFF if is_change else PAUSED_BY_STAFF
@@ -202,6 +219,27 @@ def summary(job: ImportJob) -> str:
     elif imports_ahead(job):
         template = WAITING
     return template % placeholders(job)
+
+
+def _outcome_text(job: ImportJob) -> _StrPromise:
+    """Return what an undo or a rehearsal has done, with placeholders."""
+    if job.mode != JobMode.UNDO:
+        return REHEARSAL_MESSAGES[job.is_terminal]
+    if job.status == JobStatus.FAILED and not job.rehearsal:
+        return UNDO_FAILED
+    return UNDO_MESSAGES[job.rehearsal, job.is_terminal]
+
+
+def state_note(job: ImportJob) -> _StrPromise | str:
+    """Return the sentence about the pause or the cancellation of an undo or a rehearsal, with placeholders, or ""."""
+    state = str(job.status)
+    if job.is_being_cancelled:
+        state = "being cancelled"
+    elif job.is_paused_by_staff:
+        state = "paused by staff"
+    elif job.can_be_resumed:
+        state = "paused by the circuit breaker"
+    return NOTES.get(state, "")
 
 
 def imports_ahead(job: ImportJob) -> int | None:

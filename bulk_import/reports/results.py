@@ -23,7 +23,7 @@ from rest_framework import serializers
 from bulk_import.conf import conf
 from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.exceptions import Expired
-from bulk_import.models import TERMINAL_CHUNK_STATUSES
+from bulk_import.models import TERMINAL_CHUNK_STATUSES, JobMode
 from bulk_import.models.row import MAX_LOOKUP_CHARACTERS, unpack_lines
 from bulk_import.reports.cells import escape_cell
 from bulk_import.reports.failures import BYTE_ORDER_MARK, ROW, Echo
@@ -64,7 +64,9 @@ class ImportJobResultSerializer(serializers.Serializer[dict[str, Any]]):
         min_value=1, allow_null=True, help_text="Line of the row in a CSV or in JSON Lines, where 1 is the first line."
     )
     outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome])
-    id = serializers.CharField(allow_null=True, help_text="ID of the object that was created, changed or deleted.")
+    id = serializers.CharField(
+        allow_null=True, help_text="ID of the object that was created, changed or deleted, or that an undo kept."
+    )
     url = serializers.URLField(allow_null=True, help_text="URL of the object.")
     lookup = serializers.CharField(allow_null=True, help_text="What identifies the object for people, such as its SKU.")
     errors: Any = BulkImportRowErrorSerializer(many=True)  # DRF's property `Serializer.errors` is not affected
@@ -80,9 +82,8 @@ def read_results(job: ImportJob, after: int = -1) -> Iterator[Result]:
         raise Expired(_("The results of this import are no longer kept."))
     if after >= job.rows:  # also keeps numbers that are too large for the columns out of the query
         return
-    lookup = conf().target(job.target).lookup
     for chunk in _chunks(job, after):
-        known = _known_results(job, chunk, lookup)
+        known = _known_results(job, chunk)
         for index in range(max(chunk.first_index, after + 1), chunk.first_index + chunk.row_count):
             result = known.get(index)
             if result is None and chunk.status not in TERMINAL_CHUNK_STATUSES:
@@ -105,16 +106,19 @@ def _chunks(job: ImportJob, after: int) -> Iterator[ImportChunk]:
         number = page[-1].number
 
 
-def _known_results(job: ImportJob, chunk: ImportChunk, lookup: str) -> dict[int, Result]:
+def _known_results(job: ImportJob, chunk: ImportChunk) -> dict[int, Result]:
     """Return the results of the chunk's rows that have an outcome, by index."""
+    is_undo = job.mode == JobMode.UNDO  # its rows are not those of the target, see `undo_line`
+    lookup = "lookup" if is_undo else conf().target(job.target).lookup
     lines = dict(enumerate(unpack_lines(bytes(chunk.row_lines)), chunk.first_index))
     known: dict[int, Result] = {}
     for failure, row in map(read_failure_line, _failure_lines(job, chunk)):
         index, outcome = failure["index"], failure["outcome"]
         # While the chunk is open, the next worker may still process the rows that the last one left.
         if outcome != Outcome.UNPROCESSED or chunk.status in TERMINAL_CHUNK_STATUSES:
-            value = _lookup_of(row, lookup) if lookup else None
-            known[index] = Result(index, lines.get(index) or None, outcome, None, value, failure["errors"])
+            value = _text_of(row, lookup) if lookup else None
+            object_id = _text_of(row, "id") if is_undo else None
+            known[index] = Result(index, lines.get(index) or None, outcome, object_id, value, failure["errors"])
     # The ledger comes last, because it is right: a row that failed may have been created by a call of a retry.
     for index, outcome, object_id, value in chunk.imported_rows().values_list(
         "index", "outcome", "object_id", "lookup"
@@ -127,13 +131,13 @@ def _failure_lines(job: ImportJob, chunk: ImportChunk) -> Iterable[bytes]:
     return read_failures_file(job, chunk.failures_key) if chunk.failures_key else []
 
 
-def _lookup_of(row: bytes, lookup: str) -> str | None:
-    """Return the value of the lookup field in a row that was not created; None if it has none."""
+def _text_of(row: bytes, field: str) -> str | None:
+    """Return the value of the lookup field, or of another one, in a row that was not created; None if it has none."""
     try:
-        value = msgspec.json.decode(bytes(ROW.decode(row).get(lookup, b"null")))
+        value = msgspec.json.decode(bytes(ROW.decode(row).get(field, b"null")))
     except msgspec.DecodeError:
         return None
-    return str(value)[:MAX_LOOKUP_CHARACTERS] if isinstance(value, str | int) else None
+    return str(value)[:MAX_LOOKUP_CHARACTERS] or None if isinstance(value, str | int) else None
 
 
 def result_document(result: Result, url_of: Callable[[str], str | None]) -> dict[str, Any]:

@@ -97,6 +97,43 @@ def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:
     assert site.carry_out() == [(204, "deleted", "")]
 
 
+def test_what_stays_is_named_in_the_results_and_the_failures(site: Site, run_worker: Any) -> None:
+    job_id = site.submit([product("A"), product("B")])
+    run_worker()
+    Product.objects.update(stock=9)
+    undo = site.post(job_id, "undo").json()
+    run_worker()
+
+    kept = Product.objects.get(sku="B")
+    result = site.client.get(f"{undo['links']['results']}/1").json()
+    assert (result["id"], result["lookup"]) == (str(kept.pk), "B")
+    assert result["url"] == f"http://testserver/products/{kept.pk}/"
+    table: Any = site.client.get(f"{undo['links']['failures']}?format=csv")
+    header, _first, second = b"".join(table.streaming_content).decode().splitlines()
+    assert header == "\ufeffindex_,outcome,HTTP status,reasons,id,lookup,index,other fields"
+    assert second.endswith(f",{kept.pk},B,1,")
+
+
+def test_an_undo_that_is_retried_is_the_one_that_runs(site: Site) -> None:
+    job_id = imported(site, "A")
+    Product.objects.update(stock=9)
+    first, _code = site.post(job_id, "undo").json()["id"], site.carry_out()
+    second, _code = site.post(job_id, "undo").json()["id"], site.carry_out()
+
+    assert site.post(first, "retry").status_code == 202
+    assert first != second
+    assert site.post(job_id, "undo").json()["id"] == first
+
+
+def test_an_undo_whose_import_expires_meanwhile_does_not_say_that_the_objects_are_gone(site: Site) -> None:
+    job_id = imported(site, "A")
+    site.post(job_id, "undo")
+    ImportedRow.objects.all().delete()
+
+    assert site.carry_out() == [(410, "refused", "expired")]
+    assert skus() == ["A"]
+
+
 def test_what_the_endpoint_refuses_to_delete_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = imported(site, "A", "B", "C")
 
@@ -147,3 +184,13 @@ def test_an_undo_that_is_not_possible_says_why(site: Site, merchandiser: Any, se
     ]
     assert "no detail_url" in unsupported.json()["message"]
     assert ImportJob.objects.count() == 2
+
+
+def test_an_endpoint_that_does_not_delete_keeps_its_objects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = imported(site, "A")
+    monkeypatch.setattr(ProductViewSet, "http_method_names", ["get", "post", "patch"])
+    answer = site.post(job_id, "undo")
+
+    assert answer.status_code == 202
+    assert site.carry_out() == [(405, "not-created", "method_not_allowed")]
+    assert skus() == ["A"]

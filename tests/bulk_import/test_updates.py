@@ -317,6 +317,22 @@ def test_an_empty_cell_leaves_a_field_alone_and_the_mark_clears_it(
     assert existing.color == "(clear)"
 
 
+def test_the_failures_of_an_update_can_be_sent_again(client_of_merchandiser: APIClient, run_worker: Any) -> None:
+    """A field that was cleared is cleared again, and a field that was left alone is left alone again."""
+    table = "sku,description,color,weight_kg\nA,(clear),,(clear)\n"
+    first = client_of_merchandiser.post(UPDATE, table.encode(), content_type="text/csv").json()
+    run_worker()
+    existing = stored("A", description="old", color="red", weight_kg=2)
+    download: Any = client_of_merchandiser.get(f"{first['links']['failures']}?format=csv")
+    body = b"".join(download.streaming_content)
+
+    assert client_of_merchandiser.post(UPDATE, body, content_type="text/csv").status_code == 202
+    run_worker()
+
+    existing.refresh_from_db()
+    assert (existing.description, existing.weight_kg, existing.color) == ("", None, "red")
+
+
 @pytest.mark.parametrize(
     ("rows", "errors"),
     [

@@ -288,3 +288,29 @@ def test_the_email_about_changes_counts_every_row_that_was_imported(
         ["2", "unchanged"],
     ]
     assert "created" not in content.text.replace("1  created", "").split("Results")[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "subject"),
+    [
+        ({"mode": "undo"}, "Undo of 5 products paused: the create endpoint does not answer"),
+        ({"rehearsal": True}, "Import of 5 products paused: the create endpoint does not answer"),
+    ],
+)
+def test_an_email_about_a_paused_undo_or_rehearsal_says_why(fields: dict[str, Any], subject: str) -> None:
+    job = make_job("paused", 5, 0, 0, 0, 0, **AWAY, **fields)
+
+    content = compose_in(job, EventKind.PAUSED)
+
+    assert content.subject == subject
+    assert "It is paused because" in content.text
+
+
+def test_an_undo_has_no_rows_to_correct_and_a_rehearsal_can_be_run() -> None:
+    undo = compose_in(make_job("partially_succeeded", 5, 0, 2, 0, 0, mode="undo"), attachment=ATTACHMENT).text
+    rehearsal = compose_in(make_job("partially_succeeded", 5, 3, 2, 0, 0, rehearsal=True), attachment=ATTACHMENT).text
+
+    assert "Correct the rows" not in undo
+    assert "contain errors" not in undo
+    assert "Retry without changes" in undo
+    assert "Start the real import" in rehearsal

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 from django.utils.translation import override
 
 from bulk_import.models import PAUSE_REASONS, TERMINAL_STATUSES, ImportJob, JobStatus
@@ -151,3 +152,26 @@ def test_the_portuguese_message_has_a_singular_and_a_plural() -> None:
         assert message(job).startswith("Foi criado 1 de 3 ")
         job.created_count = 2
         assert message(job).startswith("Foram criados 2 de 3 ")
+
+
+@pytest.mark.parametrize(("mode", "rehearsal"), [("undo", False), ("undo", True), ("create", True), ("upsert", True)])
+def test_a_paused_or_cancelled_undo_or_rehearsal_says_so(mode: str, *, rehearsal: bool) -> None:
+    def text(status: JobStatus, **fields: object) -> str:
+        job = unsaved_job(status)
+        job.mode, job.rehearsal = mode, rehearsal
+        for name, value in fields.items():
+            setattr(job, name, value)
+        return message(job)
+
+    paused = text(JobStatus.PAUSED)
+    assert f"It is paused because {PAUSE_REASONS[PauseCode.ENDPOINT_AWAY]}. We retry automatically." in paused
+    assert text(JobStatus.CANCELLED).endswith("It was cancelled before its end.")
+    cancelling = text(JobStatus.PROCESSING, cancel_requested_at=timezone.now())
+    assert cancelling.endswith("It is being cancelled.")
+
+
+def test_an_undo_that_deleted_nothing_does_not_say_that_it_was_done() -> None:
+    job = unsaved_job(JobStatus.FAILED)
+    job.mode = "undo"
+
+    assert message(job).startswith("The undo of an import has ended. None of the 1,994 products was deleted.")
