@@ -43,6 +43,7 @@ class Target:
     create_kwargs: dict[str, Any] = field(default_factory=dict)  # the arguments of the endpoint's URL, if it has any
 
     success_statuses: Sequence[int] = (HTTPStatus.CREATED,)  # the HTTP statuses with which it answers a creation
+    aliases: dict[str, Sequence[str]] = field(default_factory=dict)  # further names of columns, by field
 
     def __post_init__(self) -> None:
         if not isinstance(self.create_kwargs, dict):
@@ -50,6 +51,9 @@ class Target:
         statuses = self.success_statuses
         if not (isinstance(statuses, list | tuple) and statuses and all(status in SUCCESS for status in statuses)):
             raise TypeError("success_statuses must be a list of HTTP statuses from 200 to 299")
+        aliases = self.aliases.values() if isinstance(self.aliases, dict) else [None]
+        if not all(isinstance(names, list | tuple) for names in aliases):
+            raise TypeError("aliases must be a dict with a list of names for each field")
 
     @property
     def create_path(self) -> str:

@@ -12,7 +12,7 @@ from rest_framework.renderers import JSONRenderer
 from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
-from bulk_import.reports.job import ImportJobSerializer
+from bulk_import.reports.job import ImportJobAcceptedSerializer, ImportJobSerializer
 
 Schema = dict[str, Any]
 HEADER: Final = "header"
@@ -82,7 +82,7 @@ OPERATIONS = {
         "create",
         {
             200: (BulkImportDryRunSerializer, "With `dry_run`: the result. Nothing was stored."),
-            202: (ImportJobSerializer, "The rows are stored and will be created."),
+            202: (ImportJobAcceptedSerializer, "The rows are stored and will be created."),
         },
         [400, 401, 403, 404, 411, 413, 415, 422, 429, 503],
         [

@@ -29,6 +29,7 @@ from bulk_import.api.parameters import (
     PageOptions,
     read_parameters,
 )
+from bulk_import.api.reading_parameters import reading_options
 from bulk_import.api.streaming import read_ahead, streaming_response
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
@@ -48,7 +49,13 @@ from bulk_import.reports.failures import (
     in_pieces,
     row_fields,
 )
-from bulk_import.reports.job import ImportJobSerializer, entity_tag, job_path, poll_after_seconds
+from bulk_import.reports.job import (
+    ImportJobAcceptedSerializer,
+    ImportJobSerializer,
+    entity_tag,
+    job_path,
+    poll_after_seconds,
+)
 from bulk_import.storage.failures import read_failure, read_failures
 
 if TYPE_CHECKING:
@@ -114,12 +121,12 @@ class ImportJobsView(TargetView):
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
         with reading.acquire(request.user):
-            upload = read_upload(request)
+            upload = read_upload(request, reading_options(options))
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:
             return Response(BulkImportDryRunSerializer(dry_run(self.target, request, upload)).data)
-        job_id = accept(
+        job_id, reading_report = accept(
             self.target,
             request,
             upload,
@@ -128,7 +135,7 @@ class ImportJobsView(TargetView):
             corrects=corrects,
             notify=options.get("notify", ""),
         )
-        return self.accepted(job_id)
+        return self.accepted(job_id, reading_report)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
         """Return the user's job with the ID in `corrects`, or None without this parameter. Raises NotFound."""
@@ -139,13 +146,15 @@ class ImportJobsView(TargetView):
         except NotFound:
             raise NotFound(_("We could not find the import that `corrects` names.")) from None
 
-    def accepted(self, job_id: UUID) -> Response:
+    def accepted(self, job_id: UUID, reading_report: dict[str, Any] | None = None) -> Response:
         job = self.get_job(job_id)
         headers = {
             "Location": self.request.build_absolute_uri(job_path(job)),
             "Retry-After": str(poll_after_seconds(job)),
         }
-        return Response(self.document(job), status=status.HTTP_202_ACCEPTED, headers=headers)
+        context = {"request": self.request, "reading": reading_report}
+        document = ImportJobAcceptedSerializer(job, context=context).data
+        return Response(document, status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def get(self, request: Request, **_kwargs: Any) -> Response:
         """List your imports, newest first"""

@@ -53,8 +53,10 @@ def accept(
     skip_invalid: bool,
     corrects: ImportJob | None = None,
     notify: str = "",
-) -> UUID:
-    """Validate the rows of an upload, submit them within the quotas of the user, and return the ID of the job.
+) -> tuple[UUID, dict[str, Any]]:
+    """Validate the rows of an upload and submit them within the quotas of the user.
+
+    Return the ID of the job, and how the file was read.
 
     Raises BadImport or Unavailable; in both cases there is no job.
     """
@@ -62,10 +64,10 @@ def accept(
     check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
     with Payload() as payload:
         with slots.acquire(request.user):
-            result = validate_rows(target, upload.rows, request, payload, skip_invalid=skip_invalid)
+            result = _validate(target, request, upload, payload, skip_invalid=skip_invalid)
         result.check_valid(skip_invalid=skip_invalid)
         check_row_quota(request.user, result.rows)
-        return submit(
+        job_id = submit(
             target,
             request.user,
             payload,
@@ -76,6 +78,7 @@ def accept(
             traceparent=traceparent_of(request),
             host=_host(request),
         )
+        return job_id, result.reading
 
 
 def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResult:
@@ -85,10 +88,18 @@ def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResul
     """
     check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
-        result = validate_rows(target, upload.rows, request)
+        result = _validate(target, request, upload)
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result
+
+
+def _validate(
+    target: Target, request: Request, upload: Upload, payload: Payload | None = None, *, skip_invalid: bool = False
+) -> ValidationResult:
+    refuse_unknown = upload.options.unknown == "reject"
+    rows = upload.rows(target, request)
+    return validate_rows(target, rows, request, payload, skip_invalid=skip_invalid, refuse_unknown=refuse_unknown)
 
 
 def _host(request: Request) -> str:

@@ -23,6 +23,7 @@ from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
+from bulk_import.intake.spreadsheets.table import Table
 from bulk_import.intake.upload_limits import check_values
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
-    from bulk_import.intake.formats import RawRow
     from bulk_import.intake.payload import Payload
+    from bulk_import.intake.raw_rows import RawRow
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
 
 
+MAX_NAME_CHARACTERS = 100
+"""Longest name of an unknown field in an answer. It comes from the client."""
+
+
 @dataclass(slots=True)
 class ValidationResult:
     """How many rows of an upload are valid, and the first errors of the others."""
@@ -58,6 +63,13 @@ class ValidationResult:
     error_count: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
     is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
+    table: Table | None = None  # the file, if it is a table
+    unknown_fields: dict[str, None] = field(default_factory=dict)  # of JSON rows, in their order
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the file was read: which of its columns or names were ignored, and more for a table."""
+        return self.table.reading if self.table else {"format": "json", "ignored": list(self.unknown_fields)}
 
     def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
         """Count the errors of an invalid row, which is at the index and line in `where`.
@@ -80,6 +92,7 @@ class ValidationResult:
                 error_count=self.error_count,
                 error_count_is_minimum=True,
                 invalid_rows=self.invalid_rows,
+                reading=self.reading,
             )
 
     @property
@@ -104,6 +117,7 @@ class ValidationResult:
             errors=self.errors,
             error_count=self.error_count,
             invalid_rows=self.invalid_rows,
+            reading=self.reading,
         )
 
 
@@ -114,16 +128,19 @@ def validate_rows(
     payload: Payload | None = None,
     *,
     skip_invalid: bool = False,
+    refuse_unknown: bool = False,
 ) -> ValidationResult:
     """Validate every row and append it to the payload, if there is one.
+
+    With `refuse_unknown`, a JSON row with a field that the serializer does not have is invalid.
 
     With `skip_invalid`, invalid rows are appended too, together with their errors. As soon as it is certain that
     there will be no job, nothing more is appended. Raises BadImport if the document itself is malformed, or if it has
     no rows, too many rows or values, or too many errors.
     """
     settings = conf()
-    validator = RowValidator(target, request)
-    result = ValidationResult()
+    result = ValidationResult(table=rows if isinstance(rows, Table) else None)
+    validator = RowValidator(target, request, None if result.table else result.unknown_fields, refuse_unknown)
     values = 0
     for index, row in enumerate(rows):
         if index == settings.max_rows:
@@ -133,7 +150,7 @@ def validate_rows(
         try:
             value, line, row_values = parse_row(row.json, settings.max_row_bytes)
             values += row_values
-            errors = validator.errors(value, index)
+            errors = join_errors(row.errors, validator.errors(value, index))
         except RowError as error:
             errors = [{"field": None, "code": error.code, "message": error.message}]
             result.is_malformed |= error.code in UNREADABLE_ROW_CODES
@@ -151,6 +168,12 @@ def validate_rows(
     return result
 
 
+def join_errors(of_cells: Iterable[dict[str, Any]], of_row: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the errors of a row. If a cell could not be read, what the serializer says about its field is left out."""
+    unread = {error["field"] for error in of_cells}
+    return [*of_cells, *(error for error in of_row if error["field"] not in unread)] if unread else of_row
+
+
 def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the first errors of an invalid row for its payload line, with their texts cut to a safe length."""
     stored = []
@@ -163,7 +186,14 @@ def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class RowValidator:
     """Validates one row after another with a single serializer instance."""
 
-    def __init__(self, target: Target, request: Request) -> None:
+    def __init__(
+        self,
+        target: Target,
+        request: Request,
+        unknown_fields: dict[str, None] | None = None,
+        refuse_unknown: bool = False,
+    ) -> None:
+        """Add fields that the serializer does not have to `unknown_fields`, if given; it stops at MAX_LISTED_ERRORS."""
         view = target.create_view(request)
         self._format = ViewFormat(view)
         self.serializer = target.serializer_class(context={"request": request, "view": view})
@@ -173,6 +203,8 @@ class RowValidator:
             for name, field in self.serializer.fields.items()
             if not field.read_only and any(isinstance(validator, UniqueValidator) for validator in field.validators)
         ]
+        self._names = {name for name, found in self.serializer.fields.items() if not found.read_only}
+        self._unknown_fields, self._refuse_unknown = unknown_fields, refuse_unknown
         skip_database_checks(self.serializer)
         unique_names = [name for name, _source, _first_index in self._unique_fields]
         self._compiled = compile_serializer(self.serializer, needed_values=unique_names)
@@ -187,14 +219,28 @@ class RowValidator:
             row = self._format.read(row)
         except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
             return self._reported(error)
+        unknown = self._unknown(row)
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            return self._format.name_fields(self._duplicates(validated, index))
+            return unknown + self._format.name_fields(self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
             return self._reported(error)
+
+    def _unknown(self, row: Any) -> list[dict[str, Any]]:
+        """Note the fields of a row that the serializer does not have. Return their errors if they are refused."""
+        if self._unknown_fields is None or type(row) is not dict or row.keys() <= self._names:
+            return []
+        unknown = [name for name in row if name not in self._names]
+        for name in unknown[:MAX_LISTED_ERRORS]:
+            if len(self._unknown_fields) < MAX_LISTED_ERRORS:
+                self._unknown_fields.setdefault(name[:MAX_NAME_CHARACTERS])
+        if not self._refuse_unknown:
+            return []
+        message = _("There is no such field. Remove it, or correct its name.")
+        return [{"field": name, "code": "unknown_field", "message": message} for name in unknown[:MAX_LISTED_ERRORS]]
 
     def _reported(self, error: Exception) -> list[dict[str, Any]]:
         """Return the errors of an exception of the target's parser or serializer; none if it is not about the row."""

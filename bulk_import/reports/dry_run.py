@@ -8,6 +8,7 @@ from django.utils.translation import ngettext
 from rest_framework import serializers
 
 from bulk_import.errors import BulkImportRowErrorSerializer
+from bulk_import.reports.reading import BulkImportReadingSerializer
 
 
 class BulkImportDryRunSerializer(serializers.Serializer[Any]):
@@ -21,6 +22,7 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
     errors: Any = BulkImportRowErrorSerializer(
         many=True, help_text="The first errors."
     )  # DRF's property `Serializer.errors` is not affected
+    reading = BulkImportReadingSerializer()
 
     def get_message(self, result: Any) -> str:
         text = ngettext(

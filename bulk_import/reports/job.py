@@ -20,6 +20,7 @@ from bulk_import.conf import conf
 from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
+from bulk_import.reports.reading import BulkImportReadingSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +165,19 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     def get_expired_at(self, job: ImportJob) -> datetime | None:
         return min(job.expired.values(), default=None)
+
+
+class ReadingField(BulkImportReadingSerializer):
+    """How the file was read. It is not stored with the job, but in the context of the serializer."""
+
+    def get_attribute(self, _job: Any) -> Any:
+        return self.context.get("reading")
+
+
+class ImportJobAcceptedSerializer(ImportJobSerializer):
+    """An import that was just accepted, and how its file was read."""
+
+    reading = ReadingField(allow_null=True, help_text="Null if the import had already been accepted before.")
 
 
 class ImportJobWebhookSerializer(serializers.Serializer[dict[str, Any]]):

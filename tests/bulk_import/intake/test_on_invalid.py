@@ -11,8 +11,8 @@ from rest_framework.test import APIClient, APIRequestFactory
 
 from bulk_import.conf import conf
 from bulk_import.intake import validation
-from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
+from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.validation import validate_rows
 from bulk_import.models import ImportJob
 from products.models import Category, Product

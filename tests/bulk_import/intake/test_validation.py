@@ -19,8 +19,8 @@ from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake import validation
-from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
+from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.validation import (
     MAX_LISTED_ERRORS,
     MAX_STORED_ERRORS,

@@ -1,0 +1,339 @@
+"""Files as programs write them in five countries, each with a hand-written table of what its cells mean.
+
+Each file has either the rows that it means, or the code of the error that asks the user. In `unread` are the cells that
+are errors of their row, because they cannot be read with certainty.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.bulk_import.intake.spreadsheets.workbooks import DATE, PADDED, TIME, number, ods, text, xls, xlsx
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, the query parameters of its upload, and what it means."""
+
+    body: bytes
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    unread: list[tuple[int, str, str]] = field(default_factory=list)  # line, field and code of the error
+    ignored: list[str] = field(default_factory=list)
+
+
+BR, DE, FR, US, JA = ({"locale": name} for name in ("pt-BR", "de-DE", "fr-FR", "en-US", "ja-JP"))
+HEADER = ["sku", "name", "price"]
+TENT = {"sku": "A-1", "name": "Tent", "price": "12.50"}
+NA = b'<c r="@" t="e"><v>#N/A</v></c>'
+NO_RESULT = b'<c r="@"><f>SUM(A1)</f></c>'
+
+FILES = {
+    # --- Excel
+    "excel pt-BR, csv with semicolons, windows-1252": File(
+        "SKU;Nome;Preço;Moeda;Estoque;Categoria;Ativo\r\n"
+        "A-1;Barraca São João;1.234,50;BRL;7;camping;VERDADEIRO\r\nA-2;Pão;12,50;BRL;1.200;camping;FALSO\r\n".encode(
+            "cp1252"
+        ),
+        [
+            {
+                "sku": "A-1",
+                "name": "Barraca São João",
+                "price": "1234.50",
+                "currency": "BRL",
+                "stock": "7",
+                "category": "camping",
+                "is_active": "true",
+            },
+            {
+                "sku": "A-2",
+                "name": "Pão",
+                "price": "12.50",
+                "currency": "BRL",
+                "stock": "1200",
+                "category": "camping",
+                "is_active": "false",
+            },
+        ],
+        BR,
+    ),
+    "excel pt-BR, csv utf-8 with byte order mark": File(
+        codecs.BOM_UTF8 + "SKU;Descrição;Cor;Peso (kg)\r\nA-1;Leve;azul;2,5\r\n".encode(),
+        [{"sku": "A-1", "description": "Leve", "color": "azul", "weight_kg": "2.5"}],
+        BR,
+    ),
+    "excel pt-BR, unicode text (utf-16 with tabs)": File(
+        "SKU\tNome\tPreço\r\nA-1\tCaneca\t9,90\r\n".encode("utf-16"),
+        [{"sku": "A-1", "name": "Caneca", "price": "9.90"}],
+        BR,
+    ),
+    "excel de-DE, csv windows-1252": File(
+        "sku;name;price;weight_kg\r\nA-1;Zelt für Größe XL;1.299,00;3,250\r\n".encode("cp1252"),
+        [{"sku": "A-1", "name": "Zelt für Größe XL", "price": "1299.00", "weight_kg": "3.250"}],
+        DE,
+    ),
+    "excel de-DE, windows-1252 without a locale": File(
+        "sku;name\r\nA-1;Zelt für zwei\r\n".encode("cp1252"), error="unknown_encoding"
+    ),
+    "excel de-DE, windows-1252 that is named": File(
+        "sku;name\r\nA-1;Zelt „Größe“ … 5 €\r\n".encode("cp1252"),
+        [{"sku": "A-1", "name": "Zelt „Größe“ … 5 €"}],
+        {"encoding": "windows-1252"},
+    ),
+    "excel fr-FR, csv latin-1 with blanks in numbers": File(
+        "sku;name;price;is_active\r\nA-1;Tente légère;1\u00a0234,50;oui\r\n".encode("latin-1").replace(b"\xa0", b" "),
+        [{"sku": "A-1", "name": "Tente légère", "price": "1234.50", "is_active": "true"}],
+        FR,
+    ),
+    "excel fr-FR, narrow blanks in utf-8": File(
+        "sku;name;price\r\nA-1;Tente;12\u202f345,00\r\n".encode(),
+        [{"sku": "A-1", "name": "Tente", "price": "12345.00"}],
+        FR,
+    ),
+    "excel en-US, csv": File(
+        b'sku,name,price\r\nA-1,"Tent, large","1,234.50"\r\n',
+        [{"sku": "A-1", "name": "Tent, large", "price": "1234.50"}],
+        US,
+    ),
+    "excel ja-JP, csv shift_jis": File(
+        'sku,name,price\r\nA-1,テント,"1,200"\r\n'.encode("cp932"),
+        [{"sku": "A-1", "name": "テント", "price": "1200"}],
+        JA,
+    ),
+    "excel ja-JP, shift_jis without a locale": File(
+        "sku,name\r\nA-1,テント\r\n".encode("cp932"), error="unknown_encoding"
+    ),
+    "excel for mac, macintosh": File(
+        "sku;name\rA-1;Descrição\r".encode("mac-roman"), options=BR, error="unknown_encoding"
+    ),
+    "excel for mac, macintosh that is named": File(
+        "sku;name\nA-1;Descrição\n".encode("mac-roman"),
+        [{"sku": "A-1", "name": "Descrição"}],
+        {"encoding": "macintosh", "locale": "pt-BR"},
+    ),
+    "excel, sep=": File(b"sep=;\r\nsku;name;price\r\nA-1;Tent, large;12.50\r\n", [{**TENT, "name": "Tent, large"}]),
+    "excel, trailing separators and empty rows": File(
+        b"sku;name;price;;;\r\nA-1;Tent;12.50;;;\r\n;;;;;\r\n;;;;;\r\n", [TENT]
+    ),
+    "excel, title rows": File(
+        b"Price list, spring;;\r\n;;\r\nas of today;;\r\nsku;name;price\r\nA-1;Tent;12.50\r\n", [TENT]
+    ),
+    "excel, long numbers and dates are damaged": File(
+        b"sku;size;barcode\nA-1;mar/05;7,89E+12\nA-2;XL;\n",
+        [{"sku": "A-1", "size": "mar/05", "barcode": "7,89E+12"}, {"sku": "A-2", "size": "XL"}],
+        unread=[(2, "size", "excel_date"), (2, "barcode", "excel_number")],
+    ),
+    "excel, damage that is accepted": File(
+        b"sku,size\nA-1,Mar-26\n", [{"sku": "A-1", "size": "Mar-26"}], {"damage": "accept"}
+    ),
+    "excel, lost zeros": File(
+        b"sku,name\n00123,Tent\n00124,Pan\n125,Mug\n",
+        [{"sku": "00123", "name": "Tent"}, {"sku": "00124", "name": "Pan"}, {"sku": "125", "name": "Mug"}],
+        unread=[(4, "sku", "excel_zeros")],
+    ),
+    "excel, an error of a formula in a csv": File(
+        b"sku,name\nA-1,#N/A\nA-2,#REF!\n",
+        [{"sku": "A-1", "name": "#N/A"}, {"sku": "A-2", "name": "#REF!"}],
+        unread=[(2, "name", "formula_error"), (3, "name", "formula_error")],
+    ),
+    "excel, xlsx with numbers and text": File(
+        xlsx(["sku", "name", "price", "stock"], ["007", "Tent", 12.5, 7]),
+        [{"sku": "007", "name": "Tent", "price": 12.5, "stock": 7}],
+    ),
+    "excel, xlsx with digits that excel does not show": File(
+        xlsx(HEADER, ["A-1", "Tent", 12.499999999999998], ["A-2", "Pan", 0.30000000000000004]),
+        [{"sku": "A-1", "name": "Tent", "price": 12.5}, {"sku": "A-2", "name": "Pan", "price": 0.3}],
+    ),
+    "excel, xlsx with a truth value": File(
+        xlsx(["sku", "is_active"], ["A-1", True], ["A-2", False]),
+        [{"sku": "A-1", "is_active": True}, {"sku": "A-2", "is_active": False}],
+    ),
+    "excel, xlsx with numbers that are shown with zeros": File(
+        xlsx(["sku", "name"], [(123, PADDED), "Tent"], [(45678, PADDED), "Pan"]),
+        [{"sku": "00123", "name": "Tent"}, {"sku": "45678", "name": "Pan"}],
+    ),
+    "excel, xlsx with a date in a text": File(
+        xlsx(["sku", "size"], ["A-1", (46000, DATE)]),
+        [{"sku": "A-1", "size": "2025-12-09"}],
+        unread=[(2, "size", "excel_date")],
+    ),
+    "excel, xlsx with a date in an unknown column": File(
+        xlsx(["sku", "name", "Seen"], ["A-1", "Tent", (46000.5, TIME)]),
+        [{"sku": "A-1", "name": "Tent", "Seen": "2025-12-09T12:00:00"}],
+        ignored=["Seen"],
+    ),
+    "excel, xlsx with an error of a formula": File(
+        xlsx(HEADER, ["A-1", "Tent", NA]), [{"sku": "A-1", "name": "Tent"}], unread=[(2, "price", "formula_error")]
+    ),
+    "excel, xlsx with an error in an unknown column": File(
+        xlsx([*HEADER, "Note"], ["A-1", "Tent", 12.5, NA]),
+        [{**TENT, "price": 12.5, "Note": "formula_error"}],
+        ignored=["Note"],
+    ),
+    "python, xlsx with a formula without a result": File(
+        xlsx(HEADER, ["A-1", "Tent", NO_RESULT]),
+        [{"sku": "A-1", "name": "Tent"}],
+        unread=[(2, "price", "formula_without_result")],
+    ),
+    "excel, xlsx with too many digits": File(
+        xlsx(["sku", "barcode"], ["A-1", 7894900011517000123]),
+        [{"sku": "A-1", "barcode": 7.8949000115170e18}],
+        unread=[(2, "barcode", "excel_digits")],
+    ),
+    "excel, xlsx with a barcode": File(
+        xlsx(["sku", "barcode"], ["A-1", 7894900011517]), [{"sku": "A-1", "barcode": 7894900011517}]
+    ),
+    "excel, xlsx with title and blank rows": File(
+        xlsx(["Price list"], [], HEADER, [], ["A-1", "Tent", "12.50"], start=3), [TENT]
+    ),
+    "excel, xlsx with several sheets": File(xlsx(HEADER, ["A-1", "Tent", 12.5], Old=[HEADER]), error="choose_sheet"),
+    "excel, xlsx with a chosen sheet": File(
+        xlsx(HEADER, ["A-1", "Tent", 12.5], Old=[HEADER, ["B-1", "Pan", 1]]),
+        [{"sku": "B-1", "name": "Pan", "price": 1}],
+        {"sheet": "Old"},
+    ),
+    "excel, xlsx with the number of a sheet": File(
+        xlsx(HEADER, ["A-1", "Tent", 12.5], Old=[HEADER]), [{**TENT, "price": 12.5}], {"sheet": "1"}
+    ),
+    "excel, xlsx without the chosen sheet": File(xlsx(HEADER), options={"sheet": "New"}, error="choose_sheet"),
+    "excel, xlsx with hidden and empty sheets": File(
+        xlsx(HEADER, ["A-1", "Tent", 12.5], Lists=[["x"]], Sheet2=[], hidden=("Lists",)), [{**TENT, "price": 12.5}]
+    ),
+    "excel pt-BR, xlsx with numbers as text": File(
+        xlsx(["SKU", "Preço", "Ativo"], ["A-1", "12,50", "Sim"], ["A-2", "1.200,00", "Não"]),
+        [
+            {"sku": "A-1", "price": "12.50", "is_active": "true"},
+            {"sku": "A-2", "price": "1200.00", "is_active": "false"},
+        ],
+        BR,
+    ),
+    "excel 97 de-DE, xls": File(
+        xls(["SKU", "Name", "Price", "Is active"], ["007", "Größe", 12.5, True]),
+        [{"sku": "007", "name": "Größe", "price": 12.5, "is_active": True}],
+    ),
+    # --- LibreOffice
+    "libreoffice fr-FR, ods": File(
+        ods([text("sku"), text("name"), text("price")], [text("007"), text("Été"), number(12.5, "12,50 €")]),
+        [{"sku": "007", "name": "Été", "price": 12.5}],
+    ),
+    "libreoffice, ods with an error of a formula": File(
+        ods([text("sku"), text("name")], [text("A-1"), text("Err:502")]),
+        [{"sku": "A-1", "name": "Err:502"}],
+        unread=[(2, "name", "formula_error")],
+    ),
+    "libreoffice de-DE, csv with tabs": File(
+        b"sku\tname\tprice\nA-1\tZelt\t12,50\n", [{"sku": "A-1", "name": "Zelt", "price": "12.50"}], DE
+    ),
+    "libreoffice, csv with line breaks in cells": File(
+        b'sku,name,description\nA-1,Tent,"Two\nlines, ""quoted"""\n',
+        [{"sku": "A-1", "name": "Tent", "description": 'Two\nlines, "quoted"'}],
+    ),
+    # --- Google Sheets
+    "google sheets pt-BR, csv": File(
+        'SKU,Nome,Preço,Ativo\r\nA-1,Barraca,"R$ 1.234,50",VERDADEIRO\r\n'.encode(),
+        [{"sku": "A-1", "name": "Barraca", "price": "1234.50", "is_active": "true"}],
+        BR,
+    ),
+    "google sheets en-US, tsv": File(b"SKU\tName\tPrice\r\nA-1\tTent\t$12.50\r\n", [TENT], US),
+    "google sheets, without a locale": File(
+        'SKU,Nome,Preço\r\nA-1,Barraca,"12,50"\r\n'.encode(), [{"sku": "A-1", "name": "Barraca", "price": "12,50"}]
+    ),
+    "google sheets ja-JP, yen": File(
+        "SKU,Name,Price\nA-1,テント,￥1200\n".encode(), [{"sku": "A-1", "name": "テント", "price": "1200"}], JA
+    ),
+    # --- Numbers
+    "numbers de-DE, csv": File(
+        "SKU;Name;Price;Weight kg\nA-1;Zelt;12,50 €;1.250,5\n".encode(),
+        [{"sku": "A-1", "name": "Zelt", "price": "12.50", "weight_kg": "1250.5"}],
+        DE,
+    ),
+    "numbers, table name above the header": File(b"Table 1,,\nsku,name,price\nA-1,Tent,12.50\n", [TENT]),
+    # --- SAP
+    "sap de-DE, minus behind the number": File(
+        b"sku;name;price;stock\nA-1;Zelt;1.234,50-;12-\n",
+        [{"sku": "A-1", "name": "Zelt", "price": "-1234.50", "stock": "-12"}],
+        DE,
+    ),
+    "sap de-DE, three decimals of a whole number": File(
+        b"sku;stock\nA-1;1,000\nA-2;12,000\n", [{"sku": "A-1", "stock": "1.000"}, {"sku": "A-2", "stock": "12.000"}], DE
+    ),
+    "sap, utf-16 without a byte order mark": File(
+        "sku\tname\r\nA-1\tGrößen\r\n".encode("utf-16-le"), [{"sku": "A-1", "name": "Größen"}]
+    ),
+    "sap, big-endian utf-16": File(
+        codecs.BOM_UTF16_BE + "sku;name\nA-1;Größen\n".encode("utf-16-be"), [{"sku": "A-1", "name": "Größen"}]
+    ),
+    "sap, columns that are chosen": File(
+        b"MATNR;MAKTX;WERKS\nA-1;Zelt;1000\n",
+        [{"sku": "A-1", "name": "Zelt"}],
+        {"columns": {"MATNR": "sku", "MAKTX": "name", "WERKS": None}},
+        ignored=["WERKS"],
+    ),
+    "sap, a chosen column that does not exist": File(
+        b"sku;name\nA-1;Zelt\n", options={"columns": {"MATNR": "sku"}}, error="unknown_column"
+    ),
+    # --- edited by hand
+    "by hand, an ambiguous number": File(
+        b"sku;weight_kg\nA-1;1.200\n",
+        [{"sku": "A-1", "weight_kg": "1.200"}],
+        BR,
+        unread=[(2, "weight_kg", "ambiguous_number")],
+    ),
+    "by hand, the rest of the column makes it clear": File(
+        b"sku;price\nA-1;1.200\nA-2;9,90\n", [{"sku": "A-1", "price": "1200"}, {"sku": "A-2", "price": "9.90"}], BR
+    ),
+    "by hand, both separators in one column": File(
+        b"sku;price\nA-1;1.200\nA-2;9,90\nA-3;12.5\n",
+        [{"sku": "A-1", "price": "1.200"}, {"sku": "A-2", "price": "9.90"}, {"sku": "A-3", "price": "12.5"}],
+        BR,
+        unread=[(2, "price", "ambiguous_number")],
+    ),
+    "by hand, the decimal separator is named": File(
+        b"sku;weight_kg\nA-1;1.200\n", [{"sku": "A-1", "weight_kg": "1.200"}], {**BR, "decimal": {"weight_kg": "."}}
+    ),
+    "by hand, the thousands separator is named": File(
+        b"sku;weight_kg\nA-1;1.200\n", [{"sku": "A-1", "weight_kg": "1200"}], {**BR, "decimal": {"weight_kg": ","}}
+    ),
+    "by hand, whole thousands are ambiguous": File(
+        b"sku;stock\nA-1;2.000\n", [{"sku": "A-1", "stock": "2.000"}], BR, unread=[(2, "stock", "ambiguous_number")]
+    ),
+    "by hand, a whole number cannot be 1.2": File(b"sku;stock\nA-1;1.200\n", [{"sku": "A-1", "stock": "1200"}], BR),
+    "by hand, commas in a column of another country": File(
+        b'sku,price\nA-1,"1,200"\nA-2,"9,90"\n',
+        [{"sku": "A-1", "price": "1,200"}, {"sku": "A-2", "price": "9,90"}],
+        US,
+        unread=[(2, "price", "ambiguous_number")],
+    ),
+    "by hand, capitals, accents and blanks in the header": File(
+        b" S K U ;NAME;Is-Active;WEIGHT_KG\nA-1;Tent;true;1\n",
+        [{"sku": "A-1", "name": "Tent", "is_active": "true", "weight_kg": "1"}],
+    ),
+    "by hand, two columns for one field": File(b"sku,Name,NAME\nA-1,Tent,Pan\n", error="ambiguous_column"),
+    "by hand, the exact name is better": File(
+        b"sku,Name,name\nA-1,Tent,Pan\n", [{"sku": "A-1", "name": "Pan"}], ignored=["Name"]
+    ),
+    "by hand, unknown columns": File(
+        b"sku,name,Supplier\nA-1,Tent,Nord\n",
+        [{"sku": "A-1", "name": "Tent", "Supplier": "Nord"}],
+        ignored=["Supplier"],
+    ),
+    "by hand, unknown columns that are refused": File(
+        b"sku,name,Supplier\nA-1,Tent,Nord\n", options={"unknown": "reject"}, error="unknown_columns"
+    ),
+    "by hand, a value in a column without a name": File(b"sku,,price\nA-1,x,1\n", error="malformed_header"),
+    "by hand, text that was garbled": File(
+        "sku,name\nA-1,Descri\u00c3\u00a7\u00c3\u00a3o\n".encode(),
+        [{"sku": "A-1", "name": "Descri\u00c3\u00a7\u00c3\u00a3o"}],
+        unread=[(2, "name", "garbled_text")],
+    ),
+    "by hand, json with the wrong name": File(b'[{"sku": "A-1"}]', [{"sku": "A-1"}]),
+    # --- no tables
+    "a png image": File(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", error="not_a_table"),
+    "a pdf document": File(b"%PDF-1.7\n", error="not_a_table"),
+    "a web page that is called .xls": File(b"<html><table><tr><td>sku</td></tr></table>", error="not_a_table"),
+    "a damaged workbook": File(xlsx(HEADER)[:-40], error="workbook_damaged"),
+    "a word document": File(b"PK\x03\x04 cut off", error="workbook_damaged"),
+}
