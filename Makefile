@@ -12,7 +12,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-sqlite test-worker test-system chaos mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-postgresql test-sqlite test-worker test-system chaos simulate mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,8 +42,13 @@ test-system: $(VENV)/.dev
 chaos: $(VENV)/.dev ## Import while faults are injected, and check every row: RUNS=20 SEED=1
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
 
-mutants: $(VENV)/.dev ## Remove each guarantee in turn and check that `make chaos` detects it
+simulate: RUNS = 1000
+simulate: $(VENV)/.dev ## Simulate imports with faults in virtual time, and check every row: RUNS=1000 SEED=1
+	@$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED) --processes $$(getconf _NPROCESSORS_ONLN)
+
+mutants: $(VENV)/.dev ## Remove each guarantee in turn and check that `make chaos` and `make simulate` detect it
 	@$(BIN)/python -m tests.chaos.mutate
+	@$(BIN)/python -m tests.simulation.mutate
 
 matrix: $(VENV)/.dev ## Run the tests on each supported version of Python and Django
 	@$(BIN)/python -m tests.matrix $(TESTS)

@@ -12,8 +12,12 @@ from django.urls import path
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bulk_import.api.views import ImportJobsView
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.intake.endpoint_rules import skip_database_checks
+from bulk_import.intake.request_body import read_upload
+from bulk_import.intake.spreadsheets.options import ReadingOptions
+from bulk_import.intake.validation import validate_rows
 from products.models import Product
 from products.serializers import ProductSerializer
 from settings.urls import urlpatterns as shop_urls
@@ -51,6 +55,15 @@ class QuerylessView(PlainView):
         return serializer
 
 
+class ValidationView(ImportJobsView):
+    """A dry run without the comparison with the database."""
+
+    def post(self, request: Request, **_kwargs: Any) -> Response:
+        upload = read_upload(request, ReadingOptions())
+        result = validate_rows(self.target, upload.rows(self.target, request), request)
+        return Response({"rows": result.rows, "invalid_rows": result.invalid_rows})
+
+
 class FloorView(APIView):
     """The least possible work: parse once with the fastest parser, and store the body unchanged."""
 
@@ -66,6 +79,7 @@ class FloorView(APIView):
 urlpatterns = [
     path("plain", PlainView.as_view()),
     path("queryless", QuerylessView.as_view()),
+    path("validation", ValidationView.as_view(), {"target": "products"}),
     path("floor", FloorView.as_view()),
     *shop_urls,
 ]

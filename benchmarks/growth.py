@@ -31,27 +31,30 @@ TIMES = 15
 JOBS = """
 INSERT INTO bulk_import_importjob (id, submitter_id, target, language, status, rows, payload_bucket, payload_key,
     payload_etag, idempotency_key, request_sha256, traceparent, problems, notify, pause_code, created_at, finished_at,
-    finished_rows_before, is_expiring)
+    finished_rows_before, is_expiring, host, mode, rehearsal)
 SELECT gen_random_uuid(), %(user)s, 'products', 'en', CASE WHEN n %% 1000 = 0 THEN 'processing' ELSE 'succeeded' END,
     %(rows)s, 'b', 'k', 'e', '', '', '', '[]', '', '', now() - n * interval '1 minute',
-    CASE WHEN n %% 1000 = 0 THEN NULL ELSE now() - n * interval '1 minute' END, 0, false
+    CASE WHEN n %% 1000 = 0 THEN NULL ELSE now() - n * interval '1 minute' END, 0, false,
+    '', 'create', false
 FROM generate_series(1, %(jobs)s) n"""
 CHUNKS = """
 INSERT INTO bulk_import_importchunk (id, job_id, number, first_index, row_count, first_byte, byte_count, status, epoch,
-    claimant, created, rejected, failed, unprocessed, problems, failures_key)
+    claimant, created, rejected, failed, unprocessed, problems, failures_key, updated, unchanged, deleted,
+    failed_deliveries, row_hashes, row_lines)
 SELECT gen_random_uuid(), job.id, n, n * 500, least(500, rows - n * 500), 0, 1,
     CASE WHEN job.status = 'processing' THEN 'processing' ELSE 'done' END, 1, '', least(500, rows - n * 500), 0, 0, 0,
-    '[]', ''
+    '[]', '', 0, 0, 0, 0, '', ''
 FROM bulk_import_importjob job, generate_series(0, (rows - 1) / 500) n
 WHERE NOT EXISTS (SELECT 1 FROM bulk_import_importchunk WHERE job_id = job.id)"""
 RECORDS = """
-INSERT INTO bulk_import_importedrow (job_id, index, body_sha256, object_id, created_at)
-SELECT job.id, n, decode(repeat('ab', 32), 'hex'), n::text, job.created_at + n * interval '5 milliseconds'
+INSERT INTO bulk_import_importedrow (job_id, index, body_sha256, object_id, created_at, outcome, lookup, object_hash)
+SELECT job.id, n, decode(repeat('ab', 32), 'hex'), n::text, job.created_at + n * interval '5 milliseconds', 'created',
+    'SKU-' || n, ''
 FROM bulk_import_importjob job, generate_series(0, rows - 1) n
 WHERE NOT EXISTS (SELECT 1 FROM bulk_import_importedrow WHERE job_id = job.id)"""
 EVENTS = """
-INSERT INTO bulk_import_importevent (id, job_id, kind, at, note)
-SELECT gen_random_uuid(), id, 'ended', finished_at, status FROM bulk_import_importjob job
+INSERT INTO bulk_import_importevent (id, job_id, kind, at, note, rows)
+SELECT gen_random_uuid(), id, 'ended', finished_at, status, 0 FROM bulk_import_importjob job
 WHERE finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bulk_import_importevent WHERE job_id = job.id)"""
 
 

@@ -16,6 +16,7 @@ from django.urls import NoReverseMatch, Resolver404, reverse
 from rest_framework.serializers import Serializer
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
+from bulk_import.detail_checks import check_detail
 from bulk_import.models import database
 from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.site_checks import check_site
@@ -135,8 +136,9 @@ def _check_targets() -> Iterator[CheckMessage]:
             target = conf().target(name)
         except TypeError:
             yield Error(
-                f"The target {name!r} must have create_url and serializer. It may have create_kwargs (a dict) and "
-                "success_statuses (a list of HTTP statuses from 200 to 299), and nothing else.",
+                f"The target {name!r} must have create_url and serializer. It may have create_kwargs (a dict), "
+                "success_statuses (a list of HTTP statuses from 200 to 299), detail_url, lookup and rehearse (True or "
+                "False), and nothing else.",
                 hint='Write {"create_url": "<URL name>", "serializer": "<dotted path>"}.',
                 id="bulk_import.E007",
             )
@@ -179,6 +181,8 @@ def _check_target_serializer(target: Target) -> Iterator[CheckMessage]:
     if not (isinstance(serializer_class, type) and issubclass(serializer_class, Serializer)):
         message = f"{target.serializer} of target {target.name!r} is not a DRF serializer for one row."
         yield Error(message, hint=hint, id="bulk_import.E009")
+        return
+    yield from check_detail(target)
     model = getattr(getattr(serializer_class, "Meta", None), "model", None)
     if model is not None and router.db_for_write(model) != database():
         yield Error(

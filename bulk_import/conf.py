@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
 
+from bulk_import.detail_endpoint import DetailEndpoint, NoDetailEndpoint
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
@@ -43,11 +44,16 @@ class Target:
     create_kwargs: dict[str, Any] = field(default_factory=dict)  # the arguments of the endpoint's URL, if it has any
 
     success_statuses: Sequence[int] = (HTTPStatus.CREATED,)  # the HTTP statuses with which it answers a creation
+    detail_url: str = ""  # URL name of the endpoint that changes and deletes one object
+    lookup: str = ""  # field of the serializer that identifies an object for people; it must be unique
     aliases: dict[str, Sequence[str]] = field(default_factory=dict)  # further names of columns, by field
+    rehearse: bool = False  # whether users may try imports whose rows are rolled back
 
     def __post_init__(self) -> None:
         if not isinstance(self.create_kwargs, dict):
             raise TypeError("create_kwargs must be a dict")
+        if not isinstance(self.rehearse, bool):
+            raise TypeError("rehearse must be True or False")
         statuses = self.success_statuses
         if not (isinstance(statuses, list | tuple) and statuses and all(status in SUCCESS for status in statuses)):
             raise TypeError("success_statuses must be a list of HTTP statuses from 200 to 299")
@@ -59,6 +65,14 @@ class Target:
     def create_path(self) -> str:
         """The path of the create endpoint within the site, without the prefix under which a server mounts the site."""
         return path_within_site(reverse(self.create_url, kwargs=self.create_kwargs))
+
+    @property
+    def detail_endpoint(self) -> DetailEndpoint | None:
+        """The endpoint of one object; None without a `detail_url`, or if `manage.py check` reports it as wrong."""
+        try:
+            return DetailEndpoint.find(self.detail_url, self.create_kwargs) if self.detail_url else None
+        except NoDetailEndpoint:
+            return None
 
     @property
     def serializer_class(self) -> type[Serializer[Any]]:

@@ -42,12 +42,13 @@ MAX_INDEX = 2**27
 class CreateCallError(Exception):
     """The call does not create its row. Roll back the transaction and send `response()`."""
 
-    def __init__(self, status: int, code: str, message: str, verdict: RowVerdict) -> None:
+    def __init__(self, status: int, code: str, message: str, verdict: RowVerdict, field: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.verdict = status, code, message, verdict
+        self.status, self.code, self.message, self.verdict, self.field = status, code, message, verdict, field
 
     def response(self) -> JsonResponse:
-        response = JsonResponse({"code": self.code, "message": self.message}, status=self.status)
+        document = {"field": self.field, "code": self.code, "message": self.message}
+        response = JsonResponse(document, status=self.status)
         response[VERDICT_HEADER] = self.verdict.value
         return response
 

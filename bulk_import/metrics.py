@@ -49,10 +49,16 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def job_lines() -> Iterator[str]:
-    """Count the jobs that have not ended, in one query."""
+    """Count the jobs that have not ended, without rehearsals, in one query."""
     now = timezone.now()
     # order_by() removes the model's default ordering, which would split the groups.
-    groups = ImportJob.objects.open().order_by().values_list("status").annotate(Count("pk"), Min("created_at"))
+    groups = (
+        ImportJob.objects.open()
+        .filter(rehearsal=False)
+        .order_by()
+        .values_list("status")
+        .annotate(Count("pk"), Min("created_at"))
+    )
     by_status = {status: (count, oldest) for status, count, oldest in groups}
     yield from head("bulk_import_open_jobs", "Jobs that have not ended.")
     for status in JobStatus:

@@ -7,13 +7,17 @@ through unchanged. For a request with one, which is a worker's create call, it d
 2. Check that the job is neither cancelled nor paused until somebody resumes it, and that the submitter may act.
 3. Check that the body is the row that the user submitted, and write the ledger record. If a call for the same row is
    in flight, this waits for it.
-4. Call the target's view, as the submitter and with the submitter's permissions.
-5. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
+4. For an update or upsert, lock the object that the row is about, and make the call a PATCH of this object. For an
+   undo, make it a DELETE.
+5. Call the view, as the submitter and with the submitter's permissions.
+6. Commit if the view answered 201, or another of the target's `success_statuses`. Roll back everything otherwise.
+   In a rehearsal, roll back what the view wrote also after a success. Then only the ledger record is committed.
 
 After the transaction, the middleware adds the verdict header (`Bulk-Import-Row`). It tells the worker what happened to
 the row, whatever the HTTP status says:
 
-- `created`: the row and its ledger record are committed.
+- `created`, `updated`, `deleted`: the row and its ledger record are committed.
+- `unchanged`: the object already had the values of the row, so only the ledger record is committed.
 - `replayed`: an earlier call committed them. The row was not created a second time.
 - `not-created`: nothing was kept. The HTTP status says whether the worker should retry (429, 503) or give up (400).
 - `refused`: nothing was kept, and the reason is this row. The worker does not pause the job, even if the status is 403.
@@ -33,33 +37,47 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.authentication import PROBE_PREFIX
-from bulk_import.conf import conf, reports_load, token_header
+from bulk_import.conf import SUCCESS, conf, reports_load, token_header
+from bulk_import.created_object import check_not_protected, find_created_object
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
+from bulk_import.existing_object import find_object
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
-from bulk_import.models import ImportedRow, LockedChunk, database, durable_transaction, observe_atomic_request
+from bulk_import.ledger_record import fill_record
+from bulk_import.models import JobMode, LockedChunk, database, durable_transaction, observe_atomic_request
 from bulk_import.probe import answer_probe
+from bulk_import.rehearsal import rolled_back
 from bulk_import.shop_load import ShopLoad
 from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
-from bulk_import_wire.contract import CONTRACT_HEADER, IMPORT_SCHEME, LOAD_HEADER, VERDICT_HEADER, RowVerdict
+from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    IMPORT_SCHEME,
+    LOAD_HEADER,
+    VERDICT_HEADER,
+    Outcome,
+    RowVerdict,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator
+    from collections.abc import Awaitable, Callable, Container, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+    from bulk_import.conf import Target
+    from bulk_import.existing_object import ExistingObject
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +150,10 @@ class ImportedRowMiddleware:
 
     def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         try:
-            return self._create(request, call)
+            try:
+                response: HttpResponseBase = self._create(request, call)
+            except NothingCreated as failed:
+                response = self._create(request, call, failed)
         except RowAlreadyCreated:
             return call.replayed_response()
         except IntegrityError as error:
@@ -140,9 +161,16 @@ class ImportedRowMiddleware:
             # view has returned 201 by then, but the row is not stored.
             message = "The database refused the row."
             raise CreateCallError(HTTPStatus.CONFLICT, "integrity", message, RowVerdict.REFUSED) from error
+        return response
 
-    def _create(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
+    def _create(self, request: HttpRequest, call: CreateCall, failed: NothingCreated | None = None) -> Any:
+        """Carry out the row, and return the response with its verdict. `failed` is the first try of an upsert.
+
+        Raises NothingCreated if the view did not create the object of an upsert. Then try again: another call may have
+        created the object in the meantime, and the second try changes it.
+        """
         using = database()
+        response: Any
         with _committed_transaction(using):
             chunk = call.lock_chunk()
             call.check_not_stopped(chunk)
@@ -151,29 +179,49 @@ class ImportedRowMiddleware:
             call.check_is_stored_row(chunk)
             self._act_as_submitter(request, chunk)
             record = call.write_record()
+            existing = _find(request, call, target, chunk.mode)
+            is_undo = chunk.mode == JobMode.UNDO
             errors = collect_errors(request)
-            with observe_atomic_request(request, using) as was_rolled_back:
-                response = self.get_response(request)
-            # A project's EXCEPTION_HANDLER may answer an error with a success status; `errors` has the error then.
-            is_success = response.status_code in target.success_statuses and not errors
-            created = is_success and not transaction.get_rollback(using=using) and not was_rolled_back()
-            if created:
-                record.object_id = _object_id(response)
-                record.save(update_fields=["object_id"])
+            was_rolled_back = False
+            with rolled_back() if chunk.is_rehearsal else nullcontext():
+                if existing and not is_undo and existing.is_unchanged():
+                    response = JsonResponse({"id": existing.object_id})
+                    record.outcome = Outcome.UNCHANGED.value
+                elif failed and not existing:
+                    response, errors = failed.response, failed.errors
+                else:
+                    response, was_rolled_back = self._call_view(request, using)
+                if is_undo:
+                    record.outcome = Outcome.DELETED.value
+                    check_not_protected(errors)
+                # A project's EXCEPTION_HANDLER may answer an error with a success status; then `errors` has the error.
+                statuses = SUCCESS if existing else target.success_statuses
+                is_success = response.status_code in statuses and not errors
+                done = is_success and not (transaction.get_rollback(using=using) or was_rolled_back)
+                if done and chunk.is_rehearsal:
+                    connections[using].check_constraints()  # as the commit of an import does
+            if done:
+                fill_record(record, request, response, target, existing, is_rehearsal=chunk.is_rehearsal)
+            elif chunk.mode == JobMode.UPSERT and not (is_success or existing or failed):
+                raise NothingCreated(response, errors)
             else:
                 transaction.set_rollback(True, using=using)
         # The transaction has ended, so the verdict is final. For example, if the process dies during the commit, the
         # worker gets no response and repeats the call. It never gets `created` for a row that is lost.
-        verdict = RowVerdict.CREATED
-        if not created:
+        verdict = RowVerdict(record.outcome)
+        if not done:
             verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
             if errors and response.status_code < HTTPStatus.BAD_REQUEST:
                 response.status_code = getattr(errors[-1], "status_code", HTTPStatus.BAD_REQUEST)
-            response = _with_error_codes(
-                response, error_detail(errors[-1]) if errors else None, target.success_statuses
-            )
+            response = _with_error_codes(response, error_detail(errors[-1]) if errors else None, statuses)
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
+
+    def _call_view(self, request: HttpRequest, using: str) -> tuple[HttpResponseBase, bool]:
+        """Return the response of the view, and whether the view rolled back its transaction of ATOMIC_REQUESTS."""
+        with observe_atomic_request(request, using) as was_rolled_back:
+            response = self.get_response(request)
+        return response, was_rolled_back()
 
     def _act_as_submitter(self, request: HttpRequest, chunk: LockedChunk) -> None:
         """Authenticate the request as the job's submitter, whatever authentication the view uses.
@@ -187,6 +235,23 @@ class ImportedRowMiddleware:
         request.user = submitter
         # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+def _find(request: HttpRequest, call: CreateCall, target: Target, mode: str) -> ExistingObject | None:
+    """Return the locked object that the row changes or deletes; None if the row creates one."""
+    if mode == JobMode.CREATE:
+        return None
+    if mode == JobMode.UNDO:
+        return find_created_object(request, call, target)
+    return find_object(request, call, target, mode)
+
+
+class NothingCreated(Exception):
+    """The view did not create the object of an upsert. Raising this rolls back the transaction."""
+
+    def __init__(self, response: Any, errors: list[Exception]) -> None:
+        super().__init__()
+        self.response, self.errors = response, errors
 
 
 @contextmanager
@@ -226,7 +291,7 @@ def _is_denied_for_this_row(response: Any) -> bool:
     return True
 
 
-def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[int]) -> Any:
+def _with_error_codes(response: Any, detail: Any, success_statuses: Container[int]) -> Any:
     """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
 
     DRF renders the errors without their codes. `detail` is that of the exception that the view raised; None if it
@@ -253,13 +318,3 @@ def _with_error_codes(response: Any, detail: Any, success_statuses: Collection[i
     response.content = json.dumps({"errors": errors})
     response["Content-Type"] = "application/json"
     return response
-
-
-def _object_id(response: Any) -> str:
-    """Return the "id" (or "pk") in the view's response, for links to the created object; "" if there is none."""
-    data = getattr(response, "data", None)
-    if not isinstance(data, dict):
-        return ""
-    object_id = data.get("id", data.get("pk", ""))
-    max_length = ImportedRow._meta.get_field("object_id").max_length or 0
-    return str(object_id)[:max_length]

@@ -1,32 +1,29 @@
 """Answers a probe: a create call with which `bulk_import_doctor` tests a create endpoint.
 
-A probe calls the target's view as a create call does, and then rolls back everything that the view wrote to databases.
+A probe is a rehearsal of one row without a job. It calls the target's view as a create call does, and then rolls back
+everything that the view wrote to databases.
 The response contains the status that the view returned and the databases that it wrote to. Effects outside the
 databases are not rolled back.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 from django.core import signing
-from django.db import OperationalError, connections, transaction
 from django.http import HttpRequest, JsonResponse
 
 from bulk_import.authentication import ProbeToken
 from bulk_import.conf import conf
 from bulk_import.models import database
+from bulk_import.rehearsal import rolled_back
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from django.http.response import HttpResponseBase
-
-WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "COPY")
-"""First words of the SQL statements that count as writing."""
 
 
 def answer_probe(
@@ -47,33 +44,9 @@ def answer_probe(
         return _refusal("wrong_endpoint", 403)
     request.user = user
     request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as for a create call
-    with _rolled_back() as written:
+    with rolled_back() as written:
         status = get_response(request).status_code
     return _answer({"status": status, "written": sorted(written), "ledger": database()}, 200, RowVerdict.NOT_CREATED)
-
-
-@contextmanager
-def _rolled_back() -> Iterator[set[str]]:
-    """Run the block in a transaction of each database, and roll all of them back when it ends.
-
-    Yields a set. While the block runs, the alias of each database that it writes to is added to this set.
-    """
-    written: set[str] = set()
-
-    def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        if sql.lstrip().upper().startswith(WRITES):
-            written.add(context["connection"].alias)
-        return execute(sql, params, many, context)
-
-    with ExitStack() as stack:
-        for alias in connections:
-            try:
-                stack.enter_context(transaction.atomic(using=alias))
-            except OperationalError:
-                continue  # the database does not respond, so the view cannot write to it
-            stack.enter_context(connections[alias].execute_wrapper(record))
-            stack.callback(transaction.set_rollback, True, using=alias)
-        yield written
 
 
 def _refusal(code: str, status: int) -> JsonResponse:

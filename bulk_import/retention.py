@@ -105,9 +105,10 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
     if not _mark_expired(job, due & set(RETAINED_DATA)):
         return
     if "payload" in job.expired:
-        delete_payload(job)
+        if not _is_payload_needed(job):
+            delete_payload(job)
+            deleted.payloads += 1
         job.chunks.update(row_hashes=b"")
-        deleted.payloads += 1
     if "failures" in job.expired:
         for keys in stored_failures(job):
             delete_failures(keys)
@@ -122,10 +123,19 @@ def _expire_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
         deleted.jobs += 1
 
 
+def _is_payload_needed(job: ImportJob) -> bool:
+    """Return whether another job needs the payload of this job: a rehearsal and the import of its rows share one.
+
+    Both mark the payload as expired before they ask. So the one that asks last deletes it.
+    """
+    others = ImportJob.objects.filter(Q(runs=job.pk) | Q(pk=job.runs_id), payload_key=job.payload_key)
+    return others.filter(payload_expired_at=None).exists()
+
+
 def _count_job(job: ImportJob, due: set[str], deleted: Deleted) -> None:
     """Count what `_expire_job` would delete, and add the numbers to `deleted`. Raises StorageUnavailable."""
     kinds = due | job.expired.keys()
-    deleted.payloads += "payload" in kinds
+    deleted.payloads += "payload" in kinds and not _is_payload_needed(job)
     if "failures" in kinds:
         deleted.failure_files += sum(map(len, stored_failures(job)))
     if "ledger" in kinds:

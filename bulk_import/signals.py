@@ -9,8 +9,8 @@
         if job.created_count:
             rebuild_index.delay(job.target)
 
-`sender` is the class ImportJob. `job` is the job with its counts (`created_count`, `rejected_count`, `failed_count`
-and `unprocessed_count`). `event_id` is the UUID of the event: a job that is retried or redriven ends again, and each
+`sender` is the class ImportJob. `job` is the job with its counts, one for each outcome, such as `created_count`
+and `rejected_count`. `event_id` is the UUID of the event: a job that is retried or redriven ends again, and each
 end has its own event.
 
 The signal is sent at most once for each end. If the process is killed right after the commit, the signal is lost. Use

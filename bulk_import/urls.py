@@ -12,7 +12,7 @@ and accept only a UUID as the job's ID. If they accepted any text, a mount witho
 
 from django.urls import URLPattern, include, path
 
-from bulk_import.api import views
+from bulk_import.api import downloads, views
 
 
 def job_urls(job_id: str) -> list[URLPattern]:
@@ -20,9 +20,13 @@ def job_urls(job_id: str) -> list[URLPattern]:
     found = []
     for suffix, view in {
         "": views.ImportJobView,
-        "/failures": views.FailuresView,
-        "/failures/<str:index>": views.FailureView,
+        "/failures": downloads.FailuresView,
+        "/failures/<str:index>": downloads.FailureView,
+        "/results": downloads.ResultsView,
+        "/results/<str:index>": downloads.ResultView,
         "/retry": views.RetryView,
+        "/run": views.RunView,
+        "/undo": views.UndoView,
         "/redrive": views.RedriveView,
         "/resume": views.ResumeView,
     }.items():

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 CONTRACT_VERSION = 1
@@ -86,7 +87,10 @@ class RowVerdict(StrEnum):
     """The result of one create call, as the ledger reports it."""
 
     CREATED = "created"  # the row and its ledger record are committed
-    REPLAYED = "replayed"  # an earlier call with the same key committed them
+    UPDATED = "updated"  # the same for a change of an object that existed
+    UNCHANGED = "unchanged"  # the object already has the row's values, so only the ledger record is committed
+    DELETED = "deleted"  # the object's deletion and the ledger record are committed
+    REPLAYED = "replayed"  # an earlier call with the same key committed the row
     NOT_CREATED = "not-created"  # nothing was committed; the HTTP status says why
     REFUSED = "refused"  # nothing was committed, and the row itself is the reason, whatever the HTTP status
     WRONG_ENDPOINT = "wrong-endpoint"  # nothing was committed: the call reached another path than its create endpoint
@@ -99,9 +103,16 @@ class Outcome(StrEnum):
     """The final state of a row."""
 
     CREATED = "created"
+    UPDATED = "updated"  # an object that existed was changed
+    UNCHANGED = "unchanged"  # an object that existed already had the values of the row, so nothing was written
+    DELETED = "deleted"
     REJECTED = "rejected"  # the endpoint refused the row
     FAILED = "failed"  # the endpoint gave no usable response, in spite of all retries
     UNPROCESSED = "unprocessed"  # the job was cancelled or the chunk is dead before the row was created
+
+
+LEDGER_OUTCOMES = (Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED)
+"""The outcomes of the rows that have a ledger record. The other rows are in the failures file."""
 
 
 class PauseCode(StrEnum):
@@ -145,7 +156,7 @@ class JsonObject:
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
-        types = get_type_hints(cls)
+        types = _field_types(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
         required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         if missing := required - data.keys():
             raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
@@ -154,6 +165,12 @@ class JsonObject:
             if not _has_type(value, types[name]):
                 raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
         return cls(**known)
+
+
+@cache
+def _field_types(object_type: type[JsonObject]) -> dict[str, Any]:
+    """Return the type of each field. It is cached, because reading the annotations takes longer than the rest."""
+    return get_type_hints(object_type)
 
 
 def _has_type(value: object, expected: Any) -> bool:

@@ -15,11 +15,11 @@ LOCAL_SETTINGS = "settings.local"
 
 
 def create_users() -> None:
-    """Create `admin`, a superuser, and `demo`, who may view and create products."""
+    """Create `admin`, a superuser, and `demo`, who may view, create, change and delete products."""
     users = get_user_model().objects
     users.create_superuser("admin", "admin@localhost", "admin")
     demo = users.create_user("demo", "demo@localhost", "demo")
-    codenames = ["add_product", "view_product"]
+    codenames = ["add_product", "change_product", "delete_product", "view_product"]
     permissions = apps.get_model("auth", "Permission").objects.filter(content_type__app_label="products")
     demo.user_permissions.set(permissions.filter(codename__in=codenames))
 

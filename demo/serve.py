@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from demo.stack import LocalStack
 
 INTRODUCTION = """
-[bold]The shop is running.[/bold] Users: demo/demo (may create products) and admin/admin (superuser).
+[bold]The shop is running.[/bold] Users: demo/demo (may create, change and delete products) and admin/admin (superuser).
 
   Import       curl -u demo:demo -H 'Content-Type: application/json' \\
                  --data-binary @demo/catalogue.json '{url}/products/bulk?on_invalid=skip'

@@ -18,10 +18,11 @@ from bulk_import_wire.message import ChunkMessage
 from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkReturned, MessageRefused
-from lambda_worker.handler import config, for_each_record, s3
+from lambda_worker.handler import for_each_record, services
 
 if TYPE_CHECKING:
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
+    from lambda_worker.handler import Services
     from lambda_worker.monolith_client import MonolithClient
 
 logger = logging.getLogger(__name__)
@@ -33,14 +34,18 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     Raises ConfigurationError if the environment is incomplete (on Lambda, importing this module raises it already) or
     the worker secret cannot be read.
     """
+    return asyncio.run(process_event(event, context, services()))
+
+
+async def process_event(event: SqsEvent, context: LambdaContext, services: Services) -> BatchResponse:
+    """Do the work of `handler` with these services."""
     deadlines = Deadlines.of(context, time.monotonic())
-    worker_config = config()
 
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
         try:
             message = ChunkMessage.decode(record["body"])
             add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
-            await ChunkSession(message, monolith, s3(), worker_config, deadlines).report_dead()
+            await ChunkSession(message, monolith, services.s3, services.config, deadlines).report_dead()
         except ChunkClosed as closed:
             logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
         except (MessageError, MessageRefused) as refusal:
@@ -51,4 +56,4 @@ def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
             return False
         return True
 
-    return asyncio.run(for_each_record(event, context, worker_config, is_done))
+    return await for_each_record(event, context, services, is_done)

@@ -11,6 +11,7 @@ s3:GetObject on the failures bucket.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -60,7 +61,7 @@ class RowFailure:
 
 def now() -> str:
     """Return the current time in the format of `RowFailure.at`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
 
 
 def write_failures(s3: S3Client, bucket: str, message: ChunkMessage, epoch: int, failures: list[RowFailure]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from lambda_worker.tracing import continued_trace
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    import httpx
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -41,25 +42,39 @@ install_log_context()
 CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What an invocation needs from outside: its configuration, and the clients of S3, SQS and the monolith."""
+
+    config: Config
+    s3: S3Client
+    sqs: SQSClient
+    transport: httpx.AsyncBaseTransport | None = None  # carries the calls of the monolith; None makes connections
+
+
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
     """Process each chunk message. Return the messages that SQS must deliver again (`ReportBatchItemFailures`).
 
     Raises ConfigurationError if the environment is incomplete (on Lambda, importing this module raises it already) or
     the worker secret cannot be read. Then SQS delivers every message again.
     """
+    return asyncio.run(process_event(event, context, services()))
+
+
+async def process_event(event: SqsEvent, context: LambdaContext, services: Services) -> BatchResponse:
+    """Do the work of `handler` with these services."""
     deadlines = Deadlines.of(context, time.monotonic())
-    worker_config = config()
 
     async def is_done(record: SqsRecord, monolith: MonolithClient) -> bool:
-        return await _is_done(record, monolith, worker_config, deadlines)
+        return await _is_done(record, monolith, services, deadlines)
 
-    return asyncio.run(for_each_record(event, context, worker_config, is_done))
+    return await for_each_record(event, context, services, is_done)
 
 
 async def for_each_record(
     event: SqsEvent,
     context: LambdaContext,
-    worker_config: Config,
+    services: Services,
     is_done: Callable[[SqsRecord, MonolithClient], Awaitable[bool]],
 ) -> BatchResponse:
     """Call `is_done` for one message after the other, and return those for which it returned False.
@@ -68,7 +83,7 @@ async def for_each_record(
     of the whole invocation.
     """
     failures = []
-    async with MonolithClient(worker_config, context.aws_request_id) as monolith:
+    async with MonolithClient(services.config, context.aws_request_id, services.transport) as monolith:
         for record in event["Records"]:
             with log_context(message_id=record["messageId"]), continued_trace(record):
                 if not await is_done(record, monolith):
@@ -76,37 +91,37 @@ async def for_each_record(
     return {"batchItemFailures": failures}
 
 
-async def _is_done(record: SqsRecord, monolith: MonolithClient, worker_config: Config, deadlines: Deadlines) -> bool:
+async def _is_done(record: SqsRecord, monolith: MonolithClient, services: Services, deadlines: Deadlines) -> bool:
     """Process one message and return whether SQS may delete it.
 
     SQS may delete it if the chunk is finished or was closed before, or if a copy of the message has been sent.
     """
-    queue_url = worker_config.queue_url
+    sqs, queue_url = services.sqs, services.config.queue_url
     try:
         message = ChunkMessage.decode(record["body"])
         add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
-        await ChunkSession(message, monolith, s3(), worker_config, deadlines).run()
+        await ChunkSession(message, monolith, services.s3, services.config, deadlines).run()
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
     except UnknownVersion as unknown:
         # During a deployment, a worker of the other release may read it, so do not use up its deliveries at once.
         logger.error("Message %s is delivered again: %s", record["messageId"], unknown)  # noqa: TRY400 - no stack wanted
-        retry_later(_sqs(), queue_url, record)
+        retry_later(sqs, queue_url, record)
         return False
     except (MessageError, MessageRefused) as refusal:
         logger.error("Message %s is refused: %s", record["messageId"], refusal)  # noqa: TRY400 - no stack wanted
-        give_up(_sqs(), queue_url, record)
+        give_up(sqs, queue_url, record)
         return False
     except ChunkDeferred as deferred:
-        return _defer(record, deferred, queue_url)
+        return _defer(sqs, queue_url, record, deferred)
     except ChunkReturned as returned:
         logger.warning("The delivery of message %s failed: %s", record["messageId"], returned)
-        retry_later(_sqs(), queue_url, record)
+        retry_later(sqs, queue_url, record)
         return False
     return True
 
 
-def _defer(record: SqsRecord, deferred: ChunkDeferred, queue_url: str) -> bool:
+def _defer(sqs: SQSClient, queue_url: str, record: SqsRecord, deferred: ChunkDeferred) -> bool:
     """Put a copy of the message on the queue, and return whether SQS may delete the message itself.
 
     If the monolith has been unavailable for too long, there is no copy. SQS delivers the message itself again, up to
@@ -118,10 +133,15 @@ def _defer(record: SqsRecord, deferred: ChunkDeferred, queue_url: str) -> bool:
         since = away_since(record, now)
         if now - since > MAX_AWAY_SECONDS:
             logger.error("The delivery of message %s failed: %s", record["messageId"], deferred)
-            retry_later(_sqs(), queue_url, record)
+            retry_later(sqs, queue_url, record)
             return False
     logger.info("Message %s is deferred for %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
-    return defer(_sqs(), queue_url, record, deferred.delay_seconds, since=since)
+    return defer(sqs, queue_url, record, deferred.delay_seconds, since=since)
+
+
+def services() -> Services:
+    """Return the services of this environment. Call it once per invocation, see `config`."""
+    return Services(config(), s3(), _sqs())
 
 
 def config() -> Config:
@@ -158,4 +178,4 @@ def _sqs() -> SQSClient:
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     # Do the slow work when Lambda starts the environment, because Lambda grants more CPU time then. If the
     # configuration is incomplete, the function fails here. It has not received a message yet, so no delivery is wasted.
-    config(), s3(), _sqs()
+    services()

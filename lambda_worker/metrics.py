@@ -26,6 +26,7 @@ UNITS = {
 }
 """The metrics and their units.
 
+RowsCreated counts every row that has a ledger record, also those that were updated or unchanged.
 CallsUnanswered counts the calls whose response had no verdict or was a 429 or 503, and those that got no response.
 """
 

@@ -106,25 +106,20 @@ class Answer:
 class MonolithClient:
     """The client of one invocation. Use it as `async with`. `request_id` is the invocation's ID, sent with each call.
 
+    `transport` carries the calls instead of connections to the monolith.
+
     It uses a transport of httpx and not an `httpx.Client`. A transport does not follow redirects, does not send cookies
     from earlier responses, and does not read a proxy from the environment. A call also takes half the time.
     """
 
-    def __init__(self, config: Config, request_id: str) -> None:
+    def __init__(self, config: Config, request_id: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._config = config
         self._headers = {
             "Accept-Encoding": "identity",  # a compressed response could become a thousand times as large in memory
             "User-Agent": "django-bulk-import",
             REQUEST_ID: request_id,
         }
-        self._transport = AiohttpTransport(
-            client=lambda: aiohttp.ClientSession(
-                # There is no limit here, because ConcurrencyLimiter limits the calls.
-                connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver()),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        )
+        self._transport = transport or AiohttpTransport(client=_new_session)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -250,6 +245,15 @@ class MonolithClient:
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # Do not repeat the error's text. Some errors quote the headers, which contain the token.
             raise Unreachable(type(error).__name__) from error
+
+
+def _new_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # There is no limit here, because ConcurrencyLimiter limits the calls.
+        connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
 
 
 @lru_cache(maxsize=32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -82,7 +82,13 @@ class Rule(NamedTuple):
 
 
 NO_VERDICT = {""}
-COMMITTED = {RowVerdict.CREATED, RowVerdict.REPLAYED}
+COMMITTED = {
+    RowVerdict.CREATED,
+    RowVerdict.UPDATED,
+    RowVerdict.UNCHANGED,
+    RowVerdict.DELETED,
+    RowVerdict.REPLAYED,
+}
 NOT_CREATED = {RowVerdict.NOT_CREATED}
 REFUSED = {RowVerdict.REFUSED}
 WRONG_ENDPOINT = {RowVerdict.WRONG_ENDPOINT}
@@ -220,7 +226,7 @@ def retry_after_seconds(header: str | None) -> float:
             at = parsedate_to_datetime(header)
         except (ValueError, OverflowError):
             return 0.0
-        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        seconds = at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time()
     return float(min(max(seconds, 0), MAX_RETRY_AFTER_SECONDS))
 
 

@@ -177,7 +177,7 @@ class RowDispatch:
         if decision == Decision.CREATED:
             self.created += 1
             # A row that is replayed was created before, perhaps when the submitter still had the permission.
-            if answer and answer.row_verdict == RowVerdict.CREATED:
+            if answer and answer.row_verdict != RowVerdict.REPLAYED:
                 self._set_aside.admit(row)
             return False
         row.status, row.errors = answer.status if answer else None, errors_of(answer)

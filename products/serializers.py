@@ -53,7 +53,9 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         return barcode or None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.get("is_active", True) and attrs["price"] <= 0:
+        is_active = attrs.get("is_active", self.instance.is_active if self.instance else True)
+        price = attrs["price"] if "price" in attrs or self.instance is None else self.instance.price
+        if is_active and price <= 0:
             raise serializers.ValidationError(
                 {"price": _("An active product needs a price above zero.")},
                 code="price_required",

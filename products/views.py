@@ -1,5 +1,5 @@
 from django.db import transaction
-from rest_framework import mixins, viewsets
+from rest_framework import viewsets
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 
@@ -7,12 +7,7 @@ from products.models import Product
 from products.serializers import ProductSerializer
 
 
-class ProductViewSet(
-    mixins.CreateModelMixin,
-    mixins.ListModelMixin,
-    mixins.RetrieveModelMixin,
-    viewsets.GenericViewSet[Product],
-):
+class ProductViewSet(viewsets.ModelViewSet[Product]):
     queryset = Product.objects.select_related("category").order_by("id")
     serializer_class = ProductSerializer
     lookup_value_regex = "[0-9]+"

@@ -85,6 +85,9 @@ BULK_IMPORT = {
         "products": {
             "create_url": "products:product-list",
             "serializer": "products.serializers.ProductSerializer",
+            "detail_url": "products:product-detail",
+            "rehearse": True,
+            "lookup": "sku",
         },
     },
     "QUEUE_URL": f"{AWS_ENDPOINT_URL}/123456789012/bulk-import",

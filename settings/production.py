@@ -106,6 +106,9 @@ BULK_IMPORT = {
         "products": {
             "create_url": "products:product-list",
             "serializer": "products.serializers.ProductSerializer",
+            "detail_url": "products:product-detail",
+            "rehearse": True,
+            "lookup": "sku",
         },
     },
     "QUEUE_URL": os.environ["BULK_IMPORT_QUEUE_URL"],

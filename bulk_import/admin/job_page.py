@@ -15,7 +15,7 @@ from bulk_import.admin.charts import progress_bar, rate_chart
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import JobStatus
-from bulk_import.models.status import OUTCOME_LABELS
+from bulk_import.models.status import OUTCOME_LABELS, RARE_OUTCOMES
 from bulk_import.reports.job import expires_at
 from bulk_import.reports.messages import summary
 from bulk_import.reports.problems import error_text, problem_text
@@ -24,6 +24,7 @@ from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from django.utils.functional import _StrPromise
     from django.utils.safestring import SafeString
@@ -47,6 +48,7 @@ PAUSED_BY_BREAKER = gettext_lazy(
 EXPIRED = gettext_lazy(
     "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
 )
+REHEARSAL = gettext_lazy("Every row is tried and rolled back. The sender can start the import after the rehearsal.")
 FIX_AND_RETRY = gettext_lazy(
     "See the reasons below. If you can fix the cause, fix it and retry. Otherwise, the sender corrects these rows and "
     "sends them again."
@@ -79,11 +81,11 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "message": summary(job),
         "advice": advice(job),
         "expires_at": expires_at(job),
-        "counts": {label: job.counts[name] for name, label in OUTCOME_LABELS.items()},
+        "counts": shown_counts(job),
         "rate_chart": rate_chart(job),
         "problems": ranked_problems(job),
         "events": job.events.select_related("actor"),
-        "corrections": job.corrections.all(),
+        "related_jobs": list(related_jobs(job)),
         "chunks": job.chunks.order_by("-status", "number")[:SHOWN_CHUNKS],
         "chunk_count": job.chunks.count(),
         "created": list(created_rows(job)),
@@ -91,10 +93,32 @@ def describe(job: ImportJob) -> dict[str, Any]:
     }
 
 
+def related_jobs(job: ImportJob) -> Iterator[tuple[str, UUID]]:
+    """Yield the jobs that this one has to do with: how, and their IDs."""
+    named = {
+        "corrects": (_("corrects"), _("corrected by")),
+        "runs": (_("imports the rows of"), _("its rows are imported by")),
+        "undoes": (_("undoes"), _("undone by")),
+    }
+    for name, (label, reverse_label) in named.items():
+        if other := getattr(job, f"{name}_id"):
+            yield label, other
+        others = type(job).objects.filter(**{name: job.pk}).order_by("created_at")
+        yield from ((reverse_label, other) for other in others.values_list("pk", flat=True))
+
+
+def shown_counts(job: ImportJob) -> dict[_StrPromise, int]:
+    """Return the number of rows by the label of their outcome."""
+    counts = job.counts
+    return {label: counts[name] for name, label in OUTCOME_LABELS.items() if counts[name] or name not in RARE_OUTCOMES}
+
+
 def advice(job: ImportJob) -> _StrPromise:
     """Return what staff can do about this job now."""
     if job.is_paused_by_staff:
         return PAUSED_BY_STAFF
+    if job.rehearsal:
+        return REHEARSAL
     if job.can_be_resumed:
         return PAUSED_BY_BREAKER
     if job.expired and job.status != JobStatus.SUCCEEDED:
@@ -105,6 +129,7 @@ def advice(job: ImportJob) -> _StrPromise:
 def badge(job: ImportJob) -> SafeString:
     """Return the status as a coloured badge. `data-open` tells admin.js to keep refreshing the page."""
     text = _("being cancelled") if job.is_being_cancelled else job.get_status_display()
+    text = _("rehearsal: %(status)s") % {"status": text} if job.rehearsal else text
     is_open = "" if job.is_terminal else " data-open"
     return format_html('<span class="bi-badge bi-is-{}"{}>{}</span>', job.status, is_open, text)
 

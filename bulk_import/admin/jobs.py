@@ -56,8 +56,8 @@ class ImportJobAdmin(ActionViews):
     To download rows, staff also need the permission `download_rows`.
     """
 
-    list_display = ["job", "state", "progress", "submitter", "created_rows", "other_rows", "age"]
-    list_filter = ["status", DeadLetterFilter, "target", "created_at"]
+    list_display = ["job", "state", "progress", "submitter", "imported_rows", "other_rows", "age"]
+    list_filter = ["status", "mode", "rehearsal", DeadLetterFilter, "target", "created_at"]
     list_select_related = ["submitter"]
     list_per_page = 50
     search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key or a user name.")
@@ -110,13 +110,13 @@ class ImportJobAdmin(ActionViews):
         speed = "" if rate is None else format_html(" · {}/s", rate)
         return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), finished, rows, speed)
 
-    @admin.display(description=gettext_lazy("created"))
-    def created_rows(self, job: ImportJob) -> int:
-        return job.created_count
+    @admin.display(description=gettext_lazy("imported"))
+    def imported_rows(self, job: ImportJob) -> int:
+        return job.done_count
 
-    @admin.display(description=gettext_lazy("not created"))
+    @admin.display(description=gettext_lazy("not imported"))
     def other_rows(self, job: ImportJob) -> int:
-        return job.finished_rows - job.created_count
+        return job.finished_rows - job.done_count
 
     @admin.display(description=gettext_lazy("age"), ordering="created_at")
     def age(self, job: ImportJob) -> str:

@@ -45,7 +45,7 @@ def job(target: str) -> dict[str, Any]:
         started_at=STARTED_AT,
         finished_at=STARTED_AT + timedelta(seconds=6),
     )
-    for outcome, rows in zip(Outcome, (1991, 3, 0, 0), strict=True):
+    for outcome, rows in zip(Outcome, (1991, 0, 0, 0, 3, 0, 0), strict=True):
         setattr(ended, f"{outcome}_count", rows)
     document: dict[str, Any] = json.loads(JSONRenderer().render(ImportJobSerializer(ended).data))
     return document

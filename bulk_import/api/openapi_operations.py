@@ -9,10 +9,11 @@ from uuid import UUID
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.renderers import JSONRenderer
 
-from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter
+from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter, ResultOptions, UndoOptions
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
-from bulk_import.reports.job import ImportJobAcceptedSerializer, ImportJobSerializer
+from bulk_import.reports.job import ImportJobSerializer
+from bulk_import.reports.results import ImportJobResultSerializer
 
 Schema = dict[str, Any]
 HEADER: Final = "header"
@@ -25,6 +26,7 @@ ERRORS = {
     401: "`not_authenticated`: The credentials are missing or wrong.",
     403: "`permission_denied`: The user is not allowed to do this.",
     404: "`not_found`: We could not find this import, page or row.",
+    409: "`import_not_ended`: The import has not ended yet, or it cannot be undone or run.",
     410: "`expired`: The rows or failures are no longer kept. See `expires_at` of the job.",
     411: "`length_required`: A form needs a Content-Length.",
     413: "`body_too_large`: The body, a row or the number of rows is over a limit.",
@@ -82,7 +84,7 @@ OPERATIONS = {
         "create",
         {
             200: (BulkImportDryRunSerializer, "With `dry_run`: the result. Nothing was stored."),
-            202: (ImportJobAcceptedSerializer, "The rows are stored and will be created."),
+            202: (ImportJobSerializer, "The rows are stored and will be created."),
         },
         [400, 401, 403, 404, 411, 413, 415, 422, 429, 503],
         [
@@ -111,6 +113,22 @@ OPERATIONS = {
         [400, 401, 403, 404],
         [retry_after(202)],
     ),
+    ("RunView", "POST"): Operation(
+        "run",
+        {202: (ImportJobSerializer, "The import of the rows. A repeated request gets the same one.")},
+        [400, 401, 403, 404, 409, 410, 413, 429, 503],
+        [response_header("Location", "The job.", [202], {**STRING, "format": "uri"}), retry_after(202, 429, 503)],
+    ),
+    ("UndoView", "POST"): Operation(
+        "undo",
+        {202: (ImportJobSerializer, "The undo. While it runs, a repeated request gets the same one.")},
+        [400, 401, 403, 404, 409, 410, 413, 429, 503],
+        [
+            UndoOptions,
+            response_header("Location", "The job.", [202], {**STRING, "format": "uri"}),
+            retry_after(202, 429, 503),
+        ],
+    ),
     ("RetryView", "POST"): Operation("retry", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
     ("RedriveView", "POST"): Operation("redrive", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
     ("ResumeView", "POST"): Operation(
@@ -133,6 +151,24 @@ OPERATIONS = {
             retry_after(503),
         ],
         media_types=(NDJSON, CSV),
+    ),
+    ("ResultsView", "GET"): Operation(
+        "results",
+        {200: (STRING, "JSON Lines, or a CSV for spreadsheets. `ImportJobResult` describes a line.")},
+        [400, 401, 403, 404, 410, 503],
+        [
+            ResultOptions,
+            OpenApiParameter("format", str, enum=["ndjson", "csv"], description="Instead of `Accept`."),
+            response_header("Content-Disposition", "File name. Only for CSV.", [200], required=False),
+            retry_after(503),
+        ],
+        media_types=(NDJSON, CSV),
+    ),
+    ("ResultView", "GET"): Operation(
+        "result",
+        {200: (ImportJobResultSerializer, "What became of the row.")},
+        [400, 401, 403, 404, 410, 503],
+        [retry_after(503)],
     ),
     ("FailureView", "GET"): Operation(
         "failure",

@@ -14,7 +14,9 @@ from rest_framework import serializers
 from bulk_import.api.reading_parameters import ReadingParameters
 from bulk_import.exceptions import BadImport
 from bulk_import.intake.recipients import RecipientsField
+from bulk_import.models import OUTCOME_LABELS
 from bulk_import.reports.job import StatusField
+from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -33,13 +35,32 @@ class ImportOptions(ReadingParameters):
         ],
         default="reject",
     )
+    mode = serializers.ChoiceField(
+        [
+            ("create", "create an object for each row"),
+            ("update", "change the objects that the rows name; a row without an object is rejected"),
+            ("upsert", "change the objects that exist, and create the others"),
+        ],
+        default="create",
+    )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
+    rehearse = serializers.BooleanField(
+        default=False, help_text="Try every row with the endpoint and roll it back. Nothing is imported."
+    )
     corrects = serializers.UUIDField(
         required=False, help_text="`id` of your earlier import, if these are its failed rows after correction."
     )
     notify = RecipientsField(
         required=False,
         help_text="Further addresses for emails about the import, separated by commas. `none` sends no email at all.",
+    )
+
+
+class UndoOptions(serializers.Serializer[Any]):
+    """Query parameters of an undo."""
+
+    rehearse = serializers.BooleanField(
+        default=False, help_text="Try to delete every object and roll it back. Nothing is deleted."
     )
 
 
@@ -60,6 +81,17 @@ class FailureOptions(serializers.Serializer[Any]):
     """Query parameters of the failures; DRF itself handles `format`."""
 
     part = serializers.ChoiceField([("rows", "only the rows, as they were sent")], required=False)
+
+
+class ResultOptions(serializers.Serializer[Any]):
+    """Query parameters of the results; DRF itself handles `format`."""
+
+    outcome = serializers.ChoiceField(
+        [(str(outcome), OUTCOME_LABELS[outcome]) for outcome in Outcome], required=False, help_text="Only these rows."
+    )
+    after = serializers.IntegerField(
+        min_value=0, required=False, help_text="Only rows with a larger index, for example than the last one you have."
+    )
 
 
 MAX_LISTED_NAMES = 10

@@ -11,12 +11,14 @@ from uuid import UUID
 
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
+from rest_framework import status
 from rest_framework.exceptions import NotFound
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
 from rest_framework.settings import APISettings
 from rest_framework.views import APIView
 
@@ -24,7 +26,7 @@ from bulk_import.api.parameters import check_charset, check_names
 from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
 from bulk_import.models import ImportJob, without_atomic_requests
-from bulk_import.reports.job import ImportJobSerializer
+from bulk_import.reports.job import ImportJobSerializer, job_path, poll_after_seconds
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.logs import log_context
 
@@ -102,6 +104,15 @@ class TargetView(APIView):
         except (ValueError, ImportJob.DoesNotExist):
             raise NotFound(_("We could not find this import.")) from None
         return job
+
+    def accepted(self, job_id: UUID) -> Response:
+        """Return the response for a job that has been accepted: 202 with its `Location`."""
+        job = self.get_job(job_id)
+        headers = {
+            "Location": self.request.build_absolute_uri(job_path(job)),
+            "Retry-After": str(poll_after_seconds(job)),
+        }
+        return Response(self.document(job), status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def document(self, job: ImportJob) -> dict[str, Any]:
         return ImportJobSerializer(job, context={"request": self.request}).data

@@ -1,4 +1,4 @@
-"""The public API: start imports, follow them, and read the rows that were not created.
+"""The public API: start imports, follow them, retry and cancel them. The downloads are in `downloads`.
 
 To start or retry an import, a user needs the permissions of the create endpoint. The submitter of an import can follow
 it without them. The docstrings of `get`, `post` and `delete` are the summaries and descriptions in the OpenAPI schema.
@@ -10,69 +10,47 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError as BadValue
 from django.db.models import Sum
-from django.http import HttpResponse
 from django.utils.cache import get_conditional_response, patch_vary_headers
-from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from rest_framework import status
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
-from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from bulk_import.api.configuration import check_is_configured
 from bulk_import.api.parameters import (
     MAX_PAGE_SIZE,
-    FailureOptions,
     ImportOptions,
     JobFilter,
     PageOptions,
+    UndoOptions,
     read_parameters,
 )
 from bulk_import.api.reading_parameters import reading_options
-from bulk_import.api.streaming import read_ahead, streaming_response
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
+from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
+from bulk_import.intake.run import run
+from bulk_import.intake.undo import undo
 from bulk_import.intake.validation_slots import reading
+from bulk_import.models import JobMode
 from bulk_import.models.window import note_imports_ahead
 from bulk_import.operations import cancel, redrive, resume_by_submitter, retry
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
-from bulk_import.reports.failures import (
-    CSVRenderer,
-    JSONLinesRenderer,
-    as_rows,
-    as_table,
-    file_name,
-    in_pieces,
-    row_fields,
-)
-from bulk_import.reports.job import (
-    ImportJobAcceptedSerializer,
-    ImportJobSerializer,
-    entity_tag,
-    job_path,
-    poll_after_seconds,
-)
-from bulk_import.storage.failures import read_failure, read_failures
+from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds
+from bulk_import.tracing import traceparent_of
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from django.http import StreamingHttpResponse
     from rest_framework.request import Request
     from rest_framework.throttling import BaseThrottle
     from rest_framework.views import APIView
 
     from bulk_import.models import ImportJob
-
-MAX_INDEX_DIGITS = 10
-"""Length of the largest row index that the database can store.
-
-An index with more digits is not converted to a number, because Python raises an error for thousands of digits.
-"""
 
 
 class JobPagination(CursorPagination):
@@ -104,7 +82,7 @@ class ImportJobsView(TargetView):
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
         if request.method == "POST":
-            self.target.create_view(request).check_permissions(request)
+            check_may_import(self.target, request, request.query_params.get("mode", JobMode.CREATE))
 
     def get_throttles(self) -> list[BaseThrottle]:
         return [SubmissionThrottle()] if self.request.method == "POST" else []
@@ -118,6 +96,8 @@ class ImportJobsView(TargetView):
         """
         check_is_configured()
         options = read_parameters(ImportOptions, request)
+        mode = options["mode"]
+        check_supports(self.target, mode, rehearse=options["rehearse"])
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
         with reading.acquire(request.user):
@@ -125,17 +105,19 @@ class ImportJobsView(TargetView):
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:
-            return Response(BulkImportDryRunSerializer(dry_run(self.target, request, upload)).data)
-        job_id, reading_report = accept(
+            return Response(BulkImportDryRunSerializer(dry_run(self.target, request, upload, mode)).data)
+        job_id = accept(
             self.target,
             request,
             upload,
+            mode=mode,
             idempotency_key=key,
             skip_invalid=options["on_invalid"] == "skip",
+            rehearsal=options["rehearse"],
             corrects=corrects,
             notify=options.get("notify", ""),
         )
-        return self.accepted(job_id, reading_report)
+        return self.accepted(job_id)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
         """Return the user's job with the ID in `corrects`, or None without this parameter. Raises NotFound."""
@@ -145,16 +127,6 @@ class ImportJobsView(TargetView):
             return self.get_job(options["corrects"])
         except NotFound:
             raise NotFound(_("We could not find the import that `corrects` names.")) from None
-
-    def accepted(self, job_id: UUID, reading_report: dict[str, Any] | None = None) -> Response:
-        job = self.get_job(job_id)
-        headers = {
-            "Location": self.request.build_absolute_uri(job_path(job)),
-            "Retry-After": str(poll_after_seconds(job)),
-        }
-        context = {"request": self.request, "reading": reading_report}
-        document = ImportJobAcceptedSerializer(job, context=context).data
-        return Response(document, status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def get(self, request: Request, **_kwargs: Any) -> Response:
         """List your imports, newest first"""
@@ -204,14 +176,53 @@ class ReopenView(TargetView):
     def get_throttles(self) -> list[BaseThrottle]:
         return [SubmissionThrottle()] if self.request.method == "POST" else []
 
-    def check_permissions(self, request: Request) -> None:
-        super().check_permissions(request)
-        self.target.create_view(request).check_permissions(request)
+    def get_job(self, job_id: UUID | str) -> ImportJob:
+        """Return the user's job. Raises PermissionDenied if the user may no longer import its rows."""
+        job = super().get_job(job_id)
+        check_may_import(self.target, self.request, job.mode)
+        return job
 
     def reopened(self, job: ImportJob, chunks: int) -> Response:
         """Return the job, and 202 if any chunks are processed now."""
         code = status.HTTP_202_ACCEPTED if chunks else status.HTTP_200_OK
         return Response(self.document(self.get_job(job.pk)), status=code)
+
+
+class RunView(ReopenView):
+    """`/products/bulk/{id}/run`"""
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Import the rows of a rehearsal
+
+        The rows are not sent again. The response is the job that imports them: ask for it at `Location`. A second
+        request returns the same job.
+        """
+        check_is_configured()
+        return self.accepted(run(self.get_job(job_id), traceparent=traceparent_of(request)))
+
+
+class UndoView(TargetView):
+    """`/products/bulk/{id}/undo`"""
+
+    query_parameters = {"POST": (UndoOptions,)}
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [SubmissionThrottle()] if self.request.method == "POST" else []
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Delete what an import created
+
+        The response is a job that deletes each created object, unless the object has changed since: ask for it at
+        `Location`. Objects that the import only changed are listed as not undone. While the undo runs, a second
+        request returns the same job.
+        """
+        check_is_configured()
+        rehearsal = read_parameters(UndoOptions, request)["rehearse"]
+        job = self.get_job(job_id)
+        check_supports(self.target, JobMode.UNDO, rehearse=rehearsal)
+        check_may_import(self.target, request, JobMode.UNDO)
+        trace, host = traceparent_of(request), request.get_host()
+        return self.accepted(undo(self.target, job, rehearsal=rehearsal, traceparent=trace, host=host))
 
 
 class RetryView(ReopenView):
@@ -227,7 +238,7 @@ class RetryView(ReopenView):
         if not (job.can_be_retried or job.expired):  # `retry` raises Expired for a job that has expired
             return self.reopened(job, 0)
         check_open_job_quota(request.user)
-        check_retry_quota(request.user, job.rows - job.created_count)
+        check_retry_quota(request.user, job.rows - job.done_count)
         return self.reopened(job, retry(job, actor=request.user))
 
 
@@ -256,50 +267,3 @@ class ResumeView(ReopenView):
         """
         job = self.get_job(job_id)
         return self.reopened(job, resume_by_submitter(job, actor=request.user))
-
-
-class FailuresView(TargetView):
-    """`/products/bulk/{id}/failures`"""
-
-    renderer_classes = [JSONRenderer, JSONLinesRenderer, CSVRenderer]
-    query_parameters = {"GET": (FailureOptions,)}
-
-    def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:
-        """Download the rows that were not created
-
-        The rows are in the order in which they were sent. A CSV, and the rows alone, can be corrected and sent again.
-        """
-        rows_only = "part" in read_parameters(FailureOptions, request)
-        is_table = request.accepted_renderer.format == CSVRenderer.format
-        job = self.get_job(job_id)
-        lines = read_failures(job)
-        if is_table:
-            lines = as_table(lines, row_fields(self.target, request), rows_only=rows_only)
-        elif rows_only:
-            lines = as_rows(lines)
-        pieces = read_ahead(in_pieces(lines))
-        response = streaming_response(request._request, pieces)  # noqa: SLF001 - DRF's own name for Django's request
-        response["Content-Type"] = "text/csv; charset=utf-8" if is_table else JSONLinesRenderer.media_type
-        if is_table or rows_only:
-            name = file_name(job, "csv" if is_table else "jsonl")
-            response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
-        return response
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        # A DRF response is an error or the response to OPTIONS. It is JSON, whatever format the client asked for.
-        if isinstance(response, Response):
-            request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
-        return super().finalize_response(request, response, *args, **kwargs)
-
-
-class FailureView(TargetView):
-    """`/products/bulk/{id}/failures/{index}`"""
-
-    def get(self, request: Request, job_id: str, index: str, **_kwargs: Any) -> HttpResponse:  # noqa: ARG002 - DRF's signature
-        """Retrieve one row that was not created"""
-        job = self.get_job(job_id)
-        is_number = index.isascii() and index.isdecimal() and len(index) <= MAX_INDEX_DIGITS
-        line = read_failure(job, int(index)) if is_number else None
-        if line is None:
-            raise NotFound(_("There is no failed row with this index."))
-        return HttpResponse(line, content_type=JSONRenderer.media_type)

@@ -20,22 +20,22 @@ from bulk_import.intake.payload import Payload
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota, count_dry_run
 from bulk_import.intake.validation import validate_rows
 from bulk_import.intake.validation_slots import slots
-from bulk_import.models import ImportChunk, ImportJob, durable_transaction
-from bulk_import.models.row import ROW_HASH_BYTES
+from bulk_import.models import ImportChunk, ImportJob, JobMode, durable_transaction
+from bulk_import.models.row import ROW_HASH_BYTES, pack_lines
 from bulk_import.outbox import relay
 from bulk_import.storage.payloads import put_payload
 from bulk_import.tracing import traceparent_of
 from bulk_import_wire.logs import add_log_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from uuid import UUID
 
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
     from bulk_import.intake.request_body import Upload
-    from bulk_import.intake.validation import ValidationResult
+    from bulk_import.intake.validation_result import ValidationResult
 
 
 logger = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ def accept(
     request: Request,
     upload: Upload,
     *,
+    mode: str = JobMode.CREATE,
     idempotency_key: str,
     skip_invalid: bool,
+    rehearsal: bool = False,
     corrects: ImportJob | None = None,
     notify: str = "",
-) -> tuple[UUID, dict[str, Any]]:
-    """Validate the rows of an upload and submit them within the quotas of the user.
-
-    Return the ID of the job, and how the file was read.
+) -> UUID:
+    """Validate the rows of an upload, submit them within the quotas of the user, and return the ID of the job.
 
     Raises BadImport or Unavailable; in both cases there is no job.
     """
@@ -64,13 +64,19 @@ def accept(
     check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
     with Payload() as payload:
         with slots.acquire(request.user):
-            result = _validate(target, request, upload, payload, skip_invalid=skip_invalid)
+            rows = upload.rows(target, request, mode)
+            result = validate_rows(
+                target, rows, request, payload, mode=mode, skip_invalid=skip_invalid, unknown=upload.options.unknown
+            )
         result.check_valid(skip_invalid=skip_invalid)
         check_row_quota(request.user, result.rows)
-        job_id = submit(
+        return submit(
             target,
             request.user,
             payload,
+            mode=mode,
+            rehearsal=rehearsal,
+            reading=result.reading,
             idempotency_key=idempotency_key,
             request_sha256=upload.sha256,
             corrects=corrects,
@@ -78,28 +84,22 @@ def accept(
             traceparent=traceparent_of(request),
             host=_host(request),
         )
-        return job_id, result.reading
 
 
-def dry_run(target: Target, request: Request, upload: Upload) -> ValidationResult:
-    """Only validate the rows of an upload. They count for the user's row quota, because they are as much work.
+def dry_run(target: Target, request: Request, upload: Upload, mode: str = JobMode.CREATE) -> ValidationResult:
+    """Only validate the rows of an upload, and compare their values with the database.
+
+    They count for the user's row quota, because they are as much work.
 
     Raises BadImport or Busy.
     """
     check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
-        result = _validate(target, request, upload)
+        rows, unknown = upload.rows(target, request, mode), upload.options.unknown
+        result = validate_rows(target, rows, request, mode=mode, check_database=True, unknown=unknown)
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result
-
-
-def _validate(
-    target: Target, request: Request, upload: Upload, payload: Payload | None = None, *, skip_invalid: bool = False
-) -> ValidationResult:
-    refuse_unknown = upload.options.unknown == "reject"
-    rows = upload.rows(target, request)
-    return validate_rows(target, rows, request, payload, skip_invalid=skip_invalid, refuse_unknown=refuse_unknown)
 
 
 def _host(request: Request) -> str:
@@ -112,17 +112,23 @@ def submit(
     submitter: Any,
     payload: Payload,
     *,
+    mode: str = JobMode.CREATE,
+    rehearsal: bool = False,
+    reading: dict[str, Any] | None = None,
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
+    undoes: ImportJob | None = None,
     notify: str = "",
     traceparent: str = "",
     host: str = "",
 ) -> UUID:
     """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
-    `corrects` is the job whose failed rows these rows correct. `notify` says who gets an email, see `recipients`.
-    `traceparent` is the trace that the request belongs to, and `host` the host that it was sent to.
+    With `rehearsal`, every row is tried and rolled back. `reading` says how the file was read. `corrects` is the job
+    whose failed rows these rows correct, and `undoes` the job whose objects they delete. `notify` says who gets an
+    email, see `recipients`. `traceparent` is the trace that the request belongs to, and `host` the host that it was
+    sent to.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -137,16 +143,20 @@ def submit(
                 target=target.name,
                 submitter=submitter,
                 language=get_language() or "",
+                mode=mode,
+                rehearsal=rehearsal,
+                reading=reading or {},
                 rows=len(payload.line_bytes),
                 **stored.columns(),
                 idempotency_key=idempotency_key,
                 request_sha256=request_sha256,
                 corrects=corrects,
+                undoes=undoes,
                 notify=notify,
                 traceparent=traceparent,
                 host=host,
             )
-            ImportChunk.objects.bulk_create(split_into_chunks(job, payload.line_bytes, payload.row_hashes))
+            ImportChunk.objects.bulk_create(split_into_chunks(job, payload))
             relay.send_next_chunks(target.name)
     except IntegrityError:
         # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.
@@ -159,18 +169,14 @@ def submit(
     return job_id
 
 
-def split_into_chunks(
-    job: ImportJob, line_bytes: Iterable[int], row_hashes: bytes | bytearray
-) -> Iterator[ImportChunk]:
-    """Yield chunks of at most CHUNK_ROWS rows and, unless a single row is larger, MAX_CHUNK_BYTES bytes.
-
-    `line_bytes` are the sizes of the payload's lines, each with its newline. `row_hashes` are their hashes.
-    """
+def split_into_chunks(job: ImportJob, payload: Payload) -> Iterator[ImportChunk]:
+    """Yield chunks of at most CHUNK_ROWS rows and, unless a single row is larger, MAX_CHUNK_BYTES bytes."""
     max_rows = conf().chunk_rows
     numbers = count()
     first_index = first_byte = row_count = byte_count = 0
 
     def chunk() -> ImportChunk:
+        end = first_index + row_count
         return ImportChunk(
             job=job,
             number=next(numbers),
@@ -178,10 +184,11 @@ def split_into_chunks(
             row_count=row_count,
             first_byte=first_byte,
             byte_count=byte_count,
-            row_hashes=bytes(row_hashes[first_index * ROW_HASH_BYTES : (first_index + row_count) * ROW_HASH_BYTES]),
+            row_hashes=bytes(payload.row_hashes[first_index * ROW_HASH_BYTES : end * ROW_HASH_BYTES]),
+            row_lines=pack_lines(payload.row_lines[first_index:end]),
         )
 
-    for size in line_bytes:
+    for size in payload.line_bytes:
         if row_count and (row_count == max_rows or byte_count + size > MAX_CHUNK_BYTES):
             yield chunk()
             first_index += row_count

@@ -82,6 +82,7 @@ class CompiledSerializer:
     """
 
     def __init__(self, serializer: Any, fast_checks: dict[str, FastCheck], needed_values: Collection[str]) -> None:
+        self._is_partial = serializer.root.partial  # then DRF skips every absent field
         writable = [field for field in serializer.fields.values() if not field.read_only]
         with_check = [field for field in writable if field.field_name in fast_checks]
         self._fast_checks = [
@@ -126,7 +127,7 @@ class CompiledSerializer:
         for name, source, default, read_value in self._needed_values:
             value = row.get(name, ABSENT)
             if value is ABSENT:
-                if default is not empty:
+                if default is not empty and not self._is_partial:
                     validated[source] = default
             else:
                 validated[source] = None if value is None else read_value(value)
@@ -165,7 +166,7 @@ def compile_serializer(serializer: Any, needed_values: Collection[str] = ()) -> 
     if not _validates_like_drf(serializer):
         return None
     is_stripped = not serializer.validators and vars(serializer).get("validate") is return_unchanged
-    if serializer.root.partial or not is_stripped:
+    if not is_stripped:
         return None
     fields = list(serializer.fields.values())
     if any(field.read_only and callable(field.default) and field.default is not empty for field in fields):
@@ -225,9 +226,11 @@ def _validate_method(field: Any) -> Callable[[Any], Any] | None:
 def _is_skipped_if_absent(field: Any) -> bool:
     """Return whether DRF does nothing for the field if it is absent, not even call `validate_<field>`."""
     is_known = type(field) in MAKERS or type(field) is serializers.ListSerializer
-    return is_known and not has_replaced_methods(field) and not field.required and field.default is empty
+    if not is_known or has_replaced_methods(field):
+        return False
+    return field.root.partial or (not field.required and field.default is empty)
 
 
 def _may_be_absent(field: Any) -> bool:
     """Return whether an absent field is valid without running any code of the target."""
-    return not field.required and (field.default is empty or not callable(field.default))
+    return field.root.partial or (not field.required and (field.default is empty or not callable(field.default)))

@@ -36,6 +36,7 @@ class Payload:
         self._unwritten = bytearray()
         self._line_bytes = array("L")
         self._row_hashes = bytearray()
+        self._row_lines = array("I")
 
     def __enter__(self) -> Self:
         return self
@@ -43,13 +44,15 @@ class Payload:
     def __exit__(self, *exc_info: object) -> None:
         self._file.close()
 
-    def append(self, line: bytes) -> None:
+    def append(self, line: bytes, line_number: int | None = None) -> None:
+        """Add the payload line of a row, and the number of the row's line in the upload, if that has lines."""
         self._unwritten += line
         self._unwritten += b"\n"
         if len(self._unwritten) >= WRITE_BYTES:
             self._write()
         self._line_bytes.append(len(line) + 1)
         self._row_hashes += row_hash(line)
+        self._row_lines.append(line_number or 0)
 
     @property
     def line_bytes(self) -> Sequence[int]:
@@ -60,6 +63,11 @@ class Payload:
     def row_hashes(self) -> bytearray:
         """The `row_hash` of each line, one after the other."""
         return self._row_hashes
+
+    @property
+    def row_lines(self) -> Sequence[int]:
+        """The line number of each row in the upload; 0 for a row without one."""
+        return self._row_lines
 
     def open(self) -> IO[bytes]:
         """Return the file, positioned at its beginning."""

@@ -16,4 +16,5 @@ class RawRow(NamedTuple):
 
     json: bytes
     line: int | None = None
+    has_cells: bool = False  # whether the values are those of cells
     errors: list[dict[str, Any]] | tuple[()] = ()

@@ -26,6 +26,7 @@ from bulk_import.intake.spreadsheets.file_kinds import is_workbook, name_other_k
 from bulk_import.intake.spreadsheets.options import ReadingOptions
 from bulk_import.intake.spreadsheets.table import Table
 from bulk_import.intake.spreadsheets.target_fields import target_fields
+from bulk_import.models import JobMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,13 +55,13 @@ class Upload:
     options: ReadingOptions
     sha256: bytes
 
-    def rows(self, target: Target, request: Request) -> Iterable[RawRow]:
+    def rows(self, target: Target, request: Request, mode: str = JobMode.CREATE) -> Iterable[RawRow]:
         """Return the rows, which can be iterated only once. A Table also says how the file was read.
 
         Raises BadImport if it is not clear how to read the file. Iterating over malformed rows raises it too.
         """
         if self.format == TABLE:
-            return Table(self.body, target_fields(target, request), self.options)
+            return Table(self.body, target_fields(target, request, is_update=mode != JobMode.CREATE), self.options)
         return SPLITTERS[self.format](self.body)
 
 

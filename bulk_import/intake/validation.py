@@ -2,17 +2,18 @@
 
 Only the rules about the shape and the fields of a row are applied here. Everything that needs the database (unique
 values, related objects, rules over several fields) is left to the create endpoint, which validates every row again.
-So a row is rejected here only if the create endpoint would certainly reject it too.
+So a row is rejected here only if the create endpoint would certainly reject it too. A dry run also compares the values
+with the database; see `database_checks`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.validators import UniqueValidator
@@ -21,16 +22,20 @@ from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.compiled_serializer import compile_serializer
+from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.spreadsheets.table import Table
+from bulk_import.intake.unknown_fields import UnknownFields
 from bulk_import.intake.upload_limits import check_values
+from bulk_import.intake.validation_result import ValidationResult
+from bulk_import.models import JobMode
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
 from bulk_import_wire.problems import problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rest_framework.request import Request
 
@@ -40,85 +45,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_LISTED_ERRORS = 100
-"""Maximum number of errors in a response. The response also has the number of all errors."""
-
-MAX_ERRORS = 5_000
-"""Errors after which validation stops. Each error takes DRF many times as long as a valid row."""
-
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
 
 
-MAX_NAME_CHARACTERS = 100
-"""Longest name of an unknown field in an answer. It comes from the client."""
+CLEAR_MARK = "(clear)"
+"""Text of a cell that clears the field of an object in an update. An empty cell leaves the field as it is."""
 
 
 @dataclass(slots=True)
-class ValidationResult:
-    """How many rows of an upload are valid, and the first errors of the others."""
+class CheckedRow:
+    """A row of an upload after its validation."""
 
-    rows: int = 0
-    invalid_rows: int = 0
-    error_count: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
-    is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
-    table: Table | None = None  # the file, if it is a table
-    unknown_fields: dict[str, None] = field(default_factory=dict)  # of JSON rows, in their order
+    index: int
+    raw: RawRow
+    line: bytes | None  # the row's payload line; None if the row cannot be read
+    errors: list[dict[str, Any]]
+    validated: dict[str, Any]  # the validated values that `RowValidator` was asked for; {} if the row is invalid
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How the file was read: which of its columns or names were ignored, and more for a table."""
-        return self.table.reading if self.table else {"format": "json", "ignored": list(self.unknown_fields)}
-
-    def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
-        """Count the errors of an invalid row, which is at the index and line in `where`.
-
-        Raises BadImport if there are more than MAX_ERRORS errors.
-        """
-        self.invalid_rows += 1
-        self.error_count += len(errors)
-        space = MAX_LISTED_ERRORS - len(self.errors)
-        self.errors += [{**where, **error} for error in errors[:space]]
-        if self.error_count > MAX_ERRORS:
-            message = _(
-                "This file has more than %(limit)d errors, so we stopped checking it, and nothing was imported. "
-                "Correct the rows and send the file again."
-            )
-            raise BadImport(
-                message % {"limit": MAX_ERRORS},
-                code="too_many_errors",
-                errors=self.errors,
-                error_count=self.error_count,
-                error_count_is_minimum=True,
-                invalid_rows=self.invalid_rows,
-                reading=self.reading,
-            )
-
-    @property
-    def valid_rows(self) -> int:
-        return self.rows - self.invalid_rows
-
-    def check_valid(self, *, skip_invalid: bool) -> None:
-        """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped."""
-        if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
-            return
-        message = ngettext(
-            "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. "
-            "Correct this row and send the file again.",
-            "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. "
-            "Correct these rows and send the file again.",
-            self.invalid_rows,
-        )
-        message %= {"invalid": self.invalid_rows, "rows": self.rows}
-        raise BadImport(
-            message,
-            code="invalid_rows",
-            errors=self.errors,
-            error_count=self.error_count,
-            invalid_rows=self.invalid_rows,
-            reading=self.reading,
-        )
+    def where(self) -> dict[str, int]:
+        return {"index": self.index} if self.raw.line is None else {"index": self.index, "line": self.raw.line}
 
 
 def validate_rows(
@@ -127,51 +74,72 @@ def validate_rows(
     request: Request,
     payload: Payload | None = None,
     *,
+    mode: str = JobMode.CREATE,
     skip_invalid: bool = False,
-    refuse_unknown: bool = False,
+    check_database: bool = False,
+    unknown: str = "ignore",
 ) -> ValidationResult:
     """Validate every row and append it to the payload, if there is one.
 
-    With `refuse_unknown`, a JSON row with a field that the serializer does not have is invalid.
-
     With `skip_invalid`, invalid rows are appended too, together with their errors. As soon as it is certain that
-    there will be no job, nothing more is appended. Raises BadImport if the document itself is malformed, or if it has
-    no rows, too many rows or values, or too many errors.
+    there will be no job, nothing more is appended. With `check_database`, the values are also compared with the
+    database. With "reject" as `unknown`, a JSON row with a field that does not exist is invalid.
+
+    Raises BadImport if the document itself is malformed, or if it has no rows, too many rows or values, or
+    too many errors.
     """
-    settings = conf()
-    result = ValidationResult(table=rows if isinstance(rows, Table) else None)
-    validator = RowValidator(target, request, None if result.table else result.unknown_fields, refuse_unknown)
-    values = 0
-    for index, row in enumerate(rows):
-        if index == settings.max_rows:
-            message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
-            raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
-        line = None
-        try:
-            value, line, row_values = parse_row(row.json, settings.max_row_bytes)
-            values += row_values
-            errors = join_errors(row.errors, validator.errors(value, index))
-        except RowError as error:
-            errors = [{"field": None, "code": error.code, "message": error.message}]
-            result.is_malformed |= error.code in UNREADABLE_ROW_CODES
-            values += row.json.count(b",")  # about as many as the row has
+    validator = RowValidator(target, request, mode, check_database=check_database)
+    checks = validator.database_checks
+    result = ValidationResult(database_checks=checks)
+    if isinstance(rows, Table):
+        result.table = rows
+    else:
+        result.unknown_fields = validator.unknown_fields = UnknownFields(validator.names, refuse=unknown == "reject")
+    checked = check_rows(validator, rows, result)
+    for row in checks.apply(checked) if checks else checked:
         result.rows += 1
-        check_values(values, result.rows)
-        if errors:
-            result.add_errors(errors, {"index": index} if row.line is None else {"index": index, "line": row.line})
+        if row.errors:
+            result.add_errors(row.errors, row.where)
         if payload is None or result.is_malformed or (result.invalid_rows and not skip_invalid):
             continue
-        line = to_payload_line(row.json) if line is None else line
-        payload.append(refused_line(line, stored_errors(errors)) if errors else line)
+        line = to_payload_line(row.raw.json) if row.line is None else row.line
+        payload.append(refused_line(line, stored_errors(row.errors)) if row.errors else line, row.raw.line)
     if not result.rows:
         raise BadImport(_("This file has no rows. Send at least one."), code="no_rows")
     return result
 
 
+def check_rows(validator: RowValidator, rows: Iterable[RawRow], result: ValidationResult) -> Iterator[CheckedRow]:
+    """Read and validate one row after another, without the database.
+
+    Sets `result.is_malformed` if a row cannot be read. Raises BadImport if there are too many rows or values.
+    """
+    settings = conf()
+    values = 0
+    for index, uploaded in enumerate(rows):
+        if index == settings.max_rows:
+            message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
+            raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
+        row = validator.with_cleared_fields(uploaded)
+        checked = CheckedRow(index, row, None, [], {})
+        try:
+            value, checked.line, row_values = parse_row(row.json, settings.max_row_bytes)
+            values += row_values
+            checked.errors, checked.validated = validator.validate(value, index)
+            if row.errors:
+                checked.errors, checked.validated = join_errors(row.errors, checked.errors), {}
+        except RowError as error:
+            checked.errors = [{"field": None, "code": error.code, "message": error.message}]
+            result.is_malformed |= error.code in UNREADABLE_ROW_CODES
+            values += row.json.count(b",")  # about as many as the row has
+        check_values(values, index + 1)
+        yield checked
+
+
 def join_errors(of_cells: Iterable[dict[str, Any]], of_row: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the errors of a row. If a cell could not be read, what the serializer says about its field is left out."""
     unread = {error["field"] for error in of_cells}
-    return [*of_cells, *(error for error in of_row if error["field"] not in unread)] if unread else of_row
+    return [*of_cells, *(error for error in of_row if error["field"] not in unread)]
 
 
 def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -187,60 +155,68 @@ class RowValidator:
     """Validates one row after another with a single serializer instance."""
 
     def __init__(
-        self,
-        target: Target,
-        request: Request,
-        unknown_fields: dict[str, None] | None = None,
-        refuse_unknown: bool = False,
+        self, target: Target, request: Request, mode: str = JobMode.CREATE, *, check_database: bool = False
     ) -> None:
-        """Add fields that the serializer does not have to `unknown_fields`, if given; it stops at MAX_LISTED_ERRORS."""
         view = target.create_view(request)
         self._format = ViewFormat(view)
-        self.serializer = target.serializer_class(context={"request": request, "view": view})
+        # An update needs only the fields that it changes, and the one that identifies the object.
+        partial = mode != JobMode.CREATE
+        self._lookup = target.lookup if partial else ""
+        self.serializer = target.serializer_class(context={"request": request, "view": view}, partial=partial)
+        unique_names = [
+            name
+            for name, field in self.serializer.fields.items()
+            if not field.read_only
+            and (name == self._lookup or any(isinstance(validator, UniqueValidator) for validator in field.validators))
+        ]
+        self.names = {name for name, field in self.serializer.fields.items() if not field.read_only}
+        self.unknown_fields: UnknownFields | None = None  # set by `validate_rows`, if they are to be noted
+        removed = skip_database_checks(self.serializer)
+        sources = {name: str(field.source) for name, field in self.serializer.fields.items() if not field.read_only}
         # For each unique field: its name, its source, and the index of the first row with each value.
         self._unique_fields: list[tuple[str, str, dict[Any, int]]] = [
-            (name, str(field.source), {})
-            for name, field in self.serializer.fields.items()
-            if not field.read_only and any(isinstance(validator, UniqueValidator) for validator in field.validators)
+            (name, sources[name], {}) for name in unique_names
         ]
-        self._names = {name for name, found in self.serializer.fields.items() if not found.read_only}
-        self._unknown_fields, self._refuse_unknown = unknown_fields, refuse_unknown
-        skip_database_checks(self.serializer)
-        unique_names = [name for name, _source, _first_index in self._unique_fields]
-        self._compiled = compile_serializer(self.serializer, needed_values=unique_names)
+        needed = {sources[name] for name in unique_names}
+        self.database_checks = None
+        if check_database:
+            self.database_checks = DatabaseChecks(removed, sources, self._format.field_name, is_update=partial)
+            needed |= self.database_checks.sources
+        self._compiled = compile_serializer(
+            self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
+        )
 
-    def errors(self, row: Any, index: int) -> list[dict[str, Any]]:
-        """Return the errors of a row, each with `field`, `code` and `message`; an empty list if it is valid.
+    def with_cleared_fields(self, raw: RawRow) -> RawRow:
+        """Return the row of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
+        if not (self._lookup and raw.has_cells and CLEAR_MARK.encode() in raw.json):
+            return raw
+        row = json.loads(raw.json)
+        for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:
+            row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
+        return raw._replace(json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
-        If the target's own code raises an unexpected exception, the row counts as valid. The create endpoint
-        validates it again and reports what is wrong.
+    def validate(self, row: Any, index: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return the errors of a row, and the validated values of its unique and related fields.
+
+        Each error has `field`, `code` and `message`. If there are any, there are no values. If the target's own code
+        raises an unexpected exception, the row counts as valid. The create endpoint validates it again and reports
+        what is wrong.
         """
         try:
             row = self._format.read(row)
         except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
-            return self._reported(error)
-        unknown = self._unknown(row)
+            return self._reported(error), {}
+        unknown = self.unknown_fields.errors(row) if self.unknown_fields else []
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
         try:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            return unknown + self._format.name_fields(self._duplicates(validated, index))
+            errors = self._format.name_fields(self._missing_lookup(row) or self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
-            return self._reported(error)
-
-    def _unknown(self, row: Any) -> list[dict[str, Any]]:
-        """Note the fields of a row that the serializer does not have. Return their errors if they are refused."""
-        if self._unknown_fields is None or type(row) is not dict or row.keys() <= self._names:
-            return []
-        unknown = [name for name in row if name not in self._names]
-        for name in unknown[:MAX_LISTED_ERRORS]:
-            if len(self._unknown_fields) < MAX_LISTED_ERRORS:
-                self._unknown_fields.setdefault(name[:MAX_NAME_CHARACTERS])
-        if not self._refuse_unknown:
-            return []
-        message = _("There is no such field. Remove it, or correct its name.")
-        return [{"field": name, "code": "unknown_field", "message": message} for name in unknown[:MAX_LISTED_ERRORS]]
+            return unknown + self._reported(error), {}
+        errors = unknown + errors
+        return errors, {} if errors else validated
 
     def _reported(self, error: Exception) -> list[dict[str, Any]]:
         """Return the errors of an exception of the target's parser or serializer; none if it is not about the row."""
@@ -249,6 +225,13 @@ class RowValidator:
         # The text of the exception may contain values of the row, so it is not logged.
         logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
         return []
+
+    def _missing_lookup(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return an error if the row of an update does not say which object it is about."""
+        if not self._lookup or row.get(self._lookup) not in {None, ""}:
+            return []
+        message = _("This field is needed to find the object.")
+        return [{"field": self._lookup, "code": "required", "message": message}]
 
     def _duplicates(self, validated: dict[str, Any], index: int) -> list[dict[str, Any]]:
         """Return an error for each unique field whose value also occurs in an earlier valid row of this import."""

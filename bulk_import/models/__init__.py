@@ -17,10 +17,19 @@ from bulk_import.models.job import ImportJob
 from bulk_import.models.job_columns import NOTIFY_NOBODY, RETAINED_DATA
 from bulk_import.models.locked_chunk import LockedChunk
 from bulk_import.models.row import ImportedRow
-from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from bulk_import.models.status import (
+    OUTCOME_LABELS,
+    PAUSE_REASONS,
+    TERMINAL_CHUNK_STATUSES,
+    TERMINAL_STATUSES,
+    ChunkStatus,
+    JobMode,
+    JobStatus,
+)
 
 __all__ = [
     "NOTIFY_NOBODY",
+    "OUTCOME_LABELS",
     "PAUSE_REASONS",
     "RETAINED_DATA",
     "TERMINAL_CHUNK_STATUSES",
@@ -33,6 +42,7 @@ __all__ = [
     "ImportEvent",
     "ImportJob",
     "ImportedRow",
+    "JobMode",
     "JobStatus",
     "LockedChunk",
     "database",

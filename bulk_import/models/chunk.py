@@ -30,14 +30,13 @@ class ImportChunk(LeasedChunk):
         if self.status in TERMINAL_CHUNK_STATUSES and self.epoch == report.epoch:
             return
         self._check_epoch(report.epoch)
-        # The ledger decides how many rows were created. Example: the response to a create call was lost, so the worker
+        # The ledger decides how many rows are done. Example: the response to a create call was lost, so the worker
         # reports the row as failed, but the ledger has its record. The sum is then one too many. The chunk stays open,
         # and the next delivery starts from the ledger's records and reports correct numbers.
-        created = self.imported_rows().count()
+        self.count_ledger()
         reported = (report.rejected, report.failed, report.unprocessed)
-        if min(reported) < 0 or created + sum(reported) != self.row_count:
-            raise LedgerDisagrees(f"chunk {self}: {created} of {self.row_count} rows are in the ledger")
-        self.created = created
+        if min(reported) < 0 or self.done + sum(reported) != self.row_count:
+            raise LedgerDisagrees(f"chunk {self}: {self.done} of {self.row_count} rows are in the ledger")
         self.rejected, self.failed, self.unprocessed = reported
         self.problems, self.failures_key = report.problems, report.failures_key
         self.lease_expires_at = None

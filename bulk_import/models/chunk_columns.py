@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import OperationalError, connections, models, transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -14,12 +14,16 @@ from bulk_import.exceptions import CreatesRunning
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
 from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus
+from bulk_import_wire.contract import LEDGER_OUTCOMES
 from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from bulk_import.models.chunk import ImportChunk
+
+DONE = F("created") + F("updated") + F("unchanged") + F("deleted")
+"""SQL of `ChunkColumns.done`."""
 
 LOCK_SECONDS = 3
 """Longest wait of a finish for create calls that are still running. A longer one would occupy a web worker."""
@@ -82,10 +86,10 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
 
 
 class ImportChunkManager(PrimaryManager):
-    """Reads chunks without `row_hashes`, which is large and which only `LockedChunk` needs."""
+    """Reads chunks without their large columns, which only a create call and the results need."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        return super().get_queryset().defer("row_hashes")
+        return super().get_queryset().defer("row_hashes", "row_lines")
 
 
 class ChunkColumns(models.Model):
@@ -101,12 +105,17 @@ class ChunkColumns(models.Model):
     first_byte = models.PositiveBigIntegerField()  # offset of its rows within the payload
     byte_count = models.PositiveBigIntegerField()
     row_hashes = models.BinaryField(default=b"")  # `row_hash` of each row, one after the other; deferred
+    row_lines = models.BinaryField(default=b"")  # line of each row in the user's file, if it has lines; deferred
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
     queued_at = models.DateTimeField(null=True)  # when it last got a place in the window, or a new message
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
     claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
-    created = models.PositiveIntegerField(_("created"), default=0)  # counted from the ledger, not reported
+    # The first four are counted from the ledger, not reported.
+    created = models.PositiveIntegerField(_("created"), default=0)
+    updated = models.PositiveIntegerField(_("updated"), default=0)
+    unchanged = models.PositiveIntegerField(_("unchanged"), default=0)
+    deleted = models.PositiveIntegerField(_("deleted"), default=0)
     rejected = models.PositiveIntegerField(_("rejected"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
     unprocessed = models.PositiveIntegerField(_("unprocessed"), default=0)
@@ -157,6 +166,19 @@ class ChunkColumns(models.Model):
             first_index=self.first_index,
             row_count=self.row_count,
         )
+
+    @property
+    def done(self) -> int:
+        """The number of rows that have a ledger record, as of the last count."""
+        return self.created + self.updated + self.unchanged + self.deleted
+
+    def count_ledger(self) -> dict[str, int]:
+        """Count the ledger records by outcome, set the four columns, and return them. Does not save the chunk."""
+        groups = self.imported_rows().order_by().values_list("outcome").annotate(Count("pk"))
+        counts = dict.fromkeys(map(str, LEDGER_OUTCOMES), 0) | dict(groups)
+        for outcome, count in counts.items():
+            setattr(self, outcome, count)
+        return counts
 
     def imported_rows(self) -> models.QuerySet[ImportedRow]:
         """Return the ledger records of this chunk, by index."""

@@ -62,7 +62,8 @@ class ImportEventManager(PrimaryManager):
 
         `actor` is the user who caused the event, or None. The job's recipients get an email when `mail_after` has
         passed; with None, no email is sent. If a webhook URL is configured, the receiver gets a webhook as soon as
-        possible. When a job has ended, the signal `job_finished` is sent after the transaction is committed.
+        possible. When a job has ended that is no rehearsal, the signal `job_finished` is sent after the transaction is
+        committed.
 
         Call this in the transaction that makes the change, so that the event and its deliveries are stored if and only
         if the change is.
@@ -83,7 +84,7 @@ class ImportEventManager(PrimaryManager):
             if conf().webhook_url and kind not in KINDS_WITHOUT_WEBHOOK:
                 deliveries.append(Delivery(event=event, channel=Channel.WEBHOOK, due_at=Now()))
             Delivery.objects.bulk_create(deliveries)
-            if kind == EventKind.ENDED:
+            if kind == EventKind.ENDED and not job.rehearsal:
                 # With robust=True, Django logs an error instead of raising it. By then the job has already ended.
                 transaction.on_commit(lambda: send_job_finished(event), using=database(), robust=True)
         with log_context(job_id=str(job.pk)):

@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.exceptions import Expired
+from bulk_import.models.chunk_columns import DONE
 from bulk_import.models.circuit_breaker import BreakableJob
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
@@ -70,7 +71,7 @@ class ImportJob(BreakableJob):
         if chunk.status == ChunkStatus.DEAD and not other_dead_chunks.exists():  # one email for all dead chunks
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=TERMINAL_CHUNK_STATUSES).exists():
-            totals = job.chunks.aggregate(created=Sum("created"), unprocessed=Sum("unprocessed"))
+            totals = job.chunks.aggregate(done=Sum(DONE), unprocessed=Sum("unprocessed"))
             # A redrive of a cancelled job runs only the dead chunks. The others keep the rows that the cancel left.
             left_by_cancel = job.chunks.filter(status=ChunkStatus.DONE, unprocessed__gt=0)
             is_cancelled = job.cancel_requested_at is not None or left_by_cancel.exists()
@@ -122,7 +123,7 @@ class ImportJob(BreakableJob):
             return 0
         # `failures_key` names the file with the outcomes of the last run, and the next worker skips the rows in it.
         # Without it, the worker tries every row that is not in the ledger, including those that were rejected before.
-        return job.reopen(job.chunks.filter(created__lt=F("row_count")), EventKind.RETRIED, actor, failures_key="")
+        return job.reopen(job.chunks.filter(row_count__gt=DONE), EventKind.RETRIED, actor, failures_key="")
 
     def reopen(self, chunks: QuerySet[ImportChunk], kind: EventKind, actor: Any, **fields: Any) -> int:
         """Open these chunks and the job again. The job must be `locked`. Returns the number of chunks.
@@ -130,12 +131,14 @@ class ImportJob(BreakableJob):
         Raises Expired if some data of the job has expired. Without its ledger the job would create every row a second
         time, and without its payload there is nothing to send.
         """
+        if self.rehearsal and ImportJob.objects.filter(runs=self.pk).exists():
+            return 0  # its rows have been imported, and the forecast must stay as it was then
         if self.expired:
             raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
         # Here the chunks are locked after the job. This cannot deadlock, because these chunks have ended. A call of a
         # worker that locks an ended chunk stops before it locks the job, so it never waits for our lock.
         none = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
-        rows = chunks.aggregate(left=Sum(F("row_count") - F("created"), default=0))["left"]
+        rows = chunks.aggregate(left=Sum(F("row_count") - DONE, default=0))["left"]
         reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], **none, **fields)
         if reopened:
             if self.is_paused and not self.is_paused_by_staff:  # other chunks are open: they try again as well

@@ -19,8 +19,8 @@ from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.job_queryset import ImportJobQuerySet
-from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, JobStatus
-from bulk_import_wire.contract import Outcome, PauseCode
+from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, JobMode, JobStatus
+from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome, PauseCode
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -54,6 +54,8 @@ class JobColumns(models.Model):
     )
     language = models.CharField(_("language"), max_length=20)
     host = models.TextField(blank=True)  # of the POST, validated by ALLOWED_HOSTS; "" if the job has no request
+    mode = models.CharField(_("mode"), max_length=6, choices=JobMode.choices, default=JobMode.CREATE)
+    rehearsal = models.BooleanField(_("rehearsal"), default=False)  # every call is rolled back
     status = models.CharField(_("status"), max_length=20, choices=JobStatus.choices, default=JobStatus.PENDING)
     rows = models.PositiveIntegerField(_("rows"))
     payload_bucket = models.CharField(max_length=63)
@@ -63,12 +65,27 @@ class JobColumns(models.Model):
     request_sha256 = models.BinaryField(max_length=32)  # hash of the request; a key is valid for this request only
     traceparent = models.CharField(max_length=55, blank=True)  # W3C trace context of the POST and its create calls
     problems = models.JSONField(_("problems"), default=list)
+    reading = models.JSONField(default=dict)  # how the file was read, see `reports.reading`
     corrects = models.ForeignKey(
         "self",
         on_delete=models.SET_NULL,
         null=True,
         related_name="corrections",
         verbose_name=_("corrects"),  # the job whose failed rows were corrected and sent again as this job
+    )
+    runs = models.OneToOneField(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="run",
+        verbose_name=_("runs"),  # the rehearsal whose rows this job imports
+    )
+    undoes = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="undos",
+        verbose_name=_("undoes"),  # the job whose objects this job deletes
     )
     notify = models.TextField(blank=True)  # further email addresses, separated by commas, or NOTIFY_NOBODY
     concurrency = models.PositiveSmallIntegerField(
@@ -99,6 +116,9 @@ class JobColumns(models.Model):
 
     # Annotated by `with_counts`.
     created_count: int
+    updated_count: int
+    unchanged_count: int
+    deleted_count: int
     rejected_count: int
     failed_count: int
     unprocessed_count: int
@@ -192,6 +212,12 @@ class JobColumns(models.Model):
         """The retained data that has expired, with the time of expiry. It is deleted, or will be soon."""
         marks = {name: getattr(self, f"{name}_expired_at") for name in RETAINED_DATA}
         return {name: expired_at for name, expired_at in marks.items() if expired_at}
+
+    @property
+    def done_count(self) -> int:
+        """The number of rows that have a ledger record. Needs `with_counts`."""
+        done: int = sum(getattr(self, f"{outcome}_count") for outcome in LEDGER_OUTCOMES)
+        return done
 
     @property
     def finished_rows(self) -> int:

@@ -24,7 +24,7 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         return self.with_counts().select_related("submitter")
 
     def with_counts(self) -> Self:
-        """Annotate each job with `created_count`, `rejected_count`, `failed_count` and `unprocessed_count`.
+        """Annotate each job with a count for each outcome, such as `created_count`.
 
         The counts are the sums over the job's chunks.
         """

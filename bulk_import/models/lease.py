@@ -90,11 +90,11 @@ class LeasedChunk(ChunkColumns):
         return {}
 
     def heartbeat(self, epoch: int, lease_seconds: int) -> None:
-        """Extend the lease and count the created rows. The chunk must be `locked`. Raises StaleEpoch."""
+        """Extend the lease and count the ledger records. The chunk must be `locked`. Raises StaleEpoch."""
         self._check_epoch(epoch)
-        created_before = self.created
+        done_before = self.done
         self._extend_lease(lease_seconds)
-        if self.created > created_before:
+        if self.done > done_before:
             self._forget_failed_deliveries()
             self.job.mark_progress()
 
@@ -115,11 +115,11 @@ class LeasedChunk(ChunkColumns):
         else:
             self._check_epoch(epoch)
         self.status = ChunkStatus.QUEUED
-        created_before = self.created
+        done_before = self.done
         failed_deliveries = self.failed_deliveries + has_failed
         changed = {"failures_key": failures_key, "failed_deliveries": failed_deliveries, "status": self.status}
         self._extend_lease(None, queued_at=Now(), **changed)  # its worker puts the message back on the queue
-        if self.created > created_before:
+        if self.done > done_before:
             self.job.mark_progress()
         return True
 
@@ -136,8 +136,7 @@ class LeasedChunk(ChunkColumns):
             raise StaleEpoch(f"epoch {epoch} of chunk {self} is stale: the chunk is {self.status}, epoch {self.epoch}")
 
     def _extend_lease(self, lease_seconds: int | None, **fields: Any) -> None:
-        """Set the lease (None removes it), count the created rows, and save these and the other fields."""
+        """Set the lease (None removes it), count the ledger records, and save the counts and the other fields."""
         # The database's clock sets the lease and checks it, so the clocks of the web servers do not matter.
-        self.created = self.imported_rows().count()
         expires_at = None if lease_seconds is None else Now() + timedelta(seconds=lease_seconds)
-        type(self).objects.filter(pk=self.pk).update(lease_expires_at=expires_at, created=self.created, **fields)
+        type(self).objects.filter(pk=self.pk).update(lease_expires_at=expires_at, **self.count_ledger(), **fields)

@@ -27,6 +27,8 @@ SELECTED_COLUMNS = {
     "epoch": "chunk.epoch",
     "job_status": "job.status",
     "target": "job.target",
+    "mode": "job.mode",
+    "is_rehearsal": "job.rehearsal",
     "is_cancelled": "job.cancel_requested_at IS NOT NULL",
     "pause_code": "job.pause_code",
     "row_hash": f"substr(chunk.row_hashes, (%s - chunk.first_index) * {ROW_HASH_BYTES} + 1, {ROW_HASH_BYTES})",
@@ -45,6 +47,8 @@ class LockedChunk:
     epoch: int
     job_status: str
     target: str
+    mode: str
+    is_rehearsal: bool
     is_cancelled: bool
     pause_code: str
     row_hash: bytes  # of the row that the call is to create

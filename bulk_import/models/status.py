@@ -13,14 +13,23 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 
+class JobMode(models.TextChoices):
+    """What a job does with each of its rows."""
+
+    CREATE = "create", _("create")
+    UPDATE = "update", _("update")  # changes the object that the row names; there must be one
+    UPSERT = "upsert", _("create or update")
+    UNDO = "undo", _("undo")  # deletes what another job created
+
+
 class JobStatus(models.TextChoices):
     PENDING = "pending", _("pending")  # no message is on the queue yet: the job waits for its turn, or for SQS
     QUEUED = "queued", _("queued")  # its first messages are on the queue, and no worker has claimed a chunk yet
     PROCESSING = "processing", _("processing")
     PAUSED = "paused", _("paused")  # no row can be created now
-    SUCCEEDED = "succeeded", _("succeeded")  # every row was created
+    SUCCEEDED = "succeeded", _("succeeded")  # every row was created, updated, unchanged or deleted
     PARTIALLY_SUCCEEDED = "partially_succeeded", _("partially succeeded")
-    FAILED = "failed", _("failed")  # no row was created
+    FAILED = "failed", _("failed")  # every row was rejected, failed or left unprocessed
     CANCELLED = "cancelled", _("cancelled")  # cancelled before every row had been tried
 
 
@@ -30,16 +39,16 @@ TERMINAL_STATUSES = frozenset(
 """The statuses of a job that has ended."""
 
 
-def status_at_end(*, rows: int, created: int, unprocessed: int, is_cancelled: bool) -> JobStatus:
-    """Return the status of a job whose rows all have an outcome.
+def status_at_end(*, rows: int, done: int, unprocessed: int, is_cancelled: bool) -> JobStatus:
+    """Return the status of a job whose rows all have an outcome. `done` is the number of its ledger records.
 
     If the cancel came too late to leave any row unprocessed, the job gets the same status as without the cancel.
     """
-    if created == rows:
+    if done == rows:
         return JobStatus.SUCCEEDED
     if is_cancelled and unprocessed:
         return JobStatus.CANCELLED
-    return JobStatus.PARTIALLY_SUCCEEDED if created else JobStatus.FAILED
+    return JobStatus.PARTIALLY_SUCCEEDED if done else JobStatus.FAILED
 
 
 class ChunkStatus(models.TextChoices):
@@ -72,11 +81,17 @@ PAUSE_REASONS = {
 PAUSES_UNTIL_RESUMED = frozenset({PauseCode.STAFF.value, PauseCode.MOST_ROWS_FAILED.value})
 """The pauses that only a person ends. In any other pause, a worker tries again from time to time."""
 
+RARE_OUTCOMES = frozenset({Outcome.UPDATED, Outcome.UNCHANGED, Outcome.DELETED})
+"""The outcomes that a job that creates objects never has. Pages show them only if a row has them."""
+
 PENDING_ROWS = "pending"
 """Key of the rows that have no outcome yet, in the counts of a job."""
 
 OUTCOME_LABELS: dict[str, _StrPromise] = {
     Outcome.CREATED: _("created"),
+    Outcome.UPDATED: _("updated"),
+    Outcome.UNCHANGED: _("unchanged"),
+    Outcome.DELETED: _("deleted"),
     Outcome.REJECTED: _("rejected"),
     Outcome.FAILED: _("failed"),
     Outcome.UNPROCESSED: _("unprocessed"),

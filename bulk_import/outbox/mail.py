@@ -13,13 +13,14 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.translation import get_language, get_language_bidi, gettext_lazy, ngettext, ngettext_lazy
+from django.utils.translation import get_language, get_language_bidi, ngettext
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
 
 from bulk_import.conf import conf
-from bulk_import.models import EventKind, JobStatus
-from bulk_import.models.status import OUTCOME_LABELS, PENDING_ROWS
+from bulk_import.models import JobMode, JobStatus
+from bulk_import.models.status import OUTCOME_LABELS
+from bulk_import.outbox import mail_texts as texts
 from bulk_import.reports.failures import as_table, file_name, row_fields
 from bulk_import.reports.job import job_path
 from bulk_import.reports.messages import grouped, placeholders, things
@@ -29,8 +30,6 @@ from bulk_import_wire.contract import Outcome, PauseCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from django.utils.functional import _StrPromise
 
     from bulk_import.models import ImportJob
 
@@ -45,65 +44,6 @@ MAX_ATTACHMENT_ROWS = 1_000
 
 MAX_ATTACHMENT_BYTES = 1024 * 1024
 """Maximum size of the attached CSV. Encoding it for email adds a third, and many email servers accept at most 10 MB."""
-
-SUBJECTS: dict[str, _StrPromise] = {
-    JobStatus.SUCCEEDED: ngettext_lazy(
-        "%(rows)s %(things)s was created", "All %(rows)s %(things)s were created", "row_count"
-    ),
-    JobStatus.PARTIALLY_SUCCEEDED: ngettext_lazy(
-        "%(created)s of %(rows)s %(things)s was created",
-        "%(created)s of %(rows)s %(things)s were created",
-        "created_count",
-    ),
-    JobStatus.FAILED: ngettext_lazy(
-        "%(rows)s %(things)s was not created", "None of the %(rows)s %(things)s was created", "row_count"
-    ),
-    JobStatus.CANCELLED: ngettext_lazy(
-        "Import cancelled: %(created)s of %(rows)s %(things)s was created",
-        "Import cancelled: %(created)s of %(rows)s %(things)s were created",
-        "created_count",
-    ),
-    JobStatus.PAUSED: gettext_lazy("Import of %(rows)s %(things)s paused: %(reason)s"),
-    EventKind.DEAD_LETTERED: ngettext_lazy(
-        "%(unprocessed)s of %(rows)s %(things)s could not be processed",
-        "%(unprocessed)s of %(rows)s %(things)s could not be processed",
-        "unprocessed_count",
-    ),
-}
-"""The subjects, by topic: the kind of the event if it is listed here, otherwise the status of the job."""
-
-LEADS: dict[str, _StrPromise] = {
-    JobStatus.SUCCEEDED: gettext_lazy("The import is complete. You do not need to do anything."),
-    JobStatus.PARTIALLY_SUCCEEDED: gettext_lazy("The other rows were not created. See the reasons below."),
-    JobStatus.FAILED: gettext_lazy("See the reasons below."),
-    JobStatus.CANCELLED: gettext_lazy("The import has stopped. Rows that were already created remain."),
-    JobStatus.PAUSED: ngettext_lazy(
-        "%(created)s of %(rows)s %(things)s was created so far. "
-        "We retry automatically, and the import continues as soon as the problem is solved.",
-        "%(created)s of %(rows)s %(things)s were created so far. "
-        "We retry automatically, and the import continues as soon as the problem is solved.",
-        "created_count",
-    ),
-    PauseCode.MOST_ROWS_FAILED: ngettext_lazy(
-        "%(created)s of %(rows)s %(things)s was created so far. We stopped, because the other rows would probably "
-        "fail too.",
-        "%(created)s of %(rows)s %(things)s were created so far. We stopped, because the other rows would probably "
-        "fail too.",
-        "created_count",
-    ),
-    EventKind.DEAD_LETTERED: gettext_lazy(
-        "We tried several times without success. The import continues with the other rows. "
-        "We will email you when it is done."
-    ),
-}
-"""The first sentences below the subject, by topic, or by the reason of a pause."""
-
-EXPLANATIONS: dict[str, _StrPromise] = {
-    Outcome.REJECTED: gettext_lazy("these rows contain errors"),
-    Outcome.FAILED: gettext_lazy("no valid response from the server, even after several attempts"),
-    PENDING_ROWS: gettext_lazy("still to be processed"),
-}
-"""Explanations of the outcomes whose labels do not say enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +80,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
     Raises StorageUnavailable, and any exception that the target's serializer raises.
     """
     settings = conf()
-    not_created = job.finished_rows - job.created_count
+    not_created = job.finished_rows - job.done_count
     is_configured = job.target in settings.targets  # the columns of the file are those of the target's serializer
     if not job.is_terminal or not is_configured or not 0 < not_created <= MAX_ATTACHMENT_ROWS:
         return None
@@ -152,7 +92,7 @@ def attach_failures(job: ImportJob) -> Attachment | None:
         rows += 1
         if rows > MAX_ATTACHMENT_ROWS or len(content) > MAX_ATTACHMENT_BYTES:
             return None
-    return Attachment(file_name(job, "csv"), bytes(content), rows) if rows > 0 else None
+    return Attachment(file_name(job, "failures", "csv"), bytes(content), rows) if rows > 0 else None
 
 
 def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_submitter: bool) -> Content:
@@ -161,8 +101,8 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
     Only the submitter may open the job's page, download the failures and retry. So an email to another recipient has
     no links and no next steps.
     """
-    topic = kind if kind in SUBJECTS else job.status
-    is_for_breaker = topic == JobStatus.PAUSED and job.can_be_resumed
+    topic = kind if kind in texts.SUBJECTS else job.status
+    creates = job.mode == JobMode.CREATE
     values = placeholders(job)
     problems = [problem_text(entry) for entry in job.problems]
     page_url, failures_url = (job_page_url(job), failures_download_url(job)) if to_submitter else ("", "")
@@ -171,11 +111,11 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "direction": "rtl" if get_language_bidi() else "ltr",
         "topic": topic,
         "title": _("Import of %(things)s") % {"things": things(job.target)},
-        "subject": SUBJECTS[topic] % values,
-        "lead": LEADS[job.pause_code if is_for_breaker else topic] % values,
+        "subject": texts.subject(job, topic) % values,
+        "lead": texts.lead(job, topic) % values,
         "outcomes_title": _("Results"),
         "outcomes": list(outcomes(job)),
-        "problems_title": _("Why rows were not created"),
+        "problems_title": _("Why rows were not created") if creates else _("Why rows were not imported"),
         "problems": problems[:MAX_PROBLEMS],
         "more_problems": more_problems(job),
         "failures_note": failures_note(job, attachment),
@@ -184,7 +124,9 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "page_url": page_url,
         "page_label": _("View the import"),
         "failures_url": failures_url,
-        "failures_label": _("Download the rows that were not created"),
+        "failures_label": (
+            _("Download the rows that were not created") if creates else _("Download the rows that were not imported")
+        ),
         "sent_because": (
             _("You received this email because you started this import.")
             if to_submitter
@@ -200,13 +142,13 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
 
 
 def outcomes(job: ImportJob) -> Iterator[dict[str, Any]]:
-    """Yield `created` and every other outcome that at least one row has, with its share of all rows in percent."""
+    """Yield every outcome that at least one row has, with its share in percent. A job that creates has `created`."""
     for name, count in job.counts.items():
-        if count or name == Outcome.CREATED:
+        if count or (name == Outcome.CREATED and job.mode == JobMode.CREATE):
             yield {
                 "name": name,
                 "label": OUTCOME_LABELS[name],
-                "explanation": EXPLANATIONS.get(name, "") if count else "",
+                "explanation": texts.EXPLANATIONS.get(name, "") if count else "",
                 "count": grouped(count),
                 "percent": max(1, round(100 * count / job.rows)) if count else 0,
             }
@@ -227,18 +169,29 @@ def more_problems(job: ImportJob) -> str:
 
 def failures_note(job: ImportJob, attachment: Attachment | None) -> str:
     """Return a sentence that says where to find the rows that were not created, or ""."""
-    not_created = job.finished_rows - job.created_count
+    not_created = job.finished_rows - job.done_count
     if not (job.is_terminal and not_created):
         return ""
-    if attachment is None:
+    creates = job.mode == JobMode.CREATE
+    if attachment is None and creates:
         return _(
             "The rows that were not created are not attached, because there are too many or they could not be read."
+        )
+    if attachment is None:
+        return _(
+            "The rows that were not imported are not attached, because there are too many or they could not be read."
         )
     text = ngettext(
         "The attached file %(file)s contains the row that was not created, with the reason.",
         "The attached file %(file)s contains the %(count)s rows that were not created, each with the reason.",
         attachment.rows,
     )
+    if not creates:
+        text = ngettext(
+            "The attached file %(file)s contains the row that was not imported, with the reason.",
+            "The attached file %(file)s contains the %(count)s rows that were not imported, each with the reason.",
+            attachment.rows,
+        )
     return text % {"file": attachment.name, "count": grouped(attachment.rows)}
 
 

@@ -26,6 +26,8 @@ from bulk_import.outbox.webhooks import send_due_webhooks
 if TYPE_CHECKING:
     from uuid import UUID
 
+    import httpx
+
 FAST_PATH_SECONDS = 5
 """Time limit of the fast path. A sweep skips the messages that another process is about to send: those of chunks that
 got their place more recently. A worker's request spends at most this time on sending emails."""
@@ -39,13 +41,16 @@ class Sent(NamedTuple):
     webhooks: int
 
 
-def sweep() -> Sent:
-    """Send everything that is due. Raises QueueUnavailable, but only after emails and webhooks have been sent."""
+def sweep(transport: httpx.AsyncBaseTransport | None = None) -> Sent:
+    """Send everything that is due. Raises QueueUnavailable, but only after emails and webhooks have been sent.
+
+    `transport` carries the webhooks, see `send_due_webhooks`.
+    """
     try:
         messages = refill_windows()
     finally:  # webhooks come last, because their receiver may be slow
         emails = send_due_emails()
-        webhooks = send_due_webhooks()
+        webhooks = send_due_webhooks(transport)
     return Sent(messages, emails, webhooks)
 
 

@@ -8,11 +8,11 @@ client, and it delays the sweep by at most SWEEP_SECONDS + TIMEOUT_SECONDS.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from django.utils import timezone
 from django.utils.translation import override
 from rest_framework.renderers import JSONRenderer
 from standardwebhooks import Webhook
@@ -42,17 +42,22 @@ SUCCESS = range(200, 300)
 HEADERS = {"Content-Type": "application/json", "User-Agent": "django-bulk-import"}
 
 
-def send_due_webhooks() -> int:
-    """Send the webhooks that are due, and return how many the receiver accepted. The others stay in the outbox."""
-    return deliver_due(Channel.WEBHOOK, send_webhook, seconds=SWEEP_SECONDS) if conf().webhook_url else 0
+def send_due_webhooks(transport: httpx.AsyncBaseTransport | None = None) -> int:
+    """Send the webhooks that are due, and return how many the receiver accepted. The others stay in the outbox.
+
+    `transport` carries the requests instead of connections to the receiver.
+    """
+    if not conf().webhook_url:
+        return 0
+    return deliver_due(Channel.WEBHOOK, partial(send_webhook, transport=transport), seconds=SWEEP_SECONDS)
 
 
-def send_webhook(delivery: Delivery) -> None:
+def send_webhook(delivery: Delivery, transport: httpx.AsyncBaseTransport | None = None) -> None:
     """Send one webhook. Raises DeliveryFailed if the receiver does not respond with 2xx."""
     event = delivery.event
     content = JSONRenderer().render(document(event))
     try:
-        status = asyncio.run(post(content, signature_headers(str(event.pk), content)))
+        status = asyncio.run(post(content, signature_headers(str(event.pk), content), transport))
     except (httpx.HTTPError, OSError) as error:  # not the error's text: it may contain the URL
         raise DeliveryFailed(type(error).__name__) from error
     if status not in SUCCESS:
@@ -71,7 +76,7 @@ def document(event: ImportEvent) -> dict[str, Any]:
 
 def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:
     """Return the ID, the time of sending, and one signature for each configured secret."""
-    now = datetime.now(UTC)
+    now = timezone.now()
     signatures = [Webhook(secret).sign(webhook_id, now, content.decode()) for secret in conf().webhook_secrets]
     return {
         "webhook-id": webhook_id,
@@ -80,13 +85,13 @@ def signature_headers(webhook_id: str, content: bytes) -> dict[str, str]:
     }
 
 
-async def post(content: bytes, headers: dict[str, str]) -> int:
+async def post(content: bytes, headers: dict[str, str], transport: httpx.AsyncBaseTransport | None) -> int:
     """POST the content, and return the status of the response. The body of the response is not read."""
     # This timeout limits the whole request. The timeouts of httpx limit single steps, and a receiver that sends one
     # byte at a time never exceeds them.
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),
-        httpx.AsyncClient(verify=tls_context(), timeout=TIMEOUT_SECONDS) as client,
+        httpx.AsyncClient(verify=tls_context(), timeout=TIMEOUT_SECONDS, transport=transport) as client,
         client.stream("POST", conf().webhook_url, content=content, headers={**HEADERS, **headers}) as answer,
     ):
         return answer.status_code

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers
 
 from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.reports.reading import BulkImportReadingSerializer
+
+
+class BulkImportRuleSerializer(serializers.Serializer[Any]):
+    """A validation rule that only the create endpoint can check."""
+
+    field = serializers.CharField(allow_null=True, help_text="The field; null for a rule over several fields.")
+    rule = serializers.CharField(help_text="The validator, field class or method, such as `validate_category`.")
 
 
 class BulkImportDryRunSerializer(serializers.Serializer[Any]):
@@ -24,10 +32,23 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
     )  # DRF's property `Serializer.errors` is not affected
     reading = BulkImportReadingSerializer()
 
+    compared_with_database = serializers.ListField(
+        source="database_checks.fields",
+        child=serializers.CharField(),
+        help_text="The fields whose values were compared with the database: unique values and related objects.",
+    )
+    left_to_endpoint = BulkImportRuleSerializer(
+        source="database_checks.left_to_endpoint",
+        many=True,
+        help_text="The rules of the serializer that are checked only when a row is imported. The endpoint may have "
+        "further rules.",
+    )
+
     def get_message(self, result: Any) -> str:
         text = ngettext(
             "%(valid)d of %(rows)d row is valid. Nothing was imported: this was a dry run.",
             "%(valid)d of %(rows)d rows are valid. Nothing was imported: this was a dry run.",
             result.valid_rows,
         )
-        return text % {"valid": result.valid_rows, "rows": result.rows}
+        limits = _("Some rules are checked only when the rows are imported, for example rules over several fields.")
+        return f"{text % {'valid': result.valid_rows, 'rows': result.rows}} {limits}"

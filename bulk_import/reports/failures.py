@@ -25,7 +25,7 @@ from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.reports.cells import escape_cell
 from bulk_import.reports.problems import error_text
 from bulk_import.target_views import ViewFormat
-from bulk_import_wire.contract import Outcome
+from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
 from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ImportJobFailureSerializer(serializers.Serializer[dict[str, Any]]):
     # This serializer only describes the lines that the worker writes. The API returns them as they are stored, because
     # parsing and rendering them would take longer and change the digits of numbers.
     index = serializers.IntegerField(min_value=0, help_text="0-based position of the row.")
-    outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome != Outcome.CREATED])
+    outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome not in LEDGER_OUTCOMES])
     status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's response.")
     errors: Any = BulkImportRowErrorSerializer(many=True)  # DRF's property `Serializer.errors` is not affected
     attempts = serializers.IntegerField(min_value=0, help_text="Number of calls of the create endpoint.")
@@ -165,9 +165,9 @@ def row_fields(target: Target, request: Request) -> list[str]:
     ]
 
 
-def file_name(job: ImportJob, suffix: str) -> str:
-    """Return the name under which a browser saves the failures of a job."""
-    return get_valid_filename(f"{job.target}-failures-{str(job.pk)[:8]}.{suffix}")
+def file_name(job: ImportJob, content: str, suffix: str) -> str:
+    """Return the name under which a browser saves a download of a job, such as its "failures"."""
+    return get_valid_filename(f"{job.target}-{content}-{str(job.pk)[:8]}.{suffix}")
 
 
 def in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from bulk_import.conf import conf
-from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
+from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobMode, JobStatus
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
 from bulk_import.reports.reading import BulkImportReadingSerializer
@@ -73,12 +73,21 @@ class LinkField(serializers.URLField):
         return request.build_absolute_uri(path) if request else path
 
 
+def can_be_undone(job: ImportJob) -> bool:
+    """Return whether an undo of the job would have something to delete, and the target has the endpoint for it."""
+    is_possible = job.is_terminal and not job.rehearsal and "ledger" not in job.expired and job.mode != JobMode.UNDO
+    return is_possible and bool(job.created_count) and bool(conf().targets.get(job.target, {}).get("detail_url"))
+
+
 class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     """URLs of the job and of its actions. A link is null while it cannot be used."""
 
     self = LinkField(help_text="The job.")
     failures = LinkField(
         "/failures", lambda job: "failures" not in job.expired, help_text="The rows that were not created."
+    )
+    results = LinkField(
+        "/results", lambda job: not {"failures", "ledger"} & job.expired.keys(), help_text="What became of each row."
     )
     retry = LinkField(
         "/retry", lambda job: job.can_be_retried, help_text="`POST` retries every row that was not created."
@@ -91,6 +100,12 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
         lambda job: job.can_be_resumed,
         help_text="`POST` resumes an import that was paused because nearly every row failed.",
     )
+    run = LinkField(
+        "/run",
+        lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired,
+        help_text="`POST` imports the rows of the rehearsal.",
+    )
+    undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
 
@@ -98,6 +113,9 @@ class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
     """The number of rows with each outcome. `pending` rows have no outcome yet. The sum is always `rows`."""
 
     created = serializers.IntegerField(min_value=0)
+    updated = serializers.IntegerField(min_value=0)
+    unchanged = serializers.IntegerField(min_value=0)
+    deleted = serializers.IntegerField(min_value=0)
     rejected = serializers.IntegerField(min_value=0)
     failed = serializers.IntegerField(min_value=0)
     unprocessed = serializers.IntegerField(min_value=0)
@@ -122,11 +140,14 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     target = serializers.CharField()
+    mode = serializers.ChoiceField(JobMode.choices)
+    rehearsal = serializers.BooleanField(help_text="Every row was tried and rolled back. The counts are a forecast.")
     status = StatusField()
     rows = serializers.IntegerField(min_value=1)
     message = serializers.SerializerMethodField(help_text="A text for people, in the language of the request.")
     counts = ImportJobCountsSerializer()
     problems = ImportJobProblemSerializer(many=True)
+    reading = BulkImportReadingSerializer()
     created_at = TimestampField()
     started_at = TimestampField(allow_null=True)
     finished_at = TimestampField(allow_null=True)
@@ -141,6 +162,12 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     cancel_requested_at = TimestampField(allow_null=True)
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."
+    )
+    undoes = serializers.UUIDField(
+        source="undoes_id", allow_null=True, help_text="The import whose objects this job deletes."
+    )
+    runs = serializers.UUIDField(
+        source="runs_id", allow_null=True, help_text="The rehearsal whose rows this one imports."
     )
     expires_at = serializers.SerializerMethodField(
         help_text="After this time the import cannot be retried, and its failures may be deleted."
@@ -165,19 +192,6 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     def get_expired_at(self, job: ImportJob) -> datetime | None:
         return min(job.expired.values(), default=None)
-
-
-class ReadingField(BulkImportReadingSerializer):
-    """How the file was read. It is not stored with the job, but in the context of the serializer."""
-
-    def get_attribute(self, _job: Any) -> Any:
-        return self.context.get("reading")
-
-
-class ImportJobAcceptedSerializer(ImportJobSerializer):
-    """An import that was just accepted, and how its file was read."""
-
-    reading = ReadingField(allow_null=True, help_text="Null if the import had already been accepted before.")
 
 
 class ImportJobWebhookSerializer(serializers.Serializer[dict[str, Any]]):

@@ -9,8 +9,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from bulk_import.conf import conf
-from bulk_import.models import JobStatus
+from bulk_import.models import OUTCOME_LABELS, JobMode, JobStatus
 from bulk_import.models.window import note_imports_ahead
+from bulk_import_wire.contract import LEDGER_OUTCOMES
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -66,6 +67,48 @@ WAITING = ngettext_lazy(
     "We received %(rows)s %(things)s. %(ahead)s imports are ahead of yours.",
     "ahead_count",
 )
+CHANGE_MESSAGES: dict[JobStatus, _StrPromise] = {
+    JobStatus.PENDING: ngettext_lazy(
+        "We received %(rows)s %(things)s and will import it as soon as our queue is available.",
+        "We received %(rows)s %(things)s and will import them as soon as our queue is available.",
+        "row_count",
+    ),
+    JobStatus.QUEUED: ngettext_lazy(
+        "We received %(rows)s %(things)s and are about to import it.",
+        "We received %(rows)s %(things)s and are about to import them.",
+        "row_count",
+    ),
+    JobStatus.PROCESSING: ngettext_lazy(
+        "We received %(rows)s %(things)s and are importing it.",
+        "We received %(rows)s %(things)s and are importing them.",
+        "row_count",
+    ),
+    JobStatus.PAUSED: ngettext_lazy(
+        "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s was imported so far. "
+        "We retry automatically.",
+        "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s were imported so far. "
+        "We retry automatically.",
+        "done_count",
+    ),
+    JobStatus.SUCCEEDED: ngettext_lazy(
+        "%(rows)s %(things)s was imported: %(outcomes)s.",
+        "All %(rows)s %(things)s were imported: %(outcomes)s.",
+        "row_count",
+    ),
+    JobStatus.PARTIALLY_SUCCEEDED: ngettext_lazy(
+        "%(done)s of %(rows)s %(things)s was imported: %(outcomes)s. See the reasons for the others below.",
+        "%(done)s of %(rows)s %(things)s were imported: %(outcomes)s. See the reasons for the others below.",
+        "done_count",
+    ),
+    JobStatus.FAILED: ngettext_lazy(
+        "%(rows)s %(things)s was not imported. See the reasons below.",
+        "None of the %(rows)s %(things)s was imported. See the reasons below.",
+        "row_count",
+    ),
+    JobStatus.CANCELLED: gettext_lazy("The import was cancelled. %(done)s of %(rows)s %(things)s had been imported."),
+}
+"""The messages of a job that does not only create objects, by status."""
+
 CANCELLING = ngettext_lazy(
     "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s was created.",
     "The import is being cancelled. No more rows are created. So far, %(created)s of %(rows)s %(things)s were created.",
@@ -78,6 +121,43 @@ PAUSED_BY_STAFF = ngettext_lazy(
     "The import continues when staff resume it.",
     "created_count",
 )
+CHANGE_CANCELLING = ngettext_lazy(
+    "The import is being cancelled. No more rows are imported. So far, %(done)s of %(rows)s %(things)s was imported.",
+    "The import is being cancelled. No more rows are imported. So far, %(done)s of %(rows)s %(things)s were imported.",
+    "done_count",
+)
+CHANGE_PAUSED_BY_STAFF = ngettext_lazy(
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s was imported so far. "
+    "The import continues when staff resume it.",
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s were imported so far. "
+    "The import continues when staff resume it.",
+    "done_count",
+)
+
+
+UNDO_MESSAGES: dict[tuple[bool, bool], _StrPromise] = {
+    (False, False): gettext_lazy("An import is being undone. Deleted so far: %(done)s of %(rows)s %(things)s."),
+    (False, True): gettext_lazy("An import was undone. Deleted: %(done)s of %(rows)s %(things)s."),
+    (True, False): gettext_lazy(
+        "This is a rehearsal of an undo, and nothing is deleted. So far, %(done)s of %(rows)s %(things)s would be "
+        "deleted."
+    ),
+    (True, True): gettext_lazy(
+        "This was a rehearsal of an undo, and nothing was deleted. %(done)s of %(rows)s %(things)s would be deleted."
+    ),
+}
+"""The messages of an undo, by whether it is a rehearsal and whether it has ended."""
+
+REHEARSAL_MESSAGES: dict[bool, _StrPromise] = {
+    False: gettext_lazy(
+        "This is a rehearsal: every row is tried, and nothing is imported. So far, %(done)s of %(rows)s %(things)s "
+        "would be imported."
+    ),
+    True: gettext_lazy(
+        "This was a rehearsal, and nothing was imported. %(done)s of %(rows)s %(things)s would be imported."
+    ),
+}
+"""The messages of a rehearsal: while it runs, and after its end."""
 
 PAUSED_BY_BREAKER = ngettext_lazy(
     "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s was created so far. "
@@ -85,6 +165,13 @@ PAUSED_BY_BREAKER = ngettext_lazy(
     "The import of %(rows)s %(things)s is paused because %(reason)s. %(created)s were created so far. "
     "Fix the cause and resume the import, or cancel it.",
     "created_count",
+)
+CHANGE_PAUSED_BY_BREAKER = ngettext_lazy(
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s was imported so far. "
+    "Fix the cause and resume the import, or cancel it.",
+    "The import of %(rows)s %(things)s is paused because %(reason)s. %(done)s were imported so far. "
+    "Fix the cause and resume the import, or cancel it.",
+    "done_count",
 )
 
 
@@ -100,13 +187,18 @@ def message(job: ImportJob) -> str:
 
 def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
-    template = MESSAGES[JobStatus(job.status)]
-    if job.is_being_cancelled:
-        template = CANCELLING
+    is_change = job.mode != JobMode.CREATE
+    template = (CHANGE_MESSAGES if is_change else MESSAGES)[JobStatus(job.status)]
+    if job.mode == JobMode.UNDO:
+        template = UNDO_MESSAGES[job.rehearsal, job.is_terminal]
+    elif job.rehearsal:
+        template = REHEARSAL_MESSAGES[job.is_terminal]
+    elif job.is_being_cancelled:
+        template = CHANGE_CANCELLING if is_change else CANCELLING
     elif job.is_paused_by_staff:
-        template = PAUSED_BY_STAFF
+        template = CHANGE_PAUSED_BY_STAFF if is_change else PAUSED_BY_STAFF
     elif job.can_be_resumed:
-        template = PAUSED_BY_BREAKER
+        template = CHANGE_PAUSED_BY_BREAKER if is_change else PAUSED_BY_BREAKER
     elif imports_ahead(job):
         template = WAITING
     return template % placeholders(job)
@@ -132,6 +224,9 @@ def placeholders(job: ImportJob) -> dict[str, Any]:
         "rows": grouped(job.rows),
         "created_count": job.created_count,
         "created": grouped(job.created_count),
+        "done_count": job.done_count,
+        "done": grouped(job.done_count),
+        "outcomes": outcomes_text(job),
         "unprocessed_count": job.unprocessed_count,
         "unprocessed": grouped(job.unprocessed_count),
         "ahead_count": imports_ahead(job) or 0,
@@ -139,6 +234,12 @@ def placeholders(job: ImportJob) -> dict[str, Any]:
         "things": things(job.target, job.rows),
         "reason": job.get_pause_code_display(),
     }
+
+
+def outcomes_text(job: ImportJob) -> str:
+    """Return the outcomes of the rows that were imported, such as "3 created, 1,200 updated"."""
+    counts = ((name, job.counts[name]) for name in LEDGER_OUTCOMES)
+    return ", ".join(f"{grouped(count)} {OUTCOME_LABELS[name]}" for name, count in counts if count)
 
 
 def grouped(number: int) -> str:

@@ -31,11 +31,13 @@ class BulkImportValueSerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class BulkImportReadingSerializer(serializers.Serializer[dict[str, Any]]):
-    """How the file was read. JSON has only `format` and `ignored`."""
+    """How the file was read. JSON has only `format` and `ignored`. A job without a file has nothing of it."""
 
-    format = serializers.ChoiceField(["json", "csv", "spreadsheet"])
+    format = serializers.ChoiceField(["json", "csv", "spreadsheet"], required=False)
     ignored = serializers.ListField(
-        child=serializers.CharField(), help_text="Columns of the file, or fields of JSON rows, that are not imported."
+        child=serializers.CharField(),
+        required=False,
+        help_text="Columns of the file, or fields of JSON rows, that are not imported.",
     )
     columns = BulkImportColumnSerializer(many=True, required=False)
     missing = serializers.ListField(

@@ -39,10 +39,10 @@ def read_failures(job: ImportJob) -> Iterator[bytes]:
     The failures of a chunk that is still processed are left out, because its rows may still be created.
     Raises Expired and StorageUnavailable.
     """
-    _check_retained(job)
+    check_failures_retained(job)
     ended = job.chunks.filter(status__in=TERMINAL_CHUNK_STATUSES).exclude(failures_key="")
     for key in ended.order_by("number").values_list("failures_key", flat=True):
-        yield from _read_lines(job, key)
+        yield from read_failures_file(job, key)
 
 
 def read_failure(job: ImportJob, index: int) -> bytes | None:
@@ -50,13 +50,13 @@ def read_failure(job: ImportJob, index: int) -> bytes | None:
 
     Raises Expired and StorageUnavailable.
     """
-    _check_retained(job)
+    check_failures_retained(job)
     if index >= job.rows:  # also keeps numbers that are too large for the column out of the query
         return None
     chunk = job.chunks.filter(first_index__lte=index).order_by("-first_index").first()
     if chunk is None or chunk.status not in TERMINAL_CHUNK_STATUSES or not chunk.failures_key:
         return None
-    with closing(_read_lines(job, chunk.failures_key)) as lines:
+    with closing(read_failures_file(job, chunk.failures_key)) as lines:
         return next((line for line in lines if read_failure_line(line)[0]["index"] == index), None)
 
 
@@ -87,12 +87,14 @@ def delete_failures(keys: list[str]) -> None:
         raise StorageUnavailable(f"S3 did not delete failures: {refused[0]}")
 
 
-def _check_retained(job: ImportJob) -> None:
+def check_failures_retained(job: ImportJob) -> None:
+    """Raise Expired if the failures of the job have expired."""
     if "failures" in job.expired:
         raise Expired(_("The failures of this import are no longer kept."))
 
 
-def _read_lines(job: ImportJob, key: str) -> Generator[bytes]:
+def read_failures_file(job: ImportJob, key: str) -> Generator[bytes]:
+    """Yield the lines of one failures file. Raises StorageUnavailable."""
     storage, client = open_bucket(FAILURES_STORAGE)
     try:
         with closing(client.get_object(Bucket=storage.bucket_name, Key=key)["Body"]) as body:

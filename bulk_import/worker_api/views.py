@@ -241,7 +241,7 @@ class ReleaseView(WorkerView):
         check_release(release, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
         is_first = chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed)
-        logger.info("Chunk %s was released with %d of %d rows created", chunk, chunk.created, chunk.row_count)
+        logger.info("Chunk %s was released with %d of %d rows done", chunk, chunk.done, chunk.row_count)
         seconds = 0
         if release.pause:
             code, asked = PauseCode(release.pause), release.retry_after_seconds
@@ -266,9 +266,9 @@ class FinishView(WorkerView):
         report = checked_report(report, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
         chunk.finish(report, is_dead=self.is_dead)
-        logger.info("Chunk %s is %s with %d of %d rows created", chunk, chunk.status, chunk.created, chunk.row_count)
+        logger.info("Chunk %s is %s with %d of %d rows done", chunk, chunk.status, chunk.done, chunk.row_count)
+        relay.send_next_chunks(chunk.job.target)  # before the emails, for which the next chunk should not wait
         relay.send_notifications_after_commit(chunk.job_id)
-        relay.send_next_chunks(chunk.job.target)
         return Response({"status": chunk.status})
 
 

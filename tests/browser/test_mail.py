@@ -45,6 +45,7 @@ def make_job(status: JobStatus, *counts: int, **fields: Any) -> ImportJob:
     """A job as `with_counts` gives it: created, rejected, failed, unprocessed of 1,994 rows."""
     job = ImportJob(id="6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55", target="products", status=status, rows=1994, **fields)
     job.created_count, job.rejected_count, job.failed_count, job.unprocessed_count = counts
+    job.updated_count = job.unchanged_count = job.deleted_count = 0
     return job
 
 

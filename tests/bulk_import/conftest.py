@@ -146,6 +146,14 @@ def worker() -> APIClient:
     return APIClient(headers={"Authorization": f"Bearer {WORKER_SECRET}"})
 
 
+@pytest.fixture
+def site(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> Any:
+    """A client, and a worker that carries out its jobs in this process."""
+    from tests.bulk_import.site import Site  # noqa: PLC0415 - it imports this module
+
+    return Site(client_of_merchandiser, worker, aws)
+
+
 class Context:
     """A Lambda context with a minute left."""
 

@@ -17,7 +17,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.http import HttpResponse
 from django.urls import include, path
 
-from bulk_import import checks, site_checks
+from bulk_import import checks, detail_checks, site_checks
 from bulk_import.checks import check_configuration
 from bulk_import.models import ImportedRow
 from settings.urls import urlpatterns as shop_urls
@@ -65,6 +65,14 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "products.validators.validate_ean13"}}}),
     ("E009", {"TARGETS": {"products": {**TARGET, "serializer": "rest_framework.serializers.ListSerializer"}}}),
     ("E010", {"TARGETS": {"boats": TARGET}}),
+    *[
+        ("E030", {"TARGETS": {"products": {**TARGET, "detail_url": url}}})
+        for url in ["products:nothing", "nowhere:product-detail", "plain", CREATE_URL]
+    ],
+    *[
+        ("E031", {"TARGETS": {"products": {**TARGET, "lookup": field}}})
+        for field in ["colour", "name", "category", "created_at"]  # unknown, not unique, a relation, read-only
+    ],
     ("E022", {"TOKEN_KEYS": []}),
     ("E022", {"TOKEN_KEYS": ["x" * 32, "x" * 31]}),
     ("E001", {"TOKEN_KEYS": "x" * 32}),
@@ -320,7 +328,9 @@ def test_the_old_path_of_the_middleware_is_reported_with_the_new_one(settings: S
 
 def test_every_check_has_a_test_here() -> None:
     """Fails when somebody adds a check without a test."""
-    sources = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (checks, site_checks))
+    sources = "".join(
+        Path(str(module.__file__)).read_text(encoding="utf-8") for module in (checks, detail_checks, site_checks)
+    )
     reported = set(re.findall(r"bulk_import\.([EW]\d{3})", sources))
     tested = set(re.findall(r"\"([EW]\d{3})\"", Path(__file__).read_text(encoding="utf-8")))
 

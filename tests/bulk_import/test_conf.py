@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch
 
-from bulk_import.api.views import MAX_INDEX_DIGITS
+from bulk_import.api.downloads import MAX_INDEX_DIGITS
 from bulk_import.conf import (
     MAX_CHUNK_ROWS,
     MAX_RETENTION_DAYS,

@@ -75,7 +75,7 @@ def rejecting_gateway(get_response: Callable[[HttpRequest], Any]) -> Callable[[H
 @pytest.fixture
 def _unusual(settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "create_url": "unusual"}
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "create_url": "unusual", "detail_url": ""}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
     calls.clear()
 

@@ -35,7 +35,7 @@ class HtmlClient:
         lambda job: payloads.put_payload(job.target, job.pk, b"{}\n"),
         lambda job: list(payloads.read_payload(job)),
         payloads.delete_payload,
-        lambda job: list(failures._read_lines(job, "key")),
+        lambda job: list(failures.read_failures_file(job, "key")),
         lambda job: list(failures.stored_failures(job)),
         lambda job: failures.delete_failures([str(job.pk)]),
     ],

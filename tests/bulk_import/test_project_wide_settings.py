@@ -176,7 +176,7 @@ def test_a_person_still_gets_the_format_of_the_project(client_of_merchandiser: A
 @pytest.fixture
 def _camel_case(settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "create_url": "camel-case"}
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "create_url": "camel-case", "detail_url": ""}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
 
 

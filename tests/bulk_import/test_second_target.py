@@ -36,7 +36,16 @@ def test_two_targets_are_imported_side_by_side(run_worker: Any) -> None:
     run_worker()
 
     category_job, product_job = (client.get(location).json() for location in locations)
-    assert category_job["counts"] == {"created": 4, "rejected": 1, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert category_job["counts"] == {
+        "created": 4,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 1,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 0,
+    }
     assert category_job["message"].startswith("4 of 5 categories were created.")
     assert category_job["problems"][0]["field"] == "slug"
     assert product_job["counts"]["created"] == Product.objects.count() == 2

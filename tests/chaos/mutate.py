@@ -98,8 +98,8 @@ MUTATIONS = (
         (
             (
                 "bulk_import/worker_api/views.py",
-                "        relay.send_next_chunks(chunk.job.target)\n        # Send emails",
-                "        # Send emails",
+                "        relay.send_next_chunks(chunk.job.target)  # before",
+                "        # before",
             ),
             ("bulk_import/outbox/relay.py", "            reserved += reserve_chunks(target)\n", ""),
         ),
@@ -131,7 +131,13 @@ MUTATIONS = (
     Mutation(
         "the ledger's check of a pause by staff",
         "staff",
-        (("bulk_import/ledger.py", "if chunk.is_cancelled or chunk.is_paused_by_staff:", "if chunk.is_cancelled:"),),
+        (
+            (
+                "bulk_import/ledger.py",
+                "if chunk.is_cancelled or chunk.is_paused_until_resumed:",
+                "if chunk.is_cancelled:",
+            ),
+        ),
     ),
 )
 

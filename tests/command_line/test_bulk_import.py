@@ -58,6 +58,18 @@ def test_it_exits_with_0_if_every_row_was_created(stack: LocalStack, file: Path)
     assert done.stdout.rstrip().endswith("All 120 products were created.")
 
 
+def test_it_updates_what_exists(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("mode", 3)))
+    assert bulk_import(stack, file, "--user", "demo", "--watch").returncode == 0
+    file.write_text(json.dumps([{"sku": "mode-0", "price": "1.00"}, {"sku": "mode-1"}]))
+
+    done = bulk_import(stack, file, "--user", "demo", "--mode", "update", "--watch")
+
+    assert done.returncode == 0, done.stderr
+    assert "2/2  1 updated, 1 unchanged" in done.stdout
+    assert done.stdout.rstrip().endswith("All 2 products were imported: 1 updated, 1 unchanged.")
+
+
 def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps([*rows("some", 3), *rows("kayak", 2, category="kayaks"), {"sku": "bare"}]))
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
@@ -81,6 +93,14 @@ def test_it_exits_with_0_if_accepted_and_the_key_finds_the_same_import(stack: Lo
     assert "idempotency_key_reused" in other.stderr
 
 
+def test_a_rehearsal_imports_nothing(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("stage", 2)))
+    again = [bulk_import(stack, file, "--user", "demo", "--rehearse", "--watch") for _ in range(2)]
+
+    assert [done.returncode for done in again] == [0, 0]
+    assert "This was a rehearsal, and nothing was imported. 2 of 2 products would be imported." in again[1].stdout
+
+
 def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("sku;name;price;currency;category\nDRY-1;Pot;39.90;EUR;cookware\n")
@@ -94,7 +114,7 @@ def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
 
 
 def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "products.xlsx"
+    odd = tmp_path / "products.docx"
     odd.write_text("PK")
     file.write_text(json.dumps([*rows("no", 1), {"sku": "bare"}]))
     shell = "from django.contrib.auth.models import User; User.objects.create_user('visitor')"
@@ -105,7 +125,7 @@ def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path,
         (file, "--user", "nobody"): "There is no user nobody.",
         (file, "--user", "visitor"): "You do not have permission to perform this action.",
         (tmp_path / "none.json", "--user", "demo"): "No such file",
-        (odd, "--user", "demo"): "must end in one of .json, .jsonl, .ndjson, .csv.",
+        (odd, "--user", "demo"): "must end in one of .json, .jsonl, .ndjson, .csv, .tsv, ",
         (file, "--user", "demo"): "1 of 2 rows is not valid, so nothing was imported.",
     }.items():
         done = bulk_import(stack, *arguments)

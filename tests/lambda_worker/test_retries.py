@@ -14,6 +14,7 @@ from bulk_import_wire.contract import RowVerdict
 from lambda_worker.retries import (
     BUDGET_SHARE,
     BURST,
+    COMMITTED,
     MAX_BACKOFF_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
     MAX_TRIES,
@@ -33,6 +34,9 @@ STATUSES = range(100, 600)
 
 OF_VERDICT = {
     RowVerdict.CREATED: Decision.CREATED,
+    RowVerdict.UPDATED: Decision.CREATED,
+    RowVerdict.UNCHANGED: Decision.CREATED,
+    RowVerdict.DELETED: Decision.CREATED,
     RowVerdict.REPLAYED: Decision.CREATED,
     RowVerdict.STALE: Decision.STALE,
     RowVerdict.REFUSED: Decision.REJECTED,
@@ -100,9 +104,9 @@ def test_answers_that_are_easily_confused_lead_to_the_right_decision(
     assert decide(status, verdict) == decision
 
 
-@given(st.integers(0, 999), st.text().filter(lambda text: text not in {RowVerdict.CREATED, RowVerdict.REPLAYED}))
-def test_only_the_verdicts_created_and_replayed_mean_created(status: int, verdict: str) -> None:
-    assert decide(status, verdict) != Decision.CREATED
+@given(st.integers(0, 999), st.text())
+def test_only_the_verdict_of_a_committed_row_means_created(status: int, verdict: str) -> None:
+    assert (decide(status, verdict) == Decision.CREATED) == (verdict in COMMITTED)
 
 
 @pytest.mark.parametrize("status", [0, 99, 600, 999])

@@ -65,7 +65,16 @@ def test_the_snippet_imports_and_follows_to_the_end(tmp_path: Path) -> None:
         refused = run_snippet(tmp_path, shop, [{"sku": "js"}])
 
     assert ended["job"]["status"] == "partially_succeeded"
-    assert ended["job"]["counts"] == {"created": 230, "rejected": 3, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert ended["job"]["counts"] == {
+        "created": 230,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 3,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 0,
+    }
     pending = [counts["pending"] for counts in ended["seen"]]
     assert len(pending) > 1
     assert pending[0] == 233

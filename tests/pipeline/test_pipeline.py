@@ -140,7 +140,16 @@ def test_valid_rows_are_created_and_invalid_rows_are_reported(shop: Shop) -> Non
     job = shop.ended(shop.submit(submitted))
 
     assert job["status"] == "partially_succeeded"
-    assert job["counts"] == {"created": 130, "rejected": 8, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert job["counts"] == {
+        "created": 130,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 8,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 0,
+    }
     assert sorted(shop.skus("mixed")) == sorted(row["sku"] for row in submitted[:130])
     assert [(problem["field"], problem["code"], problem["count"]) for problem in job["problems"]] == [
         ("category", "does_not_exist", 7),
@@ -151,6 +160,26 @@ def test_valid_rows_are_created_and_invalid_rows_are_reported(shop: Shop) -> Non
     assert list(refused) == sorted(refused)
     assert all(submitted[index] == row for index, row in refused.items())
     assert set(range(130, 137)) < set(refused)
+
+
+def test_a_rehearsal_forecasts_its_import_and_an_undo_removes_it(shop: Shop) -> None:
+    def results(job: dict[str, Any]) -> list[tuple[Any, ...]]:
+        lines = map(json.loads, shop.http.get(job["links"]["results"]).text.splitlines())
+        return [(line["index"], line["outcome"], line["errors"]) for line in lines]
+
+    submitted = [*rows("stage", 60), *rows("kayak", 7, category="kayaks"), *rows("stage-free", 3, price="0")]
+    answer = shop.http.post("/products/bulk?rehearse=true", json=submitted)
+    rehearsal = shop.ended(answer.headers["Location"])
+    assert shop.skus("stage") == []
+
+    imported = shop.ended(shop.http.post(rehearsal["links"]["run"]).headers["Location"])
+    assert results(imported) == results(rehearsal)
+    assert imported["counts"] == rehearsal["counts"]
+    assert len(shop.skus("stage")) == imported["counts"]["created"] == 60
+
+    undone = shop.ended(shop.http.post(imported["links"]["undo"]).headers["Location"])
+    assert undone["counts"]["deleted"] == 60
+    assert shop.skus("stage") == []
 
 
 def test_a_redelivered_message_creates_no_row(shop: Shop) -> None:
@@ -189,7 +218,16 @@ def test_a_killed_poller_loses_no_row_and_creates_none_twice(shop: Shop) -> None
     job = shop.ended(location)
 
     assert before["status"] == "processing"
-    assert job["counts"] == {"created": 600, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert job["counts"] == {
+        "created": 600,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 0,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 0,
+    }
     assert len(shop.skus("killed")) == len(set(shop.skus("killed"))) == 600
 
 

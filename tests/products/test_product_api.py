@@ -208,18 +208,35 @@ def test_products_are_listed_in_order_of_creation(
     assert [product["sku"] for product in response.json()["results"]] == ["B", "A", "C"]
 
 
-@pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_the_api_cannot_change_or_delete_a_product(
-    admin_user: User,
-    tents: Category,
-    method: str,
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"price": "12.00"}, 200),
+        ({"is_active": False}, 200),
+        ({"price": "0"}, 400),  # the product is active
+        ({"price": "0", "is_active": False}, 200),
+    ],
+)
+def test_a_change_of_a_product_is_checked_together_with_its_other_fields(
+    admin_user: User, tents: Category, changes: dict[str, Any], status: int
 ) -> None:
-    """The endpoint supports only create, list and retrieve, even for a superuser."""
     client = APIClient()
     client.force_authenticate(admin_user)
     product = Product.objects.create(sku="T-1", name="Dune", price=10, currency="EUR", category=tents)
 
-    assert getattr(client, method)(f"{URL}{product.pk}/").status_code == 405
+    assert client.patch(f"{URL}{product.pk}/", changes, format="json").status_code == status
+
+
+@pytest.mark.parametrize(("method", "status"), [("patch", 200), ("delete", 204)])
+def test_a_change_and_a_deletion_need_their_own_permissions(
+    visitor_client: APIClient, admin_user: User, tents: Category, method: str, status: int
+) -> None:
+    product = Product.objects.create(sku="T-1", name="Dune", price=10, currency="EUR", category=tents)
+    client = APIClient()
+    client.force_authenticate(admin_user)
+
+    assert getattr(visitor_client, method)(f"{URL}{product.pk}/").status_code == 403
+    assert getattr(client, method)(f"{URL}{product.pk}/").status_code == status
 
 
 def test_an_anonymous_request_is_refused(tent: dict[str, Any]) -> None:

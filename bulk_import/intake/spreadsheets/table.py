@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from bulk_import.intake.spreadsheets.records import Record, Source
 
+MAX_NAMES, MAX_NAME_CHARACTERS = 100, 100
+"""Maximum number and length of the ignored columns in an answer."""
+
 HEADER_RECORDS = 20
 """Records in which the header is looked for."""
 
@@ -42,6 +45,7 @@ class Table:
 
     def __init__(self, body: bytes, fields: TargetFields | None = None, options: ReadingOptions | None = None) -> None:
         self._fields, self._options = fields or TargetFields(), options or ReadingOptions()
+        self._check_fields()
         self._source = self._open(body)
         first = list(islice(self._source.records(), HEADER_RECORDS))
         position = find_header(first, self._fields, self._options)
@@ -55,6 +59,13 @@ class Table:
         }
         if self._options.unknown == "reject" and self.ignored_columns:
             self._refuse_unknown()
+
+    def _check_fields(self) -> None:
+        """Raise BadImport if the upload chooses a field that does not exist."""
+        chosen = {*self._options.columns.values(), *self._options.decimal}
+        for name in chosen - self._fields.fields.keys() - {None}:
+            message = _("There is no field “%(name)s”. Choose one of these: %(fields)s.")
+            raise BadImport(message % {"name": name, "fields": ", ".join(self._fields.fields)}, code="unknown_field")
 
     def _open(self, body: bytes) -> Source:
         options = self._options
@@ -84,7 +95,9 @@ class Table:
                 for column in self.columns
                 if column.field is not None
             ],
-            "ignored": [column.name for column in self.columns if column.name and column.field is None],
+            "ignored": [
+                column.name[:MAX_NAME_CHARACTERS] for column in self.columns if column.name and column.field is None
+            ][:MAX_NAMES],
             "missing": [
                 field.name for field in self._fields.fields.values() if field.required and field.name not in used
             ],
@@ -147,7 +160,7 @@ class Table:
                 errors.append({"field": column.field, **error})
             if value is not None:
                 values[str(column.field)] = value
-        return RawRow(msgspec.json.encode(values), record.line, errors)
+        return RawRow(msgspec.json.encode(values), record.line, has_cells=True, errors=errors)
 
     def _check_extra_cells(self, record: Record) -> None:
         width = max((number for number, cell in enumerate(record.cells, 1) if cell not in ("", None)), default=0)

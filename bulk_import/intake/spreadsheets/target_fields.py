@@ -51,7 +51,6 @@ class TargetField:
     name: str  # as the view writes it
     kind: Kind = Kind.OTHER
     required: bool = False
-    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ class TargetFields:
         return None
 
 
-def target_fields(target: Target, request: Request) -> TargetFields:
-    """Return the fields that an upload to this target can set."""
+def target_fields(target: Target, request: Request, *, is_update: bool = False) -> TargetFields:
+    """Return the fields that an upload to this target can set. An update needs only the one that finds its object."""
     view = target.create_view(request)
     view_format = ViewFormat(view)
     context = {"request": request, "view": view}
@@ -86,7 +85,8 @@ def target_fields(target: Target, request: Request) -> TargetFields:
         if found.read_only or isinstance(found, serializers.HiddenField):
             continue
         written[name] = key = view_format.field_name(name)
-        fields[key] = TargetField(key, kind_of(found), found.required, str(found.label or name))
+        required = name == target.lookup if is_update else found.required
+        fields[key] = TargetField(key, kind_of(found), required)
         for spelling in (name, key):
             meanings["name"].setdefault(normalise(spelling), set()).add(key)
         for alias in target.aliases.get(name, ()):

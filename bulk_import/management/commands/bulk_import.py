@@ -24,8 +24,9 @@ from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
+from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
-from bulk_import.models import ImportJob, JobStatus
+from bulk_import.models import ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.job import eta_seconds, rows_per_second
 from bulk_import.reports.messages import message
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.intake.spreadsheets.options import ReadingOptions
-    from bulk_import.intake.validation import ValidationResult
+    from bulk_import.intake.validation_result import ValidationResult
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,9 @@ HELP = """
 Import a file for a user, with the same formats, checks, limits and quotas as the API.
 
 exit codes:
-  0    the import was accepted; with --watch: every row was created; with --dry-run: every row is valid
-  1    with --watch: the import has ended, and not every row was created
+  0    the import was accepted; with --watch: every row was imported; with --dry-run: every row is valid;
+       with --rehearse and --watch: every row would be imported
+  1    with --watch: the import has ended, and not every row was imported
   2    the import was refused, and nothing was imported: wrong arguments, a file that cannot be read, invalid
        rows, a user without permission, or a quota
   3    an error on our side: for example, S3 or the database is not available
@@ -94,6 +96,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
         )
+        parser.add_argument(
+            "--mode",
+            choices=[JobMode.CREATE.value, JobMode.UPDATE.value, JobMode.UPSERT.value],
+            default=JobMode.CREATE.value,
+            help="create objects, update those that exist, or both: upsert (default: create)",
+        )
         parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
         parser.add_argument(
             "--on-invalid",
@@ -104,6 +112,9 @@ class Command(BaseCommand):
         for name, field in ReadingParameters().fields.items():
             parser.add_argument(f"--{name}", metavar=name.upper(), help=f"as the API's parameter: {describe(field)}")
         parser.add_argument("--dry-run", action="store_true", help="only validate the rows")
+        parser.add_argument(
+            "--rehearse", action="store_true", help="try every row with the endpoint and roll it back; imports nothing"
+        )
         parser.add_argument("--watch", action="store_true", help="show the progress until the import ends")
         parser.add_argument(
             "--idempotency-key", metavar="KEY", help="a second call with this key and file finds the same import"
@@ -132,32 +143,36 @@ class Command(BaseCommand):
         """Check the permission, read the file, then validate or submit its rows."""
         target = conf().target(options["target"])
         request = request_of(user or getpass.getuser())
-        target.create_view(request).check_permissions(request)
+        mode, rehearse = options["mode"], options["rehearse"]
+        check_supports(target, mode, rehearse=rehearse)
+        check_may_import(target, request, mode)
         reading = {name: options[name] for name in map(str, ReadingParameters().fields) if options.get(name)}
-        query = urlencode({"on_invalid": on_invalid, **reading})
+        query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
+        query += ("&rehearse=true" if rehearse else "") + (f"&{urlencode(reading)}" if reading else "")
         upload = read_file(file, query, read_options(reading))
         if options["dry_run"]:
-            self.print_validation(dry_run(target, request, upload))
+            self.print_validation(dry_run(target, request, upload, mode))
             return
-        skip_invalid = on_invalid == "skip"
-        job_id, report = submit(target, request, upload, options["idempotency_key"], skip_invalid=skip_invalid)
-        self.print_reading(report)
-        self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
+        how: dict[str, Any] = {"mode": mode, "skip_invalid": on_invalid == "skip", "rehearsal": rehearse}
+        job_id = submit(target, request, upload, options["idempotency_key"], **how)
+        job = read_job(job_id)
+        self.print_reading(job.reading)
+        self.stdout.write(f"{message(job)}\nJob {job_id}")
         if options["watch"]:
             self.print_progress(job_id)
             self.print_result(read_job(job_id))
 
-    def print_reading(self, reading: dict[str, Any] | None) -> None:
-        """Print which columns were read as which field, if they have other names, and which were ignored."""
-        for column in (reading or {}).get("columns", []):
+    def print_reading(self, reading: dict[str, Any]) -> None:
+        """Print which columns were read under another name, which were ignored, and how values were interpreted."""
+        for column in reading.get("columns", []):
             if column["match"] != "exact":
                 self.stdout.write(f"column {column['column']}: read as {column['field']}")
-        for value in (reading or {}).get("values", []):
+        for value in reading.get("values", []):
             self.stdout.write(f"{value['field']}: {value['from']} is read as {value['to']}")
-        for name in (reading or {}).get("ignored", []):
-            self.stdout.write(f"column {name}: ignored")
-        for name in (reading or {}).get("missing", []):
-            self.stdout.write(f"required field {name}: there is no column for it")
+        for name in reading.get("ignored", []):
+            self.stdout.write(f"{name}: ignored, because there is no such field")
+        for name in reading.get("missing", []):
+            self.stdout.write(f"{name}: required, but there is no such column")
 
     def print_validation(self, result: ValidationResult) -> None:
         self.print_reading(result.reading)
@@ -246,17 +261,14 @@ def read_file(file: Path, query: str, options: ReadingOptions) -> Upload:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error
 
 
-def submit(
-    target: Target, request: Request, upload: Upload, key: str | None, *, skip_invalid: bool
-) -> tuple[UUID, dict[str, Any] | None]:
-    """Return the ID of the new job and how its file was read.
+def submit(target: Target, request: Request, upload: Upload, key: str | None, **how: Any) -> UUID:
+    """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key.
 
-    If a job was created earlier with the same Idempotency-Key, return its ID and None.
+    `how` are further arguments of `accept`.
     """
     key = read_key(key)
-    if job := find_job(target, request.user, key, upload.sha256):
-        return job.pk, None
-    return accept(target, request, upload, idempotency_key=key, skip_invalid=skip_invalid)
+    job = find_job(target, request.user, key, upload.sha256)
+    return job.pk if job else accept(target, request, upload, idempotency_key=key, **how)
 
 
 def read_job(job_id: UUID) -> ImportJob:

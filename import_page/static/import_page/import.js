@@ -445,6 +445,7 @@ async function choose(file) {
   fill("chosen-facts", `${suffixOf(file.name).toUpperCase()} · ${size(file.size)}`);
   for (const id of ["check-result", "trouble"]) fill(id);
   for (const radio of policies()) radio.checked = radio.value === "reject";
+  for (const radio of modes()) radio.checked = radio.value === "create";
   show("checking", false);
   show("chosen", true);
   for (const id of ["drop", "recent"]) show(id, false); // the user can still drop a file anywhere on the page
@@ -496,7 +497,7 @@ async function check() {
   fill("checking", t("checking"));
   showSend();
   try {
-    selected.result = await upload(`${API}?dry_run=true`, selected.file, {
+    selected.result = await upload(`${API}?${new URLSearchParams({ dry_run: true, ...mode() })}`, selected.file, {
       headers: mediaHeaders(selected.file),
       signal: selected.check.signal,
       onProgress: (part) => choice === selected && part < 1 && fill("checking", t("checking_part", { percent: percent(part) })),
@@ -564,6 +565,8 @@ function showRows({ errors = choice.result?.errors ?? [], count = choice.result?
 // ---------------------------------------------------------------------------------------------------- sending
 
 const policies = () => $("send").elements.on_invalid;
+const modes = () => $("send").elements.mode;
+const mode = () => (modes().value === "create" ? {} : { mode: modes().value });
 const percent = (part) => new Intl.NumberFormat(LANGUAGE, { style: "percent" }).format(part);
 
 function showSend() {
@@ -575,7 +578,7 @@ function showSend() {
   show("policy", !result || invalid > 0);
   // While the import is unconfirmed, only the identical request may be sent again. The Idempotency-Key belongs to these
   // parameters: the API refuses the same key with other parameters.
-  $("policy").disabled = sending || isUnconfirmed;
+  for (const id of ["policy", "mode"]) $(id).disabled = sending || isUnconfirmed;
   for (const radio of policies()) if (radio.value === "skip") radio.disabled = result !== null && !result.valid_rows;
   show("advice", mustFix);
   fill("advice", mustFix ? t(result.valid_rows ? "fix_or_skip" : "fix_all") : "");
@@ -601,7 +604,7 @@ async function send() {
   $("upload").value = 0;
   fill("trouble");
   showSend();
-  const parameters = new URLSearchParams({ on_invalid: policies().value });
+  const parameters = new URLSearchParams({ on_invalid: policies().value, ...mode() });
   if (parameter("corrects")) parameters.set("corrects", parameter("corrects"));
   try {
     const job = await upload(`${API}?${parameters}`, selected.file, {
@@ -668,15 +671,16 @@ function showJob(job) {
   fill("job-message", untrusted(job.message, 1000));
   document.title = ended ? t(`status_${job.status}`) : `${percent(done)} · ${t("title")}`;
   showBar(job, done);
-  const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || outcome === "created");
+  const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || (outcome === "created" && job.mode === "create"));
   fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome])));
   fill("pace", pace(job, ended));
   show("stay", !ended);
   showActions(job);
   showFacts(job);
   showProblems(job);
-  show("failures", ended && job.counts.created < job.rows);
-  if (ended && job.counts.created < job.rows) showFailures(job);
+  const failed = failedRows(job);
+  show("failures", ended && failed > 0);
+  if (ended && failed > 0) showFailures(job);
   if (!before || before.status !== job.status || Math.floor(4 * done) > Math.floor(4 * (1 - before.counts.pending / before.rows))) {
     announce(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: t(`status_${job.status}`) }));
   }
@@ -694,6 +698,11 @@ function showBar(job, done) {
     segment.style.width = `${(100 * rows) / job.rows}%`; // the Content-Security-Policy forbids style attributes, not this
     return segment;
   }));
+}
+
+function failedRows(job) {
+  const { created, updated, unchanged, deleted, pending } = job.counts;
+  return job.rows - created - updated - unchanged - deleted - pending;
 }
 
 function countOf(outcome, rows) {
@@ -766,7 +775,7 @@ async function performAction(action) {
 async function showFailures(job) {
   $("failures-csv").href = `${job.links.failures}?format=csv`;
   $("failures-rows").href = `${job.links.failures}?part=rows`;
-  const failed = job.rows - job.counts.created;
+  const failed = failedRows(job);
   const abort = new AbortController();
   let text = "";
   try {
@@ -856,7 +865,16 @@ $("send").onsubmit = (event) => {
   event.preventDefault();
   send();
 };
-$("send").onchange = showSend;
+$("send").onchange = ({ target }) => {
+  if (target.name !== "mode") return showSend();
+  // Rows that are valid in one mode may be wrong in another one. An Idempotency-Key belongs to one mode, too.
+  choice.key = uuid();
+  choice.result = null;
+  fill("check-result");
+  if (choice.file.size <= AUTOMATIC_CHECK_BYTES) check();
+  else show("check", true);
+  showSend();
+};
 
 // Accept a file that is dropped anywhere. The browser's default would be to open it and leave this page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {

@@ -53,10 +53,10 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
     expect(page.locator("#job-message")).to_contain_text("227 of 230 products were created.")
     expect(page.locator("#counts")).to_contain_text("227")
-    expect(page.get_by_role("region", name="Why rows were not created")).to_contain_text(
+    expect(page.get_by_role("region", name="Why rows were not imported")).to_contain_text(
         "category: There is no category “kayaks”."
     )
-    failed = page.get_by_role("region", name="Rows that were not created").get_by_role("row")
+    failed = page.get_by_role("region", name="Rows that were not imported").get_by_role("row")
     expect(failed.filter(has_text="kayaks")).to_have_count(2)
     first = page.url
 
@@ -77,7 +77,7 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     page.get_by_role("button", name="Import 3 rows").click()
 
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
-    expect(page.get_by_role("region", name="Rows that were not created")).to_have_count(0)
+    expect(page.get_by_role("region", name="Rows that were not imported")).to_have_count(0)
     page.get_by_role("link", name="See the import that this one corrects").click()
     expect(page).to_have_url(first)
     assert shop.products(prefix) == sorted(f"{prefix}-{number}" for number in range(230))
@@ -168,3 +168,24 @@ def test_a_running_import_is_cancelled_after_confirmation_and_retried(shop: Shop
 
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
     assert len(shop.products(prefix)) == 150
+
+
+def test_a_user_changes_products_that_exist(shop: Shop, page: Page, prefix: str) -> None:
+    """A file with few columns is wrong for new products, and right for changes."""
+    existing = rows(prefix, 2)
+    for row in existing:
+        assert shop.http.post("/products/", json=row).status_code == 201
+    changes = [
+        {"sku": existing[0]["sku"], "price": "77.70"},
+        {"sku": existing[1]["sku"], "price": existing[1]["price"]},
+    ]
+
+    choose(page, "prices.csv", as_csv(changes))
+    expect(page.locator("#check-result")).to_contain_text("2 of 2 rows have errors.")
+    page.get_by_label("Only change products that exist").check()
+    expect(page.locator("#check-result")).to_contain_text("All 2 rows are valid.")
+    page.get_by_role("button", name="Import 2 rows").click()
+
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+    expect(page.locator("#counts")).to_contain_text("updated1unchanged1")
+    expect(page.locator("#failures")).to_be_hidden()

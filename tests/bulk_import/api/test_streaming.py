@@ -47,14 +47,14 @@ def test_a_download_under_asgi_is_made_piece_by_piece(
     job: str, merchandiser: Any, monkeypatch: pytest.MonkeyPatch, *, stop_early: bool
 ) -> None:
     monkeypatch.setattr(reports, "PIECE_BYTES", 1)  # one piece for each line
-    read_lines, made = storage._read_lines, []
+    read_lines, made = storage.read_failures_file, []
 
     def counted(*arguments: Any) -> Iterator[bytes]:
         for line in read_lines(*arguments):
             made.append(line)
             yield line
 
-    monkeypatch.setattr(storage, "_read_lines", counted)
+    monkeypatch.setattr(storage, "read_failures_file", counted)
     client = AsyncClient()
     client.force_login(merchandiser)
 

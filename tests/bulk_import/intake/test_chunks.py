@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from bulk_import.exceptions import StorageUnavailable
 from bulk_import.intake import accept
 from bulk_import.intake.accept import split_into_chunks
+from bulk_import.intake.payload import Payload
 from bulk_import.models import ImportChunk, ImportJob
-from bulk_import.models.row import row_hash
+from bulk_import.models.row import row_hash, unpack_lines
 from bulk_import.storage.payloads import put_payload
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ def limit_chunks(settings: Settings, monkeypatch: pytest.MonkeyPatch, rows: int,
 
 
 def cut(*lines: bytes) -> list[ImportChunk]:
-    hashes = b"".join(row_hash(line) for line in lines)
-    return list(split_into_chunks(ImportJob(rows=len(lines)), [len(line) + 1 for line in lines], hashes))
+    with Payload() as payload:
+        for index, line in enumerate(lines):
+            payload.append(line, index + 2)
+        return list(split_into_chunks(ImportJob(rows=len(lines)), payload))
 
 
 def change_storage(settings: Settings, **options: Any) -> None:
@@ -67,6 +70,7 @@ def test_chunks_cover_every_row_and_byte_once_and_in_order(
         content = payload[chunk.first_byte : chunk.first_byte + chunk.byte_count]
         assert content == b"".join(line + b"\n" for line in lines[index : index + chunk.row_count])
         assert chunk.row_hashes == b"".join(row_hash(line) for line in lines[index : index + chunk.row_count])
+        assert list(unpack_lines(bytes(chunk.row_lines))) == list(range(index + 2, index + chunk.row_count + 2))
         assert 1 <= chunk.row_count <= max_rows
         assert chunk.byte_count <= max_bytes or chunk.row_count == 1
         index += chunk.row_count

@@ -453,8 +453,8 @@ def validated_import(raw_rows: list[RawRow], *, is_compiled: bool) -> tuple[Any,
     target = Target("products", "products:product-list", f"{__name__}.CURRENT")
 
     class Uncompiled(RowValidator):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
             self._compiled = None
 
     with pytest.MonkeyPatch.context() as patch, recorded() as calls, Payload() as payload:
@@ -715,4 +715,4 @@ def test_a_bug_in_a_fast_check_is_not_mistaken_for_an_exception_of_the_target() 
     validator._compiled._fast_checks.insert(0, ("sku", raise_error, False, False))
 
     with pytest.raises(LookupError, match="a bug"):
-        validator.errors(product("T-1"), index=0)
+        validator.validate(product("T-1"), index=0)

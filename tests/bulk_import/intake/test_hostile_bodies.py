@@ -21,14 +21,15 @@ from bulk_import.intake.json_rows import parse_row
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.request_body import as_upload
 from bulk_import.intake.spreadsheets.text_encoding import _undecodable_byte
-from bulk_import.intake.validation import MAX_ERRORS, MAX_LISTED_ERRORS, validate_rows
+from bulk_import.intake.validation import validate_rows
+from bulk_import.intake.validation_result import MAX_ERRORS, MAX_LISTED_ERRORS
 from tests.bulk_import.conftest import post_bytes, post_rows, product
 
 if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-PROCESSOR_SECONDS = 6
+PROCESSOR_SECONDS = 4
 """Processor time of a body until it is refused. All need less than 2 s, and most a tenth of it. The system counts more
 for the same work if other processes share the processor."""
 

@@ -18,17 +18,11 @@ from rest_framework.views import APIView
 from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake import validation
+from bulk_import.intake import validation_result
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
-from bulk_import.intake.validation import (
-    MAX_LISTED_ERRORS,
-    MAX_STORED_ERRORS,
-    RowValidator,
-    ValidationResult,
-    stored_errors,
-    validate_rows,
-)
+from bulk_import.intake.validation import MAX_STORED_ERRORS, RowValidator, stored_errors, validate_rows
+from bulk_import.intake.validation_result import MAX_LISTED_ERRORS, ValidationResult
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS
 from products.models import Category, Product
 from products.serializers import ProductSerializer
@@ -139,7 +133,8 @@ def request() -> Any:
 
 
 def errors_of(row: Any, target: Target = PRODUCTS) -> list[dict[str, Any]]:
-    return RowValidator(target, request()).errors(row, index=0)
+    errors, _validated = RowValidator(target, request()).validate(row, index=0)
+    return errors
 
 
 def validate(*rows: Any, target: Target = PRODUCTS) -> ValidationResult:
@@ -286,8 +281,8 @@ def test_a_row_is_valid_if_the_target_s_code_raises_an_unexpected_exception(capl
     """The exception is logged without the content of the row."""
     validator = RowValidator(CATALOGUE, request())
 
-    assert validator.errors({"title": "crash"}, index=0) == []
-    assert validator.errors({"title": "Tents of all sizes"}, index=1) != []
+    assert validator.validate({"title": "crash"}, index=0) == ([], {})
+    assert validator.validate({"title": "Tents of all sizes"}, index=1)[0] != []
     assert caplog.messages == ["The serializer CatalogueSerializer raised an exception for a row"]
 
 
@@ -319,7 +314,7 @@ def test_an_error_names_the_line_where_the_format_has_lines() -> None:
 
 
 def test_only_the_first_errors_are_listed_but_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "MAX_LISTED_ERRORS", 7)
+    monkeypatch.setattr(validation_result, "MAX_LISTED_ERRORS", 7)
     each = len(errors_of({}))
 
     result = validate(*[{}] * 5)

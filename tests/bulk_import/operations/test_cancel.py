@@ -106,7 +106,16 @@ def test_the_job_is_cancelled_when_every_row_has_an_outcome(
     call(worker, "finish", second, finish(claim(worker, second).epoch, unprocessed=1))
 
     assert the_job().status == JobStatus.CANCELLED
-    assert the_job().counts == {"created": 1, "rejected": 0, "failed": 0, "unprocessed": 3, "pending": 0}
+    assert the_job().counts == {
+        "created": 1,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 0,
+        "failed": 0,
+        "unprocessed": 3,
+        "pending": 0,
+    }
     document = client_of_merchandiser.get(job_path()).json()
     assert document["message"] == "The import was cancelled. 1 of 4 products had been created."
     assert document["links"]["retry"] == f"http://testserver{job_path()}/retry"

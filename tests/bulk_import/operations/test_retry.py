@@ -63,7 +63,16 @@ def test_only_chunks_with_rows_that_were_not_created_run_again(
 
     document = answer.json()
     assert (answer.status_code, document["status"]) == (202, "queued")
-    assert document["counts"] == {"created": 2, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 2}
+    assert document["counts"] == {
+        "created": 2,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 0,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 2,
+    }
     assert (document["problems"], document["finished_at"], document["started_at"]) == ([], None, None)
     assert document["links"]["retry"] is None
     assert [message.first_index for message in aws.messages()] == [0]
@@ -211,7 +220,16 @@ def test_a_retry_creates_a_row_that_the_endpoint_no_longer_rejects(
     run_worker()
 
     assert the_job().status == JobStatus.SUCCEEDED
-    assert the_job().counts == {"created": 2, "rejected": 0, "failed": 0, "unprocessed": 0, "pending": 0}
+    assert the_job().counts == {
+        "created": 2,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 0,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 0,
+    }
     assert sorted(Product.objects.values_list("sku", "name")) == [("A", "Ridge Tent"), ("B", "Ridge Tent")]
 
 

@@ -27,6 +27,7 @@ def make_job(status: str, rows: int, *counts: int, **fields: Any) -> ImportJob:
     """A job as `with_counts` gives it: created, rejected, failed, unprocessed."""
     job = ImportJob(id=ID, target="products", status=status, rows=rows, **fields)
     job.created_count, job.rejected_count, job.failed_count, job.unprocessed_count = counts
+    job.updated_count = job.unchanged_count = job.deleted_count = 0
     return job
 
 
@@ -255,3 +256,35 @@ def test_an_email_of_every_kind_can_be_sent() -> None:
         EmailMultiAlternatives(content.subject, content.text, to=["ana@shop.example"]).send()
 
     assert len(outgoing.outbox) == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "subject", "em_portugues"),
+    [
+        ("succeeded", "All 9 products were imported", "Importação concluída: 9 produtos"),
+        ("partially_succeeded", "7 of 9 products were imported", "Foram importadas 7 de 9 linhas (produtos)"),
+        ("failed", "None of the 9 products was imported", "Nenhuma das 9 linhas (produtos) foi importada"),
+        (
+            "cancelled",
+            "Import cancelled: 7 of 9 products were imported",
+            "Importação cancelada: foram importadas 7 de 9 linhas (produtos)",
+        ),
+    ],
+)
+def test_the_email_about_changes_counts_every_row_that_was_imported(
+    status: str, subject: str, em_portugues: str
+) -> None:
+    job = make_job(status, 9, 1, 2, 0, 0, mode="upsert")
+    job.updated_count, job.unchanged_count = 4, 2
+
+    content = compose_in(job)
+
+    assert content.subject == subject
+    assert compose_in(job, language="pt-br").subject == em_portugues
+    lines = [line.split() for line in content.text.splitlines()]
+    assert [line for line in lines if line[1:2] in (["created"], ["updated"], ["unchanged"])] == [
+        ["1", "created"],
+        ["4", "updated"],
+        ["2", "unchanged"],
+    ]
+    assert "created" not in content.text.replace("1  created", "").split("Results")[0]

@@ -24,11 +24,24 @@ from bulk_import.reports.job import (
     poll_after_seconds,
     rows_per_second,
 )
-from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.contract import Outcome, PauseCode
 from tests.bulk_import.reports.unsaved import unsaved_job
 
 KEYS = {
-    *("id", "target", "status", "rows", "message", "counts", "problems", "created_at", "started_at", "finished_at"),
+    *(
+        "id",
+        "target",
+        "mode",
+        "rehearsal",
+        "status",
+        "rows",
+        "message",
+        "counts",
+        "problems",
+        "created_at",
+        "started_at",
+        "finished_at",
+    ),
     *(
         "rows_per_second",
         "eta_seconds",
@@ -36,13 +49,15 @@ KEYS = {
         "pause",
         "cancel_requested_at",
         "corrects",
+        "runs",
+        "undoes",
         "links",
         "expires_at",
         "expired_at",
     ),
 }
-COUNTS = {"created", "rejected", "failed", "unprocessed", "pending"}
-LINKS = {"self", "failures", "redrive", "retry", "resume", "cancel"}
+COUNTS = {*Outcome, "pending"}
+LINKS = {"self", "results", "failures", "redrive", "retry", "resume", "run", "undo", "cancel"}
 
 
 def document(job: ImportJob) -> dict[str, Any]:
@@ -75,7 +90,16 @@ def test_the_document_has_the_documented_fields() -> None:
     shown = document(unsaved_job(created=1200, rejected=3, seconds=4))
 
     assert shown.keys() == KEYS
-    assert shown["counts"] == {"created": 1200, "rejected": 3, "failed": 0, "unprocessed": 0, "pending": 791}
+    assert shown["counts"] == {
+        "created": 1200,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "rejected": 3,
+        "failed": 0,
+        "unprocessed": 0,
+        "pending": 791,
+    }
     assert shown["links"].keys() == LINKS
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from bulk_import.models import ImportJob, JobStatus
-from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.contract import Outcome, PauseCode
 
 
 def unsaved_job(
@@ -21,6 +21,6 @@ def unsaved_job(
         job.pause_code, job.paused_at, job.paused_until = PauseCode.ENDPOINT_AWAY, now, now + timedelta(seconds=30)
     if seconds is not None:
         job.started_at = now - timedelta(seconds=seconds)
-    for outcome in ("created", "rejected", "failed", "unprocessed"):
+    for outcome in Outcome:
         setattr(job, f"{outcome}_count", counts.get(outcome, 0))
     return job

@@ -143,9 +143,9 @@ def test_a_large_ledger_is_deleted_in_small_statements_and_constant_memory(aws: 
 
 
 MULTIPLY = """
-INSERT INTO bulk_import_importedrow (job_id, "index", body_sha256, object_id, created_at)
+INSERT INTO bulk_import_importedrow (job_id, "index", body_sha256, object_id, created_at, outcome, lookup, object_hash)
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < %s)
-SELECT job_id, n, body_sha256, object_id, created_at FROM bulk_import_importedrow, numbers
+SELECT job_id, n, body_sha256, object_id, created_at, outcome, lookup, object_hash FROM bulk_import_importedrow, numbers
 """
 """Copies the only record until there are this many."""
 

@@ -194,6 +194,9 @@ def test_the_job_ends_with_its_last_chunk(
     assert job.finished_at
     assert job.counts == {
         "created": len(created),
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
         "rejected": 4 - len(created),
         "failed": 0,
         "unprocessed": 0,

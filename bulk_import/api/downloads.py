@@ -1,0 +1,143 @@
+"""The downloads of the public API: the rows that were not created, and what became of each row.
+
+A list of rows is streamed, so that a job with very many rows takes no more memory than one with few.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpResponse
+from django.utils.http import content_disposition_header
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import NotFound
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+
+from bulk_import.api.parameters import FailureOptions, ResultOptions, read_parameters
+from bulk_import.api.streaming import read_ahead, streaming_response
+from bulk_import.api.target_view import TargetView
+from bulk_import.reports.failures import (
+    CSVRenderer,
+    JSONLinesRenderer,
+    as_rows,
+    as_table,
+    file_name,
+    in_pieces,
+    row_fields,
+)
+from bulk_import.reports.results import as_lines, as_result_table, object_urls, read_result, read_results
+from bulk_import.storage.failures import read_failure, read_failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.http import StreamingHttpResponse
+    from rest_framework.request import Request
+
+MAX_INDEX_DIGITS = 10
+"""Length of the largest row index that the database can store.
+
+An index with more digits is not converted to a number, because Python raises an error for thousands of digits.
+"""
+
+
+class DownloadView(TargetView):
+    """Base of the views that stream rows as JSON Lines or CSV."""
+
+    renderer_classes = [JSONRenderer, JSONLinesRenderer, CSVRenderer]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the client asked for CSV."""
+        return bool(self.request.accepted_renderer.format == CSVRenderer.format)
+
+    def stream(self, lines: Iterable[bytes]) -> StreamingHttpResponse:
+        """Return a response with these lines. Exceptions before the first line are raised now."""
+        response = streaming_response(self.request._request, read_ahead(in_pieces(lines)))  # noqa: SLF001 - DRF's own name for Django's request
+        response["Content-Type"] = "text/csv; charset=utf-8" if self.is_table else JSONLinesRenderer.media_type
+        return response
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        # A DRF response is an error or the response to OPTIONS. It is JSON, whatever format the client asked for.
+        if isinstance(response, Response):
+            request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class FailuresView(DownloadView):
+    """`/products/bulk/{id}/failures`"""
+
+    query_parameters = {"GET": (FailureOptions,)}
+
+    def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:
+        """Download the rows that were not created
+
+        The rows are in the order in which they were sent. A CSV, and the rows alone, can be corrected and sent again.
+        """
+        rows_only = "part" in read_parameters(FailureOptions, request)
+        job = self.get_job(job_id)
+        lines = read_failures(job)
+        if self.is_table:
+            lines = as_table(lines, row_fields(self.target, request), rows_only=rows_only)
+        elif rows_only:
+            lines = as_rows(lines)
+        response = self.stream(lines)
+        if self.is_table or rows_only:
+            name = file_name(job, "failures", "csv" if self.is_table else "jsonl")
+            response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
+        return response
+
+
+class FailureView(TargetView):
+    """`/products/bulk/{id}/failures/{index}`"""
+
+    def get(self, request: Request, job_id: str, index: str, **_kwargs: Any) -> HttpResponse:  # noqa: ARG002 - DRF's signature
+        """Retrieve one row that was not created"""
+        job = self.get_job(job_id)
+        line = read_failure(job, int(index)) if is_index(index) else None
+        if line is None:
+            raise NotFound(_("There is no failed row with this index."))
+        return HttpResponse(line, content_type=JSONRenderer.media_type)
+
+
+class ResultsView(DownloadView):
+    """`/products/bulk/{id}/results`"""
+
+    query_parameters = {"GET": (ResultOptions,)}
+
+    def get(self, request: Request, job_id: str, **_kwargs: Any) -> StreamingHttpResponse:
+        """Download what became of each row
+
+        One line per row, in the order in which the rows were sent. While the import runs, the results end before the
+        first row without an outcome. To continue, send the index of the last line as `after`.
+        """
+        options = read_parameters(ResultOptions, request)
+        job = self.get_job(job_id)
+        results = read_results(job, options.get("after", -1))
+        if "outcome" in options:
+            results = (result for result in results if result.outcome == options["outcome"])
+        write = as_result_table if self.is_table else as_lines
+        response = self.stream(write(results, object_urls(self.target, request)))
+        if self.is_table:
+            name = file_name(job, "results", "csv")
+            response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
+        return response
+
+
+class ResultView(TargetView):
+    """`/products/bulk/{id}/results/{index}`"""
+
+    def get(self, request: Request, job_id: str, index: str, **_kwargs: Any) -> HttpResponse:
+        """Retrieve what became of one row"""
+        job = self.get_job(job_id)
+        result = read_result(job, int(index)) if is_index(index) else None
+        if result is None:
+            raise NotFound(_("There is no row with this index, or it has no result yet."))
+        (line,) = as_lines([result], object_urls(self.target, request))
+        return HttpResponse(line, content_type=JSONRenderer.media_type)
+
+
+def is_index(text: str) -> bool:
+    """Return whether a part of the URL can be the index of a row."""
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_INDEX_DIGITS

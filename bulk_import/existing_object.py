@@ -1,0 +1,191 @@
+"""Finds the object that a row of an update or upsert is about, and decides what the row does to it.
+
+The object is looked up by the target's `lookup` field, in the queryset of the detail view for the submitter. So a row
+reaches only the objects that the submitter can reach through that view. The object stays locked until the transaction
+ends: of two rows for the same object, the second one sees everything that the first one wrote.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from dataclasses import dataclass
+from decimal import Decimal
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, Q, Subquery
+from django.http import Http404
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import APIException
+
+from bulk_import.ledger import CreateCallError
+from bulk_import.models import ImportedRow, ImportJob, JobMode, database
+from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
+from bulk_import_wire.contract import Outcome, RowVerdict
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from bulk_import.conf import Target
+    from bulk_import.detail_endpoint import DetailEndpoint
+    from bulk_import.ledger import CreateCall
+
+logger = logging.getLogger(__name__)
+
+PLAIN_TYPES = frozenset(
+    {
+        type(None),
+        bool,
+        int,
+        str,
+        Decimal,
+        UUID,
+        dt.date,
+        dt.datetime,
+        dt.time,
+        dt.timedelta,
+    }
+)
+"""The types whose values are certainly the same if Python says that they are equal.
+
+`float` is not one of them, because the database may round it. Neither is `dict`, where 1 equals True.
+"""
+
+WRITES = [Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value]
+"""The outcomes after which an object has the values of the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingObject:
+    """The locked object of a row, and the detail view that changes it, with the row's call as its request."""
+
+    endpoint: DetailEndpoint
+    view: Any
+    instance: Any
+    lookup: str  # the object's value of the lookup field, as the ledger stores it
+
+    @property
+    def object_id(self) -> str:
+        """What identifies the object in its URL."""
+        return self.endpoint.object_id(self.instance)
+
+    def is_unchanged(self) -> bool:
+        """Return whether a PATCH with this row would certainly change nothing.
+
+        The submitter must have the permission to change the object. Every value of the row must belong to a column of
+        the object, and equal the stored one. In any other case, also if the check itself fails, the detail view has to
+        decide.
+        """
+        if not self.endpoint.has_plain_update:
+            return False
+        request = self.view.request
+        try:
+            self.view.check_permissions(request)
+            self.view.check_object_permissions(request, self.instance)
+            serializer = self.view.get_serializer(self.instance, data=request.data, partial=True)
+            if not serializer.is_valid():
+                return False
+        except Exception:  # noqa: BLE001 - the target's own code may raise anything; the view then raises it again
+            return False
+        fields = {field.name: field for field in self.instance._meta.concrete_fields}
+        return all(
+            name in fields and _is_same(value, getattr(self.instance, fields[name].attname))
+            for name, value in serializer.validated_data.items()
+        )
+
+
+def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: str) -> ExistingObject | None:
+    """Lock and return the object that the row is about; None if an upsert has to create it.
+
+    If there is an object, the request is rerouted to its detail view, as a PATCH. Raises CreateCallError if the row
+    must not be carried out: an update finds no object, several objects match, or a later job has written the object.
+    """
+    endpoint = _endpoint(target)
+    request.method = "PATCH"
+    view = endpoint.view(request)
+    try:
+        field, value = _lookup_value(view, target)
+        found = _lock(view, str(field.source), value) if value is not None else []
+    except Exception as error:
+        # Without a verdict, the worker would take this for an endpoint that does not work, and pause the job.
+        logger.exception("The object of a row cannot be looked up")
+        message = _("We cannot look up the object of this row.")
+        raise _refused(
+            HTTPStatus.INTERNAL_SERVER_ERROR, message, target, code="error", verdict=RowVerdict.NOT_CREATED
+        ) from error
+    if len(found) > 1:
+        message = _("Several objects have this %(field)s, so we do not know which one to change.")
+        raise _refused(HTTPStatus.CONFLICT, message, target, code="not_unique")
+    if not found:
+        if mode == JobMode.UPDATE:
+            message = _("There is no object with this %(field)s.")
+            raise _refused(HTTPStatus.NOT_FOUND, message, target, code="not_found")
+        request.method = "POST"
+        return None
+    lookup = str(field.to_representation(value))[:MAX_LOOKUP_CHARACTERS]  # as in the response to a creation
+    existing = ExistingObject(endpoint, view, found[0], lookup)
+    _check_not_superseded(call, target, existing)
+    endpoint.reroute(request, "PATCH", existing.object_id)
+    view.kwargs[endpoint.url_kwarg] = existing.object_id
+    return existing
+
+
+def _endpoint(target: Target) -> DetailEndpoint:
+    endpoint = target.detail_endpoint
+    if endpoint is None or not target.lookup:  # they were removed while the job was running
+        message = "The target has no detail_url or no lookup any more."
+        raise CreateCallError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, RowVerdict.NOT_CREATED)
+    return endpoint
+
+
+def _lookup_value(view: Any, target: Target) -> tuple[Any, Any]:
+    """Return the field of the lookup and the row's value for it; None if the row has no valid one."""
+    field = target.serializer_class(context=view.get_serializer_context()).fields[target.lookup]
+    try:
+        data = view.request.data
+        raw = data.get(target.lookup) if isinstance(data, dict) else None
+        return field, None if raw is None else field.to_internal_value(raw)
+    except APIException:  # an invalid value, which no object has
+        return field, None
+
+
+def _lock(view: Any, source: str, value: Any) -> list[Any]:
+    """Lock and return the objects with this value, at most two."""
+    try:
+        visible = view.get_queryset().using(database()).filter(**{source: value}).order_by()
+    except (APIException, PermissionDenied, Http404):  # the view shows the submitter no object
+        return []
+    # The view's queryset may have joins or DISTINCT, which cannot be locked. So lock the rows of the table itself.
+    manager = visible.model._base_manager.using(database())  # noqa: SLF001 - documented API
+    locked = manager.select_for_update(no_key=True, of=("self",)).filter(pk__in=visible.values("pk"))[:2]
+    # While this waited for the lock, another transaction may have given the object another value.
+    return [instance for instance in locked if getattr(instance, source) == value]
+
+
+def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:
+    """Raise CreateCallError if a job that was accepted later has written the object."""
+    accepted_at = Subquery(ImportJob.objects.filter(pk=call.job_id).values("created_at"))
+    is_later = Q(job__created_at__gt=accepted_at) | Q(job__created_at=accepted_at, job_id__gt=call.job_id)
+    writes = ImportedRow.objects.filter(
+        is_later, lookup=existing.lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
+    )
+    # The condition that `lookup` is not empty lets the database use the partial index.
+    if later := writes.exclude(lookup="").values_list("job_id", flat=True).first():
+        message = _("The later import %(job)s has already written this object.") % {"job": later}
+        raise _refused(HTTPStatus.CONFLICT, message, target, code="superseded")
+
+
+def _refused(
+    status: int, message: str, target: Target, *, code: str, verdict: RowVerdict = RowVerdict.REFUSED
+) -> CreateCallError:
+    """Return the error for a row that is rejected. `message` may have the placeholder `%(field)s`."""
+    return CreateCallError(status, code, message % {"field": target.lookup}, verdict, field=target.lookup)
+
+
+def _is_same(value: Any, stored: Any) -> bool:
+    if isinstance(value, Model):  # a foreign key
+        value = value.pk
+    return type(value) is type(stored) and type(value) in PLAIN_TYPES and value == stored

@@ -1,0 +1,87 @@
+"""Imports the rows of a rehearsal: a second job with the same payload, which is not uploaded again."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+
+from bulk_import.exceptions import BadImport, Expired
+from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
+from bulk_import.models import ImportChunk, ImportJob, durable_transaction
+from bulk_import.outbox import relay
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+logger = logging.getLogger(__name__)
+
+JOB_COLUMNS = (
+    "target",
+    "submitter_id",
+    "mode",
+    "reading",
+    "rows",
+    "request_sha256",
+    "corrects_id",
+    "undoes_id",
+    "notify",
+    "host",
+    "payload_bucket",
+    "payload_key",
+    "payload_etag",
+)
+"""The columns that the import has from its rehearsal."""
+
+CHUNK_COLUMNS = ("number", "first_index", "row_count", "first_byte", "byte_count", "row_hashes", "row_lines")
+"""The columns that each chunk has from the chunk of the rehearsal."""
+
+
+def run(rehearsal: ImportJob, *, traceparent: str = "") -> UUID:
+    """Import the rows of a rehearsal that has ended, and return the ID of the job.
+
+    Idempotent: a second call returns the ID of the same job. Raises BadImport if the job is no rehearsal or has not
+    ended, Expired if its rows are no longer stored, and QuotaExceeded.
+    """
+    if existing := find_run(rehearsal):
+        return existing
+    if not rehearsal.rehearsal:
+        raise BadImport(_("Only a rehearsal can be run."), code="not_a_rehearsal", status=HTTPStatus.CONFLICT)
+    check_open_job_quota(rehearsal.submitter)
+    check_row_quota(rehearsal.submitter, rehearsal.rows)
+    with durable_transaction():
+        # Two calls take turns, and the second one finds the job of the first one. `retention` takes this lock, too.
+        locked = ImportJob.objects.locked(rehearsal.pk)
+        if existing := find_run(locked):
+            return existing
+        if not locked.is_terminal:
+            message = _("The rehearsal has not ended yet. Wait for its end, or cancel it.")
+            raise BadImport(message, code="rehearsal_not_ended", status=HTTPStatus.CONFLICT)
+        if "payload" in locked.expired:
+            raise Expired(_("The rows of this rehearsal are no longer kept. Send them as a new import."))
+        job_id = create_run(locked, traceparent)
+        relay.send_next_chunks(rehearsal.target)
+    logger.info("Job %s imports the %d rows of the rehearsal %s", job_id, rehearsal.rows, rehearsal.pk)
+    return job_id
+
+
+def find_run(rehearsal: ImportJob) -> UUID | None:
+    """Return the ID of the job that imports the rows of this rehearsal; None if there is none yet."""
+    job_id: UUID | None = ImportJob.objects.filter(runs=rehearsal.pk).values_list("pk", flat=True).first()
+    return job_id
+
+
+def create_run(rehearsal: ImportJob, traceparent: str) -> UUID:
+    """Write the job and its chunks, and return its ID. Call inside a transaction, with the rehearsal locked."""
+    job_id = uuid4()
+    columns = {name: getattr(rehearsal, name) for name in JOB_COLUMNS}
+    ImportJob.objects.create(
+        id=job_id, runs=rehearsal, language=get_language() or "", traceparent=traceparent, **columns
+    )
+    chunks = rehearsal.chunks.order_by("number").values(*CHUNK_COLUMNS)
+    ImportChunk.objects.bulk_create(ImportChunk(job_id=job_id, **chunk) for chunk in chunks)
+    return job_id

@@ -1,0 +1,81 @@
+"""Fills the ledger record of a row after its view has answered: which object the row became, and how."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+
+from bulk_import.models import ImportedRow
+from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
+from bulk_import.object_hash import object_hash
+from bulk_import_wire.contract import Outcome
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from bulk_import.conf import Target
+    from bulk_import.detail_endpoint import DetailEndpoint
+    from bulk_import.existing_object import ExistingObject
+
+
+def fill_record(
+    record: ImportedRow,
+    request: HttpRequest,
+    response: Any,
+    target: Target,
+    existing: ExistingObject | None,
+    *,
+    is_rehearsal: bool,
+) -> None:
+    """Save what identifies the object, and `updated` as the outcome if the object existed and the record has no other.
+
+    The object that a rehearsal created does not exist any more, so its ID is not saved. The columns of any other
+    created object are hashed, so that an undo can tell whether the object has changed since.
+    """
+    if existing:
+        record.object_id, record.lookup = existing.object_id, existing.lookup
+        if record.outcome == Outcome.CREATED:
+            record.outcome = Outcome.UPDATED.value
+    else:
+        record.object_id = "" if is_rehearsal else _created_id(response, target)
+        record.lookup = _created_lookup(request, response, target)
+    record.object_id = record.object_id[: ImportedRow._meta.get_field("object_id").max_length]
+    if record.outcome == Outcome.CREATED and record.object_id and target.detail_endpoint:
+        record.object_hash = _created_hash(request, target.detail_endpoint, record.object_id)
+    record.save(update_fields=["outcome", "object_id", "lookup", "object_hash"])
+
+
+def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str) -> bytes:
+    """Return the hash of the created object; b"" if the ID in the view's response is not that of an object."""
+    queryset: Any = endpoint.view_class.queryset
+    model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
+    try:
+        return object_hash(model, **{endpoint.id_field: object_id})
+    except (ValueError, ValidationError):
+        return b""
+
+
+def _created_id(response: Any, target: Target) -> str:
+    """Return what identifies the created object in its URL, from the view's response; "" if it is not in there.
+
+    Without a detail endpoint, it is the "id" (or "pk") of the response.
+    """
+    data = getattr(response, "data", None)
+    if not isinstance(data, dict):
+        return ""
+    endpoint = target.detail_endpoint
+    names = (endpoint.id_field, "id", "pk") if endpoint else ("id", "pk")
+    return next((str(data[name]) for name in names if name in data), "")
+
+
+def _created_lookup(request: HttpRequest, response: Any, target: Target) -> str:
+    """Return the value of the lookup field, as the view returned it or else as it was sent; "" if there is none."""
+    if not target.lookup:
+        return ""
+    data = getattr(response, "data", None)
+    if not (isinstance(data, dict) and target.lookup in data):
+        data = json.loads(request.body)
+    value = data.get(target.lookup)
+    return str(value)[:MAX_LOOKUP_CHARACTERS] if isinstance(value, str | int) else ""

@@ -1,0 +1,85 @@
+"""The jobs of a run as the database, S3 and the API show them afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.monolith import Request
+from tests.simulation.network import basic_authentication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulation.plan import Job
+    from tests.simulation.world import World
+
+OUTCOMES = ("created", "rejected", "failed", "unprocessed")
+TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
+
+
+@dataclass
+class Audited:
+    """A job of the plan as the database and the API show it after the run."""
+
+    world: World
+    job: Job
+    id: str
+    status: str
+    has_submitter: bool
+    is_cancelled: bool
+    is_expired: bool
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def hex_id(self) -> str:
+        return self.id.replace("-", "")
+
+    @cached_property
+    def ledger(self) -> dict[int, str]:
+        """The object ID of each ledger record, by index."""
+        rows = self.world.sql('SELECT "index", object_id FROM bulk_import_importedrow WHERE job_id = ?', self.hex_id)
+        return dict(rows)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        return {outcome: sum(chunk[outcome] for chunk in self.chunks) for outcome in OUTCOMES}
+
+    @cached_property
+    def failures(self) -> list[dict[str, Any]]:
+        """The lines of the failures files that the job's chunks name, in order."""
+        lines = []
+        for chunk in self.chunks:
+            if chunk["failures_key"]:
+                content = self.world.s3.objects["failures", chunk["failures_key"]]
+                lines += [json.loads(line) for line in content.splitlines()]
+        return lines
+
+    def get(self, suffix: str = "") -> Any:
+        """Return the answer of the API to the submitter."""
+        path = f"/{self.job.target}/bulk/{self.id}{suffix}"
+        return self.world.monolith.handle(Request("GET", path, basic_authentication(self.job.user)))
+
+
+def audited_jobs(world: World) -> list[Audited]:
+    """Return every job in the database whose data has not expired."""
+    return [audited for audited in world.audited if not audited.is_expired]
+
+
+def read_jobs(world: World) -> Iterator[Audited]:
+    by_key = {job.key: job for job in world.plan.jobs}
+    for job_id, key, status, has_submitter, is_cancelled, is_expired in world.sql(
+        "SELECT id, idempotency_key, status, submitter_id IS NOT NULL, cancel_requested_at IS NOT NULL,"
+        " payload_expired_at IS NOT NULL FROM bulk_import_importjob"
+    ):
+        columns = ("status", "row_count", *OUTCOMES, "failures_key", "problems")
+        rows = world.sql(
+            f"SELECT {', '.join(columns)} FROM bulk_import_importchunk WHERE job_id = ? ORDER BY number",  # noqa: S608 - constants
+            job_id,
+        )
+        chunks = [dict(zip(columns, row, strict=True)) for row in rows]
+        dashed = f"{job_id[:8]}-{job_id[8:12]}-{job_id[12:16]}-{job_id[16:20]}-{job_id[20:]}"
+        flags = bool(has_submitter), bool(is_cancelled), bool(is_expired)
+        yield Audited(world, by_key[key], dashed, status, *flags, chunks)

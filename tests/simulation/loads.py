@@ -1,0 +1,109 @@
+"""Watches the calls of the workers while the run lasts: what each process may do, and how much."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.simulation.settings import BULK_IMPORT
+from tests.simulation.virtual_time import Process, clock
+
+if TYPE_CHECKING:
+    from tests.simulation.monolith import Response
+    from tests.simulation.network import Call
+    from tests.simulation.world import World
+
+CHUNK_ROWS = BULK_IMPORT["CHUNK_ROWS"]
+
+
+@dataclass
+class ChunkCalls:
+    """The create calls of one process for one chunk."""
+
+    started_at: float
+    calls: int = 0
+    rows: set[int] = field(default_factory=set)
+    ended_at: float = 0.0
+
+
+class Loads:
+    """Counts the create calls of each process, and notes every call that the monolith should have refused."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.wrongly_accepted: list[str] = []
+        self.max_in_flight = 0
+        self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
+        self.calls_of_row: Counter[str] = Counter()
+        self.failed_calls_of_row: Counter[str] = Counter()
+        self._in_flight: dict[Process, int] = defaultdict(int)
+        self._epochs: dict[tuple[Process, str], int] = {}
+        self._finished: set[tuple[str, int]] = set()
+
+    def begin(self, process: Process, key: str) -> None:
+        """Count a create call that starts. The key is `<job id>:<row index>`."""
+        self._in_flight[process] += 1
+        self.max_in_flight = max(self.max_in_flight, self._in_flight[process])
+        job_id, _, index = key.partition(":")
+        place = (process, job_id, int(index) // int(CHUNK_ROWS))  # type: ignore[call-overload]
+        counted = self.chunks.setdefault(place, ChunkCalls(process.started_at))
+        counted.calls += 1
+        counted.rows.add(int(index))
+        counted.ended_at = clock.now
+        self.calls_of_row[key] += 1
+
+    def end(self, process: Process, key: str, verdict: str | None) -> None:
+        """Count a create call that has ended, with the verdict of its answer."""
+        self._in_flight[process] -= 1
+        self.failed_calls_of_row[key] += verdict not in {"created", "replayed"}
+
+    def check_call(self, call: Call, response: Response) -> None:
+        """Check that the monolith was right to accept a call of a worker."""
+        sender, request = call.sender, call.request
+        if sender is None:
+            return
+        if call.point == "create":
+            if response.headers.get("bulk-import-row") == "created":
+                self._check_create(sender, request.headers["idempotency-key"])
+            return
+        chunk_id, verb = request.path.replace("-", "").split("/")[-2:]
+        if response.status != 200:
+            return
+        if verb == "claim":
+            self._epochs[sender, chunk_id] = json.loads(response.content)["epoch"]
+            return
+        epoch = json.loads(request.content)["epoch"]
+        current = self._world.sql("SELECT epoch FROM bulk_import_importchunk WHERE id = ?", chunk_id)
+        if current[0][0] != epoch:
+            self.wrongly_accepted.append(f"{verb} of epoch {epoch} in epoch {current[0][0]}")
+        if verb == "finish" and (chunk_id, epoch) not in self._finished:  # a repeated finish changes nothing
+            self._finished.add((chunk_id, epoch))
+            self._check_pause(chunk_id)
+
+    def _check_create(self, sender: Process, key: str) -> None:
+        job_id, _, index = key.partition(":")
+        (chunk_id, epoch, is_cancelled, pause_code), *_ = self._world.sql(
+            "SELECT chunk.id, chunk.epoch, job.cancel_requested_at IS NOT NULL, job.pause_code"
+            " FROM bulk_import_importchunk chunk JOIN bulk_import_importjob job ON job.id = chunk.job_id"
+            " WHERE job.id = ? AND ? BETWEEN first_index AND first_index + row_count - 1",
+            job_id.replace("-", ""),
+            int(index),
+        )
+        known = self._epochs.get((sender, chunk_id))
+        if epoch != known:
+            self.wrongly_accepted.append(f"create of epoch {known} in epoch {epoch}")
+        if is_cancelled:
+            self.wrongly_accepted.append("create after the cancel")
+        if pause_code == "staff":
+            self.wrongly_accepted.append("create during a pause by staff")
+
+    def _check_pause(self, chunk_id: str) -> None:
+        """Check that the end of a chunk, which shows that rows can be created, has ended a pause by a worker."""
+        query = (
+            "SELECT pause_code FROM bulk_import_importjob WHERE status = 'paused' AND pause_code != 'staff'"
+            " AND id = (SELECT job_id FROM bulk_import_importchunk WHERE id = ?)"
+        )
+        if self._world.sql(query, chunk_id):
+            self.wrongly_accepted.append("finish without an end of the pause")

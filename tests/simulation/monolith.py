@@ -1,0 +1,141 @@
+"""The monolith of a run: Django's real WSGI handler. Each request is a process of its own that may die at any step.
+
+A request runs to its end before anything else happens, because all requests share one connection to SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import OperationalError, connection
+
+from tests.simulation.virtual_time import Process, current_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Died(BaseException):
+    """The process of the monolith is dead. Nothing catches this, and it executes no further SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request to the monolith. The names of the headers are in lower case."""
+
+    method: str
+    path: str  # with the query
+    headers: dict[str, str]
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+
+@dataclass
+class Death:
+    """Where a process of the monolith fails: at its n-th step, which is a statement, or a moment around a commit."""
+
+    step: int
+    with_error: bool = False  # the database reports an error, and the process lives on
+    has_happened: bool = False
+
+
+@dataclass
+class Monolith:
+    """All web processes and commands of the site."""
+
+    clock_skews: list[float]
+    requests: int = 0
+    _handler: Any = field(default_factory=WSGIHandler)
+
+    def handle(self, request: Request, death: Death | None = None) -> Response:
+        """Return the response to a request. Raises Died."""
+        response: Response = self.run("request", lambda: self._respond(request), death)
+        return response
+
+    def run(self, name: str, work: Callable[[], Any], death: Death | None = None) -> Any:
+        """Run a function as a process of its own, and return its result. Raises Died."""
+        self.requests += 1
+        process = Process(name, clock_skew=self.clock_skews[self.requests % len(self.clock_skews)])
+        context = Context()
+        context.run(current_process.set, process)
+        with _outside_the_loop(), _may_die(death):
+            return context.run(work)
+
+    def _respond(self, request: Request) -> Response:
+        path, _, query = request.path.partition("?")
+        environ = {
+            "REQUEST_METHOD": request.method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_NAME": "shop.example",
+            "SERVER_PORT": "443",
+            "HTTP_HOST": "shop.example",
+            "CONTENT_LENGTH": str(len(request.content)),
+            "wsgi.url_scheme": "https",
+            "wsgi.input": io.BytesIO(request.content),
+            "wsgi.errors": io.StringIO(),
+        }
+        for name, value in request.headers.items():
+            key = name.upper().replace("-", "_")
+            environ[key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"] = value
+        started: dict[str, Any] = {}
+
+        def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+            started.update(status=int(status.partition(" ")[0]), headers={k.lower(): v for k, v in headers})
+
+        answer = self._handler(environ, start_response)
+        try:
+            content = b"".join(answer)
+        finally:
+            answer.close()
+        return Response(started["status"], started["headers"], content)
+
+
+@contextmanager
+def _outside_the_loop() -> Iterator[None]:
+    """Run synchronous code of Django as if no event loop were running in this thread."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+@contextmanager
+def _may_die(death: Death | None) -> Iterator[None]:
+    """Let the block die at its n-th step. What the dead process had not committed is rolled back."""
+    steps = 0
+
+    def step(name: str) -> None:
+        nonlocal steps
+        steps += 1
+        if death is None or steps < death.step or (death.with_error and death.has_happened):
+            return
+        if death.with_error and name in {"before commit", "after commit"}:
+            return
+        death.has_happened = True
+        if death.with_error:
+            raise OperationalError("The database went away.")
+        raise Died(name.partition(" ")[0])  # the rest may contain the number of this thread
+
+    connection.before_step = step  # type: ignore[attr-defined]
+    try:
+        yield
+    except Died:
+        connection.forget_transaction()  # type: ignore[attr-defined]
+        raise
+    finally:
+        del connection.before_step  # type: ignore[attr-defined]

@@ -1,0 +1,114 @@
+"""The plan of a run: the imports, the surroundings and the faults. The seed determines all of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.faults import FAULTS
+
+if TYPE_CHECKING:
+    from tests.simulation.faults import Fault
+
+USERS = ("ana", "ben")
+"""The users who import. Faults that concern a user affect only one of them."""
+
+SEEDS_PER_SPARED_JOB = 10
+"""One of so many seeds has faults that concern only some of its jobs."""
+
+LARGE_ROWS = (40, 120)
+"""Fewest and most rows of a large import. Every fiftieth run has one, of products."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    body: dict[str, Any]
+
+    def encoded(self) -> bytes:
+        """Return the row as the client sends it, and as every later document must contain it."""
+        return json.dumps(self.body, separators=(",", ":")).encode()
+
+
+@dataclass
+class Job:
+    """An import that a user sends."""
+
+    number: int
+    user: str
+    target: str
+    at: float  # virtual time
+    rows: list[Row]
+
+    @property
+    def key(self) -> str:
+        return f"job-{self.number}"
+
+
+@dataclass
+class Plan:
+    """What is decided before a run starts. `faults` can be reduced, and the rest of the run stays comparable."""
+
+    seed: int
+    jobs: list[Job] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    pollers: int = 2
+    batch_size: int = 1
+    function_seconds: float = 60.0
+    lease_seconds: int = 10
+    concurrency: int = 4
+    max_receives: int = 5
+    clock_skews: list[float] = field(default_factory=list)  # seconds; of the web servers
+    latency_factor: float = 1.0
+
+    @classmethod
+    def of_seed(cls, seed: int) -> Plan:
+        random = Random(f"plan {seed}")
+        plan = cls(
+            seed,
+            pollers=random.randint(1, 3),
+            batch_size=random.choice([1, 1, 1, 3]),
+            function_seconds=random.choice([8.0, 8.0, 20.0, 60.0]),
+            lease_seconds=random.choice([3, 10, 10, 30]),
+            concurrency=random.choice([1, 3, 4, 8]),
+            max_receives=random.choice([3, 5, 5]),
+            latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
+            clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],
+        )
+        if seed % 50 == 0:
+            plan.jobs = [_draw_job(random, seed, 0, "products", random.randint(*LARGE_ROWS))]
+        else:
+            count = 3 if plan.spares_a_job else random.choice([1, 1, 1, 1, 1, 1, 2, 3])
+            plan.jobs = [_draw_job(random, seed, n, "categories", random.randint(5, 10)) for n in range(count)]
+        weights = [kind.weight for kind in FAULTS]
+        count = int(random.triangular(0, 40, 12))
+        plan.faults = [kind.draw(random, plan) for kind in random.choices(FAULTS, weights, k=count)]
+        if plan.spares_a_job:
+            plan.faults = [fault for fault in plan.faults if not fault.concerns(plan.jobs[0])]
+        return plan
+
+    @property
+    def spares_a_job(self) -> bool:
+        """Whether no fault of the plan concerns the first job. It must then end as if nothing had happened."""
+        return self.seed % SEEDS_PER_SPARED_JOB == 1
+
+    @property
+    def faults_end_at(self) -> float:
+        """The virtual time at which the last fault is over."""
+        return max([fault.ends_at() for fault in self.faults], default=0.0)
+
+    def draw_time(self, random: Random) -> float:
+        """Return a virtual time at which something may happen: mostly while the imports run, rarely long after."""
+        return random.uniform(0, random.choice([0.3, 1, 30, 300]))
+
+
+def _draw_job(random: Random, seed: int, number: int, target: str, count: int) -> Job:
+    names = [f"{seed}-{number}-{index}" for index in range(count)]
+    if target == "categories":
+        rows = [Row(name, {"name": name}) for name in names]
+    else:
+        rest = {"price": "12.50", "currency": "EUR", "category": "tents", "stock": 3}
+        rows = [Row(name, {"sku": name, "name": name, **rest}) for name in names]
+    return Job(number, random.choice(USERS), target, random.uniform(0, 2) * number, rows)

@@ -1,0 +1,141 @@
+"""Executes one run: from the seed to the findings. Import it only in a process that simulates, see `__main__`."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.simulation import surroundings, virtual_time
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.simulation.settings"
+surroundings.install()
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connection
+from django.test import override_settings
+from django.utils import timezone
+
+from products.models import Category, Product
+from tests.simulation import checks, endpoint, faults_of_people, faults_of_requests, faults_of_services  # noqa: F401 - they register the faults
+from tests.simulation.event_loop import Stuck
+from tests.simulation.plan import USERS, Plan
+from tests.simulation.settings import BULK_IMPORT
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from tests.simulation.checks import Finding
+
+timezone.now = virtual_time.now_of_django
+
+RUNS_PER_COLLECTION = 50
+"""Runs between two garbage collections. No collection happens during a run, so that each run is repeatable."""
+
+WARM_UP_SEEDS = range(-6, 0)
+"""Seeds that are executed first. Modules that are imported during a run could draw from its random numbers."""
+
+
+@dataclass
+class Result:
+    """The result of one run."""
+
+    plan: Plan
+    findings: list[Finding] = field(default_factory=list)
+    trace_hash: str = ""
+    calls: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(len(job.rows) for job in self.plan.jobs)
+
+    @property
+    def faults(self) -> int:
+        """The number of faults that had an effect."""
+        return sum(fault.hits > 0 for fault in self.plan.faults)
+
+
+class Simulator:
+    """Executes runs one after the other, each with a fresh database."""
+
+    def __init__(self) -> None:
+        self._template = sqlite3.connect(":memory:")
+        self._runs = 0
+        self._prepare_database()
+        for seed in WARM_UP_SEEDS:
+            self.run(Plan.of_seed(seed))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+
+    def _prepare_database(self) -> None:
+        """Create the tables and the users, and keep a copy for each run. SKUs need not be unique in the database.
+
+        A unique SKU would hide that a product is created twice.
+        """
+        call_command("migrate", verbosity=0, run_syncdb=True)
+        old, new = Product._meta.get_field("sku"), Product._meta.get_field("sku").clone()
+        setattr(new, "_unique", False)  # noqa: B010 - django-stubs do not know the attribute
+        new.set_attributes_from_name("sku")
+        with connection.schema_editor() as editor:
+            editor.alter_field(Product, old, new)
+        for name in (*USERS, "staff"):
+            # The permissions of a superuser need no query, which makes each call faster.
+            User.objects.create_superuser(name, f"{name}@shop.example", name)
+        Category.objects.create(slug="tents", name="tents")
+        connection.connection.backup(self._template)
+
+    def run(self, plan: Plan, keep: Collection[int] | None = None, *, verbose: bool = False) -> Result:
+        """Execute a run with the faults at these positions of the plan, or with all of them."""
+        self._runs += 1
+        if self._runs % RUNS_PER_COLLECTION == 0:
+            gc.collect()
+        if keep is not None:
+            plan.faults = [plan.faults[place] for place in keep]
+        logging.disable(logging.NOTSET if verbose else logging.CRITICAL)
+        self._reset(plan)
+        settings = {
+            **BULK_IMPORT,
+            "LEASE_SECONDS": plan.lease_seconds,
+            "CONCURRENCY": plan.concurrency,
+        }
+        with override_settings(BULK_IMPORT=settings):
+            return self._execute(plan, verbose=verbose)
+
+    def _reset(self, plan: Plan) -> None:
+        virtual_time.clock.now = 0.0
+        random.seed(f"process {plan.seed}")
+        self._template.backup(connection.connection)
+        ContentType.objects.clear_cache()
+        cache.clear()
+
+    @staticmethod
+    def _execute(plan: Plan, *, verbose: bool) -> Result:
+        world = World(plan, verbose=verbose)
+        surroundings.set_current(world)
+        result = Result(plan)
+        try:
+            world.loop.run_until_complete(world.run())
+            world.fates.clear()
+            result.findings = checks.audit(world)
+            if world.epilogues and not result.findings:
+                world.loop.run_until_complete(world.run_epilogue())
+                result.findings = checks.audit(world)
+        except Stuck as stuck:
+            world.stuck = str(stuck)
+            result.findings = checks.audit(world)
+        result.trace_hash, result.calls = world.trace_hash(), world.network.calls
+        world.dismantle()
+        return result

@@ -1,0 +1,84 @@
+"""Settings of the simulated site: an in-memory database, simulated S3, SQS and mail, and small chunks."""
+
+from typing import Any
+
+from settings import known_secrets
+
+SECRET_KEY = known_secrets.SECRET_KEY
+ALLOWED_HOSTS = ["shop.example"]
+LOGGING_CONFIG = None
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "tests.simulation.shop"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "rest_framework",
+    "products",
+    "bulk_import",
+]
+MIDDLEWARE = [
+    "django.middleware.common.CommonMiddleware",
+    "bulk_import.middleware.ImportedRowMiddleware",
+]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "tests.simulation.backend",
+        "NAME": ":memory:",
+        "CONN_MAX_AGE": None,  # a closed connection would lose the database
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+    },
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # each request of a user checks the password
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.BasicAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.DjangoModelPermissions"],
+    "DEFAULT_THROTTLE_RATES": {"products": None},
+}
+
+PAYLOADS_BUCKET = "payloads"
+FAILURES_BUCKET = "failures"
+QUEUE_URL = "https://sqs.example/import"
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    **{
+        f"bulk_import_{name}": {
+            "BACKEND": "tests.simulation.surroundings.SimulatedS3Storage",
+            "OPTIONS": {"bucket_name": name},
+        }
+        for name in (PAYLOADS_BUCKET, FAILURES_BUCKET)
+    },
+}
+
+EMAIL_BACKEND = "tests.simulation.surroundings.SimulatedMail"
+DEFAULT_FROM_EMAIL = "imports@shop.example"
+
+BULK_IMPORT = {
+    "TARGETS": {
+        "categories": {"create_url": "categories", "serializer": "tests.simulation.shop.CategorySerializer"},
+        "products": {
+            "create_url": "products:product-list",
+            "serializer": "products.serializers.ProductSerializer",
+        },
+    },
+    "QUEUE_URL": QUEUE_URL,
+    "WORKER_SECRETS": [known_secrets.WORKER_SECRET],
+    "TOKEN_KEYS": [known_secrets.TOKEN_KEY],
+    "WEBHOOK_URL": "https://receiver.example/",
+    "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
+    "CHUNK_ROWS": 5,
+    "LEASE_SECONDS": 10,
+    "PAUSE_SECONDS": 20,
+    "MAX_PAUSE_HOURS": 1,
+    "SUBMISSION_RATE": "100000/min",
+    "MAX_OPEN_JOBS": 1000,
+    "PUBLIC_URL": "https://shop.example",
+    "JOB_PAGE_URL": "https://shop.example/imports/{id}",
+}
