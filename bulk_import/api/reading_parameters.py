@@ -46,8 +46,10 @@ class JSONObjectField(serializers.Field[dict[str, str | None], str, str, Any]):
 class ReadingParameters(serializers.Serializer[Any]):
     """Query parameters about the file. `reading_options` turns them into ReadingOptions."""
 
-    sheet = serializers.CharField(
+    sheet = serializers.RegexField(
+        r"^[^\x00-\x1f]+$",
         required=False,
+        trim_whitespace=False,
         max_length=MAX_SHEET_CHARACTERS,
         help_text="Name or number (from 1) of the sheet, if the file has several.",
     )

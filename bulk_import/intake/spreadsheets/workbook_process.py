@@ -2,7 +2,7 @@
 
 A small file can need any amount of memory: compressed XML, texts that many cells share, or one cell in the last row and
 column of a sheet. The parser cannot limit this, and ends the process that runs out of memory. So the process limits
-itself before it reads the file. This module must not import anything of the project.
+itself before it reads the file. Apart from `xls_errors`, it imports nothing of the project, so that it starts fast.
 
 Usage: python workbook_process.py MEMORY_BYTES PROCESSOR_SECONDS OUTPUT_BYTES SHEET < workbook > rows
 
@@ -17,12 +17,18 @@ import contextlib
 import io
 import re
 import resource
+import struct
 import sys
 import zipfile
 from datetime import date, datetime, time
 from typing import Any
 
 import msgspec
+
+from bulk_import.intake.spreadsheets.xls_errors import error_cells
+
+COMPOUND_FILE = b"\xd0\xcf\x11\xe0"
+"""How an .xls file begins."""
 
 WIDEST = 16_384
 """Columns that a sheet may have: as many as in Excel."""
@@ -53,7 +59,7 @@ def main(memory_bytes: str, seconds: str, output_bytes: str, sheet: str) -> None
         write_sheet(workbook, body, sheet)
     except python_calamine.PasswordError:
         write({"error": "password"})
-    except python_calamine.CalamineError:
+    except (python_calamine.CalamineError, zipfile.BadZipFile, struct.error):
         write({"error": "damaged"})
 
 
@@ -131,13 +137,17 @@ def sheet_xml(body: bytes, position: int) -> bytes:
 
 
 def special_cells(body: bytes, sheet_number: int) -> Cells:
-    """Return the cells of an .xlsx file that calamine does not report as Excel shows them.
+    """Return the cells of an .xlsx or .xls file that calamine does not report as Excel shows them.
 
     These are errors such as #N/A, formulas without a result, and numbers that are shown with leading zeros because of
     a number format such as 00000.
     """
-    xml = sheet_xml(body, sheet_number)
     special: Cells = {}
+    if body.startswith(COMPOUND_FILE):
+        for row, column in error_cells(body, sheet_number):
+            special.setdefault(row + 1, {})[column] = {"error": "formula_error"}
+        return special
+    xml = sheet_xml(body, sheet_number)
     for pattern, error in ((CELL_ERROR, "formula_error"), (UNCALCULATED, "formula_without_result")):
         for attributes in pattern.findall(xml):
             add(special, attributes, {"error": error})

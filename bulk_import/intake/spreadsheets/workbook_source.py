@@ -99,17 +99,23 @@ def python() -> str:
 
 def workbook_error(about: dict[str, Any]) -> BadImport:
     """Return the error that the first line of the process reports."""
-    texts = {
-        "password": _("This file is protected with a password. Remove the password, and send the file again."),
-        "damaged": _("This file cannot be read: it is damaged, or not a workbook. Save it again, or as “CSV UTF-8”."),
-        "empty": _("This file is empty. Send a header row with the names of the columns, and at least one row."),
-        "no_sheet": _("This file has no such sheet. Choose one of them with “sheet”: %(sheets)s."),
-        "sheet": _("This file has several sheets. Choose one of them with “sheet”: %(sheets)s."),
-        "too_large": _("This sheet has too many columns. Delete the columns that are not needed."),
-    }
-    codes = {"sheet": "choose_sheet", "no_sheet": "choose_sheet", "empty": "empty_body", "too_large": "too_many_values"}
-    error = about["error"]
     sheets = about.get("sheets", [])
-    message = texts[error] % {"sheets": ", ".join(f"“{name}”" for name in sheets)}
-    extra = {"sheets": sheets} if sheets else {}
-    return BadImport(message, code=codes.get(error, f"workbook_{error}"), **extra)
+    names = ", ".join(f"“{name}”" for name in sheets)
+    match about["error"]:
+        case "password":
+            message = _("This file is protected with a password. Remove the password, and send the file again.")
+            return BadImport(message, code="workbook_password")
+        case "empty":
+            message = _("This file is empty. Send a header row with the names of the columns, and at least one row.")
+            return BadImport(message, code="empty_body")
+        case "sheet":
+            message = _("This file has several sheets. Choose one of them with “sheet”: %(sheets)s.")
+            return BadImport(message % {"sheets": names}, code="choose_sheet", sheets=sheets)
+        case "no_sheet":
+            message = _("This file has no such sheet. Choose one of them with “sheet”: %(sheets)s.")
+            return BadImport(message % {"sheets": names}, code="choose_sheet", sheets=sheets)
+        case "too_large":
+            message = _("This sheet has too many columns. Delete the columns that are not needed.")
+            return BodyTooLarge(message, code="too_many_values")
+    message = _("This file cannot be read: it is damaged, or not a workbook. Save it again, or as “CSV UTF-8”.")
+    return BadImport(message, code="workbook_damaged")

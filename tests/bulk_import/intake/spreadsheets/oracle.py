@@ -107,7 +107,7 @@ FILES = {
         "sku,name\r\nA-1,テント\r\n".encode("cp932"), error="unknown_encoding"
     ),
     "excel for mac, macintosh": File(
-        "sku;name\rA-1;Descrição\r".encode("mac-roman"), options=BR, error="unknown_encoding"
+        "sku;name\rA-1;São José\r".encode("mac-roman"), options=BR, error="unknown_encoding"
     ),
     "excel for mac, macintosh that is named": File(
         "sku;name\nA-1;Descrição\n".encode("mac-roman"),
@@ -213,6 +213,11 @@ FILES = {
     "excel 97 de-DE, xls": File(
         xls(["SKU", "Name", "Price", "Is active"], ["007", "Größe", 12.5, True]),
         [{"sku": "007", "name": "Größe", "price": 12.5, "is_active": True}],
+    ),
+    "excel 97, xls with errors of formulas": File(
+        xls(["sku", "name", "price"], ["A-1", "Tent", b"\x2a"], ["A-2", "Pan", 1.5]),
+        [{"sku": "A-1", "name": "Tent"}, {"sku": "A-2", "name": "Pan", "price": 1.5}],
+        unread=[(2, "price", "formula_error")],
     ),
     # --- LibreOffice
     "libreoffice fr-FR, ods": File(

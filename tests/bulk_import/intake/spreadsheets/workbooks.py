@@ -121,7 +121,7 @@ def number(value: float, shown: str = "") -> str:
 
 
 def xls(*rows: Sequence[object]) -> bytes:
-    """Return a workbook of Excel 97 with texts, numbers and truth values."""
+    """Return a workbook of Excel 97 with texts, numbers and truth values. Bytes are the code of an error."""
     begin, end = struct.pack("<HHHHIIHH", 0x0809, 16, 0x0600, 0x0005, 0, 0, 0, 0), struct.pack("<HH", 0x000A, 0)
     name = "Blatt1"
     bound = struct.pack("<IHBB", len(begin) + 4 + 8 + len(name) + len(end), 0, len(name), 0) + name.encode()
@@ -133,6 +133,8 @@ def xls(*rows: Sequence[object]) -> bytes:
             if isinstance(value, str):
                 data = where + struct.pack("<HB", len(value), 1) + value.encode("utf-16-le")
                 records.append(struct.pack("<HH", 0x0204, len(data)) + data)
+            elif isinstance(value, bytes):
+                records.append(struct.pack("<HH", 0x0205, 8) + where + value + b"\1")
             elif isinstance(value, bool):
                 records.append(struct.pack("<HH", 0x0205, 8) + where + bytes([value, 0]))
             elif isinstance(value, int | float):
