@@ -103,12 +103,14 @@ def test_a_rehearsal_imports_nothing(stack: LocalStack, file: Path) -> None:
 
 def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    good.write_text("sku;name;price;currency;category\nDRY-1;Pot;39.90;EUR;cookware\n")
+    good.write_text("sku;name;Preço;currency;category;Supplier\nDRY-1;Pot;39,90;EUR;cookware;Nord\n")
     bad.write_text("sku;name;price;currency;category\nDRY-1;Pot;;EUR;cookware\n")
-    right, wrong = (bulk_import(stack, file, "--user", "demo", "--dry-run") for file in (good, bad))
+    right = bulk_import(stack, good, "--user", "demo", "--dry-run", "--locale", "pt-BR")
+    wrong = bulk_import(stack, bad, "--user", "demo", "--dry-run")
 
     assert (right.returncode, wrong.returncode) == (0, 2)
     assert "1 of 1 row is valid. Nothing was imported" in right.stdout
+    assert "column Preço: read as price\nprice: 39,90 is read as 39.90\nSupplier: ignored" in right.stdout
     assert "line 2: price: This field is required." in wrong.stderr
     assert "Job" not in right.stdout + wrong.stdout
 
