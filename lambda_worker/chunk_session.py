@@ -20,7 +20,7 @@ from lambda_worker.chunk_rows import created_indexes, sort_rows, split_failures,
 from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
 from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.heartbeats import heartbeats
-from lambda_worker.limiter import ConcurrencyLimiter
+from lambda_worker.limiter import Limiters
 from lambda_worker.metrics import put_metrics
 from lambda_worker.monolith_client import AWAY_SECONDS
 from lambda_worker.payload_reader import check_own_bucket, read_rows
@@ -55,13 +55,20 @@ would keep the invocation from ending in time.
 
 
 class ChunkSession:
-    """One delivery of a chunk."""
+    """One delivery of a chunk. `limiters` has what earlier chunks found out about the create endpoint."""
 
     def __init__(
-        self, message: ChunkMessage, monolith: MonolithClient, s3: S3Client, config: Config, deadlines: Deadlines
+        self,
+        message: ChunkMessage,
+        monolith: MonolithClient,
+        s3: S3Client,
+        config: Config,
+        deadlines: Deadlines,
+        *,
+        limiters: Limiters | None = None,
     ) -> None:
         self.message, self.monolith, self.s3, self.config = message, monolith, s3, config
-        self.deadlines = deadlines
+        self.deadlines, self.limiters = deadlines, limiters or Limiters()
 
     async def run(self) -> None:
         """Process the chunk until every row has an outcome, and report it. Then the message may be acknowledged.
@@ -157,7 +164,7 @@ class ChunkSession:
         async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
             return await self.monolith.create(claim, f"{self.message.job_id}:{index}", row, timeout_seconds)
 
-        limit = ConcurrencyLimiter(claim.concurrency)
+        limit = self.limiters.limiter(claim.create_path, claim.concurrency)
         dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
         dispatch.has_created_before = bool(claim.created)
         if claim.cancelled:

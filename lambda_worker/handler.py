@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, MonolithAway
+from lambda_worker.limiter import Limiters
 from lambda_worker.monolith_client import MonolithClient
 from lambda_worker.redelivery import MAX_AWAY_SECONDS, away_since, defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
@@ -44,12 +45,16 @@ CLIENT = ClientConfig(connect_timeout=2, read_timeout=5, retries={"mode": "stand
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What an invocation needs from outside: its configuration, and the clients of S3, SQS and the monolith."""
+    """What an invocation needs from outside: its configuration, and the clients of S3, SQS and the monolith.
+
+    `limiters` has what earlier invocations of the process found out about the create endpoints.
+    """
 
     config: Config
     s3: S3Client
     sqs: SQSClient
     transport: httpx.AsyncBaseTransport | None = None  # carries the calls of the monolith; None makes connections
+    limiters: Limiters = field(default_factory=Limiters)
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> BatchResponse:
@@ -100,7 +105,8 @@ async def _is_done(record: SqsRecord, monolith: MonolithClient, services: Servic
     try:
         message = ChunkMessage.decode(record["body"])
         add_log_context(job_id=message.job_id, chunk_id=message.chunk_id)
-        await ChunkSession(message, monolith, services.s3, services.config, deadlines).run()
+        session = ChunkSession(message, monolith, services.s3, services.config, deadlines, limiters=services.limiters)
+        await session.run()
     except ChunkClosed as closed:
         logger.info("Message %s is acknowledged: %s", record["messageId"], closed)
     except UnknownVersion as unknown:
@@ -141,7 +147,7 @@ def _defer(sqs: SQSClient, queue_url: str, record: SqsRecord, deferred: ChunkDef
 
 def services() -> Services:
     """Return the services of this environment. Call it once per invocation, see `config`."""
-    return Services(config(), s3(), _sqs())
+    return Services(config(), s3(), _sqs(), limiters=_limiters())
 
 
 def config() -> Config:
@@ -173,6 +179,11 @@ def s3() -> S3Client:
 @cache
 def _sqs() -> SQSClient:
     return boto3.client("sqs", config=CLIENT)
+
+
+@cache
+def _limiters() -> Limiters:
+    return Limiters()
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

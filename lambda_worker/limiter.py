@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from copy import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ So the idle latency rises by at most a sixteenth per window. An endpoint that be
 a time for 30 windows, 240 calls, before the limiter considers it normal.
 """
 
+REMEMBERED_SECONDS = 60
+"""Time without a call after which a worker forgets what it knows about an endpoint. It may serve less by then."""
+
 
 class ConcurrencyLimiter:
     """A semaphore whose limit holds the knee: the fewest calls in flight that give nearly the highest throughput.
@@ -71,6 +75,7 @@ class ConcurrencyLimiter:
         self._in_flight = 0
         self._changed = asyncio.Event()
         self._moved_at = clock()  # when the limit last changed
+        self._recorded_at = clock()  # when a call last ended
         self._window: list[float] = []  # seconds of the calls that have not been judged yet
         self._shop_load = 0.0  # sum of the loads that these calls reported
         self._idle_seconds = 0.0  # the idle latency, after the first window
@@ -82,6 +87,23 @@ class ConcurrencyLimiter:
     def limit(self) -> int:
         """The number of calls that may be in flight now."""
         return self._limit
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether what the limiter knows about the endpoint is too old to be of use."""
+        return self._clock() - self._recorded_at > REMEMBERED_SECONDS
+
+    def next(self, cap: int) -> ConcurrencyLimiter:
+        """Return a limiter for another chunk that starts with what this one knows about the endpoint.
+
+        It has no calls in flight, and belongs to the event loop in which it is used first.
+        """
+        following = copy(self)
+        following._in_flight, following._changed = 0, asyncio.Event()  # noqa: SLF001 - an instance of this class
+        following._window, following._moved_at = [], self._clock()  # noqa: SLF001
+        following._shop_load = 0.0  # noqa: SLF001
+        following.set_cap(cap)
+        return following
 
     def set_cap(self, cap: int) -> None:
         """Set the maximum of the limit. A lower cap reduces the limit at once. A higher cap lets it grow."""
@@ -111,9 +133,10 @@ class ConcurrencyLimiter:
         and counts as 0.0. A load of 0.5 means that only half of the calls in flight are welcome. So the limit falls to
         half in the next window, and again in each window while the load stays, until it is 1.
         """
+        self._recorded_at = self._clock()
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
         # all get a 503, only the first one halves the limit.
-        if self._clock() - seconds < self._moved_at:
+        if self._recorded_at - seconds < self._moved_at:
             return
         if overloaded:
             self._reduce(self._limit // 2)
@@ -171,3 +194,23 @@ class ConcurrencyLimiter:
     def _start_window(self) -> None:
         self._window.clear()
         self._shop_load = 0.0
+
+
+class Limiters:
+    """The limiters of one process: each chunk starts with what the last one found out about the same create endpoint.
+
+    Without this, each chunk would start with one call at a time, and a chunk of 200 rows ends before the limiter has
+    found the knee of an endpoint that serves 32 calls at once. A new process starts with one call.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[str, ConcurrencyLimiter] = {}  # by create path
+
+    def limiter(self, create_path: str, cap: int) -> ConcurrencyLimiter:
+        """Return a limiter for a chunk that is created at this path."""
+        last = self._last.get(create_path)
+        is_known = last is not None and not last.is_forgotten
+        limiter = last.next(cap) if last and is_known else ConcurrencyLimiter(cap, self._clock)
+        self._last[create_path] = limiter
+        return limiter

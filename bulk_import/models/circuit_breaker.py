@@ -3,8 +3,8 @@
 Such a job helps nobody. Each row costs the endpoint several tries, and the submitter has to send it again anyway. So
 the job is paused until somebody has found the cause and resumes it.
 
-Example: MAX_FAILED_SHARE is 0.9. A job of 100,000 rows has chunks of 500 rows. The first chunk ends with 20 rows
-created and 480 failed, which is a share of 0.96, so the job is paused. The workers of the other chunks in flight stop
+Example: MAX_FAILED_SHARE is 0.9. A job of 100,000 rows has chunks of 200 rows. The first chunk ends with 8 rows
+created and 192 failed, which is a share of 0.96, so the job is paused. The workers of the other chunks in flight stop
 as well. Workers report their rows with each release and finish, so some rows of these chunks were tried in vain too.
 
 Only rows with the outcome `failed` count: the endpoint gave no usable response to them. A `rejected` row got a response

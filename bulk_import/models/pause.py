@@ -147,7 +147,8 @@ class PausableJob(JobColumns):
     def mark_progress(self) -> None:
         """End a pause that a worker began, because a row was created. Call inside a transaction.
 
-        Has no effect on a job that is not paused, or that is paused until somebody resumes it.
+        The chunks without a worker then take their turn again, with a new message. Has no effect on a job that is not
+        paused, or that is paused until somebody resumes it.
         """
         # Check the status before locking the job. This method runs with almost every heartbeat, and the job is almost
         # never paused. If every heartbeat took the lock, all workers of the job would wait for each other here.
@@ -156,6 +157,10 @@ class PausableJob(JobColumns):
         job = type(self).objects.locked(self.pk)
         if job.is_paused and not job.is_paused_until_resumed:
             end_pause(job)
+            # The messages of the other chunks are delayed until the next attempt. Meanwhile, they must not occupy the
+            # places that other imports could use. This takes locks of chunks after that of the job, but it skips chunks
+            # that are locked, so it waits for nobody.
+            job.chunks.return_to_pending()
 
 
 def end_pause(job: ImportJob, actor: Any = None) -> None:

@@ -11,8 +11,9 @@ A chunk has a place
   delayed for minutes, and meanwhile other imports can use the place.
 - while a worker has a valid lease on it.
 
-Chunks of paused jobs have no place. When such a job resumes, or a worker claims a chunk that had no place, there may be
-more chunks in flight than the window allows. No place is given away until there are fewer again.
+Chunks of paused jobs have no place. When such a job resumes, its chunks without a worker take their turn again, and
+those with a worker count again. So there may be more chunks in flight than the window allows, as when a worker claims a
+chunk that had no place. No place is given away until there are fewer again.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ minutes. Usually a worker takes a message within seconds, because at most one wi
 ROWS_PER_SECOND = 100
 """Usual rate of one worker. It only decides how much later than a large job a small one may come to overtake it."""
 
+MAX_OUTSTANDING_WINDOWS = 2
+"""Most chunks of a job that have a message, as a multiple of the window.
+
+A chunk whose delivery failed has no place, so that it does not block the others. Without this limit, all chunks of a
+job could fail one after the other, for example while S3 is unavailable. Their messages would all come back at the same
+time, and other imports would wait behind them.
+"""
+
 LOCK_SECONDS = 2
 """Longest wait for another process that reserves chunks, which takes milliseconds. If that process hangs, the chunks
 stay pending until the next call or the relay's sweep, and the caller does not hang as well."""
@@ -80,7 +89,7 @@ def reserve_chunks(target: str) -> list[UUID]:
     pending: dict[UUID, list[UUID]] = {}
     while len(reserved) < free and (job := turns.next_job()):
         if job.job_id not in pending:
-            pending[job.job_id] = _lock_pending_chunks(job, free - len(reserved))
+            pending[job.job_id] = _lock_pending_chunks(job.job_id, min(free - len(reserved), job.room))
         if pending[job.job_id]:
             reserved.append(pending[job.job_id].pop())
             turns.serve(job)
@@ -98,8 +107,11 @@ def return_lost_chunks(target: str) -> None:
     queue. If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
     transaction.
     """
+    # The messages of a paused job come back again and again, until the next attempt. If nobody made that attempt in
+    # time, they are lost, too. If only a person can end the pause, there is no next attempt before it ends.
+    may_wait = Q(status=JobStatus.PAUSED) & (Q(paused_until=None) | Q(paused_until__gte=Now() - MESSAGE_TIMEOUT))
     # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
-    jobs = ImportJob.objects.open().filter(target=target).exclude(status=JobStatus.PAUSED).values("pk")
+    jobs = ImportJob.objects.open().filter(~may_wait, target=target).values("pk")
     ImportChunk.objects.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT, job__in=jobs).return_to_pending()
 
 
@@ -145,10 +157,13 @@ def _contenders(target: str) -> Iterator[Contender]:
     pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
     # Staff paused the job: it gets no place until they resume it.
     waiting = ImportJob.objects.open().filter(Exists(pending), target=target).exclude(pause_code=PauseCode.STAFF)
+    window = conf().chunks_in_flight
     columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status", "cancel_requested_at")
     for pk, submitter_id, created_at, rows, front_at, status, cancelled_at in waiting.order_by().values_list(*columns):
         known = activity.pop(pk, {"in_flight": 0, "outstanding": 0, "served_at": None})
-        is_paused = status == JobStatus.PAUSED
+        # A job that a worker paused keeps one chunk on the queue, whose worker finds out whether rows can be created
+        # again. Without it, the job would never resume, and never be given up.
+        most = 1 if status == JobStatus.PAUSED else MAX_OUTSTANDING_WINDOWS * window
         yield Contender(
             pk,
             submitter_id,
@@ -156,10 +171,7 @@ def _contenders(target: str) -> Iterator[Contender]:
             front_at.timestamp() if front_at else 0,
             known["in_flight"],
             known["served_at"].timestamp() if known["served_at"] else 0,
-            # A job that a worker paused keeps one chunk on the queue, whose worker finds out whether rows can be
-            # created again. Without it, the job would never resume, and never be given up.
-            is_waiting=not (is_paused and known["outstanding"]),
-            is_paused=is_paused,
+            room=most - known["outstanding"],
             is_cancelled=cancelled_at is not None,
         )
     for pk, row in activity.items():
@@ -186,11 +198,11 @@ def _activity(target: str) -> Any:
     )
 
 
-def _lock_pending_chunks(job: Contender, most: int) -> list[UUID]:
-    """Lock the first pending chunks of a job, and return their IDs in reverse order. Of a paused job, one is enough.
+def _lock_pending_chunks(job_id: UUID, most: int) -> list[UUID]:
+    """Lock the first pending chunks of a job, and return their IDs in reverse order.
 
     A chunk that is locked already is skipped: it is being claimed or reopened.
     """
-    chunks = ImportChunk.objects.filter(job_id=job.job_id, status=ChunkStatus.PENDING).order_by("number")
+    chunks = ImportChunk.objects.filter(job_id=job_id, status=ChunkStatus.PENDING).order_by("number")
     locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
-    return list(locked[: 1 if job.is_paused else most])[::-1]
+    return list(locked[:most])[::-1]

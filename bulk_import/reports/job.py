@@ -230,8 +230,12 @@ def _rate(job: ImportJob) -> float | None:
 
 
 def poll_after_seconds(job: ImportJob) -> int:
-    """Return the seconds after which a client should ask again: a tenth of the time left, within limits."""
-    return min(max((eta_seconds(job) or 0) // 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
+    """Return the seconds after which a client should ask again, within limits.
+
+    This is a tenth of the time left. For a job that waits for its turn, it is one second for each import before it.
+    """
+    seconds = (eta_seconds(job) or 0) // 10 or imports_ahead(job) or 0
+    return min(max(seconds, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
 
 
 def job_path(job: ImportJob) -> str:

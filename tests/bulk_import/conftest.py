@@ -178,7 +178,7 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    for cached in (worker_handler._environment, worker_handler.s3, worker_handler._sqs):
+    for cached in (worker_handler._environment, worker_handler.s3, worker_handler._sqs, worker_handler._limiters):
         cached.cache_clear()
 
     def run() -> None:

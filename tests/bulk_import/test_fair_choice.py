@@ -31,7 +31,7 @@ class Import:
             self.due_at,
             in_flight=self.in_flight,
             served_at=self.served_at,
-            is_waiting=self.chunks > 0,
+            room=self.chunks,
         )
 
 
@@ -78,7 +78,7 @@ def test_the_next_place_is_always_that_of_the_submitter_and_job_with_the_fewest_
 
 
 def job(number: int, submitter: str, **fields: float | bool) -> Contender:
-    return Contender(uuid.UUID(int=number), submitter, due_at=number, **{"is_waiting": True, **fields})  # type: ignore[arg-type]
+    return Contender(uuid.UUID(int=number), submitter, due_at=number, **{"room": 4, **fields})  # type: ignore[arg-type]
 
 
 def test_a_new_small_job_comes_before_the_large_jobs_of_the_same_submitter() -> None:
@@ -98,16 +98,16 @@ def test_a_job_at_the_front_comes_before_all_others_and_the_last_one_that_was_mo
     assert order[:2] == [3, 2]
 
 
-def test_a_cancelled_job_gets_the_places_that_are_left_when_each_other_submitter_has_one() -> None:
+def test_a_cancelled_job_gets_the_places_that_are_left_when_each_other_job_has_one() -> None:
+    """A file that its submitter sends after the cancel does not wait until all of its chunks have been reported."""
     cancelled = job(1, "ana", is_cancelled=True, in_flight=3, served_at=9)
-    jobs = [cancelled, job(2, "ana"), bob := job(3, "bob")]
-    turns = Turns(jobs)
+    turns = Turns([cancelled, new := job(2, "ana"), bob := job(3, "bob", served_at=8)])
 
-    assert turns.next_job() is bob
-    turns.serve(bob)
-    for _place in range(3):
-        assert turns.next_job() is cancelled
-        turns.serve(cancelled)
+    order: list[Contender] = []
+    while len(order) < 6 and (following := turns.next_job()):
+        order.append(following)
+        turns.serve(following)
+    assert order == [bob, new, bob, cancelled, cancelled, cancelled]
 
 
 def test_the_imports_ahead_are_those_that_have_or_get_a_place_before() -> None:
@@ -123,3 +123,10 @@ def test_the_imports_ahead_are_those_that_have_or_get_a_place_before() -> None:
     ahead = count_imports_ahead(jobs, [contender.job_id for contender in jobs])
 
     assert {number.int: count for number, count in ahead.items()} == {6: 2, 5: 3, 3: 4, 4: 5}
+
+
+def test_it_takes_no_time_to_count_the_imports_ahead_of_the_last_of_hundreds() -> None:
+    """One submitter has 300 of 600 waiting imports. If each step looked at all imports, it would take 20 seconds."""
+    jobs = [job(n, "ana" if n < 300 else f"user-{n}", in_flight=n < 4) for n in range(600)]
+
+    assert count_imports_ahead(jobs, [jobs[299].job_id]) == {jobs[299].job_id: 599}

@@ -12,8 +12,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models.signals import post_save
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, RequestFactory
 
+from bulk_import.middleware import ImportedRowMiddleware
 from bulk_import.models import ImportedRow
 from bulk_import.shop_load import RECENT_SECONDS, ShopLoad
 from bulk_import_wire.contract import LOAD_HEADER, VERDICT_HEADER
@@ -155,6 +156,34 @@ def create_call(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) 
     headers = {"Authorization": f"Import {claim(worker, message).token}", "Idempotency-Key": f"{job_id}:0"}
     body = aws.payload(message.key).strip()
     return {"path": "/products/", "data": body, "content_type": "application/json", "headers": headers}
+
+
+def test_a_request_that_raises_or_whose_client_disconnects_is_not_in_flight_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_arguments: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    async def hang(_request: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def disconnect(request: Any) -> None:
+        serving = asyncio.create_task(hanging(request))
+        await asyncio.sleep(0)
+        serving.cancel()  # so Django's ASGI handler does when the client disconnects
+        await asyncio.gather(serving, return_exceptions=True)
+
+    failing, hanging = ImportedRowMiddleware(fail), ImportedRowMiddleware(hang)
+    monkeypatch.setattr(failing, "_handle_create", fail)
+    page = RequestFactory().get("/")
+    create = RequestFactory().post("/", headers={"Authorization": "Import token"})
+    for request in (page, create):
+        with pytest.raises(RuntimeError):
+            failing(request)
+    asyncio.run(disconnect(page))
+
+    for load in (failing.shop_load, hanging.shop_load):
+        assert (load._requests, load._creates) == (0, 0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -20,6 +20,7 @@ from tests.bulk_import.conftest import (
     Aws,
     call,
     claim,
+    claim_body,
     expire_lease,
     finish,
     make_user,
@@ -68,8 +69,16 @@ def end(worker: APIClient, message: ChunkMessage) -> None:
     assert call(worker, "finish", message, finish(claim(worker, message).epoch, rejected=1)).status_code == 200
 
 
+def claim_status(worker: APIClient, message: ChunkMessage) -> int:
+    return int(call(worker, "claim", message, claim_body(message)).status_code)
+
+
 def in_flight() -> int:
     return ImportChunk.objects.exclude(status__in=[ChunkStatus.PENDING, ChunkStatus.DONE, ChunkStatus.DEAD]).count()
+
+
+def worker_message(number: int) -> ChunkMessage:
+    return ImportChunk.objects.select_related("job").get(number=number).message()
 
 
 def sweep() -> None:
@@ -92,6 +101,19 @@ def test_each_finish_sends_the_next_message_until_every_chunk_is_done(
 
     assert finished == [0, 1, 2, 3, 4, 5, 6]
     assert ImportJob.objects.get().status == JobStatus.FAILED  # every row was rejected
+
+
+def test_the_next_message_does_not_wait_for_a_slow_mail_server(
+    ana: APIClient, worker: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ana, "A", 6)
+    first, *_rest = aws.messages()
+    sent_before: list[ChunkMessage] = []
+    monkeypatch.setattr("bulk_import.outbox.relay.send_due_emails", lambda *_, **__: sent_before.extend(aws.messages()))
+
+    end(worker, first)
+
+    assert [message.first_index for message in sent_before] == [WINDOW]
 
 
 @pytest.mark.parametrize("is_same_user", [True, False])
@@ -203,6 +225,24 @@ def test_the_places_of_a_paused_import_are_free_for_others(
     assert ImportChunk.objects.exclude(job=paused).filter(status=ChunkStatus.QUEUED).count() == WINDOW
 
 
+def test_after_a_pause_the_delayed_messages_of_the_import_occupy_no_places(
+    ana: APIClient, bob: APIClient, worker: APIClient, aws: Aws
+) -> None:
+    """They may be delayed for five more minutes. Meanwhile, a small import would wait."""
+    submit(ana, "A", 10)
+    first, *delayed = aws.messages()
+    call(worker, "release", first, release(claim(worker, first).epoch, pause=PauseCode.ENDPOINT_AWAY.value))
+    assert {claim_status(worker, message) for message in delayed} == {409}
+    ImportJob.objects.update(paused_until=Now())
+    small = submit(bob, "B", 1)
+    end(worker, aws.messages()[0])
+
+    end(worker, first)
+
+    assert ImportJob.objects.get(pk=small).is_terminal
+    assert [message.first_index for message in aws.messages()] == [1, 2, 3, 4]
+
+
 def test_an_import_that_stays_paused_is_given_up_chunk_by_chunk(
     ana: APIClient, worker: APIClient, aws: Aws, settings: Settings
 ) -> None:
@@ -238,6 +278,24 @@ def test_a_failed_delivery_does_not_block_the_window(
 
     sent = [message.job_id for message in aws.messages()]
     assert sorted(map(sent.count, set(sent))) == [2, 2]
+
+
+def test_an_import_whose_deliveries_all_fail_has_two_windows_of_messages_at_most(
+    ana: APIClient, worker: APIClient, aws: Aws
+) -> None:
+    """For example, S3 is unavailable. Otherwise, all of its chunks would come back at the same time afterwards."""
+    submit(ana, "A", 30)
+    failed = []
+
+    while queue := aws.messages():
+        for message in queue:
+            epoch = claim(worker, message).epoch
+            call(worker, "release", message, release(epoch, has_failed=True))
+            failed.append(message.first_index)
+
+    assert failed == list(range(2 * WINDOW))
+    end(worker, worker_message(0))
+    assert [message.first_index for message in aws.messages()] == [2 * WINDOW]
 
 
 def test_the_sweep_sends_the_message_of_a_process_that_was_killed_after_a_finish(
@@ -286,6 +344,21 @@ def test_the_sweep_sends_a_lost_message_again(ana: APIClient, worker: APIClient,
     sweep()
 
     assert aws.messages() == lost
+
+
+def test_the_sweep_sends_a_lost_message_of_a_paused_import_again(ana: APIClient, worker: APIClient, aws: Aws) -> None:
+    """Without a message, no worker would find out that the endpoint is available again."""
+    submit(ana, "A", 3)
+    first, *_rest = aws.messages()
+    call(worker, "release", first, release(claim(worker, first).epoch, pause=PauseCode.ENDPOINT_AWAY.value))
+    ImportChunk.objects.update(queued_at=Now() - timedelta(hours=1))
+
+    sweep()
+    assert aws.messages() == []  # the delayed messages come back
+    ImportJob.objects.update(paused_until=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
+    sweep()
+
+    assert aws.messages() == [first]
 
 
 def test_while_sqs_is_unavailable_no_more_chunks_than_the_window_are_reserved(

@@ -27,19 +27,7 @@ ANY_INDEX = "models.CheckConstraint(condition=models.Q(index__gte=0), "
 
 # Lines of `ImportedRowMiddleware._create`.
 BEGIN = "        with _committed_transaction(using):\n"
-LOCK_CHUNK = (
-    "            chunk = call.lock_chunk()\n"
-    "            call.check_not_stopped(chunk)\n"
-    "            target = conf().target(chunk.target)\n"
-    "            call.check_endpoint(request, target)\n"
-    "            call.check_is_stored_row(chunk)\n"
-)
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
-CALL_VIEW = (
-    "            errors = collect_errors(request)\n"
-    "            with observe_atomic_request(request, using) as was_rolled_back:\n"
-    "                response = self.get_response(request)\n"
-)
 
 
 @dataclass(frozen=True)
@@ -66,10 +54,7 @@ MUTATIONS = (
     Mutation(
         "the transaction that record and product share",
         "answers",
-        (
-            ("bulk_import/middleware.py", BEGIN + LOCK_CHUNK, BEGIN + LOCK_CHUNK + WRITE_RECORD + BEGIN),
-            ("bulk_import/middleware.py", WRITE_RECORD + CALL_VIEW, CALL_VIEW),
-        ),
+        (("bulk_import/middleware.py", WRITE_RECORD, WRITE_RECORD + BEGIN),),
     ),
     Mutation(
         "the check of the epoch",

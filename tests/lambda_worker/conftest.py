@@ -533,13 +533,14 @@ def task_root(lambda_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def _cold_start() -> Iterator[None]:
     """Give each test an execution environment of its own, without cached configuration and clients."""
-    made_once = (handler_module._environment, handler_module._stored_secret, handler_module.s3, handler_module._sqs)
+    clients = (handler_module.s3, handler_module._sqs)
+    made_once = (handler_module._environment, handler_module._stored_secret, handler_module._limiters, *clients)
     for function in made_once:
         function.cache_clear()
     yield
     if handler_module._stored_secret.cache_info().currsize:
         handler_module._stored_secret()._client.close()
-    for client in (handler_module.s3, handler_module._sqs):
+    for client in clients:
         if client.cache_info().currsize:
             client().close()
     for function in made_once:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambda_worker.limiter import ConcurrencyLimiter
+from lambda_worker.limiter import REMEMBERED_SECONDS, ConcurrencyLimiter, Limiters
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -56,6 +56,11 @@ def run(main: Coroutine[None, None, T]) -> T:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def limiters() -> Limiters:
+    """The memory of a new worker process."""
+    return Limiters(clock=asyncio.get_running_loop().time)
 
 
 def a_limit(cap: int) -> ConcurrencyLimiter:
@@ -274,15 +279,16 @@ def test_the_more_the_shop_is_loaded_the_lower_the_limit() -> None:
 @pytest.mark.parametrize("spread", [0, 0.3])
 @pytest.mark.parametrize("servers", [1, 4, 32])
 def test_two_imports_get_fair_shares_and_keep_the_endpoint_busy(servers: int, spread: float) -> None:
-    """The second one starts when the first one has already found the knee. Each new chunk has a new limiter."""
+    """The second one starts when the first one has already found the knee. Each remembers it for its next chunk."""
 
     async def rows_created() -> list[int]:
         endpoint = Endpoint(servers, spread=spread)
         created = [0, 0]
 
         async def import_chunks(number: int, rows: int) -> None:
+            worker = limiters()
             while now() < 100 + 6000 / servers:
-                importing = Import(endpoint, a_limit(cap=256))
+                importing = Import(endpoint, worker.limiter("/", cap=256))
                 await importing(rows)
                 created[number] += rows
 
@@ -370,6 +376,64 @@ def test_a_cap_that_does_not_change_leaves_the_window_alone() -> None:
         return limit.limit
 
     assert run(limit_after_a_window()) == 2
+
+
+@pytest.mark.parametrize(
+    ("servers", "spread", "lowest_rate"), [(1, 0, 0.99), (4, 0, 0.97), (4, 0.3, 0.9), (32, 0.3, 0.75)]
+)
+def test_a_worker_remembers_the_knee_for_its_next_chunk(servers: int, spread: float, lowest_rate: float) -> None:
+    """A chunk of 200 rows alone reaches a quarter of the rate of an endpoint that serves 32 calls at once."""
+
+    async def rate() -> float:
+        endpoint, worker = Endpoint(servers, spread=spread), limiters()
+        started = now()
+        for _chunk in range(20):
+            await Import(endpoint, worker.limiter("/", cap=256))(200)
+        return 20 * 200 / (now() - started)
+
+    assert run(rate()) >= lowest_rate * servers
+
+
+def test_what_a_worker_remembers_is_only_for_this_endpoint_and_for_a_minute_and_never_exceeds_the_cap() -> None:
+    async def first_limits() -> list[int]:
+        worker = limiters()
+        await Import(Endpoint(8), worker.limiter("/", cap=64))(300)
+        await asyncio.sleep(REMEMBERED_SECONDS - 1)
+        found = [worker.limiter(path, cap).limit for path, cap in [("/", 64), ("/", 3), ("/other", 64)]]
+        await asyncio.sleep(2)
+        return [*found, worker.limiter("/", 64).limit]
+
+    remembered, *others = run(first_limits())
+    assert remembered >= 8
+    assert others == [3, 1, 1]
+
+
+def test_a_chunk_that_begins_while_another_one_runs_copies_what_is_known_and_has_its_own_calls() -> None:
+    """Each invocation has an event loop of its own, so they must not share an `asyncio.Event`."""
+    time = 0.0
+    worker = Limiters(clock=lambda: time)
+
+    async def first() -> ConcurrencyLimiter:
+        limit = worker.limiter("/", cap=1)
+        await limit.acquire()
+        waiting = asyncio.create_task(limit.acquire())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        return limit
+
+    async def second() -> bool:
+        limit = worker.limiter("/", cap=1)
+        first_succeeds = await succeeds_at_once(limit.acquire())
+        waiting = asyncio.create_task(limit.acquire())
+        await asyncio.sleep(0)
+        limit.release()
+        await waiting
+        return first_succeeds
+
+    running = asyncio.run(first())
+    assert asyncio.run(second())
+    running.set_cap(9)
+    assert worker.limiter("/", cap=9).limit == 1
 
 
 CALLS = st.tuples(st.floats(0, 1e6), st.booleans(), st.none() | st.floats(0, 1))

@@ -197,6 +197,14 @@ def test_the_poll_interval_is_a_tenth_of_the_time_left_within_limits() -> None:
     assert poll_after_seconds(unsaved_job(rows=100_000, seconds=100, created=1)) == MAX_POLL_SECONDS
 
 
+@pytest.mark.parametrize(("ahead", "seconds"), [(0, MIN_POLL_SECONDS), (7, 7), (500, MAX_POLL_SECONDS)])
+def test_a_client_polls_less_often_the_more_imports_are_ahead(ahead: int, seconds: int) -> None:
+    waiting = unsaved_job(JobStatus.PENDING)
+    waiting.imports_ahead = ahead
+
+    assert poll_after_seconds(waiting) == seconds
+
+
 def test_the_entity_tag_does_not_change_as_time_passes() -> None:
     shown = unsaved_job(seconds=10, created=5)
     before = entity_tag(document(shown))

@@ -106,7 +106,8 @@ def test_after_a_malformed_answer_of_the_worker_api_no_message_is_lost(
     assert queue.resting + queue.delayed + queue.waiting == 1
     monolith.replies = {}
     function.timeout_seconds = 60
-    queue.send(message.encode())
+    if not queue.waiting:  # the message is delivered again later; do not wait for it
+        queue.send(message.encode())
     assert queue.deliver(function) == []
     assert monolith.indexes == [0, 1, 2, 3]
     assert len(monolith.finishes) == 1
