@@ -10,7 +10,7 @@ import codecs
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.bulk_import.intake.spreadsheets.workbooks import DATE, PADDED, TIME, number, ods, text, xls, xlsx
+from tests.bulk_import.intake.spreadsheets.workbooks import DATE, PADDED, TIME, number, ods, text, xls, xlsx, zipped
 
 
 @dataclass(frozen=True)
@@ -340,5 +340,6 @@ FILES = {
     "a pdf document": File(b"%PDF-1.7\n", error="not_a_table"),
     "a web page that is called .xls": File(b"<html><table><tr><td>sku</td></tr></table>", error="not_a_table"),
     "a damaged workbook": File(xlsx(HEADER)[:-40], error="workbook_damaged"),
-    "a word document": File(b"PK\x03\x04 cut off", error="workbook_damaged"),
+    "a word document": File(zipped({"word/document.xml": "x"}), error="not_a_table"),
+    "a text of libreoffice": File(zipped({"content.xml": "x"}), error="workbook_damaged"),
 }
