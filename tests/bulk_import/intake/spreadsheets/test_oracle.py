@@ -14,7 +14,10 @@ from bulk_import.exceptions import BadImport
 from bulk_import.intake.request_body import as_upload
 from bulk_import.intake.spreadsheets.options import ReadingOptions
 from bulk_import.intake.spreadsheets.table import Table
-from tests.bulk_import.intake.spreadsheets.oracle import FILES, File
+from tests.bulk_import.intake.spreadsheets.excel_files import EXCEL_FILES, File
+from tests.bulk_import.intake.spreadsheets.other_files import OTHER_FILES
+
+FILES = {**EXCEL_FILES, **OTHER_FILES}
 
 
 def read(file: File) -> Any:
