@@ -95,8 +95,8 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 lock: $(VENV)/.dev ## Update the pinned versions of all dependencies
-	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes pyproject.toml --extra worker --group local -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes pyproject.toml --extra worker --group local --group dev -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes pyproject.toml --extra worker --extra spreadsheets --group local -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes pyproject.toml --extra worker --extra spreadsheets --group local --group dev -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes lambda_worker/pyproject.toml -o lambda_worker/requirements.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --python-version 3.13 --group runtime -o tests/lambda_worker/runtime/requirements.txt
 	$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --python-version 3.13 --group trigger -o tests/lambda_worker/trigger/requirements.txt

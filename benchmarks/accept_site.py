@@ -16,6 +16,7 @@ from bulk_import.api.views import ImportJobsView
 from bulk_import.conf import PAYLOADS_STORAGE
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.request_body import read_upload
+from bulk_import.intake.spreadsheets.options import ReadingOptions
 from bulk_import.intake.validation import validate_rows
 from products.models import Product
 from products.serializers import ProductSerializer
@@ -58,7 +59,8 @@ class ValidationView(ImportJobsView):
     """A dry run without the comparison with the database."""
 
     def post(self, request: Request, **_kwargs: Any) -> Response:
-        result = validate_rows(self.target, read_upload(request).rows, request)
+        upload = read_upload(request, ReadingOptions())
+        result = validate_rows(self.target, upload.rows(self.target, request), request)
         return Response({"rows": result.rows, "invalid_rows": result.invalid_rows})
 
 

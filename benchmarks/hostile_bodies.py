@@ -55,9 +55,9 @@ HOSTILE_BODIES = {
         CSV, lambda: b"sku\n" + (b'"' + b"\n" * 60_000 + b'"\n') * WIDE_ROWS, (*LINES, *ERRORS)
     ),
     "records of commas": HostileBody(CSV, lambda: b"sku,name\n" + b",\n" * (31 * MEBIBYTE), VALUES),
-    "records of blanks": HostileBody(CSV, lambda: b"sku,name\n" + b" \n" * (31 * MEBIBYTE), ERRORS),
+    "records of blanks": HostileBody(CSV, lambda: b"sku,name\n" + b" \n" * (31 * MEBIBYTE), (*LINES, *ERRORS)),
     "not UTF-8 after blank lines": HostileBody(
-        CSV, lambda: b"sku\n" + b"\n" * (63 * MEBIBYTE) + b"\xff", (*LINES, "malformed_body")
+        CSV, lambda: b"sku\n" + b"\n" * (63 * MEBIBYTE) + b"\xff", (*LINES, "unknown_encoding")
     ),
     "wide header": HostileBody(
         CSV, lambda: ",".join(map(chr, range(0x4E00, 0x4E00 + 16_000))).encode() + b"\n1\n", INVALID

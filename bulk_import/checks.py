@@ -137,8 +137,8 @@ def _check_targets() -> Iterator[CheckMessage]:
         except TypeError:
             yield Error(
                 f"The target {name!r} must have create_url and serializer. It may have create_kwargs (a dict), "
-                "success_statuses (a list of HTTP statuses from 200 to 299), detail_url, lookup and rehearse (True or "
-                "False), and nothing else.",
+                "success_statuses (a list of HTTP statuses from 200 to 299), detail_url, lookup, rehearse (True or "
+                "False) and aliases (a dict of lists), and nothing else.",
                 hint='Write {"create_url": "<URL name>", "serializer": "<dotted path>"}.',
                 id="bulk_import.E007",
             )

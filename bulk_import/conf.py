@@ -46,6 +46,7 @@ class Target:
     success_statuses: Sequence[int] = (HTTPStatus.CREATED,)  # the HTTP statuses with which it answers a creation
     detail_url: str = ""  # URL name of the endpoint that changes and deletes one object
     lookup: str = ""  # field of the serializer that identifies an object for people; it must be unique
+    aliases: dict[str, Sequence[str]] = field(default_factory=dict)  # further names of columns, by field
     rehearse: bool = False  # whether users may try imports whose rows are rolled back
 
     def __post_init__(self) -> None:
@@ -56,6 +57,9 @@ class Target:
         statuses = self.success_statuses
         if not (isinstance(statuses, list | tuple) and statuses and all(status in SUCCESS for status in statuses)):
             raise TypeError("success_statuses must be a list of HTTP statuses from 200 to 299")
+        aliases = self.aliases.values() if isinstance(self.aliases, dict) else [None]
+        if not all(isinstance(names, list | tuple) for names in aliases):
+            raise TypeError("aliases must be a dict with a list of names for each field")
 
     @property
     def create_path(self) -> str:

@@ -57,6 +57,15 @@ class BulkImportErrorSerializer(serializers.Serializer[dict[str, Any]]):
         help_text="For `too_many_errors`: validation stopped, so there may be more errors.",
     )
     invalid_rows = serializers.IntegerField(min_value=1, required=False)
+    reading = serializers.JSONField(required=False, help_text="How the file was read, as in the result of a dry run.")
+    sheets = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="For `choose_sheet`: the sheets of the file."
+    )
+    encodings = serializers.ListField(
+        child=serializers.JSONField(),
+        required=False,
+        help_text="For `unknown_encoding`: possible values of `encoding`, each with a `sample` of the text.",
+    )
 
 
 def error_response(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -41,12 +41,14 @@ from bulk_import.api.openapi_operations import (
 )
 from bulk_import.conf import conf
 from bulk_import.errors import BulkImportErrorSerializer
+from bulk_import.intake.formats import ODS, XLS, XLSX
 from bulk_import.intake.idempotency import MAX_KEY_CHARACTERS
 from bulk_import.intake.recipients import MAX_ADDRESSES
 from bulk_import.models import NOTIFY_NOBODY, JobStatus
 from bulk_import.reports.job import ImportJobSerializer, ImportJobWebhookSerializer
 
 if TYPE_CHECKING:
+    from bulk_import.api.reading_parameters import JSONObjectField
     from bulk_import.api.target_view import TargetView
     from bulk_import.conf import Target
 
@@ -57,6 +59,8 @@ KEY_PATTERN = r"^[ -~]*[!#-~][ -~]*$"
 
 ATOM = r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z]+"
 """Pattern of the text between the dots of a mailbox, as in Django's EmailValidator."""
+
+WORKBOOKS = (XLSX, XLS, ODS)
 
 ANY_JOB = str(UUID(int=0))
 
@@ -106,6 +110,17 @@ class DescribedRecipients(OpenApiSerializerFieldExtension):  # type: ignore[no-u
         address = rf"{ATOM}(\.{ATOM})*@({domains})"
         pattern = f"^({NOTIFY_NOBODY}|{address}(,{address}){{0,{MAX_ADDRESSES - 1}}})$"
         return {**STRING, "pattern": pattern}
+
+
+class DescribedObject(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call] # registers itself
+    target_class = "bulk_import.api.reading_parameters.JSONObjectField"
+
+    def map_serializer_field(self, *_args: Any) -> Schema:
+        field: JSONObjectField = self.target
+        text = r'"[^"\\\x00-\x1f]+"'
+        values = [f'"[{"".join(field.values)}]"' if field.values else text, *(["null"] if field.has_null else [])]
+        entry = f"{text}:({'|'.join(values)})"
+        return {**STRING, "pattern": rf"^\{{({entry}(,{entry})*)?\}}$", "example": field.example}
 
 
 class TargetSchema(AutoSchema):
@@ -167,12 +182,16 @@ class TargetSchema(AutoSchema):
         rows = {"type": "array", "items": item, "minItems": 1, "maxItems": conf().max_rows}
         row = examples.row(serializer)
         form = {"type": "object", "properties": {"file": {**STRING, "format": "binary"}}, "required": ["file"]}
-        file_types = {"file": {"contentType": f"{JSON}, {NDJSON}, {CSV}"}}
+        binary = {**STRING, "format": "binary"}
+        file_types = {"file": {"contentType": ", ".join((JSON, NDJSON, CSV, *WORKBOOKS))}}
         return {
             JSON: body(rows, "An array of rows. A decimal may also be a number.", [row]),
             NDJSON: body(TEXT, "JSON Lines: one row per line.", json.dumps(row) + "\n"),
             CSV: body(TEXT, "A header and one row per line. Empty cells are left out.", examples.table(row)),
-            "multipart/form-data": body(form, "One .json, .jsonl or .csv file. Any field name.", encoding=file_types),
+            **{workbook: body(binary, "A workbook of Excel or LibreOffice.") for workbook in WORKBOOKS},
+            "multipart/form-data": body(
+                form, "One .json, .jsonl, .csv, .xlsx, .xls or .ods file. Any field name.", encoding=file_types
+            ),
         }
 
     def get_response_serializers(self) -> Any:

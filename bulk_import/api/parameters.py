@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
+from bulk_import.api.reading_parameters import ReadingParameters
 from bulk_import.exceptions import BadImport
 from bulk_import.intake.recipients import RecipientsField
 from bulk_import.models import OUTCOME_LABELS
@@ -24,7 +25,7 @@ MAX_PAGE_SIZE = 100
 """Largest page of jobs that a client may ask for."""
 
 
-class ImportOptions(serializers.Serializer[Any]):
+class ImportOptions(ReadingParameters):
     """Query parameters of an import."""
 
     on_invalid = serializers.ChoiceField(

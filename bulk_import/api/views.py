@@ -26,6 +26,7 @@ from bulk_import.api.parameters import (
     UndoOptions,
     read_parameters,
 )
+from bulk_import.api.reading_parameters import reading_options
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
@@ -100,7 +101,7 @@ class ImportJobsView(TargetView):
         corrects = self.get_corrected_job(options)
         key = read_key(request.headers.get("Idempotency-Key"))
         with reading.acquire(request.user):
-            upload = read_upload(request)
+            upload = read_upload(request, reading_options(options))
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:

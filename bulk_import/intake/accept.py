@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.intake.request_body import Upload
-    from bulk_import.intake.validation import ValidationResult
+    from bulk_import.intake.validation_result import ValidationResult
 
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,10 @@ def accept(
     check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
     with Payload() as payload:
         with slots.acquire(request.user):
-            result = validate_rows(target, upload.rows, request, payload, mode=mode, skip_invalid=skip_invalid)
+            rows = upload.rows(target, request, mode)
+            result = validate_rows(
+                target, rows, request, payload, mode=mode, skip_invalid=skip_invalid, unknown=upload.options.unknown
+            )
         result.check_valid(skip_invalid=skip_invalid)
         check_row_quota(request.user, result.rows)
         return submit(
@@ -73,6 +76,7 @@ def accept(
             payload,
             mode=mode,
             rehearsal=rehearsal,
+            reading=result.reading,
             idempotency_key=idempotency_key,
             request_sha256=upload.sha256,
             corrects=corrects,
@@ -91,7 +95,8 @@ def dry_run(target: Target, request: Request, upload: Upload, mode: str = JobMod
     """
     check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
-        result = validate_rows(target, upload.rows, request, mode=mode, check_database=True)
+        rows, unknown = upload.rows(target, request, mode), upload.options.unknown
+        result = validate_rows(target, rows, request, mode=mode, check_database=True, unknown=unknown)
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result
@@ -109,6 +114,7 @@ def submit(
     *,
     mode: str = JobMode.CREATE,
     rehearsal: bool = False,
+    reading: dict[str, Any] | None = None,
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
@@ -119,9 +125,10 @@ def submit(
 ) -> UUID:
     """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
-    With `rehearsal`, every row is tried and rolled back. `corrects` is the job whose failed rows these rows correct,
-    and `undoes` the job whose objects they delete. `notify` says who gets an email, see `recipients`. `traceparent` is
-    the trace that the request belongs to, and `host` the host that it was sent to.
+    With `rehearsal`, every row is tried and rolled back. `reading` says how the file was read. `corrects` is the job
+    whose failed rows these rows correct, and `undoes` the job whose objects they delete. `notify` says who gets an
+    email, see `recipients`. `traceparent` is the trace that the request belongs to, and `host` the host that it was
+    sent to.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -138,6 +145,7 @@ def submit(
                 language=get_language() or "",
                 mode=mode,
                 rehearsal=rehearsal,
+                reading=reading or {},
                 rows=len(payload.line_bytes),
                 **stored.columns(),
                 idempotency_key=idempotency_key,

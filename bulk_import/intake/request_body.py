@@ -20,14 +20,21 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.formats import FORMATS, MEBIBYTE, SUFFIXES, empty_file
+from bulk_import.intake.formats import MEDIA_TYPES, SPLITTERS, SUFFIXES, TABLE, empty_file, format_of
+from bulk_import.intake.raw_rows import MEBIBYTE
+from bulk_import.intake.spreadsheets.file_kinds import is_workbook, name_other_kind
+from bulk_import.intake.spreadsheets.options import ReadingOptions
+from bulk_import.intake.spreadsheets.table import Table
+from bulk_import.intake.spreadsheets.target_fields import target_fields
+from bulk_import.models import JobMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from rest_framework.request import Request
 
-    from bulk_import.intake.formats import RawRow
+    from bulk_import.conf import Target
+    from bulk_import.intake.raw_rows import RawRow
 
 PIECE_BYTES = 256 * 1024
 """Bytes of the body that are read, and decompressed, at a time."""
@@ -41,10 +48,21 @@ GZIP = 16 + zlib.MAX_WBITS
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The rows of a request, which can be iterated only once, and a hash of its content and parameters."""
+    """The body of a request in one of the `formats`, and a hash of its content and parameters."""
 
-    rows: Iterator[RawRow]
+    format: str
+    body: bytes
+    options: ReadingOptions
     sha256: bytes
+
+    def rows(self, target: Target, request: Request, mode: str = JobMode.CREATE) -> Iterable[RawRow]:
+        """Return the rows, which can be iterated only once. A Table also says how the file was read.
+
+        Raises BadImport if it is not clear how to read the file. Iterating over malformed rows raises it too.
+        """
+        if self.format == TABLE:
+            return Table(self.body, target_fields(target, request, is_update=mode != JobMode.CREATE), self.options)
+        return SPLITTERS[self.format](self.body)
 
 
 class UnreadBody(BaseParser):
@@ -69,30 +87,29 @@ class FileForm(MultiPartParser):
             raise BadImport(_("This form is not valid multipart/form-data. Send it again.")) from error
 
 
-def read_upload(request: Request) -> Upload:
-    """Read the body of a request and return its rows. Iterating over malformed rows raises BadImport.
+def read_upload(request: Request, options: ReadingOptions) -> Upload:
+    """Read the body of a request.
 
-    Raises BodyTooLarge, BadImport for an empty or incomplete body, and UnsupportedMediaType.
+    Raises BodyTooLarge, BadImport for a body that is empty, incomplete or no table, and UnsupportedMediaType.
     """
     media_type = _media_type(request.content_type)
     if media_type == "multipart/form-data":
         media_type, body = _read_file(request)
     else:
-        _check_format(media_type)
         body = _read_body(request)
-    return as_upload(media_type, request.META.get("QUERY_STRING", ""), body)
+    return as_upload(_format(media_type, body), request.META.get("QUERY_STRING", ""), body, options)
 
 
-def as_upload(media_type: str, query: str, body: bytes) -> Upload:
-    """Return the rows of a body. `media_type` is a key of FORMATS; the hash covers all three arguments.
+def as_upload(media_type: str, query: str, body: bytes, options: ReadingOptions | None = None) -> Upload:
+    """Return a body as an upload. `media_type` is a format; the hash covers it, the query and the body.
 
-    Raises BadImport if the body is empty.
+    Raises BadImport if the body is empty, or if it is no table.
     """
     if not body or body.isspace():
         raise empty_file(media_type)
     digest = hashlib.sha256(f"{media_type}?{query}\n".encode())
     digest.update(body)
-    return Upload(FORMATS[media_type](body), digest.digest())
+    return Upload(format_of(body, media_type), body, options or ReadingOptions(), digest.digest())
 
 
 def check_content_length(request: Request) -> None:
@@ -112,13 +129,17 @@ def _media_type(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
 
 
-def _check_format(media_type: str) -> None:
-    if media_type in FORMATS:
-        return
+def _format(media_type: str, body: bytes) -> str:
+    """Return the format of a body. Raises UnsupportedMediaType if neither its type nor its content is known."""
+    if media_type in MEDIA_TYPES:
+        return MEDIA_TYPES[media_type]
+    if is_workbook(body) or name_other_kind(body):
+        return TABLE
     if media_type:
-        message = _("Files of type “%(type)s” are not supported. Send CSV, JSON or JSON Lines.") % {"type": media_type}
+        message = _("Files of type “%(type)s” are not supported. Send a spreadsheet, CSV, JSON or JSON Lines.")
+        message %= {"type": media_type}
     else:
-        message = _("The type of the file is missing. Send CSV, JSON or JSON Lines, with its Content-Type.")
+        message = _("The file has no Content-Type. Send a spreadsheet, CSV, JSON or JSON Lines, with its Content-Type.")
     raise UnsupportedMediaType(media_type, message)
 
 
@@ -191,7 +212,7 @@ def _stream(request: Request) -> Any:
 def _read_file(request: Request) -> tuple[str, bytes]:
     """Return the media type and the content of the only file of a form.
 
-    Raises BadImport, BodyTooLarge and UnsupportedMediaType.
+    Raises BadImport and BodyTooLarge.
     """
     if not request.META.get("CONTENT_LENGTH"):
         message = _("A form needs a Content-Length. Send one, or send the file itself as the body of the request.")
@@ -205,5 +226,4 @@ def _read_file(request: Request) -> tuple[str, bytes]:
         raise file_too_large()
     # Browsers often send a useless type for a CSV, so the suffix of the file's name is more reliable.
     media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or _media_type(file.content_type)
-    _check_format(media_type)
     return media_type, file.read()

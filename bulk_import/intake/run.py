@@ -24,6 +24,7 @@ JOB_COLUMNS = (
     "target",
     "submitter_id",
     "mode",
+    "reading",
     "rows",
     "request_sha256",
     "corrects_id",

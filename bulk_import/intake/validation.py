@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.validators import UniqueValidator
@@ -26,7 +25,10 @@ from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
+from bulk_import.intake.spreadsheets.table import Table
+from bulk_import.intake.unknown_fields import UnknownFields
 from bulk_import.intake.upload_limits import check_values
+from bulk_import.intake.validation_result import ValidationResult
 from bulk_import.models import JobMode
 from bulk_import.reports.cells import CLEAR_MARK
 from bulk_import.target_views import ViewFormat, error_detail
@@ -39,78 +41,13 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
-    from bulk_import.intake.formats import RawRow
     from bulk_import.intake.payload import Payload
+    from bulk_import.intake.raw_rows import RawRow
 
 logger = logging.getLogger(__name__)
 
-MAX_LISTED_ERRORS = 100
-"""Maximum number of errors in a response. The response also has the number of all errors."""
-
-MAX_ERRORS = 5_000
-"""Errors after which validation stops. Each error takes DRF many times as long as a valid row."""
-
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
-
-
-@dataclass(slots=True)
-class ValidationResult:
-    """How many rows of an upload are valid, and the first errors of the others."""
-
-    rows: int = 0
-    invalid_rows: int = 0
-    error_count: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
-    is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
-    database_checks: DatabaseChecks | None = None  # what was compared with the database, in a dry run
-
-    def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
-        """Count the errors of an invalid row, which is at the index and line in `where`.
-
-        Raises BadImport if there are more than MAX_ERRORS errors.
-        """
-        self.invalid_rows += 1
-        self.error_count += len(errors)
-        space = MAX_LISTED_ERRORS - len(self.errors)
-        self.errors += [{**where, **error} for error in errors[:space]]
-        if self.error_count > MAX_ERRORS:
-            message = _(
-                "This file has more than %(limit)d errors, so we stopped checking it, and nothing was imported. "
-                "Correct the rows and send the file again."
-            )
-            raise BadImport(
-                message % {"limit": MAX_ERRORS},
-                code="too_many_errors",
-                errors=self.errors,
-                error_count=self.error_count,
-                error_count_is_minimum=True,
-                invalid_rows=self.invalid_rows,
-            )
-
-    @property
-    def valid_rows(self) -> int:
-        return self.rows - self.invalid_rows
-
-    def check_valid(self, *, skip_invalid: bool) -> None:
-        """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped."""
-        if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
-            return
-        message = ngettext(
-            "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. "
-            "Correct this row and send the file again.",
-            "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. "
-            "Correct these rows and send the file again.",
-            self.invalid_rows,
-        )
-        message %= {"invalid": self.invalid_rows, "rows": self.rows}
-        raise BadImport(
-            message,
-            code="invalid_rows",
-            errors=self.errors,
-            error_count=self.error_count,
-            invalid_rows=self.invalid_rows,
-        )
 
 
 @dataclass(slots=True)
@@ -137,17 +74,24 @@ def validate_rows(
     mode: str = JobMode.CREATE,
     skip_invalid: bool = False,
     check_database: bool = False,
+    unknown: str = "ignore",
 ) -> ValidationResult:
     """Validate every row and append it to the payload, if there is one.
 
     With `skip_invalid`, invalid rows are appended too, together with their errors. As soon as it is certain that
     there will be no job, nothing more is appended. With `check_database`, the values are also compared with the
-    database. Raises BadImport if the document itself is malformed, or if it has no rows, too many rows or values, or
+    database. With "reject" as `unknown`, a JSON row with a field that does not exist is invalid.
+
+    Raises BadImport if the document itself is malformed, or if it has no rows, too many rows or values, or
     too many errors.
     """
     validator = RowValidator(target, request, mode, check_database=check_database)
     checks = validator.database_checks
     result = ValidationResult(database_checks=checks)
+    if isinstance(rows, Table):
+        result.table = rows
+    else:
+        result.unknown_fields = validator.unknown_fields = UnknownFields(validator.names, refuse=unknown == "reject")
     checked = check_rows(validator, rows, result)
     for row in checks.apply(checked) if checks else checked:
         result.rows += 1
@@ -179,12 +123,20 @@ def check_rows(validator: RowValidator, rows: Iterable[RawRow], result: Validati
             value, checked.line, row_values = parse_row(row.json, settings.max_row_bytes)
             values += row_values
             checked.errors, checked.validated = validator.validate(value, index)
+            if row.errors:
+                checked.errors, checked.validated = join_errors(row.errors, checked.errors), {}
         except RowError as error:
             checked.errors = [{"field": None, "code": error.code, "message": error.message}]
             result.is_malformed |= error.code in UNREADABLE_ROW_CODES
             values += row.json.count(b",")  # about as many as the row has
         check_values(values, index + 1)
         yield checked
+
+
+def join_errors(of_cells: Iterable[dict[str, Any]], of_row: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the errors of a row. If a cell could not be read, what the serializer says about its field is left out."""
+    unread = {error["field"] for error in of_cells}
+    return [*of_cells, *(error for error in of_row if error["field"] not in unread)]
 
 
 def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -214,6 +166,8 @@ class RowValidator:
             if not field.read_only
             and (name == self._lookup or any(isinstance(validator, UniqueValidator) for validator in field.validators))
         ]
+        self.names = {name for name, field in self.serializer.fields.items() if not field.read_only}
+        self.unknown_fields: UnknownFields | None = None  # set by `validate_rows`, if they are to be noted
         removed = skip_database_checks(self.serializer)
         sources = {name: str(field.source) for name, field in self.serializer.fields.items() if not field.read_only}
         # For each unique field: its name, its source, and the index of the first row with each value.
@@ -250,6 +204,7 @@ class RowValidator:
             row = self._format.read(row)
         except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
             return self._reported(error), {}
+        unknown = self.unknown_fields.errors(row) if self.unknown_fields else []
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
         compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks(row) else None
@@ -257,7 +212,8 @@ class RowValidator:
             validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
             errors = self._format.name_fields(self._missing_lookup(validated) or self._duplicates(validated, index))
         except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
-            return self._reported(error), {}
+            return unknown + self._reported(error), {}
+        errors = unknown + errors
         return errors, {} if errors else validated
 
     def _reported(self, error: Exception) -> list[dict[str, Any]]:

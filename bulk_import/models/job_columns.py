@@ -65,6 +65,7 @@ class JobColumns(models.Model):
     request_sha256 = models.BinaryField(max_length=32)  # hash of the request; a key is valid for this request only
     traceparent = models.CharField(max_length=55, blank=True)  # W3C trace context of the POST and its create calls
     problems = models.JSONField(_("problems"), default=list)
+    reading = models.JSONField(default=dict)  # how the file was read, see `reports.reading`
     corrects = models.ForeignKey(
         "self",
         on_delete=models.SET_NULL,

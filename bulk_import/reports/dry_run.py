@@ -9,6 +9,7 @@ from django.utils.translation import ngettext
 from rest_framework import serializers
 
 from bulk_import.errors import BulkImportRowErrorSerializer
+from bulk_import.reports.reading import BulkImportReadingSerializer
 
 
 class BulkImportRuleSerializer(serializers.Serializer[Any]):
@@ -29,6 +30,7 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
     errors: Any = BulkImportRowErrorSerializer(
         many=True, help_text="The first errors."
     )  # DRF's property `Serializer.errors` is not affected
+    reading = BulkImportReadingSerializer()
 
     compared_with_database = serializers.ListField(
         source="database_checks.fields",

@@ -20,6 +20,7 @@ from bulk_import.conf import conf
 from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobMode, JobStatus
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
+from bulk_import.reports.reading import BulkImportReadingSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,7 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     message = serializers.SerializerMethodField(help_text="A text for people, in the language of the request.")
     counts = ImportJobCountsSerializer()
     problems = ImportJobProblemSerializer(many=True)
+    reading = BulkImportReadingSerializer()
     created_at = TimestampField()
     started_at = TimestampField(allow_null=True)
     finished_at = TimestampField(allow_null=True)

@@ -92,7 +92,7 @@ def test_the_log_follows_an_import_from_the_post_to_its_end(
     post_rows(client_of_merchandiser, [product("TENT", name="TENT")], headers=headers)
     (message,) = aws.messages()
     got = claim(worker, message)
-    call(worker, "finish", message, finish(got.epoch, unprocessed=1))
+    call(worker, "finish", message, finish(got.epoch, failed=1))
 
     about_import = {"job_id": message.job_id}
     about_chunk = {**about_import, "chunk_id": message.chunk_id, "epoch": 1}

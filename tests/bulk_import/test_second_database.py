@@ -75,7 +75,7 @@ def statuses(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> list[int]:
 
     monkeypatch.setattr(ProductViewSet, "create", create)
     configured = settings.BULK_IMPORT["TARGETS"]["products"]
-    target = {**configured, "serializer": f"{__name__}.{PlainSerializer.__name__}"}
+    target = {**configured, "serializer": f"{__name__}.{PlainSerializer.__name__}", "detail_url": "", "lookup": ""}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
     return statuses
 

@@ -103,18 +103,20 @@ def test_a_rehearsal_imports_nothing(stack: LocalStack, file: Path) -> None:
 
 def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    good.write_text("sku;name;price;currency;category\nDRY-1;Pot;39.90;EUR;cookware\n")
+    good.write_text("sku;name;Preço;currency;category;Supplier\nDRY-1;Pot;39,90;EUR;cookware;Nord\n")
     bad.write_text("sku;name;price;currency;category\nDRY-1;Pot;;EUR;cookware\n")
-    right, wrong = (bulk_import(stack, file, "--user", "demo", "--dry-run") for file in (good, bad))
+    right = bulk_import(stack, good, "--user", "demo", "--dry-run", "--locale", "pt-BR")
+    wrong = bulk_import(stack, bad, "--user", "demo", "--dry-run")
 
     assert (right.returncode, wrong.returncode) == (0, 2)
     assert "1 of 1 row is valid. Nothing was imported" in right.stdout
+    assert "column Preço: read as price\nprice: 39,90 is read as 39.90\nSupplier: ignored" in right.stdout
     assert "line 2: price: This field is required." in wrong.stderr
     assert "Job" not in right.stdout + wrong.stdout
 
 
 def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "products.xlsx"
+    odd = tmp_path / "products.docx"
     odd.write_text("PK")
     file.write_text(json.dumps([*rows("no", 1), {"sku": "bare"}]))
     shell = "from django.contrib.auth.models import User; User.objects.create_user('visitor')"
@@ -125,7 +127,7 @@ def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path,
         (file, "--user", "nobody"): "There is no user nobody.",
         (file, "--user", "visitor"): "You do not have permission to perform this action.",
         (tmp_path / "none.json", "--user", "demo"): "No such file",
-        (odd, "--user", "demo"): "must end in one of .json, .jsonl, .ndjson, .csv.",
+        (odd, "--user", "demo"): "must end in one of .json, .jsonl, .ndjson, .csv, .tsv, ",
         (file, "--user", "demo"): "1 of 2 rows is not valid, so nothing was imported.",
     }.items():
         done = bulk_import(stack, *arguments)

@@ -9,6 +9,7 @@ from argparse import RawDescriptionHelpFormatter
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
@@ -17,6 +18,7 @@ from django.http import HttpRequest
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
+from bulk_import.api.reading_parameters import ReadingParameters, reading_options
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept, dry_run
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from bulk_import.conf import Target
-    from bulk_import.intake.validation import ValidationResult
+    from bulk_import.intake.spreadsheets.options import ReadingOptions
+    from bulk_import.intake.validation_result import ValidationResult
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         targets = sorted(conf().targets)
         only = targets[0] if len(targets) == 1 else None
-        parser.add_argument("file", type=Path, help="a file named *.json, *.jsonl, *.ndjson or *.csv")
+        parser.add_argument("file", type=Path, help=f"a file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
         parser.add_argument(
             "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
         )
@@ -106,6 +109,8 @@ class Command(BaseCommand):
             default="reject",
             help="reject the whole file if a row is invalid, or skip invalid rows (default: reject)",
         )
+        for name, field in ReadingParameters().fields.items():
+            parser.add_argument(f"--{name}", metavar=name.upper(), help=f"as the API's parameter: {describe(field)}")
         parser.add_argument("--dry-run", action="store_true", help="only validate the rows")
         parser.add_argument(
             "--rehearse", action="store_true", help="try every row with the endpoint and roll it back; imports nothing"
@@ -141,19 +146,36 @@ class Command(BaseCommand):
         mode, rehearse = options["mode"], options["rehearse"]
         check_supports(target, mode, rehearse=rehearse)
         check_may_import(target, request, mode)
+        reading = {name: options[name] for name in map(str, ReadingParameters().fields) if options.get(name)}
         query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
-        upload = read_file(file, query + ("&rehearse=true" if rehearse else ""))
+        query += ("&rehearse=true" if rehearse else "") + (f"&{urlencode(reading)}" if reading else "")
+        upload = read_file(file, query, read_options(reading))
         if options["dry_run"]:
             self.print_validation(dry_run(target, request, upload, mode))
             return
         how: dict[str, Any] = {"mode": mode, "skip_invalid": on_invalid == "skip", "rehearsal": rehearse}
         job_id = submit(target, request, upload, options["idempotency_key"], **how)
-        self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
+        job = read_job(job_id)
+        self.print_reading(job.reading)
+        self.stdout.write(f"{message(job)}\nJob {job_id}")
         if options["watch"]:
             self.print_progress(job_id)
             self.print_result(read_job(job_id))
 
+    def print_reading(self, reading: dict[str, Any]) -> None:
+        """Print which columns were read under another name, which were ignored, and how values were interpreted."""
+        for column in reading.get("columns", []):
+            if column["match"] != "exact":
+                self.stdout.write(f"column {column['column']}: read as {column['field']}")
+        for value in reading.get("values", []):
+            self.stdout.write(f"{value['field']}: {value['from']} is read as {value['to']}")
+        for name in reading.get("ignored", []):
+            self.stdout.write(f"{name}: ignored, because there is no such field")
+        for name in reading.get("missing", []):
+            self.stdout.write(f"{name}: required, but there is no such column")
+
     def print_validation(self, result: ValidationResult) -> None:
+        self.print_reading(result.reading)
         self.print_errors(result.errors)
         text = BulkImportDryRunSerializer(result).data["message"]
         if result.invalid_rows:
@@ -212,15 +234,29 @@ def request_of(name: str) -> Request:
     return request
 
 
-def read_file(file: Path, query: str) -> Upload:
-    """Read the rows of a file. Raises CommandError, and BadImport if the file is too large or malformed."""
+def describe(field: Any) -> str:
+    """Return the help for a parameter: its text, or its choices."""
+    return str(field.help_text or ", ".join(f"{value} ({text})" for value, text in field.choices.items()))
+
+
+def read_options(reading: dict[str, str]) -> ReadingOptions:
+    """Return the options about the file. Raises CommandError for a value that the API does not accept."""
+    parameters = ReadingParameters(data=reading)
+    if not parameters.is_valid():
+        name, errors = next(iter(parameters.errors.items()))
+        raise CommandError(f"argument --{name}: {errors[0]}", returncode=Exit.REFUSED)
+    return reading_options(parameters.validated_data)
+
+
+def read_file(file: Path, query: str, options: ReadingOptions) -> Upload:
+    """Read a file. Raises CommandError, and BadImport if the file is too large or no table."""
     media_type = SUFFIXES.get(file.suffix.lower())
     if media_type is None:
         raise CommandError(f"The name of {file} must end in one of {', '.join(SUFFIXES)}.", returncode=Exit.REFUSED)
     try:
         if file.stat().st_size > conf().max_body_bytes:
             raise file_too_large()
-        return as_upload(media_type, query, file.read_bytes())
+        return as_upload(media_type, query, file.read_bytes(), options)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error
 

@@ -28,8 +28,8 @@ from bulk_import.errors import flatten_errors
 from bulk_import.intake import validation
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
-from bulk_import.intake.formats import RawRow
 from bulk_import.intake.payload import Payload
+from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.validation import RowValidator, validate_rows
 from products.models import Category, Product
 from products.serializers import ProductSerializer

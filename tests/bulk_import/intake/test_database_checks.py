@@ -14,7 +14,7 @@ from rest_framework.validators import UniqueTogetherValidator, UniqueValidator
 
 from bulk_import.conf import Target
 from bulk_import.intake.database_checks import ROWS_PER_QUERY
-from bulk_import.intake.formats import RawRow
+from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.validation import validate_rows
 from products.models import Category, Product
 from products.serializers import ProductSerializer
@@ -22,7 +22,7 @@ from tests.bulk_import.conftest import post_rows, product
 from tests.bulk_import.intake.test_validation import PRODUCTS, request
 
 if TYPE_CHECKING:
-    from bulk_import.intake.validation import ValidationResult
+    from bulk_import.intake.validation_result import ValidationResult
 
 if TYPE_CHECKING:
     Sample = serializers.Serializer[Any]

@@ -12,13 +12,16 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
 
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.formats import RawRow, split_json, split_lines, split_table
+from bulk_import.intake.formats import split_json, split_lines
+from bulk_import.intake.spreadsheets.table import Table
 from tests.bulk_import.conftest import Aws, post_bytes, post_rows, product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from pytest_django import Settings
+
+    from bulk_import.intake.raw_rows import RawRow
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 DRY_RUN = "/products/bulk?dry_run=true"
@@ -33,11 +36,11 @@ BODIES = {
 pytestmark = pytest.mark.django_db
 
 
-def read(split: Callable[[bytes], Iterator[RawRow]], body: bytes) -> list[tuple[Any, int | None]]:
+def read(split: Callable[[bytes], Iterable[RawRow]], body: bytes) -> list[tuple[Any, int | None]]:
     return [(json.loads(row.json), row.line) for row in split(body)]
 
 
-def refusal(split: Callable[[bytes], Iterator[RawRow]], body: bytes) -> BadImport:
+def refusal(split: Callable[[bytes], Iterable[RawRow]], body: bytes) -> BadImport:
     with pytest.raises(BadImport) as refused:
         list(split(body))
     return refused.value
@@ -123,44 +126,44 @@ def test_a_row_that_is_too_large_is_refused_in_every_format(
 
 @pytest.mark.parametrize("delimiter", [b",", b";", b"\t"])
 def test_comma_semicolon_and_tab_separate_cells(delimiter: bytes) -> None:
-    assert read(split_table, b"a,b,c\n1,2,3\n".replace(b",", delimiter)) == [({"a": "1", "b": "2", "c": "3"}, 2)]
+    assert read(Table, b"a,b,c\n1,2,3\n".replace(b",", delimiter)) == [({"a": "1", "b": "2", "c": "3"}, 2)]
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_every_newline_ends_a_record(newline: bytes) -> None:
-    assert read(split_table, b"a,b\n1,2\n3,4".replace(b"\n", newline)) == [
+    assert read(Table, b"a,b\n1,2\n3,4".replace(b"\n", newline)) == [
         ({"a": "1", "b": "2"}, 2),
         ({"a": "3", "b": "4"}, 3),
     ]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_name() -> None:
-    assert read(split_table, b"\xef\xbb\xbfa;b\n1;2\n") == [({"a": "1", "b": "2"}, 2)]
+    assert read(Table, b"\xef\xbb\xbfa;b\n1;2\n") == [({"a": "1", "b": "2"}, 2)]
 
 
 def test_a_byte_order_mark_may_precede_a_quoted_name() -> None:
-    assert read(split_table, b'\xef\xbb\xbf"a","b"\n1,2\n') == [({"a": "1", "b": "2"}, 2)]
+    assert read(Table, b'\xef\xbb\xbf"a","b"\n1,2\n') == [({"a": "1", "b": "2"}, 2)]
 
 
 def test_a_quoted_newline_belongs_to_its_cell_and_counts_as_a_line() -> None:
     body = b'a,b\n"one\ntwo\r\nthree",x\n\n,\n"a ""quote""","c,d"\n'
 
-    assert read(split_table, body) == [
+    assert read(Table, body) == [
         ({"a": "one\ntwo\r\nthree", "b": "x"}, 2),
         ({"a": 'a "quote"', "b": "c,d"}, 7),
     ]
 
 
 def test_an_empty_cell_is_an_absent_field() -> None:
-    assert read(split_table, b'a,b,c\n1,,\n,"",3\n4\n') == [({"a": "1"}, 2), ({"c": "3"}, 3), ({"a": "4"}, 4)]
+    assert read(Table, b'a,b,c\n1,,\n,"",3\n4\n') == [({"a": "1"}, 2), ({"c": "3"}, 3), ({"a": "4"}, 4)]
 
 
 def test_names_are_stripped_but_cells_are_not() -> None:
-    assert read(split_table, b" a , b\n 1 ,2 \n") == [({"a": " 1 ", "b": "2 "}, 2)]
+    assert read(Table, b" a , b\n 1 ,2 \n") == [({"a": " 1 ", "b": "2 "}, 2)]
 
 
 def test_a_header_may_follow_blank_lines() -> None:
-    assert read(split_table, b"\r\n\na;b;c,d\n1;2\n") == [({"a": "1", "b": "2"}, 4)]
+    assert read(Table, b"\r\n\na;b;c,d\n1;2\n") == [({"a": "1", "b": "2"}, 4)]
 
 
 @pytest.mark.parametrize(
@@ -170,12 +173,12 @@ def test_a_header_may_follow_blank_lines() -> None:
         (b"a,,b", "has no name"),
         (b"a,b,", "has no name"),
         (b"a, a", "named “a”"),
-        (b'a," "', "has no name"),
+        (b'a," ",b', "has no name"),
     ],
     ids=["twice", "no name", "no name at the end", "twice with a blank", "blank"],
 )
 def test_a_header_without_a_name_or_with_a_duplicate_name_is_refused(header: bytes, problem: str) -> None:
-    refused = refusal(split_table, b"\n" + header + b"\n1,2,3\n")
+    refused = refusal(Table, b"\n" + header + b"\n1,2,3\n")
 
     assert refused.code == "malformed_header"
     assert "(line 2)" in refused.message
@@ -183,7 +186,7 @@ def test_a_header_without_a_name_or_with_a_duplicate_name_is_refused(header: byt
 
 
 def test_too_many_cells_are_refused_with_their_line() -> None:
-    refused = refusal(split_table, b'a,b\n"1\n",2\n1,2,3\n')
+    refused = refusal(Table, b'a,b\n"1\n",2\n1,2,3\n')
 
     assert refused.code == "too_many_cells"
     assert refused.message.startswith("Line 4 has 3 cells, but the header row has only 2.")
@@ -191,20 +194,20 @@ def test_too_many_cells_are_refused_with_their_line() -> None:
 
 @pytest.mark.parametrize(
     ("body", "line"),
-    [(b"a,b\n1,caf\xe9\n", 2), (b"a,b\n1,2\n" * 9000 + b"\xff\n", 18001), (b"\xff\xfea\0,\0b\0\n\0", 1)],
-    ids=["latin-1", "far in", "utf-16"],
+    [(b"a,b\n1,caf\xe9\n", 2), (b"a,b\n1,2\n" * 9000 + b"\xff\n", 18001)],
+    ids=["latin-1", "far in"],
 )
 def test_a_csv_that_is_not_in_utf_8_is_refused_with_its_line(body: bytes, line: int) -> None:
-    assert f"not in UTF-8 (line {line})" in refusal(split_table, body).message
+    assert f"not in UTF-8 (line {line})" in refusal(Table, body).message
 
 
 def test_a_cut_off_last_character_is_not_utf_8() -> None:
-    assert "not in UTF-8 (line 2)" in refusal(split_table, b"a,b\n1,\xe2\x82").message
+    assert "not in UTF-8 (line 2)" in refusal(Table, b"a,b\n1,\xe2\x82").message
 
 
 @pytest.mark.parametrize("body", [b'a,b\n1,2\n"1,2\n3,4\n', b'a,b\n1,2\n"1"x,2\n'], ids=["open", "text after it"])
 def test_an_unbalanced_quote_is_refused_with_its_line(body: bytes) -> None:
-    refused = refusal(split_table, body)
+    refused = refusal(Table, body)
 
     assert (refused.code, "line 3" in refused.message) == ("malformed_body", True)
 
@@ -218,7 +221,7 @@ def test_a_header_alone_has_no_rows(client_of_merchandiser: APIClient) -> None:
 def test_a_csv_that_its_column_names_make_too_large_is_refused(settings: Settings) -> None:
     """Each row of 4 bytes is 1,000 as JSON."""
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_BODY_BYTES": 10_000}
-    rows = split_table(b"sku," + b"n" * 1000 + b"\n" + b"A,x\n" * 100)
+    rows = iter(Table(b"sku," + b"n" * 1000 + b"\n" + b"A,x\n" * 100))
 
     assert len(list(islice(rows, 19))) == 19
     with pytest.raises(BodyTooLarge):
@@ -229,8 +232,8 @@ def test_an_endless_record_is_refused_at_the_limit_of_a_row(settings: Settings) 
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_ROW_BYTES": 100}
 
     for body in (b"a\n" + b"x" * 101, b'a\n"' + b"\n" * 101, b"a," * 101, b"a\n" + b'"\n",' * 101):
-        assert refusal(split_table, body).code == "row_too_large"
-    assert len(read(split_table, b"a\n" + b"123456789\n" * 1000)) == 1000
+        assert refusal(Table, body).code == "row_too_large"
+    assert len(read(Table, b"a\n" + b"123456789\n" * 1000)) == 1000
 
 
 def test_the_serializer_gives_cells_their_type(client_of_merchandiser: APIClient, aws: Aws, db: None) -> None:
@@ -318,7 +321,7 @@ def test_the_format_of_a_file_is_its_suffix_or_else_its_content_type(
 
 
 def test_a_file_with_an_unknown_suffix_and_type_is_415(client_of_merchandiser: APIClient) -> None:
-    answer = send_files(client_of_merchandiser, SimpleUploadedFile("rows.xlsx", b"PK", "application/zip"))
+    answer = send_files(client_of_merchandiser, SimpleUploadedFile("rows.dat", b"PK", "application/zip"))
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
@@ -473,14 +476,14 @@ def test_a_file_that_is_too_large_is_refused_with_the_limit(
     assert "The limit is 1 MB." in answer.json()["message"]
 
 
-@pytest.mark.parametrize(("content_type", "reason"), [("text/plain", "“text/plain”"), ("", "is missing")])
+@pytest.mark.parametrize(("content_type", "reason"), [("text/plain", "“text/plain”"), ("", "has no Content-Type")])
 def test_an_unsupported_file_is_refused_with_the_supported_formats(
     client_of_merchandiser: APIClient, content_type: str, reason: str
 ) -> None:
     message = dry_run(client_of_merchandiser, BODIES[CSV], content_type).json()["message"]
 
     assert reason in message
-    assert "Send CSV, JSON or JSON Lines" in message
+    assert "Send a spreadsheet, CSV, JSON or JSON Lines" in message
 
 
 def test_a_dry_run_of_an_array_counts_its_rows(client_of_merchandiser: APIClient) -> None:

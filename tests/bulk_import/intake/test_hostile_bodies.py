@@ -17,11 +17,12 @@ from benchmarks.hostile_bodies import CSV, HOSTILE_BODIES, JSON, NDJSON
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport
 from bulk_import.intake import upload_limits
-from bulk_import.intake.formats import _undecodable_line
 from bulk_import.intake.json_rows import parse_row
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.request_body import as_upload
-from bulk_import.intake.validation import MAX_ERRORS, MAX_LISTED_ERRORS, validate_rows
+from bulk_import.intake.spreadsheets.text_encoding import _undecodable_byte
+from bulk_import.intake.validation import validate_rows
+from bulk_import.intake.validation_result import MAX_ERRORS, MAX_LISTED_ERRORS
 from tests.bulk_import.conftest import post_bytes, post_rows, product
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def check(media_type: str, body: bytes, *, skip_invalid: bool) -> BadImport | No
     plain.method = "POST"
     with Payload() as payload:
         try:
-            rows = as_upload(media_type, "", body).rows
-            result = validate_rows(conf().target("products"), rows, Request(plain), payload, skip_invalid=skip_invalid)
+            target, request = conf().target("products"), Request(plain)
+            rows = as_upload(media_type, "", body).rows(target, request)
+            result = validate_rows(target, rows, request, payload, skip_invalid=skip_invalid)
             result.check_valid(skip_invalid=skip_invalid)
         except BadImport as error:
             return error
@@ -170,5 +172,7 @@ def test_the_line_that_is_not_utf_8_is_found_in_pieces_of_any_size(
     body = before + wrong + b"\n" + after
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bulk_import.intake.formats.MEBIBYTE", size)
-        assert _undecodable_line(body) == first_line_that_is_not_utf_8(body)
+        patch.setattr("bulk_import.intake.spreadsheets.text_encoding.PIECE_BYTES", size)
+        position = _undecodable_byte(body, "utf-8")
+    assert position is not None
+    assert body.count(b"\n", 0, position) + 1 == first_line_that_is_not_utf_8(body)

@@ -10,9 +10,9 @@ from rest_framework.request import Request
 from rest_framework.test import APIClient, APIRequestFactory
 
 from bulk_import.conf import conf
-from bulk_import.intake import validation
-from bulk_import.intake.formats import RawRow
+from bulk_import.intake import validation_result
 from bulk_import.intake.payload import Payload
+from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.validation import validate_rows
 from bulk_import.models import ImportJob
 from products.models import Category, Product
@@ -53,7 +53,7 @@ def test_one_invalid_row_refuses_the_whole_import(client_of_merchandiser: APICli
 def test_errors_are_listed_up_to_a_limit_and_all_counted(
     client_of_merchandiser: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "MAX_LISTED_ERRORS", 3)
+    monkeypatch.setattr(validation_result, "MAX_LISTED_ERRORS", 3)
     refusal = post_rows(client_of_merchandiser, [product(str(n), price="x", stock="y") for n in range(5)]).json()
 
     assert places(refusal) == [(0, "price", "invalid"), (0, "stock", "invalid"), (1, "price", "invalid")]

@@ -6,9 +6,10 @@ import pytest
 from django.utils.translation import override
 
 from bulk_import.exceptions import BadImport
-from bulk_import.intake.formats import split_json, split_table
+from bulk_import.intake.formats import split_json
 from bulk_import.intake.json_rows import RowError, parse_row
 from bulk_import.intake.parser_reasons import plain_reason
+from bulk_import.intake.spreadsheets.table import Table
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_malformed_array_has_a_plain_reason(row: bytes, reason: str) -> None:
 )
 def test_a_malformed_csv_has_a_plain_reason(body: bytes, reason: str) -> None:
     with pytest.raises(BadImport, match=f"cannot be read: {reason}. Check"):
-        list(split_table(body))
+        list(Table(body))
 
 
 def test_the_reason_and_its_position_are_translated() -> None:

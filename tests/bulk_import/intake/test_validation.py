@@ -18,17 +18,11 @@ from rest_framework.views import APIView
 from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake import validation
-from bulk_import.intake.formats import RawRow
+from bulk_import.intake import validation_result
 from bulk_import.intake.payload import Payload
-from bulk_import.intake.validation import (
-    MAX_LISTED_ERRORS,
-    MAX_STORED_ERRORS,
-    RowValidator,
-    ValidationResult,
-    stored_errors,
-    validate_rows,
-)
+from bulk_import.intake.raw_rows import RawRow
+from bulk_import.intake.validation import MAX_STORED_ERRORS, RowValidator, stored_errors, validate_rows
+from bulk_import.intake.validation_result import MAX_LISTED_ERRORS, ValidationResult
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS
 from products.models import Category, Product
 from products.serializers import ProductSerializer
@@ -320,7 +314,7 @@ def test_an_error_names_the_line_where_the_format_has_lines() -> None:
 
 
 def test_only_the_first_errors_are_listed_but_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "MAX_LISTED_ERRORS", 7)
+    monkeypatch.setattr(validation_result, "MAX_LISTED_ERRORS", 7)
     each = len(errors_of({}))
 
     result = validate(*[{}] * 5)

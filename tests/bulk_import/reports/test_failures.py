@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from bulk_import.intake.formats import split_table
+from bulk_import.intake.spreadsheets.table import Table
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
 from bulk_import.reports.cells import escape_cell, unescape_cell
 from bulk_import.reports.failures import as_table
@@ -286,7 +286,7 @@ def test_hostile_texts_come_back_as_they_were_sent_when_the_csv_is_posted_again(
     with translation.override(language):
         body = b"".join(as_table(lines, ["sku", "name"], rows_only=rows_only))
 
-    came_back = [json.loads(row.json) for row in split_table(body)]
+    came_back = [json.loads(row.json) for row in Table(body)]
     expected = [
         {name: text.replace("\0", "\ufffd") for name, text in row.items() if text}
         for row in sent

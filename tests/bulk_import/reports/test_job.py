@@ -38,6 +38,7 @@ KEYS = {
         "message",
         "counts",
         "problems",
+        "reading",
         "created_at",
         "started_at",
         "finished_at",

@@ -1,0 +1,92 @@
+"""What the validation of an upload found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from bulk_import.exceptions import BadImport
+
+if TYPE_CHECKING:
+    from bulk_import.intake.database_checks import DatabaseChecks
+    from bulk_import.intake.spreadsheets.table import Table
+    from bulk_import.intake.unknown_fields import UnknownFields
+
+MAX_LISTED_ERRORS = 100
+"""Maximum number of errors in a response. The response also has the number of all errors."""
+
+MAX_ERRORS = 5_000
+"""Errors after which validation stops. Each error takes DRF many times as long as a valid row."""
+
+
+@dataclass(slots=True)
+class ValidationResult:
+    """How many rows of an upload are valid, and the first errors of the others."""
+
+    rows: int = 0
+    invalid_rows: int = 0
+    error_count: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
+    is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
+    database_checks: DatabaseChecks | None = None  # what was compared with the database, in a dry run
+    table: Table | None = None  # the file, if it is a table
+    unknown_fields: UnknownFields | None = None  # those of JSON rows
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the file was read: which of its columns or fields were ignored, and more for a table."""
+        if self.table:
+            return self.table.reading
+        return {"format": "json", "ignored": self.unknown_fields.names if self.unknown_fields else []}
+
+    def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
+        """Count the errors of an invalid row, which is at the index and line in `where`.
+
+        Raises BadImport if there are more than MAX_ERRORS errors.
+        """
+        self.invalid_rows += 1
+        self.error_count += len(errors)
+        space = MAX_LISTED_ERRORS - len(self.errors)
+        self.errors += [{**where, **error} for error in errors[:space]]
+        if self.error_count > MAX_ERRORS:
+            message = _(
+                "This file has more than %(limit)d errors, so we stopped checking it, and nothing was imported. "
+                "Correct the rows and send the file again."
+            )
+            raise BadImport(
+                message % {"limit": MAX_ERRORS},
+                code="too_many_errors",
+                errors=self.errors,
+                error_count=self.error_count,
+                error_count_is_minimum=True,
+                invalid_rows=self.invalid_rows,
+                reading=self.reading,
+            )
+
+    @property
+    def valid_rows(self) -> int:
+        return self.rows - self.invalid_rows
+
+    def check_valid(self, *, skip_invalid: bool) -> None:
+        """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped."""
+        if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
+            return
+        message = ngettext(
+            "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. "
+            "Correct this row and send the file again.",
+            "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. "
+            "Correct these rows and send the file again.",
+            self.invalid_rows,
+        )
+        message %= {"invalid": self.invalid_rows, "rows": self.rows}
+        raise BadImport(
+            message,
+            code="invalid_rows",
+            errors=self.errors,
+            error_count=self.error_count,
+            invalid_rows=self.invalid_rows,
+            reading=self.reading,
+        )
