@@ -182,14 +182,13 @@ def run_worker(aws: Aws, live_server: LiveServer, monkeypatch: pytest.MonkeyPatc
         cached.cache_clear()
 
     def run() -> None:
-        records: Any = [{"messageId": m.chunk_id, "body": m.encode(), "messageAttributes": {}} for m in aws.messages()]
-        assert worker_handler.handler({"Records": records}, Context()) == {"batchItemFailures": []}
+        assert deliver(aws.messages()) == {"batchItemFailures": []}
 
     return run
 
 
-def deliver(messages: list[ChunkMessage]) -> None:
-    """Deliver these messages to the real handler, as SQS does when the delay of a copy is over."""
+def deliver(messages: list[ChunkMessage]) -> Any:
+    """Deliver these messages to the real handler, as SQS does when the delay of a copy is over. Return its response."""
     records: Any = [
         {
             "messageId": message.chunk_id,
@@ -200,7 +199,7 @@ def deliver(messages: list[ChunkMessage]) -> None:
         }
         for message in messages
     ]
-    worker_handler.handler({"Records": records}, Context())
+    return worker_handler.handler({"Records": records}, Context())
 
 
 def post_bytes(client: Any, path: str, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> Any:
