@@ -39,8 +39,8 @@ RANK = Case(
 def chunk_page(job: ImportJob, number: str | None) -> dict[str, Any]:
     """Return the context of one page of chunks. A `number` that is no page becomes the nearest one."""
     ranked = job.chunks.annotate(rank=RANK).order_by("rank", "number")
-    page = Paginator(ranked, PAGE_CHUNKS).get_page(number)
-    return {"chunk_page": page, "chunks": [(chunk, state(job, chunk)) for chunk in page]}
+    page: Any = Paginator(ranked, PAGE_CHUNKS).get_page(number)
+    return {"chunk_page": page, "chunks": [(chunk, state(job, chunk), chunk.rank == LOST) for chunk in page]}
 
 
 def state(job: ImportJob, chunk: ImportChunk) -> str:

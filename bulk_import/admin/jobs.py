@@ -19,12 +19,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bulk_import.admin.actions import possible_actions
+from bulk_import.admin.bulk_actions import BulkActionViews
 from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
-from bulk_import.admin.downloads import DownloadViews, downloads
+from bulk_import.admin.downloads import downloads
+from bulk_import.admin.filters import DeadLetterFilter, ProblemFilter, SubmitterFilter
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.errors import answer_out_of_order
-from bulk_import.models import ChunkStatus, ImportJob, without_atomic_requests
+from bulk_import.models import ImportJob, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
 
 if TYPE_CHECKING:
@@ -33,29 +35,27 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
 
-class DeadLetterFilter(admin.SimpleListFilter):
-    title = gettext_lazy("dead letters")
-    parameter_name = "dead"
-
-    def lookups(self, *_args: Any) -> list[tuple[str, Any]]:
-        return [("1", gettext_lazy("with dead letters"))]
-
-    def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(chunks__status=ChunkStatus.DEAD).distinct() if self.value() else queryset
-
-
 @admin.register(ImportJob)
-class ImportJobAdmin(DownloadViews):
+class ImportJobAdmin(BulkActionViews):
     """Staff with the view permission see the pages. Staff with the change permission can also perform actions.
 
     To download rows, staff also need the permission `download_rows`.
     """
 
     list_display = ["job", "state", "progress", "submitter", "imported_rows", "other_rows", "age"]
-    list_filter = ["status", "mode", "rehearsal", DeadLetterFilter, "target", "created_at"]
+    list_filter = [
+        "status",
+        DeadLetterFilter,
+        SubmitterFilter,
+        ProblemFilter,
+        "target",
+        "created_at",
+        "mode",
+        "rehearsal",
+    ]
     list_select_related = ["submitter"]
     list_per_page = 50
-    search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key or a user name.")
+    search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key, a user name or a problem.")
     show_full_result_count = False
     actions = ["stop_user"]
     fields = ["concurrency"]
@@ -77,7 +77,7 @@ class ImportJobAdmin(DownloadViews):
         job.save(update_fields=["concurrency"])
 
     def get_search_fields(self, _request: HttpRequest) -> list[str]:
-        return ["id", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}"]
+        return ["id", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}", "problems"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset
@@ -129,6 +129,7 @@ class ImportJobAdmin(DownloadViews):
 
     def get_urls(self) -> list[Any]:
         views: list[tuple[str, Any, str]] = [
+            ("do/<str:name>/", self.act_on_many, "bulk_import_importjob_bulk"),
             ("<uuid:job_id>/do/<str:name>/", self.act, "bulk_import_importjob_act"),
             ("<uuid:job_id>/failures/", self.download_failures, "bulk_import_importjob_failures"),
             ("<uuid:job_id>/payload/", self.download_payload, "bulk_import_importjob_payload"),

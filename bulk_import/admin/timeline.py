@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
     """Return a duration in its two largest units, such as "2 min 5 s". Less than 10 seconds have one decimal."""
     if seconds < 10:  # noqa: PLR2004 - explained above
         return f"{seconds:.1f} s"
-    parts = []
+    parts: list[str] = []
     left = round(seconds)
     for length, symbol in UNITS:
         count, left = divmod(left, length)

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from bulk_import.admin import charts
 from bulk_import.admin.actions import ACTIONS
+from bulk_import.admin.bulk_actions import BULK_ACTIONS
 from bulk_import.admin.timeline import duration
 from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import_wire.problems import problem
@@ -274,13 +275,14 @@ def test_a_row_that_does_not_exist_is_no_error(staff: Client, index: str) -> Non
 
 
 def test_read_only_staff_find_no_link_that_leads_to_403(staff: Client, merchandiser: Any) -> None:
-    job = make_job(submitter=merchandiser, corrects=make_job())
+    corrected = make_job()
+    job = make_job(submitter=merchandiser, corrects=corrected)
     ImportedRow.objects.create(job=job, index=3, body_sha256=b"", object_id="500")
     shown = text(staff.get(page(job), {"row": "3"})) + text(staff.get(LIST)) + text(staff.get(page(job, "history")))
 
     links = {unescape(link) for link in re.findall(r'href="(/admin/[^"#]*)"', shown)}
 
-    assert page(job.corrects) in links
+    assert page(corrected) in links
     assert reverse("admin:products_product_change", args=[500]) not in links
     refused = {link for link in links if "/logout" not in link and staff.get(link).status_code == 403}
     assert refused == set()
@@ -485,6 +487,54 @@ def test_staff_stop_all_open_imports_of_a_user_and_no_others(operator: Client, a
 
     selected["_selected_action"] = [job.pk for job in others]
     assert "Select imports of one user only." in text(operator.post(LIST, selected, follow=True))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", BULK_ACTIONS)
+def test_a_bulk_action_asks_first_changes_what_it_can_and_is_logged(operator: Client, aws: Aws, name: str) -> None:
+    made = {"retry": ended_job, "resume": paused_job}.get(name, make_job)
+    jobs, other = [made() for _ in range(3)], make_job(status=JobStatus.SUCCEEDED)
+    selected = {"action": name, "index": "0", "_selected_action": [str(job.pk) for job in [*jobs, other]]}
+
+    asked = text(operator.post(LIST, selected))
+    assert not LogEntry.objects.exists()
+    assert str(ACTIONS[name].consequence) in unescape(asked)
+    assert "1 selected import is left out" in asked
+    address = reverse("admin:bulk_import_importjob_bulk", args=[name])
+    sent = {"jobs": re.findall(r'name="jobs" value="([^"]*)"', asked)}
+    answers = [text(operator.post(address, sent, follow=True)) for _click in range(2)]
+
+    assert "3 imports changed." in answers[0]
+    assert "0 imports changed." in answers[1]
+    assert {entry.object_id for entry in LogEntry.objects.all()} == {str(job.pk) for job in jobs} == set(sent["jobs"])
+    assert LogEntry.objects.count() == 3
+    assert {str(job.events.exclude(actor=None).get().actor) for job in jobs} == {"operator"}
+    assert operator.get(address).status_code == 405
+    assert operator.post(address, {"jobs": ["nonsense"]}).status_code == 404
+
+
+def test_staff_who_can_only_view_have_no_bulk_actions(staff: Client) -> None:
+    job = make_job()
+
+    assert 'name="action"' not in text(staff.get(LIST))
+    for name in BULK_ACTIONS:
+        address = reverse("admin:bulk_import_importjob_bulk", args=[name])
+        assert staff.post(address, {"jobs": [str(job.pk)]}).status_code == 403
+        staff.post(LIST, {"action": name, "index": "0", "_selected_action": [str(job.pk)]})
+    assert not job.events.exists()
+
+
+@pytest.mark.parametrize("parameters", [{"q": "No such category"}, {"problem": "does_not_exist"}, {"submitter": "ANN"}])
+def test_jobs_are_found_by_problem_and_submitter(staff: Client, parameters: dict[str, str]) -> None:
+    ann = make_user("ann")
+    found = make_job(submitter=ann, problems=[problem("category", "does_not_exist", "No such category.", 1)])
+    other = make_job(submitter=make_user("ben"), problems=[problem("price", "invalid", "No number.", 1)])
+    parameters = {name: value.replace("ANN", str(ann.pk)) for name, value in parameters.items()}
+
+    shown = text(staff.get(LIST, parameters))
+
+    assert str(found.pk) in shown
+    assert str(other.pk) not in shown
 
 
 def test_an_action_needs_the_csrf_token_and_an_existing_job(operator: Client) -> None:
