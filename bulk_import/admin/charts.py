@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Count
 from django.db.models.functions import TruncSecond
-from django.utils import timezone
-from django.utils.formats import number_format, time_format
+from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
+
+from bulk_import.reports.messages import clock_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +115,3 @@ def rectangles(bars: list[int], first: datetime, seconds_per_bar: int) -> Iterat
             f"{height:.2f}",
             tooltip,
         )
-
-
-def clock_time(moment: datetime) -> str:
-    return time_format(timezone.localtime(moment), "H:i:s")

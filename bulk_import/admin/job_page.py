@@ -6,12 +6,16 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from django.contrib import admin
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bulk_import.admin.charts import progress_bar, rate_chart
+from bulk_import.admin.chunks import chunk_page
+from bulk_import.admin.row import row_report
+from bulk_import.admin.timeline import timeline
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import JobStatus
@@ -27,13 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from django.http import HttpRequest
     from django.utils.functional import _StrPromise
     from django.utils.safestring import SafeString
 
     from bulk_import.models import ImportJob
-
-SHOWN_CHUNKS = 50
-"""Maximum number of chunks on the page."""
 
 SHOWN_ROWS = 10
 """Maximum number of created rows, and of rows that were not created, on the page. The downloads contain all rows."""
@@ -45,6 +47,13 @@ PAUSED_BY_STAFF = gettext_lazy("Staff paused this import. Resume it when it can 
 PAUSED_BY_BREAKER = gettext_lazy(
     "Nearly every row failed. Find the cause in the log of the create endpoint and fix it. Then you or the sender can "
     "resume the import. It is not paused for this reason again."
+)
+CANCELLING = gettext_lazy(
+    "Calls that are in progress finish, and no further row is created. If this takes long, check that a worker runs."
+)
+WORKER_LOST = gettext_lazy(
+    "A worker stopped without a word, for example because it was killed or ran out of memory. Another one continues. "
+    "If this happens again, find the cause in the log of the worker."
 )
 EXPIRED = gettext_lazy(
     "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
@@ -74,8 +83,11 @@ ADVICE = {
 """What staff can do about a job in each status."""
 
 
-def describe(job: ImportJob) -> dict[str, Any]:
-    """Return the context of the page's template. Needs `with_counts`."""
+def describe(job: ImportJob, request: HttpRequest) -> dict[str, Any]:
+    """Return the context of the page's template. Needs `with_counts`.
+
+    The parameters `chunks` and `row` of the URL name the page of chunks and the row to show.
+    """
     return {
         "badge": badge(job),
         "bar": progress_bar(job),
@@ -85,13 +97,22 @@ def describe(job: ImportJob) -> dict[str, Any]:
         "counts": shown_counts(job),
         "rate_chart": rate_chart(job),
         "problems": ranked_problems(job),
-        "events": job.events.select_related("actor"),
+        "timeline": timeline(job),
         "related_jobs": list(related_jobs(job)),
-        "chunks": job.chunks.order_by("-status", "number")[:SHOWN_CHUNKS],
-        "chunk_count": job.chunks.count(),
-        "created": list(created_rows(job)),
+        "created": list(created_rows(job, request)),
+        "row_report": shown_row(job, request),
+        **chunk_page(job, request.GET.get("chunks")),
         **first_failures(job),
     }
+
+
+def shown_row(job: ImportJob, request: HttpRequest) -> dict[str, Any]:
+    """Return the row that the URL asks for, with the URL of its object; an empty dict if it asks for none."""
+    if not (asked := request.GET.get("row", "").strip()):
+        return {}
+    report = row_report(job, asked)
+    report["url"] = change_url(viewable(job.target, request), report.get("object_id", ""))
+    return report | ({"row": shortened(report["row"])} if "row" in report else {})
 
 
 def related_jobs(job: ImportJob) -> Iterator[tuple[str, UUID]]:
@@ -116,15 +137,15 @@ def shown_counts(job: ImportJob) -> dict[_StrPromise, int]:
 
 def advice(job: ImportJob) -> _StrPromise:
     """Return what staff can do about this job now."""
-    if job.is_paused_by_staff:
-        return PAUSED_BY_STAFF
-    if job.rehearsal:
-        return REHEARSAL
-    if job.can_be_resumed:
-        return PAUSED_BY_BREAKER
-    if job.expired and job.status != JobStatus.SUCCEEDED:
-        return EXPIRED
-    return ADVICE[JobStatus(job.status)]
+    special = (
+        (job.is_being_cancelled, CANCELLING),
+        (job.is_paused_by_staff, PAUSED_BY_STAFF),
+        (job.worker_resumes_at, WORKER_LOST),
+        (job.rehearsal, REHEARSAL),
+        (job.can_be_resumed, PAUSED_BY_BREAKER),
+        (job.expired and job.status != JobStatus.SUCCEEDED, EXPIRED),
+    )
+    return next((text for applies, text in special if applies), ADVICE[JobStatus(job.status)])
 
 
 def badge(job: ImportJob) -> SafeString:
@@ -141,26 +162,31 @@ def ranked_problems(job: ImportJob) -> list[dict[str, Any]]:
     return [{"text": problem_text(entry), "count": entry["count"]} for entry in ranked]
 
 
-def created_rows(job: ImportJob) -> Iterator[dict[str, Any]]:
-    """Yield the first created rows, each with the URL of the created object's admin page, or "" if it has none."""
-    view = admin_view_of(job.target)
+def created_rows(job: ImportJob, request: HttpRequest) -> Iterator[dict[str, Any]]:
+    """Yield the first created rows, each with the URL of its object's admin page, or "" if the user may not see it."""
+    view = viewable(job.target, request)
     created = job.imported_rows.filter(outcome=Outcome.CREATED.value, job__rehearsal=False)
     for row in created.order_by("index")[:SHOWN_ROWS]:
         yield {"index": row.index, "object_id": row.object_id, "url": change_url(view, row.object_id)}
 
 
-def admin_view_of(target: str) -> str:
-    """Return the name of the admin view of the target's model, or "" if the target's serializer names no model."""
+def viewable(target: str, request: HttpRequest) -> str:
+    """Return the name of the admin view of the target's model.
+
+    Return "" if the user may not see these objects, or if the target's serializer names no model.
+    """
     try:
-        options = conf().target(target).serializer_class.Meta.model._meta  # type: ignore[attr-defined] # caught below
+        model = conf().target(target).serializer_class.Meta.model  # type: ignore[attr-defined] # caught below
     except (KeyError, AttributeError):
         return ""
-    return f"admin:{options.app_label}_{options.model_name}_change"
+    model_admin = admin.site._registry.get(model)  # noqa: SLF001 - the admin's index reads it, too
+    may_view = model_admin is not None and model_admin.has_view_permission(request)
+    return f"admin:{model._meta.app_label}_{model._meta.model_name}_change" if may_view else ""
 
 
 def change_url(view: str, object_id: str) -> str:
     try:
-        return reverse(view, args=[object_id]) if object_id else ""
+        return reverse(view, args=[object_id]) if view and object_id else ""
     except NoReverseMatch:
         return ""
 

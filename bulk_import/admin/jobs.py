@@ -5,13 +5,11 @@ Staff can edit only the concurrency of a job. All other fields record what happe
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
-from django.http import HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import number_format
@@ -20,47 +18,44 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from bulk_import.admin.actions import ActionViews, possible_actions
+from bulk_import.admin.actions import possible_actions
+from bulk_import.admin.bulk_actions import BulkActionViews
 from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
+from bulk_import.admin.downloads import downloads
+from bulk_import.admin.filters import DeadLetterFilter, ProblemFilter, SubmitterFilter
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.errors import answer_out_of_order
-from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.models import ChunkStatus, ImportJob, without_atomic_requests
+from bulk_import.models import ImportJob, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
-from bulk_import.storage.failures import read_failures
-from bulk_import.storage.payloads import read_payload
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
-    from django.http.response import HttpResponseBase
     from django.utils.safestring import SafeString
 
 
-class DeadLetterFilter(admin.SimpleListFilter):
-    title = gettext_lazy("dead letters")
-    parameter_name = "dead"
-
-    def lookups(self, *_args: Any) -> list[tuple[str, Any]]:
-        return [("1", gettext_lazy("with dead letters"))]
-
-    def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(chunks__status=ChunkStatus.DEAD).distinct() if self.value() else queryset
-
-
 @admin.register(ImportJob)
-class ImportJobAdmin(ActionViews):
+class ImportJobAdmin(BulkActionViews):
     """Staff with the view permission see the pages. Staff with the change permission can also perform actions.
 
     To download rows, staff also need the permission `download_rows`.
     """
 
     list_display = ["job", "state", "progress", "submitter", "imported_rows", "other_rows", "age"]
-    list_filter = ["status", "mode", "rehearsal", DeadLetterFilter, "target", "created_at"]
+    list_filter = [
+        "status",
+        DeadLetterFilter,
+        SubmitterFilter,
+        ProblemFilter,
+        "target",
+        "created_at",
+        "mode",
+        "rehearsal",
+    ]
     list_select_related = ["submitter"]
     list_per_page = 50
-    search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key or a user name.")
+    search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key, a user name or a problem.")
     show_full_result_count = False
     actions = ["stop_user"]
     fields = ["concurrency"]
@@ -82,7 +77,7 @@ class ImportJobAdmin(ActionViews):
         job.save(update_fields=["concurrency"])
 
     def get_search_fields(self, _request: HttpRequest) -> list[str]:
-        return ["id", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}"]
+        return ["id", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}", "problems"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset
@@ -134,9 +129,11 @@ class ImportJobAdmin(ActionViews):
 
     def get_urls(self) -> list[Any]:
         views: list[tuple[str, Any, str]] = [
+            ("do/<str:name>/", self.act_on_many, "bulk_import_importjob_bulk"),
             ("<uuid:job_id>/do/<str:name>/", self.act, "bulk_import_importjob_act"),
             ("<uuid:job_id>/failures/", self.download_failures, "bulk_import_importjob_failures"),
             ("<uuid:job_id>/payload/", self.download_payload, "bulk_import_importjob_payload"),
+            ("<uuid:job_id>/results/", self.download_results, "bulk_import_importjob_results"),
         ]
         own = [
             path(route, answer_out_of_order(without_atomic_requests(self.admin_site.admin_view(view))), name=name)
@@ -147,37 +144,6 @@ class ImportJobAdmin(ActionViews):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         job: ImportJob = context["original"]
         may_act = self.has_change_permission(request, job)
-        context |= {**describe(job), "may_download": request.user.has_perm("bulk_import.download_rows")}
+        context |= {**describe(job, request), "downloads": downloads(job, request), "last_index": job.rows - 1}
         context |= {"possible_actions": possible_actions(job) if may_act else []}
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def download_failures(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
-        return self.download(request, job_id, "failures", read_failures)
-
-    def download_payload(self, request: HttpRequest, job_id: Any) -> HttpResponseBase:
-        return self.download(request, job_id, "payload", read_payload)
-
-    downloaded = {
-        "failures": gettext_lazy("Downloaded the rows that were not created."),
-        "payload": gettext_lazy("Downloaded the rows as they were sent."),
-    }
-
-    def download(self, request: HttpRequest, job_id: Any, kind: str, read: Any) -> HttpResponseBase:
-        """Return the rows as a file of JSON lines, and record the download in the admin's history.
-
-        If they cannot be read, redirect to the page of the job and show the reason there. The first line is read
-        before the response starts, because a streaming response can no longer become a redirect.
-        """
-        job = self.get_job(request, job_id)
-        if not request.user.has_perm("bulk_import.download_rows"):
-            raise PermissionDenied
-        lines = read(job)
-        try:
-            first = next(lines, b"")
-        except (Expired, StorageUnavailable) as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return self.redirect_to(job)
-        self.log_change(request, job, str(self.downloaded[kind]))
-        name = f"{job.target}-{kind}-{str(job.pk)[:8]}.jsonl"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingHttpResponse(chain([first], lines), content_type="application/x-ndjson", headers=headers)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from bulk_import.exceptions import CreatesRunning
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.row import ImportedRow
-from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus
+from bulk_import.models.status import OPEN_CHUNK_STATUSES, OUTSTANDING_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.contract import LEDGER_OUTCOMES
 from bulk_import_wire.message import ChunkMessage
 
@@ -39,6 +39,10 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
 
     def dead(self) -> Self:
         return self.filter(status=ChunkStatus.DEAD)
+
+    def lost(self) -> Self:
+        """Return the open chunks whose worker let its lease expire. Each of them waits for another worker."""
+        return self.filter(status__in=OPEN_CHUNK_STATUSES, lease_expires_at__lte=Now())
 
     def return_to_pending(self) -> None:
         """Make the open chunks without a valid lease pending, so that they take their turn and get a new message.

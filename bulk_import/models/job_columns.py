@@ -8,6 +8,7 @@ worker API and `operations` change it under locks.
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -23,10 +24,13 @@ from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMI
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome, PauseCode
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 MAX_CONCURRENCY = 256
 """Upper limit for the simultaneous create calls of one chunk. One client gains nothing from more."""
+
+LOST_WORKER_DELAY = timedelta(seconds=10)
+"""Time after the end of a lease in which a slow worker can still renew it. Then the chunk is sent to another worker."""
 
 NOTIFY_NOBODY = "none"
 """Value of `notify` for a job about which nobody gets an email, not even its submitter."""
@@ -122,6 +126,7 @@ class JobColumns(models.Model):
     rejected_count: int
     failed_count: int
     unprocessed_count: int
+    worker_lost_at: datetime | None  # when the first lease ended whose worker was lost; None if no chunk waits so
 
     # Annotated by `locked`.
     paused_for: timedelta | None
@@ -224,6 +229,15 @@ class JobColumns(models.Model):
         """The number of rows that have an outcome. Needs `with_counts`."""
         finished: int = sum(getattr(self, f"{outcome}_count") for outcome in Outcome)
         return finished
+
+    @property
+    def worker_resumes_at(self) -> datetime | None:
+        """When the chunk of a lost worker is sent to another worker, or None if no worker is lost.
+
+        The relay sends it, at its first run after this time. Needs `with_counts`.
+        """
+        is_lost = self.worker_lost_at and not self.is_terminal and not self.is_paused
+        return self.worker_lost_at + LOST_WORKER_DELAY if is_lost and self.worker_lost_at else None
 
     @property
     def counts(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
-from django.db.models import F, OuterRef, Subquery, Sum
+from django.db.models import F, Min, OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
 from bulk_import.models.chunk import ImportChunk
@@ -26,7 +26,8 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def with_counts(self) -> Self:
         """Annotate each job with a count for each outcome, such as `created_count`.
 
-        The counts are the sums over the job's chunks.
+        The counts are the sums over the job's chunks. `worker_lost_at` is when the first lease ended whose worker is
+        lost.
         """
         # One subquery for each count. A join with GROUP BY would read the chunks of every job of the user before it
         # could return the first page; the subqueries read only the chunks of the jobs on that page.
@@ -35,7 +36,9 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
             f"{outcome}_count": Coalesce(Subquery(chunks.annotate(total=Sum(str(outcome))).values("total")), 0)
             for outcome in Outcome
         }
-        return self.annotate(**sums)
+        lost = ImportChunk.objects.lost().filter(job=OuterRef("pk")).order_by().values("job")
+        worker_lost_at = Subquery(lost.annotate(first=Min("lease_expires_at")).values("first"))
+        return self.annotate(**sums, worker_lost_at=worker_lost_at)
 
     def locked(self, job_id: uuid.UUID) -> ImportJob:
         """Lock the job until the transaction ends, and return it with `paused_for`. Raises ImportJob.DoesNotExist.

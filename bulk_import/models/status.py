@@ -66,6 +66,9 @@ TERMINAL_CHUNK_STATUSES = frozenset({ChunkStatus.DONE, ChunkStatus.DEAD})
 OUTSTANDING_CHUNK_STATUSES = frozenset({ChunkStatus.RESERVED, ChunkStatus.QUEUED, ChunkStatus.PROCESSING})
 """The statuses of a chunk that has a message, or will have one as soon as SQS accepts it."""
 
+OPEN_CHUNK_STATUSES = frozenset({ChunkStatus.PENDING, *OUTSTANDING_CHUNK_STATUSES})
+"""The statuses of a chunk that has not ended."""
+
 PAUSE_REASONS = {
     PauseCode.ENDPOINT_AWAY.value: _("the create endpoint does not answer"),
     PauseCode.ENDPOINT_BUSY.value: _("the create endpoint is too busy"),

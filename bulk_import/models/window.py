@@ -33,6 +33,7 @@ from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.fair_choice import Contender, Turns, count_imports_ahead
 from bulk_import.models.job import ImportJob
+from bulk_import.models.job_columns import LOST_WORKER_DELAY
 from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus, JobStatus
 from bulk_import_wire.contract import PauseCode
 
@@ -101,18 +102,26 @@ def reserve_chunks(target: str) -> list[UUID]:
 
 
 def return_lost_chunks(target: str) -> None:
-    """Make chunks pending again whose message seems to be lost, so that they take their turn and get a new message.
+    """Make chunks pending again whose worker or message is lost, so that they take their turn and get a new message.
+
+    A worker that was killed sends no heartbeats, so its lease ends. SQS would deliver its message again only after the
+    visibility timeout of the queue, which is half an hour.
 
     SQS loses no message, but an operator may purge the queue, and SQS deletes messages after the retention of the
-    queue. If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
+    queue.
+
+    If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
     transaction.
     """
     # The messages of a paused job come back again and again, until the next attempt. If nobody made that attempt in
     # time, they are lost, too. If only a person can end the pause, there is no next attempt before it ends.
     may_wait = Q(status=JobStatus.PAUSED) & (Q(paused_until=None) | Q(paused_until__gte=Now() - MESSAGE_TIMEOUT))
     # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
-    jobs = ImportJob.objects.open().filter(~may_wait, target=target).values("pk")
-    ImportChunk.objects.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT, job__in=jobs).return_to_pending()
+    jobs = ImportJob.objects.open().filter(target=target)
+    chunks = ImportChunk.objects.filter(job__in=jobs.values("pk"))
+    chunks.filter(status=ChunkStatus.PROCESSING, lease_expires_at__lt=Now() - LOST_WORKER_DELAY).return_to_pending()
+    waiting = jobs.filter(~may_wait).values("pk")
+    chunks.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT, job__in=waiting).return_to_pending()
 
 
 def note_imports_ahead(jobs: Iterable[ImportJob]) -> None:

@@ -135,6 +135,17 @@ class ImportJobPauseSerializer(serializers.Serializer[ImportJob]):
         return instance if instance.is_paused else None
 
 
+class ImportJobLostWorkerSerializer(serializers.Serializer[ImportJob]):
+    """A worker stopped without a word. Another worker continues with its rows. None of them is lost."""
+
+    since = TimestampField(source="worker_lost_at", help_text="When its lease ended.")
+    resumes_at = TimestampField(source="worker_resumes_at", help_text="When its rows are sent to another worker.")
+
+    def get_attribute(self, instance: ImportJob) -> ImportJob | None:
+        """Return the job, because the loss has no object of its own. Return None if no worker is lost."""
+        return instance if instance.worker_resumes_at else None
+
+
 class ImportJobSerializer(serializers.Serializer[Any]):
     """One accepted import. Load a job with `for_reports()` before you render it."""
 
@@ -159,6 +170,7 @@ class ImportJobSerializer(serializers.Serializer[Any]):
         help_text="While the import waits for its turn: how many other imports come before it. Otherwise null."
     )
     pause = ImportJobPauseSerializer(allow_null=True)
+    worker_lost = ImportJobLostWorkerSerializer(allow_null=True)
     cancel_requested_at = TimestampField(allow_null=True)
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."

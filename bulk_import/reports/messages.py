@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.utils.formats import number_format
+from django.utils import timezone
+from django.utils.formats import number_format, time_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
@@ -14,6 +15,8 @@ from bulk_import.models.window import note_imports_ahead
 from bulk_import_wire.contract import LEDGER_OUTCOMES
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.utils.functional import _StrPromise
 
     from bulk_import.models import ImportJob
@@ -218,7 +221,15 @@ def summary(job: ImportJob) -> str:
         template = CHANGE_PAUSED_BY_BREAKER if is_change else PAUSED_BY_BREAKER
     elif imports_ahead(job):
         template = WAITING
-    return template % placeholders(job)
+    text = template % placeholders(job)
+    if resumes_at := job.worker_resumes_at:
+        text += " " + _("A worker was lost. Its rows resume at %(time)s.") % {"time": clock_time(resumes_at)}
+    return text
+
+
+def clock_time(moment: datetime) -> str:
+    """Return the time of day with seconds, in the active time zone."""
+    return time_format(timezone.localtime(moment), "H:i:s")
 
 
 def _outcome_text(job: ImportJob) -> _StrPromise:

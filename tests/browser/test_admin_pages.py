@@ -240,3 +240,88 @@ def test_the_list_refreshes_itself_while_an_import_is_open(page: Page) -> None:
     expect(row).to_contain_text("succeeded")
     expect(page.locator(".bi-figure").first).to_contain_text("0 open imports")
     assert page.evaluate("window.isTheSamePage")
+
+
+WIDTHS = [1280, 390]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_list_is_live_even_if_it_was_empty_and_says_when_it_is_not(page: Page, width: int) -> None:
+    """A new job appears. The page says that the server cannot be reached, and that the session has ended."""
+    make_staff("supervisor")
+    page.set_viewport_size({"width": width, "height": 800})
+    log_in(page, "supervisor")
+    page.goto("/admin/bulk_import/importjob/")
+
+    job = make_job(JobStatus.PROCESSING, (41, 0, 0))
+
+    expect(page.get_by_role("link", name=short_id(job))).to_be_visible()
+    note = page.locator("#bi-connection")
+    expect(note).to_be_hidden()
+    page.evaluate("() => { window.browserFetch = fetch; window.fetch = () => Promise.reject(new TypeError()); }")
+    expect(note).to_contain_text("The server cannot be reached.")
+    page.evaluate("() => { window.fetch = window.browserFetch; }")
+    expect(note).to_be_hidden()
+    page.context.clear_cookies()
+    expect(note).to_contain_text("You were signed out.")
+    take_screenshot(page, f"8-signed-out-{width}")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_twenty_imports_are_retried_in_three_clicks(page: Page, width: int) -> None:
+    operator = make_staff("operator")
+    operator.user_permissions.add(Permission.objects.get(codename="change_importjob"))
+    name = "spring-catalogue-of-the-northern-branch"
+    submitter = get_user_model().objects.create_user(name, f"{name}@shop.example", "secret")
+    jobs = [
+        make_job(
+            JobStatus.PARTIALLY_SUCCEEDED,
+            (90, 2, 8),
+            submitter=submitter,
+            finished_at=timezone.now(),
+            problems=[{**problem(None, "unavailable", "The endpoint did not respond.", 117), "count": 8}],
+        )
+        for _number in range(20)
+    ]
+    page.set_viewport_size({"width": width, "height": 800})
+    log_in(page, "operator")
+    page.goto("/admin/bulk_import/importjob/")
+    take_screenshot(page, f"9-list-{width}")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+    assert page.locator(".results").evaluate("table => table.scrollWidth <= table.clientWidth"), "columns are cut off"
+    assert_accessible(page, "#bi-dashboard", ".bi-actions")
+
+    page.locator("#action-toggle").click()
+    page.get_by_role("button", name="Retry").click()
+    take_screenshot(page, f"10-confirm-bulk-{width}")
+    page.get_by_role("button", name="Retry (20)").click()
+
+    expect(page.get_by_text("Retry: 20 imports changed.")).to_be_visible()
+    assert all(job.events.get().kind == "retried" for job in jobs)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_cause_of_a_dead_chunk_and_a_lost_worker_is_two_clicks_from_the_list(page: Page, width: int) -> None:
+    make_staff("supervisor")
+    now = timezone.now()
+    job = make_job(JobStatus.PROCESSING, *[(100, 0, 0)] * 60, (0, 0, 0), (10, 0, 0), started_at=now)
+    job.chunks.filter(number=60).update(status=ChunkStatus.DEAD, unprocessed=100, failed_deliveries=5)
+    job.chunks.filter(number=61).update(lease_expires_at=now - timedelta(seconds=1))
+    ImportedRow.objects.create(job=job, index=17, body_sha256=b"", object_id="500")
+    page.set_viewport_size({"width": width, "height": 800})
+    log_in(page, "supervisor")
+    page.goto("/admin/bulk_import/importjob/")
+
+    page.get_by_role("link", name=short_id(job)).click()
+
+    take_screenshot(page, f"11-problems-{width}")
+    chunks = page.locator("tr.bi-chunk")
+    expect(chunks.nth(0)).to_contain_text("dead")
+    expect(chunks.nth(1)).to_contain_text("worker lost, resumes at")
+    expect(page.locator(".bi-message")).to_contain_text("A worker was lost.")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+    assert_accessible(page, "#bi-job")
+    page.get_by_label("Show the row with the index").fill("17")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator(".bi-row")).to_contain_text("created")
+    take_screenshot(page, f"12-row-{width}")

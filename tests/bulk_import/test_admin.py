@@ -20,6 +20,8 @@ from django.utils import timezone
 
 from bulk_import.admin import charts
 from bulk_import.admin.actions import ACTIONS
+from bulk_import.admin.bulk_actions import BULK_ACTIONS
+from bulk_import.admin.timeline import duration
 from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import_wire.problems import problem
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
@@ -216,6 +218,74 @@ def test_a_job_shows_its_events(staff: Client) -> None:
         "ended · partially succeeded",
     ):
         assert expected in shown
+
+
+def test_problems_come_first_and_every_chunk_is_on_a_page(staff: Client) -> None:
+    job = make_job(chunks=60)
+    job.chunks.filter(number=58).update(status=ChunkStatus.DEAD, unprocessed=10, created=0, rejected=0)
+    now = timezone.now()
+    job.chunks.filter(number=57).update(status=ChunkStatus.PROCESSING, lease_expires_at=now - timedelta(seconds=1))
+    job.chunks.filter(number=56).update(status=ChunkStatus.QUEUED, failed_deliveries=2)
+
+    pages = [text(staff.get(page(job), {"chunks": number})) for number in (1, 2)]
+
+    shown = [re.findall(r'class="bi-chunk"><td>(\d+)</td>', one) for one in pages]
+    assert shown[0][:3] == ["58", "57", "56"]
+    assert "worker lost, resumes at" in pages[0]
+    assert "Rows are being created." not in pages[0]
+    assert sorted(map(int, shown[0] + shown[1])) == list(range(60))
+    assert "1 to 50 of 60 chunks" in text(staff.get(page(job), {"chunks": "nonsense"}))
+
+
+def test_a_job_that_is_being_cancelled_does_not_say_that_rows_are_being_created(staff: Client) -> None:
+    job = make_job(cancel_requested_at=timezone.now())
+    job.chunks.filter(number=1).update(status=ChunkStatus.PROCESSING)
+
+    shown = text(staff.get(page(job)))
+
+    assert shown.count("being cancelled") >= 3  # the badge, the message and the chunk
+    assert "Rows are being created" not in shown
+    assert ">processing<" not in shown
+
+
+def test_the_timeline_has_seconds_durations_and_users(staff: Client) -> None:
+    job = make_job(submitter=make_user("ann"))
+    job.record(EventKind.PAUSED, note="staff", actor=make_user("ben"))
+    start = timezone.now().replace(hour=9, minute=28, second=3, microsecond=0)
+    ImportJob.objects.update(created_at=start)
+    job.events.update(at=start + timedelta(seconds=125))
+
+    shown = " ".join(unescape(re.sub(r"<[^>]*>", "", text(staff.get(page(job))))).split())
+
+    clock = [timezone.localtime(start + timedelta(seconds=n)).strftime("%H:%M:%S") for n in (0, 125)]
+    assert f"{clock[0]} accepted · ann" in shown
+    assert f"{clock[1]} paused · a member of staff paused it · ben 2 min 5 s later" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.04, "0.0 s"), (59.6, "1 min 0 s"), (3725, "1 h 2 min"), (90061, "1 d 1 h")]
+)
+def test_a_duration_has_two_units(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize("index", ["20", "-1", "9" * 5000, "²", "one"])
+def test_a_row_that_does_not_exist_is_no_error(staff: Client, index: str) -> None:
+    assert "There is no row with this index." in text(staff.get(page(make_job()), {"row": index}))
+
+
+def test_read_only_staff_find_no_link_that_leads_to_403(staff: Client, merchandiser: Any) -> None:
+    corrected = make_job()
+    job = make_job(submitter=merchandiser, corrects=corrected)
+    ImportedRow.objects.create(job=job, index=3, body_sha256=b"", object_id="500")
+    shown = text(staff.get(page(job), {"row": "3"})) + text(staff.get(LIST)) + text(staff.get(page(job, "history")))
+
+    links = {unescape(link) for link in re.findall(r'href="(/admin/[^"#]*)"', shown)}
+
+    assert page(corrected) in links
+    assert reverse("admin:products_product_change", args=[500]) not in links
+    refused = {link for link in links if "/logout" not in link and staff.get(link).status_code == 403}
+    assert refused == set()
 
 
 @pytest.mark.parametrize("model", ["importchunk", "importedrow"])
@@ -419,6 +489,54 @@ def test_staff_stop_all_open_imports_of_a_user_and_no_others(operator: Client, a
     assert "Select imports of one user only." in text(operator.post(LIST, selected, follow=True))
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", BULK_ACTIONS)
+def test_a_bulk_action_asks_first_changes_what_it_can_and_is_logged(operator: Client, aws: Aws, name: str) -> None:
+    made = {"retry": ended_job, "resume": paused_job}.get(name, make_job)
+    jobs, other = [made() for _ in range(3)], make_job(status=JobStatus.SUCCEEDED)
+    selected = {"action": name, "index": "0", "_selected_action": [str(job.pk) for job in [*jobs, other]]}
+
+    asked = text(operator.post(LIST, selected))
+    assert not LogEntry.objects.exists()
+    assert str(ACTIONS[name].consequence) in unescape(asked)
+    assert "1 selected import is left out" in asked
+    address = reverse("admin:bulk_import_importjob_bulk", args=[name])
+    sent = {"jobs": re.findall(r'name="jobs" value="([^"]*)"', asked)}
+    answers = [text(operator.post(address, sent, follow=True)) for _click in range(2)]
+
+    assert "3 imports changed." in answers[0]
+    assert "0 imports changed." in answers[1]
+    assert {entry.object_id for entry in LogEntry.objects.all()} == {str(job.pk) for job in jobs} == set(sent["jobs"])
+    assert LogEntry.objects.count() == 3
+    assert {str(job.events.exclude(actor=None).get().actor) for job in jobs} == {"operator"}
+    assert operator.get(address).status_code == 405
+    assert operator.post(address, {"jobs": ["nonsense"]}).status_code == 404
+
+
+def test_staff_who_can_only_view_have_no_bulk_actions(staff: Client) -> None:
+    job = make_job()
+
+    assert 'name="action"' not in text(staff.get(LIST))
+    for name in BULK_ACTIONS:
+        address = reverse("admin:bulk_import_importjob_bulk", args=[name])
+        assert staff.post(address, {"jobs": [str(job.pk)]}).status_code == 403
+        staff.post(LIST, {"action": name, "index": "0", "_selected_action": [str(job.pk)]})
+    assert not job.events.exists()
+
+
+@pytest.mark.parametrize("parameters", [{"q": "No such category"}, {"problem": "does_not_exist"}, {"submitter": "ANN"}])
+def test_jobs_are_found_by_problem_and_submitter(staff: Client, parameters: dict[str, str]) -> None:
+    ann = make_user("ann")
+    found = make_job(submitter=ann, problems=[problem("category", "does_not_exist", "No such category.", 1)])
+    other = make_job(submitter=make_user("ben"), problems=[problem("price", "invalid", "No number.", 1)])
+    parameters = {name: value.replace("ANN", str(ann.pk)) for name, value in parameters.items()}
+
+    shown = text(staff.get(LIST, parameters))
+
+    assert str(found.pk) in shown
+    assert str(other.pk) not in shown
+
+
 def test_an_action_needs_the_csrf_token_and_an_existing_job(operator: Client) -> None:
     job = make_job()
     strict = Client(enforce_csrf_checks=True)
@@ -505,7 +623,7 @@ def test_the_rate_chart_of_a_large_job_reads_a_sample(staff: Client, monkeypatch
     assert "Up to 6.0 rows per second" in shown
 
 
-def test_the_rate_chart_shows_when_rows_were_created(staff: Client) -> None:
+def test_the_rate_chart_shows_when_rows_were_created(root: Client) -> None:
     job = make_job(chunks=1)
     for index in range(10):
         ImportedRow.objects.create(job=job, index=index, body_sha256=b"", object_id=str(index + 500))
@@ -514,7 +632,7 @@ def test_the_rate_chart_shows_when_rows_were_created(staff: Client) -> None:
         at = start + timedelta(seconds=20 * (index > 3))
         ImportedRow.objects.filter(job=job, index=index).update(created_at=at)
 
-    shown = text(staff.get(page(job)))
+    shown = text(root.get(page(job)))
 
     heights = re.findall(r'<rect x="[^"]*" y="[^"]*" width="[^"]*" height="([^"]*)"><title>', shown)
     assert [heights[0], set(heights[1:-1]), heights[-1]] == ["80.00", {"0.00"}, "120.00"]
@@ -542,15 +660,27 @@ def test_payload_and_failures_can_be_downloaded_and_a_hostile_row_is_escaped(
     assert [json.loads(line) for line in b"".join(payload.streaming_content).splitlines()] == rows  # type: ignore[attr-defined] # it is streamed
     assert [json.loads(line)["row"] for line in b"".join(failures.streaming_content).splitlines()] == rows[1:]  # type: ignore[attr-defined] # as above
     assert "attachment" in payload["Content-Disposition"]
+    one_row = text(staff.get(page(job), {"row": "1"}))
+    assert "rejected" in one_row.split("bi-heading-row")[2].split("</dl>")[0]
+    assert "Object with" in one_row or "characters" in one_row
+    failures = staff.get(page(job, "failures"), {"as": "csv"})
+    results = [b"".join(staff.get(page(job, "results"), {"as": name}).streaming_content) for name in ("csv", "jsonl")]  # type: ignore[attr-defined] # as above
+    assert b"".join(failures.streaming_content).count(b"\n") == 3  # type: ignore[attr-defined] # as above
+    assert results[0].count(b"\n") == 4
+    assert [json.loads(line)["outcome"] for line in results[1].splitlines()] == ["created", "rejected", "rejected"]
+    assert staff.get(page(job, "payload"), {"as": "csv"}).status_code == 404
     logged = LogEntry.objects.filter(object_id=str(job.pk)).order_by("pk")
     assert [(entry.user.get_username(), entry.change_message) for entry in logged] == [
         ("supervisor", "Downloaded the rows as they were sent."),
         ("supervisor", "Downloaded the rows that were not created."),
+        ("supervisor", "Downloaded the rows that were not created."),
+        ("supervisor", "Downloaded the results."),
+        ("supervisor", "Downloaded the results."),
     ]
 
 
 @pytest.mark.parametrize("permissions", [[], ["view_importjob"], ["download_rows"]])
-@pytest.mark.parametrize("kind", ["payload", "failures"])
+@pytest.mark.parametrize("kind", ["payload", "failures", "results"])
 def test_downloads_need_the_view_permission_and_their_own(kind: str, permissions: list[str], aws: Aws) -> None:
     client = Client()
     client.force_login(make_user("clerk", *permissions, is_staff=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 
 from bulk_import import operations
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from bulk_import.models.job_columns import LOST_WORKER_DELAY
 from bulk_import.models.window import MESSAGE_TIMEOUT
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.api.test_views import queue_away
@@ -333,6 +334,33 @@ def test_the_sweep_fills_the_place_of_a_worker_that_died(ana: APIClient, worker:
     sweep()
 
     assert [message.first_index for message in aws.messages()] == [WINDOW]
+
+
+def test_the_chunk_of_a_killed_worker_gets_a_new_message_and_not_only_after_the_visibility_timeout(
+    ana: APIClient, worker: APIClient, aws: Aws
+) -> None:
+    """The message of the killed worker stays invisible. Its lease gets the time to be renewed by a slow worker."""
+    job_id = submit(ana, "A", 1)
+    (message,) = aws.messages()
+    old = claim(worker, message).epoch
+    document = ana.get(f"/products/bulk/{job_id}").json()
+    assert document["worker_lost"] is None
+    expire_lease(message)
+    sweep()
+    assert aws.messages() == []  # this worker may only be slow
+    document = ana.get(f"/products/bulk/{job_id}").json()
+    lost_at = ImportChunk.objects.get().lease_expires_at
+    assert datetime.fromisoformat(document["worker_lost"]["resumes_at"]) == lost_at + LOST_WORKER_DELAY
+    assert "A worker was lost. Its rows resume at " in document["message"]
+    ImportChunk.objects.update(lease_expires_at=Now() - LOST_WORKER_DELAY - timedelta(seconds=1))
+
+    sweep()
+
+    assert aws.messages() == [message]
+    assert call(worker, "heartbeat", message, {"epoch": old}).status_code == 409
+    assert claim(worker, message).epoch == old + 1
+    assert ImportChunk.objects.get().failed_deliveries == 1
+    assert ana.get(f"/products/bulk/{job_id}").json()["worker_lost"] is None
 
 
 def test_the_sweep_sends_a_lost_message_again(ana: APIClient, worker: APIClient, aws: Aws, merchandiser: Any) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(240)
 
+LEASE_SECONDS = 60
+"""The lease of `recovery`, and the default of the setting."""
+
 RUNS = 150
 """Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
 
@@ -62,6 +65,16 @@ def test_a_broken_guarantee_is_found_and_reduced_to_the_faults_that_show_it(tmp_
     assert "lost: row" in run.stdout
     listed = [line for line in run.stdout.splitlines() if line.startswith("    ")]
     assert len(listed) == 1, run.stdout
+
+
+def test_the_rows_of_a_killed_worker_continue_in_less_than_twice_the_lease() -> None:
+    command = [sys.executable, "-m", "tests.simulation.recovery"]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    seconds, epoch = run.stdout.split()
+    assert int(epoch) == 2  # a second worker has continued the chunk
+    assert LEASE_SECONDS < float(seconds) < 2 * LEASE_SECONDS
 
 
 @pytest.mark.parametrize("mutation", [*GUARANTEES, *EXPECTED_SURVIVORS], ids=lambda mutation: mutation.name)

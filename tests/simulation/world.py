@@ -52,7 +52,8 @@ A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may
 
 UNSENT = (
     "SELECT 1 FROM bulk_import_delivery WHERE due_at <= ?"
-    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status IN ('pending', 'reserved') LIMIT 1"
+    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status IN ('pending', 'reserved')"
+    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'processing' AND lease_expires_at < ? LIMIT 1"
 )
 """Query that finds something to do for the relay. A sweep that finds nothing would only take time."""
 
@@ -134,7 +135,7 @@ class World:
         """Run `manage.py bulk_import_relay` from time to time."""
         while True:
             await asyncio.sleep(RELAY_SECONDS)
-            if self.sql(UNSENT, database_time()):
+            if self.sql(UNSENT, database_time(), database_time()):
                 fault = self.fates.next("sweep")
                 death = Death(fault.step) if isinstance(fault, RelayDies) else None
                 self.run_in_monolith("sweep", self._sweep, death)

@@ -48,6 +48,7 @@ KEYS = {
         "eta_seconds",
         "imports_ahead",
         "pause",
+        "worker_lost",
         "cancel_requested_at",
         "corrects",
         "runs",
