@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from tests.simulation.plan import Job
     from tests.simulation.world import World
 
-OUTCOMES = ("created", "rejected", "failed", "unprocessed")
+DONE = ("created", "updated", "unchanged", "deleted")
+"""The outcomes of rows that have a ledger record."""
+
+NOT_DONE = ("rejected", "failed", "unprocessed")
+OUTCOMES = DONE + NOT_DONE
 TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation.audited import OUTCOMES, TERMINAL, Audited, audited_jobs, read_jobs
+from tests.simulation.audited import DONE, NOT_DONE, OUTCOMES, TERMINAL, Audited, audited_jobs, read_jobs
 from tests.simulation.endpoint import EndpointFault
 from tests.simulation.faults_of_people import Concurrency, UserChange
 
@@ -107,7 +107,7 @@ def each_row_has_one_outcome(world: World) -> Iterator[Finding]:
             if failure["row"] != audited.job.rows[failure["index"]].body:
                 yield Finding("misreported", f"row {failure['index']} is changed in the failures")
         outcomes = Counter(failure["outcome"] for failure in audited.failures)
-        if any(outcomes[name] != audited.counts[name] for name in OUTCOMES[1:]):
+        if any(outcomes[name] != audited.counts[name] for name in NOT_DONE):
             yield Finding("misreported", f"the failures have {outcomes}, and the chunks {audited.counts}")
 
 
@@ -115,16 +115,16 @@ def _check_counts(audited: Audited) -> Iterator[Finding]:
     number, counts, rows = audited.job.number, audited.counts, len(audited.job.rows)
     if sum(counts.values()) != rows:
         yield Finding("lost", f"job {number} has {counts} of {rows} rows")
-    if counts["created"] != len(audited.ledger) and not audited.is_expired:
+    done = sum(counts[outcome] for outcome in DONE)
+    if done != len(audited.ledger) and not audited.is_expired:
         yield Finding("misreported", f"job {number} reports {counts}, the ledger has {len(audited.ledger)} rows")
     for chunk in audited.chunks:
         if chunk["status"] not in {"done", "dead"} or sum(chunk[name] for name in OUTCOMES) != chunk["row_count"]:
             yield Finding("misreported", f"job {number} has ended with the chunk {chunk}")
-    created, unprocessed = counts["created"], counts["unprocessed"]
-    expected = "partially_succeeded" if created else "failed"
-    if created == rows:
+    expected = "partially_succeeded" if done else "failed"
+    if done == rows:
         expected = "succeeded"
-    elif audited.is_cancelled and unprocessed:
+    elif audited.is_cancelled and counts["unprocessed"]:
         expected = "cancelled"
     if audited.status != expected:
         yield Finding("misreported", f"job {number} is {audited.status} with {counts}")
@@ -232,4 +232,11 @@ def workers_stay_within_their_limits(world: World) -> Iterator[Finding]:
 @check
 def no_stale_call_is_accepted(world: World) -> Iterator[Finding]:
     for text in world.loads.wrongly_accepted:
+        yield Finding("misreported", text)
+
+
+@check
+def places_are_given_in_turn(world: World) -> Iterator[Finding]:
+    """No place of a window was given away twice, or to a user who already had more than another one who waited."""
+    for text in world.windows.findings:
         yield Finding("misreported", text)

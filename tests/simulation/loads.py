@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bulk_import.models.status import PAUSES_UNTIL_RESUMED
 from tests.simulation.settings import BULK_IMPORT
 from tests.simulation.virtual_time import Process, clock
 
@@ -96,13 +97,14 @@ class Loads:
             self.wrongly_accepted.append(f"create of epoch {known} in epoch {epoch}")
         if is_cancelled:
             self.wrongly_accepted.append("create after the cancel")
-        if pause_code == "staff":
-            self.wrongly_accepted.append("create during a pause by staff")
+        if pause_code in PAUSES_UNTIL_RESUMED:
+            self.wrongly_accepted.append(f"create during the pause {pause_code}")
 
     def _check_pause(self, chunk_id: str) -> None:
         """Check that the end of a chunk, which shows that rows can be created, has ended a pause by a worker."""
         query = (
-            "SELECT pause_code FROM bulk_import_importjob WHERE status = 'paused' AND pause_code != 'staff'"
+            "SELECT pause_code FROM bulk_import_importjob WHERE status = 'paused'"
+            " AND pause_code NOT IN ('staff', 'most_rows_failed')"
             " AND id = (SELECT job_id FROM bulk_import_importchunk WHERE id = ?)"
         )
         if self._world.sql(query, chunk_id):

@@ -59,6 +59,8 @@ class Plan:
     function_seconds: float = 60.0
     lease_seconds: int = 10
     concurrency: int = 4
+    chunks_in_flight: int = 2
+    max_failed_share: float | None = None
     max_receives: int = 5
     clock_skews: list[float] = field(default_factory=list)  # seconds; of the web servers
     latency_factor: float = 1.0
@@ -73,6 +75,8 @@ class Plan:
             function_seconds=random.choice([8.0, 8.0, 20.0, 60.0]),
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
+            chunks_in_flight=random.choice([1, 2, 2, 3, 8]),
+            max_failed_share=random.choice([None, 0.5, 0.9]),
             max_receives=random.choice([3, 5, 5]),
             latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
             clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],

@@ -154,9 +154,10 @@ class Sqs:
             if fault == "partly" and number % 2 == 0:
                 failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
                 continue
-            self.on_send(self.queue.send(entry["MessageBody"], entry["MessageAttributes"], 0))
+            for _copy in range(2 if fault == "twice" else 1):
+                self.on_send(self.queue.send(entry["MessageBody"], entry["MessageAttributes"], 0))
             sent.append({"Id": entry["Id"]})
-        self._end("SendMessageBatch", fault if fault != "partly" else "")
+        self._end("SendMessageBatch", fault if fault not in {"partly", "twice"} else "")
         return {"Successful": sent, "Failed": failed}
 
     def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
+from bulk_import.models import circuit_breaker
 from products.models import Category, Product
-from tests.simulation import checks, endpoint, faults_of_people, faults_of_requests, faults_of_services  # noqa: F401 - they register the faults
+from tests.simulation import checks, endpoint, faults_of_people, faults_of_requests, faults_of_services, windows  # noqa: F401 - they register the faults
 from tests.simulation.event_loop import Stuck
 from tests.simulation.plan import USERS, Plan
 from tests.simulation.settings import BULK_IMPORT
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Finding
 
 timezone.now = virtual_time.now_of_django
+circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
 RUNS_PER_COLLECTION = 50
 """Runs between two garbage collections. No collection happens during a run, so that each run is repeatable."""
@@ -95,6 +97,7 @@ class Simulator:
             # The permissions of a superuser need no query, which makes each call faster.
             User.objects.create_superuser(name, f"{name}@shop.example", name)
         Category.objects.create(slug="tents", name="tents")
+        connection.connection.executescript(windows.TRIGGERS)
         connection.connection.backup(self._template)
 
     def run(self, plan: Plan, keep: Collection[int] | None = None, *, verbose: bool = False) -> Result:
@@ -110,6 +113,8 @@ class Simulator:
             **BULK_IMPORT,
             "LEASE_SECONDS": plan.lease_seconds,
             "CONCURRENCY": plan.concurrency,
+            "CHUNKS_IN_FLIGHT": plan.chunks_in_flight,
+            "MAX_FAILED_SHARE": plan.max_failed_share,
         }
         with override_settings(BULK_IMPORT=settings):
             return self._execute(plan, verbose=verbose)
