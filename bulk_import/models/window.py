@@ -98,9 +98,14 @@ def return_lost_chunks(target: str) -> None:
     queue. If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
     transaction.
     """
+    # The messages of a paused job arrive when its pause is over, and the first claim then moves `paused_until`. The
+    # circuit breaker sets no `paused_until`: after the longest pause, the first claim gives the job up.
+    long_ago = Now() - MESSAGE_TIMEOUT
+    gives_up_at = long_ago - timedelta(hours=conf().max_pause_hours)
+    is_overdue = Q(paused_until__lt=long_ago) | Q(pause_code=PauseCode.MOST_ROWS_FAILED, paused_at__lt=gives_up_at)
     # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
-    jobs = ImportJob.objects.open().filter(target=target).exclude(status=JobStatus.PAUSED).values("pk")
-    ImportChunk.objects.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT, job__in=jobs).return_to_pending()
+    jobs = ImportJob.objects.open().filter(~Q(status=JobStatus.PAUSED) | is_overdue, target=target).values("pk")
+    ImportChunk.objects.filter(queued_at__lt=long_ago, job__in=jobs).return_to_pending()
 
 
 def note_imports_ahead(jobs: Iterable[ImportJob]) -> None:

@@ -62,7 +62,13 @@ DEFAULT_FROM_EMAIL = "imports@shop.example"
 
 BULK_IMPORT = {
     "TARGETS": {
-        "categories": {"create_url": "categories", "serializer": "tests.simulation.shop.CategorySerializer"},
+        "categories": {
+            "create_url": "categories",
+            "serializer": "tests.simulation.shop.CategorySerializer",
+            "detail_url": "category",
+            "lookup": "name",
+            "rehearse": True,
+        },
         "products": {
             "create_url": "products:product-list",
             "serializer": "products.serializers.ProductSerializer",
