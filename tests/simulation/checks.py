@@ -239,6 +239,21 @@ def workers_stay_within_their_limits(world: World) -> Iterator[Finding]:
             yield Finding("misreported", f"{retries} retries for {len(calls.rows)} rows in {seconds:.1f} s")
 
 
+MAX_CLAIMS_PER_HOUR = 90
+"""Most claims in an hour for each message that no worker has sent. While the worker API is away, they are about 75."""
+
+
+@check
+def an_outage_causes_few_calls(world: World) -> Iterator[Finding]:
+    sent = Counter(message.body for message in world.queue.sent)
+    messages = {json.loads(body)["chunk_id"]: count - world.sqs.copies[body] for body, count in sent.items()}
+    for (chunk_id, hour), claims in world.loads.claims.items():
+        if claims > MAX_CLAIMS_PER_HOUR * messages[chunk_id]:
+            yield Finding(
+                "misreported", f"{messages[chunk_id]} messages of a chunk caused {claims} claims in hour {hour}"
+            )
+
+
 @check
 def no_stale_call_is_accepted(world: World) -> Iterator[Finding]:
     for text in world.loads.wrongly_accepted:

@@ -36,6 +36,7 @@ class Loads:
         self._world = world
         self.wrongly_accepted: list[str] = []
         self.max_in_flight = 0
+        self.claims: Counter[tuple[str, int]] = Counter()  # by chunk and hour
         self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
         self.calls_of_row: Counter[str] = Counter()
         self.failed_calls_of_row: Counter[str] = Counter()
@@ -54,6 +55,9 @@ class Loads:
         counted.rows.add(int(index))
         counted.ended_at = clock.now
         self.calls_of_row[key] += 1
+
+    def count_claim(self, chunk_id: str) -> None:
+        self.claims[chunk_id, int(clock.now // 3600)] += 1
 
     def end(self, process: Process, key: str, verdict: str | None) -> None:
         """Count a create call that has ended, with the verdict of its answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -130,6 +131,7 @@ class Sqs:
     queue: Queue
     fault_of: Callable[[str], str]
     on_send: Callable[[Message], None]
+    copies: Counter[str] = field(default_factory=Counter)  # bodies of messages with which workers replaced others
 
     def send_message(
         self,
@@ -142,6 +144,7 @@ class Sqs:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("SendMessage")
         message = self.queue.send(MessageBody, MessageAttributes, DelaySeconds)
+        self.copies[MessageBody] += 1
         self.on_send(message)
         self._end("SendMessage", fault)
         return {"MessageId": message.id}
