@@ -35,11 +35,7 @@ LOCK_CHUNK = (
     "            call.check_is_stored_row(chunk)\n"
 )
 WRITE_RECORD = "            self._act_as_submitter(request, chunk)\n            record = call.write_record()\n"
-CALL_VIEW = (
-    "            errors = collect_errors(request)\n"
-    "            with observe_atomic_request(request, using) as was_rolled_back:\n"
-    "                response = self.get_response(request)\n"
-)
+FIND_OBJECT = "            existing = _find(request, call, target, chunk.mode)\n"
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ MUTATIONS = (
         "answers",
         (
             ("bulk_import/middleware.py", BEGIN + LOCK_CHUNK, BEGIN + LOCK_CHUNK + WRITE_RECORD + BEGIN),
-            ("bulk_import/middleware.py", WRITE_RECORD + CALL_VIEW, CALL_VIEW),
+            ("bulk_import/middleware.py", WRITE_RECORD + FIND_OBJECT, FIND_OBJECT),
         ),
     ),
     Mutation(
