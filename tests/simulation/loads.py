@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED
-from tests.simulation.settings import BULK_IMPORT
 from tests.simulation.virtual_time import Process, clock
 
 if TYPE_CHECKING:
     from tests.simulation.monolith import Response
     from tests.simulation.network import Call
     from tests.simulation.world import World
-
-CHUNK_ROWS = BULK_IMPORT["CHUNK_ROWS"]
 
 
 @dataclass
@@ -49,7 +46,7 @@ class Loads:
         self._in_flight[process] += 1
         self.max_in_flight = max(self.max_in_flight, self._in_flight[process])
         job_id, _, index = key.partition(":")
-        place = (process, job_id, int(index) // int(CHUNK_ROWS))  # type: ignore[call-overload]
+        place = (process, job_id, int(index) // self._world.plan.chunk_rows)
         counted = self.chunks.setdefault(place, ChunkCalls(process.started_at))
         counted.calls += 1
         counted.rows.add(int(index))

@@ -71,6 +71,7 @@ class Plan:
     function_seconds: float = 60.0
     lease_seconds: int = 10
     concurrency: int = 4
+    chunk_rows: int = 5
     chunks_in_flight: int = 2
     max_failed_share: float | None = None
     max_receives: int = 5
@@ -97,6 +98,7 @@ class Plan:
             plan.jobs = [_draw_job(random, plan, 0, "products", random.randint(*LARGE_ROWS))]
         elif plan.shares_objects:
             names = [f"{seed}-{number}" for number in range(OBJECTS)]
+            plan.chunk_rows = 2  # so that several chunks of each job wait for a place
             plan.objects = {name: random.choice(VALUES) for name in names if random.random() < 0.6}
             count = random.choice([2, 2, 3, 4])
             plan.jobs = [_draw_job_of_objects(random, n, names) for n in range(count)]

@@ -127,6 +127,7 @@ class Simulator:
             **BULK_IMPORT,
             "LEASE_SECONDS": plan.lease_seconds,
             "CONCURRENCY": plan.concurrency,
+            "CHUNK_ROWS": plan.chunk_rows,
             "CHUNKS_IN_FLIGHT": plan.chunks_in_flight,
             "MAX_FAILED_SHARE": plan.max_failed_share,
         }

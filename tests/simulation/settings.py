@@ -79,7 +79,6 @@ BULK_IMPORT = {
     "TOKEN_KEYS": [known_secrets.TOKEN_KEY],
     "WEBHOOK_URL": "https://receiver.example/",
     "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
-    "CHUNK_ROWS": 5,
     "LEASE_SECONDS": 10,
     "PAUSE_SECONDS": 20,
     "MAX_PAUSE_HOURS": 1,
