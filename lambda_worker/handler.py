@@ -22,7 +22,7 @@ from lambda_worker.deadlines import Deadlines
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, MessageRefused, MonolithAway
 from lambda_worker.limiter import Limiters
 from lambda_worker.monolith_client import MonolithClient
-from lambda_worker.redelivery import MAX_AWAY_SECONDS, away_since, defer, give_up, retry_later
+from lambda_worker.redelivery import MAX_AWAY_DELAY_SECONDS, MAX_AWAY_SECONDS, away_since, defer, give_up, retry_later
 from lambda_worker.stored_secret import StoredSecret
 from lambda_worker.tracing import continued_trace
 
@@ -133,7 +133,7 @@ def _defer(sqs: SQSClient, queue_url: str, record: SqsRecord, deferred: ChunkDef
     If the monolith has been unavailable for too long, there is no copy. SQS delivers the message itself again, up to
     maxReceiveCount times.
     """
-    since = None
+    since, delay = None, deferred.delay_seconds
     if isinstance(deferred, MonolithAway):
         now = time.time()
         since = away_since(record, now)
@@ -141,8 +141,9 @@ def _defer(sqs: SQSClient, queue_url: str, record: SqsRecord, deferred: ChunkDef
             logger.error("The delivery of message %s failed: %s", record["messageId"], deferred)
             retry_later(sqs, queue_url, record)
             return False
-    logger.info("Message %s is deferred for %.0f s: %s", record["messageId"], deferred.delay_seconds, deferred)
-    return defer(sqs, queue_url, record, deferred.delay_seconds, since=since)
+        delay = max(delay, min(now - since, MAX_AWAY_DELAY_SECONDS))  # the longer it is away, the rarer the attempts
+    logger.info("Message %s is deferred for %.0f s: %s", record["messageId"], delay, deferred)
+    return defer(sqs, queue_url, record, delay, since=since)
 
 
 def services() -> Services:

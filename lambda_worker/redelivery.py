@@ -31,6 +31,9 @@ MAX_AWAY_SECONDS = 24 * 3600
 After this time, the message is no longer replaced by a copy. Each delivery then counts towards maxReceiveCount.
 """
 
+MAX_AWAY_DELAY_SECONDS = 300
+"""Longest delay of a message while the monolith is unavailable, unless the monolith asks for more."""
+
 AWAY_SINCE = "bulk-import-away-since"
 """Message attribute of a copy: the Unix time since which the monolith has been unavailable.
 

@@ -113,15 +113,17 @@ def return_lost_chunks(target: str) -> None:
     If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
     transaction.
     """
-    # The messages of a paused job come back again and again, until the next attempt. If nobody made that attempt in
-    # time, they are lost, too. If only a person can end the pause, there is no next attempt before it ends.
-    may_wait = Q(status=JobStatus.PAUSED) & (Q(paused_until=None) | Q(paused_until__gte=Now() - MESSAGE_TIMEOUT))
+    # The messages of a paused job arrive when its pause is over, and the first claim then moves `paused_until`. The
+    # circuit breaker sets no `paused_until`: after the longest pause, the first claim gives the job up.
+    long_ago = Now() - MESSAGE_TIMEOUT
+    gives_up_at = long_ago - timedelta(hours=conf().max_pause_hours)
+    is_overdue = Q(paused_until__lt=long_ago) | Q(pause_code=PauseCode.MOST_ROWS_FAILED, paused_at__lt=gives_up_at)
     # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
     jobs = ImportJob.objects.open().filter(target=target)
     chunks = ImportChunk.objects.filter(job__in=jobs.values("pk"))
     chunks.filter(status=ChunkStatus.PROCESSING, lease_expires_at__lt=Now() - LOST_WORKER_DELAY).return_to_pending()
-    waiting = jobs.filter(~may_wait).values("pk")
-    chunks.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT, job__in=waiting).return_to_pending()
+    waiting = jobs.filter(~Q(status=JobStatus.PAUSED) | is_overdue).values("pk")
+    chunks.filter(queued_at__lt=long_ago, job__in=waiting).return_to_pending()
 
 
 def note_imports_ahead(jobs: Iterable[ImportJob]) -> None:

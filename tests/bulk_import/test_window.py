@@ -374,7 +374,7 @@ def test_the_sweep_sends_a_lost_message_again(ana: APIClient, worker: APIClient,
     assert aws.messages() == lost
 
 
-def test_the_sweep_sends_a_lost_message_of_a_paused_import_again(ana: APIClient, worker: APIClient, aws: Aws) -> None:
+def test_the_delayed_messages_of_a_paused_import_are_not_lost(ana: APIClient, worker: APIClient, aws: Aws) -> None:
     """Without a message, no worker would find out that the endpoint is available again."""
     submit(ana, "A", 3)
     first, *_rest = aws.messages()
@@ -387,6 +387,30 @@ def test_the_sweep_sends_a_lost_message_of_a_paused_import_again(ana: APIClient,
     sweep()
 
     assert aws.messages() == [first]
+
+
+@pytest.mark.parametrize(
+    "pause",
+    [
+        {"pause_code": PauseCode.ENDPOINT_AWAY, "paused_until": timedelta(seconds=1)},
+        {"pause_code": PauseCode.MOST_ROWS_FAILED, "paused_at": timedelta(hours=24, seconds=1)},
+    ],
+)
+def test_the_sweep_sends_a_lost_message_of_a_paused_import_again(
+    ana: APIClient, aws: Aws, pause: dict[str, Any]
+) -> None:
+    submit(ana, "A", 6)
+    aws.messages()  # all of them are lost
+    times = {name: Now() - MESSAGE_TIMEOUT - ago for name, ago in pause.items() if name != "pause_code"}
+    ImportJob.objects.update(status=JobStatus.PAUSED, pause_code=pause["pause_code"], **times)
+    ImportChunk.objects.filter(status=ChunkStatus.QUEUED).update(
+        queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1)
+    )
+
+    sweep()
+    sweep()
+
+    assert len(aws.messages()) == 1  # a paused import has one message, for the next attempt
 
 
 def test_while_sqs_is_unavailable_no_more_chunks_than_the_window_are_reserved(

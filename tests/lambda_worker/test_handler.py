@@ -209,6 +209,7 @@ def test_while_a_maintenance_page_answers_no_delivery_counts_for_a_day(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
     monkeypatch.setattr(monolith_client, "AWAY_SECONDS", 0)
+    monkeypatch.setattr("lambda_worker.handler.MAX_AWAY_DELAY_SECONDS", 0)
     monolith.replies = {"claim": [reply]}
     queue.send(message.encode())
 
@@ -222,10 +223,27 @@ def test_while_a_maintenance_page_answers_no_delivery_counts_for_a_day(
     assert (queue.waiting, queue.resting) == (0, 1)
 
 
+def test_the_longer_the_monolith_is_away_the_rarer_are_the_attempts(
+    monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
+) -> None:
+    delays: list[float] = []
+    monkeypatch.setattr("lambda_worker.handler.defer", lambda *call, since: delays.append(call[3]))  # noqa: ARG005
+    monolith.replies = {"claim": [Reply(503, b"<h1>Away</h1>")]}
+    queue.send(message.encode())
+    records = queue.receive()
+
+    for away_seconds in (10, 100, 3600):
+        monkeypatch.setattr("lambda_worker.handler.away_since", lambda _record, now, ago=away_seconds: now - ago)
+        handler({"Records": records}, Context())
+
+    assert delays == pytest.approx([30, 100, 300])
+
+
 def test_after_an_answer_of_the_monolith_the_next_outage_has_a_day_again(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
     monkeypatch.setattr(monolith_client, "AWAY_SECONDS", 0)
+    monkeypatch.setattr("lambda_worker.handler.MAX_AWAY_DELAY_SECONDS", 0)
     held = json_reply(409, {"code": "lease_held"}, Retry_After="1")
     page = Reply(503, b"<h1>Away</h1>")
     monolith.replies = {"claim": [*[page] * MAX_TRIES, held]}

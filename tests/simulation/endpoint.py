@@ -21,7 +21,7 @@ DEAD_PROCESS = 0
 """In place of a status: the process dies while it creates the row."""
 
 STATUSES_OF_ROWS = [400, 403, 429, 500, 500, 503, 504, 200, DEAD_PROCESS]
-STATUSES_OF_ALL = [403, 429, 500, 503, 503, 200]
+STATUSES_OF_ALL = [403, 429, 500, 500, 503, 503, 200]
 
 
 class Unavailable(APIException):
@@ -39,8 +39,7 @@ class EndpointFault(Fault):
     weight = 14
 
     status: int
-    job: int
-    row: int  # -1 for all rows of all jobs
+    name: str  # of the row; "" for all rows of all jobs
     times: int  # number of calls that are affected
     start: float
     seconds: float
@@ -53,21 +52,21 @@ class EndpointFault(Fault):
         if random.random() < 0.25:
             start, seconds = plan.draw_time(random), draw_duration(random)
             status = random.choice(STATUSES_OF_ALL)
-            return cls(status, 0, -1, 10**9, start, seconds, retry_after, is_late)
+            return cls(status, "", 10**9, start, seconds, retry_after, is_late)
         job = random.randrange(len(plan.jobs))
         row = random.randrange(len(plan.jobs[job].rows))
+        name = plan.jobs[job].rows[row].name
         times = random.choice([1, 2, 4, 10**9])
-        return cls(random.choice(STATUSES_OF_ROWS), job, row, times, 0.0, 1e9, retry_after, is_late)
+        return cls(random.choice(STATUSES_OF_ROWS), name, times, 0.0, 1e9, retry_after, is_late)
 
     def arm(self, world: World) -> None:
-        self.name = "" if self.row < 0 else world.plan.jobs[self.job].rows[self.row].name
         world.endpoint.faults.append(self)
 
     def concerns(self, job: Job) -> bool:
-        return self.row < 0 or self.job == job.number
+        return not self.name or self.name in {row.name for row in job.rows}
 
     def ends_at(self) -> float:
-        return self.start + self.seconds if self.row < 0 else 0.0
+        return self.start + self.seconds if not self.name else 0.0
 
     def affects(self, name: str) -> bool:
         is_now = self.start <= clock.now < self.start + self.seconds
@@ -97,11 +96,11 @@ class Endpoint:
 
     faults: list[EndpointFault] = field(default_factory=list)
 
-    def before_create(self, name: str) -> None:
+    def before_write(self, name: str) -> None:
         """Raise if the endpoint fails before it writes the row."""
         self._meet(name, is_late=False)
 
-    def after_create(self, name: str) -> None:
+    def after_write(self, name: str) -> None:
         """Raise if the endpoint fails after it wrote the row."""
         self._meet(name, is_late=True)
 

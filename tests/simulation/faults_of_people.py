@@ -107,6 +107,22 @@ class Resume(JobAction):
         await world.people.act_as_staff("resume", self.job)
 
 
+class MoveToFront(JobAction):
+    """Staff move a job to the front."""
+
+    weight = 3
+
+    async def act(self, world: World) -> None:
+        await world.people.act_as_staff("move_to_front", self.job)
+
+
+class ResumeBySubmitter(UserAction):
+    """The submitter resumes a job, whether or not the circuit breaker has paused it."""
+
+    weight = 4
+    suffix = "/resume"
+
+
 @dataclass(eq=False)
 class Concurrency(JobAction):
     """Staff change the number of concurrent calls of a job."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.simulation.faults import RequestFault, draw_duration
-from tests.simulation.monolith import Death
+from tests.simulation.monolith import AFTER_COMMIT, Death
 from tests.simulation.network import Fate
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ class NetworkFault(RequestFault):
 
 @dataclass(eq=False)
 class MonolithDies(RequestFault):
-    """A web process dies at a statement or around a commit, or its database reports an error there."""
+    """A web process dies at a statement or around a commit, or its database reports an error there.
+
+    A process that dies after its commit does not send the messages of the chunks to which it has given a place.
+    """
 
     weight = 20
 
@@ -77,7 +80,10 @@ class MonolithDies(RequestFault):
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(*draw_point(random), random.randint(1, 18), random.random() < 0.25, random.choice([0, 502]))
+        point, page = draw_point(random), random.choice([0, 502])
+        if random.random() < 0.25:
+            return cls(*point, AFTER_COMMIT, False, page)
+        return cls(*point, random.randint(1, 24), random.random() < 0.25, page)
 
     def arm(self, world: World) -> None:
         world.fates.arm(self.point, self.number, self)

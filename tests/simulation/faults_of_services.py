@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.simulation.faults import Fault, InvocationFault, MessageFault, ServiceFault, draw_duration
@@ -13,12 +11,12 @@ from tests.simulation.virtual_time import clock
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.plan import Job, Plan
+    from tests.simulation.plan import Plan
     from tests.simulation.queue import Message
     from tests.simulation.virtual_time import Process
     from tests.simulation.world import World
 
-OPERATIONS = {"GetObject": 3, "PutObject": 3, "SendMessageBatch": 2, "SendMessage": 2, "ChangeMessageVisibility": 1}
+OPERATIONS = {"GetObject": 3, "PutObject": 3, "SendMessageBatch": 4, "SendMessage": 2, "ChangeMessageVisibility": 1}
 
 
 @dataclass(eq=False)
@@ -34,7 +32,7 @@ class AwsFault(ServiceFault):
     def draw(cls, random: Random, plan: Plan) -> Self:
         operation = random.choice(list(OPERATIONS))
         kinds = ["refused", "no connection", "no answer"]
-        kinds += ["breaks off"] * (operation == "GetObject") + ["partly"] * (operation == "SendMessageBatch")
+        kinds += ["breaks off"] * (operation == "GetObject") + ["partly", "twice"] * (operation == "SendMessageBatch")
         return cls(random.choice(kinds), operation, random.randint(1, OPERATIONS[operation]))
 
     def arm(self, world: World) -> None:
@@ -168,39 +166,23 @@ class MessageGoesAstray(MessageFault):
 
 
 @dataclass(eq=False)
-class MessageExpires(MessageFault):
-    """SQS deletes a message because of its age. The job cannot end by itself, so staff cancel it an hour later."""
+class MessageIsLost(MessageFault):
+    """A message is lost although SQS has accepted it: an operator purges the queue, or its retention is over."""
 
-    weight = 2
+    weight = 4
 
     number: int
-    job: int = field(default=-1, init=False)
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(random.randint(1, 3))
+        return cls(random.randint(1, 6))
 
     def arm(self, world: World) -> None:
         self._world = world
         world.fates.arm("message", self.number, self)
 
     def affect(self, message: Message) -> None:
-        world = self._world
-        job_id = json.loads(message.body)["job_id"].replace("-", "")
-        keys = world.sql("SELECT idempotency_key FROM bulk_import_importjob WHERE id = ?", job_id)
-        job = next(job for job in world.plan.jobs if job.key == keys[0][0])
-        if any(fault.cancels(job) for fault in world.plan.faults):
-            return  # nobody can send the messages of a cancelled job again
-        self.job = job.number
-        world.queue.messages.remove(message)
-        world.people.start(self._cancel_later())
-
-    def cancels(self, job: Job) -> bool:
-        return job.number == self.job
-
-    async def _cancel_later(self) -> None:
-        await asyncio.sleep(3600)
-        await self._world.people.act_as_staff("cancel", self.job)
+        self._world.queue.messages.remove(message)
 
 
 @dataclass(eq=False)

@@ -7,15 +7,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.simulation.settings import BULK_IMPORT
+from bulk_import.models.status import PAUSES_UNTIL_RESUMED
 from tests.simulation.virtual_time import Process, clock
 
 if TYPE_CHECKING:
     from tests.simulation.monolith import Response
     from tests.simulation.network import Call
     from tests.simulation.world import World
-
-CHUNK_ROWS = BULK_IMPORT["CHUNK_ROWS"]
 
 
 @dataclass
@@ -35,6 +33,7 @@ class Loads:
         self._world = world
         self.wrongly_accepted: list[str] = []
         self.max_in_flight = 0
+        self.claims: Counter[tuple[str, int]] = Counter()  # by chunk and hour
         self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
         self.calls_of_row: Counter[str] = Counter()
         self.failed_calls_of_row: Counter[str] = Counter()
@@ -47,12 +46,15 @@ class Loads:
         self._in_flight[process] += 1
         self.max_in_flight = max(self.max_in_flight, self._in_flight[process])
         job_id, _, index = key.partition(":")
-        place = (process, job_id, int(index) // int(CHUNK_ROWS))  # type: ignore[call-overload]
+        place = (process, job_id, int(index) // self._world.plan.chunk_rows)
         counted = self.chunks.setdefault(place, ChunkCalls(process.started_at))
         counted.calls += 1
         counted.rows.add(int(index))
         counted.ended_at = clock.now
         self.calls_of_row[key] += 1
+
+    def count_claim(self, chunk_id: str) -> None:
+        self.claims[chunk_id, int(clock.now // 3600)] += 1
 
     def end(self, process: Process, key: str, verdict: str | None) -> None:
         """Count a create call that has ended, with the verdict of its answer."""
@@ -96,13 +98,14 @@ class Loads:
             self.wrongly_accepted.append(f"create of epoch {known} in epoch {epoch}")
         if is_cancelled:
             self.wrongly_accepted.append("create after the cancel")
-        if pause_code == "staff":
-            self.wrongly_accepted.append("create during a pause by staff")
+        if pause_code in PAUSES_UNTIL_RESUMED:
+            self.wrongly_accepted.append(f"create during the pause {pause_code}")
 
     def _check_pause(self, chunk_id: str) -> None:
         """Check that the end of a chunk, which shows that rows can be created, has ended a pause by a worker."""
         query = (
-            "SELECT pause_code FROM bulk_import_importjob WHERE status = 'paused' AND pause_code != 'staff'"
+            "SELECT pause_code FROM bulk_import_importjob WHERE status = 'paused'"
+            " AND pause_code NOT IN ('staff', 'most_rows_failed')"
             " AND id = (SELECT job_id FROM bulk_import_importchunk WHERE id = ?)"
         )
         if self._world.sql(query, chunk_id):

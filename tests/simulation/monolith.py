@@ -42,11 +42,15 @@ class Response:
     content: bytes
 
 
+AFTER_COMMIT = 0
+"""In place of a step: right after the first commit, before the process sends what it has committed."""
+
+
 @dataclass
 class Death:
     """Where a process of the monolith fails: at its n-th step, which is a statement, or a moment around a commit."""
 
-    step: int
+    step: int  # or AFTER_COMMIT
     with_error: bool = False  # the database reports an error, and the process lives on
     has_happened: bool = False
 
@@ -56,6 +60,7 @@ class Monolith:
     """All web processes and commands of the site."""
 
     clock_skews: list[float]
+    after_process: Callable[[], None]  # called when a process has ended or died
     requests: int = 0
     _handler: Any = field(default_factory=WSGIHandler)
 
@@ -70,8 +75,11 @@ class Monolith:
         process = Process(name, clock_skew=self.clock_skews[self.requests % len(self.clock_skews)])
         context = Context()
         context.run(current_process.set, process)
-        with _outside_the_loop(), _may_die(death):
-            return context.run(work)
+        try:
+            with _outside_the_loop(), _may_die(death):
+                return context.run(work)
+        finally:
+            self.after_process()
 
     def _respond(self, request: Request) -> Response:
         path, _, query = request.path.partition("?")
@@ -123,6 +131,8 @@ def _may_die(death: Death | None) -> Iterator[None]:
         nonlocal steps
         steps += 1
         if death is None or steps < death.step or (death.with_error and death.has_happened):
+            return
+        if death.step == AFTER_COMMIT and name != "after commit":
             return
         if death.with_error and name in {"before commit", "after commit"}:
             return

@@ -46,6 +46,60 @@ GUARANTEES = (
         ),
     ),
     Mutation(
+        "the size of the window",
+        "",
+        (
+            (
+                "bulk_import/models/window.py",
+                "    free = conf().chunks_in_flight - sum(job.in_flight for job in jobs)\n",
+                "    free = conf().chunks_in_flight\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the turns of the users",
+        "",
+        (
+            (
+                "bulk_import/models/fair_choice.py",
+                "key=lambda one: (one.in_flight, one.served_at,",
+                "key=lambda one: (-one.in_flight, one.served_at,",
+            ),
+        ),
+    ),
+    Mutation(
+        "the replacement of lost messages",
+        "",
+        (("bulk_import/outbox/relay.py", "            return_lost_chunks(target)\n", ""),),
+    ),
+    Mutation(
+        "the order of updates",
+        "",
+        (("bulk_import/existing_object.py", "    _check_not_superseded(call, target, existing)\n", ""),),
+    ),
+    Mutation(
+        "the rollback of a rehearsal",
+        "",
+        (
+            (
+                "bulk_import/middleware.py",
+                "with rolled_back() if chunk.is_rehearsal else nullcontext():",
+                "with nullcontext():",
+            ),
+        ),
+    ),
+    Mutation(
+        "the comparison before an undo",
+        "",
+        (
+            (
+                "bulk_import/created_object.py",
+                "    if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):\n",
+                "    if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
         "the end of a pause",
         "",
         (

@@ -129,6 +129,8 @@ class WorkerTransport(httpx.AsyncBaseTransport):
         point = "create" if is_create else request.url.path.rpartition("/")[2]
         sent = self._world.releases.outgoing(self._process, point, sent)
         key, verdict = headers.get("idempotency-key", ""), None
+        if point == "claim":
+            self._world.loads.count_claim(request.url.path.split("/")[-2])
         if is_create:
             self._world.loads.begin(self._process, key)
         try:

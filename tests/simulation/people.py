@@ -49,15 +49,18 @@ class People:
         await self._world.sleep_until(job.at)
         content = b"[" + b",".join(row.encoded() for row in job.rows) + b"]"
         headers = {"content-type": "application/json", "idempotency-key": job.key}
-        request = Request("POST", f"/{job.target}/bulk", basic_authentication(job.user) | headers, content)
+        options = f"?mode={job.mode}&rehearse={str(job.rehearse).lower()}"
+        request = Request("POST", f"/{job.target}/bulk{options}", basic_authentication(job.user) | headers, content)
         if answer := await self._send("submit", request, {202}):
             self.accepted[job.number] = json.loads(answer.content)["id"]
 
-    async def act_as_user(self, number: int, method: str, suffix: str) -> None:
-        """Let the submitter of a job use the API, until it answers."""
+    async def act_as_user(self, number: int, method: str, suffix: str, *expected: int) -> None:
+        """Let the submitter of a job use the API, until it answers. `expected` are further statuses that are right."""
         job = self._world.plan.jobs[number]
         path = f"/{job.target}/bulk/{self.job_id(number)}{suffix}"
-        await self._send("action", Request(method, path, basic_authentication(job.user)), {200, 202, EXPIRED})
+        await self._send(
+            "action", Request(method, path, basic_authentication(job.user)), {200, 202, EXPIRED, *expected}
+        )
 
     async def _send(self, point: str, request: Request, expected: set[int]) -> Response | None:
         """Send a request until it succeeds. Return the answer, or None if the user may not do this or gives up."""

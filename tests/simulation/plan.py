@@ -18,6 +18,15 @@ USERS = ("ana", "ben")
 SEEDS_PER_SPARED_JOB = 10
 """One of so many seeds has faults that concern only some of its jobs."""
 
+SEEDS_PER_SHARED_OBJECTS = 3
+"""One of so many seeds has jobs that update and upsert the same few objects."""
+
+OBJECTS = 8
+"""Number of objects that these jobs share. Some of them exist before."""
+
+VALUES = ("a", "b", "c")
+"""The values that these jobs write. There are few, so that some rows change nothing."""
+
 LARGE_ROWS = (40, 120)
 """Fewest and most rows of a large import. Every fiftieth run has one, of products."""
 
@@ -41,6 +50,8 @@ class Job:
     target: str
     at: float  # virtual time
     rows: list[Row]
+    mode: str = "create"
+    rehearse: bool = False
 
     @property
     def key(self) -> str:
@@ -53,12 +64,16 @@ class Plan:
 
     seed: int
     jobs: list[Job] = field(default_factory=list)
+    objects: dict[str, str] = field(default_factory=dict)  # the categories that exist already: names and values
     faults: list[Fault] = field(default_factory=list)
     pollers: int = 2
     batch_size: int = 1
     function_seconds: float = 60.0
     lease_seconds: int = 10
     concurrency: int = 4
+    chunk_rows: int = 5
+    chunks_in_flight: int = 2
+    max_failed_share: float | None = None
     max_receives: int = 5
     clock_skews: list[float] = field(default_factory=list)  # seconds; of the web servers
     latency_factor: float = 1.0
@@ -73,15 +88,23 @@ class Plan:
             function_seconds=random.choice([8.0, 8.0, 20.0, 60.0]),
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
+            chunks_in_flight=random.choice([1, 2, 2, 3, 8]),
+            max_failed_share=random.choice([None, 0.5, 0.9]),
             max_receives=random.choice([3, 5, 5]),
             latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
             clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],
         )
         if seed % 50 == 0:
-            plan.jobs = [_draw_job(random, seed, 0, "products", random.randint(*LARGE_ROWS))]
+            plan.jobs = [_draw_job(random, plan, 0, "products", random.randint(*LARGE_ROWS))]
+        elif plan.shares_objects:
+            names = [f"{seed}-{number}" for number in range(OBJECTS)]
+            plan.chunk_rows = 2  # so that several chunks of each job wait for a place
+            plan.objects = {name: random.choice(VALUES) for name in names if random.random() < 0.6}
+            count = random.choice([2, 2, 3, 4])
+            plan.jobs = [_draw_job_of_objects(random, n, names) for n in range(count)]
         else:
             count = 3 if plan.spares_a_job else random.choice([1, 1, 1, 1, 1, 1, 2, 3])
-            plan.jobs = [_draw_job(random, seed, n, "categories", random.randint(5, 10)) for n in range(count)]
+            plan.jobs = [_draw_job(random, plan, n, "categories", random.randint(5, 10)) for n in range(count)]
         weights = [kind.weight for kind in FAULTS]
         count = int(random.triangular(0, 40, 12))
         plan.faults = [kind.draw(random, plan) for kind in random.choices(FAULTS, weights, k=count)]
@@ -90,9 +113,14 @@ class Plan:
         return plan
 
     @property
+    def shares_objects(self) -> bool:
+        """Whether the jobs of the plan update and upsert the same objects."""
+        return self.seed % SEEDS_PER_SHARED_OBJECTS == 2
+
+    @property
     def spares_a_job(self) -> bool:
         """Whether no fault of the plan concerns the first job. It must then end as if nothing had happened."""
-        return self.seed % SEEDS_PER_SPARED_JOB == 1
+        return self.seed % SEEDS_PER_SPARED_JOB == 1 and not self.shares_objects
 
     @property
     def faults_end_at(self) -> float:
@@ -104,11 +132,18 @@ class Plan:
         return random.uniform(0, random.choice([0.3, 1, 30, 300]))
 
 
-def _draw_job(random: Random, seed: int, number: int, target: str, count: int) -> Job:
-    names = [f"{seed}-{number}-{index}" for index in range(count)]
+def _draw_job(random: Random, plan: Plan, number: int, target: str, count: int) -> Job:
+    names = [f"{plan.seed}-{number}-{index}" for index in range(count)]
     if target == "categories":
-        rows = [Row(name, {"name": name}) for name in names]
+        rows = [Row(name, {"name": name, "slug": f"v{number}"}) for number, name in enumerate(names)]
     else:
         rest = {"price": "12.50", "currency": "EUR", "category": "tents", "stock": 3}
         rows = [Row(name, {"sku": name, "name": name, **rest}) for name in names]
-    return Job(number, random.choice(USERS), target, random.uniform(0, 2) * number, rows)
+    rehearse = target == "categories" and not plan.spares_a_job and random.random() < 0.1
+    return Job(number, random.choice(USERS), target, random.uniform(0, 2) * number, rows, rehearse=rehearse)
+
+
+def _draw_job_of_objects(random: Random, number: int, names: list[str]) -> Job:
+    rows = [Row(name, {"name": name, "slug": random.choice(VALUES)}) for name in random.sample(names, 6)]
+    mode, at = random.choice(["update", "upsert", "upsert"]), random.uniform(0, 1) * number
+    return Job(number, random.choice(USERS), "categories", at, rows, mode, rehearse=random.random() < 0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -130,6 +131,7 @@ class Sqs:
     queue: Queue
     fault_of: Callable[[str], str]
     on_send: Callable[[Message], None]
+    copies: Counter[str] = field(default_factory=Counter)  # bodies of messages with which workers replaced others
 
     def send_message(
         self,
@@ -142,6 +144,7 @@ class Sqs:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("SendMessage")
         message = self.queue.send(MessageBody, MessageAttributes, DelaySeconds)
+        self.copies[MessageBody] += 1
         self.on_send(message)
         self._end("SendMessage", fault)
         return {"MessageId": message.id}
@@ -154,9 +157,10 @@ class Sqs:
             if fault == "partly" and number % 2 == 0:
                 failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
                 continue
-            self.on_send(self.queue.send(entry["MessageBody"], entry["MessageAttributes"], 0))
+            for _copy in range(2 if fault == "twice" else 1):
+                self.on_send(self.queue.send(entry["MessageBody"], entry["MessageAttributes"], 0))
             sent.append({"Id": entry["Id"]})
-        self._end("SendMessageBatch", fault if fault != "partly" else "")
+        self._end("SendMessageBatch", fault if fault not in {"partly", "twice"} else "")
         return {"Successful": sent, "Failed": failed}
 
     def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:

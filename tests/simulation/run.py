@@ -8,7 +8,7 @@ import os
 import random
 import sqlite3
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation import surroundings, virtual_time
 
@@ -27,8 +27,19 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
+from bulk_import.models import circuit_breaker
 from products.models import Category, Product
-from tests.simulation import checks, endpoint, faults_of_people, faults_of_requests, faults_of_services  # noqa: F401 - they register the faults
+from tests.simulation import (  # noqa: F401 - some of them only register the faults and checks
+    checks,
+    checks_of_objects,
+    endpoint,
+    faults_of_objects,
+    faults_of_people,
+    faults_of_requests,
+    faults_of_services,
+    windows,
+    writes,
+)
 from tests.simulation.event_loop import Stuck
 from tests.simulation.plan import USERS, Plan
 from tests.simulation.settings import BULK_IMPORT
@@ -40,6 +51,7 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Finding
 
 timezone.now = virtual_time.now_of_django
+circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
 RUNS_PER_COLLECTION = 50
 """Runs between two garbage collections. No collection happens during a run, so that each run is repeatable."""
@@ -81,20 +93,25 @@ class Simulator:
         gc.disable()
 
     def _prepare_database(self) -> None:
-        """Create the tables and the users, and keep a copy for each run. SKUs need not be unique in the database.
+        """Create the tables and the users, and keep a copy for each run. No SKU or slug is unique in the database.
 
-        A unique SKU would hide that a product is created twice.
+        If they were unique, that would hide that an object is created twice.
         """
         call_command("migrate", verbosity=0, run_syncdb=True)
-        old, new = Product._meta.get_field("sku"), Product._meta.get_field("sku").clone()
-        setattr(new, "_unique", False)  # noqa: B010 - django-stubs do not know the attribute
-        new.set_attributes_from_name("sku")
-        with connection.schema_editor() as editor:
-            editor.alter_field(Product, old, new)
+        # The app requires a lookup field that is unique. Only the model says so.
+        setattr(Category._meta.get_field("name"), "_unique", True)  # noqa: B010 - django-stubs do not know the attribute
+        for model, name in ((Product, "sku"), (Category, "slug")):
+            old: Any = model._meta.get_field(name)
+            new = old.clone()
+            new._unique = False
+            new.set_attributes_from_name(name)
+            with connection.schema_editor() as editor:
+                editor.alter_field(model, old, new)
         for name in (*USERS, "staff"):
             # The permissions of a superuser need no query, which makes each call faster.
             User.objects.create_superuser(name, f"{name}@shop.example", name)
         Category.objects.create(slug="tents", name="tents")
+        connection.connection.executescript(windows.TRIGGERS + writes.TRIGGERS)
         connection.connection.backup(self._template)
 
     def run(self, plan: Plan, keep: Collection[int] | None = None, *, verbose: bool = False) -> Result:
@@ -110,6 +127,9 @@ class Simulator:
             **BULK_IMPORT,
             "LEASE_SECONDS": plan.lease_seconds,
             "CONCURRENCY": plan.concurrency,
+            "CHUNK_ROWS": plan.chunk_rows,
+            "CHUNKS_IN_FLIGHT": plan.chunks_in_flight,
+            "MAX_FAILED_SHARE": plan.max_failed_share,
         }
         with override_settings(BULK_IMPORT=settings):
             return self._execute(plan, verbose=verbose)
@@ -118,6 +138,9 @@ class Simulator:
         virtual_time.clock.now = 0.0
         random.seed(f"process {plan.seed}")
         self._template.backup(connection.connection)
+        insert = "INSERT INTO products_category (name, slug, is_open) VALUES (?, ?, 1)"
+        connection.connection.executemany(insert, plan.objects.items())
+        connection.connection.execute("DELETE FROM simulation_write")
         ContentType.objects.clear_cache()
         cache.clear()
 

@@ -62,7 +62,13 @@ DEFAULT_FROM_EMAIL = "imports@shop.example"
 
 BULK_IMPORT = {
     "TARGETS": {
-        "categories": {"create_url": "categories", "serializer": "tests.simulation.shop.CategorySerializer"},
+        "categories": {
+            "create_url": "categories",
+            "serializer": "tests.simulation.shop.CategorySerializer",
+            "detail_url": "category",
+            "lookup": "name",
+            "rehearse": True,
+        },
         "products": {
             "create_url": "products:product-list",
             "serializer": "products.serializers.ProductSerializer",
@@ -73,7 +79,6 @@ BULK_IMPORT = {
     "TOKEN_KEYS": [known_secrets.TOKEN_KEY],
     "WEBHOOK_URL": "https://receiver.example/",
     "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
-    "CHUNK_ROWS": 5,
     "LEASE_SECONDS": 10,
     "PAUSE_SECONDS": 20,
     "MAX_PAUSE_HOURS": 1,

@@ -1,15 +1,15 @@
 """The simulated site: a small create endpoint whose behaviour the run decides, the products, and bulk import.
 
-The categories have no unique field that a row sets, so a row that is created twice is visible as two categories.
+No field of a category is unique in the database, so a row that is created twice is visible as two categories. Imports
+identify a category by its name, and its slug is the value that they write.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from django.urls import include, path
-from rest_framework import generics, serializers
+from rest_framework import serializers, viewsets
 
 from products.models import Category
 from tests.simulation.surroundings import current
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
     from rest_framework.response import Response
 
     CategoryModelSerializer = serializers.ModelSerializer[Category]
-    CreateCategory = generics.CreateAPIView[Category]
+    CategoryViewSet = viewsets.ModelViewSet[Category]
 else:
     CategoryModelSerializer = serializers.ModelSerializer
-    CreateCategory = generics.CreateAPIView
+    CategoryViewSet = viewsets.ModelViewSet
 
 
 class CategorySerializer(CategoryModelSerializer):
     class Meta:
         model = Category
-        fields = ["id", "name"]
+        fields = ["id", "name", "slug"]
+        extra_kwargs: dict[str, Any] = {
+            "name": {"validators": []},
+            "slug": {"validators": []},
+        }  # nothing looks for duplicates
 
 
-class CategoryView(CreateCategory):
+class CategoryView(CategoryViewSet):
     queryset = Category.objects.all()
     serializer_class = CategorySerializer
 
@@ -42,14 +46,25 @@ class CategoryView(CreateCategory):
 
     def perform_create(self, serializer: serializers.BaseSerializer[Category]) -> None:
         name = serializer.validated_data["name"]
-        current().endpoint.before_create(name)
-        serializer.save(slug=uuid4().hex)
-        current().endpoint.after_create(name)
+        current().endpoint.before_write(name)
+        serializer.save()
+        current().endpoint.after_write(name)
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Category]) -> None:
+        self.perform_create(serializer)
+
+    def perform_destroy(self, instance: Category) -> None:
+        current().endpoint.before_write(instance.name)
+        instance.delete()
+        current().endpoint.after_write(instance.name)
 
 
 urlpatterns = [
     path("categories/bulk", include("bulk_import.urls"), {"target": "categories"}),
-    path("categories/", CategoryView.as_view(), name="categories"),
+    path("categories/", CategoryView.as_view({"post": "create"}), name="categories"),
+    path(
+        "categories/<int:pk>/", CategoryView.as_view({"patch": "partial_update", "delete": "destroy"}), name="category"
+    ),
     path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
     path("products/", include("products.urls")),
     path("bulk-import/worker/", include("bulk_import.worker_urls")),

@@ -85,9 +85,9 @@ class WallClock:
 wall_time = WallClock()
 
 
-def database_time() -> str:
-    """Return the time on the database's clock, as SQLite's STRFTIME formats it for Django's `Now()`."""
-    return datetime.fromtimestamp(START_OF_TIME + clock.now, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+def database_time(seconds: float = 0.0) -> str:
+    """Return the time on the database's clock plus `seconds`, as SQLite's STRFTIME formats it for Django's `Now()`."""
+    return datetime.fromtimestamp(START_OF_TIME + clock.now + seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 class InlineExecutor(concurrent.futures.Executor):

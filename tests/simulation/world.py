@@ -15,6 +15,7 @@ import httpx
 from django.db import connections
 
 from bulk_import.exceptions import QueueUnavailable
+from bulk_import.models.window import MESSAGE_TIMEOUT
 from bulk_import.outbox.relay import sweep
 from tests.simulation.aws import S3
 from tests.simulation.endpoint import Endpoint
@@ -27,6 +28,7 @@ from tests.simulation.network import Network
 from tests.simulation.people import People
 from tests.simulation.queue import Message, Queue, Sqs
 from tests.simulation.virtual_time import clock, database_time
+from tests.simulation.windows import Windows
 from tests.simulation.worker import Poller, Releases
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may
 UNSENT = (
     "SELECT 1 FROM bulk_import_delivery WHERE due_at <= ?"
     " UNION SELECT 1 FROM bulk_import_importchunk WHERE status IN ('pending', 'reserved')"
-    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status = 'processing' AND lease_expires_at < ? LIMIT 1"
+    " OR (status IN ('queued', 'processing') AND queued_at < ?)"
+    " OR (status = 'processing' AND lease_expires_at < ?) LIMIT 1"
 )
 """Query that finds something to do for the relay. A sweep that finds nothing would only take time."""
 
@@ -74,7 +77,8 @@ class World:
         self.context = Context()  # in which the parts of the world run that are no process
         self.fates = Fates()
         self.endpoint = Endpoint()
-        self.monolith = Monolith(plan.clock_skews)
+        self.windows = Windows(self)
+        self.monolith = Monolith(plan.clock_skews, self.windows.check)
         self.network = Network(self, Random(f"network {plan.seed}"))
         self.loads = Loads(self)
         self.network.after_call.append(self.loads.check_call)
@@ -135,7 +139,7 @@ class World:
         """Run `manage.py bulk_import_relay` from time to time."""
         while True:
             await asyncio.sleep(RELAY_SECONDS)
-            if self.sql(UNSENT, database_time(), database_time()):
+            if self.sql(UNSENT, database_time(), database_time(-MESSAGE_TIMEOUT.total_seconds()), database_time()):
                 fault = self.fates.next("sweep")
                 death = Death(fault.step) if isinstance(fault, RelayDies) else None
                 self.run_in_monolith("sweep", self._sweep, death)

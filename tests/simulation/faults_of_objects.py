@@ -1,0 +1,80 @@
+"""What users do with an import that has ended, and what people do to the objects of an import."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from products.models import Category
+from tests.simulation.audited import TERMINAL
+from tests.simulation.faults_of_people import JobAction
+from tests.simulation.writes import EDIT
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.simulation.plan import Plan
+    from tests.simulation.world import World
+
+POLL_SECONDS = 20.0
+MAX_POLLS = 300
+"""How often, and how many times, a user looks whether the import has ended."""
+
+
+@dataclass(eq=False)
+class AfterTheEnd(JobAction):
+    """The submitter waits until the job has ended, and then uses the API."""
+
+    suffix: ClassVar[str]
+
+    async def _act_at(self, world: World) -> None:
+        await world.sleep_until(self.at)
+        for _poll in range(MAX_POLLS):
+            found = world.sql("SELECT status FROM bulk_import_importjob WHERE id = ?", world.people.job_id(self.job))
+            if found and found[0][0] in TERMINAL:
+                self.hits += 1
+                # Somebody may have opened the job again, or there is nothing to run or to undo.
+                await world.people.act_as_user(self.job, "POST", self.suffix, HTTPStatus.CONFLICT)
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+class Run(AfterTheEnd):
+    """Imports the rows of a rehearsal."""
+
+    weight = 8
+    suffix = "/run"
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        rehearsed = [job.number for job in plan.jobs if job.rehearse]
+        return cls(plan.draw_time(random), random.choice(rehearsed or range(len(plan.jobs))))
+
+
+class Undo(AfterTheEnd):
+    """Deletes what the job has created."""
+
+    weight = 5
+    suffix = "/undo"
+
+
+@dataclass(eq=False)
+class Edit(JobAction):
+    """Somebody changes the object of a row without an import."""
+
+    weight = 4
+
+    row: int
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        job = random.randrange(len(plan.jobs))
+        return cls(plan.draw_time(random), job, random.randrange(len(plan.jobs[job].rows)))
+
+    async def act(self, world: World) -> None:
+        name = world.plan.jobs[self.job].rows[self.row].name
+        world.run_in_monolith(
+            f"edit {name}", lambda: Category.objects.filter(name=name).update(slug=f"{EDIT}{self.row}")
+        )
