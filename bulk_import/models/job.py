@@ -197,6 +197,13 @@ class ImportJob(BreakableJob):
         emails = Delivery.objects.filter(event__job=self, channel=Channel.EMAIL)
         emails.filter(event__kind__in=kinds or EventKind.values).delete()
 
+    def record_origin(self) -> None:
+        """Note in the timelines of other jobs that this new job runs them, if they are a rehearsal, or undoes them."""
+        if self.runs:
+            self.runs.record(EventKind.RUN, note=str(self.pk), actor=self.submitter)
+        if self.undoes and not self.rehearsal:
+            self.undoes.record(EventKind.UNDONE, note=str(self.pk), actor=self.submitter)
+
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None, rows: int = 0
     ) -> None:
