@@ -199,10 +199,11 @@ class ImportJob(BreakableJob):
 
     def record_origin(self) -> None:
         """Note in the timelines of other jobs that this new job runs them, if they are a rehearsal, or undoes them."""
-        if self.runs:
-            self.runs.record(EventKind.RUN, note=str(self.pk), actor=self.submitter)
-        if self.undoes and not self.rehearsal:
-            self.undoes.record(EventKind.UNDONE, note=str(self.pk), actor=self.submitter)
+        undone = None if self.rehearsal else self.undoes
+        origins: dict[EventKind, Any] = {EventKind.RUN: self.runs, EventKind.UNDONE: undone}
+        for kind, origin in origins.items():
+            if origin:
+                origin.record(kind, note=str(self.pk), actor=self.submitter)
 
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None, rows: int = 0

@@ -36,9 +36,7 @@ VOLATILE_FIELDS = frozenset({"rows_per_second", "eta_seconds"})
 
 WEBHOOK_TYPES = [
     f"import.{name}"
-    for name in sorted(
-        {*TERMINAL_STATUSES, *EventKind} - {EventKind.ENDED} - (KINDS_WITHOUT_WEBHOOK - TERMINAL_STATUSES)
-    )
+    for name in sorted({*TERMINAL_STATUSES, *(set(EventKind) - KINDS_WITHOUT_WEBHOOK - {EventKind.ENDED})})
 ]
 """Types of webhooks: the end of a job is reported under the job's status, everything else under the event's kind."""
 

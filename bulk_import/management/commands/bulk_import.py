@@ -1,18 +1,20 @@
-"""`manage.py bulk_import FILE --target products --watch`: import a file from the command line, as the API does."""
+"""`manage.py bulk_import FILE --target products --watch`: import a file from the command line, as the API does.
+
+`bulk_import run ID` imports the rows of a rehearsal, and `bulk_import undo ID` deletes what an import created.
+"""
 
 from __future__ import annotations
 
 import getpass
 import logging
-import time
 from argparse import RawDescriptionHelpFormatter
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
-from django.db import close_old_connections
 from django.http import HttpRequest
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -24,34 +26,34 @@ from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
+from bulk_import.intake.run import run
+from bulk_import.intake.undo import undo
+from bulk_import.management.progress import follow, progress_line, read_job
 from bulk_import.models import ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
-from bulk_import.reports.job import eta_seconds, rows_per_second
 from bulk_import.reports.messages import message
 from bulk_import.reports.problems import error_text, problem_text
-from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Iterator
-    from uuid import UUID
 
     from bulk_import.conf import Target
     from bulk_import.intake.validation import ValidationResult
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 1
-"""Pause between two reads of the job while --watch follows it."""
-
-BAR_CHARACTERS = 30
-"""Width of the progress bar."""
-
 MAX_LISTED_ERRORS = 20
 """Maximum number of errors that are printed for a file. More would scroll the summary off the screen."""
 
 REDRAW_LINE = "\r\x1b[K"
 """Moves a terminal's cursor to the start of the line, and clears the line."""
+
+
+ACTIONS = ("run", "undo")
+"""Arguments that name an action on a job. The name of a file cannot be one of them, because it needs a suffix."""
+
+OPTIONS_OF_FILES = {"mode": JobMode.CREATE.value, "on_invalid": "reject", "dry_run": False, "idempotency_key": None}
+"""Options that have no effect on the ACTIONS, with their defaults."""
 
 
 class Exit(IntEnum):
@@ -66,9 +68,13 @@ class Exit(IntEnum):
 HELP = """
 Import a file for a user, with the same formats, checks, limits and quotas as the API.
 
+  bulk_import FILE      imports the file
+  bulk_import run ID    imports the rows of a rehearsal, which you do not send again
+  bulk_import undo ID   deletes what an import created, unless it has changed since; --rehearse only tries it
+
 exit codes:
   0    the import was accepted; with --watch: every row was imported; with --dry-run: every row is valid;
-       with --rehearse and --watch: every row would be imported
+       with --rehearse and --watch: every row would be imported; with undo: every object was deleted
   1    with --watch: the import has ended, and not every row was imported
   2    the import was refused, and nothing was imported: wrong arguments, a file that cannot be read, invalid
        rows, a user without permission, or a quota
@@ -89,10 +95,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         targets = sorted(conf().targets)
         only = targets[0] if len(targets) == 1 else None
-        parser.add_argument("file", type=Path, help="a file named *.json, *.jsonl, *.ndjson or *.csv")
-        parser.add_argument(
-            "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
-        )
+        parser.add_argument("file", help="a file named *.json, *.jsonl, *.ndjson or *.csv; or: run, undo")
+        parser.add_argument("id", nargs="?", help="with run: the rehearsal; with undo: the import")
+        parser.add_argument("--target", choices=targets, default=only, help="target that creates the rows of the file")
         parser.add_argument(
             "--mode",
             choices=[JobMode.CREATE.value, JobMode.UPDATE.value, JobMode.UPSERT.value],
@@ -118,7 +123,12 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Run the command, and turn each error into its exit code."""
         try:
-            self.run(**options)
+            job_id = self.act_on_job(**options) if options["file"] in ACTIONS else self.import_file(**options)
+            if job_id:
+                self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
+            if job_id and options["watch"]:
+                self.print_progress(job_id)
+                self.print_result(read_job(job_id))
         except CommandError:
             raise
         except BadImport as error:
@@ -134,24 +144,44 @@ class Command(BaseCommand):
             logger.exception("The command bulk_import failed")
             raise CommandError(f"{type(error).__name__}: {error}", returncode=Exit.UNAVAILABLE) from error
 
-    def run(self, *, file: Path, user: str | None, on_invalid: str, **options: Any) -> None:
-        """Check the permission, read the file, then validate or submit its rows."""
+    def import_file(self, *, file: str, user: str | None, on_invalid: str, **options: Any) -> UUID | None:
+        """Check the permission, read the file, then validate or submit its rows.
+
+        Returns the ID of the job; None after a dry run.
+        """
+        if options["id"] or not options["target"]:
+            problem = f"unexpected argument: {options['id']}" if options["id"] else "--target is missing"
+            raise CommandError(f"{problem}. See --help.", returncode=Exit.REFUSED)
         target = conf().target(options["target"])
-        request = request_of(user or getpass.getuser())
+        request = request_of(user)
         mode, rehearse = options["mode"], options["rehearse"]
         check_supports(target, mode, rehearse=rehearse)
         check_may_import(target, request, mode)
         query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
-        upload = read_file(file, query + ("&rehearse=true" if rehearse else ""))
+        upload = read_file(Path(file), query + ("&rehearse=true" if rehearse else ""))
         if options["dry_run"]:
             self.print_validation(dry_run(target, request, upload, mode))
-            return
+            return None
         how: dict[str, Any] = {"mode": mode, "skip_invalid": on_invalid == "skip", "rehearsal": rehearse}
-        job_id = submit(target, request, upload, options["idempotency_key"], **how)
-        self.stdout.write(f"{message(read_job(job_id))}\nJob {job_id}")
-        if options["watch"]:
-            self.print_progress(job_id)
-            self.print_result(read_job(job_id))
+        return submit(target, request, upload, options["idempotency_key"], **how)
+
+    def act_on_job(self, *, file: str, user: str | None, **options: Any) -> UUID:
+        """Run a rehearsal or undo an import of the user, and return the ID of the new job."""
+        without_effect = [name for name, default in OPTIONS_OF_FILES.items() if options[name] != default]
+        if file == "run" and options["rehearse"]:
+            without_effect.append("rehearse")
+        if without_effect:
+            name = without_effect[0].replace("_", "-")
+            raise CommandError(f"--{name} cannot be used with {file}. See --help.", returncode=Exit.REFUSED)
+        request = request_of(user)
+        job = find_job_of(request.user, options["id"])
+        target = conf().target(job.target)
+        if file == "run":
+            check_may_import(target, request, job.mode)
+            return run(job)
+        check_supports(target, JobMode.UNDO, rehearse=options["rehearse"])
+        check_may_import(target, request, JobMode.UNDO)
+        return undo(target, job, rehearsal=options["rehearse"])
 
     def print_validation(self, result: ValidationResult) -> None:
         self.print_errors(result.errors)
@@ -193,11 +223,14 @@ class Command(BaseCommand):
         self.stdout.write(message(job))
 
 
-def request_of(name: str) -> Request:
-    """Return a request from this user, for the target's permissions and serializer.
+def request_of(name: str | None) -> Request:
+    """Return a request from the user with this login name, for the target's permissions and serializer.
+
+    With None, it is the user of this process.
 
     Raises CommandError if the user does not exist or is not active.
     """
+    name = name or getpass.getuser()
     model = get_user_model()
     try:
         user: Any = model._default_manager.get_by_natural_key(name)  # noqa: SLF001 - Django's documented name
@@ -210,6 +243,15 @@ def request_of(name: str) -> Request:
     request = Request(plain)
     request.user = user
     return request
+
+
+def find_job_of(user: Any, job_id: str | None) -> ImportJob:
+    """Return the user's job with this ID. Raises CommandError."""
+    try:
+        return read_job(UUID(job_id), submitter=user)
+    except (TypeError, ValueError, AttributeError, ImportJob.DoesNotExist) as error:
+        name = user.get_username()
+        raise CommandError(f"There is no import {job_id or ''} of {name}.", returncode=Exit.REFUSED) from error
 
 
 def read_file(file: Path, query: str) -> Upload:
@@ -233,32 +275,3 @@ def submit(target: Target, request: Request, upload: Upload, key: str | None, **
     key = read_key(key)
     job = find_job(target, request.user, key, upload.sha256)
     return job.pk if job else accept(target, request, upload, idempotency_key=key, **how)
-
-
-def read_job(job_id: UUID) -> ImportJob:
-    job: ImportJob = ImportJob.objects.for_reports().get(pk=job_id)
-    return job
-
-
-def follow(job_id: UUID) -> Iterator[ImportJob]:
-    """Yield the job every POLL_SECONDS until it has ended. The last job that is yielded has ended."""
-    while True:
-        job = read_job(job_id)
-        yield job
-        if job.is_terminal:
-            return
-        # Django replaces broken connections between requests. A command has no requests, so it does this itself.
-        close_old_connections()
-        time.sleep(POLL_SECONDS)
-
-
-def progress_line(job: ImportJob) -> str:
-    """Return the status, a bar, the rows by outcome, the rate and the remaining time in one line."""
-    bar = "#" * (BAR_CHARACTERS * job.finished_rows // job.rows)
-    outcomes = ", ".join(f"{job.counts[outcome]} {outcome}" for outcome in Outcome if job.counts[outcome])
-    parts = [f"{job.status:<12} [{bar:.<{BAR_CHARACTERS}}] {job.finished_rows}/{job.rows}", outcomes]
-    if rate := rows_per_second(job):
-        parts.append(f"{rate} rows/s")
-    if seconds := eta_seconds(job):
-        parts.append(f"{seconds} s left")
-    return "  ".join(filter(None, parts))
