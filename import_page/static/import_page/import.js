@@ -656,7 +656,7 @@ function openJob(id, job = null) {
   shownJob = null;
   show("start", false);
   show("job", true);
-  for (const name of ["problems", "failures", "connection", "stay", "bar", "results", "rehearsal"]) show(name, false);
+  for (const name of ["problems", "failures", "connection", "stay", "bar", "results"]) show(name, false);
   for (const name of ["job-trouble", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar"]) fill(name);
   fill("job-title", t("opening"));
   if (job) showJob(job);
@@ -698,7 +698,6 @@ function showJob(job) {
   const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || (outcome === "created" && job.mode === "create"));
   fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome], kind)));
   fill("pace", pace(job, ended));
-  show("rehearsal", job.rehearsal);
   show("stay", !ended);
   fill("stay", t(`may_close_${kind}`));
   show("results", ended && job.links.results);
@@ -772,7 +771,8 @@ function actionLabel(action, job) {
 // Shows a button for each action that is possible now. The API sets the link of an impossible action to null.
 function showActions(job) {
   const { links } = job;
-  const wanted = ["run", "resume", "cancel", "retry", "undo"].filter((action) => links[action]);
+  const actions = job.rehearsal ? ["run", "resume", "cancel"] : ["resume", "cancel", "retry", "undo"];
+  const wanted = actions.filter((action) => links[action]);
   if (wanted[0] === "run" && !doneRows(job)) wanted.shift(); // it would do nothing
   const present = [...$("job-actions").children].map((button) => button.value);
   if (wanted.join() === present.join()) return; // keep the buttons, so that they do not lose the keyboard focus
@@ -864,7 +864,9 @@ async function showFailures(job) {
   if (shownJob !== job) return;
   const failures = text.split("\n").slice(0, -1).slice(0, MAX_SHOWN_FAILURES).map((line) => {
     const row = [...splitMembers(line, 0)].find((part) => /^"row"\s*:/.test(part));
-    return { ...JSON.parse(line), cells: readCells(row.replace(/^"row"\s*:\s*/, "")), line: null };
+    const cells = readCells(row.replace(/^"row"\s*:\s*/, ""));
+    if (job.mode === "undo") delete cells.index; // the index of the row in the import that is undone
+    return { ...JSON.parse(line), cells, line: null };
   });
   show("failed-rows-note", job.mode !== "undo"); // an undo has no file
   fill("failed-rows-note", failed > failures.length ? t("first_failures", { shown: failures.length, count: failed }) : t("index_explained"));
