@@ -156,6 +156,7 @@ def submit(
                 traceparent=traceparent,
                 host=host,
             )
+            job.record_origin()
             ImportChunk.objects.bulk_create(split_into_chunks(job, payload))
             relay.send_next_chunks(target.name)
     except IntegrityError:

@@ -79,9 +79,10 @@ def create_run(rehearsal: ImportJob, traceparent: str) -> UUID:
     """Write the job and its chunks, and return its ID. Call inside a transaction, with the rehearsal locked."""
     job_id = uuid4()
     columns = {name: getattr(rehearsal, name) for name in JOB_COLUMNS}
-    ImportJob.objects.create(
+    job = ImportJob.objects.create(
         id=job_id, runs=rehearsal, language=get_language() or "", traceparent=traceparent, **columns
     )
+    job.record_origin()
     chunks = rehearsal.chunks.order_by("number").values(*CHUNK_COLUMNS)
     ImportChunk.objects.bulk_create(ImportChunk(job_id=job_id, **chunk) for chunk in chunks)
     return job_id

@@ -40,11 +40,14 @@ class EventKind(models.TextChoices):
     ENDED = "ended", _("ended")
     RETRIED = "retried", _("retried")
     MOVED_TO_FRONT = "moved_to_front", _("moved to the front")
+    RUN = "run", _("run as import")
+    UNDONE = "undone", _("undone by")
 
 
-KINDS_WITHOUT_WEBHOOK = frozenset({EventKind.CANCELLED, EventKind.MOVED_TO_FRONT})
+KINDS_WITHOUT_WEBHOOK = frozenset({EventKind.CANCELLED, EventKind.MOVED_TO_FRONT, EventKind.RUN, EventKind.UNDONE})
 """The events that no webhook reports. A cancelled job still has to end, and the webhook about its end reports the
-cancellation. Moving a job to the front changes nothing about the job itself."""
+cancellation. Moving a job to the front changes nothing about the job itself. The job that runs a rehearsal, or that
+undoes an import, has webhooks of its own."""
 
 
 class ImportEventManager(PrimaryManager):
@@ -107,7 +110,7 @@ class ImportEvent(models.Model):
     """Something that happened to a job.
 
     `note` gives the detail: for a pause its reason, for an end the status with which the job ended, for a
-    dead-lettered chunk its number.
+    dead-lettered chunk its number, and for a run or an undo the ID of its job.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

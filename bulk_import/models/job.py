@@ -197,6 +197,14 @@ class ImportJob(BreakableJob):
         emails = Delivery.objects.filter(event__job=self, channel=Channel.EMAIL)
         emails.filter(event__kind__in=kinds or EventKind.values).delete()
 
+    def record_origin(self) -> None:
+        """Note in the timelines of other jobs that this new job runs them, if they are a rehearsal, or undoes them."""
+        undone = None if self.rehearsal else self.undoes
+        origins: dict[EventKind, Any] = {EventKind.RUN: self.runs, EventKind.UNDONE: undone}
+        for kind, origin in origins.items():
+            if origin:
+                origin.record(kind, note=str(self.pk), actor=self.submitter)
+
     def record(
         self, kind: EventKind, *, note: str = "", actor: Any = None, mail_after: timedelta | None = None, rows: int = 0
     ) -> None:

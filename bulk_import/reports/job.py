@@ -18,6 +18,7 @@ from rest_framework import serializers
 
 from bulk_import.conf import conf
 from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobMode, JobStatus
+from bulk_import.models.event import KINDS_WITHOUT_WEBHOOK
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
 from bulk_import.reports.reading import BulkImportReadingSerializer
@@ -35,7 +36,8 @@ VOLATILE_FIELDS = frozenset({"rows_per_second", "eta_seconds"})
 """Fields of a job's document that change merely because time passes."""
 
 WEBHOOK_TYPES = [
-    f"import.{name}" for name in sorted({*TERMINAL_STATUSES, *EventKind} - {EventKind.ENDED, EventKind.MOVED_TO_FRONT})
+    f"import.{name}"
+    for name in sorted({*TERMINAL_STATUSES, *(set(EventKind) - KINDS_WITHOUT_WEBHOOK - {EventKind.ENDED})})
 ]
 """Types of webhooks: the end of a job is reported under the job's status, everything else under the event's kind."""
 

@@ -207,6 +207,8 @@ def test_a_job_shows_its_events(staff: Client) -> None:
     job.record(EventKind.PAUSED, note="endpoint_busy")
     job.record(EventKind.ENDED, note="partially_succeeded")
     job.record(EventKind.REDRIVEN, actor=make_user("ann"))
+    undo = ImportJob.objects.create(target="products", mode="undo", rows=1, request_sha256=b"", undoes=job)
+    undo.record_origin()
 
     shown = text(staff.get(page(job)))
 
@@ -216,6 +218,7 @@ def test_a_job_shows_its_events(staff: Client) -> None:
         "redriven",
         "ann",
         "ended · partially succeeded",
+        f"undone by · {undo.pk}",
     ):
         assert expected in shown
 

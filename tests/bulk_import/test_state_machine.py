@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test import override_settings
@@ -31,14 +31,18 @@ from hypothesis.stateful import (
 )
 
 from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
+from bulk_import.intake.run import create_run, find_run
 from bulk_import.models import (
     TERMINAL_CHUNK_STATUSES,
     ChunkStatus,
+    EventKind,
     ImportChunk,
     ImportedRow,
     ImportJob,
+    JobMode,
     JobStatus,
     LockedChunk,
+    database,
 )
 from bulk_import.models.lease import MAX_DELIVERIES
 from bulk_import.models.pause import MAX_PAUSE_SECONDS
@@ -81,10 +85,17 @@ class JobMachine(RuleBasedStateMachine):
         self.atomic.__enter__()
         self.granted_claims: list[tuple[int, int]] = []
         self.highest_epochs = [0, 0, 0]
+        self.waiting_before = len(connections[database()].run_on_commit)
 
-    @initialize(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3))
-    def submit(self, sizes: list[int]) -> None:
-        self.job = ImportJob.objects.create(target="products", rows=sum(sizes), request_sha256=b"")
+    @initialize(
+        sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+        mode=st.sampled_from(JobMode),
+        rehearsal=st.booleans(),
+    )
+    def submit(self, sizes: list[int], mode: JobMode, rehearsal: bool) -> None:
+        self.job = ImportJob.objects.create(
+            target="products", rows=sum(sizes), request_sha256=b"", mode=mode, rehearsal=rehearsal
+        )
         for number, size in enumerate(sizes):
             first = sum(sizes[:number])
             ImportChunk.objects.create(
@@ -189,6 +200,17 @@ class JobMachine(RuleBasedStateMachine):
         with transaction.atomic():
             assert [change(None), change(None)] == [can, False]
         self.job.chunks.return_to_pending()
+
+    @precondition(lambda self: self.job.rehearsal and self.job.is_terminal and not find_run(self.job))
+    @rule()
+    def run_the_rehearsal(self) -> None:
+        """The import of a rehearsal has the same rows, and starts from the beginning."""
+        job = ImportJob.objects.get(pk=create_run(self.job, ""))
+        assert (job.runs_id, job.rehearsal, job.mode, job.rows) == (self.job.pk, False, self.job.mode, self.job.rows)
+        chunks = list(job.chunks.order_by("number").values_list("first_index", "row_count", "done", "epoch"))
+        assert chunks == [(chunk.first_index, chunk.row_count, 0, 0) for chunk in self.chunks]
+        assert self.job.events.filter(kind=EventKind.RUN).count() == 1
+        job.chunks.update(status=ChunkStatus.DONE)  # it takes no place in the window of the rehearsal
 
     # --- rules: time passes
 
@@ -339,6 +361,7 @@ class JobMachine(RuleBasedStateMachine):
         self.check_that_the_job_ends_with_its_last_chunk()
         self.check_that_only_a_paused_job_has_the_columns_of_a_pause()
         self.check_that_each_chunk_has_at_most_one_worker()
+        self.check_that_only_imports_send_job_finished()
 
     def check_that_every_row_is_counted_once(self) -> None:
         counts = self.job.counts
@@ -362,6 +385,12 @@ class JobMachine(RuleBasedStateMachine):
             assert self.job.counts["pending"] == 0
             assert self.job.status == end
             assert sum(entry["count"] for entry in self.job.problems) == self.job.rows - created
+
+    def check_that_only_imports_send_job_finished(self) -> None:
+        """The signal is sent after a commit, so the functions that wait for the commit are counted."""
+        waiting = connections[database()].run_on_commit
+        ends = self.job.events.filter(kind=EventKind.ENDED).count()
+        assert len(waiting) == self.waiting_before + (0 if self.job.rehearsal else ends)
 
     def check_that_only_a_paused_job_has_the_columns_of_a_pause(self) -> None:
         parts = [bool(self.job.pause_code), self.job.paused_at is not None]

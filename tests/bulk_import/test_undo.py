@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from rest_framework.exceptions import PermissionDenied
 
-from bulk_import.models import ImportedRow, ImportJob
+from bulk_import.models import ImportedRow, ImportEvent, ImportJob
 from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import in_threads, post_rows, product
@@ -36,6 +36,10 @@ def imported(site: Site, *skus: str, path: str = "/products/bulk") -> str:
 
 def skus() -> list[str]:
     return list(Product.objects.order_by("sku").values_list("sku", flat=True))
+
+
+def timeline(job_id: str) -> list[tuple[str, str]]:
+    return list(ImportEvent.objects.filter(job=job_id).values_list("kind", "note"))
 
 
 def test_exactly_the_created_and_unchanged_objects_are_deleted(site: Site) -> None:
@@ -82,9 +86,12 @@ def test_an_undo_is_rehearsed_and_run(site: Site) -> None:
     assert skus() == ["A", "B"]
     assert [verdict for _status, verdict, _code in forecast] == ["deleted", "refused"]
     assert "nothing was deleted. 1 of 2 products would be deleted." in site.document(rehearsal["id"])["message"]
-    assert site.post(rehearsal["id"], "run").status_code == 202
+    answer = site.post(rehearsal["id"], "run")
+    assert answer.status_code == 202
     assert site.carry_out() == forecast
     assert skus() == ["B"]
+    assert timeline(rehearsal["id"]) == [("ended", "partially_succeeded"), ("run", answer.json()["id"])]
+    assert timeline(job_id) == [("ended", "succeeded"), ("undone", answer.json()["id"])]
 
 
 def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:

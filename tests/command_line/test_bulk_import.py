@@ -101,6 +101,33 @@ def test_a_rehearsal_imports_nothing(stack: LocalStack, file: Path) -> None:
     assert "This was a rehearsal, and nothing was imported. 2 of 2 products would be imported." in again[1].stdout
 
 
+def test_a_rehearsal_is_run_and_its_import_is_undone(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("back", 2)))
+    user = ("--user", "demo")
+    rehearsal = job_of(bulk_import(stack, file, *user, "--rehearse", "--watch"))
+    run = bulk_import(stack, "run", rehearsal, *user, "--watch")
+    forecast = bulk_import(stack, "undo", job_of(run), *user, "--rehearse", "--watch")
+    undone = bulk_import(stack, "undo", job_of(run), *user, "--watch")
+    again = bulk_import(stack, "undo", job_of(run), *user, "--watch")
+
+    assert "2/2  2 created" in run.stdout, run.stderr
+    assert "nothing was deleted. 2 of 2 products would be deleted." in forecast.stdout, forecast.stderr
+    assert "An import was undone. Deleted: 2 of 2 products." in undone.stdout, undone.stderr
+    assert [done.returncode for done in (run, forecast, undone, again)] == [0, 0, 0, 1]
+    for arguments, text in {
+        ("undo", job_of(run), "--dry-run"): "--dry-run cannot be used with undo.",
+        ("run", job_of(run)): "Only a rehearsal can be run. (not_a_rehearsal)",
+        ("undo", "x"): "There is no import x of demo.",
+        ("undo",): "There is no import",
+    }.items():
+        refused = bulk_import(stack, *arguments, *user)
+        assert (refused.returncode, text in refused.stderr) == (2, True), refused.stderr
+
+
+def job_of(done: subprocess.CompletedProcess[str]) -> str:
+    return next(line.removeprefix("Job ") for line in done.stdout.splitlines() if line.startswith("Job "))
+
+
 def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("sku;name;Preço;currency;category;Supplier\nDRY-1;Pot;39,90;EUR;cookware;Nord\n")

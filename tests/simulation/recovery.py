@@ -23,7 +23,7 @@ KILLED_AT = 12
 def main() -> None:
     world.RELAY_SECONDS = 15.0
     drawn = Plan.of_seed(1)
-    plan = Plan(1, drawn.jobs[:1], [WorkerDies("worker", 1, KILLED_AT)])
+    plan = Plan(1, drawn.jobs[:1], faults=[WorkerDies("worker", 1, KILLED_AT)])
     plan.lease_seconds, plan.function_seconds, plan.clock_skews = LEASE_SECONDS, FUNCTION_SECONDS, [0.0]
     Simulator().run(plan)
     job = ImportJob.objects.get()

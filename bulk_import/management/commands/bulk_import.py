@@ -1,54 +1,46 @@
-"""`manage.py bulk_import FILE --target products --watch`: import a file from the command line, as the API does."""
+"""`manage.py bulk_import FILE --target products --watch`: import a file from the command line, as the API does.
+
+`bulk_import run ID` imports the rows of a rehearsal, and `bulk_import undo ID` deletes what an import created.
+"""
 
 from __future__ import annotations
 
-import getpass
 import logging
-import time
 from argparse import RawDescriptionHelpFormatter
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
-from django.db import close_old_connections
-from django.http import HttpRequest
 from rest_framework.exceptions import APIException
-from rest_framework.request import Request
 
-from bulk_import.api.reading_parameters import ReadingParameters, reading_options
+from bulk_import.api.reading_parameters import ReadingParameters
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
-from bulk_import.intake.request_body import Upload, as_upload, file_too_large
+from bulk_import.intake.run import run
+from bulk_import.intake.undo import undo
+from bulk_import.management.arguments import Exit, describe, find_job_of, read_file, read_options, request_of
+from bulk_import.management.progress import follow, progress_line, read_job
 from bulk_import.models import ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
-from bulk_import.reports.job import eta_seconds, rows_per_second
 from bulk_import.reports.messages import message
 from bulk_import.reports.problems import error_text, problem_text
-from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Iterator
     from uuid import UUID
 
+    from rest_framework.request import Request
+
     from bulk_import.conf import Target
-    from bulk_import.intake.spreadsheets.options import ReadingOptions
+    from bulk_import.intake.request_body import Upload
     from bulk_import.intake.validation_result import ValidationResult
 
 logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 1
-"""Pause between two reads of the job while --watch follows it."""
-
-BAR_CHARACTERS = 30
-"""Width of the progress bar."""
 
 MAX_LISTED_ERRORS = 20
 """Maximum number of errors that are printed for a file. More would scroll the summary off the screen."""
@@ -57,21 +49,23 @@ REDRAW_LINE = "\r\x1b[K"
 """Moves a terminal's cursor to the start of the line, and clears the line."""
 
 
-class Exit(IntEnum):
-    """Exit codes on which scripts can rely, besides 0 for success."""
+ACTIONS = ("run", "undo")
+"""Arguments that name an action on a job. The name of a file cannot be one of them, because it needs a suffix."""
 
-    NOT_ALL_CREATED = 1
-    REFUSED = 2  # argparse exits with 2 for wrong arguments
-    UNAVAILABLE = 3
-    INTERRUPTED = 130  # what shells report for Ctrl-C
+OPTIONS_OF_FILES = {"mode": JobMode.CREATE.value, "on_invalid": "reject", "dry_run": False, "idempotency_key": None}
+"""Options that have no effect on the ACTIONS, with their defaults."""
 
 
 HELP = """
 Import a file for a user, with the same formats, checks, limits and quotas as the API.
 
+  bulk_import FILE      imports the file
+  bulk_import run ID    imports the rows of a rehearsal, which you do not send again
+  bulk_import undo ID   deletes what an import created, unless it has changed since; --rehearse only tries it
+
 exit codes:
   0    the import was accepted; with --watch: every row was imported; with --dry-run: every row is valid;
-       with --rehearse and --watch: every row would be imported
+       with --rehearse and --watch: every row would be imported; with undo: every object was deleted
   1    with --watch: the import has ended, and not every row was imported
   2    the import was refused, and nothing was imported: wrong arguments, a file that cannot be read, invalid
        rows, a user without permission, or a quota
@@ -92,10 +86,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         targets = sorted(conf().targets)
         only = targets[0] if len(targets) == 1 else None
-        parser.add_argument("file", type=Path, help=f"a file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
         parser.add_argument(
-            "--target", choices=targets, default=only, required=only is None, help="target that creates the rows"
+            "file", help=f"a file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}; or: run, undo"
         )
+        parser.add_argument("id", nargs="?", help="with run: the rehearsal; with undo: the import")
+        parser.add_argument("--target", choices=targets, default=only, help="target that creates the rows of the file")
         parser.add_argument(
             "--mode",
             choices=[JobMode.CREATE.value, JobMode.UPDATE.value, JobMode.UPSERT.value],
@@ -123,7 +118,14 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Run the command, and turn each error into its exit code."""
         try:
-            self.run(**options)
+            job_id = self.act_on_job(**options) if options["file"] in ACTIONS else self.import_file(**options)
+            if job_id:
+                job = read_job(job_id)
+                self.print_reading(job.reading)
+                self.stdout.write(f"{message(job)}\nJob {job_id}")
+            if job_id and options["watch"]:
+                self.print_progress(job_id)
+                self.print_result(read_job(job_id))
         except CommandError:
             raise
         except BadImport as error:
@@ -139,28 +141,47 @@ class Command(BaseCommand):
             logger.exception("The command bulk_import failed")
             raise CommandError(f"{type(error).__name__}: {error}", returncode=Exit.UNAVAILABLE) from error
 
-    def run(self, *, file: Path, user: str | None, on_invalid: str, **options: Any) -> None:
-        """Check the permission, read the file, then validate or submit its rows."""
+    def import_file(self, *, file: str, user: str | None, on_invalid: str, **options: Any) -> UUID | None:
+        """Check the permission, read the file, then validate or submit its rows.
+
+        Returns the ID of the job; None after a dry run.
+        """
+        if options["id"] or not options["target"]:
+            problem = f"unexpected argument: {options['id']}" if options["id"] else "--target is missing"
+            raise CommandError(f"{problem}. See --help.", returncode=Exit.REFUSED)
         target = conf().target(options["target"])
-        request = request_of(user or getpass.getuser())
+        request = request_of(user)
         mode, rehearse = options["mode"], options["rehearse"]
         check_supports(target, mode, rehearse=rehearse)
         check_may_import(target, request, mode)
         reading = {name: options[name] for name in map(str, ReadingParameters().fields) if options.get(name)}
         query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
         query += ("&rehearse=true" if rehearse else "") + (f"&{urlencode(reading)}" if reading else "")
-        upload = read_file(file, query, read_options(reading))
+        upload = read_file(Path(file), query, read_options(reading))
         if options["dry_run"]:
             self.print_validation(dry_run(target, request, upload, mode))
-            return
+            return None
         how: dict[str, Any] = {"mode": mode, "skip_invalid": on_invalid == "skip", "rehearsal": rehearse}
-        job_id = submit(target, request, upload, options["idempotency_key"], **how)
-        job = read_job(job_id)
-        self.print_reading(job.reading)
-        self.stdout.write(f"{message(job)}\nJob {job_id}")
-        if options["watch"]:
-            self.print_progress(job_id)
-            self.print_result(read_job(job_id))
+        return submit(target, request, upload, options["idempotency_key"], **how)
+
+    def act_on_job(self, *, file: str, user: str | None, **options: Any) -> UUID:
+        """Run a rehearsal or undo an import of the user, and return the ID of the new job."""
+        defaults = {**OPTIONS_OF_FILES, **dict.fromkeys(ReadingParameters().fields)}
+        without_effect = [name for name, default in defaults.items() if options[name] != default]
+        if file == "run" and options["rehearse"]:
+            without_effect.append("rehearse")
+        if without_effect:
+            name = without_effect[0].replace("_", "-")
+            raise CommandError(f"--{name} cannot be used with {file}. See --help.", returncode=Exit.REFUSED)
+        request = request_of(user)
+        job = find_job_of(request.user, options["id"])
+        target = conf().target(job.target)
+        if file == "run":
+            check_may_import(target, request, job.mode)
+            return run(job)
+        check_supports(target, JobMode.UNDO, rehearse=options["rehearse"])
+        check_may_import(target, request, JobMode.UNDO)
+        return undo(target, job, rehearsal=options["rehearse"])
 
     def print_reading(self, reading: dict[str, Any]) -> None:
         """Print which columns were read under another name, which were ignored, and how values were interpreted."""
@@ -215,52 +236,6 @@ class Command(BaseCommand):
         self.stdout.write(message(job))
 
 
-def request_of(name: str) -> Request:
-    """Return a request from this user, for the target's permissions and serializer.
-
-    Raises CommandError if the user does not exist or is not active.
-    """
-    model = get_user_model()
-    try:
-        user: Any = model._default_manager.get_by_natural_key(name)  # noqa: SLF001 - Django's documented name
-    except model.DoesNotExist as error:
-        raise CommandError(f"There is no user {name}.", returncode=Exit.REFUSED) from error
-    if not user.is_active:
-        raise CommandError(f"The user {name} is not active.", returncode=Exit.REFUSED)
-    plain = HttpRequest()
-    plain.method = "POST"
-    request = Request(plain)
-    request.user = user
-    return request
-
-
-def describe(field: Any) -> str:
-    """Return the help for a parameter: its text, or its choices."""
-    return str(field.help_text or ", ".join(f"{value} ({text})" for value, text in field.choices.items()))
-
-
-def read_options(reading: dict[str, str]) -> ReadingOptions:
-    """Return the options about the file. Raises CommandError for a value that the API does not accept."""
-    parameters = ReadingParameters(data=reading)
-    if not parameters.is_valid():
-        name, errors = next(iter(parameters.errors.items()))
-        raise CommandError(f"argument --{name}: {errors[0]}", returncode=Exit.REFUSED)
-    return reading_options(parameters.validated_data)
-
-
-def read_file(file: Path, query: str, options: ReadingOptions) -> Upload:
-    """Read a file. Raises CommandError, and BadImport if the file is too large or no table."""
-    media_type = SUFFIXES.get(file.suffix.lower())
-    if media_type is None:
-        raise CommandError(f"The name of {file} must end in one of {', '.join(SUFFIXES)}.", returncode=Exit.REFUSED)
-    try:
-        if file.stat().st_size > conf().max_body_bytes:
-            raise file_too_large()
-        return as_upload(media_type, query, file.read_bytes(), options)
-    except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error
-
-
 def submit(target: Target, request: Request, upload: Upload, key: str | None, **how: Any) -> UUID:
     """Return the ID of the new job, or of the job that was created earlier with the same Idempotency-Key.
 
@@ -269,32 +244,3 @@ def submit(target: Target, request: Request, upload: Upload, key: str | None, **
     key = read_key(key)
     job = find_job(target, request.user, key, upload.sha256)
     return job.pk if job else accept(target, request, upload, idempotency_key=key, **how)
-
-
-def read_job(job_id: UUID) -> ImportJob:
-    job: ImportJob = ImportJob.objects.for_reports().get(pk=job_id)
-    return job
-
-
-def follow(job_id: UUID) -> Iterator[ImportJob]:
-    """Yield the job every POLL_SECONDS until it has ended. The last job that is yielded has ended."""
-    while True:
-        job = read_job(job_id)
-        yield job
-        if job.is_terminal:
-            return
-        # Django replaces broken connections between requests. A command has no requests, so it does this itself.
-        close_old_connections()
-        time.sleep(POLL_SECONDS)
-
-
-def progress_line(job: ImportJob) -> str:
-    """Return the status, a bar, the rows by outcome, the rate and the remaining time in one line."""
-    bar = "#" * (BAR_CHARACTERS * job.finished_rows // job.rows)
-    outcomes = ", ".join(f"{job.counts[outcome]} {outcome}" for outcome in Outcome if job.counts[outcome])
-    parts = [f"{job.status:<12} [{bar:.<{BAR_CHARACTERS}}] {job.finished_rows}/{job.rows}", outcomes]
-    if rate := rows_per_second(job):
-        parts.append(f"{rate} rows/s")
-    if seconds := eta_seconds(job):
-        parts.append(f"{seconds} s left")
-    return "  ".join(filter(None, parts))

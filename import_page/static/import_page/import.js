@@ -3,6 +3,7 @@
 // How to reuse it: the first half (texts, API calls, following a job, reading the first rows of a file) does not depend on
 // this page and can be copied as it is. The second half updates the elements of import.html. The script reads from the page:
 //   <main data-api="…" data-max-mebibytes="64">   the URL of the API and the maximum size of a file
+//   <main data-rehearse>                          the target has "rehearse": True, so users can try an import or an undo
 //   <script type="application/json" id="texts">   the texts in the user's language
 //   <input name="csrfmiddlewaretoken">            the CSRF token, for sites whose CSRF cookie is not readable
 //
@@ -332,6 +333,7 @@ function readCells(raw) {
 
 const MAIN = document.querySelector("main");
 const API = new URL(MAIN.dataset.api, location.href).href;
+const CAN_REHEARSE = "rehearse" in MAIN.dataset;
 const MAX_BYTES = Number(MAIN.dataset.maxMebibytes) * 1024 * 1024;
 const AUTOMATIC_CHECK_BYTES = 8e6; // the check uploads the file once more, so larger files are checked on request only
 const MAX_SHOWN_ROWS = 10;
@@ -424,9 +426,9 @@ function reason({ field, message, first_index: first }, hasLines = false, value 
 
 // ---------------------------------------------------------------------------------------------------- choosing and checking
 
-// The chosen file: {file, key, rows, check, result, sending, isUnconfirmed}. `key` is its Idempotency-Key and is created once
+// The chosen file: {file, key, rows, check, result, sending, isUnconfirmed, isRehearsal}. `key` is its Idempotency-Key and is created once
 // per choice. `check` aborts a running check, and `result` is the API's answer to it. `isUnconfirmed` means that the import
-// was sent without a clear response.
+// was sent without a clear response, and `isRehearsal` that it was sent as a rehearsal.
 let choice = null;
 
 async function choose(file) {
@@ -582,7 +584,11 @@ function showSend() {
   for (const radio of policies()) if (radio.value === "skip") radio.disabled = result !== null && !result.valid_rows;
   show("advice", mustFix);
   fill("advice", mustFix ? t(result.valid_rows ? "fix_or_skip" : "fix_all") : "");
-  show("import", !mustFix);
+  show("import", !mustFix && !(isUnconfirmed && choice.isRehearsal));
+  const canRehearse = CAN_REHEARSE && !mustFix && (!isUnconfirmed || choice.isRehearsal);
+  for (const id of ["rehearse", "rehearse-hint"]) show(id, canRehearse);
+  $("rehearse").disabled = sending;
+  fill("rehearse", t(isUnconfirmed ? "send_again" : "rehearse"));
   show("choose-corrected", mustFix);
   $("import").disabled = sending;
   fill("import", importLabel(result, skips, isUnconfirmed));
@@ -597,14 +603,16 @@ function importLabel(result, skips, isUnconfirmed) {
   return t("import_all", { count: result.rows });
 }
 
-async function send() {
+async function send(isRehearsal) {
   const selected = choice;
   if (!selected || selected.sending) return; // ignore the second click of a double click
   selected.sending = true;
+  selected.isRehearsal = isRehearsal;
   $("upload").value = 0;
   fill("trouble");
   showSend();
   const parameters = new URLSearchParams({ on_invalid: policies().value, ...mode() });
+  if (isRehearsal) parameters.set("rehearse", true);
   if (parameter("corrects")) parameters.set("corrects", parameter("corrects"));
   try {
     const job = await upload(`${API}?${parameters}`, selected.file, {
@@ -612,8 +620,7 @@ async function send() {
       onProgress: (part) => ($("upload").value = part),
     });
     clearChoice();
-    history.pushState(null, "", `?job=${job.id}`);
-    openJob(job.id, job);
+    goToJob(job);
   } catch (error) {
     selected.sending = false;
     if (choice !== selected) return; // the user has opened a job in the meantime
@@ -629,12 +636,27 @@ async function send() {
 let stopFollowing = () => {};
 let shownJob = null;
 
+// What a job is: "import", "undo", "import_rehearsal" or "undo_rehearsal". Many texts exist once for each of them, because a
+// rehearsal must never look like an import.
+const kindOf = ({ mode, rehearsal }) => (mode === "undo" ? "undo" : "import") + (rehearsal ? "_rehearsal" : "");
+
+// Returns the status for people. A rehearsal with failed rows is done, too: its result is a forecast.
+function statusOf(job) {
+  const isForecast = job.rehearsal && TERMINAL_STATUSES.has(job.status) && job.status !== "cancelled";
+  return t(`badge_${kindOf(job)}`, { status: t(`status_${isForecast ? "succeeded" : job.status}`) });
+}
+
+function goToJob(job) {
+  history.pushState(null, "", `?job=${job.id}`);
+  openJob(job.id, job);
+}
+
 function openJob(id, job = null) {
   stopFollowing();
   shownJob = null;
   show("start", false);
   show("job", true);
-  for (const name of ["problems", "failures", "connection", "stay", "bar"]) show(name, false);
+  for (const name of ["problems", "failures", "connection", "stay", "bar", "results"]) show(name, false);
   for (const name of ["job-trouble", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar"]) fill(name);
   fill("job-title", t("opening"));
   if (job) showJob(job);
@@ -665,16 +687,21 @@ function showJob(job) {
   shownJob = job;
   const ended = TERMINAL_STATUSES.has(job.status);
   const done = 1 - job.counts.pending / job.rows;
-  $("job-status").dataset.status = job.status;
-  fill("job-status", t(`status_${job.status}`));
-  fill("job-title", t(ended ? `title_${job.status}` : "title_running", { count: job.rows }));
+  const kind = kindOf(job);
+  $("job").classList.toggle("is-rehearsal", job.rehearsal);
+  $("job-status").dataset.status = job.rehearsal ? "" : job.status;
+  fill("job-status", statusOf(job));
+  fill("job-title", t(`title_${kind}_${ended ? job.status : "running"}`, { count: job.rows }));
   fill("job-message", untrusted(job.message, 1000));
-  document.title = ended ? t(`status_${job.status}`) : `${percent(done)} · ${t("title")}`;
+  document.title = ended ? statusOf(job) : `${percent(done)} · ${t("title")}`;
   showBar(job, done);
   const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || (outcome === "created" && job.mode === "create"));
-  fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome])));
+  fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome], kind)));
   fill("pace", pace(job, ended));
   show("stay", !ended);
+  fill("stay", t(`may_close_${kind}`));
+  show("results", ended && job.links.results);
+  $("results-csv").href = `${job.links.results}?format=csv`;
   showActions(job);
   showFacts(job);
   showProblems(job);
@@ -682,7 +709,7 @@ function showJob(job) {
   show("failures", ended && failed > 0);
   if (ended && failed > 0) showFailures(job);
   if (!before || before.status !== job.status || Math.floor(4 * done) > Math.floor(4 * (1 - before.counts.pending / before.rows))) {
-    announce(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: t(`status_${job.status}`) }));
+    announce(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: statusOf(job) }));
   }
 }
 
@@ -700,13 +727,15 @@ function showBar(job, done) {
   }));
 }
 
-function failedRows(job) {
-  const { created, updated, unchanged, deleted, pending } = job.counts;
-  return job.rows - created - updated - unchanged - deleted - pending;
+function doneRows({ counts: { created, updated, unchanged, deleted } }) {
+  return created + updated + unchanged + deleted;
 }
 
-function countOf(outcome, rows) {
-  const count = h("div", {}, h("dt", {}, t(`outcome_${outcome}`)), h("dd", {}, number(rows)));
+const failedRows = (job) => job.rows - doneRows(job) - job.counts.pending;
+
+function countOf(outcome, rows, kind) {
+  const special = `outcome_${kind}_${outcome}`; // such as "would be created" in a rehearsal
+  const count = h("div", {}, h("dt", {}, t(special in TEXTS ? special : `outcome_${outcome}`)), h("dd", {}, number(rows)));
   count.dataset.outcome = outcome;
   return count;
 }
@@ -719,26 +748,52 @@ function pace(job, ended) {
   return texts.join(" · ");
 }
 
+// Actions that delete something, and those after which rows are missing, are confirmed first. Returns the text of the question:
+// [title, text, yes, no], or null if there is nothing to ask.
+function question(action, job) {
+  const kind = kindOf(job);
+  if (action === "cancel" && !job.rehearsal) {
+    return [t(`cancel_title_${kind}`), t(`cancel_explained_${kind}`), t(`action_cancel_${kind}`), t(`cancel_no_${kind}`)];
+  }
+  if (action === "run" && job.mode === "undo") {
+    const explained = `${t("delete_explained", { count: doneRows(job) })} ${t("delete_kept", { count: failedRows(job) })}`;
+    return [t("delete_title"), explained, actionLabel(action, job), t("delete_no")];
+  }
+  if (action === "undo" && !CAN_REHEARSE) return [t("delete_title"), t("undo_explained"), t("action_undo"), t("delete_no")];
+  return null;
+}
+
+function actionLabel(action, job) {
+  if (action === "cancel") return t(`action_cancel_${kindOf(job)}`);
+  return action === "run" ? t(`action_run_${job.mode === "undo" ? "undo" : "import"}`, { count: doneRows(job) }) : t(`action_${action}`);
+}
+
 // Shows a button for each action that is possible now. The API sets the link of an impossible action to null.
-function showActions({ links }) {
-  const wanted = ["resume", "cancel", "retry"].filter((action) => links[action]);
+function showActions(job) {
+  const { links } = job;
+  const actions = job.rehearsal ? ["run", "resume", "cancel"] : ["resume", "cancel", "retry", "undo"];
+  const wanted = actions.filter((action) => links[action]);
+  if (wanted[0] === "run" && !doneRows(job)) wanted.shift(); // it would do nothing
   const present = [...$("job-actions").children].map((button) => button.value);
   if (wanted.join() === present.join()) return; // keep the buttons, so that they do not lose the keyboard focus
   fill("job-actions", ...wanted.map((action) => {
-    const button = h("button", { value: action }, t(`action_${action}`));
-    button.onclick = () => (action === "cancel" ? askToCancel() : performAction(action));
+    const button = h("button", { value: action }, actionLabel(action, job));
+    if (action === "run") button.className = job.mode === "undo" ? "danger" : "primary";
+    button.onclick = () => confirmAndPerform(action, job);
     return button;
   }));
 }
 
 function showFacts(job) {
   const facts = [t("accepted_at", { time: dateTime(job.created_at) })];
-  const { corrects } = job;
-  fill("job-facts", facts.join(" · "), ...(corrects ? [" · ", h("a", { href: `?job=${corrects}` }, t("corrects_that"))] : []));
+  const links = ["corrects", "runs", "undoes"].filter((relation) => job[relation]);
+  const parts = links.flatMap((relation) => [" · ", h("a", { href: `?job=${job[relation]}` }, t(`see_${relation}`))]);
+  fill("job-facts", facts.join(" · "), ...parts);
 }
 
-function showProblems({ problems }) {
+function showProblems({ problems, ...job }) {
   show("problems", problems.length > 0);
+  fill("problems-title", t(`problems_${kindOf(job)}`));
   fill("problem-list", ...problems.map((problem) => h("li", {},
     h("span", { className: "count" }, t("rows", { count: problem.count })),
     h("span", {}, ...reason({ field: problem.field, message: problem.message }),
@@ -746,10 +801,16 @@ function showProblems({ problems }) {
   )));
 }
 
-function askToCancel() {
-  const dialog = $("confirm-cancel");
+function confirmAndPerform(action, job) {
+  const texts = question(action, job);
+  if (!texts) {
+    performAction(action);
+    return;
+  }
+  const dialog = $("confirm");
+  ["title", "text", "yes", "no"].forEach((part, position) => fill(`confirm-${part}`, texts[position]));
   dialog.returnValue = "no"; // the answer if the user closes the dialog with Escape
-  dialog.onclose = () => dialog.returnValue === "yes" && performAction("cancel");
+  dialog.onclose = () => dialog.returnValue === "yes" && performAction(action);
   dialog.showModal();
 }
 
@@ -758,8 +819,14 @@ async function performAction(action) {
   for (const button of $("job-actions").children) button.disabled = true;
   fill("job-trouble");
   try {
-    const response = await call(job.links[action], { method: action === "cancel" ? "DELETE" : "POST" });
+    const url = action === "undo" && CAN_REHEARSE ? `${job.links.undo}?rehearse=true` : job.links[action];
+    const response = await call(url, { method: action === "cancel" ? "DELETE" : "POST" });
     const updated = await response.json();
+    if (shownJob?.id !== job.id) return; // the user has opened another page in the meantime
+    if (updated.id !== job.id) {
+      goToJob(updated); // a run and an undo are jobs of their own
+      return;
+    }
     stopFollowing();
     fill("job-actions"); // remove the disabled buttons, so that showJob creates new ones
     showJob(updated);
@@ -776,6 +843,10 @@ async function showFailures(job) {
   $("failures-csv").href = `${job.links.failures}?format=csv`;
   $("failures-rows").href = `${job.links.failures}?part=rows`;
   const failed = failedRows(job);
+  const kind = kindOf(job);
+  fill("failures-title", t(`failures_${kind}`));
+  fill("failures-how", t(`failures_how_${kind}`));
+  show("correct", job.mode !== "undo");
   const abort = new AbortController();
   let text = "";
   try {
@@ -793,8 +864,11 @@ async function showFailures(job) {
   if (shownJob !== job) return;
   const failures = text.split("\n").slice(0, -1).slice(0, MAX_SHOWN_FAILURES).map((line) => {
     const row = [...splitMembers(line, 0)].find((part) => /^"row"\s*:/.test(part));
-    return { ...JSON.parse(line), cells: readCells(row.replace(/^"row"\s*:\s*/, "")), line: null };
+    const cells = readCells(row.replace(/^"row"\s*:\s*/, ""));
+    if (job.mode === "undo") delete cells.index; // the index of the row in the import that is undone
+    return { ...JSON.parse(line), cells, line: null };
   });
+  show("failed-rows-note", job.mode !== "undo"); // an undo has no file
   fill("failed-rows-note", failed > failures.length ? t("first_failures", { shown: failures.length, count: failed }) : t("index_explained"));
   fill("failed-rows", ...rowsTable(failures, new Map(failures.map(({ index, errors }) => [index, errors]))));
 }
@@ -810,7 +884,7 @@ function showStart() {
   clearChoice();
   const corrects = parameter("corrects");
   show("corrects", corrects);
-  if (corrects) fill("corrects", t("corrects_note"), " ", h("a", { href: `?job=${corrects}` }, t("corrects_that")));
+  if (corrects) fill("corrects", t("corrects_note"), " ", h("a", { href: `?job=${corrects}` }, t("see_corrects")));
   showRecent();
 }
 
@@ -822,8 +896,8 @@ async function showRecent() {
     // The list of recent imports is optional. A lasting problem is reported when the user chooses a file.
   }
   fill("recent-jobs", ...jobs.map((job) => {
-    const badge = h("span", { className: "badge" }, t(`status_${job.status}`));
-    badge.dataset.status = job.status;
+    const badge = h("span", { className: "badge" }, statusOf(job));
+    badge.dataset.status = job.rehearsal ? "" : job.status;
     const facts = `${t("rows", { count: job.rows })} · ${dateTime(job.created_at)}`;
     return h("li", {}, h("a", { href: `?job=${job.id}` }, facts), badge);
   }));
@@ -857,13 +931,14 @@ $("file").onchange = ({ target }) => {
 for (const id of ["choose-other", "choose-corrected"]) $(id).onclick = () => $("file").click();
 $("check").onclick = check;
 $("correct").onclick = () => {
-  history.pushState(null, "", `?corrects=${shownJob.id}`);
+  // After a rehearsal, no row is in the shop, so the corrected file is a new import of all rows.
+  history.pushState(null, "", shownJob.rehearsal ? location.pathname : `?corrects=${shownJob.id}`);
   showCurrentPage();
   $("start-title").focus();
 };
 $("send").onsubmit = (event) => {
   event.preventDefault();
-  send();
+  send(event.submitter?.value === "rehearse");
 };
 $("send").onchange = ({ target }) => {
   if (target.name !== "mode") return showSend();

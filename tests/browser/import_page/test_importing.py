@@ -40,15 +40,16 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     table[229]["sku"] = f"{prefix}-0"
 
     page.evaluate(DROP, ["products.csv", as_csv(table)])
-    expect(page.locator("#check-result")).to_contain_text("2 of 230 rows have errors. Nothing has been imported yet.")
+    expect(page.locator("#check-result")).to_contain_text("3 of 230 rows have errors. Nothing has been imported yet.")
     wrong = page.get_by_role("region", name="Rows to fix").get_by_role("row")
     expect(wrong.nth(1)).to_contain_text(f"{prefix}-3")
     expect(wrong.nth(1).get_by_role("rowheader")).to_have_text("5")  # its line in the file
     expect(wrong.nth(2)).to_contain_text("price: This field is required.")
-    expect(wrong.nth(4)).to_contain_text(f"sku “{prefix}-0”: An earlier row of this import has the same sku. (line 2)")
+    expect(wrong.nth(4)).to_contain_text("There is no category “kayaks”.")
+    expect(wrong.nth(6)).to_contain_text(f"sku “{prefix}-0”: An earlier row of this import has the same sku. (line 2)")
     expect(page.get_by_role("button", name="Import", exact=False)).to_have_count(0)
     page.get_by_label("Skip it and import the other rows").check()
-    page.get_by_role("button", name="Import 228 rows and skip 2").click()
+    page.get_by_role("button", name="Import 227 rows and skip 3").click()
 
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
     expect(page.locator("#job-message")).to_contain_text("227 of 230 products were created.")
