@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(240)
 
-RUNS = 150
-"""Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
+RUNS = 90
+"""Number of runs of the first test. They take about 35 seconds of CPU time, in two processes."""
 
 
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
