@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(240)
 LEASE_SECONDS = 60
 """The lease of `recovery`, and the default of the setting."""
 
-RUNS = 150
-"""Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
+RUNS = 90
+"""Number of runs of the first test. They take about 35 seconds of CPU time, in two processes."""
 
 
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
