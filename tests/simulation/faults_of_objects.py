@@ -35,8 +35,10 @@ class AfterTheEnd(JobAction):
             found = world.sql("SELECT status FROM bulk_import_importjob WHERE id = ?", world.people.job_id(self.job))
             if found and found[0][0] in TERMINAL:
                 self.hits += 1
-                # Somebody may have opened the job again, or there is nothing to run or to undo.
-                await world.people.act_as_user(self.job, "POST", self.suffix, HTTPStatus.CONFLICT)
+                # Somebody may have opened the job again, or there is nothing to run or to undo. The target `products`
+                # has no detail_url, so its imports cannot be undone.
+                refused = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
+                await world.people.act_as_user(self.job, "POST", self.suffix, *refused)
                 return
             await asyncio.sleep(POLL_SECONDS)
 
