@@ -30,6 +30,8 @@ class AfterTheEnd(JobAction):
     suffix: ClassVar[str]
 
     async def _act_at(self, world: World) -> None:
+        if world.plan.jobs[self.job].target != "categories":
+            return  # the target of the products has no `detail_url`
         await world.sleep_until(self.at)
         for _poll in range(MAX_POLLS):
             found = world.sql("SELECT status FROM bulk_import_importjob WHERE id = ?", world.people.job_id(self.job))
