@@ -35,22 +35,18 @@ or a site without this middleware, and then there is no ledger record.
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, connections, transaction
-from django.http import Http404, HttpResponse, JsonResponse
-from rest_framework.exceptions import APIException, ErrorDetail
+from django.http import JsonResponse
 
 from bulk_import.authentication import PROBE_PREFIX
 from bulk_import.conf import SUCCESS, conf, reports_load, token_header
 from bulk_import.created_object import check_not_protected, find_created_object
-from bulk_import.errors import flatten_errors
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.existing_object import find_object
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
@@ -58,8 +54,9 @@ from bulk_import.ledger_record import fill_record
 from bulk_import.models import JobMode, LockedChunk, database, durable_transaction, observe_atomic_request
 from bulk_import.probe import answer_probe
 from bulk_import.rehearsal import rolled_back
+from bulk_import.row_response import is_denied_for_this_row, with_error_codes
 from bulk_import.shop_load import ShopLoad
-from bulk_import.target_views import ViewFormat, collect_errors, error_detail
+from bulk_import.target_views import collect_errors, error_detail
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
@@ -71,7 +68,7 @@ from bulk_import_wire.contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -210,10 +207,10 @@ class ImportedRowMiddleware:
         # worker gets no response and repeats the call. It never gets `created` for a row that is lost.
         verdict = RowVerdict(record.outcome)
         if not done:
-            verdict = RowVerdict.REFUSED if _is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
+            verdict = RowVerdict.REFUSED if is_denied_for_this_row(response) else RowVerdict.NOT_CREATED
             if errors and response.status_code < HTTPStatus.BAD_REQUEST:
                 response.status_code = getattr(errors[-1], "status_code", HTTPStatus.BAD_REQUEST)
-            response = _with_error_codes(response, error_detail(errors[-1]) if errors else None, statuses)
+            response = with_error_codes(response, error_detail(errors[-1]) if errors else None, statuses)
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
 
@@ -273,48 +270,3 @@ def _committed_transaction(using: str) -> Iterator[None]:
         if not committed:
             raise
         logger.exception("The row was created, but a function that the view passed to on_commit failed.")
-
-
-def _is_denied_for_this_row(response: Any) -> bool:
-    """Return whether a 403 is about this row only.
-
-    If the view's own permissions would still let the submitter create another row, the 403 is about this row, and the
-    row is rejected. Otherwise the submitter has lost the permission, and the worker pauses the job.
-    """
-    view = (getattr(response, "renderer_context", None) or {}).get("view")
-    if response.status_code != HTTPStatus.FORBIDDEN or view is None:
-        return False
-    try:
-        view.check_permissions(view.request)
-    except (APIException, PermissionDenied, Http404):  # DRF handles all three in the same way
-        return False
-    return True
-
-
-def _with_error_codes(response: Any, detail: Any, success_statuses: Container[int]) -> Any:
-    """Return the response with its errors as `{"errors": [{"field", "code", "message"}]}`.
-
-    DRF renders the errors without their codes. `detail` is that of the exception that the view raised; None if it
-    raised none. Then the response's `data` may still have the codes.
-    """
-    data = getattr(response, "data", None) if detail is None else detail
-    if response.status_code < HTTPStatus.BAD_REQUEST:
-        # For example a 200. The row was rolled back, so do not send its data as if it existed.
-        message = f"The endpoint returned {response.status_code}, which is not one of its target's success_statuses."
-        if response.status_code in success_statuses:
-            message = f"The endpoint returned {response.status_code}, but rolled back its transaction."
-            response.status_code = HTTPStatus.INTERNAL_SERVER_ERROR
-        data = [ErrorDetail(message, code="not_created")]
-        if response.streaming:
-            response.close()
-            response = HttpResponse(status=response.status_code)
-    if not isinstance(data, dict | list):
-        return response
-    if isinstance(data, dict) and data.keys() == {"detail"}:
-        data = [data["detail"]]
-    errors = list(flatten_errors(data))
-    if view := (getattr(response, "renderer_context", None) or {}).get("view"):
-        errors = ViewFormat(view).name_fields(errors)
-    response.content = json.dumps({"errors": errors})
-    response["Content-Type"] = "application/json"
-    return response

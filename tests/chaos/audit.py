@@ -134,8 +134,8 @@ class _Audit:
             self._expect("status of a chunk", status in {"done", "dead"}, True)
             self._expect("sum of the outcomes of a chunk", sum(counts), rows)
         self._expect("status in the API", self._document["status"], self._status)
-        counts = {**dict.fromkeys(["updated", "unchanged", "deleted", "pending"], 0), **self._counts}
-        self._expect("counts in the API", self._document["counts"], counts)
+        expected = {**dict.fromkeys(["updated", "unchanged", "deleted", "pending"], 0), **self._counts}
+        self._expect("counts in the API", self._document["counts"], expected)
         self._expect("problems in the API", self._document["problems"], self._problems)
         self._expect("rows in the problems", sum(problem["count"] for problem in self._problems), errors)
         for outcome in OUTCOMES[1:]:

@@ -11,7 +11,8 @@ from django.utils import timezone
 from django.utils.translation import override
 
 from bulk_import.models import PAUSE_REASONS, TERMINAL_STATUSES, ImportJob, JobStatus
-from bulk_import.reports.messages import MESSAGES, message, things
+from bulk_import.reports.message_texts import MESSAGES
+from bulk_import.reports.messages import message, things
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.reports.unsaved import unsaved_job
 
