@@ -64,7 +64,7 @@ def test_a_download_of_the_admin_is_503(
     job = ImportJob.objects.create(target="products", rows=1, submitter=merchandiser, request_sha256=b"")
     client = Client()
     client.force_login(make_user("root", is_staff=True, is_superuser=True))
-    monkeypatch.setattr(f"bulk_import.admin.jobs.read_{kind}", fail_with(error))
+    monkeypatch.setattr(f"bulk_import.admin.downloads.read_{kind}", fail_with(error))
 
     assert_unavailable(client.get(f"/admin/bulk_import/importjob/{job.pk}/{kind}/"))
 

@@ -113,8 +113,8 @@ EXPECTED_SURVIVORS = (
         (
             (
                 "bulk_import/models/fair_choice.py",
-                "key=lambda one: (one.in_flight, one.served_at,",
-                "key=lambda one: (-one.in_flight, one.served_at,",
+                "return self.in_flight, self.served_at, self.waiting[0].due_at",
+                "return -self.in_flight, self.served_at, self.waiting[0].due_at",
             ),
         ),
     ),

@@ -286,7 +286,7 @@ CODES_OF_ENDPOINTS = {"does_not_exist"}
 
 def codes_in(path: Path) -> set[str]:
     """The codes that a module gives to errors, however it writes them."""
-    before = r"""\bcode=|\bcode = |"code": |RowError\(|_error\("""
+    before = r"""\bcode=|\bcode = |"code": |RowError\(|_error\(|CreateCallError\(HTTPStatus.CONFLICT, """
     return set(re.findall(f'(?:{before})"([a-z_]+)"', path.read_text()))
 
 
