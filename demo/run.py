@@ -85,7 +85,8 @@ def print_report(stack: LocalStack, job: dict[str, Any], products: int, console:
     outcomes = Table("outcome", "rows", title="Outcomes of the rows")
     outcomes.columns[1].justify = "right"
     for outcome, rows in job["counts"].items():
-        outcomes.add_row(outcome, str(rows))
+        if rows:
+            outcomes.add_row(outcome, str(rows))
     outcomes.add_row("products in the database", str(products), style="bold")
     console.print(outcomes)
     if job["problems"]:
