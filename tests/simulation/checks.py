@@ -122,9 +122,11 @@ def _check_counts(audited: Audited) -> Iterator[Finding]:
         if chunk["status"] not in {"done", "dead"} or sum(chunk[name] for name in OUTCOMES) != chunk["row_count"]:
             yield Finding("misreported", f"job {number} has ended with the chunk {chunk}")
     expected = "partially_succeeded" if done else "failed"
+    # A redrive of a cancelled job runs only the dead chunks. The others keep the rows that the cancel left.
+    left_by_cancel = any(chunk["status"] == "done" and chunk["unprocessed"] for chunk in audited.chunks)
     if done == rows:
         expected = "succeeded"
-    elif audited.is_cancelled and counts["unprocessed"]:
+    elif counts["unprocessed"] and (audited.is_cancelled or left_by_cancel):
         expected = "cancelled"
     if audited.status != expected:
         yield Finding("misreported", f"job {number} is {audited.status} with {counts}")
