@@ -207,7 +207,7 @@ class JobMachine(RuleBasedStateMachine):
         """The import of a rehearsal has the same rows, and starts from the beginning."""
         job = ImportJob.objects.get(pk=create_run(self.job, ""))
         assert (job.runs_id, job.rehearsal, job.mode, job.rows) == (self.job.pk, False, self.job.mode, self.job.rows)
-        chunks = list(job.chunks.order_by("number").values_list("first_index", "row_count", "done", "epoch"))
+        chunks = list(job.chunks.order_by("number").values_list("first_index", "row_count", "created", "epoch"))
         assert chunks == [(chunk.first_index, chunk.row_count, 0, 0) for chunk in self.chunks]
         assert self.job.events.filter(kind=EventKind.RUN).count() == 1
         job.chunks.update(status=ChunkStatus.DONE)  # it takes no place in the window of the rehearsal
