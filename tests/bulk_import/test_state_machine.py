@@ -380,7 +380,9 @@ class JobMachine(RuleBasedStateMachine):
         if self.job.is_terminal:
             created = sum(map(len, self.ledger))
             end = {0: JobStatus.FAILED, self.job.rows: JobStatus.SUCCEEDED}.get(created, JobStatus.PARTIALLY_SUCCEEDED)
-            if self.job.cancel_requested_at and self.job.counts["unprocessed"]:
+            # A worker leaves rows in a chunk that is done only because of a cancel, which may be one before a redrive.
+            left = any(chunk.status == ChunkStatus.DONE and chunk.unprocessed for chunk in self.chunks)
+            if left or (self.job.cancel_requested_at and self.job.counts["unprocessed"]):
                 end = JobStatus.CANCELLED
             assert self.job.counts["pending"] == 0
             assert self.job.status == end
