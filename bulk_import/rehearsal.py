@@ -23,7 +23,8 @@ WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "COPY")
 def rolled_back() -> Iterator[set[str]]:
     """Run the block in a transaction of each database, and roll all of them back when it ends.
 
-    Yields a set. While the block runs, the alias of each database that it writes to is added to this set.
+    Yields a set. While the block runs, the alias of each database that it writes to is added to this set. If a database
+    does not respond when its transaction begins, the block cannot use it, because nothing could be rolled back there.
     """
     written: set[str] = set()
 
@@ -37,7 +38,12 @@ def rolled_back() -> Iterator[set[str]]:
             try:
                 stack.enter_context(transaction.atomic(using=alias))
             except OperationalError:
-                continue  # the database does not respond, so the view cannot write to it
+                stack.enter_context(connections[alias].execute_wrapper(_refuse))
+                continue
             stack.enter_context(connections[alias].execute_wrapper(record))
             stack.callback(transaction.set_rollback, True, using=alias)
         yield written
+
+
+def _refuse(*_statement: Any) -> Any:
+    raise OperationalError("This database did not respond when the rehearsal began.")

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth.models import Permission
 from django.core import mail
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rest_framework.test import APIClient
 
 from bulk_import.models import ImportedRow, ImportJob
 from bulk_import.signals import job_finished
@@ -26,6 +25,8 @@ from tests.bulk_import.conftest import claim, in_threads, post_rows, product
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_django import Settings
 
     from tests.bulk_import.site import Site
@@ -135,20 +136,46 @@ def test_an_upsert_is_rehearsed(site: Site, merchandiser: Any) -> None:
     assert site.carry_out() == forecast
 
 
-def test_a_repeated_call_of_a_rehearsal_is_answered_from_the_ledger(site: Site) -> None:
+def rehearse_one_row(site: Site) -> Callable[[], Any]:
+    """Start a rehearsal of one row, and return a function that makes the worker's call for it."""
     site.submit([product("A")], REHEARSE)
     [message] = site.aws.messages()
     claimed = claim(site.worker, message)
     headers = {"Authorization": f"Import {claimed.token}", "Idempotency-Key": f"{message.job_id}:0"}
     body = json.dumps(product("A"), separators=(",", ":"))
+    client: Any = Client(raise_request_exception=False)
+    return lambda: client.generic("POST", "/products/", body, content_type="application/json", headers=headers)
 
-    answers = [
-        APIClient().generic("POST", "/products/", body, content_type="application/json", headers=headers)
-        for _ in range(2)
-    ]
+
+def test_a_repeated_call_of_a_rehearsal_is_answered_from_the_ledger(site: Site) -> None:
+    create = rehearse_one_row(site)
+
+    answers = [create(), create()]
 
     assert [answer[VERDICT_HEADER] for answer in answers] == ["created", "replayed"]
     assert list(ImportedRow.objects.values_list("outcome", "object_id")) == [("created", "")]
+    assert not Product.objects.exists()
+
+
+def test_a_rehearsed_row_without_its_savepoint_creates_nothing(site: Site) -> None:
+    """The database fails when the savepoint is set that is rolled back later, and works again afterwards."""
+    create = rehearse_one_row(site)
+    failed: list[str] = []
+
+    def fail_once(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if sql.startswith("SAVEPOINT") and not failed:
+            failed.append(sql)
+            raise OperationalError("The database does not respond.")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail_once):
+        answer = create()
+
+    assert failed
+    assert answer.get(VERDICT_HEADER) != "created"
+    assert not Product.objects.exists()
+    assert not ImportedRow.objects.exists()
+    assert create()[VERDICT_HEADER] == "created"  # the worker repeats the call, and gets the forecast
     assert not Product.objects.exists()
 
 
