@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import httpx
@@ -79,6 +80,7 @@ class Network:
             except Died as death:
                 died = True
                 self.world.trace("died", call.point, call.request.headers.get("idempotency-key", ""), death)
+                self.world.loads.note_death(call)
             else:
                 self.world.trace(call.point, call.request.path, handled.status, handled.headers.get("bulk-import-row"))
                 for listener in self.after_call:
@@ -128,15 +130,16 @@ class WorkerTransport(httpx.AsyncBaseTransport):
         is_create = "idempotency-key" in headers
         point = "create" if is_create else request.url.path.rpartition("/")[2]
         sent = self._world.releases.outgoing(self._process, point, sent)
-        key, verdict = headers.get("idempotency-key", ""), None
-        if point == "claim":
-            self._world.loads.count_claim(request.url.path.split("/")[-2])
+        key, verdict, is_held = headers.get("idempotency-key", ""), None, False
         if is_create:
             self._world.loads.begin(self._process, key)
         try:
             response, is_cut = await self._world.network.send(point, sent, self._process)
             verdict = None if is_cut else response.headers.get("bulk-import-row")
+            is_held = response.status == HTTPStatus.CONFLICT and b"lease_held" in response.content
         finally:
+            if point == "claim" and not is_held:  # another worker's lease limits how often the chunk is claimed
+                self._world.loads.count_claim(request.url.path.split("/")[-2])
             if is_create:
                 self._world.loads.end(self._process, key, verdict)
         content = self._world.releases.incoming(self._process, point, response.content)
