@@ -16,6 +16,7 @@ from bulk_import.operations import redrive
 from bulk_import_wire.contract import DEAD_LETTER
 from bulk_import_wire.problems import problem
 from tests.bulk_import.conftest import Aws, call, claim, finish, in_threads, make_user, post_rows, product, record
+from tests.counts import counts
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -78,16 +79,7 @@ def test_the_remaining_rows_of_a_dead_chunk_are_unprocessed(worker: APIClient, m
     chunk = ImportChunk.objects.get(pk=messages[0].chunk_id)
     assert (chunk.status, chunk.created, chunk.unprocessed) == (ChunkStatus.DEAD, 1, 2)
     assert the_job().status == JobStatus.PROCESSING
-    assert the_job().counts == {
-        "created": 1,
-        "updated": 0,
-        "unchanged": 0,
-        "deleted": 0,
-        "rejected": 0,
-        "failed": 0,
-        "unprocessed": 2,
-        "pending": 1,
-    }
+    assert the_job().counts == counts(created=1, unprocessed=2, pending=1)
     assert [entry["code"] for entry in the_job().problems] == ["dead_letter"]
     assert events() == ["dead_lettered"]
 
@@ -99,16 +91,7 @@ def test_a_job_with_a_dead_chunk_ends_when_its_other_chunks_have_ended(
     complete(worker, messages[1])
 
     assert the_job().status == JobStatus.PARTIALLY_SUCCEEDED
-    assert the_job().counts == {
-        "created": 2,
-        "updated": 0,
-        "unchanged": 0,
-        "deleted": 0,
-        "rejected": 0,
-        "failed": 0,
-        "unprocessed": 2,
-        "pending": 0,
-    }
+    assert the_job().counts == counts(created=2, unprocessed=2)
     assert events() == ["dead_lettered", "ended"]
 
 
@@ -202,16 +185,7 @@ def test_a_redriven_job_ends_with_correct_counts(
     answer = client_of_merchandiser.post(redrive_path())
 
     assert (answer.status_code, answer.json()["status"], answer.json()["problems"]) == (202, "queued", [])
-    assert answer.json()["counts"] == {
-        "created": 2,
-        "updated": 0,
-        "unchanged": 0,
-        "deleted": 0,
-        "rejected": 0,
-        "failed": 0,
-        "unprocessed": 0,
-        "pending": 2,
-    }
+    assert answer.json()["counts"] == counts(created=2, pending=2)
     assert (answer.json()["finished_at"], events()) == (None, ["dead_lettered", "ended", "redriven"])
     assert the_job().events.get(kind="redriven").actor == merchandiser
     (again,) = aws.messages()
@@ -219,16 +193,7 @@ def test_a_redriven_job_ends_with_correct_counts(
 
     complete(worker, again)
     assert the_job().status == JobStatus.SUCCEEDED
-    assert the_job().counts == {
-        "created": 4,
-        "updated": 0,
-        "unchanged": 0,
-        "deleted": 0,
-        "rejected": 0,
-        "failed": 0,
-        "unprocessed": 0,
-        "pending": 0,
-    }
+    assert the_job().counts == counts(created=4)
     assert events()[3:] == ["ended"]
     assert mail.outbox[-1].subject == "All 4 products were created"
 
