@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from bulk_import.admin.actions import ActionViews
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.reports.failures import as_table, file_name, row_fields
+from bulk_import.reports.failures import file_name, job_table
 from bulk_import.reports.results import as_lines, as_result_table, object_urls, read_results
 from bulk_import.storage.failures import read_failures
 from bulk_import.storage.payloads import read_payload
@@ -74,13 +74,12 @@ def lines_of(job: ImportJob, kind: str, suffix: str, request: HttpRequest) -> It
         return read_failures(job)
     if job.target not in conf().targets:
         raise Http404
-    target = conf().target(job.target)
     if kind == "failures":
         api_request = Request(request)
         api_request.user = request.user
-        return as_table(read_failures(job), row_fields(target, api_request))
+        return job_table(job, read_failures(job), api_request)
     write = as_result_table if suffix == "csv" else as_lines
-    return write(read_results(job), object_urls(target, request))
+    return write(read_results(job), object_urls(conf().target(job.target), request))
 
 
 class DownloadViews(ActionViews):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.urls import reverse
 from rest_framework.exceptions import PermissionDenied
 
 from bulk_import.models import ImportedRow, ImportEvent, ImportJob
@@ -15,6 +16,7 @@ from tests.bulk_import.conftest import in_threads, post_rows, product
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
 
 if TYPE_CHECKING:
+    from django.test import Client
     from pytest_django import Settings
 
     from tests.bulk_import.site import Site
@@ -104,7 +106,7 @@ def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:
     assert site.carry_out() == [(204, "deleted", "")]
 
 
-def test_what_stays_is_named_in_the_results_and_the_failures(site: Site, run_worker: Any) -> None:
+def test_what_stays_is_named_in_the_results_and_the_failures(site: Site, run_worker: Any, admin_client: Client) -> None:
     job_id = site.submit([product("A"), product("B")])
     run_worker()
     Product.objects.update(stock=9)
@@ -116,9 +118,12 @@ def test_what_stays_is_named_in_the_results_and_the_failures(site: Site, run_wor
     assert (result["id"], result["lookup"]) == (str(kept.pk), "B")
     assert result["url"] == f"http://testserver/products/{kept.pk}/"
     table: Any = site.client.get(f"{undo['links']['failures']}?format=csv")
-    header, _first, second = b"".join(table.streaming_content).decode().splitlines()
+    content = b"".join(table.streaming_content)
+    header, _first, second = content.decode().splitlines()
     assert header == "\ufeffindex_,outcome,HTTP status,reasons,id,lookup,index,other fields"
     assert second.endswith(f",{kept.pk},B,1,")
+    for_staff: Any = admin_client.get(reverse("admin:bulk_import_importjob_failures", args=[undo["id"]]) + "?as=csv")
+    assert b"".join(for_staff.streaming_content) == content
 
 
 def test_an_undo_that_is_retried_is_the_one_that_runs(site: Site) -> None:
