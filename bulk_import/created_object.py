@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from django.core.exceptions import PermissionDenied
 from django.db.models import ProtectedError, RestrictedError
-from django.http import Http404
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import APIException
 
-from bulk_import.existing_object import ExistingObject
+from bulk_import.existing_object import ExistingObject, lock_visible
 from bulk_import.ledger import CreateCallError
-from bulk_import.models import ImportedRow, database
+from bulk_import.models import ImportedRow
 from bulk_import.object_hash import object_hash
 from bulk_import_wire.contract import Outcome, RowVerdict
 
@@ -45,9 +42,10 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
     if record is None:  # the records of the import have expired since the undo was accepted
         message = _("We no longer know which objects this import created, so it cannot be undone.")
         raise _refused(HTTPStatus.GONE, "expired", message)
-    instance = _lock(view, {endpoint.id_field: record.object_id})
-    if instance is None:
+    found = lock_visible(view, {endpoint.id_field: record.object_id}, no_key=False)
+    if not found:
         raise _refused(HTTPStatus.NOT_FOUND, "not_found", _("This object does not exist any more."))
+    instance = found[0]
     if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):
         message = _("This object has changed since the import created it, so it was not deleted.")
         raise _refused(HTTPStatus.CONFLICT, "changed_since", message)
@@ -60,17 +58,6 @@ def check_not_protected(errors: list[Exception]) -> None:
     """Raise CreateCallError if the view could not delete the object because others refer to it."""
     if errors and isinstance(errors[-1], ProtectedError | RestrictedError):
         raise _refused(HTTPStatus.CONFLICT, "protected", _("Other objects refer to this object."))
-
-
-def _lock(view: Any, identity: dict[str, Any]) -> Any:
-    """Lock and return the object with this identity; None if the view does not show it to the submitter."""
-    try:
-        visible = view.get_queryset().using(database()).filter(**identity).order_by()
-    except (APIException, PermissionDenied, Http404):
-        return None
-    # The view's queryset may have joins or DISTINCT, which cannot be locked. So lock the row of the table itself.
-    manager = visible.model._base_manager.using(database())  # noqa: SLF001 - documented API
-    return manager.select_for_update(of=("self",)).filter(pk__in=visible.values("pk")).first()
 
 
 def _refused(status: int, code: str, message: str) -> CreateCallError:

@@ -175,15 +175,23 @@ def lookup_text(field: Any, value: Any) -> str:
 
 def _lock(view: Any, source: str, value: Any) -> list[Any]:
     """Lock and return the objects with this value, at most two."""
+    # While this waited for the lock, another transaction may have given the object another value.
+    locked = lock_visible(view, {source: value}, no_key=True)
+    return [instance for instance in locked if getattr(instance, source) == value]
+
+
+def lock_visible(view: Any, identity: dict[str, Any], *, no_key: bool) -> list[Any]:
+    """Lock and return the objects with these values that the view shows to the submitter, at most two.
+
+    With `no_key`, the lock is for a change and not for a deletion, so others may refer to the object meanwhile.
+    """
     try:
-        visible = view.get_queryset().using(database()).filter(**{source: value}).order_by()
+        visible = view.get_queryset().using(database()).filter(**identity).order_by()
     except (APIException, PermissionDenied, Http404):  # the view shows the submitter no object
         return []
     # The view's queryset may have joins or DISTINCT, which cannot be locked. So lock the rows of the table itself.
     manager = visible.model._base_manager.using(database())  # noqa: SLF001 - documented API
-    locked = manager.select_for_update(no_key=True, of=("self",)).filter(pk__in=visible.values("pk"))[:2]
-    # While this waited for the lock, another transaction may have given the object another value.
-    return [instance for instance in locked if getattr(instance, source) == value]
+    return list(manager.select_for_update(no_key=no_key, of=("self",)).filter(pk__in=visible.values("pk"))[:2])
 
 
 def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:
