@@ -39,10 +39,15 @@ def traceparent_of(request: HttpRequest | Request) -> str:
     return ""
 
 
-def request_log_context(request: HttpRequest | Request) -> AbstractContextManager[None]:
-    """Return a context in which log lines have the request's ID, which a worker or a proxy sets, and its trace ID."""
+def request_id_of(request: HttpRequest | Request) -> str:
+    """Return the request's ID, which a worker or a proxy sets, or "" if it has none that can be logged."""
     request_id = request.headers.get(REQUEST_ID, "")
+    return request_id if _REQUEST_ID.fullmatch(request_id) else ""
+
+
+def request_log_context(request: HttpRequest | Request) -> AbstractContextManager[None]:
+    """Return a context in which log lines have the request's ID and its trace ID."""
     return log_context(
-        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",
+        request_id=request_id_of(request),
         trace_id=trace_id(traceparent_of(request)),
     )

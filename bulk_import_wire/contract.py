@@ -216,10 +216,35 @@ class Claim(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
+class Calls(JsonObject):
+    """How the create endpoint answers a worker: `calls` of `heartbeat`, `release` and `finish`, for staff to see.
+
+    The numbers are those of one delivery so far. So it does not matter if a report is lost or repeated.
+    """
+
+    in_flight: int = 0  # create calls that wait for their answer
+    oldest_ms: int = 0  # how long the oldest of them has been waiting, in milliseconds
+    total_ms: int = 0  # sum of how long the calls took that have ended, in milliseconds
+    # Number of calls by their answer: a RowVerdict other than `not-created`, an HTTP status, NO_VERDICT or NO_ANSWER.
+    answers: dict[str, int] = field(default_factory=dict)
+
+
+NO_VERDICT = "no-verdict"
+"""Key in `Calls.answers` of the answers that have no verdict and are no errors, such as a login page."""
+
+NO_ANSWER = "no-answer"
+"""Key in `Calls.answers` of the calls that got no answer."""
+
+MAX_ANSWERS = 20
+"""Maximum number of keys in `Calls.answers`. An endpoint may answer with hundreds of HTTP statuses."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat(JsonObject):
     """Body of `heartbeat`: the worker extends its lease."""
 
     epoch: int
+    calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +268,7 @@ class Release(JsonObject):
     has_failed: bool = False  # whether this delivery failed; after several of them, the chunk is given up
     rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
     rows_failed: int = 0  # those of them whose outcome is `failed`
+    calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,3 +294,4 @@ class Finish(JsonObject):
     problems: list[dict[str, Any]] = field(default_factory=list)  # see `bulk_import_wire.problems`
     rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
     rows_failed: int = 0  # those of them whose outcome is `failed`; `failed` also counts earlier deliveries
+    calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, Release
 from bulk_import_wire.logs import add_log_context
 from bulk_import_wire.problems import merge_problems
+from lambda_worker.call_statistics import CallStatistics
 from lambda_worker.chunk_rows import created_indexes, sort_rows, split_failures, with_control_row
 from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
 from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
@@ -69,6 +70,7 @@ class ChunkSession:
     ) -> None:
         self.message, self.monolith, self.s3, self.config = message, monolith, s3, config
         self.deadlines, self.limiters = deadlines, limiters or Limiters()
+        self.calls = CallStatistics()
 
     async def run(self) -> None:
         """Process the chunk until every row has an outcome, and report it. Then the message may be acknowledged.
@@ -162,14 +164,15 @@ class ChunkSession:
         """Create the rows that have no outcome yet, store the failures, and finish or release the chunk."""
 
         async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
-            return await self.monolith.create(claim, f"{self.message.job_id}:{index}", row, timeout_seconds)
+            key = f"{self.message.job_id}:{index}"
+            return await self.calls.measure(self.monolith.create(claim, key, row, timeout_seconds))
 
         limit = self.limiters.limiter(claim.create_path, claim.concurrency)
         dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
         dispatch.has_created_before = bool(claim.created)
         if claim.cancelled:
             dispatch.cancel()
-        async with heartbeats(self.monolith, self.message, claim, dispatch):
+        async with heartbeats(self.monolith, self.message, claim, dispatch, self.calls):
             lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
             created = created_indexes(claim)
             earlier, unfinished = await self._read_earlier_failures(claim, created)
@@ -186,7 +189,7 @@ class ChunkSession:
         # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
         report = finish_report(claim.epoch, failures, await self._write(claim, failures))
         tried, failed = tried_rows(dispatch)
-        report = replace(report, rows_tried=tried, rows_failed=failed)
+        report = replace(report, rows_tried=tried, rows_failed=failed, calls=self.calls.report().to_dict())
         try:
             await self.monolith.finish(self.message, report)
         except ChunkDeferred as unavailable:
@@ -232,6 +235,7 @@ class ChunkSession:
             retry_after_seconds=math.ceil(reason.delay_seconds),
             rows_tried=tried,
             rows_failed=failed,
+            calls=self.calls.report().to_dict(),
         )
         answer = await self.monolith.release(self.message, release)
         raise ChunkDeferred(

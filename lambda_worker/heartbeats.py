@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.contract import Heartbeat, PauseCode
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, StaleEpoch, WorkerError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bulk_import_wire.contract import Claim
     from bulk_import_wire.message import ChunkMessage
+    from lambda_worker.call_statistics import CallStatistics
     from lambda_worker.monolith_client import MonolithClient
     from lambda_worker.row_dispatch import RowDispatch
 
@@ -23,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def heartbeats(
-    monolith: MonolithClient, message: ChunkMessage, claim: Claim, dispatch: RowDispatch
+    monolith: MonolithClient, message: ChunkMessage, claim: Claim, dispatch: RowDispatch, calls: CallStatistics
 ) -> AsyncIterator[None]:
-    """Send heartbeats while the block runs.
+    """Send heartbeats while the block runs. Each one reports the create calls so far.
 
     The responses control the dispatch. Each one sets the cap of the dispatch's limit. The dispatch is cancelled if the
     job was cancelled. It is stopped if the job is paused until somebody resumes it, or if another worker has the chunk.
     """
-    task = asyncio.create_task(_send_heartbeats(monolith, message, claim, dispatch))
+    task = asyncio.create_task(_send_heartbeats(monolith, message, claim, dispatch, calls))
     try:
         yield
     finally:
@@ -39,12 +40,12 @@ async def heartbeats(
 
 
 async def _send_heartbeats(
-    monolith: MonolithClient, message: ChunkMessage, claim: Claim, dispatch: RowDispatch
+    monolith: MonolithClient, message: ChunkMessage, claim: Claim, dispatch: RowDispatch, calls: CallStatistics
 ) -> None:
     while True:
         await asyncio.sleep(claim.heartbeat_seconds)
         try:
-            answer = await monolith.heartbeat(message, claim.epoch)
+            answer = await monolith.heartbeat(message, Heartbeat(claim.epoch, calls.report().to_dict()))
         except (StaleEpoch, ChunkClosed) as lost:
             dispatch.stop(lost)
             return

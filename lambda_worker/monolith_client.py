@@ -157,12 +157,12 @@ class MonolithClient:
             raise ChunkReturned("The monolith's response to claim is malformed.")
         return claim
 
-    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:
+    async def heartbeat(self, message: ChunkMessage, heartbeat: Heartbeat) -> HeartbeatAnswer:
         """Extend the lease of the chunk. A failed call is not retried, because the next heartbeat follows soon.
 
         Raises StaleEpoch, ChunkClosed, MessageRefused or ChunkReturned.
         """
-        answer = await self._call(message, "heartbeat", Heartbeat(epoch=epoch).to_dict(), tries=1)
+        answer = await self._call(message, "heartbeat", heartbeat.to_dict(), tries=1)
         return _read_body(HeartbeatAnswer, answer, "heartbeat")
 
     async def release(self, message: ChunkMessage, release: Release) -> ReleaseAnswer:

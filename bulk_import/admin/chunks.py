@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
 from django.db.models import Case, IntegerField, Q, Value, When
-from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from bulk_import.models import ChunkStatus
-from bulk_import.models.job_columns import LOST_WORKER_DELAY
-from bulk_import.models.status import OPEN_CHUNK_STATUSES
+from bulk_import.models.chunk_columns import IS_LOST
 from bulk_import.reports.messages import clock_time
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ DEAD, LOST, FAILING, PROCESSING, WAITING, DONE_WITH_FAILURES, DONE = range(7)
 
 RANK = Case(
     When(status=ChunkStatus.DEAD, then=Value(DEAD)),
-    When(status__in=OPEN_CHUNK_STATUSES, lease_expires_at__lte=Now(), then=Value(LOST)),
+    When(IS_LOST, then=Value(LOST)),
     When(Q(failed_deliveries__gt=0) & ~Q(status=ChunkStatus.DONE), then=Value(FAILING)),
     When(Q(failed__gt=0) | Q(unprocessed__gt=0), then=Value(DONE_WITH_FAILURES)),
     When(status=ChunkStatus.PROCESSING, then=Value(PROCESSING)),
@@ -47,10 +45,8 @@ def state(job: ImportJob, chunk: ImportChunk) -> str:
     """Return the status of a chunk from `chunk_page`, in words that agree with the status of its job."""
     rank: int = chunk.rank  # type: ignore[attr-defined] # annotated by `chunk_page`
     if rank == LOST:
-        if chunk.status == ChunkStatus.PROCESSING and not job.is_paused and chunk.lease_expires_at:
-            return _("worker lost, resumes at %(time)s") % {
-                "time": clock_time(chunk.lease_expires_at + LOST_WORKER_DELAY)
-            }
+        if chunk.status == ChunkStatus.PROCESSING and not job.is_paused and chunk.resumes_at:
+            return _("worker lost, resumes at %(time)s") % {"time": clock_time(chunk.resumes_at)}
         return _("worker lost, waits for the next one")
     if chunk.status == ChunkStatus.PROCESSING and job.is_being_cancelled:
         return _("being cancelled")

@@ -13,7 +13,7 @@ from bulk_import.models.database import (
 )
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
-from bulk_import.models.job import ImportJob
+from bulk_import.models.job import ImportJob, ImportsNow
 from bulk_import.models.job_columns import NOTIFY_NOBODY, RETAINED_DATA
 from bulk_import.models.locked_chunk import LockedChunk
 from bulk_import.models.row import ImportedRow
@@ -42,6 +42,7 @@ __all__ = [
     "ImportEvent",
     "ImportJob",
     "ImportedRow",
+    "ImportsNow",
     "JobMode",
     "JobStatus",
     "LockedChunk",

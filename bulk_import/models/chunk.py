@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db.models.functions import Now
+
 from bulk_import.exceptions import LedgerDisagrees
 from bulk_import.models.chunk_columns import ChunkColumns
-from bulk_import.models.lease import LeasedChunk
+from bulk_import.models.lease import LeasedChunk, calls_column
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import Finish
+    from bulk_import_wire.contract import Calls, Finish
 
 
 class ImportChunk(LeasedChunk):
@@ -19,7 +21,7 @@ class ImportChunk(LeasedChunk):
     class Meta(ChunkColumns.Meta):
         abstract = False
 
-    def finish(self, report: Finish, *, is_dead: bool = False) -> None:
+    def finish(self, report: Finish, *, is_dead: bool = False, calls: Calls | None = None) -> None:
         """End the chunk, because every row has an outcome. The chunk must be `locked` with `wait_for_creates`.
 
         `is_dead` says that the chunk is given up. Idempotent for the same epoch, so a worker may
@@ -39,7 +41,8 @@ class ImportChunk(LeasedChunk):
             raise LedgerDisagrees(f"chunk {self}: {self.done} of {self.row_count} rows are in the ledger")
         self.rejected, self.failed, self.unprocessed = reported
         self.problems, self.failures_key = report.problems, report.failures_key
-        self.lease_expires_at = None
+        self.lease_expires_at, self.ended_at = None, Now()
+        self.calls = calls_column(calls).get("calls", self.calls)
         self.status = ChunkStatus.DEAD if is_dead else ChunkStatus.DONE
         self.save()
         if not is_dead:

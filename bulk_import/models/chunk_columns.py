@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import OperationalError, connections, models, transaction
@@ -18,15 +19,29 @@ from bulk_import_wire.contract import LEDGER_OUTCOMES
 from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime
 
     from bulk_import.models.chunk import ImportChunk
 
 DONE = F("created") + F("updated") + F("unchanged") + F("deleted")
 """SQL of `ChunkColumns.done`."""
 
+SILENCE = timedelta(seconds=45)
+"""Time without a heartbeat after which a worker counts as lost, even if its lease is longer.
+
+A worker sends a heartbeat every 2 seconds. If the answer is lost, it waits 30 seconds for it before it sends the next.
+"""
+
+IS_LOST = Q(status__in=OPEN_CHUNK_STATUSES, lease_expires_at__lte=Now()) | Q(
+    status=ChunkStatus.PROCESSING, heartbeat_at__lte=Now() - SILENCE
+)
+"""SQL: the worker of the chunk was lost, and the chunk waits for another one."""
+
 LOCK_SECONDS = 3
 """Longest wait of a finish for create calls that are still running. A longer one would occupy a web worker."""
+
+LOST_WORKER_DELAY = timedelta(seconds=10)
+"""Time after the end of a lease in which a slow worker can still renew it. Then the chunk is sent to another worker."""
 
 LOCK_TIMEOUT = "55P03"
 """PostgreSQL's error code for a lock that was not available within `lock_timeout`."""
@@ -41,8 +56,8 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         return self.filter(status=ChunkStatus.DEAD)
 
     def lost(self) -> Self:
-        """Return the open chunks whose worker let its lease expire. Each of them waits for another worker."""
-        return self.filter(status__in=OPEN_CHUNK_STATUSES, lease_expires_at__lte=Now())
+        """Return the open chunks whose worker let its lease expire, or sends no heartbeats any more."""
+        return self.filter(IS_LOST)
 
     def return_to_pending(self) -> None:
         """Make the open chunks without a valid lease pending, so that they take their turn and get a new message.
@@ -114,7 +129,12 @@ class ChunkColumns(models.Model):
     queued_at = models.DateTimeField(null=True)  # when it last got a place in the window, or a new message
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
     claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
+    worker = models.CharField(max_length=128, blank=True)  # ID of the invocation that claimed it, as in the logs
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True)  # or the claim
+    ended_at = models.DateTimeField(null=True)  # None after a retry, until it ends again
+    rows_before = models.PositiveIntegerField(default=0)  # rows that were imported before the last retry
+    calls = models.JSONField(default=dict)  # `Calls` of the last delivery, see `bulk_import_wire.contract`
     # The first four are counted from the ledger, not reported.
     created = models.PositiveIntegerField(_("created"), default=0)
     updated = models.PositiveIntegerField(_("updated"), default=0)
@@ -151,6 +171,7 @@ class ChunkColumns(models.Model):
                 name="bulk_import_chunk_outstanding",
             ),
             models.Index(fields=["queued_at"], name="bulk_import_chunk_queued"),
+            models.Index(fields=["ended_at"], name="bulk_import_chunk_ended"),
             models.Index(fields=["job"], condition=Q(status=ChunkStatus.DEAD), name="bulk_import_chunk_dead"),
         ]
 
@@ -170,6 +191,11 @@ class ChunkColumns(models.Model):
             first_index=self.first_index,
             row_count=self.row_count,
         )
+
+    @property
+    def resumes_at(self) -> datetime | None:
+        """When the relay sends the chunk to another worker if its worker is lost; None if it has no lease."""
+        return self.lease_expires_at + LOST_WORKER_DELAY if self.lease_expires_at else None
 
     @property
     def done(self) -> int:

@@ -137,9 +137,10 @@ class ImportJob(BreakableJob):
             raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
         # Here the chunks are locked after the job. This cannot deadlock, because these chunks have ended. A call of a
         # worker that locks an ended chunk stops before it locks the job, so it never waits for our lock.
-        none = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
+        none: dict[str, Any] = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
+        none |= {"problems": [], "ended_at": None, "rows_before": DONE}
         rows = chunks.aggregate(left=Sum(F("row_count") - DONE, default=0))["left"]
-        reopened = chunks.update(status=ChunkStatus.PENDING, problems=[], **none, **fields)
+        reopened = chunks.update(status=ChunkStatus.PENDING, **none, **fields)
         if reopened:
             if self.is_paused and not self.is_paused_by_staff:  # other chunks are open: they try again as well
                 self.status = JobStatus.PROCESSING
@@ -210,3 +211,13 @@ class ImportJob(BreakableJob):
     ) -> None:
         """Record an event of this job and its deliveries; see `ImportEventManager.record`."""
         ImportEvent.objects.record(self, kind, note=note, actor=actor, mail_after=mail_after, rows=rows)
+
+
+class ImportsNow(ImportJob):
+    """A proxy without a table, so that the admin's index lists the page "Imports now"."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("imports now")
+        verbose_name_plural = _("imports now")

@@ -8,7 +8,6 @@ worker API and `operations` change it under locks.
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -18,19 +17,17 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.job_queryset import ImportJobQuerySet
 from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, JobMode, JobStatus
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome, PauseCode
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 MAX_CONCURRENCY = 256
 """Upper limit for the simultaneous create calls of one chunk. One client gains nothing from more."""
-
-LOST_WORKER_DELAY = timedelta(seconds=10)
-"""Time after the end of a lease in which a slow worker can still renew it. Then the chunk is sent to another worker."""
 
 NOTIFY_NOBODY = "none"
 """Value of `notify` for a job about which nobody gets an email, not even its submitter."""
@@ -56,6 +53,7 @@ class JobColumns(models.Model):
         related_name="+",
         verbose_name=_("submitter"),
     )
+    file_name = models.CharField(_("file"), max_length=255, blank=True)  # of the upload; "" if it was no file
     language = models.CharField(_("language"), max_length=20)
     host = models.TextField(blank=True)  # of the POST, validated by ALLOWED_HOSTS; "" if the job has no request
     mode = models.CharField(_("mode"), max_length=6, choices=JobMode.choices, default=JobMode.CREATE)
@@ -126,7 +124,8 @@ class JobColumns(models.Model):
     rejected_count: int
     failed_count: int
     unprocessed_count: int
-    worker_lost_at: datetime | None  # when the first lease ended whose worker was lost; None if no chunk waits so
+    worker_lost_at: datetime | None  # the last heartbeat of the first worker that was lost; None if none is lost
+    lost_lease_ends_at: datetime | None  # when the first lease of a lost worker ends or has ended
 
     # Annotated by `locked`.
     paused_for: timedelta | None
@@ -236,8 +235,9 @@ class JobColumns(models.Model):
 
         The relay sends it, at its first run after this time. Needs `with_counts`.
         """
-        is_lost = self.worker_lost_at and not self.is_terminal and not self.is_paused
-        return self.worker_lost_at + LOST_WORKER_DELAY if is_lost and self.worker_lost_at else None
+        if not self.lost_lease_ends_at or self.is_terminal or self.is_paused:
+            return None
+        return self.lost_lease_ends_at + LOST_WORKER_DELAY
 
     @property
     def counts(self) -> dict[str, int]:

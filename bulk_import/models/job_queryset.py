@@ -26,8 +26,8 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def with_counts(self) -> Self:
         """Annotate each job with a count for each outcome, such as `created_count`.
 
-        The counts are the sums over the job's chunks. `worker_lost_at` is when the first lease ended whose worker is
-        lost.
+        The counts are the sums over the job's chunks. `worker_lost_at` and `lost_lease_ends_at` are the last heartbeat
+        and the end of the lease of the first worker that is lost.
         """
         # One subquery for each count. A join with GROUP BY would read the chunks of every job of the user before it
         # could return the first page; the subqueries read only the chunks of the jobs on that page.
@@ -37,8 +37,12 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
             for outcome in Outcome
         }
         lost = ImportChunk.objects.lost().filter(job=OuterRef("pk")).order_by().values("job")
-        worker_lost_at = Subquery(lost.annotate(first=Min("lease_expires_at")).values("first"))
-        return self.annotate(**sums, worker_lost_at=worker_lost_at)
+        lost_at = Min(Coalesce("heartbeat_at", "lease_expires_at"))
+        return self.annotate(
+            **sums,
+            worker_lost_at=Subquery(lost.annotate(first=lost_at).values("first")),
+            lost_lease_ends_at=Subquery(lost.annotate(first=Min("lease_expires_at")).values("first")),
+        )
 
     def locked(self, job_id: uuid.UUID) -> ImportJob:
         """Lock the job until the transaction ends, and return it with `paused_for`. Raises ImportJob.DoesNotExist.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.functions import Now
 from django.utils.translation import gettext, override
@@ -20,6 +20,9 @@ from bulk_import.exceptions import ChunkClosed, LeaseHeld, StaleEpoch
 from bulk_import.models.chunk_columns import ChunkColumns
 from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.contract import DEAD_LETTER, PAUSED_TOO_LONG
+
+if TYPE_CHECKING:
+    from bulk_import_wire.contract import Calls
 
 MAX_DELIVERIES = 5
 """Number of failed deliveries after which a chunk is given up. It is also our recommended maxReceiveCount."""
@@ -31,11 +34,12 @@ class LeasedChunk(ChunkColumns):
     class Meta(ChunkColumns.Meta):
         abstract = True
 
-    def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True) -> None:
+    def claim(self, claimant: str, lease_seconds: int, *, creates: bool = True, worker: str = "") -> None:
         """Give the chunk to a worker, under a new epoch. The chunk must be `locked`.
 
-        `claimant` is a random ID of the request. `creates` is False if the worker only reports and creates no rows, as
-        the dead-letter function does. Such a claim does not have to wait for the end of a pause.
+        `claimant` is a random ID of the request, and `worker` the ID of the invocation in its log. `creates` is False
+        if the worker only reports and creates no rows, as the dead-letter function does. Such a claim does not have to
+        wait for the end of a pause.
 
         A chunk that must be given up can always be claimed, so that its worker can report it (see `give_up_error`).
 
@@ -64,6 +68,7 @@ class LeasedChunk(ChunkColumns):
             lease_seconds,
             epoch=self.epoch,
             claimant=claimant,
+            worker=worker,
             status=self.status,
             failed_deliveries=self.failed_deliveries,
         )
@@ -89,16 +94,19 @@ class LeasedChunk(ChunkColumns):
                 return {"field": None, "code": PAUSED_TOO_LONG, "message": text}
         return {}
 
-    def heartbeat(self, epoch: int, lease_seconds: int) -> None:
-        """Extend the lease and count the ledger records. The chunk must be `locked`. Raises StaleEpoch."""
+    def heartbeat(self, epoch: int, lease_seconds: int, calls: Calls | None = None) -> None:
+        """Extend the lease and count the ledger records. The chunk must be `locked`. Raises StaleEpoch.
+
+        `calls` is what the worker reports of its create calls.
+        """
         self._check_epoch(epoch)
         done_before = self.done
-        self._extend_lease(lease_seconds)
+        self._extend_lease(lease_seconds, **calls_column(calls))
         if self.done > done_before:
             self._forget_failed_deliveries()
             self.job.mark_progress()
 
-    def release(self, epoch: int, failures_key: str, *, has_failed: bool = False) -> bool:
+    def release(self, epoch: int, failures_key: str, *, has_failed: bool = False, calls: Calls | None = None) -> bool:
         """End the lease of a worker that stops before every row has an outcome. The chunk must be `locked`.
 
         `failures_key` is the S3 key of the failures so far. The next worker does not send these rows again. After
@@ -117,7 +125,12 @@ class LeasedChunk(ChunkColumns):
         self.status = ChunkStatus.QUEUED
         done_before = self.done
         failed_deliveries = self.failed_deliveries + has_failed
-        changed = {"failures_key": failures_key, "failed_deliveries": failed_deliveries, "status": self.status}
+        changed: dict[str, Any] = {
+            "failures_key": failures_key,
+            "failed_deliveries": failed_deliveries,
+            "status": self.status,
+        }
+        changed |= calls_column(calls)
         self._extend_lease(None, queued_at=Now(), **changed)  # its worker puts the message back on the queue
         if self.done > done_before:
             self.job.mark_progress()
@@ -136,7 +149,17 @@ class LeasedChunk(ChunkColumns):
             raise StaleEpoch(f"epoch {epoch} of chunk {self} is stale: the chunk is {self.status}, epoch {self.epoch}")
 
     def _extend_lease(self, lease_seconds: int | None, **fields: Any) -> None:
-        """Set the lease (None removes it), count the ledger records, and save the counts and the other fields."""
+        """Set the lease (None removes it), count the ledger records, and save the counts and the other fields.
+
+        Every call comes from the worker, so it is a heartbeat.
+        """
         # The database's clock sets the lease and checks it, so the clocks of the web servers do not matter.
         expires_at = None if lease_seconds is None else Now() + timedelta(seconds=lease_seconds)
-        type(self).objects.filter(pk=self.pk).update(lease_expires_at=expires_at, **self.count_ledger(), **fields)
+        type(self).objects.filter(pk=self.pk).update(
+            lease_expires_at=expires_at, heartbeat_at=Now(), **self.count_ledger(), **fields
+        )
+
+
+def calls_column(calls: Calls | None) -> dict[str, Any]:
+    """Return the column that stores what a worker reports of its calls. A report without any call changes nothing."""
+    return {"calls": calls.to_dict()} if calls and (calls.answers or calls.in_flight) else {}

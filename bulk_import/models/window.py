@@ -30,10 +30,10 @@ from django.db.models.functions import Now
 
 from bulk_import.conf import conf
 from bulk_import.models.chunk import ImportChunk
+from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
 from bulk_import.models.database import database
 from bulk_import.models.fair_choice import Contender, Turns, count_imports_ahead
 from bulk_import.models.job import ImportJob
-from bulk_import.models.job_columns import LOST_WORKER_DELAY
 from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus, JobStatus
 from bulk_import_wire.contract import PauseCode
 

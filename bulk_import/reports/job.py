@@ -140,7 +140,7 @@ class ImportJobPauseSerializer(serializers.Serializer[ImportJob]):
 class ImportJobLostWorkerSerializer(serializers.Serializer[ImportJob]):
     """A worker stopped without a word. Another worker continues with its rows. None of them is lost."""
 
-    since = TimestampField(source="worker_lost_at", help_text="When its lease ended.")
+    since = TimestampField(source="worker_lost_at", help_text="When it last reported.")
     resumes_at = TimestampField(source="worker_resumes_at", help_text="When its rows are sent to another worker.")
 
     def get_attribute(self, instance: ImportJob) -> ImportJob | None:

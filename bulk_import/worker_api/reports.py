@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bulk_import_wire.contract import MessageError, PauseCode
+from bulk_import_wire.contract import MAX_ANSWERS, Calls, MessageError, PauseCode
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS, MAX_PROBLEMS
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ MAX_KEY_CHARACTERS = 1024
 MAX_RETRY_AFTER_SECONDS = 10**9
 """Largest Retry-After of an endpoint that a worker may report, about 30 years. A pause is much shorter anyway."""
 
+
+MAX_MS = 10**12
+"""Largest number of milliseconds that a worker may report, about 30 years."""
+
+MAX_ANSWER_CHARACTERS = 20
+"""Longest name of an answer in `Calls.answers`."""
 
 MAX_COUNT = 10**9
 """Largest count of a problem. In a job of 100,000 rows, it allows 10,000 errors per row, which no real row has."""
@@ -43,6 +49,20 @@ def check_release(release: Release, chunk: ImportChunk) -> None:
     check_range("retry_after_seconds", release.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
     if release.pause and release.pause not in set(PauseCode):
         raise MessageError("pause: unknown code")
+
+
+def checked_calls(calls: dict[str, Any]) -> Calls:
+    """Return what a worker reports about its create calls. Raises MessageError if a value is not valid."""
+    checked = Calls.from_dict(calls)
+    for name in ("in_flight", "oldest_ms", "total_ms"):
+        check_range(name, getattr(checked, name), MAX_MS)
+    if len(checked.answers) > MAX_ANSWERS:
+        raise MessageError(f"answers: more than {MAX_ANSWERS}")
+    for kind, number in checked.answers.items():
+        check_range("answers", number, MAX_COUNT)
+        if len(kind) > MAX_ANSWER_CHARACTERS or not (kind.isascii() and kind.isprintable()):
+            raise MessageError("answers: expected the names of answers")
+    return checked
 
 
 def check_failures_key(failures_key: str, chunk: ImportChunk) -> None:

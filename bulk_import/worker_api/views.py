@@ -35,9 +35,9 @@ from bulk_import.exceptions import (
 )
 from bulk_import.models import ImportChunk, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
-from bulk_import.tracing import request_log_context
+from bulk_import.tracing import request_id_of, request_log_context
 from bulk_import.worker_api.parser import WorkerParser
-from bulk_import.worker_api.reports import check_release, check_text, checked_report
+from bulk_import.worker_api.reports import check_release, check_text, checked_calls, checked_report
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
@@ -193,7 +193,9 @@ class ClaimView(WorkerView):
         settings = conf()
         cancelled = chunk.job.cancel_requested_at is not None
         create_path = find_create_path(chunk.job.target) if request.creates and not cancelled else ""
-        chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
+        chunk.claim(
+            request.claimant, settings.lease_seconds, creates=request.creates, worker=request_id_of(self.request)
+        )
         add_log_context(epoch=chunk.epoch)
         logger.info("Chunk %s was claimed", chunk)
         claim = Claim(
@@ -222,7 +224,7 @@ class HeartbeatView(WorkerView):
         beat = Heartbeat.from_dict(body)
         chunk = ImportChunk.objects.locked(chunk_id)
         settings = conf()
-        chunk.heartbeat(beat.epoch, settings.lease_seconds)
+        chunk.heartbeat(beat.epoch, settings.lease_seconds, checked_calls(beat.calls))
         answer = HeartbeatAnswer(
             lease_seconds=settings.lease_seconds,
             cancelled=chunk.job.cancel_requested_at is not None,
@@ -240,7 +242,8 @@ class ReleaseView(WorkerView):
         chunk = ImportChunk.objects.locked(chunk_id)
         check_release(release, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=release.epoch)
-        is_first = chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed)
+        calls = checked_calls(release.calls)
+        is_first = chunk.release(release.epoch, release.failures_key, has_failed=release.has_failed, calls=calls)
         logger.info("Chunk %s was released with %d of %d rows done", chunk, chunk.done, chunk.row_count)
         seconds = 0
         if release.pause:
@@ -265,7 +268,7 @@ class FinishView(WorkerView):
         chunk = ImportChunk.objects.locked(chunk_id, wait_for_creates=True)
         report = checked_report(report, chunk)
         add_log_context(job_id=str(chunk.job_id), epoch=report.epoch)
-        chunk.finish(report, is_dead=self.is_dead)
+        chunk.finish(report, is_dead=self.is_dead, calls=checked_calls(report.calls))
         logger.info("Chunk %s is %s with %d of %d rows done", chunk, chunk.status, chunk.done, chunk.row_count)
         relay.send_next_chunks(chunk.job.target)  # before the emails, for which the next chunk should not wait
         relay.send_notifications_after_commit(chunk.job_id)

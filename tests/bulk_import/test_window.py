@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from bulk_import import operations
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
-from bulk_import.models.job_columns import LOST_WORKER_DELAY
+from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
 from bulk_import.models.window import MESSAGE_TIMEOUT
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.api.test_views import queue_away

@@ -203,6 +203,7 @@ class Monolith:
         self.calls: list[str] = []
         self.claimants: list[str] = []
         self.failures_key = ""
+        self.reported_calls: list[dict[str, Any]] = []
         self.releases: list[dict[str, Any]] = []
         self.finishes: list[dict[str, Any]] = []
         self.deads: list[dict[str, Any]] = []
@@ -244,13 +245,16 @@ class Monolith:
 
     def _release(self, request: Request) -> Reply:
         release = request.json()
+        self.reported_calls.append(release.pop("calls"))
         self.releases.append(release)
         self.failures_key = release["failures_key"]
         seconds = self.pause_seconds if release["pause"] else 0
         return json_reply(200, ReleaseAnswer(seconds).to_dict())
 
     def _finish(self, request: Request) -> Reply:
-        self.finishes.append(request.json())
+        finish = request.json()
+        self.reported_calls.append(finish.pop("calls"))
+        self.finishes.append(finish)
         return json_reply(200, {"status": "done"})
 
     def _dead(self, request: Request) -> Reply:

@@ -44,7 +44,7 @@ from tests.lambda_worker.conftest import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bulk_import_wire.contract import Claim, Release
+    from bulk_import_wire.contract import Claim, Heartbeat, Release
     from bulk_import_wire.message import ChunkMessage
     from lambda_worker.deadlines import Deadlines
 
@@ -100,6 +100,7 @@ def test_when_every_row_is_created_the_chunk_is_finished_without_failures(
     assert set(monolith.creates.values()) == {1}
     assert monolith.calls == ["claim", "finish"]
     assert monolith.finishes == [ALL_CREATED]
+    assert monolith.reported_calls[0]["answers"] == {"created": 8}
     assert session.buckets.failure_keys() == []
 
 
@@ -139,6 +140,7 @@ def test_rows_that_are_not_created_are_stored_with_their_reason_and_reported(
             "rows_failed": 1,
         }
     ]
+    assert monolith.reported_calls[0]["answers"] == {"created": 5, "400": 2, "500": MAX_TRIES}
     kept = {"index", "outcome", "status", "attempts", "errors"}
     assert [{name: line[name] for name in kept} for line in session.buckets.failure_lines(key)] == [
         {"index": 101, "outcome": "rejected", "status": 400, "attempts": 1, "errors": [TAKEN]},
@@ -366,7 +368,7 @@ class Scripted(MonolithClient):
         self.releases.append(release)
         return ReleaseAnswer(retry_after_seconds=0)
 
-    async def heartbeat(self, message: ChunkMessage, epoch: int) -> HeartbeatAnswer:  # noqa: ARG002 - the signature of the base class
+    async def heartbeat(self, message: ChunkMessage, heartbeat: Heartbeat) -> HeartbeatAnswer:  # noqa: ARG002 - the signature of the base class
         await asyncio.sleep(0)
         if self.created and self.created[-1] >= self.busy_from - 1:
             self.beats += 1
@@ -407,7 +409,7 @@ def test_heartbeats_are_sent_during_the_dispatch_and_stop_after_it(message: Chun
 
     assert client.beats
     assert sorted(client.created) == INDEXES
-    assert [finish.to_dict() for finish in client.finishes] == [ALL_CREATED]
+    assert [finish.to_dict() | {"calls": {}} for finish in client.finishes] == [ALL_CREATED | {"calls": {}}]
 
 
 def test_when_a_heartbeat_says_cancelled_the_other_rows_are_unprocessed_and_reported(

@@ -17,6 +17,7 @@ from bulk_import_wire.contract import (
     VERDICT_HEADER,
     WORKER_API_PATH,
     Finish,
+    Heartbeat,
     HeartbeatAnswer,
     MessageError,
     Release,
@@ -217,7 +218,7 @@ def claimed(client: MonolithClient) -> Any:
 
 
 def kept_alive(client: MonolithClient) -> Any:
-    return client.heartbeat(a_message(), 1)
+    return client.heartbeat(a_message(), Heartbeat(1))
 
 
 def finished(client: MonolithClient) -> Any:
@@ -259,7 +260,7 @@ def test_a_heartbeat_sends_the_epoch_and_returns_the_answer() -> None:
     answer, (request,) = answered("heartbeat")
 
     assert answer == HeartbeatAnswer(lease_seconds=60, cancelled=False, paused=False, concurrency=4)
-    assert request.json() == {"epoch": 1}
+    assert request.json() == {"epoch": 1, "calls": {}}
 
 
 @pytest.mark.parametrize("verb", ["finish", "dead"])
@@ -480,7 +481,7 @@ def test_the_path_of_the_base_url_stays_in_front_of_every_path() -> None:
     async def call(client: MonolithClient) -> None:
         await client.create(a_claim(), KEY, b"{}", ENOUGH_SECONDS)
         with suppress(ChunkReturned):
-            await client.heartbeat(a_message(), 1)
+            await client.heartbeat(a_message(), Heartbeat(1))
 
     with serving(lambda _request: Reply(400)) as server:
         with_client(f"{server.url}/shop", call)
