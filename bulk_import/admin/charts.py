@@ -67,6 +67,19 @@ def rate_chart(job: ImportJob) -> SafeString | str:
         "first": clock_time(first),
         "last": clock_time(last),
     }
+    tooltips = [
+        _("%(time)s: %(rate)s rows per second")
+        % {
+            "time": clock_time(first + timedelta(seconds=number * seconds_per_bar)),
+            "rate": number_format(count / seconds_per_bar, 1),
+        }
+        for number, count in enumerate(bars)
+    ]
+    return bar_chart(bars, tooltips, label)
+
+
+def bar_chart(bars: list[int], tooltips: list[str], label: str) -> SafeString:
+    """Return a bar chart with a caption. Screen readers read the caption."""
     return format_html(
         '<figure class="bi-rate"><svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">'
         "{}</svg><figcaption>{}</figcaption></figure>",
@@ -76,7 +89,7 @@ def rate_chart(job: ImportJob) -> SafeString | str:
         format_html_join(
             "",
             '<rect x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>',
-            rectangles(bars, first, seconds_per_bar),
+            ((*rectangle, tooltip) for rectangle, tooltip in zip(rectangles(bars), tooltips, strict=True)),
         ),
         label,
     )
@@ -98,20 +111,10 @@ def created_by_second(job: ImportJob) -> list[tuple[datetime, int]]:
     return [(second, count * step) for second, count in counts]
 
 
-def rectangles(bars: list[int], first: datetime, seconds_per_bar: int) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield x, y, width, height and tooltip of each bar. The highest bar fills the height of the chart."""
-    highest = max(bars)
+def rectangles(bars: list[int]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield x, y, width and height of each bar. The highest bar fills the height of the chart."""
+    highest = max(bars) or 1
     width = CHART_WIDTH / len(bars)
     for number, count in enumerate(bars):
         height = CHART_HEIGHT * count / highest
-        tooltip = _("%(time)s: %(rate)s rows per second") % {
-            "time": clock_time(first + timedelta(seconds=number * seconds_per_bar)),
-            "rate": number_format(count / seconds_per_bar, 1),
-        }
-        yield (
-            f"{number * width:.2f}",
-            f"{CHART_HEIGHT - height:.2f}",
-            f"{max(width - 1, 1):.2f}",
-            f"{height:.2f}",
-            tooltip,
-        )
+        yield f"{number * width:.2f}", f"{CHART_HEIGHT - height:.2f}", f"{max(width - 1, 1):.2f}", f"{height:.2f}"

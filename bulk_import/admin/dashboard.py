@@ -25,7 +25,7 @@ MAX_NORMAL_WAIT = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure. It links to the list of jobs with the filter `query`, or to nothing if `query` is ""."""
+    """One figure. It links to the list of jobs with the filter `query`, or to "Imports now" if `query` is ""."""
 
     label: str
     value: str | int

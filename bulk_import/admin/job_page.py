@@ -10,15 +10,14 @@ from django.contrib import admin
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
+from bulk_import.admin.advice import about_job
 from bulk_import.admin.charts import progress_bar, rate_chart
 from bulk_import.admin.chunks import chunk_page
 from bulk_import.admin.row import row_report
 from bulk_import.admin.timeline import timeline
 from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
-from bulk_import.models import JobStatus
 from bulk_import.models.status import OUTCOME_LABELS, RARE_OUTCOMES
 from bulk_import.reports.job import expires_at
 from bulk_import.reports.messages import summary
@@ -43,45 +42,6 @@ SHOWN_ROWS = 10
 MAX_SHOWN_CHARACTERS = 300
 """Maximum length of a row on the page. The download contains the whole row."""
 
-PAUSED_BY_STAFF = gettext_lazy("Staff paused this import. Resume it when it can continue, or cancel it.")
-PAUSED_BY_BREAKER = gettext_lazy(
-    "Nearly every row failed. Find the cause in the log of the create endpoint and fix it. Then you or the sender can "
-    "resume the import. It is not paused for this reason again."
-)
-CANCELLING = gettext_lazy(
-    "Calls that are in progress finish, and no further row is created. If this takes long, check that a worker runs."
-)
-WORKER_LOST = gettext_lazy(
-    "A worker stopped without a word, for example because it was killed or ran out of memory. Another one continues. "
-    "If this happens again, find the cause in the log of the worker."
-)
-EXPIRED = gettext_lazy(
-    "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
-)
-REHEARSAL = gettext_lazy("Every row is tried and rolled back. The sender can start the import after the rehearsal.")
-FIX_AND_RETRY = gettext_lazy(
-    "See the reasons below. If you can fix the cause, fix it and retry. Otherwise, the sender corrects these rows and "
-    "sends them again."
-)
-ADVICE = {
-    JobStatus.PENDING: gettext_lazy(
-        "The import waits for its turn. You can move it to the front. If no other import is running, check that the "
-        "relay runs and that SQS accepts messages."
-    ),
-    JobStatus.QUEUED: gettext_lazy("The import waits for a worker. If this takes long, check that a worker runs."),
-    JobStatus.PROCESSING: gettext_lazy(
-        "Rows are being created. You can pause or cancel the import, or change its concurrency."
-    ),
-    JobStatus.PAUSED: gettext_lazy(
-        "Fix the cause. We retry automatically. You can also resume the import now, or cancel it."
-    ),
-    JobStatus.SUCCEEDED: gettext_lazy("Every row was processed. You do not have to do anything."),
-    JobStatus.PARTIALLY_SUCCEEDED: FIX_AND_RETRY,
-    JobStatus.FAILED: FIX_AND_RETRY,
-    JobStatus.CANCELLED: gettext_lazy("The import was cancelled. Retry it to create the remaining rows."),
-}
-"""What staff can do about a job in each status."""
-
 
 def describe(job: ImportJob, request: HttpRequest) -> dict[str, Any]:
     """Return the context of the page's template. Needs `with_counts`.
@@ -92,7 +52,7 @@ def describe(job: ImportJob, request: HttpRequest) -> dict[str, Any]:
         "badge": badge(job),
         "bar": progress_bar(job),
         "message": summary(job),
-        "advice": advice(job),
+        "advice": about_job(job),
         "expires_at": expires_at(job),
         "counts": shown_counts(job),
         "rate_chart": rate_chart(job),
@@ -133,19 +93,6 @@ def shown_counts(job: ImportJob) -> dict[_StrPromise, int]:
     """Return the number of rows by the label of their outcome."""
     counts = job.counts
     return {label: counts[name] for name, label in OUTCOME_LABELS.items() if counts[name] or name not in RARE_OUTCOMES}
-
-
-def advice(job: ImportJob) -> _StrPromise:
-    """Return what staff can do about this job now."""
-    special = (
-        (job.is_being_cancelled, CANCELLING),
-        (job.is_paused_by_staff, PAUSED_BY_STAFF),
-        (job.worker_resumes_at, WORKER_LOST),
-        (job.rehearsal, REHEARSAL),
-        (job.can_be_resumed, PAUSED_BY_BREAKER),
-        (job.expired and job.status != JobStatus.SUCCEEDED, EXPIRED),
-    )
-    return next((text for applies, text in special if applies), ADVICE[JobStatus(job.status)])
 
 
 def badge(job: ImportJob) -> SafeString:

@@ -55,7 +55,7 @@ class ImportJobAdmin(BulkActionViews):
     ]
     list_select_related = ["submitter"]
     list_per_page = 50
-    search_help_text = gettext_lazy("Search by part of an ID, an Idempotency-Key, a user name or a problem.")
+    search_help_text = gettext_lazy("Search by part of an ID, file name, Idempotency-Key, user name or problem.")
     show_full_result_count = False
     actions = ["stop_user"]
     fields = ["concurrency"]
@@ -77,7 +77,7 @@ class ImportJobAdmin(BulkActionViews):
         job.save(update_fields=["concurrency"])
 
     def get_search_fields(self, _request: HttpRequest) -> list[str]:
-        return ["id", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}", "problems"]
+        return ["id", "file_name", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}", "problems"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset
@@ -86,12 +86,14 @@ class ImportJobAdmin(BulkActionViews):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         shown = figures() if self.has_view_permission(request) else []
-        return super().changelist_view(request, {**(extra_context or {}), "figures": shown})
+        context = {"figures": shown, "now_url": reverse("admin:bulk_import_importsnow_changelist")}
+        return super().changelist_view(request, {**(extra_context or {}), **context})
 
     @admin.display(description=gettext_lazy("import job"), ordering="target")
     def job(self, job: ImportJob) -> SafeString:
         """Show the first 8 characters of the ID, so that the table fits. The search finds a job by any part of it."""
-        return format_html('<span title="{}">{} {}</span>', job.pk, job.target, str(job.pk)[:8])
+        name = format_html("<br><small><bdi>{}</bdi></small>", job.file_name) if job.file_name else ""
+        return format_html('<span title="{}">{} {}</span>{}', job.pk, job.target, str(job.pk)[:8], name)
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def state(self, job: ImportJob) -> SafeString:

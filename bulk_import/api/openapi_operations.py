@@ -90,6 +90,12 @@ OPERATIONS = {
         [
             ImportOptions,
             OpenApiParameter("Content-Encoding", str, HEADER, enum=["identity", "gzip"], description="Not for forms."),
+            OpenApiParameter(
+                "Content-Disposition",
+                str,
+                HEADER,
+                description='`attachment; filename="products.csv"`: the file\'s name, by which people find the import.',
+            ),
             response_header("Location", "The job.", [202], {**STRING, "format": "uri"}),
             retry_after(202, 429, 503),
         ],

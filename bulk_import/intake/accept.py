@@ -77,6 +77,7 @@ def accept(
             mode=mode,
             rehearsal=rehearsal,
             reading=result.reading,
+            file_name=upload.file_name,
             idempotency_key=idempotency_key,
             request_sha256=upload.sha256,
             corrects=corrects,
@@ -115,6 +116,7 @@ def submit(
     mode: str = JobMode.CREATE,
     rehearsal: bool = False,
     reading: dict[str, Any] | None = None,
+    file_name: str = "",
     idempotency_key: str,
     request_sha256: bytes,
     corrects: ImportJob | None = None,
@@ -125,10 +127,10 @@ def submit(
 ) -> UUID:
     """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
 
-    With `rehearsal`, every row is tried and rolled back. `reading` says how the file was read. `corrects` is the job
-    whose failed rows these rows correct, and `undoes` the job whose objects they delete. `notify` says who gets an
-    email, see `recipients`. `traceparent` is the trace that the request belongs to, and `host` the host that it was
-    sent to.
+    With `rehearsal`, every row is tried and rolled back. `reading` says how the file named `file_name` was read.
+    `corrects` is the job whose failed rows these rows correct, and `undoes` the job whose objects they delete. `notify`
+    says who gets an email, see `recipients`. `traceparent` is the trace that the request belongs to, and `host` the
+    host that it was sent to.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -146,6 +148,7 @@ def submit(
                 mode=mode,
                 rehearsal=rehearsal,
                 reading=reading or {},
+                file_name=file_name,
                 rows=len(payload.line_bytes),
                 **stored.columns(),
                 idempotency_key=idempotency_key,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
+from bulk_import.intake.file_name import clean_file_name, file_name_of
 from bulk_import.intake.formats import MEDIA_TYPES, SPLITTERS, SUFFIXES, TABLE, empty_file, format_of
 from bulk_import.intake.raw_rows import MEBIBYTE
 from bulk_import.intake.spreadsheets.file_kinds import is_workbook, name_other_kind
@@ -54,6 +55,7 @@ class Upload:
     body: bytes
     options: ReadingOptions
     sha256: bytes
+    file_name: str = ""  # "" if the client sent none
 
     def rows(self, target: Target, request: Request, mode: str = JobMode.CREATE) -> Iterable[RawRow]:
         """Return the rows, which can be iterated only once. A Table also says how the file was read.
@@ -94,10 +96,11 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
     """
     media_type = _media_type(request.content_type)
     if media_type == "multipart/form-data":
-        media_type, body = _read_file(request)
+        media_type, body, name = _read_file(request)
     else:
-        body = _read_body(request)
-    return as_upload(_format(media_type, body), request.META.get("QUERY_STRING", ""), body, options)
+        body, name = _read_body(request), file_name_of(request.headers.get("Content-Disposition", ""))
+    upload = as_upload(_format(media_type, body), request.META.get("QUERY_STRING", ""), body, options)
+    return replace(upload, file_name=name)
 
 
 def as_upload(media_type: str, query: str, body: bytes, options: ReadingOptions | None = None) -> Upload:
@@ -209,8 +212,8 @@ def _stream(request: Request) -> Any:
     return django_request
 
 
-def _read_file(request: Request) -> tuple[str, bytes]:
-    """Return the media type and the content of the only file of a form.
+def _read_file(request: Request) -> tuple[str, bytes, str]:
+    """Return the media type, the content and the name of the only file of a form.
 
     Raises BadImport and BodyTooLarge.
     """
@@ -226,4 +229,4 @@ def _read_file(request: Request) -> tuple[str, bytes]:
         raise file_too_large()
     # Browsers often send a useless type for a CSV, so the suffix of the file's name is more reliable.
     media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or _media_type(file.content_type)
-    return media_type, file.read()
+    return media_type, file.read(), clean_file_name(file.name or "")

@@ -25,6 +25,7 @@ JOB_COLUMNS = (
     "submitter_id",
     "mode",
     "reading",
+    "file_name",
     "rows",
     "request_sha256",
     "corrects_id",

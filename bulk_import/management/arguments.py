@@ -6,6 +6,7 @@ Each function raises CommandError with an exit code (`Exit`) if an argument is w
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from rest_framework.request import Request
 
 from bulk_import.api.reading_parameters import ReadingParameters, reading_options
 from bulk_import.conf import conf
+from bulk_import.intake.file_name import clean_file_name
 from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
 from bulk_import.management.progress import read_job
@@ -90,6 +92,7 @@ def read_file(file: Path, query: str, options: ReadingOptions) -> Upload:
     try:
         if file.stat().st_size > conf().max_body_bytes:
             raise file_too_large()
-        return as_upload(media_type, query, file.read_bytes(), options)
+        upload = as_upload(media_type, query, file.read_bytes(), options)
+        return replace(upload, file_name=clean_file_name(file.name))
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}.", returncode=Exit.REFUSED) from error

@@ -110,7 +110,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "language": get_language() or "en",
         "direction": "rtl" if get_language_bidi() else "ltr",
         "topic": topic,
-        "title": _("Import of %(things)s") % {"things": things(job.target)},
+        "title": title(job),
         "subject": texts.subject(job, topic) % values,
         "lead": texts.lead(job, topic) % values,
         "outcomes_title": _("Results"),
@@ -139,6 +139,12 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         text=render_to_string(TEXT_TEMPLATE, context).strip() + "\n",
         html=render_to_string(HTML_TEMPLATE, context),
     )
+
+
+def title(job: ImportJob) -> str:
+    """Return what was imported, with the name of the file by which people recognise it."""
+    text = _("Import of %(things)s") % {"things": things(job.target)}
+    return f"{text}: {job.file_name}" if job.file_name else text
 
 
 def outcomes(job: ImportJob) -> Iterator[dict[str, Any]]:

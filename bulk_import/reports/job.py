@@ -161,6 +161,7 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     counts = ImportJobCountsSerializer()
     problems = ImportJobProblemSerializer(many=True)
     reading = BulkImportReadingSerializer()
+    file_name = serializers.CharField(help_text="Name of the uploaded file, or an empty text if you sent none.")
     created_at = TimestampField()
     started_at = TimestampField(allow_null=True)
     finished_at = TimestampField(allow_null=True)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, Request, expect, sync_playwright
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob, JobStatus
+from bulk_import_wire.contract import Calls, PauseCode
 from bulk_import_wire.problems import problem
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 
@@ -325,3 +326,43 @@ def test_the_cause_of_a_dead_chunk_and_a_lost_worker_is_two_clicks_from_the_list
     page.get_by_role("button", name="Show").click()
     expect(page.locator(".bi-row")).to_contain_text("created")
     take_screenshot(page, f"12-row-{width}")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_imports_now_is_live_and_names_what_needs_attention(page: Page, width: int) -> None:
+    """The page is one click from the list. A new alert appears without a reload."""
+    make_staff("supervisor")
+    ana = get_user_model().objects.create_user("ana", "ana@shop.example", "secret")
+    now = timezone.now()
+    job = make_job(JobStatus.PROCESSING, *[(100, 0, 0)] * 30, (41, 0, 0), (12, 0, 0), started_at=now, submitter=ana)
+    calls = Calls(in_flight=4, oldest_ms=900, total_ms=90_000, answers={"created": 1200, "400": 14, "503": 2})
+    job.chunks.filter(number__lt=30).update(calls=calls.to_dict())
+    for chunk in job.chunks.filter(number__lt=30):
+        ended_at = now - timedelta(minutes=chunk.number * 7 % 60)
+        ImportChunk.objects.filter(pk=chunk.pk).update(ended_at=ended_at)
+    claimed = job.chunks.filter(number__gte=30)
+    worker = "5f1c8b0e-7c1f-4f0e-9f0a-1f2e3d4c5b6a"
+    claimed.update(heartbeat_at=now, lease_expires_at=now + timedelta(hours=1), worker=worker, calls=calls.to_dict())
+    make_job(JobStatus.PENDING, (0, 0, 0), (0, 0, 0), submitter=ana)
+    ImportChunk.objects.filter(job__status=JobStatus.PENDING).update(status=ChunkStatus.PENDING)
+    page.set_viewport_size({"width": width, "height": 800})
+    log_in(page, "supervisor")
+    page.goto("/admin/bulk_import/importjob/")
+    page.get_by_role("link", name="Imports now").last.click()
+    expect(page.get_by_text("Nothing needs your attention.")).to_be_visible()
+    expect(page.locator("#bi-waiting")).to_contain_text("ana")
+    take_screenshot(page, f"13-now-{width}")
+    assert_accessible(page, ".bi-now")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+
+    claimed.filter(number=31).update(heartbeat_at=now - timedelta(seconds=60))
+    job.chunks.filter(number=3).update(status=ChunkStatus.DEAD)
+    make_job(JobStatus.PAUSED, (40, 2, 0), pause_code=PauseCode.FORBIDDEN, paused_at=now, paused_until=now)
+
+    expect(page.locator("#bi-alerts")).to_contain_text("1 worker is lost.")
+    expect(page.locator("#bi-workers tr.bi-chunk").first).to_contain_text("worker lost, resumes at")
+    expect(page.locator("#bi-paused")).to_contain_text("Give the sender the permission")
+    take_screenshot(page, f"14-now-trouble-{width}")
+    assert_accessible(page, ".bi-now")
+    page.context.clear_cookies()
+    expect(page.locator("#bi-connection")).to_contain_text("You were signed out.")

@@ -332,7 +332,7 @@ class JobMachine(RuleBasedStateMachine):
         number, epoch = self.draw_claim(data)
         before = self.chunks[number]
         missing = before.row_count - len(self.ledger[number])
-        counts = {str(one): missing + wrong if one == outcome else 0 for one in OTHER_OUTCOMES}
+        counts: dict[str, Any] = {str(one): missing + wrong if one == outcome else 0 for one in OTHER_OUTCOMES}
         problems = [{**problem(None, "x", "x", before.first_index), "count": missing}] if missing else []
         report = Finish(epoch=epoch, **counts, failures_key="", problems=problems)
         is_repeated = before.status in TERMINAL_CHUNK_STATUSES and before.epoch == epoch

@@ -486,7 +486,13 @@ async function isReadable(file) {
   }
 }
 
-const mediaHeaders = (file) => ({ Accept: "application/json", "Content-Type": FORMATS[suffixOf(file.name)] });
+// The name is percent-encoded, because a header may not contain every character (RFC 8187).
+const encodedName = (file) => encodeURIComponent(file.name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+const mediaHeaders = (file) => ({
+  Accept: "application/json",
+  "Content-Type": FORMATS[suffixOf(file.name)],
+  "Content-Disposition": `attachment; filename*=UTF-8''${encodedName(file)}`,
+});
 
 // Checks the file with a dry run: the API validates every row and stores nothing.
 async function check() {

@@ -39,6 +39,7 @@ KEYS = {
         "counts",
         "problems",
         "reading",
+        "file_name",
         "created_at",
         "started_at",
         "finished_at",
