@@ -159,7 +159,6 @@ def _throttles(view: Any) -> tuple[list[str], float]:
 
 
 def _limits(view: Any) -> Iterator[tuple[str, float]]:
-    throttle: Any
     for throttle in view.get_throttles():
         if isinstance(throttle, AnonRateThrottle):
             continue  # an import acts as a user
@@ -168,10 +167,11 @@ def _limits(view: Any) -> Iterator[tuple[str, float]]:
             if not throttle.scope:
                 continue
             throttle.rate = throttle.get_rate()
-            throttle.num_requests, throttle.duration = throttle.parse_rate(throttle.rate)
-        rate = getattr(throttle, "rate", None)
-        per_second = throttle.num_requests / throttle.duration if rate else 0.0
-        yield f"{type(throttle).__name__} {rate or ''}".strip(), per_second
+        if rate := getattr(throttle, "rate", None):
+            count, seconds = throttle.parse_rate(rate)
+            yield f"{type(throttle).__name__} {rate}", count / seconds
+        else:
+            yield type(throttle).__name__, 0.0
 
 
 def _refusal(code: str, status: int, verdict: RowVerdict) -> JsonResponse:
