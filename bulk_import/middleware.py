@@ -134,9 +134,9 @@ class ImportedRowMiddleware:
         return response
 
     def _handle_create(self, request: HttpRequest, token: str) -> HttpResponseBase:
-        if token.startswith(PROBE_PREFIX):
-            return answer_probe(request, token, self.get_response)
         try:
+            if token.startswith(PROBE_PREFIX):
+                return answer_probe(request, token, self.get_response)
             call = CreateCall.from_request(request, token)
             with request_log_context(request), call.log_context():
                 return self._create_once(request, call)

@@ -8,6 +8,7 @@ Functions that the view passes to `transaction.on_commit` do not run. Effects ou
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError, connections, transaction
@@ -19,18 +20,27 @@ WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "COPY")
 """First words of the SQL statements that count as writing."""
 
 
+@dataclass(slots=True)
+class DatabaseUse:
+    """The aliases of the databases that a block used, and of those of them that it wrote to."""
+
+    used: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+
+
 @contextmanager
-def rolled_back() -> Iterator[set[str]]:
+def rolled_back() -> Iterator[DatabaseUse]:
     """Run the block in a transaction of each database, and roll all of them back when it ends.
 
-    Yields a set. While the block runs, the alias of each database that it writes to is added to this set. If a database
-    does not respond when its transaction begins, the block cannot use it, because nothing could be rolled back there.
+    Yields the databases that the block has used so far. If a database does not respond when its transaction begins, the
+    block cannot use it, because nothing could be rolled back there.
     """
-    written: set[str] = set()
+    use = DatabaseUse()
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        use.used.add(context["connection"].alias)
         if sql.lstrip().upper().startswith(WRITES):
-            written.add(context["connection"].alias)
+            use.written.add(context["connection"].alias)
         return execute(sql, params, many, context)
 
     with ExitStack() as stack:
@@ -42,7 +52,7 @@ def rolled_back() -> Iterator[set[str]]:
                 continue
             stack.enter_context(connections[alias].execute_wrapper(record))
             stack.callback(transaction.set_rollback, True, using=alias)
-        yield written
+        yield use
 
 
 def _refuse(*_statement: Any) -> Any:

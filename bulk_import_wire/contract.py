@@ -3,7 +3,7 @@
 This module uses the standard library only, so that both sides can import it. It defines two things:
 
 - The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`. The other
-  dataclasses below are the bodies of its requests and answers.
+  dataclasses below are the bodies of its requests and answers. `bulk_import_wire.probe` has those of a probe.
 - The create call: a request to the target's own endpoint. It carries the headers `Authorization` (or the claim's
   `token_header`, with `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
 
@@ -213,6 +213,19 @@ class Claim(JsonObject):
     token_header: str = "Authorization"  # noqa: S105 - name of the header for the token
     host: str = ""  # host to which the submitter sent the upload; "" if the create calls need none
     host_header: str = "Host"  # name of the header for `host`
+
+
+def create_call_headers(claim: Claim) -> dict[str, str]:
+    """Return the headers of the create calls of a claim, without IDEMPOTENCY_KEY."""
+    headers = {
+        claim.token_header: f"{IMPORT_SCHEME} {claim.token}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Language": claim.language or "*",
+    }
+    if claim.host:  # only the header changes: the connection still leads to the configured base URL
+        headers[claim.host_header] = claim.host
+    return headers
 
 
 @dataclass(frozen=True, slots=True)

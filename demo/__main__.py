@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bulk_import.local.processes import exit_on_signals
 from demo.run import import_catalogue
 from demo.serve import serve
 from demo.stack import local_stack, stop_process
@@ -31,10 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serving.add_argument("--database-url", help="URL of an empty database (default: a temporary SQLite database)")
     options = parser.parse_args(arguments)
 
-    # SIGTERM and Ctrl-C both raise SystemExit, so that the ExitStack stops every part. We cannot rely on
-    # KeyboardInterrupt: a shell starts background jobs with SIGINT ignored, and Python then installs no handler for it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    exit_on_signals()
     console = Console()
     with ExitStack() as parts:
         if options.command == "run":

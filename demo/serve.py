@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from demo.stack import stop_process
+from bulk_import.local.processes import restart_ended, stop_process
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -47,14 +47,6 @@ def serve(stack: LocalStack, parts: ExitStack, console: Console) -> int:
     console.print(f"  Poller       process {running['poller'].pid}", highlight=False)
     while monolith.poll() is None:
         time.sleep(CHECK_SECONDS)
-        for name, start in starts.items():
-            process = running[name]
-            if process.poll() is not None:
-                stop_process(process)
-                running[name] = start()
-                code = process.returncode
-                console.print(
-                    f"The {name} ended with {code} and was restarted as process {running[name].pid}.", highlight=False
-                )
+        restart_ended(starts, running, lambda text: console.print(text, highlight=False))
     console.print(f"[red]The monolith ended.[/red]\n{stack.log}")
     return 1

@@ -6,27 +6,26 @@ Lambda. Each is a separate process. All state is in one temporary folder.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import boto3
-import httpx
 
-from bulk_import_wire.queue_rules import MIN_RECEIVE_COUNT, recommended_visibility_seconds
+from bulk_import.local.aws import create_bucket, create_queues, local_aws
+from bulk_import.local.processes import await_answer, free_port, start_part, stop_process
+from bulk_import_wire.queue_rules import recommended_visibility_seconds
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
+
+__all__ = ["LocalStack", "await_answer", "demo_aws", "free_port", "local_stack", "stop_process"]
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAYLOADS_BUCKET = "bulk-import-payloads"
@@ -38,11 +37,6 @@ DEAD_LETTER_QUEUE = "bulk-import-dead-letters"
 FUNCTION_TIMEOUT_SECONDS = 10
 VISIBILITY_TIMEOUT_SECONDS = recommended_visibility_seconds(FUNCTION_TIMEOUT_SECONDS)
 """SQS redelivers the message of a killed poller after this time."""
-START_SECONDS = 60
-STOP_SECONDS = 15
-"""How long the parts may take to stop before we kill them. A poller lets its running invocation finish, which takes up
-to FUNCTION_TIMEOUT_SECONDS."""
-
 START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
 START_GUNICORN += ["--config=python:demo.gunicorn_conf"]
 START_GUNICORN += ["--graceful-timeout=10"]  # also how long a worker finishes its requests after gunicorn was killed
@@ -116,22 +110,7 @@ class LocalStack:
         return self._start(START_RELAY)
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        return start_part(arguments, self._log, self.environment)
-
-
-def start_part(
-    arguments: list[str], log: IO[str], environment: dict[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start Python with these arguments. On Linux it is killed when the current thread ends; see `demo.child`."""
-    return subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "demo.child", str(os.getpid()), *arguments],
-        cwd=PROJECT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C reaches only this process, which then stops the others
-    )
+        return start_part([sys.executable, *arguments], self._log, self.environment, PROJECT)
 
 
 @contextmanager
@@ -143,75 +122,18 @@ def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[Loca
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="bulk-import-")))
         log = cleanup.enter_context((folder / LOG).open("w"))
-        aws_url = cleanup.enter_context(local_aws(log))
+        aws_url = cleanup.enter_context(demo_aws(log))
         stack = LocalStack(folder, log, port or free_port(), aws_url, database_url)
         stack.run("-m", "demo.prepare")
         yield stack
 
 
 @contextmanager
-def local_aws(log: IO[str]) -> Iterator[str]:
-    """Start S3 and SQS, create the buckets and queues, and yield the URL.
-
-    Raises RuntimeError if they do not start.
-    """
-    port = free_port()
-    aws = start_part(["-m", "demo.aws", str(port)], log)
-    try:
-        aws_url = f"http://127.0.0.1:{port}"
-        await_answer(f"{aws_url}/moto-api/", aws)
-        create_aws_parts(aws_url)
+def demo_aws(log: IO[str]) -> Iterator[str]:
+    """Start S3 and SQS, create the buckets and queues, and yield the URL. Raises RuntimeError if they do not start."""
+    with local_aws(free_port(), log) as aws_url:
+        session = boto3.Session("local", "local", region_name="us-east-1")
+        for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
+            create_bucket(session.client("s3", endpoint_url=aws_url), bucket)
+        create_queues(session.client("sqs", endpoint_url=aws_url), QUEUE, VISIBILITY_TIMEOUT_SECONDS)
         yield aws_url
-    finally:
-        aws.kill()  # it has nothing to finish: all its data is in memory
-        aws.wait()
-
-
-def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process answers at the URL. Raises RuntimeError if it ends or does not answer in time."""
-    give_up_at = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < give_up_at:
-        try:
-            httpx.get(url, trust_env=False)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return
-    raise RuntimeError(f"{url} does not answer.")
-
-
-def create_aws_parts(aws_url: str) -> None:
-    """Create the buckets, the queue and its dead-letter queue, as the template does in AWS."""
-    session = boto3.Session("local", "local", region_name="us-east-1")
-    s3, sqs = session.client("s3", endpoint_url=aws_url), session.client("sqs", endpoint_url=aws_url)
-    for bucket in (PAYLOADS_BUCKET, FAILURES_BUCKET):
-        s3.create_bucket(Bucket=bucket)
-    visibility = str(VISIBILITY_TIMEOUT_SECONDS)
-    dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE, Attributes={"VisibilityTimeout": visibility})[
-        "QueueUrl"
-    ]
-    attributes = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]
-    redrive = {"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": MIN_RECEIVE_COUNT}
-    sqs.create_queue(
-        QueueName=QUEUE, Attributes={"VisibilityTimeout": visibility, "RedrivePolicy": json.dumps(redrive)}
-    )
-
-
-def stop_process(*processes: subprocess.Popen[bytes]) -> None:
-    """Stop the processes with SIGTERM, all at once. After STOP_SECONDS, kill what is left of their process groups."""
-    for process in processes:
-        process.terminate()
-    give_up_at = time.monotonic() + STOP_SECONDS
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0, give_up_at - time.monotonic()))
-        with suppress(ProcessLookupError):  # the group is empty, as it should be
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -21,7 +21,6 @@ from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
-    IMPORT_SCHEME,
     LOAD_HEADER,
     REQUEST_ID,
     VERDICT_HEADER,
@@ -34,6 +33,7 @@ from bulk_import_wire.contract import (
     Release,
     ReleaseAnswer,
     RowVerdict,
+    create_call_headers,
 )
 from lambda_worker.exceptions import (
     ChunkClosed,
@@ -130,15 +130,7 @@ class MonolithClient:
 
     async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:
         """Make the create call of one row, with the key `<job id>:<row index>`. Raises Unreachable."""
-        headers = {
-            claim.token_header: f"{IMPORT_SCHEME} {claim.token}",
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Language": claim.language or "*",
-            IDEMPOTENCY_KEY: key,
-        }
-        if claim.host:  # only the header changes: the connection still leads to the configured base URL
-            headers[claim.host_header] = claim.host
+        headers = create_call_headers(claim) | {IDEMPOTENCY_KEY: key}
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
     async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
@@ -191,16 +183,11 @@ class MonolithClient:
         as failed (ChunkReturned). Otherwise the monolith is unavailable, and the delivery does not count
         (MonolithAway).
         """
-        path = f"{self._config.worker_api_path}chunks/{message.chunk_id}/{verb}"
-        headers = {
-            "Authorization": f"Bearer {self._config.worker_secret}",
-            "Content-Type": "application/json",
-            CONTRACT_HEADER: str(CONTRACT_VERSION),
-        }
+        path = f"chunks/{message.chunk_id}/{verb}"
         for tried in range(1, tries + 1):
             wait_seconds = backoff_seconds(tried)
             try:
-                answer = await self._post(path, headers, json.dumps(body).encode(), API_TIMEOUT_SECONDS)
+                answer = await self.call_worker_api(path, body)
             except Unreachable as error:
                 failure: ChunkReturned = _away(f"no response to {verb}: {error}")
             else:
@@ -219,6 +206,16 @@ class MonolithClient:
             if tried < tries:
                 await asyncio.sleep(wait_seconds)
         raise failure
+
+    async def call_worker_api(self, path: str, body: dict[str, Any]) -> Answer:
+        """Make one call of the worker API, and return whatever answers. Raises Unreachable."""
+        headers = {
+            "Authorization": f"Bearer {self._config.worker_secret}",
+            "Content-Type": "application/json",
+            CONTRACT_HEADER: str(CONTRACT_VERSION),
+        }
+        content = json.dumps(body).encode()
+        return await self._post(self._config.worker_api_path + path, headers, content, API_TIMEOUT_SECONDS)
 
     async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
         """Send a POST and return the response. Raises Unreachable if there is none within the timeout."""

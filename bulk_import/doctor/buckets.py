@@ -10,7 +10,8 @@ from django.core.files.storage import storages
 
 from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE
-from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, compare_clocks
+from bulk_import.doctor.findings import DENIED, aws_finding, code_of, compare_clocks
+from bulk_import_wire.findings import Finding, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

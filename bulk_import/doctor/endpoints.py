@@ -1,26 +1,37 @@
-"""Examines the create endpoints: the code of their permissions, and with probes.
+"""Examines the create endpoints: with probes as a user, or else as far as that is possible without one.
 
-A probe is a create call whose writes to databases are rolled back.
+A probe is a create call whose writes to databases are rolled back; see `bulk_import_wire.probe`. It goes over HTTP to
+the running server, through all of its middleware, to the real view.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import uuid
 from contextlib import suppress
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from django.contrib.auth import get_user_model
 
-from bulk_import.authentication import ProbeToken
 from bulk_import.conf import conf
-from bulk_import.doctor.findings import Finding, Level
-from bulk_import.doctor.worker_api import create_call_headers
+from bulk_import.doctor.worker_api import no_answer, worker_api_url
+from bulk_import_wire.contract import (
+    CONTRACT_HEADER,
+    CONTRACT_VERSION,
+    IDEMPOTENCY_KEY,
+    VERDICT_HEADER,
+    Claim,
+    RowVerdict,
+    create_call_headers,
+)
+from bulk_import_wire.findings import Finding, Level
+from bulk_import_wire.probe import ProbeCall, ProbeRequest
+from bulk_import_wire.probe_findings import judge_no_verdict, judge_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 READS_AUTH = re.compile(r"\brequest\.auth\b")
 
@@ -28,19 +39,85 @@ TIMEOUT_SECONDS = 30
 """Timeout of each call. A worker's create call has the same timeout."""
 
 
-def examine_endpoints(base_url: str, user_name: str, rows: dict[str, Any]) -> Iterator[Finding]:
-    """Call each create endpoint as this user, as an import does, and check the answer and the databases it used."""
-    user = get_user_model()._default_manager.get_by_natural_key(user_name)  # noqa: SLF001 - documented API
+def examine_endpoints(base_url: str, user: str, rows: Mapping[str, str], host: str) -> Iterator[Finding]:
+    """Try each create endpoint as this user.
+
+    `rows` maps a target to its row as JSON text. The other targets get a row that is generated from their serializer.
+    """
     for name in conf().targets:
-        answer = httpx.post(
-            base_url.rstrip("/") + conf().target(name).create_path,
-            headers=create_call_headers(base_url, ProbeToken(name, str(user.pk)).sign()),
-            json=rows.get(name, {}),
-            timeout=TIMEOUT_SECONDS,
-            follow_redirects=False,
-            trust_env=False,
+        asked = ProbeRequest(user, name, host, rows.get(name, ""))
+        url = worker_api_url(base_url, "bulk-import-probe")
+        headers = {
+            "Authorization": f"Bearer {next(iter(conf().worker_secrets), '')}",
+            CONTRACT_HEADER: str(CONTRACT_VERSION),
+        }
+        try:
+            answer = _post(url, headers, json.dumps(asked.to_dict()))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            yield no_answer(f"target {name}", url, error)
+            continue
+        try:
+            calls = [ProbeCall.from_dict(call) for call in answer.json()["probes"]]
+        except (ValueError, KeyError, TypeError):
+            reason = _message(answer) or "The other findings may say why."
+            message = f"The endpoint was not tried: the worker API returned {answer.status_code}. {reason}"
+            fix = "Pass a user and a target that exist on the running server, which must have the same release."
+            yield Finding(f"target {name}", Level.ERROR, message, fix)
+            continue
+        for call in calls:
+            yield from _probe(base_url, call)
+
+
+def _probe(base_url: str, call: ProbeCall) -> Iterator[Finding]:
+    subject = f"target {call.target}"
+    if call.problem:
+        yield Finding(subject, Level.WARNING, call.problem, call.fix)
+        return
+    claim = call.to_claim()
+    url = base_url.rstrip("/") + claim.create_path
+    headers = {**create_call_headers(claim), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
+    try:
+        answer = _post(url, headers, call.row)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield no_answer(subject, url, error)
+        return
+    yield from judge_probe(call, url, answer.status_code, answer.headers, answer.content)
+
+
+def examine_create_calls(base_url: str) -> Iterator[Finding]:
+    """Send each create endpoint a row with an invalid import token.
+
+    ImportedRowMiddleware rejects the token and sets the verdict header. If that header does not arrive here, the
+    worker would not get it either, and could not count a row as created.
+    """
+    settings = conf()
+    host = httpx.URL(settings.public_url or base_url).netloc.decode() if settings.host_header else ""
+    for name in settings.targets:
+        subject, url = f"target {name}", base_url.rstrip("/") + settings.target(name).create_path
+        claim = Claim(
+            epoch=0,
+            lease_seconds=0,
+            heartbeat_seconds=0,
+            create_path=url,
+            token="doctor",  # noqa: S106 - no valid token
+            language="",
+            created=[],
+            failures_key="",
+            concurrency=1,
+            cancelled=False,
+            token_header=settings.token_header,
+            host=host,
+            host_header=settings.host_header,
         )
-        yield judge(name, user_name, answer, has_row=name in rows)
+        try:
+            answer = _post(url, {**create_call_headers(claim), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}, "{}")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            yield no_answer(subject, url, error)
+            continue
+        if answer.headers.get(VERDICT_HEADER) != RowVerdict.STALE:
+            yield judge_no_verdict(subject, url, answer.status_code, answer.headers, claim)
+            continue
+        yield Finding(subject, Level.OK, f"The response carries the {VERDICT_HEADER} header.")
 
 
 def examine_permissions() -> Iterator[Finding]:
@@ -48,16 +125,13 @@ def examine_permissions() -> Iterator[Finding]:
 
     This reads only their source. A class that reads it may still let an import pass, and only a probe shows that.
     """
+    fix = "Pass --base-url and --user, to try a row as this user. Nothing is kept."
     for name in conf().targets:
-        subject, how = f"target {name}", "Pass --base-url and --probe-user"
         permissions = conf().target(name).create_view().get_permissions()
+        message = "NOT CHECKED: whether a user's import creates rows here."
         if reading := sorted({found for permission in permissions for found in _reads_auth(permission)}):
-            message = f"{', '.join(reading)} of the endpoint reads request.auth, which an import does not have."
-            fix = f"{how} to see whether imports pass. If not, let this class accept a request without request.auth."
-            yield Finding(subject, Level.WARNING, message, fix)
-        else:
-            message = "The endpoint's permissions were not tried. None of their classes names request.auth."
-            yield Finding(subject, Level.OK, f"{message} {how} to try them.")
+            message += f" {', '.join(reading)} of the endpoint reads request.auth, which an import does not have."
+        yield Finding(f"target {name}", Level.WARNING, message, fix)
 
 
 def _reads_auth(permission: Any) -> Iterator[str]:
@@ -72,32 +146,14 @@ def _reads_auth(permission: Any) -> Iterator[str]:
                 return
 
 
-def judge(name: str, user_name: str, answer: httpx.Response, *, has_row: bool) -> Finding:
-    """Return the finding for the answer to a probe."""
-    subject = f"target {name}"
-    try:
-        document = answer.json()
-        status, written, ledger = document["status"], document["written"], document["ledger"]
-    except (ValueError, KeyError, TypeError):
-        fix = "Read the monolith's log. Run the doctor with the settings of the monolith that the base URL leads to."
-        return Finding(subject, Level.ERROR, f"The probe returned {answer.status_code}.", fix)
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Finding(
-            subject,
-            Level.ERROR,
-            f"The endpoint answers {status} when an import calls it as {user_name}, so an import of this user pauses.",
-            "Give the user the permission. If the user has it, a permission class of the view needs request.auth, for "
-            "example an OAuth scope. An import has no request.auth, so let this class accept a request without it.",
-        )
-    if others := [alias for alias in written if alias != ledger]:
-        return Finding(
-            subject,
-            Level.ERROR,
-            f"The endpoint writes to {', '.join(others)}, and the ledger is in {ledger}. One transaction cannot cover "
-            "both, so rows can be created twice or counted wrongly.",
-            "Keep the rows, the users and bulk_import in one database.",
-        )
-    if has_row and status not in conf().target(name).success_statuses:
-        fix = "Pass a row that the endpoint accepts and that does not exist yet."
-        return Finding(subject, Level.WARNING, f"The endpoint returned {status} to the row of the probe.", fix)
-    return Finding(subject, Level.OK, f"The endpoint accepts calls of an import as {user_name}.")
+def _post(url: str, headers: dict[str, str], body: str) -> httpx.Response:
+    headers = {"Content-Type": "application/json", **headers}
+    return httpx.post(
+        url, headers=headers, content=body.encode(), timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
+    )
+
+
+def _message(answer: httpx.Response) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(answer.json()["message"])
+    return ""

@@ -1,12 +1,12 @@
-"""What the doctor reports: findings, and how to fix them."""
+"""The findings of the doctor that several examinations have: clocks and errors of AWS."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 from botocore.exceptions import ClientError
+
+from bulk_import_wire.findings import Finding, Level
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403", "Forbidden"}
 """AWS's error codes for a missing permission."""
@@ -31,22 +31,6 @@ FIX_NETWORK = (
     "Check that this machine can reach the service: AWS_ENDPOINT_URL, region, DNS, proxy, security group, VPC endpoint."
 )
 FIX_CLOCK = "Synchronize the clocks of the monolith's machines and of the database server by NTP, for example chrony."
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARNING = "warning"  # imports probably work, but somebody should look at this
-    ERROR = "error"  # imports fail, or rows can be lost or created twice
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one examination. `fix` says what to change; it is "" if nothing has to change."""
-
-    subject: str
-    level: Level
-    message: str
-    fix: str = ""
 
 
 def compare_clocks(other: str, time_there: datetime, max_seconds: float) -> Finding:

@@ -11,8 +11,9 @@ from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from bulk_import.conf import conf
-from bulk_import.doctor.findings import Finding, Level, compare_clocks, one_line
+from bulk_import.doctor.findings import compare_clocks, one_line
 from bulk_import.models import database
+from bulk_import_wire.findings import Finding, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from botocore.config import Config
 
 from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import conf
-from bulk_import.doctor.findings import DENIED, Finding, Level, aws_finding, code_of, denied
+from bulk_import.doctor.findings import DENIED, aws_finding, code_of, denied
+from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.queue_rules import (
     MIN_RECEIVE_COUNT,
     VISIBILITY_FACTOR,

@@ -1,4 +1,4 @@
-"""Examines the HTTP calls from the worker to the monolith: the worker API and the create endpoints."""
+"""Examines the HTTP calls from the worker to the worker API."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import httpx
 from django.urls import reverse
 
 from bulk_import.conf import conf, path_within_site
-from bulk_import.doctor.findings import Finding, Level
 from bulk_import.exceptions import OuterTransaction
-from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, VERDICT_HEADER, ClaimRequest, RowVerdict
+from bulk_import_wire.contract import ClaimRequest
+from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.message import ChunkMessage
+from bulk_import_wire.probe_findings import FIX_BASE_URL, FIX_OUTER_TRANSACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,29 +26,22 @@ TIMEOUT_SECONDS = 10
 FAILURES = {
     OuterTransaction.code: (
         "A middleware opens a database transaction around the request.",
-        "Find it in MIDDLEWARE. It must not open one for this app's URLs and for requests with an import token.",
+        FIX_OUTER_TRANSACTION,
     ),
 }
 """The reason and the fix for each `code` with which the worker API reports a wrong configuration."""
 
 
-FIX_BASE_URL = (
-    "Set BULK_IMPORT_BASE_URL of the worker to the URL of the site's root. It ends with the site's prefix "
-    "(FORCE_SCRIPT_NAME, --root-path) exactly if the server expects the prefix in a request."
-)
-
-
 def examine_worker_api(base_url: str) -> Iterator[Finding]:
     """Claim a chunk that does not exist: first with a wrong secret, then with each secret of this process."""
     chunk_id = uuid.uuid4()
-    path = path_within_site(reverse("bulk-import-claim", kwargs={"chunk_id": chunk_id}))
-    url = base_url.rstrip("/") + path
+    url = worker_api_url(base_url, "bulk-import-claim", chunk_id=chunk_id)
     body = _claim_of_unknown_chunk(chunk_id)
     for number, secret in enumerate(["wrong-" + uuid.uuid4().hex, *conf().worker_secrets]):
         try:
             answer = _post(url, {"Authorization": f"Bearer {secret}"}, body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            yield _no_answer("worker API", url, error)
+            yield no_answer("worker API", url, error)
             return
         if finding := _judge_claim(answer, is_wrong_secret=not number):
             yield finding
@@ -55,49 +49,9 @@ def examine_worker_api(base_url: str) -> Iterator[Finding]:
     yield Finding("worker API", Level.OK, "The worker API accepts the secret and rejects a wrong one.")
 
 
-def examine_create_calls(base_url: str) -> Iterator[Finding]:
-    """Send each create endpoint a row with an invalid import token.
-
-    ImportedRowMiddleware rejects the token and sets the verdict header. If that header does not arrive here, the
-    worker would not get it either, and could not count a row as created.
-    """
-    headers = {**create_call_headers(base_url, "doctor"), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
-    for name in conf().targets:
-        url = base_url.rstrip("/") + conf().target(name).create_path
-        try:
-            answer = _post(url, headers, {})
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            yield _no_answer(f"target {name}", url, error)
-            continue
-        yield _judge_create(f"target {name}", url, answer)
-
-
-def create_call_headers(base_url: str, token: str) -> dict[str, str]:
-    """Return the headers of a create call: the token, and the host under which users reach the site."""
-    settings = conf()
-    headers = {settings.token_header: f"{IMPORT_SCHEME} {token}"}
-    if settings.host_header:
-        headers[settings.host_header] = httpx.URL(settings.public_url or base_url).netloc.decode()
-    return headers
-
-
-def _judge_create(subject: str, url: str, answer: httpx.Response) -> Finding:
-    """Return OK for the expected answer: a 401 of the middleware to an invalid token."""
-    status, verdict = answer.status_code, answer.headers.get(VERDICT_HEADER)
-    if status == HTTPStatus.UNAUTHORIZED and verdict == RowVerdict.STALE:
-        return Finding(subject, Level.OK, f"The response carries the {VERDICT_HEADER} header.")
-    if verdict == RowVerdict.WRONG_ENDPOINT:
-        message = f"{url} leads to another path of the site than the create endpoint, so no row can be created."
-        return Finding(subject, Level.ERROR, message, FIX_BASE_URL)
-    message = f"{url} returned {status} without the {VERDICT_HEADER} header, so no row can be created."
-    fix = "Put ImportedRowMiddleware last in MIDDLEWARE, and let proxies forward the headers "
-    fix += f"{conf().token_header}, {IDEMPOTENCY_KEY} and {VERDICT_HEADER}."
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        message += " Something in front of the middleware rejected the request."
-        fix += " If it rejects the Authorization header of imports, set another TOKEN_HEADER in BULK_IMPORT."
-    elif status == HTTPStatus.NOT_FOUND:
-        fix += f" {FIX_BASE_URL}"
-    return Finding(subject, Level.ERROR, message, fix)
+def worker_api_url(base_url: str, name: str, **kwargs: Any) -> str:
+    """Return the URL of a call of the worker API below this base URL."""
+    return base_url.rstrip("/") + path_within_site(reverse(name, kwargs=kwargs))
 
 
 def _claim_of_unknown_chunk(chunk_id: UUID) -> dict[str, Any]:
@@ -154,6 +108,7 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
     return Finding("worker API", Level.ERROR, f"The worker API returned {status}. {reason}", fix)
 
 
-def _no_answer(subject: str, url: str, error: Exception) -> Finding:
+def no_answer(subject: str, url: str, error: Exception) -> Finding:
+    """Return the finding for a call without a response."""
     fix = "Start the monolith, pass the base URL that the worker uses, or open the network path to it."
     return Finding(subject, Level.ERROR, f"{url} does not respond: {type(error).__name__}", fix)

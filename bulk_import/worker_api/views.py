@@ -135,7 +135,7 @@ def heartbeat_seconds(lease_seconds: int) -> int:
 
 @method_decorator(without_atomic_requests, name="dispatch")
 class WorkerView(APIView):
-    """Base class of the views. They accept only workers and only JSON, and run each call in one transaction."""
+    """Base class of the views. They accept only workers and only JSON."""
 
     authentication_classes = [WorkerAuthentication]
     permission_classes = [IsAuthenticated]
@@ -159,6 +159,10 @@ class WorkerView(APIView):
         response[CONTRACT_HEADER] = str(CONTRACT_VERSION)
         return response
 
+
+class ChunkView(WorkerView):
+    """Base class of the views of a chunk. They run each call in one transaction."""
+
     def post(self, request: Request, chunk_id: UUID) -> Response:
         check_contract(request)
         with request_log_context(request), log_context(chunk_id=str(chunk_id)), durable_transaction():
@@ -169,7 +173,7 @@ class WorkerView(APIView):
         raise NotImplementedError
 
 
-class ClaimView(WorkerView):
+class ClaimView(ChunkView):
     """Gives a chunk to a worker, which must show the chunk's SQS message.
 
     If the message differs from the chunk's own, for example because it names another bucket, then this site did not
@@ -217,7 +221,7 @@ class ClaimView(WorkerView):
         return Response(claim.to_dict())
 
 
-class HeartbeatView(WorkerView):
+class HeartbeatView(ChunkView):
     """Extends the lease. The response says whether the worker must stop, and how many calls it may make at once."""
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
@@ -234,7 +238,7 @@ class HeartbeatView(WorkerView):
         return Response(answer.to_dict())
 
 
-class ReleaseView(WorkerView):
+class ReleaseView(ChunkView):
     """Ends the lease of a worker that stops early, and pauses the job if no row can be created now."""
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
@@ -256,7 +260,7 @@ class ReleaseView(WorkerView):
         return Response(ReleaseAnswer(seconds).to_dict())
 
 
-class FinishView(WorkerView):
+class FinishView(ChunkView):
     """Ends the chunk, and ends the job if it was the last open chunk."""
 
     is_dead = False

@@ -11,11 +11,11 @@ from pytest_django.live_server_helper import LiveServer
 from rest_framework.test import APIClient
 
 from bulk_import.checks import check_configuration
-from bulk_import.doctor.findings import Level
-from bulk_import.doctor.worker_api import examine_create_calls
+from bulk_import.doctor.endpoints import examine_create_calls
 from bulk_import.errors import flatten_errors
 from bulk_import.models import ImportJob
 from bulk_import_wire.contract import VERDICT_HEADER
+from bulk_import_wire.findings import Level
 from products.models import Product
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import claim, post_rows, product

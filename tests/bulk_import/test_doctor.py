@@ -7,33 +7,50 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import clear_script_prefix
+from rest_framework.exceptions import (
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    Throttled,
+    UnsupportedMediaType,
+    ValidationError,
+)
 from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from bulk_import.authentication import ProbeToken
-from bulk_import.doctor.endpoints import examine_endpoints, judge
 from bulk_import.models import ImportedRow
+from bulk_import_wire.contract import VERDICT_HEADER, Claim, create_call_headers
+from bulk_import_wire.probe import ProbeCall, ProbeReport, ProbeRequest, row_sha256
+from bulk_import_wire.probe_findings import judge_probe
+from lambda_worker.__main__ import main as worker_main
 from products.models import Category, Product
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from pytest_django import Settings
     from pytest_django.live_server_helper import LiveServer
 
     from tests.bulk_import.conftest import Aws
+
+    Probe = Callable[[], list[dict[str, str]]]
+    ViewMethod = Callable[..., Response]
 
 PAYLOADS, FAILURES = "bulk-import-payloads", "bulk-import-failures"
 
@@ -67,9 +84,9 @@ def doctor(*arguments: str) -> tuple[int, list[dict[str, str]]]:
 def only_finding(*arguments: str, level: str = "error") -> dict[str, str]:
     """Run the doctor, and return the only finding that is not ok. It must say how to fix it."""
     code, findings = doctor(*arguments)
-    (problem,) = [finding for finding in findings if finding["level"] != "ok"]
+    (problem,) = [f for f in findings if f["level"] != "ok" and not f["message"].startswith("NOT CHECKED")]
     assert problem["level"] == level
-    assert code == (1 if level == "error" else 0)
+    assert code == 1  # without a base URL, the doctor never says that all is well
     assert problem["fix"]
     return problem
 
@@ -86,11 +103,12 @@ def test_without_faults_every_finding_is_ok_and_nothing_is_left_behind(shop: Aws
     code, findings = doctor("--base-url", live_server.url)
 
     assert code == 0
-    assert {finding["level"] for finding in findings} == {"ok"}
+    assert {finding["level"] for finding in findings[:-1]} == {"ok"}
     assert [finding["subject"] for finding in findings] == [
         "settings", "database", "clock", "secret", "clock", "payloads bucket", "failures bucket", "queue",
-        "target products", "worker API", "target products",
+        "worker API", "target products", "target products",
     ]  # fmt: skip
+    assert findings[-1]["message"].startswith("NOT CHECKED")  # no user
     assert shop.payload_keys() == []
     assert shop.messages() == []
 
@@ -368,7 +386,7 @@ def test_a_queue_with_wrong_attributes(shop: Aws, attributes: dict[str, Any], le
 def test_the_visibility_timeout_is_compared_with_the_given_function_timeout(shop: Aws) -> None:
     shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "900"})
 
-    assert doctor("--function-timeout", "150")[0] == 0
+    assert not [f for f in doctor("--function-timeout", "150")[1] if f["subject"] == "queue" and f["level"] != "ok"]
     assert only_finding("--function-timeout", "900")["subject"] == "queue"
 
 
@@ -432,7 +450,7 @@ def test_an_unexpected_answer_names_its_probable_cause(shop: Aws, status: int, b
     with answering(status, body, Location="/sign-in/") as url:
         code, findings = doctor("--base-url", url)
 
-    api, target = findings[-2:]
+    api, target, _ = findings[-3:]
     assert code == 1
     assert (api["subject"], target["subject"]) == ("worker API", "target products")
     assert word in api["message"] + api["fix"]
@@ -450,7 +468,7 @@ def test_a_monolith_that_is_not_running(shop: Aws) -> None:
     ]
 
 
-# --- The probe of the create endpoints
+# --- Probes of the create endpoints: rows that are rolled back
 
 
 @pytest.fixture
@@ -458,53 +476,196 @@ def _tents(db: None) -> None:
     Category.objects.create(slug="tents", name="Tents")
 
 
-def probe(live_server: LiveServer, user: Any, *rows: str) -> list[dict[str, str]]:
-    """Run the doctor with a probe, and return its findings that are not ok."""
-    arguments = [argument for row in rows for argument in ("--probe-row", f"products={row}")]
-    _, findings = doctor("--base-url", live_server.url, "--probe-user", user.get_username(), *arguments)
-    return [finding for finding in findings if finding["level"] != "ok"]
+@pytest.fixture
+def probe(aws: Aws, live_server: LiveServer, merchandiser: Any) -> Probe:
+    """A function that runs the doctor with a probe, and returns its findings about the target."""
+
+    def run() -> list[dict[str, str]]:
+        _, findings = doctor("--base-url", live_server.url, "--user", merchandiser.get_username())
+        return [finding for finding in findings if finding["subject"] == "target products"]
+
+    return run
 
 
 @pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db(transaction=True)
-def test_a_probe_creates_nothing(aws: Aws, merchandiser: Any, live_server: LiveServer) -> None:
-    found = probe(live_server, merchandiser, json.dumps(product("A")))
+def test_a_probe_goes_through_the_real_view_and_creates_nothing(
+    shop: Aws, merchandiser: Any, live_server: LiveServer
+) -> None:
+    code, findings = doctor("--base-url", live_server.url, "--user", merchandiser.get_username())
 
-    assert not [finding for finding in found if finding["subject"] == "target products"]
+    (found,) = [finding for finding in findings if finding["subject"] == "target products"]
+    assert (code, found["level"]) == (0, "ok")
+    for fact in ("products.views.ProductViewSet answered 201", "default (written)", "Throttles: ", "rolled back"):
+        assert fact in found["message"]
     assert not Product.objects.exists()
 
 
+@pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db(transaction=True)
-def test_a_permission_that_needs_request_auth_is_found(
-    aws: Aws, merchandiser: Any, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch
+def test_the_worker_makes_the_same_probe(
+    merchandiser: Any, live_server: LiveServer, run_worker: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    class HasScope(BasePermission):
-        def has_permission(self, request: Any, view: Any) -> bool:  # noqa: ARG002 - DRF's signature
-            return request.auth is not None
+    row = tmp_path / "row.json"
+    row.write_text(json.dumps(product("A")))
 
-    monkeypatch.setattr(ProductViewSet, "permission_classes", [HasScope])
-    (problem,) = [f for f in probe(live_server, merchandiser) if f["subject"] == "target products"]
+    assert worker_main(["--probe", merchandiser.get_username(), "--row", str(row)]) == 0
+    assert worker_main(["--probe", "nobody"]) == 1
 
-    assert problem["level"] == "error"
-    assert "request.auth" in problem["fix"]
+    printed = capsys.readouterr().out
+    assert "ok      target products: products.views.ProductViewSet answered 201" in printed
+    assert "There is no active user whose username is 'nobody'." in printed
+    assert not Product.objects.exists()
 
 
 @pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db(transaction=True)
-def test_a_probe_records_the_databases_that_it_writes_to_and_rolls_them_back(merchandiser: Any) -> None:
+def test_a_target_that_does_not_allow_rehearsals_is_not_probed(
+    probe: Probe, merchandiser: Any, settings: Settings
+) -> None:
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "rehearse": False}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+
+    (found,) = probe()
     headers = {"Authorization": f"Import {ProbeToken('products', str(merchandiser.pk)).sign()}"}
     answer = APIClient().post("/products/", product("A"), format="json", headers=headers)
 
-    assert answer.json() == {"status": 201, "written": ["default"], "ledger": "default"}
-    assert not Product.objects.exists()
-    forged = {"Authorization": "Import probe.forged"}
-    assert APIClient().post("/products/", product("A"), format="json", headers=forged).status_code == 401
+    assert (found["level"], found["fix"]) == ("warning", 'Set "rehearse": True in TARGETS["products"].')
+    assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "stale")
 
 
 @pytest.mark.django_db
-def test_without_a_probe_a_permission_that_reads_request_auth_is_a_warning(
-    shop: Aws, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("token", ["Import probe.forged", "Bearer wrong"])
+def test_a_probe_needs_the_worker_secret(client: Any, token: str) -> None:
+    asked = client.post(
+        "/bulk-import/worker/probe", {}, content_type="application/json", headers={"Authorization": token}
+    )
+    forged = client.post("/products/", {}, content_type="application/json", headers={"Authorization": "Import probe.x"})
+
+    assert (asked.status_code, forged.status_code) == (401, 401)
+
+
+def answers(status: int, **options: Any) -> ViewMethod:
+    def create(_view: Any, _request: Any, *_args: Any, **_kwargs: Any) -> Response:
+        return Response({}, status=status, **options)
+
+    return create
+
+
+def raises(error: Exception) -> ViewMethod:
+    def create(*_args: Any, **_kwargs: Any) -> Response:
+        raise error
+
+    return create
+
+
+def acts_as_nobody(view: Any, request: Any, *_args: Any, **_kwargs: Any) -> Response:
+    request.user = AnonymousUser()
+    return Response({}, status=201)
+
+
+def rolls_back(*_args: Any, **_kwargs: Any) -> Response:
+    transaction.set_rollback(True)
+    return Response({}, status=201)
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("create", "level", "fix"),
+    [
+        (answers(200), "error", 'Add "success_statuses": [200] to TARGETS["products"].'),
+        (answers(302, headers={"Location": "/sign-in/"}), "error", "correct create_url"),
+        (raises(NotAuthenticated()), "error", "request.auth"),
+        (raises(ValidationError({"sku": ["no"]})), "warning", "--row FILE"),
+        (raises(Throttled()), "error", "ScopedRateThrottle"),
+        (raises(UnsupportedMediaType("application/json")), "error", "JSONParser"),
+        (raises(MethodNotAllowed("POST")), "error", "create_url"),
+        (raises(NotFound()), "error", "create_kwargs"),
+        (raises(ZeroDivisionError("oh")), "error", "traceback"),
+        (acts_as_nobody, "error", "request.user"),
+        (rolls_back, "error", "error status"),
+    ],
+)
+def test_a_probe_names_what_got_in_the_way(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, create: ViewMethod, level: str, fix: str
 ) -> None:
+    monkeypatch.setattr(ProductViewSet, "create", create)
+
+    problem = next(finding for finding in probe() if finding["level"] != "ok")
+
+    assert (problem["level"], fix in problem["fix"]) == (level, True), problem
+
+
+def report(**changes: Any) -> tuple[ProbeCall, bytes]:
+    """Return a probe and the answer of a site without faults, except for these changes of its report."""
+    call = ProbeCall("products", Claim(0, 0, 0, "/products/", "t", "", [], "", 1, cancelled=False).to_dict(), "{}")
+    call = replace(call, user="1", success_statuses=[201], serializer="shop.A")
+    faultless = ProbeReport("shop.View", 201, "created", [], 5, "1", "shop.example", row_sha256("{}"), "default", "")
+    return call, json.dumps(replace(faultless, **changes).to_dict()).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "message", "fix"),
+    [
+        ({"body_sha256": "0"}, "error", "did not arrive unchanged", "unchanged"),
+        ({"isolation": "repeatable read"}, "error", "repeatable read", "read committed"),
+        ({"serializer": "shop.B"}, "warning", "shop.B", '"serializer": "shop.B"'),
+        ({"ignored": ["naem"]}, "warning", "naem", "serializer"),
+        (
+            {"throttles": ["UserRateThrottle 100/day"], "rows_per_second": 0.001},
+            "warning",
+            "0.001 rows",
+            "throttle_classes",
+        ),
+        ({"milliseconds": 9000}, "warning", "9.0 s", "on_commit"),
+        ({"written": ["other"]}, "error", "writes to other", "one database"),
+    ],
+)
+def test_the_report_of_a_probe_is_judged(changes: dict[str, Any], level: str, message: str, fix: str) -> None:
+    call, body = report(**changes)
+
+    first, problem = judge_probe(call, "http://shop/products/", 200, {VERDICT_HEADER: "not-created"}, body)
+
+    assert (first.level, problem.level) == ("ok", level)
+    assert message in problem.message
+    assert fix in problem.fix
+    (fine,) = judge_probe(*report()[:1], "", 200, {VERDICT_HEADER: "not-created"}, report()[1])
+    assert fine.level == "ok"
+
+
+def test_another_host_than_that_of_the_user_is_found() -> None:
+    call, body = report()
+    call = replace(call, claim={**call.claim, "host": "north.example"})
+
+    problem = judge_probe(call, "", 200, {VERDICT_HEADER: "not-created"}, body)[-1]
+
+    assert "shop.example instead of north.example" in problem.message
+    assert "HOST_HEADER" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "word"),
+    [
+        (401, {}, "TOKEN_HEADER"),
+        (400, {}, "ALLOWED_HOSTS"),
+        (404, {}, "BULK_IMPORT_BASE_URL"),
+        (301, {"Location": "https://x/"}, "SECURE_PROXY_SSL_HEADER"),
+        (503, {}, "Find it in MIDDLEWARE"),
+        (403, {VERDICT_HEADER: "wrong-endpoint"}, "BULK_IMPORT_BASE_URL"),
+        (401, {VERDICT_HEADER: "stale"}, "TOKEN_KEYS"),
+        (200, {VERDICT_HEADER: "not-created"}, "rewrites responses"),
+    ],
+)
+def test_an_answer_that_is_no_report_names_its_probable_cause(status: int, headers: dict[str, str], word: str) -> None:
+    (problem,) = judge_probe(report()[0], "http://shop/products/", status, headers, b"<html>")
+
+    assert (problem.level, word in problem.fix) == ("error", True), problem
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_without_a_base_url_the_doctor_says_what_it_did_not_check(shop: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     class TokenHasScope(BasePermission):
         def has_permission(self, request: Any, view: Any) -> bool:  # noqa: ARG002 - DRF's signature
             return self.has_scope(request)
@@ -513,18 +674,18 @@ def test_without_a_probe_a_permission_that_reads_request_auth_is_a_warning(
             token = request.auth
             return token is not None
 
-    def found() -> list[dict[str, str]]:
-        return [finding for finding in doctor()[1] if finding["subject"] == "target products"]
-
-    assert [(finding["level"], "were not tried" in finding["message"]) for finding in found()] == [("ok", True)]
     monkeypatch.setattr(ProductViewSet, "permission_classes", [IsAuthenticated | TokenHasScope])
 
-    (warning,) = found()
+    code, findings = doctor()
 
-    assert (warning["level"], "TokenHasScope" in warning["message"]) == ("warning", True)
-    assert "--probe-user" in warning["fix"]
+    server, target = findings[-2:]
+    assert (code, server["level"], target["level"]) == (1, "error", "warning")
+    assert all(finding["message"].startswith("NOT CHECKED") for finding in (server, target))
+    assert "TokenHasScope" in target["message"]
+    assert ("--base-url" in server["fix"], "--user" in target["fix"]) == (True, True)
 
 
+@pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db
 def test_a_probe_works_on_a_site_with_a_prefix(merchandiser: Any, settings: Settings) -> None:
     settings.FORCE_SCRIPT_NAME = "/shop"
@@ -538,40 +699,34 @@ def test_a_probe_works_on_a_site_with_a_prefix(merchandiser: Any, settings: Sett
     assert answer.json()["status"] == 400
 
 
+class Hosts(NamedTuple):
+    public_url: str
+    host_header: str
+    host: str  # what --host says
+    sent: str | None  # in the header
+
+
+@pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "hosts",
     [
-        ("https://shop.example:8443/", "Host", "shop.example:8443"),
-        ("", "X-Host", "internal:8000"),
-        ("https://shop.example", "", None),
+        Hosts("https://shop.example:8443/", "Host", "", "shop.example:8443"),
+        Hosts("", "X-Host", "", "testserver"),
+        Hosts("https://shop.example", "Host", "north.example", "north.example"),
+        Hosts("https://shop.example", "", "", None),
     ],
 )
 def test_a_probe_has_the_headers_of_a_create_call(
-    merchandiser: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, hosts: tuple[str, str, str | None]
+    worker: APIClient, merchandiser: Any, settings: Settings, hosts: Hosts
 ) -> None:
-    public_url, host_header, sent = hosts
-    changed = {"TOKEN_HEADER": "X-Import-Token", "HOST_HEADER": host_header, "PUBLIC_URL": public_url}
+    changed = {"TOKEN_HEADER": "X-Import-Token", "HOST_HEADER": hosts.host_header, "PUBLIC_URL": hosts.public_url}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, **changed}
-    calls: list[dict[str, str]] = []
+    asked = ProbeRequest(merchandiser.get_username(), "products", hosts.host)
 
-    def post(_url: str, headers: dict[str, str], **_options: Any) -> httpx.Response:
-        calls.append(headers)
-        return httpx.Response(200, json={"status": 400, "written": [], "ledger": "default"})
+    (call,) = worker.post("/bulk-import/worker/probe", asked.to_dict(), format="json").json()["probes"]
 
-    monkeypatch.setattr(httpx, "post", post)
-    list(examine_endpoints("http://internal:8000", merchandiser.get_username(), {}))
-
-    assert calls[0]["X-Import-Token"].startswith("Import probe.")
-    assert calls[0].get(host_header) == sent
-    assert "Authorization" not in calls[0]
-
-
-@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (201, "warning")])
-def test_a_probe_succeeds_with_a_success_status_of_the_target(settings: Settings, status: int, level: str) -> None:
-    targets = settings.BULK_IMPORT["TARGETS"]
-    changed = {"products": {**targets["products"], "success_statuses": [200]}}
-    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {**targets, **changed}}
-    answer = httpx.Response(200, json={"status": status, "written": [], "ledger": "default"})
-
-    assert judge("products", "anna", answer, has_row=True).level == level
+    headers = create_call_headers(ProbeCall.from_dict(call).to_claim())
+    assert headers["X-Import-Token"].startswith("Import probe.")
+    assert headers.get(hosts.host_header) == hosts.sent
+    assert "Authorization" not in headers

@@ -84,7 +84,7 @@ def test_the_doctor_finds_the_other_database_whatever_the_serializer_and_leaves_
     aws: Aws, merchandiser: Any, live_server: LiveServer, statuses: list[int]
 ) -> None:
     output = StringIO()
-    arguments = ["--base-url", live_server.url, "--probe-user", "merchandiser", "--probe-row", 'products={"sku": "A"}']
+    arguments = ["--base-url", live_server.url, "--user", "merchandiser"]
     with pytest.raises(SystemExit):
         call_command("bulk_import_doctor", "--json", *arguments, stdout=output)
     found = [f for f in json.loads(output.getvalue())["findings"] if f["subject"] == "target products"]

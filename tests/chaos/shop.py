@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 import psycopg
 
-from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, free_port, local_aws, stop_process
+from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, demo_aws, free_port, stop_process
 from tests.chaos.plan import BROKEN_NAME
 from tests.chaos.proxy import Fate, Proxy
 
@@ -90,7 +90,7 @@ class Shop:
         database = start_postgresql(folder / "postgresql")
         cleanup.callback(database.cleanup)
         log = cleanup.enter_context((folder / LOG).open("w"))
-        aws_url = cleanup.enter_context(local_aws(log))
+        aws_url = cleanup.enter_context(demo_aws(log))
 
         port = free_port()
         self.aws_proxy = Proxy(aws_url, aws_label)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
 
+from bulk_import.conf import conf
 from bulk_import.doctor import Level, examine
 
 if TYPE_CHECKING:
@@ -38,23 +42,29 @@ class Command(BaseCommand):
             help="timeout of the Lambda function or of the poller (default: 300)",
         )
         parser.add_argument(
-            "--probe-user",
+            "--user",
             default="",
             metavar="NAME",
-            help="call the create endpoints as this user; what they write to databases is rolled back",
+            help="try a row of each target as this user, over HTTP; what the site writes to databases is rolled back",
         )
         parser.add_argument(
-            "--probe-row",
+            "--row",
             action="append",
             default=[],
-            metavar="TARGET=JSON",
-            help="row for the create endpoint of a target, for --probe-user; can be repeated",
+            metavar="[TARGET=]FILE",
+            help="JSON file with the row to try; can be repeated. By default, a row is generated from the serializer",
+        )
+        parser.add_argument(
+            "--host",
+            default="",
+            help="host under which the user reaches the site, if it chooses the tenant (default: that of PUBLIC_URL)",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
     def handle(self, *, base_url: str, function_timeout: int, **options: Any) -> None:
-        rows = {name: json.loads(row) for name, _, row in (text.partition("=") for text in options["probe_row"])}
-        findings = list(examine(base_url, function_timeout, options["probe_user"], rows))
+        findings = list(
+            examine(base_url, function_timeout, options["user"], read_rows(options["row"]), options["host"])
+        )
         is_ok = not any(finding.level == Level.ERROR for finding in findings)
         if options["json"]:
             self.stdout.write(json.dumps({"ok": is_ok, "findings": [asdict(finding) for finding in findings]}))
@@ -66,5 +76,26 @@ class Command(BaseCommand):
 
     def describe(self, finding: Finding) -> str:
         style = {Level.OK: self.style.SUCCESS, Level.WARNING: self.style.WARNING, Level.ERROR: self.style.ERROR}
-        line = style[finding.level](f"{finding.level:8}") + f"{finding.subject}: {finding.message}"
-        return f"{line}\n{'':8}→ {finding.fix}" if finding.fix else line
+        level = f"{finding.level:8}"
+        return style[finding.level](level) + str(finding).removeprefix(level)
+
+
+def read_rows(arguments: list[str]) -> dict[str, str]:
+    """Return the row of each target as JSON text. Raises CommandError if an argument is not `[TARGET=]FILE`."""
+    targets: list[str] = []
+    with suppress(ImproperlyConfigured, TypeError):  # a finding of the doctor
+        targets = list(conf().targets)
+    rows = {}
+    for argument in arguments:
+        name, _, path = argument.rpartition("=")
+        if not name and len(targets) != 1:
+            raise CommandError(f"Write --row TARGET=FILE. The targets are: {', '.join(targets)}.")
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            row = json.loads(text)
+        except (OSError, ValueError) as error:
+            raise CommandError(f"{path} is not a JSON file: {error}") from error
+        if not isinstance(row, dict):
+            raise CommandError(f"{path} must contain one row: a JSON object.")
+        rows[name or targets[0]] = text.strip()
+    return rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from bulk_import.doctor.findings import Finding, Level
 from bulk_import.doctor.monolith import examine_database
+from bulk_import_wire.findings import Finding, Level
 
 
 def examined(level: str) -> list[Finding]:

@@ -1,6 +1,6 @@
-"""Runs Python so that it dies with the process that started it: `python -m demo.child PARENT ARGUMENTS…`.
+"""Runs a command so that it dies with the process that started it: `python -m bulk_import.local.child PARENT COMMAND…`.
 
-`PARENT` is the ID of that process, and `ARGUMENTS` are those of Python. On Linux, the kernel sends SIGKILL to the child
+`PARENT` is the ID of that process. On Linux, the kernel sends SIGKILL to the child
 when the thread that started it ends, even if that was killed and could not stop its children itself. The process ID
 stays the same, because `exec` replaces this program. Other systems have no such signal: there, children stay.
 """
@@ -26,4 +26,4 @@ def die_with(parent: int) -> None:
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))
-    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])  # noqa: S606 - our own command
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - our own command

@@ -1,4 +1,7 @@
-"""Runs S3 and SQS (moto) on loopback: `python -m demo.aws PORT`."""
+"""Runs S3 and SQS (moto) on loopback: `python -P moto_server.py PORT`.
+
+The Python may be that of an environment that has moto and not this package, so this script imports nothing else.
+"""
 
 from __future__ import annotations
 

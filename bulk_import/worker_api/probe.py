@@ -1,0 +1,80 @@
+"""The call of the worker API that asks for probes: what to send to the create endpoints, and with which token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from django.contrib.auth import get_user_model
+from django.urls import NoReverseMatch
+from rest_framework.response import Response
+
+from bulk_import.authentication import ProbeToken
+from bulk_import.conf import Target, conf
+from bulk_import.intake.sample_row import sample_row
+from bulk_import.tracing import request_log_context
+from bulk_import.worker_api.views import WorkerView, check_contract
+from bulk_import_wire.contract import Claim
+from bulk_import_wire.probe import ProbeCall, ProbeRequest
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+
+class ProbeView(WorkerView):
+    """Answers with one `ProbeCall` for each target, or for the target that the request names."""
+
+    def post(self, request: Request) -> Response:
+        check_contract(request)
+        with request_log_context(request):
+            asked = ProbeRequest.from_dict(request.data)
+            names = [asked.target] if asked.target else list(conf().targets)
+            if unknown := set(names) - conf().targets.keys():
+                message = f"There is no target {unknown.pop()!r}. The targets are: {', '.join(conf().targets)}."
+                return Response({"code": "unknown_target", "message": message}, status=404)
+            users = get_user_model()
+            user = users._base_manager.filter(**{users.USERNAME_FIELD: asked.user}, is_active=True).first()  # noqa: SLF001 - documented API
+            if user is None:
+                message = f"There is no active user whose {users.USERNAME_FIELD} is {asked.user!r}."
+                return Response({"code": "unknown_user", "message": message}, status=404)
+            return Response({"probes": [_probe(request, asked, conf().target(name), user).to_dict() for name in names]})
+
+
+def _probe(request: Any, asked: ProbeRequest, target: Target, user: Any) -> ProbeCall:
+    settings = conf()
+    if not target.rehearse:
+        message = "The endpoint was not tried, because the target does not allow rehearsals."
+        return ProbeCall(target.name, problem=message, fix=f'Set "rehearse": True in TARGETS["{target.name}"].')
+    request.user = user  # for the fields of the serializer, which may depend on it
+    try:
+        row = asked.row or sample_row(target, request)
+        serializer, path = target.serializer_class, target.create_path
+    except (NoReverseMatch, ImportError) as error:
+        return ProbeCall(target.name, problem=f"The target cannot be used: {error}", fix="Run manage.py check.")
+    except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
+        message = f"No row can be generated from the serializer: {type(error).__name__}: {error}"
+        return ProbeCall(target.name, problem=message, fix="Pass a row with --row FILE.")
+    claim = Claim(
+        epoch=0,
+        lease_seconds=0,
+        heartbeat_seconds=1,
+        create_path=path,
+        token=ProbeToken(target.name, str(user.pk)).sign(),
+        language=str(getattr(request, "LANGUAGE_CODE", "")),
+        created=[],
+        failures_key="",
+        concurrency=1,
+        cancelled=False,
+        token_header=settings.token_header,
+        host=(asked.host or urlsplit(settings.public_url).netloc or request.get_host()) if settings.host_header else "",
+        host_header=settings.host_header,
+    )
+    return ProbeCall(
+        target.name,
+        claim.to_dict(),
+        row,
+        is_generated=not asked.row,
+        user=str(user.pk),
+        success_statuses=list(map(int, target.success_statuses)),
+        serializer=f"{serializer.__module__}.{serializer.__qualname__}",
+    )
