@@ -20,7 +20,14 @@ from django.utils.translation import pgettext_lazy
 from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.job_queryset import ImportJobQuerySet
-from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, JobMode, JobStatus
+from bulk_import.models.status import (
+    ON_EXISTING,
+    PAUSE_REASONS,
+    PAUSES_UNTIL_RESUMED,
+    TERMINAL_STATUSES,
+    JobMode,
+    JobStatus,
+)
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome, PauseCode
 
 if TYPE_CHECKING:
@@ -127,6 +134,9 @@ class JobColumns(models.Model):
     worker_lost_at: datetime | None  # the last heartbeat of the first worker that was lost; None if none is lost
     lost_lease_ends_at: datetime | None  # when the first lease of a lost worker ends or has ended
 
+    # Annotated by `for_reports`.
+    corrected_by: uuid.UUID | None  # the newest job that corrects this one
+
     # Annotated by `locked`.
     paused_for: timedelta | None
 
@@ -160,6 +170,16 @@ class JobColumns(models.Model):
 
     def __str__(self) -> str:
         return f"{self.target} {self.id}"
+
+    @property
+    def on_existing(self) -> str | None:
+        """What happens to a row whose object exists: "update", "skip" or "stop". None if the mode is not `upsert`."""
+        return ON_EXISTING.get(self.mode)
+
+    @property
+    def api_mode(self) -> str:
+        """The mode as the API calls it, where `upsert` is one mode whatever its `on_existing` is."""
+        return JobMode.UPSERT.value if self.mode in ON_EXISTING else self.mode
 
     @property
     def is_terminal(self) -> bool:
@@ -199,6 +219,13 @@ class JobColumns(models.Model):
     @property
     def can_be_retried(self) -> bool:
         return self.is_terminal and self.status != JobStatus.SUCCEEDED and not self.expired
+
+    @property
+    def can_be_corrected(self) -> bool:
+        """Whether the job has rows that can be corrected and sent again. Needs `with_counts`."""
+        if not self.is_terminal or self.mode == JobMode.UNDO or "payload" in self.expired:
+            return False
+        return self.rehearsal or (self.done_count < self.rows and "ledger" not in self.expired)
 
     @property
     def recipients(self) -> list[str]:

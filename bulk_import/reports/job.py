@@ -107,6 +107,11 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
         lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired,
         help_text="`POST` imports the rows of the rehearsal.",
     )
+    correct = LinkField(
+        "/correct",
+        lambda job: job.can_be_corrected,
+        help_text="`POST` corrects rows, and sends them again.",
+    )
     undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
@@ -153,7 +158,12 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     target = serializers.CharField()
-    mode = serializers.ChoiceField(JobMode.choices)
+    mode = serializers.ChoiceField(["create", "update", "upsert", "undo"], source="api_mode")
+    on_existing = serializers.ChoiceField(
+        ["update", "skip", "stop"],
+        allow_null=True,
+        help_text="With the mode `upsert`: what happens to a row whose object exists. Otherwise null.",
+    )
     rehearsal = serializers.BooleanField(help_text="Every row was tried and rolled back. The counts are a forecast.")
     status = StatusField()
     rows = serializers.IntegerField(min_value=1)
@@ -178,6 +188,7 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."
     )
+    corrected_by = serializers.UUIDField(allow_null=True, help_text="The newest import that corrects this one.")
     undoes = serializers.UUIDField(
         source="undoes_id", allow_null=True, help_text="The import whose objects this job deletes."
     )
