@@ -1,4 +1,4 @@
-"""A Django app of the chaos runs: it shortens times of the monolith that are not settings, so that the runs end soon."""
+"""The Django app of the chaos runs. It shortens times of the monolith that are not settings, so that runs end soon."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -7,7 +7,7 @@ DEBUG = False  # with DEBUG, Django keeps every query in memory
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.apps.HurryConfig"]
 
 # Without DEBUG, Django does not log the errors of views to the console.
-LOGGING = {**LOGGING, "loggers": {**LOGGING["loggers"], "django.request": {"handlers": ["console"], "level": "ERROR"}}}
+LOGGING = {**LOGGING, "root": {"handlers": ["console"], "level": "ERROR"}}
 
 BULK_IMPORT = {
     **BULK_IMPORT,
