@@ -128,6 +128,10 @@ class JobColumns(models.Model):
     unprocessed_count: int
     worker_lost_at: datetime | None  # when the first lease ended whose worker was lost; None if no chunk waits so
 
+    # Annotated by `for_reports`.
+    undone_by: uuid.UUID | None
+    undone_count: int
+
     # Annotated by `locked`.
     paused_for: timedelta | None
 

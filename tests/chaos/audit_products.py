@@ -173,8 +173,8 @@ def find_wrong_forecasts(history: History, outcomes: dict[UUID, dict[int, str]])
     """
     writers: dict[str, set[UUID]] = {}
     for record in history.records:
-        for write in record.product_writes:
-            writers.setdefault(write.sku, set()).add(record.job.id)
+        if not record.job.is_rehearsal:
+            writers.setdefault(record.lookup, set()).add(record.job.id)
     edited, found = edited_skus(history), []
     for job in history.jobs.values():
         if not job.runs:

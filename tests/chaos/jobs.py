@@ -26,7 +26,12 @@ FROM bulk_import_importjob JOIN family USING (id) ORDER BY created_at, id
 
 CREATED_BY = """
 SELECT "index", outcome, object_id, lookup FROM bulk_import_importedrow
-WHERE job_id = %s AND created_at < %s AND outcome != 'unchanged' ORDER BY "index"
+WHERE job_id = %(job)s AND created_at < %(at)s AND outcome != 'unchanged' AND NOT (
+  outcome = 'created' AND object_id IN (
+    SELECT object_id FROM bulk_import_importedrow deletion JOIN bulk_import_importjob undo ON undo.id = deletion.job_id
+    WHERE undoes_id = %(job)s AND NOT rehearsal AND outcome = 'deleted' AND deletion.created_at < %(at)s
+  )
+) ORDER BY "index"
 """
 
 
@@ -61,8 +66,8 @@ def read_jobs(shop: Shop, submitted: list[tuple[Submission, UUID]]) -> list[Job]
 
 
 def _undone_rows(shop: Shop, undone: UUID, at: datetime) -> list[Row]:
-    """Return the rows of an undo: one for each record that the job had when the undo was requested."""
-    records = shop.sql.execute(CREATED_BY, [undone, at])
+    """Return the rows of an undo: one for each object that the job had created or changed, and no undo had deleted."""
+    records = shop.sql.execute(CREATED_BY, {"job": undone, "at": at})
     return [
         Row({"id": object_id, "index": index, "lookup": lookup}, is_valid=outcome == "created")
         for index, outcome, object_id, lookup in records

@@ -136,7 +136,7 @@ MUTATIONS = (
         (
             (
                 "bulk_import/existing_object.py",
-                'manager.select_for_update(no_key=no_key, of=("self",)).filter(',
+                "manager.select_for_update(no_key=no_key, of=of).filter(",
                 "manager.filter(",
             ),
         ),

@@ -1,5 +1,7 @@
 """Settings for the chaos runs: the local settings with small chunks, short leases and no quotas."""
 
+from typing import Any
+
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
 from settings.local import BULK_IMPORT, INSTALLED_APPS, LOGGING
 
@@ -7,7 +9,8 @@ DEBUG = False  # with DEBUG, Django keeps every query in memory
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.apps.HurryConfig"]
 
 # Without DEBUG, Django does not log the errors of views to the console.
-LOGGING = {**LOGGING, "root": {"handlers": ["console"], "level": "ERROR"}}
+_logging: dict[str, Any] = LOGGING
+_logging["loggers"]["django.request"] = {"handlers": ["console"], "level": "ERROR"}
 
 BULK_IMPORT = {
     **BULK_IMPORT,

@@ -53,6 +53,7 @@ KEYS = {
         "corrects",
         "runs",
         "undoes",
+        "undone_by",
         "links",
         "expires_at",
         "expired_at",
