@@ -2,6 +2,7 @@
 
 The row names the index of the row that created the object. The ledger record of that row has the object's ID and the
 hash of its columns at that time. So an object that has changed since, or another one with a reused ID, is not deleted.
+The lookup is not compared separately: it is a column, so the hash covers it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
         raise _refused(HTTPStatus.NOT_FOUND, "not_found", _("This object does not exist any more."))
     instance = found[0]
     if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):
-        message = _("This object has changed since the import created it, so it was not deleted.")
+        message = _("This object has changed since the import created it, so an undo does not delete it.")
         raise _refused(HTTPStatus.CONFLICT, "changed_since", message)
     existing = ExistingObject(endpoint, view, instance, record.lookup)
     existing.reroute(request, "DELETE")

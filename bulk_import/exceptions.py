@@ -9,7 +9,6 @@ Unavailable                 a service of ours does not answer: 503 with Retry-Af
 ├── StorageUnavailable      S3 does not store or return an object
 ├── QueueUnavailable        SQS does not accept a message; the relay sends it later
 ├── NotConfigured           a check of this app reports an error
-├── TargetUnavailable       the target of a job is not configured any more
 └── OuterTransaction        other code of the site has opened a transaction around ours
 ClaimError                  a worker asks for a chunk that it cannot have
 ├── NotNow                  the worker asks again later
@@ -92,10 +91,6 @@ class QueueUnavailable(Unavailable):
 
 class NotConfigured(Unavailable):
     """A check of this app reports an error. Nothing is imported until the site is configured correctly."""
-
-
-class TargetUnavailable(Unavailable):
-    """The job's target was removed from the settings. The job can be cancelled, or the target configured again."""
 
 
 class OuterTransaction(Unavailable):

@@ -31,6 +31,8 @@ from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
 from bulk_import_wire.contract import Outcome, RowVerdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.http import HttpRequest
 
     from bulk_import.conf import Target
@@ -194,9 +196,19 @@ def lock_visible(view: Any, identity: dict[str, Any], *, no_key: bool) -> list[A
         visible = view.get_queryset().using(database()).filter(**identity).order_by()
     except (APIException, PermissionDenied, Http404):  # the view shows the submitter no object
         return []
-    # The view's queryset may have joins or DISTINCT, which cannot be locked. So lock the rows of the table itself.
+    # The view's queryset may have joins or DISTINCT, which cannot be locked. So lock the rows of the table itself. With
+    # multi-table inheritance, some columns of the object are in a row of each parent table, which is locked as well.
     manager = visible.model._base_manager.using(database())  # noqa: SLF001 - documented API
-    return list(manager.select_for_update(no_key=no_key, of=("self",)).filter(pk__in=visible.values("pk"))[:2])
+    of = ("self", *parent_links(visible.model))
+    return list(manager.select_for_update(no_key=no_key, of=of).filter(pk__in=visible.values("pk"))[:2])
+
+
+def parent_links(model: type[Any]) -> Iterator[str]:
+    """Yield the path of the link to each parent table, as `select_for_update` expects it: `place_ptr`."""
+    for parent, link in model._meta.concrete_model._meta.parents.items():
+        if link and link.model is model._meta.concrete_model:
+            yield link.name
+            yield from (f"{link.name}__{path}" for path in parent_links(parent))
 
 
 def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:

@@ -10,6 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from bulk_import_wire.contract import LEDGER_OUTCOMES, RowVerdict
+
 if TYPE_CHECKING:
     from bulk_import_wire.message import ChunkMessage
     from lambda_worker.row_dispatch import RowDispatch
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 NAMESPACE = "BulkImport"
 """CloudWatch namespace of the metrics."""
 
+COMMITTED = (*map(str, LEDGER_OUTCOMES), str(RowVerdict.REPLAYED))
+"""The verdicts on rows that have a ledger record. Each has a metric of its own."""
+
 UNITS = {
-    "RowsCreated": "Count",
+    **{f"Rows{verdict.capitalize()}": "Count" for verdict in COMMITTED},
     "RowsNotCreated": "Count",
     "Calls": "Count",
     "CallsUnanswered": "Count",
@@ -26,7 +31,7 @@ UNITS = {
 }
 """The metrics and their units.
 
-RowsCreated counts every row that has a ledger record, also those that were updated or unchanged.
+RowsReplayed counts the rows that an earlier call has committed, whose response was lost.
 CallsUnanswered counts the calls whose response had no verdict or was a 429 or 503, and those that got no response.
 """
 
@@ -41,7 +46,7 @@ def put_metrics(dispatch: RowDispatch, message: ChunkMessage, epoch: int, second
     if not function:
         return
     values = {
-        "RowsCreated": dispatch.created,
+        **{f"Rows{verdict.capitalize()}": dispatch.done[verdict] for verdict in COMMITTED},
         "RowsNotCreated": len(dispatch.failures),
         "Calls": dispatch.health.calls,
         "CallsUnanswered": dispatch.health.calls_unanswered,

@@ -143,7 +143,8 @@ class MonolithClient:
         claim = _read_body(Claim, answer, "claim")
         # The path must not lead to another host: "//evil.example/x" and "http://evil.example/x" would.
         is_path = claim.create_path.startswith("/") and not claim.create_path.startswith("//")
-        if not is_path and (claim.create_path or (creates and not claim.cancelled)):
+        needs_path = creates and not (claim.cancelled or claim.give_up)
+        if not is_path and (claim.create_path or needs_path):
             raise ChunkReturned("The create path must be a path on the monolith.")
         if claim.heartbeat_seconds < 1 or any(len(pair) != 2 for pair in claim.created):  # noqa: PLR2004 - a pair
             raise ChunkReturned("The monolith's response to claim is malformed.")

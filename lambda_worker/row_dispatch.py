@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ class RowDispatch:
     health: EndpointHealth = field(default_factory=EndpointHealth)
     failures: list[RowFailure] = field(default_factory=list)
     unfinished: list[RowFailure] = field(default_factory=list)  # rows without an outcome whose tries are kept
-    created: int = 0
+    done: Counter[str] = field(default_factory=Counter)  # rows that are committed, by verdict
     has_created_before: bool = False  # whether an earlier delivery created rows of the chunk
     counted_tries: int = 0
     is_cancelled: bool = False
@@ -71,12 +71,12 @@ class RowDispatch:
     @property
     def finished_rows(self) -> int:
         """The number of rows that have an outcome."""
-        return self.created + len(self.failures)
+        return self.done.total() + len(self.failures)
 
     @property
     def has_created(self) -> bool:
         """Whether this delivery or an earlier one created a row of the chunk."""
-        return self.has_created_before or self.created > 0
+        return self.has_created_before or bool(self.done)
 
     @property
     def made_progress(self) -> bool:
@@ -175,9 +175,10 @@ class RowDispatch:
     def _is_to_be_retried(self, row: Row, answer: Answer | None, decision: Decision) -> bool:
         """Act on the decision about an answer. Return whether the row needs another call or the dispatch stops."""
         if decision == Decision.CREATED:
-            self.created += 1
+            verdict = answer.row_verdict if answer else ""
+            self.done[verdict] += 1
             # A row that is replayed was created before, perhaps when the submitter still had the permission.
-            if answer and answer.row_verdict != RowVerdict.REPLAYED:
+            if verdict != RowVerdict.REPLAYED:
                 self._set_aside.admit(row)
             return False
         row.status, row.errors = answer.status if answer else None, errors_of(answer)

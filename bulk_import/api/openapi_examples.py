@@ -47,7 +47,8 @@ def job(target: str) -> dict[str, Any]:
     )
     for outcome, rows in zip(Outcome, (1991, 0, 0, 0, 3, 0, 0), strict=True):
         setattr(ended, f"{outcome}_count", rows)
-    ended.worker_lost_at = ended.lost_lease_ends_at = None
+    ended.worker_lost_at = ended.lost_lease_ends_at = ended.undone_by = None
+    ended.undone_count = 0
     document: dict[str, Any] = json.loads(JSONRenderer().render(ImportJobSerializer(ended).data))
     return document
 

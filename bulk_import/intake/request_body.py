@@ -104,7 +104,10 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
     if media_type == "multipart/form-data":
         media_type, body, name = _read_file(request)
     else:
-        body, name = read_body(request, conf().max_body_bytes), file_name_of(request.headers.get("Content-Disposition", ""))
+        body, name = (
+            read_body(request, conf().max_body_bytes),
+            file_name_of(request.headers.get("Content-Disposition", "")),
+        )
     upload = as_upload(_format(media_type, body), request.META.get("QUERY_STRING", ""), body, options)
     return replace(upload, file_name=name)
 

@@ -13,15 +13,16 @@ from bulk_import.exceptions import BadImport, Expired
 from bulk_import.intake.accept import submit
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
-from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobMode
+from bulk_import.models import TERMINAL_STATUSES, ImportedRow, ImportJob, JobMode
 from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import refused_line
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from django.db.models import QuerySet
+
     from bulk_import.conf import Target
-    from bulk_import.models import ImportedRow
 
 
 def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = "", host: str = "") -> UUID:
@@ -46,7 +47,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
     sha256 = hashlib.sha256(key.encode()).digest()
     check_open_job_quota(job.submitter)
     with Payload() as payload:
-        for record in job.imported_rows.exclude(outcome=Outcome.UNCHANGED.value).order_by("index").iterator():
+        for record in rows_to_undo(job).order_by("index").iterator():
             payload.append(undo_line(record))
         if not payload.line_bytes:
             raise _nothing_to_undo()
@@ -66,6 +67,18 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
         )
 
 
+def rows_to_undo(job: ImportJob) -> QuerySet[ImportedRow]:
+    """Return the records of the rows that an undo lists; none if every object that the job created has been deleted.
+
+    They are the rows that created or changed an object, without those whose object an earlier undo has deleted.
+    """
+    deleted = ImportedRow.objects.filter(job__undoes=job, job__rehearsal=False, outcome=Outcome.DELETED.value)
+    rows = job.imported_rows.exclude(outcome=Outcome.CREATED.value, object_id__in=deleted.values("object_id"))
+    if not rows.filter(outcome=Outcome.CREATED.value).exists():
+        return rows.none()
+    return rows.exclude(outcome=Outcome.UNCHANGED.value)
+
+
 def undo_line(record: ImportedRow) -> bytes:
     """Return the payload line for a row of the import. The worker does not send a row that cannot be undone."""
     row = json.dumps({"id": record.object_id, "index": record.index, "lookup": record.lookup}).encode()
@@ -81,4 +94,5 @@ def _reason(code: str, message: str) -> list[dict[str, Any]]:
 
 
 def _nothing_to_undo() -> BadImport:
-    return BadImport(_("This import has created nothing."), code="nothing_to_undo", status=HTTPStatus.CONFLICT)
+    message = _("There is nothing to undo: the import has created nothing, or all of it has been undone.")
+    return BadImport(message, code="nothing_to_undo", status=HTTPStatus.CONFLICT)

@@ -38,27 +38,25 @@ class BreakableJob(PausableJob):
     class Meta(PausableJob.Meta):
         abstract = True
 
-    def count_tried_rows(self, tried: int, failed: int) -> bool:
+    def count_tried_rows(self, tried: int, failed: int) -> None:
         """Add the outcomes of one delivery, and pause the job if too many rows failed since the last pause ended.
 
         `tried` is the number of rows that got an outcome, and `failed` is how many of them failed. Call inside the
-        transaction of the report. Returns whether the job was paused now, which happens at most once for each job: the
-        person who resumes it has decided to try all rows. Has no effect on a job that has ended, that is being
-        cancelled, or that is paused.
+        transaction of the report. The job is paused at most once: the person who resumes it has decided to try all
+        rows. Has no effect on a job that has ended, that is being cancelled, or that is paused.
         """
         job = type(self).objects.locked(self.pk)
         if job.is_terminal or job.is_paused or job.cancel_requested_at:
-            return False
+            return
         job.tried_since_resume += tried
         job.failed_since_resume += failed
         job.save(update_fields=COUNTS_SINCE_RESUME)
         if not too_many_rows_failed(job):
-            return False
+            return
         job.status, job.pause_code = JobStatus.PAUSED, PauseCode.MOST_ROWS_FAILED
         job.paused_at, job.paused_until = Now(), None
         job.save(update_fields=PAUSE_COLUMNS)
         job.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
-        return True
 
 
 def too_many_rows_failed(job: ImportJob) -> bool:

@@ -137,6 +137,10 @@ class JobColumns(models.Model):
     # Annotated by `for_reports`.
     corrected_by: uuid.UUID | None  # the newest job that corrects this one
 
+    # Annotated by `for_reports`.
+    undone_by: uuid.UUID | None
+    undone_count: int
+
     # Annotated by `locked`.
     paused_for: timedelta | None
 

@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 
 class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def for_reports(self) -> Self:
-        """Load what every report on a job shows, its counts, its submitter and its correction, in one query."""
+        """Load what every report on a job shows: its counts, its submitter, its correction and its undo, in one query.
+
+        `corrected_by` is the ID of the last job that corrects rows of this one. `undone_by` is the ID of the last job
+        that deletes what this job has created, and `undone_count` the number of rows that all such jobs have deleted.
+        Rehearsals of an undo do not count.
+        """
         corrections = self.model.objects.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
-        corrected_by = Subquery(corrections.values("pk")[:1])
-        return self.with_counts().select_related("submitter").annotate(corrected_by=corrected_by)
+        undos = self.model.objects.filter(undoes=OuterRef("pk"), rehearsal=False).order_by("-created_at", "-pk")
+        chunks = ImportChunk.objects.filter(job__undoes=OuterRef("pk"), job__rehearsal=False).order_by()
+        deleted = chunks.values("job__undoes").annotate(total=Sum("deleted")).values("total")
+        related = {
+            "corrected_by": Subquery(corrections.values("pk")[:1]),
+            "undone_by": Subquery(undos.values("pk")[:1]),
+            "undone_count": Coalesce(Subquery(deleted), 0),
+        }
+        return self.with_counts().annotate(**related).select_related("submitter")
 
     def with_counts(self) -> Self:
         """Annotate each job with a count for each outcome, such as `created_count`.

@@ -76,9 +76,10 @@ class LinkField(serializers.URLField):
 
 
 def can_be_undone(job: ImportJob) -> bool:
-    """Return whether an undo of the job would have something to delete, and the target has the endpoint for it."""
+    """Return whether an undo would find something that no undo has deleted, and the target has the endpoint for it."""
     is_possible = job.is_terminal and not job.rehearsal and "ledger" not in job.expired and job.mode != JobMode.UNDO
-    return is_possible and bool(job.created_count) and bool(conf().targets.get(job.target, {}).get("detail_url"))
+    has_endpoint = bool(conf().targets.get(job.target, {}).get("detail_url"))
+    return is_possible and has_endpoint and job.created_count > job.undone_count
 
 
 class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
@@ -191,6 +192,9 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     corrected_by = serializers.UUIDField(allow_null=True, help_text="The newest import that corrects this one.")
     undoes = serializers.UUIDField(
         source="undoes_id", allow_null=True, help_text="The import whose objects this job deletes."
+    )
+    undone_by = serializers.UUIDField(
+        allow_null=True, help_text="The last job that deletes what this import has created."
     )
     runs = serializers.UUIDField(
         source="runs_id", allow_null=True, help_text="The rehearsal whose rows this one imports."

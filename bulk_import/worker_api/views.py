@@ -31,7 +31,6 @@ from bulk_import.exceptions import (
     LedgerDisagrees,
     NotNow,
     StaleEpoch,
-    TargetUnavailable,
 )
 from bulk_import.models import ImportChunk, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
@@ -91,11 +90,7 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
     It is JSON even for a bug. An HTML page would mean to the worker that something else answers in our place.
     """
     if isinstance(error, ClaimError):
-        code, name = STATUS_OF_CLAIM_ERROR[type(error)]
-        response = Response({"code": name, "message": str(error)}, status=code)
-        if isinstance(error, NotNow):
-            response["Retry-After"] = str(error.retry_after_seconds)
-        return response
+        return claim_error_response(error)
     if isinstance(error, UnsupportedContract):
         return Response({"code": "unsupported_contract", "message": str(error)}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, MessageError):
@@ -109,6 +104,15 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
     logger.error("The worker API failed: %s", request.path, exc_info=error)
     got_request_exception.send(sender=WorkerView, request=request)  # for error trackers, as Django does
     return Response({"code": "error", "message": "An error of the monolith. Its log shows why."}, status=500)
+
+
+def claim_error_response(error: ClaimError) -> Response:
+    """Return the answer to a call that its chunk does not allow now."""
+    code, name = STATUS_OF_CLAIM_ERROR[type(error)]
+    response = Response({"code": name, "message": str(error)}, status=code)
+    if isinstance(error, NotNow):
+        response["Retry-After"] = str(error.retry_after_seconds)
+    return response
 
 
 def check_contract(request: Request) -> None:
@@ -179,8 +183,9 @@ class ClaimView(ChunkView):
     If the message differs from the chunk's own, for example because it names another bucket, then this site did not
     write it. The answer is 422, so the worker reads no rows and makes no create calls.
 
-    A claim that creates rows needs the target of the job. Without it, the answer is 503. A claim that
-    only reports, or whose job is cancelled, has no `create_path` and needs no target, so that the job can always end.
+    A claim that creates rows needs the target of the job. If it was removed from the settings, the job is paused until
+    it is configured again. A claim that only reports, or whose job is cancelled or given up, has no `create_path` and
+    needs no target, so that the job can always end.
     """
 
     def handle(self, body: object, chunk_id: UUID) -> Response:
@@ -196,12 +201,16 @@ class ClaimView(ChunkView):
         add_log_context(job_id=message.job_id)
         settings = conf()
         cancelled = chunk.job.cancel_requested_at is not None
-        create_path = find_create_path(chunk.job.target) if request.creates and not cancelled else ""
         chunk.claim(
             request.claimant, settings.lease_seconds, creates=request.creates, worker=request_id_of(self.request)
         )
         add_log_context(epoch=chunk.epoch)
         logger.info("Chunk %s was claimed", chunk)
+        give_up = chunk.give_up_error()
+        creates = request.creates and not (cancelled or give_up)
+        create_path = find_create_path(chunk.job.target) if creates else ""
+        if creates and not create_path:
+            return self.pause_job(chunk)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
@@ -213,12 +222,20 @@ class ClaimView(ChunkView):
             failures_key=chunk.failures_key,
             concurrency=chunk.job.concurrency or settings.concurrency,
             cancelled=cancelled,
-            give_up=chunk.give_up_error(),
+            give_up=give_up,
             token_header=settings.token_header,
             host=chunk.job.host if settings.host_header else "",
             host_header=settings.host_header,
         )
         return Response(claim.to_dict())
+
+    def pause_job(self, chunk: ImportChunk) -> Response:
+        """Pause the job of a chunk that was just claimed, because its target is missing, and refuse the claim."""
+        logger.error("The target %r of job %s is not configured any more", chunk.job.target, chunk.job_id)
+        chunk.release(chunk.epoch, chunk.failures_key)
+        code, first_seconds = PauseCode.WRONG_ENDPOINT, conf().pause_seconds
+        seconds = chunk.job.pause_by_worker(code, asked_seconds=0, first_seconds=first_seconds)
+        return claim_error_response(JobPaused(seconds))
 
 
 class HeartbeatView(ChunkView):
@@ -254,9 +271,10 @@ class ReleaseView(ChunkView):
             code, asked = PauseCode(release.pause), release.retry_after_seconds
             seconds = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
         # A worker that pauses the job has found why its rows fail, so the circuit breaker leaves the job to it.
-        elif is_first and chunk.job.count_tried_rows(release.rows_tried, release.rows_failed):
-            relay.send_notifications_after_commit(chunk.job_id)
+        elif is_first:
+            chunk.job.count_tried_rows(release.rows_tried, release.rows_failed)
         relay.send_next_chunks(chunk.job.target)
+        relay.send_notifications_after_commit(chunk.job_id)  # after the messages, which must not wait for an email
         return Response(ReleaseAnswer(seconds).to_dict())
 
 
@@ -286,8 +304,8 @@ class DeadView(FinishView):
 
 
 def find_create_path(target: str) -> str:
-    """Return the path of the target's create endpoint. Raises TargetUnavailable."""
+    """Return the path of the target's create endpoint; "" if the target or its URL was removed."""
     try:
         return conf().target(target).create_path
-    except (KeyError, NoReverseMatch) as error:
-        raise TargetUnavailable(f"The target {target!r} is not configured any more.") from error
+    except (KeyError, NoReverseMatch):
+        return ""

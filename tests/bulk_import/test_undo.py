@@ -96,6 +96,25 @@ def test_an_undo_is_rehearsed_and_run(site: Site) -> None:
     assert timeline(job_id) == [("ended", "succeeded"), ("undone", answer.json()["id"])]
 
 
+def test_an_undo_leaves_out_what_an_earlier_one_has_deleted(site: Site) -> None:
+    job_id = imported(site, "A", "B")
+    Product.objects.filter(sku="B").update(stock=9)
+    undo = site.post(job_id, "undo").json()["id"]
+    site.carry_out()
+    before = site.document(job_id)
+    Product.objects.filter(sku="B").update(stock=3)
+
+    again = site.post(job_id, "undo").json()["id"]
+    assert site.carry_out() == [(204, "deleted", "")]
+    document = site.document(job_id)
+    answer = site.post(job_id, "undo")
+
+    assert before["undone_by"] == undo
+    assert before["links"]["undo"]
+    assert (document["undone_by"], document["links"]["undo"]) == (again, None)
+    assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_undo")
+
+
 def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:
     job_id = imported(site, "A")
 

@@ -104,15 +104,18 @@ def test_each_finish_sends_the_next_message_until_every_chunk_is_done(
     assert ImportJob.objects.get().status == JobStatus.FAILED  # every row was rejected
 
 
+@pytest.mark.parametrize("verb", ["finish", "release"])
 def test_the_next_message_does_not_wait_for_a_slow_mail_server(
-    ana: APIClient, worker: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+    ana: APIClient, worker: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     submit(ana, "A", 6)
     first, *_rest = aws.messages()
     sent_before: list[ChunkMessage] = []
     monkeypatch.setattr("bulk_import.outbox.relay.send_due_emails", lambda *_, **__: sent_before.extend(aws.messages()))
 
-    end(worker, first)
+    epoch = claim(worker, first).epoch
+    body = finish(epoch, rejected=1) if verb == "finish" else release(epoch, has_failed=True)
+    assert call(worker, verb, first, body).status_code == 200
 
     assert [message.first_index for message in sent_before] == [WINDOW]
 

@@ -16,7 +16,7 @@ from tests.chaos.plan import PROFILES
 from tests.chaos.shop import Shop
 
 if TYPE_CHECKING:
-    from tests.chaos.audit import Findings
+    from tests.chaos.findings import Findings
 
 SHOWN = 20
 """Maximum number of different findings that we print per run. Each is printed with its number of occurrences."""
@@ -54,9 +54,7 @@ def summary(runs: list[Run], findings: Findings) -> dict[str, int]:
         "runs": len(runs),
         "rows": sum(run.rows for run in runs),
         "faults": sum(run.faults.total() for run in runs),
-        "lost": len(findings.lost),
-        "duplicated": len(findings.duplicated),
-        "misreported": len(findings.misreported),
+        **findings.counts(),
     }
 
 

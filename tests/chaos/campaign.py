@@ -8,26 +8,29 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import httpx
 
-from tests.chaos.audit import TERMINAL, Findings, audit
+from tests.chaos.audit import TERMINAL, audit_run
 from tests.chaos.faults import AWAY, HANGING, Faults
-from tests.chaos.plan import FAULT_SECONDS, OUTAGE, STAFF_PAUSE, Event, Plan, Submission
+from tests.chaos.findings import Findings
+from tests.chaos.jobs import read_jobs
+from tests.chaos.plan import EDIT, FAULT_SECONDS, STAFF_PAUSE, Event, Plan, Submission
 from tests.chaos.shop import USER, Shop, resume
 from tests.chaos.staff import Staff
 from tests.chaos.stale_worker import StaleWorker, chunk_message
+from tests.chaos.users import Users, create_shared_products
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from uuid import UUID
 
 WAIT_SECONDS = 60.0
 """How long we wait for a job after the last fault. If it has not ended by then, its open rows count as lost."""
 
-SUBMIT_TIMEOUT_SECONDS = 20
-"""How long we wait for the answer to a POST. Even if S3 hangs, a 503 comes within half of this time."""
+MAX_THREADS = 32
+"""More than the submissions, pauses and stale workers of any plan, so that none of them waits for another one."""
 
 PAUSE_SECONDS = 0.05
 OPEN = ["queued", "processing"]
@@ -74,13 +77,15 @@ class _Chaos:
         self._paused: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._is_over = threading.Event()
         self._staff = Staff(shop)
+        self._users = Users(shop, self._run, wait_seconds)
 
     def run(self) -> Run:
         plan, run = self._run.plan, self._run
         log_size = self._shop.log.stat().st_size
+        create_shared_products(self._shop, plan)
         self._shop.start_faults(self._faults)
-        with ThreadPoolExecutor() as threads:
-            submitting = [threads.submit(self._submit, submission) for submission in plan.submissions]
+        with ThreadPoolExecutor(max_workers=MAX_THREADS) as threads:
+            users = [threads.submit(self._users.import_rows, submission) for submission in plan.submissions]
             stale_workers: list[Future[list[str]]] = []
             staff: list[Future[None]] = []
             try:
@@ -96,7 +101,7 @@ class _Chaos:
             finally:
                 self._shop.stop_faults(self._faults.outage_fate)
                 self._resume(float("inf"))
-            for future in (*submitting, *staff):
+            for future in (*users, *staff):
                 future.result()
             self._await_end()
             self._is_over.set()
@@ -118,33 +123,6 @@ class _Chaos:
                 run.log = log.read()
         return run
 
-    def _submit(self, submission: Submission) -> None:
-        """POST the rows with an Idempotency-Key, and retry until the answer is a 202, as a client does."""
-        time.sleep(submission.at)
-        rows = [row.body for row in submission.rows]
-        give_up_at = time.monotonic() + FAULT_SECONDS + self._wait_seconds
-        while time.monotonic() < give_up_at:
-            try:
-                answer = httpx.post(
-                    f"{self._shop.proxy_url}/products/bulk?on_invalid=skip",
-                    auth=USER,
-                    headers={"Idempotency-Key": submission.key},
-                    json=rows,
-                    timeout=SUBMIT_TIMEOUT_SECONDS,
-                    trust_env=False,
-                )
-                if answer.status_code == httpx.codes.ACCEPTED:
-                    self._run.jobs.append((submission, UUID(answer.json()["id"])))
-                    return
-                if answer.status_code not in {429, 500, 502, 503}:
-                    raise RuntimeError(f"POST was answered {answer.status_code}: {answer.text[:500]}")
-            except httpx.ReadTimeout:
-                self._run.findings.misreported.append(f"A POST was not answered within {SUBMIT_TIMEOUT_SECONDS} s.")
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        self._run.findings.lost.append(f"{submission.key}: the rows could not be submitted")
-
     def _wait(self, until: float) -> None:
         """Wait until the given second of the run. Meanwhile resume paused pollers that are due."""
         while (left := self._began_at + until - time.monotonic()) > 0:
@@ -165,6 +143,7 @@ class _Chaos:
             "kill relay": shop.kill_relay,
             "kill dead-letter poller": shop.kill_dead_letter_poller,
             "pause poller": lambda: self._pause_poller(event),
+            EDIT: lambda: self._users.edit(which),
             "copy message": lambda: self._send_copies(event, shop.queue_url, [*OPEN, "done"], copies=1 + which % 3),
             "dead letter": lambda: self._send_copies(event, shop.dead_letter_url, OPEN, copies=1),
             **dict.fromkeys([*AWAY, *HANGING], lambda: None),  # the class Faults injects these
@@ -179,7 +158,7 @@ class _Chaos:
         """Pause one of the jobs as soon as there is one, and resume it."""
         while not self._run.jobs and time.monotonic() < self._began_at + FAULT_SECONDS:
             time.sleep(PAUSE_SECONDS)
-        if self._run.jobs and self._staff.pause_for(self._job_ids[event.which % len(self._run.jobs)], event.seconds):
+        if self._run.jobs and self._staff.pause_for(self._job_ids[event.which % len(self._job_ids)], event.seconds):
             self._run.faults[event.kind] += 1
 
     def _send_copies(self, event: Event, queue_url: str, statuses: list[str], copies: int) -> bool:
@@ -210,7 +189,8 @@ class _Chaos:
         if worker is None or not worker.sleep():
             return []
         self._run.faults[event.kind] += 1
-        rows = next(s.rows for s, job_id in self._run.jobs if str(job_id) == worker.message.job_id)
+        jobs = read_jobs(self._shop, self._run.jobs)
+        rows = next(job.rows for job in jobs if str(job.id) == worker.message.job_id)
         first = worker.message.first_index
         index = next((n for n in range(first, first + worker.message.row_count) if rows[n].is_valid), first)
         accepted = worker.send_stale_calls(rows[index], index)
@@ -219,7 +199,7 @@ class _Chaos:
 
     @property
     def _job_ids(self) -> list[UUID]:
-        return [job_id for _, job_id in self._run.jobs]
+        return [job.id for job in read_jobs(self._shop, self._run.jobs)]
 
     def _await_end(self) -> None:
         give_up_at = time.monotonic() + self._wait_seconds
@@ -232,8 +212,7 @@ class _Chaos:
             time.sleep(PAUSE_SECONDS)
 
     def _audit(self) -> None:
-        for submission, job_id in self._run.jobs:
-            self._run.findings += audit(self._shop, submission, job_id, has_outage=OUTAGE in self._run.plan.kinds)
+        self._run.findings += audit_run(self._shop, self._run.jobs, self._run.plan)
         if any(submission.is_broken for submission, _ in self._run.jobs):
             self._run.faults["persistent 500"] = 1
 
@@ -241,6 +220,8 @@ class _Chaos:
         """Redrive the dead chunks, without faults. Returns whether there were any."""
         dead = self._shop.sql.execute(
             "SELECT job_id, count(*) FROM bulk_import_importchunk WHERE job_id = ANY(%s) AND status = 'dead'"
+            # A rehearsal whose rows were imported stays as it is.
+            " AND job_id NOT IN (SELECT runs_id FROM bulk_import_importjob WHERE runs_id IS NOT NULL)"
             " GROUP BY job_id",
             [self._job_ids],
         ).fetchall()
@@ -270,6 +251,5 @@ def audit_again(shop: Shop, runs: list[Run]) -> Findings:
     findings = Findings()
     for run in runs:
         if not run.findings:
-            for submission, job_id in run.jobs:
-                findings += audit(shop, submission, job_id)
+            findings += audit_run(shop, run.jobs, run.plan)
     return findings

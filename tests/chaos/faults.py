@@ -7,7 +7,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.plan import API, API_FATES, CREATE, OUTAGE
+from tests.chaos.plan import API, API_FATES, CREATE, OUTAGE, PUBLISH_FATES
 from tests.chaos.proxy import Fate, Kind
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MONOLITH_STATUSES = (429, 500, 502, 503)
 AWS_STATUSES = (500, 503)
 RETRY_AFTERS = ("", "", "1", "0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
+
+PUBLISH = "AmazonSQS.SendMessageBatch"
+"""Label of the requests with which the monolith and the relay send the messages of chunks."""
 
 AWAY = {
     OUTAGE: ("create",),
@@ -65,8 +68,8 @@ class Faults:
             return self._count(Fate(Kind.HANG))
         if self._happens(AWAY, label):
             return self._count(Fate(Kind.ERROR, status=random.choice(AWS_STATUSES)))
-        if label == "AmazonSQS.SendMessageBatch" and random.random() < profile.kill_sender:
-            return self._count(Fate(random.choice([Kind.KILL, Kind.KILL_AFTER])))
+        if label == PUBLISH and (fate := self._draw(random, profile.publish_rate, PUBLISH_FATES, AWS_STATUSES)):
+            return fate
         return self._draw(random, profile.aws_rate, profile.aws_fates, AWS_STATUSES) or Fate()
 
     def _random(self, label: str) -> Random:

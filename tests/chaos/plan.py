@@ -12,15 +12,30 @@ from typing import Any
 
 from tests.chaos.proxy import Kind
 
-FAULT_SECONDS = 4.0
+FAULT_SECONDS = 6.0
 """How long we inject faults. After that, every part gets the time to recover."""
 
 OUTAGE = "target away for good"
 """The event after which the create endpoint does not work until the jobs have ended."""
 
 STAFF_PAUSE = "staff pause"
+EDIT = "edit"
+"""The event in which somebody changes a product without an import."""
+
 BROKEN_NAME = "Broken"
 """Names of products begin with this word if the create endpoint answers them 500, however often they are sent."""
+
+SHARED = "-shared-"
+"""Part of the SKU of each product that several jobs change."""
+
+SHARED_PRODUCTS = 8
+"""Number of products that several jobs of a run change, or create if they do not exist."""
+
+REHEARSED_SHARE = 0.25
+"""Share of the jobs that are rehearsed, and then run."""
+
+WRONG_SHARE = 0.05
+"""Share of the rows of an update or upsert that the endpoint refuses."""
 
 CREATE = "create"
 API = ("claim", "heartbeat", "finish", "release", "dead", "submit")
@@ -36,6 +51,7 @@ CREATE_FATES = {
     Kind.SLOW: 2,
 }
 API_FATES = {Kind.RESET: 3, Kind.CUT: 3, Kind.TORN: 1, Kind.ERROR: 3, Kind.SWAPPED: 2, Kind.SLOW: 2, Kind.TWICE: 2}
+PUBLISH_FATES = {Kind.KILL: 2, Kind.KILL_AFTER: 1, Kind.LOST: 1, Kind.TWICE: 1}
 AWS_FATES = {Kind.RESET: 2, Kind.CUT: 3, Kind.TORN: 2, Kind.ERROR: 4, Kind.SWAPPED: 1, Kind.SLOW: 2, Kind.TWICE: 1}
 
 LASTS_SECONDS = {
@@ -57,9 +73,11 @@ class Profile:
     aws_rate: float = 0.08  # ... of the requests to S3 and SQS
     aws_fates: dict[Kind, int] = field(default_factory=lambda: AWS_FATES)
     create_seconds: float = 0.15  # mean delay of a create call, so that faults interrupt running calls
-    kill_sender: float = 0.0  # share of the SendMessageBatch calls at which the monolith is killed
+    publish_rate: float = 0.0  # share of the SendMessageBatch calls with one of the PUBLISH_FATES
     kill_finisher: float = 0.0  # share of the finishes after which a poller is killed
-    broken_share: float = 0.0  # share of the submissions whose rows are all answered 500
+    broken_share: float = 0.0  # share of the imports whose rows are all answered 500
+    changes: tuple[int, int] = (1, 3)  # minimum and maximum number of jobs that change the same products
+    undo_share: float = 0.3  # share of the jobs that are undone
 
 
 PROFILES = {
@@ -78,8 +96,9 @@ PROFILES = {
             "sqs away": (0, 1),
             "s3 hangs": (0, 1),
             STAFF_PAUSE: (0, 1),
+            EDIT: (0, 4),
         },
-        kill_sender=0.1,
+        publish_rate=0.1,
         kill_finisher=0.1,
         broken_share=0.1,
     ),
@@ -118,7 +137,16 @@ PROFILES = {
     "unsent": Profile(
         {"sqs away at first": (1, 1), "kill relay": (0, 2), "kill poller": (0, 1)},
         create_rate=0.05,
-        kill_sender=0.5,
+        publish_rate=0.5,
+    ),
+    # Many jobs about the same products, which are undone soon, and whose products people change meanwhile.
+    "changes": Profile(
+        {EDIT: (4, 8), "kill poller": (0, 1), "copy message": (2, 4), "kill monolith": (0, 1)},
+        create_rate=0.3,
+        create_fates={Kind.TWICE: 3, Kind.LATE: 3, Kind.CUT: 2},
+        create_seconds=0.05,
+        changes=(4, 6),
+        undo_share=0.8,
     ),
     # Rows that the endpoint answers 500 each time.
     "errors": Profile({"kill poller": (0, 1), "copy message": (0, 2)}, create_rate=0.05, broken_share=1.0),
@@ -146,15 +174,19 @@ class Row:
 
     body: dict[str, Any]
     is_valid: bool
-    has_own_sku: bool = True  # whether only this row may create a product with its SKU
     is_broken: bool = False  # whether the create endpoint answers it 500 each time
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
+    """An import that a user sends, and what the user does with it when it has ended."""
+
     at: float
     key: str
     rows: list[Row]
+    mode: str = "create"
+    is_rehearsal: bool = False
+    then: tuple[str, ...] = ()  # calls of the API, each of them for the job that the last one started
 
     @property
     def is_broken(self) -> bool:
@@ -172,7 +204,10 @@ class Plan:
         self.profile_name = profile or drawn
         self.profile = PROFILES[self.profile_name]
         self.prefix = f"{prefix}{seed}"
-        self.submissions = [self._submission(random, number) for number in range(random.randint(1, 2))]
+        self.shared_skus = [f"{self.prefix}{SHARED}{number}" for number in range(SHARED_PRODUCTS)]
+        self.existing_skus = self.shared_skus[::2]  # they exist before the run
+        self.submissions = [self._import(random, number) for number in range(random.randint(1, 2))]
+        self.submissions += [self._change(random, number) for number in range(random.randint(*self.profile.changes))]
         self.events = sorted(
             self._event(random, kind)
             for kind, (least, most) in self.profile.events.items()
@@ -184,7 +219,8 @@ class Plan:
         """The kinds of the events."""
         return {event.kind for event in self.events}
 
-    def _submission(self, random: Random, number: int) -> Submission:
+    def _import(self, random: Random, number: int) -> Submission:
+        """Draw an import that creates products of its own."""
         count = random.randint(40, 75)
         rows = [self._row(random, f"{self.prefix}-{number}-{index}") for index in range(count)]
         if random.random() < self.profile.broken_share:
@@ -195,8 +231,36 @@ class Plan:
             if (repeated.is_valid or repeated.is_broken) and not any(
                 rows[index].body["sku"] == row.body["sku"] for row in rows[index + 1 :]
             ):
-                rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_valid=False, has_own_sku=False)
-        return Submission(round(number * random.uniform(0, 1.5), 2), f"{self.prefix}-{number}", rows)
+                rows[index] = Row({**rows[index].body, "sku": repeated.body["sku"]}, is_valid=False)
+        at = round(number * random.uniform(0, 1.5), 2)
+        is_rehearsal = random.random() < REHEARSED_SHARE
+        then = self._then(random, "create", is_rehearsal=is_rehearsal)
+        return Submission(at, f"{self.prefix}-{number}", rows, "create", is_rehearsal, then)
+
+    def _change(self, random: Random, number: int) -> Submission:
+        """Draw an update or upsert of the shared products. A row may contain some fields only, or wrong ones."""
+        mode = random.choice(["update", "upsert", "upsert"])
+        rows = []
+        # In the same order in each job, so that jobs that run at the same time often meet.
+        for sku in sorted(random.sample(self.shared_skus, random.randint(3, len(self.shared_skus)))):
+            # There are few different values, so a product often has them already.
+            body = {**shared_product(sku), "price": f"{random.randint(1, 4)}.00", "stock": random.randint(1, 4)}
+            if mode == "update":
+                body.pop(random.choice(["price", "stock", "category"]))
+            if is_wrong := random.random() < WRONG_SHARE:
+                body["category"] = "kayaks"
+            rows.append(Row(body, is_valid=not is_wrong))
+        at = round(random.uniform(0, 1.5), 2)
+        is_rehearsal = random.random() < REHEARSED_SHARE
+        then = self._then(random, mode, is_rehearsal=is_rehearsal)
+        return Submission(at, f"{self.prefix}-change-{number}", rows, mode, is_rehearsal, then)
+
+    def _then(self, random: Random, mode: str, *, is_rehearsal: bool) -> tuple[str, ...]:
+        """Draw what the user does with a job that has ended."""
+        then = ["run"] if is_rehearsal else []
+        if mode != "update" and random.random() < self.profile.undo_share:
+            then += random.choice([["undo"], ["undo?rehearse=true", "run"]])
+        return tuple(then)
 
     @staticmethod
     def _row(random: Random, sku: str) -> Row:
@@ -214,7 +278,7 @@ class Plan:
         if fault == "archived":
             return Row({**good, "category": "ski-rental"}, is_valid=False)
         if fault == "taken":
-            return Row({**good, "sku": "TENT-RIDGE-2"}, is_valid=False, has_own_sku=False)
+            return Row({**good, "sku": "TENT-RIDGE-2"}, is_valid=False)
         if fault == "price":
             return Row({**good, "price": "-1.00"}, is_valid=False)
         return Row(good, is_valid=True)
@@ -226,6 +290,11 @@ class Plan:
         least, most = LASTS_SECONDS.get(kind, (0.5, 2.5))
         seconds = random.uniform(least, most)
         return Event(round(at, 2), kind, which, round(seconds, 2))
+
+
+def shared_product(sku: str) -> dict[str, Any]:
+    """Return a product that several jobs change, as it is before the first one."""
+    return {"sku": sku, "name": "Kettle", "price": "1.00", "currency": "EUR", "category": "cookware", "stock": 1}
 
 
 def _broken(row: Row) -> Row:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
@@ -35,6 +37,7 @@ class Kind(StrEnum):
     TORN = "torn"  # as CUT, but in the middle of the answer
     SWAPPED = "swapped"  # the server answers, but the proxy answers with an error instead
     HANG = "hang"  # the proxy accepts the request and never answers
+    LOST = "lost"  # the proxy answers as SQS does when it has accepted messages; SQS does not see them
     TWICE = "twice"  # the server gets the request twice at the same time
     KILL = "kill"  # a process is killed before the server sees the request
     KILL_AFTER = "kill after"  # as KILL, but after the server answered
@@ -111,6 +114,8 @@ class Proxy:
             return web.Response()
         label = self._label(request)
         fate = self.fate(label)
+        if fate.kind == Kind.LOST:
+            return _accept_messages(body)
         if fate.kind in BEFORE:
             return await self._keep_from_server(request, fate, label)
         if fate.kind == Kind.LATE:
@@ -164,6 +169,12 @@ def _end_to_end(headers: Any) -> CIMultiDict[str]:
 def _error(fate: Fate) -> web.Response:
     headers = {"Retry-After": fate.retry_after} if fate.retry_after else {}
     return web.Response(status=fate.status, headers=headers, text="<html>Error of the proxy</html>")
+
+
+def _accept_messages(body: bytes) -> web.Response:
+    """Return SQS's answer to a SendMessageBatch with this body, all of whose messages it accepts."""
+    entries = [{"Id": entry["Id"], "MessageId": str(uuid4())} for entry in json.loads(body)["Entries"]]
+    return web.json_response({"Successful": entries, "Failed": []}, content_type="application/x-amz-json-1.0")
 
 
 def _break_off(request: web.Request) -> web.Response:

@@ -1,11 +1,16 @@
 """Settings for the chaos runs: the local settings with small chunks, short leases and no quotas."""
 
-from bulk_import import conf
-from settings.local import *  # noqa: F403 - the usual way to layer Django settings
-from settings.local import BULK_IMPORT
+from typing import Any
 
-conf.NUMBERS -= {"max_pause_hours"}  # so that the longest pause can be a few seconds
+from settings.local import *  # noqa: F403 - the usual way to layer Django settings
+from settings.local import BULK_IMPORT, INSTALLED_APPS, LOGGING
+
 DEBUG = False  # with DEBUG, Django keeps every query in memory
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.apps.HurryConfig"]
+
+# Without DEBUG, Django does not log the errors of views to the console.
+_logging: dict[str, Any] = LOGGING
+_logging["loggers"]["django.request"] = {"handlers": ["console"], "level": "ERROR"}
 
 BULK_IMPORT = {
     **BULK_IMPORT,

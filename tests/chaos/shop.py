@@ -23,7 +23,8 @@ import boto3
 import psycopg
 
 from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, demo_aws, free_port, stop_process
-from tests.chaos.plan import BROKEN_NAME
+from tests.chaos.history import APPLICATION, TRIGGERS
+from tests.chaos.plan import BROKEN_NAME, SHARED
 from tests.chaos.proxy import Fate, Proxy
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Shop:
         )
         cleanup.callback(self.sqs.close)
         self._set_queue()
-        self.sql = psycopg.connect(database.get_uri(), autocommit=True)
+        self.sql = psycopg.connect(database.get_uri(), autocommit=True, application_name=APPLICATION)
         cleanup.callback(self.sql.close)
         self._prepare_database()
 
@@ -148,8 +149,9 @@ class Shop:
     def _prepare_database(self) -> None:
         """Create tables, categories and a user.
 
-        Drop the unique constraint on SKUs, so that duplicates are visible. Add a trigger that makes the create
-        endpoint fail for some names.
+        Replace the unique constraint on SKUs by one for the products that several jobs change, so that duplicates of
+        the others are visible. Add triggers that make the create endpoint fail for some names, and that record each
+        change.
         """
         self._stack.run("manage.py", "migrate", "--verbosity=0")
         self._stack.run("manage.py", "seed_shop", "--verbosity=0")
@@ -160,7 +162,9 @@ class Shop:
         ).fetchall()
         assert len(rows) == 1, rows
         self.sql.execute(f'ALTER TABLE products_product DROP CONSTRAINT "{rows[0][0]}"')
+        self.sql.execute(f"CREATE UNIQUE INDEX ON products_product (sku) WHERE sku LIKE '%{SHARED}%'")
         self.sql.execute(BREAK_PRODUCTS)
+        self.sql.execute(TRIGGERS)
 
     def _start_poller(self) -> subprocess.Popen[bytes]:
         return self._stack._start(START_POLLER)

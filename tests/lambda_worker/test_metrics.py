@@ -16,11 +16,15 @@ from lambda_worker.row_dispatch import RowDispatch
 from tests.lambda_worker.conftest import a_message
 
 MESSAGE = a_message()
+VERDICTS = {3: RowVerdict.UPDATED, 4: RowVerdict.DELETED, 5: RowVerdict.REPLAYED}
 
 
 @pytest.fixture
 def dispatch(_no_backoff: None) -> RowDispatch:
-    """Dispatch three rows. The first is created, the second is created by its second call, the third is rejected."""
+    """Dispatch six rows. The first is created, the second is created by its second call, the third is rejected.
+
+    Each of the others has another one of the VERDICTS.
+    """
     calls: list[int] = []
 
     async def create(index: int, _row: bytes, _timeout: float) -> Answer:
@@ -29,11 +33,12 @@ def dispatch(_no_backoff: None) -> RowDispatch:
             return Answer(503, {}, b"")
         if index == 2:
             return Answer(400, {VERDICT_HEADER: RowVerdict.NOT_CREATED.value}, b'{"sku": ["taken"]}')
-        return Answer(201, {VERDICT_HEADER: RowVerdict.CREATED.value}, b"{}")
+        verdict = VERDICTS.get(index, RowVerdict.CREATED)
+        return Answer(200, {VERDICT_HEADER: verdict.value}, b"{}")
 
     deadline = time.monotonic() + 60
     dispatch = RowDispatch(create, ConcurrencyLimiter(2), deadline, deadline)
-    asyncio.run(dispatch.run(enumerate([b'{"sku": "secret"}'] * 3)))
+    asyncio.run(dispatch.run(enumerate([b'{"sku": "secret"}'] * 6)))
     return dispatch
 
 
@@ -49,8 +54,12 @@ def test_a_dispatch_on_lambda_writes_one_line_in_the_embedded_metric_format(
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert {name: line[name] for name in UNITS} == {
         "RowsCreated": 2,
+        "RowsUpdated": 1,
+        "RowsUnchanged": 0,
+        "RowsDeleted": 1,
+        "RowsReplayed": 1,
         "RowsNotCreated": 1,
-        "Calls": 4,
+        "Calls": 7,
         "CallsUnanswered": 1,
         "DispatchSeconds": 1.235,
     }

@@ -643,7 +643,7 @@ def test_a_row_that_was_tried_before_and_is_created_now_is_created() -> None:
 
     dispatch = endpoint.run_rows([], [tried])
 
-    assert (dispatch.created, dispatch.failures, dispatch.unfinished) == (1, [], [])
+    assert (dispatch.done.total(), dispatch.failures, dispatch.unfinished) == (1, [], [])
 
 
 @pytest.mark.usefixtures("_simulated_clock")
@@ -655,7 +655,7 @@ def test_a_row_with_all_its_tries_does_not_fail_by_an_answer_that_is_not_a_try(u
 
     dispatch = endpoint.run_rows([], [tried])
 
-    assert (dispatch.created, dispatch.failures, dispatch.unfinished) == (1, [], [])
+    assert (dispatch.done.total(), dispatch.failures, dispatch.unfinished) == (1, [], [])
 
 
 WRONG_STATUS = an_answer(200, NOT_CREATED)
@@ -679,7 +679,7 @@ def test_a_few_rows_with_a_wrong_status_at_the_start_do_not_pause_the_job_if_the
     failures = run(dispatch, 20)
 
     assert by_index(failures) == dict.fromkeys(sorted(wrong), Outcome.FAILED)
-    assert (dispatch.created, dispatch.stopped_by, set(endpoint.calls.values())) == (15, None, {1})
+    assert (dispatch.done.total(), dispatch.stopped_by, set(endpoint.calls.values())) == (15, None, {1})
 
 
 def test_a_row_with_a_wrong_status_fails_if_an_earlier_delivery_created_a_row() -> None:

@@ -40,5 +40,5 @@ def test_while_the_shop_is_slow_each_call_waits_for_the_previous_one(load: str, 
     dispatch = RowDispatch(create, ConcurrencyLimiter(cap=4), stop_at=end, settle_by=end)
     asyncio.run(dispatch.run((index, a_row(index)) for index in range(50)))
 
-    assert dispatch.created == 50
+    assert dispatch.done.total() == 50
     assert (most_in_flight == 1) == is_alone

@@ -792,7 +792,7 @@ function showActions(job) {
 
 function showFacts(job) {
   const facts = [t("accepted_at", { time: dateTime(job.created_at) })];
-  const links = ["corrects", "runs", "undoes"].filter((relation) => job[relation]);
+  const links = ["corrects", "runs", "undoes", "undone_by"].filter((relation) => job[relation]);
   const parts = links.flatMap((relation) => [" · ", h("a", { href: `?job=${job[relation]}` }, t(`see_${relation}`))]);
   fill("job-facts", facts.join(" · "), ...parts);
 }

@@ -56,6 +56,7 @@ KEYS = {
         "corrected_by",
         "runs",
         "undoes",
+        "undone_by",
         "links",
         "expires_at",
         "expired_at",

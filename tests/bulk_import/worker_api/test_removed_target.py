@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import mail
+from django.db.models.functions import Now
 
 from bulk_import import operations
 from bulk_import.models import ImportJob, JobStatus
 from bulk_import_wire.contract import Claim, ClaimRequest
-from tests.bulk_import.conftest import Aws, call, post_rows, product
+from tests.bulk_import.conftest import Aws, call, deliver, post_rows, product
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -57,18 +59,39 @@ def test_a_claim_that_only_reports_needs_no_target(
     assert Claim.from_dict(answer.json()).create_path == ""
 
 
-def test_a_claim_that_creates_rows_is_answered_503_until_the_target_is_configured_again(
-    job: ImportJob, worker: APIClient, aws: Aws, settings: Settings
+def test_a_job_is_paused_until_its_target_is_configured_again(
+    job: ImportJob, run_worker: Any, worker: APIClient, aws: Aws, settings: Settings
 ) -> None:
-    message = aws.messages()[0]
     configured = settings.BULK_IMPORT
+    first, second = aws.messages()
     remove_target(settings)
-    answer = call(worker, "claim", message)
 
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert "products" in answer.json()["message"]
+    refused = call(worker, "claim", first)
+
+    assert (refused.status_code, refused.json()["code"], refused["Retry-After"]) == (409, "paused", "3")
+    assert call(worker, "claim", second).json()["code"] == "paused"
+    job.refresh_from_db()
+    assert (job.status, job.pause_code) == (JobStatus.PAUSED, "wrong_endpoint")
+    assert not job.chunks.filter(lease_expires_at__isnull=False).exists()
     settings.BULK_IMPORT = configured
-    assert call(worker, "claim", message).status_code == 200
+    ImportJob.objects.update(paused_until=Now())
+    deliver([first])
+    run_worker()
+    job.refresh_from_db()
+    assert job.status == JobStatus.SUCCEEDED
+
+
+def test_a_job_whose_target_stays_removed_ends(job: ImportJob, run_worker: Any, aws: Aws, settings: Settings) -> None:
+    remove_target(settings)
+    run_worker()
+    assert ImportJob.objects.get().is_paused
+    ImportJob.objects.update(paused_at=Now() - timedelta(hours=25), paused_until=Now())
+
+    deliver([chunk.message() for chunk in job.chunks.select_related("job")])
+
+    ended = ImportJob.objects.for_reports().get()
+    assert (ended.status, ended.counts["unprocessed"]) == (JobStatus.FAILED, 4)
+    assert "do not reach the create endpoint" in ended.problems[0]["message"]
 
 
 def claim_without_creating(message: ChunkMessage) -> dict[str, Any]:
