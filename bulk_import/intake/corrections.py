@@ -63,6 +63,10 @@ class Corrections:
     sha256: bytes
     unknown: str = "ignore"
 
+    @property
+    def file_name(self) -> str:
+        return self.job.file_name
+
     def rows(self, _target: Target, _request: Request, _mode: str) -> CorrectedRows:
         return CorrectedRows(self.job, self.rows_by_index)
 

@@ -59,6 +59,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
             mode=JobMode.UNDO,
             rehearsal=rehearsal,
             undoes=job,
+            file_name=job.file_name,
             idempotency_key=key,
             request_sha256=sha256,
             notify=job.notify,
