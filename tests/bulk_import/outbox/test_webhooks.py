@@ -131,7 +131,7 @@ def test_every_event_is_sent_under_its_own_type(
     job = make_failed_job(merchandiser, status=JobStatus.PROCESSING)
     for act in actions:
         with transaction.atomic():
-            act(job)
+            act(ImportJob.objects.get())
     send_due_webhooks()
 
     assert sorted(delivery.document["type"] for delivery in receiver.deliveries) == sorted(types)
