@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.db import models
 from django.db.models import F, Min, OuterRef, Subquery, Sum
-from django.db.models.functions import JSONObject, Now
+from django.db.models.functions import Coalesce, JSONObject, Now
 
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.status import TERMINAL_STATUSES
