@@ -305,7 +305,25 @@ def test_no_page_offers_a_change_to_staff_who_can_only_view(staff: Client) -> No
         assert offer not in shown
 
 
-def test_the_concurrency_is_the_only_field_that_can_be_edited(root: Client) -> None:
+def test_staff_change_the_priority_in_place(root: Client) -> None:
+    """Each change is an event of the job. A form without a priority keeps it."""
+    job = make_job()
+    for priority in ("front", "front", None, "turn"):
+        form = {"concurrency": "", **FORM_OF_NO_INLINES, **({"priority": priority} if priority else {})}
+        assert root.post(page(job), form).status_code == 302
+        job.refresh_from_db()
+        assert (job.front_at is None) == (priority == "turn")
+
+    assert [event.kind for event in job.events.order_by("at")] == ["moved_to_front", "moved_back"]
+    assert {event.actor.username for event in job.events.all()} == {"root"}
+    assert (
+        root.post(page(make_job(status=JobStatus.FAILED)), {"priority": "front", **FORM_OF_NO_INLINES}).status_code
+        == 302
+    )
+    assert not ImportJob.objects.exclude(front_at=None).exists()
+
+
+def test_only_the_concurrency_and_the_priority_can_be_edited(root: Client) -> None:
     job = make_job()
 
     shown = text(root.get(page(job))) + text(root.get(LIST))
