@@ -45,6 +45,10 @@ WORKER_LOST = _(
     "A worker stopped without a word, for example because it was killed or ran out of memory. Another one continues. "
     "If this happens again, find the cause in the log of the worker."
 )
+RELAY_LATE = _(
+    "A worker stopped without a word, and its rows should have been sent to another one already. Check that manage.py "
+    "bulk_import_relay runs, and that SQS accepts messages."
+)
 EXPIRED = _(
     "The rows of this import are no longer stored, so it cannot run again. The sender can send them as a new import."
 )

@@ -93,13 +93,14 @@ def endpoints() -> list[Endpoint]:
     is_open = Q(status__in=OUTSTANDING_CHUNK_STATUSES, heartbeat_at__gt=since)
     reports = ImportChunk.objects.filter(Q(ended_at__gt=since) | is_open).order_by("-heartbeat_at")
     found: dict[str, Endpoint] = {}
-    columns = ("job__target", "status", "heartbeat_at", "calls")
-    for target, status, heartbeat_at, reported in reports.values_list(*columns)[:MAX_REPORTS]:
+    columns = ("job__target", "status", "heartbeat_at", "lease_expires_at", "calls")
+    for target, status, heartbeat_at, lease_expires_at, reported in reports.values_list(*columns)[:MAX_REPORTS]:
         calls = Calls.from_dict(reported)
         endpoint = found.setdefault(target, Endpoint(target))
         endpoint.answers.update(calls.answers)
         endpoint.seconds += calls.total_ms / 1000
-        if status == ChunkStatus.PROCESSING and heartbeat_at and heartbeat_at > now - SILENCE:
+        # A worker that was lost has no calls in flight any more.
+        if status == ChunkStatus.PROCESSING and heartbeat_at > now - SILENCE and lease_expires_at > now:
             endpoint.in_flight += calls.in_flight
             endpoint.oldest_seconds = max(endpoint.oldest_seconds, calls.oldest_ms / 1000)
     return [found[target] for target in sorted(found)]

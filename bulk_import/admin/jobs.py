@@ -1,6 +1,6 @@
 """The admin pages of import jobs: the list, the page of one job, the actions and the downloads.
 
-Staff can edit only the concurrency of a job. All other fields record what happened.
+Staff can edit only the concurrency and the priority of a job. All other fields record what happened.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bulk_import.admin.charts import progress_bar
 from bulk_import.admin.dashboard import figures
 from bulk_import.admin.downloads import downloads
 from bulk_import.admin.filters import DeadLetterFilter, ProblemFilter, SubmitterFilter
+from bulk_import.admin.job_form import JobForm
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.errors import answer_out_of_order
 from bulk_import.models import ImportJob, without_atomic_requests
@@ -58,7 +59,8 @@ class ImportJobAdmin(BulkActionViews):
     search_help_text = gettext_lazy("Search by part of an ID, file name, Idempotency-Key, user name or problem.")
     show_full_result_count = False
     actions = ["stop_user"]
-    fields = ["concurrency"]
+    form = JobForm
+    fields = ["concurrency", "priority"]
 
     class Media:
         css = {"all": ["bulk_import/admin.css"]}
@@ -72,9 +74,10 @@ class ImportJobAdmin(BulkActionViews):
     def has_delete_permission(self, *_args: Any) -> bool:
         return False
 
-    def save_model(self, _request: HttpRequest, job: ImportJob, _form: Any, _change: Any) -> None:
-        """Save only the concurrency. Other fields may have changed since the form was loaded."""
+    def save_model(self, request: HttpRequest, job: ImportJob, form: Any, _change: Any) -> None:
+        """Save only what the form contains. Other columns may have changed since it was loaded."""
         job.save(update_fields=["concurrency"])
+        form.move(request.user)
 
     def get_search_fields(self, _request: HttpRequest) -> list[str]:
         return ["id", "file_name", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}", "problems"]

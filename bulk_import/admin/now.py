@@ -39,6 +39,9 @@ SPAN_MINUTES = 10
 SHOWN = 20
 """Maximum number of lines of each list. The list of imports shows the others."""
 
+RELAY_INTERVAL = timedelta(seconds=60)
+"""Longest usual time between two runs of the relay: cron runs it once a minute."""
+
 MAX_NORMAL_WAIT = timedelta(seconds=60)
 """Time after which a message that no worker has taken is a problem. Usually it takes seconds: see `window`."""
 
@@ -106,6 +109,7 @@ class Line:
     state: str
     is_alarming: bool = False
     since: str = ""  # how long ago the last heartbeat came, or the message was sent
+    is_overdue: bool = False  # the relay should have sent the chunk of a lost worker already
 
 
 def in_flight() -> tuple[list[Line], int]:
@@ -121,13 +125,16 @@ def in_flight() -> tuple[list[Line], int]:
 
 def describe_claimed(chunk: ImportChunk, now: datetime, *, is_lost: bool) -> Line:
     """Return what the worker of a chunk does, or when another one continues."""
+    is_overdue = False
     if not is_lost:
         state = _("being cancelled") if chunk.job.is_being_cancelled else _("works")
     elif chunk.job.is_paused or not chunk.resumes_at:
         state = _("worker lost, waits for the next one")
     else:
-        state = _("worker lost, resumes at %(time)s") % {"time": clock_time(chunk.resumes_at)}
-    return Line(chunk, state, is_lost, ago(now, chunk.heartbeat_at))
+        is_overdue = now > chunk.resumes_at + RELAY_INTERVAL
+        text = _("worker lost, overdue since %(time)s") if is_overdue else _("worker lost, resumes at %(time)s")
+        state = text % {"time": clock_time(chunk.resumes_at)}
+    return Line(chunk, state, is_lost, ago(now, chunk.heartbeat_at), is_overdue)
 
 
 def oldest_queued() -> Line | None:

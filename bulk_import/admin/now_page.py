@@ -87,7 +87,8 @@ def alerts(found: dict[str, Any]) -> Iterator[tuple[str, str, _StrPromise | str]
     """Yield what staff should look at: the ID of its section on the page, what it is, and what they can do."""
     if lost := sum(line.is_alarming for line in found["claimed"]):
         text = ngettext("%(count)s worker is lost.", "%(count)s workers are lost.", lost)
-        yield "bi-workers", text % {"count": lost}, advice.WORKER_LOST
+        is_overdue = any(line.is_overdue for line in found["claimed"])
+        yield "bi-workers", text % {"count": lost}, advice.RELAY_LATE if is_overdue else advice.WORKER_LOST
     if count := found["dead_count"]:
         text = ngettext("%(count)s chunk is dead.", "%(count)s chunks are dead.", count)
         yield "bi-dead", text % {"count": count}, advice.DEAD

@@ -56,4 +56,25 @@ class Migration(migrations.Migration):
             model_name="importchunk",
             index=models.Index(fields=["ended_at"], name="bulk_import_chunk_ended"),
         ),
+        migrations.AlterField(
+            model_name="importevent",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("paused", "paused"),
+                    ("resumed", "resumed"),
+                    ("dead_lettered", "dead-lettered"),
+                    ("redriven", "redriven"),
+                    ("cancelled", "cancelled"),
+                    ("ended", "ended"),
+                    ("retried", "retried"),
+                    ("moved_to_front", "moved to the front"),
+                    ("moved_back", "moved back to its turn"),
+                    ("run", "run as import"),
+                    ("undone", "undone by"),
+                ],
+                max_length=20,
+                verbose_name="event",
+            ),
+        ),
     ]

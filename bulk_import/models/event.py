@@ -40,14 +40,17 @@ class EventKind(models.TextChoices):
     ENDED = "ended", _("ended")
     RETRIED = "retried", _("retried")
     MOVED_TO_FRONT = "moved_to_front", _("moved to the front")
+    MOVED_BACK = "moved_back", _("moved back to its turn")
     RUN = "run", _("run as import")
     UNDONE = "undone", _("undone by")
 
 
-KINDS_WITHOUT_WEBHOOK = frozenset({EventKind.CANCELLED, EventKind.MOVED_TO_FRONT, EventKind.RUN, EventKind.UNDONE})
+KINDS_WITHOUT_WEBHOOK = frozenset(
+    {EventKind.CANCELLED, EventKind.MOVED_TO_FRONT, EventKind.MOVED_BACK, EventKind.RUN, EventKind.UNDONE}
+)
 """The events that no webhook reports. A cancelled job still has to end, and the webhook about its end reports the
-cancellation. Moving a job to the front changes nothing about the job itself. The job that runs a rehearsal, or that
-undoes an import, has webhooks of its own."""
+cancellation. Moving a job to the front or back changes nothing about the job itself. The job that runs a rehearsal, or
+that undoes an import, has webhooks of its own."""
 
 
 class ImportEventManager(PrimaryManager):

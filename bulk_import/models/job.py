@@ -169,6 +169,15 @@ class ImportJob(BreakableJob):
         job.record(EventKind.MOVED_TO_FRONT, actor=actor)
         return True
 
+    def move_back(self, actor: Any) -> bool:
+        """Let the job take its turn again, and return whether this changed anything. Call inside a transaction."""
+        job = ImportJob.objects.locked(self.pk)
+        if job.is_terminal or job.front_at is None:
+            return False
+        ImportJob.objects.filter(pk=self.pk).update(front_at=None)
+        job.record(EventKind.MOVED_BACK, actor=actor)
+        return True
+
     # --- retention
 
     def expire(self, names: Collection[str]) -> bool:

@@ -119,8 +119,9 @@ def import_page(scene: Scene) -> None:
 
 
 def admin(scene: Scene) -> None:
-    """Take the page of an ended import, and a list with one ended, one paused and one open import."""
-    post = partial(httpx.post, headers={"Content-Type": "text/csv"}, auth=("demo", "demo"), timeout=60, trust_env=False)
+    """Take the page of an ended import, a list with one ended, one paused and one open import, and "Imports now"."""
+    headers = {"Content-Type": "text/csv", "Content-Disposition": 'attachment; filename="autumn-catalogue.csv"'}
+    post = partial(httpx.post, headers=headers, auth=("demo", "demo"), timeout=60, trust_env=False)
     url = f"{scene.stack.url}/products/bulk"
     ended = post(f"{url}?on_invalid=skip", content=spreadsheet()).headers["Location"]
     page = scene.window.new_page()
@@ -143,6 +144,12 @@ def admin(scene: Scene) -> None:
     page.get_by_role("button", name="Pause").click()
     page.goto("/admin/bulk_import/importjob/")
     scene.take(page, "admin-list")
+    scene.continue_poller()
+    page.goto("/admin/bulk_import/importsnow/")
+    expect(page.locator("#bi-workers tr.bi-chunk").first).to_be_visible(timeout=PATIENCE_MS)
+    scene.stop_poller()
+    page.reload()
+    scene.take(page, "admin-now")
     scene.continue_poller()
 
 

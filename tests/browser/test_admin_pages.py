@@ -348,6 +348,7 @@ def test_imports_now_is_live_and_names_what_needs_attention(page: Page, width: i
     page.set_viewport_size({"width": width, "height": 800})
     log_in(page, "supervisor")
     page.goto("/admin/bulk_import/importjob/")
+    page.emulate_media(color_scheme="dark" if width == min(WIDTHS) else "light")
     page.get_by_role("link", name="Imports now").last.click()
     expect(page.get_by_text("Nothing needs your attention.")).to_be_visible()
     expect(page.locator("#bi-waiting")).to_contain_text("ana")

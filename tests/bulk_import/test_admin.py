@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 LIST = reverse("admin:bulk_import_importjob_changelist")
+NOW = reverse("admin:bulk_import_importsnow_changelist")
 
 
 @pytest.fixture
@@ -281,7 +282,8 @@ def test_read_only_staff_find_no_link_that_leads_to_403(staff: Client, merchandi
     corrected = make_job()
     job = make_job(submitter=merchandiser, corrects=corrected)
     ImportedRow.objects.create(job=job, index=3, body_sha256=b"", object_id="500")
-    shown = text(staff.get(page(job), {"row": "3"})) + text(staff.get(LIST)) + text(staff.get(page(job, "history")))
+    pages = [text(staff.get(url)) for url in (f"{page(job)}?row=3", LIST, NOW, page(job, "history"))]
+    shown = "".join(pages)
 
     links = {unescape(link) for link in re.findall(r'href="(/admin/[^"#]*)"', shown)}
 
@@ -305,7 +307,25 @@ def test_no_page_offers_a_change_to_staff_who_can_only_view(staff: Client) -> No
         assert offer not in shown
 
 
-def test_the_concurrency_is_the_only_field_that_can_be_edited(root: Client) -> None:
+def test_staff_change_the_priority_in_place(root: Client) -> None:
+    """Each change is an event of the job. A form without a priority keeps it."""
+    job = make_job()
+    for priority in ("front", "front", None, "turn"):
+        form = {"concurrency": "", **FORM_OF_NO_INLINES, **({"priority": priority} if priority else {})}
+        assert root.post(page(job), form).status_code == 302
+        job.refresh_from_db()
+        assert (job.front_at is None) == (priority == "turn")
+
+    assert [event.kind for event in job.events.order_by("at")] == ["moved_to_front", "moved_back"]
+    assert {str(event.actor) for event in job.events.all()} == {"root"}
+    assert (
+        root.post(page(make_job(status=JobStatus.FAILED)), {"priority": "front", **FORM_OF_NO_INLINES}).status_code
+        == 302
+    )
+    assert not ImportJob.objects.exclude(front_at=None).exists()
+
+
+def test_only_the_concurrency_and_the_priority_can_be_edited(root: Client) -> None:
     job = make_job()
 
     shown = text(root.get(page(job))) + text(root.get(LIST))

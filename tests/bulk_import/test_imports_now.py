@@ -144,6 +144,15 @@ def test_a_worker_without_heartbeats_is_named_before_its_lease_ends(staff: Clien
     assert job.worker_lost_at == lost.heartbeat_at
 
 
+def test_a_lost_chunk_that_the_relay_does_not_send_again_is_overdue(staff: Client) -> None:
+    processing(silent=timedelta(hours=1), lease=timedelta(minutes=-5))
+
+    text = shown(staff)
+
+    assert "worker lost, overdue since" in text
+    assert "Check that manage.py bulk_import_relay runs" in text
+
+
 def test_what_is_stuck_is_named_with_what_to_do(staff: Client) -> None:
     ana = make_user("ana")
     now = timezone.now()

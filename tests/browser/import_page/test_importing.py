@@ -39,7 +39,7 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     table[7]["category"] = "kayaks"
     table[229]["sku"] = f"{prefix}-0"
 
-    page.evaluate(DROP, ["products.csv", as_csv(table)])
+    page.evaluate(DROP, ["l'été (açaí).csv", as_csv(table)])
     expect(page.locator("#check-result")).to_contain_text("3 of 230 rows have errors. Nothing has been imported yet.")
     wrong = page.get_by_role("region", name="Rows to fix").get_by_role("row")
     expect(wrong.nth(1)).to_contain_text(f"{prefix}-3")
@@ -60,6 +60,7 @@ def test_a_user_imports_a_spreadsheet_and_corrects_the_failed_rows(shop: Shop, p
     failed = page.get_by_role("region", name="Rows that were not imported").get_by_role("row")
     expect(failed.filter(has_text="kayaks")).to_have_count(2)
     first = page.url
+    assert shop.http.get(f"/products/bulk/{first.partition('?job=')[2]}").json()["file_name"] == "l'été (açaí).csv"
 
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download as JSON Lines").click()
