@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -17,7 +18,7 @@ async def answer(request: web.Request) -> web.Response:
     async def receive() -> dict[str, Any]:
         nonlocal is_read
         if is_read:
-            return {"type": "http.disconnect"}
+            await asyncio.Event().wait()  # the client never disconnects
         is_read = True
         return {"type": "http.request", "body": body}
 

@@ -39,6 +39,11 @@ def test_a_monolith_imports_or_is_told_the_line_to_change(name: str, tmp_path: P
         again = monolith.init()
         assert "settings: nothing to add" in again
         assert "urls: nothing to add" in again
+        checked = monolith.manage("check")
+        if checked.returncode:
+            assert case.is_refused
+            assert case.told in checked.stderr
+            return
         local = monolith.start_local()
         monolith.start_site()
         if case.told:

@@ -1,4 +1,4 @@
-"""The site runs under ASGI, and one of its middleware is asynchronous."""
+"""The site runs under ASGI."""
 
 from django.urls import path
 

@@ -4,7 +4,7 @@ from django.urls import path
 
 from tests.monoliths.shop.api import create_or_list
 
-SETTINGS = {"WSGI_APPLICATION": "tests.monoliths.shop.around.behind_gateway"}
+SETTINGS = {"WSGI_APPLICATION": "tests.monoliths.shop.wsgi.behind_gateway"}
 CASE = {
     "url_name": "items",
     "told": '"TOKEN_HEADER": "X-Import-Token"',

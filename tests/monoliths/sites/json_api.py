@@ -14,7 +14,7 @@ SETTINGS = {
 }
 CASE = {
     "url_name": "items",
-    "told": "Add JSONParser to parser_classes and JSONRenderer to renderer_classes of the view.",
+    "told": "Add rest_framework.parsers.JSONParser to parser_classes",
     "fix": """
 REST_FRAMEWORK["DEFAULT_PARSER_CLASSES"].append("rest_framework.parsers.JSONParser")
 REST_FRAMEWORK["DEFAULT_RENDERER_CLASSES"].append("rest_framework.renderers.JSONRenderer")

@@ -4,7 +4,7 @@ from django.urls import path
 
 from tests.monoliths.shop.api import create_or_list
 
-SETTINGS = {"WSGI_APPLICATION": "tests.monoliths.shop.around.below_shop"}
+SETTINGS = {"WSGI_APPLICATION": "tests.monoliths.shop.wsgi.below_shop"}
 CASE = {"url_name": "items", "told": "BULK_IMPORT_BASE_URL", "fixed_prefix": "/shop"}
 
 urlpatterns = [path("items/", create_or_list, name="items")]

@@ -6,7 +6,7 @@ from tests.monoliths.shop.api import ItemViewSet
 
 SETTINGS = {
     "ALLOWED_HOSTS": ["127.0.0.1", ".shop.example"],
-    "WSGI_APPLICATION": "tests.monoliths.shop.around.behind_rewriting_proxy",
+    "WSGI_APPLICATION": "tests.monoliths.shop.wsgi.behind_rewriting_proxy",
 }
 CASE = {
     "url_name": "items",

@@ -15,6 +15,7 @@ SETTINGS = {
 CASE = {
     "url_name": "items",
     "init": ["--kwargs", "version=v1", "store=7"],
+    "bulk_path": "/api/v1/stores/7/items/bulk",
     "query": "SELECT sku, seen FROM shop_item ORDER BY sku",
     "stored": [["A", "v1 7"], ["B", "v1 7"]],
 }
