@@ -12,7 +12,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-sqlite test-worker test-system chaos simulate mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-postgresql test-sqlite test-worker test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ simulate: $(VENV)/.dev ## Simulate imports with faults in virtual time, and chec
 mutants: $(VENV)/.dev ## Remove each guarantee in turn and check that `make chaos` and `make simulate` detect it
 	@$(BIN)/python -m tests.chaos.mutate
 	@$(BIN)/python -m tests.simulation.mutate
+
+monoliths: $(VENV)/.dev ## Install the app in all monoliths of tests/monoliths, and import
+	@MONOLITHS=all $(BIN)/python -m pytest tests/monoliths
 
 matrix: $(VENV)/.dev ## Run the tests on each supported version of Python and Django
 	@$(BIN)/python -m tests.matrix $(TESTS)

@@ -3,6 +3,10 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
+from bulk_import.versions import check_versions
+
+check_versions()  # before the models, which older versions cannot load
+
 
 class BulkImportConfig(AppConfig):
     """The Django app. With drf-spectacular installed, its API is part of the site's OpenAPI schema."""

@@ -1,5 +1,7 @@
 """`make matrix`: runs the tests of the monolith's code on each supported Python and Django version.
 
+On each of them, it also installs the wheel and the sdist into an environment of their own, and makes a site with them.
+
 It uses the interpreters that uv or pyenv have on this machine. It downloads none, and names those that are missing.
 Each pair of versions has its own environment in .local/environments, with all other packages as pinned.
 """
@@ -53,10 +55,35 @@ def install(interpreter: str, environment: Path, django: str, drf: str) -> Path:
     return python
 
 
+def build() -> dict[str, Path]:
+    """Build the wheel and the sdist, and return their paths."""
+    folder = ENVIRONMENTS.parent / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([UV, "build", "--quiet", "--out-dir", folder, PROJECT], check=True)
+    return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
+
+
+def makes_a_site(interpreter: str, environment: Path, django: str, drf: str, package: Path) -> bool:
+    """Install the package into an environment of its own, and return whether a new site gets its tables there."""
+    python = environment / "bin" / "python"
+    shutil.rmtree(environment, ignore_errors=True)
+    subprocess.run([UV, "venv", "--quiet", "--python", interpreter, environment], check=True)
+    install = [UV, "pip", "install", "--quiet", "--python", python]
+    subprocess.run([*install, django, drf, f"{package}[worker,spreadsheets,page]"], check=True)
+    code = "import sys, bulk_import, lambda_worker.handler; print(bulk_import.__file__)"
+    site = 'INSTALLED_APPS += ["rest_framework", "bulk_import"]\n'
+    subprocess.run([python, "-m", "django", "startproject", "shop", environment], check=True)
+    settings = environment / "shop" / "settings.py"
+    settings.write_text(settings.read_text() + site)
+    commands = (["-c", code], ["manage.py", "migrate", "--skip-checks", "-v0"], ["manage.py", "bulk_import", "--help"])
+    runs = [subprocess.run([python, *c], cwd=environment, check=False, capture_output=True) for c in commands]
+    return not any(run.returncode for run in runs)
+
+
 def main(tests: list[str]) -> int:
     """Run the tests for all pairs. Returns 0 if at least one pair could run and none failed."""
     table = Table("Python", "Django", "DRF", "tests", "seconds", title="Versions")
-    codes = []
+    codes, packages = [], build()
     for version in PYTHONS:
         interpreter = find(version)
         pairs = [(django, DRFS[-1]) for django in DJANGOS] + [(next(iter(DJANGOS)), DRFS[0])]
@@ -75,6 +102,12 @@ def main(tests: list[str]) -> int:
             codes.append(run.returncode)
             verdict = "failed" if run.returncode else "passed"
             table.add_row(*names, verdict, f"{time.monotonic() - began:.0f}")
+            for kind, package in packages.items():
+                works = makes_a_site(
+                    interpreter, ENVIRONMENTS / f"{kind}-{version}-{django}-{drf}", django, drf, package
+                )
+                codes.append(0 if works else 1)
+                table.add_row(*names, f"{kind} {'works' if works else 'fails'}", "")
     Console().print(table)
     return 0 if codes and not any(codes) else 1
 

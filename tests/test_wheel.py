@@ -1,4 +1,4 @@
-"""The wheel: what it contains, and that it works when installed into an empty environment."""
+"""The wheel and the sdist: what they contain, and that they work when installed into an environment of their own."""
 
 from __future__ import annotations
 
@@ -23,16 +23,25 @@ METADATA = ("pyproject.toml", "README.md", "LICENSE")
 UV = Path(sys.executable).parent / "uv"
 
 
+TWINE = (UV, "tool", "run", "--quiet", "--from", "twine==7.0.0", "twine")
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the sdist, and with the wheel that was built from the sdist."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in run("git", "ls-files", *PACKAGES, *METADATA).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         # We build from a copy, because setuptools leaves build files that the next wheel would contain.
         shutil.copy(PROJECT / name, folder / name)
-    run(UV, "build", "--quiet", "--wheel", folder)
-    (built,) = (folder / "dist").glob("*.whl")
-    return built
+    run(UV, "build", "--quiet", folder)
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (wheel,) = built.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,26 @@ def test_it_contains_all_three_packages_and_nothing_else(wheel: Path) -> None:
 
     assert {name.partition("/")[0] for name in packed} == set(PACKAGES)
     assert packed == {name for name in listed if not name.endswith(".po")}
+
+
+def test_an_index_would_accept_the_sdist_and_the_wheel(built: Path) -> None:
+    run(*TWINE, "check", "--strict", *built.glob("django_bulk_import*"))
+
+
+def test_an_installation_keeps_an_old_django_and_says_what_is_supported(wheel: Path, tmp_path: Path) -> None:
+    run(UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    install = (UV, "pip", "install", "--quiet", "--python", python)
+    run(*install, "django~=4.2.0", "djangorestframework~=3.15.0")
+    run(*install, wheel)
+    code = "import django; from django.conf import settings; "
+    code += "settings.configure(INSTALLED_APPS=['django.contrib.auth', 'django.contrib.contenttypes', 'bulk_import'])\n"
+    code += "try: django.setup()\nexcept Exception as error: print(django.__version__, error)"
+
+    said = run(python, "-c", code)
+
+    assert said.startswith("4.2.")
+    assert "tested with Django 5.2 to 6.1" in said
 
 
 def test_each_package_declares_its_types(wheel: Path) -> None:

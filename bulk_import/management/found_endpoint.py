@@ -70,9 +70,9 @@ def _find_serializer(view: Any, path: str) -> str:
     """Return the dotted path of the serializer that the view uses for a POST; "" if it does not tell."""
     request = RequestFactory().post(path, b"{}", content_type="application/json")
     request.user = AnonymousUser()
-    for find in (lambda: _class_for(view, request), lambda: view.serializer_class):
+    for find in (_class_for, _class_of):
         with suppress(Exception):  # the view's own code may raise anything
-            found = find()
+            found = find(view, request)
             if isinstance(found, type) and issubclass(found, BaseSerializer):
                 return f"{found.__module__}.{found.__qualname__}"
     return ""
@@ -83,10 +83,14 @@ def _class_for(view: Any, request: Any) -> Any:
     return view.get_serializer_class()
 
 
+def _class_of(view: Any, _request: Any) -> Any:
+    return view.serializer_class
+
+
 def _find_lookup(target: Target) -> str:
     """Return a field of the serializer that identifies one object, such as a SKU; "" if there is none."""
     with suppress(Exception):  # the serializer's own code may raise anything
-        for name in target.serializer_class().fields:
+        for name in map(str, target.serializer_class().fields.keys()):
             found = Target(target.name, target.create_url, target.serializer, target.create_kwargs, lookup=name)
             if not list(check_detail(found)):
                 return name

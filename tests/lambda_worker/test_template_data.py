@@ -54,13 +54,26 @@ def test_requests_without_tls_are_denied(kind: str, of: str, resources: list[str
     (policy,) = [
         policy for policy in Stack().of_type(kind).values() if of in {policy.get("Bucket"), *policy.get("Queues", [])}
     ]
-    (statement,) = policy["PolicyDocument"]["Statement"]
+    statement = policy["PolicyDocument"]["Statement"][0]
     service = "s3" if "S3" in kind else "sqs"
 
     assert statement["Effect"] == "Deny"
     assert statement["Principal"] == "*"
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert list(statements(policy["PolicyDocument"])) == [("Deny", [f"{service}:*"], resources)]
+    assert next(iter(statements(policy["PolicyDocument"]))) == ("Deny", [f"{service}:*"], resources)
+
+
+def test_only_conditional_writes_create_payloads() -> None:
+    """`If-None-Match` is required, except for the parts of a multipart upload, which do not create an object."""
+    (policy,) = [p for p in Stack().of_type("AWS::S3::BucketPolicy").values() if p["Bucket"] == "PayloadsBucket"]
+    statement = policy["PolicyDocument"]["Statement"][1]
+
+    assert list(statements(policy["PolicyDocument"]))[1:] == [("Deny", ["s3:PutObject"], ["PayloadsBucket.Arn/*"])]
+    assert statement["Principal"] == "*"
+    assert statement["Condition"] == {
+        "Null": {"s3:if-none-match": "true"},
+        "Bool": {"s3:ObjectCreationOperation": "true"},
+    }
 
 
 @pytest.mark.parametrize("queue", QUEUES)

@@ -1,0 +1,24 @@
+"""The items of the monoliths, and a log for side effects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+
+class Item(models.Model):
+    sku: Any = models.CharField(max_length=20, unique=True)
+    name: Any = models.CharField(max_length=50)
+    unit_price: Any = models.DecimalField(max_digits=8, decimal_places=2)
+    seen: Any = models.CharField(max_length=50, default="", editable=False)  # what the view saw of the request
+
+    def __str__(self) -> str:
+        return str(self.sku)
+
+
+class LogEntry(models.Model):
+    text: Any = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return str(self.text)
