@@ -157,6 +157,39 @@ def test_a_repeated_call_of_a_rehearsal_is_answered_from_the_ledger(site: Site) 
     assert not Product.objects.exists()
 
 
+class Died(BaseException):
+    """The process was killed. No `except Exception` sees it."""
+
+
+def test_wherever_the_process_dies_nothing_remains_of_a_rehearsed_row(site: Site) -> None:
+    """It dies after the first SQL statement of the call, then after the second one of a repeated call, and so on."""
+    create, before, deaths = rehearse_one_row(site), checksums(), 0
+
+    def die(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        nonlocal left
+        result = execute(sql, params, many, context)
+        left -= 1
+        if not left:
+            connection.connection.rollback()  # as the database does when the connection of a dead process breaks
+            raise Died
+        return result
+
+    while True:
+        left = deaths + 1
+        try:
+            with connection.execute_wrapper(die):
+                answer = create()
+            break
+        except Died:
+            deaths += 1
+        assert checksums() == before
+        assert not ImportedRow.objects.exists()
+
+    assert deaths > 5  # at least the lock, the record, the savepoint, the product and its stock movement
+    assert answer[VERDICT_HEADER] == "created"
+    assert checksums() == before
+
+
 def test_a_rehearsed_row_without_its_savepoint_creates_nothing(site: Site) -> None:
     """The database fails when the savepoint is set that is rolled back later, and works again afterwards."""
     create = rehearse_one_row(site)
