@@ -48,19 +48,25 @@ class AfterTheEnd(JobAction):
 class Run(AfterTheEnd):
     """Imports the rows of a rehearsal."""
 
-    weight = 8
+    weight = 3
     suffix = "/run"
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
+        """Mostly choose a rehearsal: if there is none, a job becomes one."""
+        run = super().draw(random, plan)
         rehearsed = [job.number for job in plan.jobs if job.rehearse]
-        return cls(plan.draw_time(random), random.choice(rehearsed or range(len(plan.jobs))))
+        if rehearsed:
+            run.job = random.choice(rehearsed)
+        elif random.random() < 0.8 and plan.jobs[run.job].target == "categories" and not plan.spares_a_job:
+            plan.jobs[run.job].rehearse = True
+        return run
 
 
 class Undo(AfterTheEnd):
     """Deletes what the job has created."""
 
-    weight = 5
+    weight = 3
     suffix = "/undo"
 
 
