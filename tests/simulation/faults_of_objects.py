@@ -37,12 +37,16 @@ class AfterTheEnd(JobAction):
             found = world.sql("SELECT status FROM bulk_import_importjob WHERE id = ?", world.people.job_id(self.job))
             if found and found[0][0] in TERMINAL:
                 self.hits += 1
+                self.prepare(world)
                 # Somebody may have opened the job again, or there is nothing to run or to undo. The target `products`
                 # has no detail_url, so its imports cannot be undone.
                 refused = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
                 await world.people.act_as_user(self.job, "POST", self.suffix, *refused)
                 return
             await asyncio.sleep(POLL_SECONDS)
+
+    def prepare(self, world: World) -> None:
+        """Do what happens right before the call."""
 
 
 class Run(AfterTheEnd):
@@ -63,11 +67,24 @@ class Run(AfterTheEnd):
         return run
 
 
+@dataclass(eq=False)
 class Undo(AfterTheEnd):
-    """Deletes what the job has created."""
+    """Deletes what the job has created. Mostly, somebody has changed one of these objects before."""
 
     weight = 3
     suffix = "/undo"
+
+    row: int | None
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        job = random.randrange(len(plan.jobs))
+        row = random.randrange(len(plan.jobs[job].rows)) if random.random() < 0.6 else None
+        return cls(plan.draw_time(random), job, row)
+
+    def prepare(self, world: World) -> None:
+        if self.row is not None:
+            edit(world, self.job, self.row)
 
 
 @dataclass(eq=False)
@@ -84,7 +101,10 @@ class Edit(JobAction):
         return cls(plan.draw_time(random), job, random.randrange(len(plan.jobs[job].rows)))
 
     async def act(self, world: World) -> None:
-        name = world.plan.jobs[self.job].rows[self.row].name
-        world.run_in_monolith(
-            f"edit {name}", lambda: Category.objects.filter(name=name).update(slug=f"{EDIT}{self.row}")
-        )
+        edit(world, self.job, self.row)
+
+
+def edit(world: World, job: int, row: int) -> None:
+    """Change the object of a row, as a person would in the admin."""
+    name = world.plan.jobs[job].rows[row].name
+    world.run_in_monolith(f"edit {name}", lambda: Category.objects.filter(name=name).update(slug=f"{EDIT}{row}"))

@@ -104,16 +104,19 @@ class Plan:
             plan.jobs = [_draw_job(random, plan, 0, "products", random.randint(*LARGE_ROWS))]
         elif plan.shares_objects:
             names = [f"{seed}-{number}" for number in range(OBJECTS)]
-            plan.chunk_rows = random.choice([2, 3, 3])  # so that several chunks of each job wait for a place
+            plan.chunk_rows = random.choice([1, 2, 2, 3, 3])  # so that several chunks of each job wait for a place
             plan.objects = {name: random.choice(VALUES) for name in names if random.random() < 0.6}
             count = random.choice([2, 2, 2, 2, 3, 4])
             plan.jobs = [_draw_job_of_objects(random, n, names) for n in range(count)]
+            if random.random() < 0.3:  # so that two users wait for places at the same time
+                for job in plan.jobs:
+                    job.user, job.at = USERS[job.number % 2], 0.0
         else:
             count = 2 if plan.spares_a_job else random.choices([1, 2, 3], [10, 1, 1])[0]
             sizes = [int(random.triangular(ROWS[0], ROWS[1] + 1, ROWS[0])) for _ in range(count)]
             plan.jobs = [_draw_job(random, plan, n, "categories", size) for n, size in enumerate(sizes)]
         weights = [kind.weight for kind in FAULTS]
-        count = int(random.triangular(0, 36, 10))
+        count = int(random.triangular(0, 40, 11))
         plan.faults = [kind.draw(random, plan) for kind in random.choices(FAULTS, weights, k=count)]
         if plan.spares_a_job:
             plan.faults = [fault for fault in plan.faults if not fault.concerns(plan.jobs[0])]
