@@ -9,9 +9,11 @@ With STATE_MACHINE_EXAMPLES=3000, this runs that many sequences instead of a hun
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock, patch
 
 import pytest
 from django.conf import settings as django_settings
@@ -30,8 +32,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bulk_import.exceptions import ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
+from bulk_import.conf import conf
+from bulk_import.exceptions import BadImport, ChunkClosed, ClaimError, JobPaused, LeaseHeld, LedgerDisagrees, StaleEpoch
 from bulk_import.intake.run import create_run, find_run
+from bulk_import.intake.undo import undo
 from bulk_import.models import (
     TERMINAL_CHUNK_STATUSES,
     ChunkStatus,
@@ -53,6 +57,8 @@ from bulk_import_wire.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bulk_import.intake.payload import Payload
 
 LEASE_SECONDS = 3600
 """Longer than any test takes, so a lease expires only by the rule `expire_lease`."""
@@ -85,6 +91,8 @@ class JobMachine(RuleBasedStateMachine):
         self.atomic.__enter__()
         self.granted_claims: list[tuple[int, int]] = []
         self.highest_epochs = [0, 0, 0]
+        self.undone: set[int] = set()  # indexes of the rows whose objects an undo has deleted
+        self.undo_lines: list[bytes] = []
         self.waiting_before = len(connections[database()].run_on_commit)
 
     @initialize(
@@ -212,6 +220,46 @@ class JobMachine(RuleBasedStateMachine):
         assert self.job.events.filter(kind=EventKind.RUN).count() == 1
         job.chunks.update(status=ChunkStatus.DONE)  # it takes no place in the window of the rehearsal
 
+    @rule(rehearsal=st.booleans())
+    def undo(self, rehearsal: bool) -> None:
+        """An undo lists what the job has created and no undo has deleted. While it runs, it is the only one."""
+        created = sorted(i for indexes in self.ledger for i in indexes - self.undone if outcome_of(i) == "created")
+        others = sorted(i for indexes in self.ledger for i in indexes if outcome_of(i) in {"updated", "deleted"})
+        refusal = "" if created else "nothing_to_undo"
+        if self.job.rehearsal or self.job.mode == JobMode.UNDO:
+            refusal = "nothing_to_undo"
+        elif not self.job.is_terminal:
+            refusal = "import_not_ended"
+
+        def start() -> Any:
+            return undo(conf().target("products"), self.job, rehearsal=rehearsal)
+
+        with patch.multiple("bulk_import.intake.undo", submit=self.store_undo, check_open_job_quota=Mock()):
+            if refusal:
+                with pytest.raises(BadImport) as refused:
+                    start()
+                assert refused.value.code == refusal
+                return
+            job = ImportJob.objects.get(pk=start())
+            assert start() == job.pk
+        assert (job.mode, job.undoes_id, job.rehearsal) == (JobMode.UNDO, self.job.pk, rehearsal)
+        listed = [json.loads(line.rpartition(b"\t")[2])["index"] for line in self.undo_lines]
+        assert listed == sorted([*created, *others])
+        assert sum(line.startswith(b"!") for line in self.undo_lines) == len(
+            [index for index in others if outcome_of(index) == "updated"]
+        )
+        for number, index in enumerate(created):
+            ImportedRow.objects.create(job=job, index=number, body_sha256=b"", outcome="deleted", object_id=index)
+        self.undone |= set() if rehearsal else set(created)
+        ImportJob.objects.filter(pk=job.pk).update(status=JobStatus.SUCCEEDED, finished_at=Now())
+
+    def store_undo(self, _target: Any, submitter: Any, payload: Payload, **columns: Any) -> Any:
+        """Create the job of an undo, without a payload in S3."""
+        self.undo_lines = payload.open().read().splitlines()
+        names = ("mode", "rehearsal", "undoes", "idempotency_key", "request_sha256")
+        fields = {name: columns[name] for name in names}
+        return ImportJob.objects.create(target="products", submitter=submitter, rows=len(self.undo_lines), **fields).pk
+
     # --- rules: time passes
 
     @rule(number=numbers)
@@ -258,6 +306,25 @@ class JobMachine(RuleBasedStateMachine):
             # If the job is paused, this claim is the probe, and all others have to wait again.
             assert pause_not_over.exists() == self.job.is_paused
 
+    @precondition(lambda self: not (self.job.is_terminal or self.job.is_paused or self.job.cancel_requested_at))
+    @rule()
+    def process_the_rest(self) -> None:
+        """A healthy worker creates every row that is left, so that the job ends in a good part of the runs."""
+        for number in range(len(self.chunks)):
+            self.expire_lease(number)
+            chunk = ImportChunk.objects.locked(self.chunks[number].pk)
+            if chunk.status in TERMINAL_CHUNK_STATUSES or chunk.failed_deliveries >= MAX_DELIVERIES:
+                continue
+            chunk.claim("healthy", LEASE_SECONDS)
+            self.granted_claims.append((number, chunk.epoch))
+            for index in set(range(chunk.first_index, chunk.first_index + chunk.row_count)) - self.ledger[number]:
+                self.write_record(index)
+            chunk.finish(Finish(epoch=chunk.epoch, rejected=0, failed=0, unprocessed=0, failures_key=""))
+
+    def write_record(self, index: int) -> None:
+        outcome = outcome_of(index)
+        ImportedRow.objects.create(job=self.job, index=index, body_sha256=b"", outcome=outcome, object_id=index)
+
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), offset=st.integers(0, 3))
     def create_row(self, data: st.DataObject, offset: int) -> None:
@@ -270,9 +337,9 @@ class JobMachine(RuleBasedStateMachine):
             return
         if index in self.ledger[number]:
             with pytest.raises(IntegrityError), transaction.atomic():
-                ImportedRow.objects.create(job=self.job, index=index, body_sha256=b"", outcome=outcome_of(index))
+                self.write_record(index)
         else:
-            ImportedRow.objects.create(job=self.job, index=index, body_sha256=b"", outcome=outcome_of(index))
+            self.write_record(index)
 
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data())

@@ -30,8 +30,9 @@ SHELL = "/bin/sh"
 class GuideRunner:
     """Runs the guide in an empty folder, with two terminals."""
 
-    def __init__(self, folder: Path, cleanup: ExitStack) -> None:
+    def __init__(self, folder: Path, cleanup: ExitStack, ports: dict[str, str]) -> None:
         self.folder = folder
+        self._ports = ports
         self._cleanup = cleanup
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_", "DJANGO"))},
@@ -46,9 +47,6 @@ class GuideRunner:
         name, appends = FILE.match(text).groups()  # type: ignore[union-attr] # every file of the guide starts with its name
         path = self.folder / name
         path.write_text(path.read_text() + text if appends else text)
-        if name == "environment":
-            exports = re.findall(r"^export (\w+)=(\S+)", text, re.MULTILINE)
-            self._environment |= dict(exports)
 
     def run(self, command: str, expected: list[str]) -> None:
         """Run a command in the first terminal, and compare its output."""
@@ -64,12 +62,22 @@ class GuideRunner:
             timeout=TIMEOUT_SECONDS,
         )
         self.exit_codes[command] = done.returncode
+        if command.endswith("> bulk_import.env"):
+            self._load(self.folder / "bulk_import.env")
         output = done.stdout.replace("\r\n", "\n")
         pattern = ".*".join(re.escape(part) for part in "\n".join(expected).split("…"))
         assert re.search(pattern, output, re.DOTALL), f"{command}\n{output}\n{done.stderr}"
 
+    def _load(self, path: Path) -> None:
+        """Use the environment of this file from now on, with the ports of this test."""
+        text = path.read_text()
+        for port, ours in self._ports.items():
+            text = text.replace(f":{port}", f":{ours}")
+        path.write_text(text)
+        self._environment |= dict(re.findall(r"^export (\w+)=(\S+)", text, re.MULTILINE))
+
     def start(self, command: str) -> None:
-        """Start a command in the second terminal. If it ends with a port, wait until this port accepts connections."""
+        """Start a command in the second terminal, and wait until its port accepts connections."""
         log = self._cleanup.enter_context((self.folder / "terminal-2.log").open("a"))
         process = subprocess.Popen(
             [SHELL, "-c", f"exec {command}"],
@@ -81,8 +89,8 @@ class GuideRunner:
             start_new_session=True,
         )
         self._cleanup.callback(stop_process, process)
-        if port := re.search(r"\b\d{4,5}$", command):
-            await_port(int(port[0]), process, self.folder / "terminal-2.log")
+        port = self._ports["4566"] if "bulk_import_local" in command else command.rpartition(":")[2]
+        await_port(int(port), process, self.folder / "terminal-2.log")
 
 
 def await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -107,16 +115,16 @@ def commands(block: str) -> Iterator[tuple[str, str, list[str]]]:
 @pytest.mark.timeout(300)
 def test_the_installation_guide_works_as_written(tmp_path: Path) -> None:
     guide = GUIDE.read_text()
-    for port in ("8000", "4566"):
-        guide = re.sub(rf"\b{port}\b", str(free_port()), guide)
+    ports = {port: str(free_port()) for port in ("8000", "4566")}
+    guide = guide.replace(":8000", f":{ports['8000']}")
     app_before: dict[Path, bytes] = {}
     with ExitStack() as cleanup:
-        guide_runner = GuideRunner(tmp_path, cleanup)
+        guide_runner = GuideRunner(tmp_path, cleanup, ports)
         for kind, block in BLOCK.findall(guide):
             if kind == "json":
                 assert len(json.loads(block)) == 3
                 (tmp_path / "books.json").write_text(block)
-            elif kind in {"python", "sh"}:
+            elif kind == "python":
                 guide_runner.write(block)
             else:
                 for terminal, command, expected in commands(block):

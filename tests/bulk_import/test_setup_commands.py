@@ -1,0 +1,106 @@
+"""What `bulk_import_init` and `bulk_import_local` refuse. tests/monoliths uses both on real projects."""
+
+from __future__ import annotations
+
+import signal
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.http import HttpResponse
+from django.urls import path
+from rest_framework.views import APIView
+
+from bulk_import.versions import check_versions
+from tests.bulk_import.conftest import WORKER_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_django import Settings
+
+    from tests.bulk_import.conftest import Aws
+
+
+class Plain(APIView):
+    def post(self, request: Any) -> HttpResponse:  # noqa: ARG002 - DRF's signature
+        return HttpResponse(status=201)
+
+
+urlpatterns = [
+    path("plain/", Plain.as_view(), name="plain"),
+    path("stores/<int:store>/items/", Plain.as_view(), name="items"),
+    path("page/", lambda _request: HttpResponse(), name="page"),
+]
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """Restore the signal handlers that `bulk_import_local` replaces."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def printed(*arguments: str) -> str:
+    output = StringIO()
+    call_command("bulk_import_init", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_what_is_there_already_is_left_out() -> None:
+    text = printed("products:product-list")
+
+    assert text.startswith("# settings: nothing to add\n# urls: nothing to add\n")
+
+
+def test_a_target_is_added_to_those_that_exist() -> None:
+    text = printed("products:product-list", "--target", "goods", "--part", "settings")
+
+    assert text.startswith('BULK_IMPORT["TARGETS"]["goods"] = {\n')
+    assert '"serializer": "products.serializers.ProductSerializer"' in text
+    assert '# "lookup": "sku"' in text
+    assert "QUEUE_URL" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-name"], "products:product-list"),
+        (["products:product-list", "--kwargs", "version"], "--kwargs NAME=VALUE"),
+    ],
+)
+def test_a_wrong_url_name_gets_suggestions(arguments: list[str], says: str) -> None:
+    with pytest.raises(CommandError, match=says):
+        printed(*arguments)
+
+
+@pytest.mark.parametrize(("name", "says"), [("plain", "--serializer"), ("items", "--kwargs"), ("page", "DRF view")])
+def test_an_endpoint_that_does_not_tell_enough(settings: Settings, name: str, says: str) -> None:
+    settings.ROOT_URLCONF = __name__
+
+    with pytest.raises(CommandError, match=says):
+        printed(name)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_the_local_command_never_uses_services_elsewhere(settings: Settings) -> None:
+    client = {**settings.BULK_IMPORT["QUEUE_CLIENT"], "endpoint_url": "https://sqs.eu-west-1.amazonaws.com"}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "QUEUE_CLIENT": client, "WORKER_SECRETS": [WORKER_SECRET]}
+
+    with pytest.raises(CommandError, match=r"lead to .*https://sqs\.eu-west-1\.amazonaws\.com.* Set AWS_ENDPOINT_URL="):
+        call_command("bulk_import_local", skip_checks=True)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_the_local_command_finds_that_its_port_is_in_use(aws: Aws) -> None:
+    with pytest.raises(CommandError, match="is in use"):
+        call_command("bulk_import_local", skip_checks=True)
+
+
+@pytest.mark.parametrize(("django", "drf"), [((4, 2, 16), "3.18.0"), ((5, 1, 0), "3.18.0"), ((5, 2, 0), "3.16.1")])
+def test_versions_that_are_too_old_are_refused(django: tuple[int, ...], drf: str) -> None:
+    with pytest.raises(Exception, match=r"tested with Django 5\.2 to 6\.1.*pip install --upgrade"):
+        check_versions(django, drf)
