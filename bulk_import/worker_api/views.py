@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.request import Request
 
+    from bulk_import.conf import Target
+
 logger = logging.getLogger(__name__)
 
 MAX_CLAIMANT_CHARACTERS = 36
@@ -192,7 +194,7 @@ class ClaimView(WorkerView):
         add_log_context(job_id=message.job_id)
         settings = conf()
         cancelled = chunk.job.cancel_requested_at is not None
-        create_path = find_create_path(chunk.job.target) if request.creates and not cancelled else ""
+        target = find_target(chunk.job.target) if request.creates and not cancelled else None
         chunk.claim(request.claimant, settings.lease_seconds, creates=request.creates)
         add_log_context(epoch=chunk.epoch)
         logger.info("Chunk %s was claimed", chunk)
@@ -200,7 +202,7 @@ class ClaimView(WorkerView):
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=heartbeat_seconds(settings.lease_seconds),
-            create_path=create_path,
+            create_path=target.create_path if target else "",
             token=ImportToken(chunk.pk, chunk.epoch).sign(),
             language=chunk.job.language,
             created=chunk.created_ranges(),
@@ -211,6 +213,7 @@ class ClaimView(WorkerView):
             token_header=settings.token_header,
             host=chunk.job.host if settings.host_header else "",
             host_header=settings.host_header,
+            batch_rows=target.batch_rows if target else 1,
         )
         return Response(claim.to_dict())
 
@@ -278,9 +281,11 @@ class DeadView(FinishView):
     is_dead = True
 
 
-def find_create_path(target: str) -> str:
-    """Return the path of the target's create endpoint. Raises TargetUnavailable."""
+def find_target(name: str) -> Target:
+    """Return the target with this name. Raises TargetUnavailable if it or its create endpoint does not exist."""
     try:
-        return conf().target(target).create_path
+        target = conf().target(name)
+        target.create_path  # noqa: B018 - raises NoReverseMatch
     except (KeyError, NoReverseMatch) as error:
-        raise TargetUnavailable(f"The target {target!r} is not configured any more.") from error
+        raise TargetUnavailable(f"The target {name!r} is not configured any more.") from error
+    return target
