@@ -48,8 +48,9 @@ class Chunk:
         return b"\n".join([json.dumps(head).encode(), *(row for _index, row in self.rows)])
 
     def send(self, body: bytes | None = None, **extra: Any) -> Any:
+        worker: Any = self.worker  # its annotations do not allow bytes
         body = self.body if body is None else body
-        return self.worker.generic("POST", self.path, body, content_type=BATCH_CONTENT_TYPE, **extra)
+        return worker.generic("POST", self.path, body, content_type=BATCH_CONTENT_TYPE, **extra)
 
     def verdicts(self) -> list[str]:
         """Send the rows, and return the verdict of each line."""

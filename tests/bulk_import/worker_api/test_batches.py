@@ -79,7 +79,9 @@ def test_the_claim_says_how_many_rows_a_batch_may_have(
 
 
 def test_each_row_of_a_batch_has_its_own_record_and_answer(chunk: Chunk) -> None:
-    Product.objects.create(sku="B", name="There already", price=1, currency="EUR", category=Category.objects.first())
+    Product.objects.create(
+        sku="B", name="There already", price=1, currency="EUR", category=Category.objects.get(slug="tents")
+    )
 
     first, second, third = lines_of(chunk.send())
     again = lines_of(chunk.send())
@@ -254,7 +256,7 @@ def test_a_permission_that_was_rolled_back_is_not_shared(
     allowed = []
 
     def create(_view: ProductViewSet, serializer: Any) -> None:
-        user = _view.request.user
+        user: Any = _view.request.user
         allowed.append(user.has_perm("products.delete_product"))
         if serializer.validated_data["sku"] == "A":
             del user._perm_cache, user._user_perm_cache

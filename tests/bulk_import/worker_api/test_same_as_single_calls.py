@@ -278,7 +278,10 @@ category_rows = st.lists(
     unique_by=lambda row: row["slug"],
 )
 
-MOODY = {"urlconf": __name__, "target": {"create_url": "moody", "detail_url": "moody-detail", "rehearse": True}}
+MOODY: dict[str, Any] = {
+    "urlconf": __name__,
+    "target": {"create_url": "moody", "detail_url": "moody-detail", "rehearse": True},
+}
 PROJECTS: dict[str, dict[str, Any]] = {
     "products": {},
     "ATOMIC_REQUESTS": {**MOODY, "atomic": True},
