@@ -20,6 +20,7 @@ from bulk_import.detail_checks import check_detail
 from bulk_import.models import database
 from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.site_checks import check_site
+from bulk_import_wire.contract import MAX_BATCH_ROWS
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _check_targets() -> Iterator[CheckMessage]:
             yield Error(
                 f"The target {name!r} must have create_url and serializer. It may have create_kwargs (a dict), "
                 "success_statuses (a list of HTTP statuses from 200 to 299), detail_url, lookup, rehearse (True or "
-                "False) and aliases (a dict of lists), and nothing else.",
+                f"False), batch_rows (1 to {MAX_BATCH_ROWS}) and aliases (a dict of lists), and nothing else.",
                 hint='Write {"create_url": "<URL name>", "serializer": "<dotted path>"}.',
                 id="bulk_import.E007",
             )

@@ -16,6 +16,7 @@ from django.urls import get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
 
 from bulk_import.detail_endpoint import DetailEndpoint, NoDetailEndpoint
+from bulk_import_wire.contract import MAX_BATCH_ROWS
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ PAYLOADS_STORAGE = "bulk_import_payloads"
 FAILURES_STORAGE = "bulk_import_failures"
 """Aliases in Django's `STORAGES`. Each one must be an S3 storage of django-storages."""
 
-
 SUCCESS = range(200, 300)
 """The HTTP statuses that mean success."""
 
@@ -42,18 +42,20 @@ class Target:
     create_url: str  # URL name of the create endpoint, which must be a DRF view
     serializer: str  # dotted path of the serializer that the endpoint uses
     create_kwargs: dict[str, Any] = field(default_factory=dict)  # the arguments of the endpoint's URL, if it has any
-
     success_statuses: Sequence[int] = (HTTPStatus.CREATED,)  # the HTTP statuses with which it answers a creation
     detail_url: str = ""  # URL name of the endpoint that changes and deletes one object
     lookup: str = ""  # field of the serializer that identifies an object for people; it must be unique
     aliases: dict[str, Sequence[str]] = field(default_factory=dict)  # further names of columns, by field
     rehearse: bool = False  # whether users may try imports whose rows are rolled back
+    batch_rows: int = 1  # most rows that a worker sends in one request; with 1, each row is a request of its own
 
     def __post_init__(self) -> None:
         if not isinstance(self.create_kwargs, dict):
             raise TypeError("create_kwargs must be a dict")
         if not isinstance(self.rehearse, bool):
             raise TypeError("rehearse must be True or False")
+        if type(self.batch_rows) is not int or not 1 <= self.batch_rows <= MAX_BATCH_ROWS:
+            raise TypeError(f"batch_rows must be a whole number from 1 to {MAX_BATCH_ROWS}")
         statuses = self.success_statuses
         if not (isinstance(statuses, list | tuple) and statuses and all(status in SUCCESS for status in statuses)):
             raise TypeError("success_statuses must be a list of HTTP statuses from 200 to 299")
@@ -202,7 +204,6 @@ REMOVED = frozenset(
     }
 )
 """Names of former settings. Their values are now constants."""
-
 
 HEADER_NAME = re.compile("[A-Za-z0-9-]+")
 """Pattern of the header names that every server passes on. WSGI servers drop headers with other names."""

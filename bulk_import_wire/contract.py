@@ -2,10 +2,19 @@
 
 This module uses the standard library only, so that both sides can import it. It defines two things:
 
-- The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead}`. The other
+- The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead|rows}`. The other
   dataclasses below are the bodies of its requests and answers. `bulk_import_wire.probe` has those of a probe.
 - The create call: a request to the target's own endpoint. It carries the headers `Authorization` (or the claim's
   `token_header`, with `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
+
+The batch call, `rows`, is a call of the worker API that replaces several create calls. The monolith replays each row as
+a create call of its own. All other bodies are JSON, but those of a batch call are JSON Lines (BATCH_CONTENT_TYPE):
+
+- Request: a `BatchHead`, then the payload line of each row, unchanged and in the order of `BatchHead.indices`.
+- Answer: a `BatchLine` for each row as soon as its outcome is known, in the same order, then BATCH_END. The monolith
+  may stop before the last row, for example because a second is over or the job was cancelled. The rows that have no
+  line before BATCH_END were not tried. Without BATCH_END, the connection was cut: the row after the last line may or
+  may not have been created, so its call has to be repeated.
 
 Each call and each answer of the worker API carries CONTRACT_HEADER.
 
@@ -38,6 +47,24 @@ An answer without it is not one of the monolith. It comes from a maintenance pag
 
 WORKER_API_PATH = "/bulk-import/worker/"
 """Default path of `bulk_import.worker_urls`. A site that mounts them elsewhere configures both sides."""
+
+BATCH_CONTENT_TYPE = "application/x-ndjson"
+"""Content type of the request and the answer of a batch call."""
+
+MAX_BATCH_ROWS = 100
+"""Largest `batch_rows` of a target. A batch ends after a second, and no endpoint creates more rows in this time."""
+
+MAX_BATCH_BYTES = 512 * 1024
+"""Longest body of a batch call. nginx refuses bodies above 1 MiB by default, and the monolith keeps it in memory.
+
+A row that does not fit is sent in a create call.
+"""
+
+MAX_ROW_ANSWER_BYTES = 64 * 1024
+"""Length to which the body of an answer to a create call is cut. The error message for one row is far shorter."""
+
+BATCH_END = {"end": True}
+"""Last line of the answer to a batch call."""
 
 IMPORT_SCHEME = "Import"
 """Authorization scheme of the create call: `Authorization: Import <token>`."""
@@ -213,6 +240,7 @@ class Claim(JsonObject):
     token_header: str = "Authorization"  # noqa: S105 - name of the header for the token
     host: str = ""  # host to which the submitter sent the upload; "" if the create calls need none
     host_header: str = "Host"  # name of the header for `host`
+    batch_rows: int = 1  # maximum number of rows in a batch call; with 1, send each row in a create call
 
 
 def create_call_headers(claim: Claim) -> dict[str, str]:
@@ -308,3 +336,21 @@ class Finish(JsonObject):
     rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
     rows_failed: int = 0  # those of them whose outcome is `failed`; `failed` also counts earlier deliveries
     calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHead(JsonObject):
+    """First line of a batch call: the rows that follow."""
+
+    epoch: int
+    indices: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLine(JsonObject):
+    """One line of the answer to a batch call: what a create call of the row would have been answered."""
+
+    index: int
+    status: int  # HTTP status
+    headers: dict[str, str]  # VERDICT_HEADER, Retry-After and LOAD_HEADER, if the answer has them
+    body: str = ""  # at most MAX_ROW_ANSWER_BYTES; "" for a row that is in the ledger

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.request import Request
 
+    from bulk_import.conf import Target
+
 logger = logging.getLogger(__name__)
 
 MAX_CLAIMANT_CHARACTERS = 36
@@ -208,14 +210,14 @@ class ClaimView(ChunkView):
         logger.info("Chunk %s was claimed", chunk)
         give_up = chunk.give_up_error()
         creates = request.creates and not (cancelled or give_up)
-        create_path = find_create_path(chunk.job.target) if creates else ""
-        if creates and not create_path:
+        target = find_target(chunk.job.target) if creates else None
+        if creates and not target:
             return self.pause_job(chunk)
         claim = Claim(
             epoch=chunk.epoch,
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=heartbeat_seconds(settings.lease_seconds),
-            create_path=create_path,
+            create_path=target.create_path if target else "",
             token=ImportToken(chunk.pk, chunk.epoch).sign(),
             language=chunk.job.language,
             created=chunk.created_ranges(),
@@ -226,6 +228,7 @@ class ClaimView(ChunkView):
             token_header=settings.token_header,
             host=chunk.job.host if settings.host_header else "",
             host_header=settings.host_header,
+            batch_rows=target.batch_rows if target else 1,
         )
         return Response(claim.to_dict())
 
@@ -304,9 +307,11 @@ class DeadView(FinishView):
     is_dead = True
 
 
-def find_create_path(target: str) -> str:
-    """Return the path of the target's create endpoint; "" if the target or its URL was removed."""
+def find_target(name: str) -> Target | None:
+    """Return the target with this name; None if it or the URL of its create endpoint was removed."""
     try:
-        return conf().target(target).create_path
+        target = conf().target(name)
+        target.create_path  # noqa: B018 - raises NoReverseMatch
     except (KeyError, NoReverseMatch):
-        return ""
+        return None
+    return target

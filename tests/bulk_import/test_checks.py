@@ -54,6 +54,8 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
     ("E001", {"JOB_PAGE_URL": "https://shop.example/imports"}),
     ("E007", {"TARGETS": {"products": {"create_url": CREATE_URL}}}),
     ("E007", {"TARGETS": {"products": {**TARGET, "colour": "red"}}}),
+    ("E007", {"TARGETS": {"products": {**TARGET, "batch_rows": 0}}}),
+    ("E007", {"TARGETS": {"products": {**TARGET, "batch_rows": 101}}}),
     ("E007", {"TARGETS": {"products": None}}),
     ("E007", {"TARGETS": {"products": SERIALIZER}}),
     ("E008", {"TARGETS": {"products": {**TARGET, "create_url": "products:nothing"}}}),

@@ -158,7 +158,7 @@ MUTATIONS = (
         (
             (
                 "bulk_import/created_object.py",
-                "if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):",
+                'if bytes(record.object_hash) != object_hash(type(instance), "pk", instance.pk):',
                 "if False:",
             ),
         ),
