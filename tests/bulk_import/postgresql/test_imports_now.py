@@ -37,7 +37,7 @@ def create_ended_imports() -> None:
 def copy(model: type[Model], source: str, **values: str) -> None:
     """Insert a copy of the only row of a table for each row of the source, with other values in some columns."""
     table = model._meta.db_table
-    columns = [field.column for field in model._meta.concrete_fields]
+    columns = [str(field.column) for field in model._meta.concrete_fields]
     selected = ", ".join(values.get(column, f'old."{column}"') for column in columns)
     names = ", ".join(f'"{column}"' for column in columns)
     with connection.cursor() as cursor:
