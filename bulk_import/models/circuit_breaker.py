@@ -15,6 +15,7 @@ fails no row: the worker pauses the job, and resumes it by itself (see `pause`).
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.db.models.functions import Now
 
@@ -23,6 +24,9 @@ from bulk_import.models.event import EventKind
 from bulk_import.models.pause import COUNTS_SINCE_RESUME, PAUSE_COLUMNS, PausableJob
 from bulk_import.models.status import JobStatus
 from bulk_import_wire.contract import PauseCode
+
+if TYPE_CHECKING:
+    from bulk_import.models.job import ImportJob
 
 MIN_ROWS = 100
 """Number of rows that must have an outcome before their share of failed rows says anything about the others."""
@@ -34,7 +38,7 @@ class BreakableJob(PausableJob):
     class Meta(PausableJob.Meta):
         abstract = True
 
-    def count_tried_rows(self, tried: int, failed: int) -> None:
+    def count_tried_rows(self: ImportJob, tried: int, failed: int) -> None:
         """Add the outcomes of one delivery, and pause the job if too many rows failed since the last pause ended.
 
         `tried` is the number of rows that got an outcome, and `failed` is how many of them failed. The job must be
@@ -53,7 +57,7 @@ class BreakableJob(PausableJob):
         self.save(update_fields=PAUSE_COLUMNS)
         self.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
 
-    def _too_many_rows_failed(self) -> bool:
+    def _too_many_rows_failed(self: ImportJob) -> bool:
         """Return whether the circuit breaker has to pause the job, which it has never done before."""
         max_share = conf().max_failed_share
         if max_share is None or self.tried_since_resume < MIN_ROWS:

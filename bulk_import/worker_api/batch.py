@@ -94,6 +94,8 @@ class BatchView(WorkerView):
             chunk = ImportChunk.objects.select_related("job").get(pk=chunk_id)
             chunk.check_epoch(batch.head.epoch)
             target = find_target(chunk.job.target)
+            if target is None:
+                raise MessageError("the target of the job is not configured any more")
             if len(batch.rows) > target.batch_rows:
                 raise MessageError(f"indices: expected at most {target.batch_rows}")
             http_request = request._request  # noqa: SLF001 - DRF's own name for Django's request

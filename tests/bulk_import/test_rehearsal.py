@@ -163,7 +163,7 @@ class Died(BaseException):
 
 def test_wherever_the_process_dies_nothing_remains_of_a_rehearsed_row(site: Site) -> None:
     """It dies after the first SQL statement of the call, then after the second one of a repeated call, and so on."""
-    create, before, deaths = rehearse_one_row(site), checksums(), 0
+    create, before, deaths, left = rehearse_one_row(site), checksums(), 0, 0
 
     def die(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         nonlocal left
