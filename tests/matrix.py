@@ -68,14 +68,18 @@ def makes_a_site(interpreter: str, environment: Path, django: str, drf: str, pac
     python = environment / "bin" / "python"
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([UV, "venv", "--quiet", "--python", interpreter, environment], check=True)
-    install = [UV, "pip", "install", "--quiet", "--python", python]
+    install: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", python]
     subprocess.run([*install, django, drf, f"{package}[worker,spreadsheets,page]"], check=True)
     code = "import sys, bulk_import, lambda_worker.handler; print(bulk_import.__file__)"
     site = 'INSTALLED_APPS += ["rest_framework", "bulk_import"]\n'
     subprocess.run([python, "-m", "django", "startproject", "shop", environment], check=True)
     settings = environment / "shop" / "settings.py"
     settings.write_text(settings.read_text() + site)
-    commands = (["-c", code], ["manage.py", "migrate", "--skip-checks", "-v0"], ["manage.py", "bulk_import", "--help"])
+    commands: tuple[list[str], ...] = (
+        ["-c", code],
+        ["manage.py", "migrate", "--skip-checks", "-v0"],
+        ["manage.py", "bulk_import", "--help"],
+    )
     runs = [subprocess.run([python, *c], cwd=environment, check=False, capture_output=True) for c in commands]
     return not any(run.returncode for run in runs)
 

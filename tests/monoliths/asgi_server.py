@@ -34,7 +34,7 @@ async def answer(request: web.Request) -> web.Response:
         "headers": [(name.lower(), value) for name, value in request.raw_headers],
         "server": ("127.0.0.1", int(sys.argv[1])),
     }
-    await application(scope, receive, send)  # type: ignore[arg-type] # a plain dict is a scope
+    await application(scope, receive, send)
     headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
     content = b"".join(message.get("body", b"") for message in sent[1:])
     return web.Response(status=sent[0]["status"], headers=headers, body=content)

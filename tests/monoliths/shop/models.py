@@ -13,12 +13,16 @@ class Item(models.Model):
     unit_price: Any = models.DecimalField(max_digits=8, decimal_places=2)
     seen: Any = models.CharField(max_length=50, default="", editable=False)  # what the view saw of the request
 
+    objects: Any = models.Manager()
+
     def __str__(self) -> str:
         return str(self.sku)
 
 
 class LogEntry(models.Model):
     text: Any = models.CharField(max_length=50)
+
+    objects: Any = models.Manager()
 
     def __str__(self) -> str:
         return str(self.text)
