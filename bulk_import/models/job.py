@@ -21,11 +21,11 @@ from django.utils.translation import gettext_lazy as _
 
 from bulk_import.exceptions import Expired
 from bulk_import.models.chunk_columns import DONE
-from bulk_import.models.circuit_breaker import BreakableJob
+from bulk_import.models.circuit_breaker import count_tried_rows
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.job_columns import RETAINED_DATA
-from bulk_import.models.pause import PAUSE_COLUMNS
+from bulk_import.models.pause import PAUSE_COLUMNS, PausableJob
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus, JobStatus, status_at_end
 from bulk_import_wire.problems import merge_problems
 
@@ -37,14 +37,16 @@ if TYPE_CHECKING:
     from bulk_import.models.chunk import ImportChunk
 
 
-class ImportJob(BreakableJob):
+class ImportJob(PausableJob):
     """An import job. Its columns and properties are in `JobColumns`, and its pauses in `PausableJob`."""
 
-    class Meta(BreakableJob.Meta):
+    class Meta(PausableJob.Meta):
         abstract = False
         permissions = [("download_rows", _("Can download the rows of import jobs"))]
 
     # --- progress
+
+    count_tried_rows = count_tried_rows
 
     def mark_queued(self) -> None:
         """Record that a message of the job is on the queue. Has no effect if a worker has already claimed a chunk."""
