@@ -163,19 +163,19 @@ class Died(BaseException):
 
 def test_wherever_the_process_dies_nothing_remains_of_a_rehearsed_row(site: Site) -> None:
     """It dies after the first SQL statement of the call, then after the second one of a repeated call, and so on."""
-    create, before, deaths, left = rehearse_one_row(site), checksums(), 0, 0
+    create, before, deaths = rehearse_one_row(site), checksums(), 0
+    statements: list[str] = []
 
     def die(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        nonlocal left
         result = execute(sql, params, many, context)
-        left -= 1
-        if not left:
+        statements.append(sql)
+        if len(statements) > deaths:
             connection.connection.rollback()  # as the database does when the connection of a dead process breaks
             raise Died
         return result
 
     while True:
-        left = deaths + 1
+        statements.clear()
         try:
             with connection.execute_wrapper(die):
                 answer = create()

@@ -51,7 +51,7 @@ CREATE_FATES = {
     Kind.SLOW: 2,
 }
 API_FATES = {Kind.RESET: 3, Kind.CUT: 3, Kind.TORN: 1, Kind.ERROR: 3, Kind.SWAPPED: 2, Kind.SLOW: 2, Kind.TWICE: 2}
-PUBLISH_FATES = {Kind.KILL: 2, Kind.KILL_AFTER: 1, Kind.LOST: 1, Kind.TWICE: 1}
+PUBLISH_FATES = {Kind.KILL: 1, Kind.KILL_AFTER: 1, Kind.LOST: 2, Kind.TWICE: 1}
 AWS_FATES = {Kind.RESET: 2, Kind.CUT: 3, Kind.TORN: 2, Kind.ERROR: 4, Kind.SWAPPED: 1, Kind.SLOW: 2, Kind.TWICE: 1}
 
 LASTS_SECONDS = {
@@ -135,9 +135,9 @@ PROFILES = {
     ),
     # Chunks that are committed while their messages cannot be sent.
     "unsent": Profile(
-        {"sqs away at first": (1, 1), "kill relay": (0, 2), "kill poller": (0, 1)},
+        {"sqs away at first": (0, 1), "kill relay": (0, 2), "kill poller": (0, 1)},
         create_rate=0.05,
-        publish_rate=0.5,
+        publish_rate=0.8,
     ),
     # Many jobs about the same products, which are undone soon, and whose products people change meanwhile.
     "changes": Profile(
