@@ -56,7 +56,7 @@ def merge_problems(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]
         for entry in problems:
             key = (entry["field"], entry["code"], entry["message"])
             if known := merged.get(key):
-                first: dict[str, Any] = min(known, entry, key=_first_index)
+                first = entry if entry["first_index"] < known["first_index"] else known
                 known.update(first, count=known["count"] + entry["count"])
             else:
                 merged[key] = dict(entry)
@@ -67,7 +67,8 @@ def merge_problems(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]
     rest += [other] if other else []
     if rest:
         count = sum(entry["count"] for entry in rest)
-        kept.append({**min(rest, key=_first_index), **OTHER, "count": count})
+        first = min(rest, key=_first_index)
+        kept.append({**first, **OTHER, "count": count})
     return kept
 
 
