@@ -54,7 +54,7 @@ from bulk_import.ledger_record import fill_record
 from bulk_import.models import JobMode, LockedChunk, database, durable_transaction, observe_atomic_request
 from bulk_import.probe import answer_probe
 from bulk_import.rehearsal import rolled_back
-from bulk_import.row_response import is_denied_for_this_row, with_error_codes
+from bulk_import.row_response import forget_session, is_denied_for_this_row, with_error_codes
 from bulk_import.shared_permissions import shared_permissions
 from bulk_import.shop_load import ShopLoad
 from bulk_import.target_views import collect_errors, error_detail
@@ -145,6 +145,8 @@ class ImportedRowMiddleware:
             return error.response()
         except OuterTransaction as error:  # no verdict: the worker pauses the job and blames no row
             return JsonResponse({"code": error.code, "message": str(error)}, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        finally:
+            forget_session(request)
 
     def _create_once(self, request: HttpRequest, call: CreateCall) -> HttpResponseBase:
         try:

@@ -16,6 +16,8 @@ from bulk_import.target_views import ViewFormat
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from django.http import HttpRequest
+
 
 def is_denied_for_this_row(response: Any) -> bool:
     """Return whether a 403 is about this row only.
@@ -60,3 +62,13 @@ def with_error_codes(response: Any, detail: Any, success_statuses: Container[int
     response.content = json.dumps({"errors": errors})
     response["Content-Type"] = "application/json"
     return response
+
+
+def forget_session(request: HttpRequest) -> None:
+    """Replace the request's session by an empty one, which SessionMiddleware does not save.
+
+    The worker keeps no cookies, so nobody could use a session that the view began. And if the row was rolled back, so
+    was the session: SessionMiddleware would fail to save it, and answer 400 instead of the view.
+    """
+    if hasattr(request, "session"):
+        request.session = type(request.session)()

@@ -75,7 +75,8 @@ def makes_a_site(interpreter: str, environment: Path, django: str, drf: str, pac
     subprocess.run([python, "-m", "django", "startproject", "shop", environment], check=True)
     settings = environment / "shop" / "settings.py"
     settings.write_text(settings.read_text() + site)
-    commands: tuple[list[str], ...] = (
+    commands: tuple[list[str], ...]
+    commands = (
         ["-c", code],
         ["manage.py", "migrate", "--skip-checks", "-v0"],
         ["manage.py", "bulk_import", "--help"],

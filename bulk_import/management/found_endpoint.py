@@ -90,7 +90,8 @@ def _class_of(view: Any, _request: Any) -> Any:
 def _find_lookup(target: Target) -> str:
     """Return a field of the serializer that identifies one object, such as a SKU; "" if there is none."""
     with suppress(Exception):  # the serializer's own code may raise anything
-        for name in map(str, target.serializer_class().fields.keys()):
+        names = map(str, target.serializer_class().fields.keys())
+        for name in sorted(names, key=lambda name: name in {"id", "pk"}):  # people know other fields better
             found = Target(target.name, target.create_url, target.serializer, target.create_kwargs, lookup=name)
             if not list(check_detail(found)):
                 return name

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
@@ -683,6 +684,22 @@ def test_without_a_base_url_the_doctor_says_what_it_did_not_check(shop: Aws, mon
     assert all(finding["message"].startswith("NOT CHECKED") for finding in (server, target))
     assert "TokenHasScope" in target["message"]
     assert ("--base-url" in server["fix"], "--user" in target["fix"]) == (True, True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_that_the_view_began_is_rolled_back_too(merchandiser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(_view: Any, request: Any) -> Response:
+        request.session["cart"] = 1
+        request.session.save()
+        return Response({}, status=400)
+
+    monkeypatch.setattr(ProductViewSet, "create", create)
+    headers = {"Authorization": f"Import {ProbeToken('products', str(merchandiser.pk)).sign()}"}
+
+    answer = APIClient().post("/products/", {}, format="json", headers=headers)
+
+    assert (answer.status_code, answer.json()["status"]) == (200, 400)
+    assert not Session.objects.exists()
 
 
 @pytest.mark.usefixtures("_tents")
