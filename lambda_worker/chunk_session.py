@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, Release
 from bulk_import_wire.logs import add_log_context
 from bulk_import_wire.problems import merge_problems
+from lambda_worker.batches import BatchSize
 from lambda_worker.chunk_rows import created_indexes, sort_rows, split_failures, with_control_row
 from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
 from lambda_worker.failure_file import RowFailure, group_failures, now, read_failures, write_failures
 from lambda_worker.heartbeats import heartbeats
 from lambda_worker.limiter import Limiters
 from lambda_worker.metrics import put_metrics
-from lambda_worker.monolith_client import AWAY_SECONDS
 from lambda_worker.payload_reader import check_own_bucket, read_rows
+from lambda_worker.row_calls import RowCalls
 from lambda_worker.row_dispatch import RowDispatch
+from lambda_worker.worker_api_errors import AWAY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from mypy_boto3_s3 import S3Client
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from lambda_worker.config import Config
     from lambda_worker.deadlines import Deadlines
     from lambda_worker.monolith_client import Answer, MonolithClient
+    from lambda_worker.row import Row
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +167,13 @@ class ChunkSession:
         async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
             return await self.monolith.create(claim, f"{self.message.job_id}:{index}", row, timeout_seconds)
 
+        def create_batch(rows: Sequence[Row], settle_by: float) -> AsyncGenerator[list[Answer]]:
+            return self.monolith.create_batch(self.message, claim.epoch, rows, settle_by)
+
         limit = self.limiters.limiter(claim.create_path, claim.concurrency)
-        dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
+        calls = RowCalls(create, limit, self.deadlines.settle_by)
+        calls.create_batch, calls.batch_size = create_batch, BatchSize(claim.batch_rows)
+        dispatch = RowDispatch(calls, self.deadlines.stop_at)
         dispatch.has_created_before = bool(claim.created)
         if claim.cancelled:
             dispatch.cancel()
