@@ -55,6 +55,7 @@ from bulk_import.models import JobMode, LockedChunk, database, durable_transacti
 from bulk_import.probe import answer_probe
 from bulk_import.rehearsal import rolled_back
 from bulk_import.row_response import is_denied_for_this_row, with_error_codes
+from bulk_import.shared_permissions import shared_permissions
 from bulk_import.shop_load import ShopLoad
 from bulk_import.target_views import collect_errors, error_detail
 from bulk_import.tracing import request_log_context
@@ -86,9 +87,9 @@ class ImportedRowMiddleware:
     """
 
     sync_capable = async_capable = True
+    shop_load = ShopLoad()  # of the process: batches are replayed by another instance than the one of other requests
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self.shop_load = ShopLoad()
         self.is_async = iscoroutinefunction(get_response)
         self.get_response: Callable[[HttpRequest], HttpResponseBase] = get_response
         if self.is_async:
@@ -203,6 +204,8 @@ class ImportedRowMiddleware:
                 raise NothingCreated(response, errors)
             else:
                 transaction.set_rollback(True, using=using)
+        if done and not chunk.is_rehearsal and (shared := shared_permissions(request)):
+            shared.keep_from(chunk.submitter)
         # The transaction has ended, so the verdict is final. For example, if the process dies during the commit, the
         # worker gets no response and repeats the call. It never gets `created` for a row that is lost.
         verdict = RowVerdict(record.outcome)
@@ -229,6 +232,8 @@ class ImportedRowMiddleware:
         if submitter is None or not submitter.is_active:
             message = "The user who submitted this import is disabled."
             raise CreateCallError(403, "submitter_disabled", message, RowVerdict.NOT_CREATED)
+        if shared := shared_permissions(request):
+            shared.give_to(submitter)
         request.user = submitter
         # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
         request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above

@@ -15,7 +15,6 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from bulk_import.api.parameters import FailureOptions, ResultOptions, read_parameters
-from bulk_import.api.streaming import read_ahead, streaming_response
 from bulk_import.api.target_view import TargetView
 from bulk_import.reports.failures import (
     CSVRenderer,
@@ -27,6 +26,7 @@ from bulk_import.reports.failures import (
 )
 from bulk_import.reports.results import as_lines, as_result_table, object_urls, read_result, read_results
 from bulk_import.storage.failures import read_failure, read_failures
+from bulk_import.streaming import read_ahead, streaming_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

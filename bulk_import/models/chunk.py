@@ -29,7 +29,7 @@ class ImportChunk(LeasedChunk):
         """
         if self.status in TERMINAL_CHUNK_STATUSES and self.epoch == report.epoch:
             return
-        self._check_epoch(report.epoch)
+        self.check_epoch(report.epoch)
         # The ledger decides how many rows are done. Example: the response to a create call was lost, so the worker
         # reports the row as failed, but the ledger has its record. The sum is then one too many. The chunk stays open,
         # and the next delivery starts from the ledger's records and reports correct numbers.

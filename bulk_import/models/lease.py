@@ -91,7 +91,7 @@ class LeasedChunk(ChunkColumns):
 
     def heartbeat(self, epoch: int, lease_seconds: int) -> None:
         """Extend the lease and count the ledger records. The chunk must be `locked`. Raises StaleEpoch."""
-        self._check_epoch(epoch)
+        self.check_epoch(epoch)
         done_before = self.done
         self._extend_lease(lease_seconds)
         if self.done > done_before:
@@ -113,7 +113,7 @@ class LeasedChunk(ChunkColumns):
             # The lease has expired and the message is sent again, but no other worker has claimed the chunk yet. So the
             # results of this worker still count.
         else:
-            self._check_epoch(epoch)
+            self.check_epoch(epoch)
         self.status = ChunkStatus.QUEUED
         done_before = self.done
         failed_deliveries = self.failed_deliveries + has_failed
@@ -131,7 +131,8 @@ class LeasedChunk(ChunkColumns):
         """
         type(self).objects.filter(pk=self.pk).exclude(failed_deliveries=0).update(failed_deliveries=0)
 
-    def _check_epoch(self, epoch: int) -> None:
+    def check_epoch(self, epoch: int) -> None:
+        """Raise StaleEpoch unless this epoch is the one of the current claim."""
         if epoch != self.epoch or self.status != ChunkStatus.PROCESSING:
             raise StaleEpoch(f"epoch {epoch} of chunk {self} is stale: the chunk is {self.status}, epoch {self.epoch}")
 

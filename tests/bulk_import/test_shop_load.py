@@ -147,6 +147,11 @@ def test_no_request_is_lost_or_counted_twice_by_several_threads() -> None:
 # --- in the middleware
 
 
+@pytest.fixture(autouse=True)
+def _process_without_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImportedRowMiddleware, "shop_load", ShopLoad())
+
+
 @pytest.fixture
 def create_call(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws) -> dict[str, Any]:
     """The create call of the only row of a job, as arguments of a client."""

@@ -1,6 +1,6 @@
-"""Streams a download piece by piece, under WSGI and under ASGI.
+"""Streams a response piece by piece, under WSGI and under ASGI.
 
-Under ASGI, Django reads a normal iterator to its end before it sends the first byte, so the whole download would be in
+Under ASGI, Django reads a normal iterator to its end before it sends the first byte, so the whole response would be in
 memory. It needs an asynchronous iterator.
 """
 

@@ -11,10 +11,10 @@ from django.core.files.storage import storages
 from django.db import connections
 from django.test import AsyncClient
 
-from bulk_import.api.streaming import read_ahead
 from bulk_import.models import ChunkStatus, ImportChunk
 from bulk_import.reports import failures as reports
 from bulk_import.storage import failures as storage
+from bulk_import.streaming import read_ahead
 from bulk_import_wire.lines import failure_line
 from tests.bulk_import.conftest import Aws, post_rows, product
 
