@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from lambda_worker.monolith_client import Answer
 
+pytestmark = pytest.mark.timeout(20)
+
 NEVER = 3600.0
 DIES, HANGS_UP = "dies", "hangs up"
 """What a row may do to the process that creates it, and what the connection may do after a row."""
@@ -168,14 +170,15 @@ def test_with_one_row_per_batch_each_row_has_a_create_call() -> None:
 
 
 def test_batches_grow_to_a_second_of_work_and_rows_that_had_no_turn_are_sent_in_the_next_one() -> None:
-    endpoint = Endpoint(seconds=0.05, batch_seconds=0.5)
+    endpoint = Endpoint(seconds=0.05, batch_seconds=0.3)
 
-    dispatch = endpoint.run(200)
+    dispatch = endpoint.run(100)
 
-    assert dispatch.created == 200
+    assert dispatch.created == 100
     assert set(endpoint.calls.values()) == {1}
     assert max(map(len, endpoint.batches)) in {19, 20}
-    assert [batch[0] for batch in endpoint.batches[:3]] == [0, 8, 18]
+    assert [batch[0] for batch in endpoint.batches[:3]] == [0, 6, 12]
+    assert endpoint.batches[-1] == list(range(96, 100))
 
 
 def test_a_slow_endpoint_gets_single_calls() -> None:
@@ -208,6 +211,7 @@ def test_a_row_whose_answer_is_lost_is_not_created_twice() -> None:
 
     assert (dispatch.created, dispatch.failures) == (100, [])
     assert endpoint.calls[30] == 2
+    assert dispatch.calls.retries.budget.available == BURST + BUDGET_SHARE * 100 - 1
 
 
 def test_when_every_batch_breaks_off_the_rows_are_sent_one_by_one_within_the_retry_budget() -> None:
