@@ -88,7 +88,9 @@ class BatchView(WorkerView):
     def post(self, request: Request, chunk_id: UUID) -> Any:
         check_contract(request)
         with request_log_context(request), log_context(chunk_id=str(chunk_id)):
-            batch: Any = request.data  # a Batch
+            batch: Any = request.data
+            if not isinstance(batch, Batch):  # DRF does not call the parser for an empty body
+                raise MessageError("the body is empty")
             chunk = ImportChunk.objects.select_related("job").get(pk=chunk_id)
             chunk.check_epoch(batch.head.epoch)
             target = find_target(chunk.job.target)

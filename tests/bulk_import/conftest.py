@@ -25,6 +25,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow
+from bulk_import.worker_api import replay
 from bulk_import_wire.contract import Claim, ClaimRequest, Finish, Release
 from bulk_import_wire.message import ChunkMessage
 from lambda_worker import handler as worker_handler
@@ -76,9 +77,10 @@ def claim_body(message: ChunkMessage) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> None:
-    """Remove what the previous test left in the process: throttle counts and the active language."""
+    """Remove what the previous test left in the process: throttle counts, the active language, and middleware."""
     cache.clear()
     deactivate()
+    replay._handler.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
