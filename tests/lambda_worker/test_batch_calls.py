@@ -194,9 +194,13 @@ def test_the_connection_of_a_batch_call_is_used_again() -> None:
                 assert [len(some) async for some in answers] == [3]
 
     connections = set()
+
+    def verify(_request: object, client_address: object) -> bool:
+        connections.add(client_address)
+        return True
+
     with serving(lambda _request: Reply(200, TEXT)) as server:
-        verify = server.verify_request
-        server.verify_request = lambda request, address: connections.add(address) or verify(request, address)  # type: ignore[method-assign, func-returns-value]
+        server.verify_request = verify  # type: ignore[method-assign]
         asyncio.run(call_twice(server.url))
 
     assert len(connections) == 1
