@@ -46,7 +46,7 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
     if not found:
         raise _refused(HTTPStatus.NOT_FOUND, "not_found", _("This object does not exist any more."))
     instance = found[0]
-    if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):
+    if bytes(record.object_hash) != object_hash(type(instance), "pk", instance.pk):
         message = _("This object has changed since the import created it, so it was not deleted.")
         raise _refused(HTTPStatus.CONFLICT, "changed_since", message)
     existing = ExistingObject(endpoint, view, instance, record.lookup)

@@ -154,10 +154,9 @@ class CreateCall:
         wait for the first transaction. If that commits, the second call raises RowAlreadyCreated. If it rolls back, the
         second call continues and creates the row.
         """
+        record = ImportedRow(job_id=self.job_id, index=self.index, body_sha256=self.body_sha256)
         try:
-            record: ImportedRow = ImportedRow.objects.create(
-                job_id=self.job_id, index=self.index, body_sha256=self.body_sha256
-            )
+            record.insert()
         except IntegrityError as error:
             raise RowAlreadyCreated from error
         return record

@@ -45,7 +45,7 @@ def fill_record(
     record.object_id = record.object_id[: ImportedRow._meta.get_field("object_id").max_length]
     if record.outcome == Outcome.CREATED and record.object_id and target.detail_endpoint:
         record.object_hash = _created_hash(request, target.detail_endpoint, record.object_id)
-    record.save(update_fields=["outcome", "object_id", "lookup", "object_hash"])
+    record.complete()
 
 
 def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str) -> bytes:
@@ -53,7 +53,7 @@ def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str
     queryset: Any = endpoint.view_class.queryset
     try:
         model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
-        return object_hash(model, **{endpoint.id_field: object_id})
+        return object_hash(model, endpoint.id_field, object_id)
     except DatabaseError:
         raise
     except Exception:  # noqa: BLE001 - the target's own code may raise anything, but the object has been created

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
@@ -18,6 +18,9 @@ from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
 from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, ChunkStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SELECTED_COLUMNS = {
     "job_id": "chunk.job_id",
@@ -64,15 +67,17 @@ class LockedChunk:
         row. On SQLite no lock is needed, because only one transaction can write at a time.
         """
         using = database()
-        key = ImportChunk._meta.pk.get_db_prep_value(chunk_id, connections[using])
-        manager = get_user_model()._base_manager  # noqa: SLF001 - documented API; a user model may have no `objects`
-        user = next(iter(manager.using(using).raw(_locking_query(using), [index, key])), None)
-        if user is None:
+        connection = connections[using]
+        with connection.cursor() as cursor:
+            key = ImportChunk._meta.pk.get_db_prep_value(chunk_id, connection)
+            cursor.execute(_locking_query(using), [index, key])
+            selected = cursor.fetchone()
+        if selected is None:
             raise ImportChunk.DoesNotExist
-        known: dict[str, Any] = {name: getattr(user, f"locked_{name}") for name in SELECTED_COLUMNS}
+        known: dict[str, Any] = dict(zip(SELECTED_COLUMNS, selected, strict=False))
         known["row_hash"] = bytes(known["row_hash"] or b"")  # psycopg returns a memoryview
         known["job_id"] = UUID(str(known["job_id"]))  # SQLite has no UUID type and returns text
-        return cls(**known, submitter=user if user.pk is not None else None)
+        return cls(**known, submitter=_read_user(using, selected[len(SELECTED_COLUMNS) :]))
 
     @property
     def is_paused_until_resumed(self) -> bool:
@@ -94,15 +99,15 @@ class LockedChunk:
 
 @cache
 def _locking_query(using: str) -> str:
-    """Return the SQL that locks a chunk and selects the submitter's columns and SELECTED_COLUMNS.
+    """Return the SQL that locks a chunk and selects SELECTED_COLUMNS and the submitter's columns.
 
     The SQL is written by hand because it runs for every row: the ORM would take longer to build the query than the
     database takes to run it.
     """
     connection = connections[using]
     quote, user = connection.ops.quote_name, get_user_model()._meta
-    columns = [f"submitter.{quote(str(field.column))}" for field in user.local_concrete_fields]
-    columns += [f"{column} AS locked_{name}" for name, column in SELECTED_COLUMNS.items()]
+    columns = [*SELECTED_COLUMNS.values()]
+    columns += [f"submitter.{quote(str(field.column))}" for field in user.local_concrete_fields]
     # FOR KEY SHARE is the weakest row lock. It does not conflict with itself, so create calls of one chunk run at the
     # same time. It does not conflict with FOR NO KEY UPDATE either, so a heartbeat or claim does not wait for them.
     # It conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkQuerySet.locked`.
@@ -113,3 +118,26 @@ def _locking_query(using: str) -> str:
         f"LEFT JOIN {quote(user.db_table)} submitter ON submitter.{quote(str(user.pk.column))} = job.submitter_id "
         f"WHERE chunk.id = %s {lock}"
     )
+
+
+def _read_user(using: str, columns: Sequence[Any]) -> Any:
+    """Return the user with these columns of the query; None if there is no user."""
+    names, pk, converters = _user_columns(using)
+    values = list(columns)
+    if values[pk] is None:
+        return None
+    for position, (convert_all, column) in converters.items():
+        for convert in convert_all:
+            values[position] = convert(values[position], column, connections[using])
+    return get_user_model().from_db(using, names, values)
+
+
+@cache
+def _user_columns(using: str) -> tuple[list[str], int, dict[int, Any]]:
+    """Return the names of the user's columns, the position of the key, and Django's converters by position."""
+    user = get_user_model()
+    fields = user._meta.local_concrete_fields
+    manager = user._base_manager.using(using)  # noqa: SLF001 - documented API; a user model may have no `objects`
+    compiler = manager.all().query.get_compiler(using)
+    converters = compiler.get_converters([field.get_col(user._meta.db_table) for field in fields])
+    return [field.attname for field in fields], fields.index(user._meta.pk), converters

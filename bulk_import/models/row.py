@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from bulk_import.models.database import PrimaryManager
+from bulk_import.models.database import PrimaryManager, database
 from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
 
@@ -86,3 +87,44 @@ class ImportedRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id}:{self.index}"
+
+    def insert(self) -> None:
+        """Insert this new record. Raises IntegrityError if its row has a record already.
+
+        The SQL of `insert` and `complete` is kept, because both run for every row: the ORM would take several times as
+        long to build it as the database takes to run it. Django's signals of models are not sent.
+        """
+        fields, sql = _insert_statement(database())
+        self._execute(sql, [(field, field.pre_save(self, add=True)) for field in fields])
+
+    def complete(self) -> None:
+        """Store what became of the row: the fields `outcome`, `object_id`, `lookup` and `object_hash`."""
+        fields, sql = _complete_statement(database())
+        self._execute(sql, [(field, getattr(self, field.attname)) for field in fields])
+
+    def _execute(self, sql: str, values: list[tuple[models.Field[Any, Any], Any]]) -> None:
+        connection = connections[database()]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [field.get_db_prep_save(value, connection) for field, value in values])
+
+
+@cache
+def _insert_statement(using: str) -> tuple[list[Any], str]:
+    """Return all fields of a new record, and the SQL that inserts their values."""
+    quote = connections[using].ops.quote_name
+    fields = [field for field in ImportedRow._meta.concrete_fields if not field.primary_key]
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    places = ", ".join(["%s"] * len(fields))
+    table = quote(ImportedRow._meta.db_table)
+    return fields, f"INSERT INTO {table} ({columns}) VALUES ({places})"  # noqa: S608 - our own names
+
+
+@cache
+def _complete_statement(using: str) -> tuple[list[Any], str]:
+    """Return the fields that a row sets at its end and those that identify it, and the SQL that updates its record."""
+    quote = connections[using].ops.quote_name
+    names = ("outcome", "object_id", "lookup", "object_hash", "job", "index")
+    fields: list[Any] = [ImportedRow._meta.get_field(name) for name in names]
+    *changes, job_is, index_is = (f"{quote(str(field.column))} = %s" for field in fields)
+    table = quote(ImportedRow._meta.db_table)
+    return fields, f"UPDATE {table} SET {', '.join(changes)} WHERE {job_is} AND {index_is}"  # noqa: S608 - our own names

@@ -83,7 +83,7 @@ GUARANTEES = (
         (
             (
                 "bulk_import/created_object.py",
-                "    if bytes(record.object_hash) != object_hash(type(instance), pk=instance.pk):\n",
+                '    if bytes(record.object_hash) != object_hash(type(instance), "pk", instance.pk):\n',
                 "    if False:\n",
             ),
         ),

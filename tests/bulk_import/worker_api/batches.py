@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bulk_import_wire.contract import BATCH_CONTENT_TYPE, BATCH_END, VERDICT_HEADER, BatchHead, BatchLine
+from tests.bulk_import.conftest import claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rest_framework.test import APIClient
 
+    from bulk_import_wire.contract import Claim
     from bulk_import_wire.message import ChunkMessage
     from tests.bulk_import.conftest import Aws
 
@@ -29,8 +31,12 @@ class Chunk:
 
     worker: APIClient
     message: ChunkMessage
-    epoch: int
     rows: list[tuple[int, bytes]] = field(repr=False)
+    claim: Claim = field(repr=False)
+
+    @property
+    def epoch(self) -> int:
+        return self.claim.epoch
 
     @property
     def path(self) -> str:
@@ -42,12 +48,18 @@ class Chunk:
         return b"\n".join([json.dumps(head).encode(), *(row for _index, row in self.rows)])
 
     def send(self, body: bytes | None = None, **extra: Any) -> Any:
+        worker: Any = self.worker  # its annotations do not allow bytes
         body = self.body if body is None else body
-        return self.worker.generic("POST", self.path, body, content_type=BATCH_CONTENT_TYPE, **extra)
+        return worker.generic("POST", self.path, body, content_type=BATCH_CONTENT_TYPE, **extra)
 
     def verdicts(self) -> list[str]:
         """Send the rows, and return the verdict of each line."""
         return [line.headers[VERDICT_HEADER] for line in lines_of(self.send())]
+
+
+def claimed(worker: APIClient, aws: Aws) -> list[Chunk]:
+    """Claim the chunks whose messages are on the queue."""
+    return [Chunk(worker, message, [*rows_to_send(aws, message)], claim(worker, message)) for message in aws.messages()]
 
 
 def lines_of(answer: Any) -> list[BatchLine]:

@@ -29,7 +29,7 @@ from bulk_import_wire.contract import BATCH_CONTENT_TYPE, BATCH_END, CONTRACT_HE
 from products.models import Category, Product
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import WORKER_SECRET, Aws, claim, post_rows, product
-from tests.bulk_import.worker_api.batches import Chunk, lines_of, read_lines, rows_to_send, with_batches
+from tests.bulk_import.worker_api.batches import Chunk, claimed, lines_of, read_lines, with_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +45,8 @@ def chunk(client_of_merchandiser: APIClient, worker: APIClient, aws: Aws, settin
     """The rows A, B and C, which a worker has claimed."""
     settings.BULK_IMPORT = with_batches(settings.BULK_IMPORT)
     assert post_rows(client_of_merchandiser, [product(sku) for sku in "ABC"]).status_code == 202
-    (message,) = aws.messages()
-    return Chunk(worker, message, claim(worker, message).epoch, list(rows_to_send(aws, message)))
+    (chunk,) = claimed(worker, aws)
+    return chunk
 
 
 @pytest.fixture
@@ -80,7 +80,9 @@ def test_the_claim_says_how_many_rows_a_batch_may_have(
 
 
 def test_each_row_of_a_batch_has_its_own_record_and_answer(chunk: Chunk) -> None:
-    Product.objects.create(sku="B", name="There already", price=1, currency="EUR", category=Category.objects.first())
+    Product.objects.create(
+        sku="B", name="There already", price=1, currency="EUR", category=Category.objects.get(slug="tents")
+    )
 
     first, second, third = lines_of(chunk.send())
     again = lines_of(chunk.send())
@@ -132,9 +134,10 @@ def test_a_batch_with_more_rows_than_the_target_allows_is_refused(chunk: Chunk, 
 
 
 def test_a_batch_that_is_not_of_the_current_claim_is_refused(chunk: Chunk) -> None:
+    stale = replace(chunk, claim=replace(chunk.claim, epoch=2))
     unknown = replace(chunk, message=replace(chunk.message, chunk_id=str(uuid.uuid4())))
 
-    for sent, status, code in [(unknown, 404, "unknown_chunk"), (replace(chunk, epoch=2), 409, "stale_epoch")]:
+    for sent, status, code in [(unknown, 404, "unknown_chunk"), (stale, 409, "stale_epoch")]:
         answer = sent.send()
         assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert not stored()
@@ -267,7 +270,7 @@ def test_a_permission_that_was_rolled_back_is_not_shared(
     allowed = []
 
     def create(_view: ProductViewSet, serializer: Any) -> None:
-        user = _view.request.user
+        user: Any = _view.request.user
         allowed.append(user.has_perm("products.delete_product"))
         if serializer.validated_data["sku"] == "A":
             del user._perm_cache, user._user_perm_cache

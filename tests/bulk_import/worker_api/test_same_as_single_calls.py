@@ -1,0 +1,386 @@
+"""A row of a batch is handled exactly as the same row in a create call of its own.
+
+Each test sends the same rows both ways, and compares all that can be observed: answers, database, signals, emails, log
+lines, and the request that the site's own code sees.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from django.core import mail, signals
+from django.core.exceptions import PermissionDenied
+from django.db import connections, transaction
+from django.db.models.signals import post_delete, post_save, pre_save
+from django.http import StreamingHttpResponse
+from django.test import Client
+from django.urls import include, path
+from django.utils.translation import activate, get_language
+from django.utils.translation import gettext as _
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from rest_framework.exceptions import Throttled
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+
+from bulk_import.models import ImportedRow, ImportJob
+from bulk_import.shared_permissions import ENVIRON_KEY
+from bulk_import_wire.contract import BATCH_CONTENT_TYPE, VERDICT_HEADER, Claim
+from bulk_import_wire.logs import FIELDS, LogContextFilter
+from products.models import Category, Product, StockMovement
+from products.views import ProductViewSet
+from tests.bulk_import import second_target
+from tests.bulk_import.conftest import WORKER_SECRET, Aws, make_user, post_rows, product
+from tests.bulk_import.worker_api.batches import Chunk, claimed, lines_of, read_lines, with_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.http import HttpRequest
+    from pytest_django import Settings
+    from pytest_django.live_server_helper import LiveServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+logger = logging.getLogger("shop")
+
+
+class MoodyView(ProductViewSet):
+    """Does to each row what its `color` says."""
+
+    def create(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        mood = request.data.get("color")
+        requests.append(
+            {
+                "META": {**request.META},
+                "url": request.build_absolute_uri(),
+                "secure": request.is_secure(),
+                "data": request.data,
+                "COOKIES": request.COOKIES,
+                "user": request.user.username,
+            }
+        )
+        if mood == "throttle":
+            raise Throttled(7)
+        if mood == "forbid":
+            raise PermissionDenied
+        if mood == "replace the user":
+            request._request.user = None
+        response = super().create(request, *args, **kwargs)
+        if mood == "stream":
+            return StreamingHttpResponse(iter([b"{}"]), status=201)
+        if mood == "wrong status":
+            return Response({"detail": _("No")}, status=200)
+        return response
+
+    def perform_create(self, serializer: Any) -> None:
+        mood, sku = serializer.validated_data.get("color"), serializer.validated_data["sku"]
+        super().perform_create(serializer)
+        if mood == "raise":
+            raise RuntimeError("the shop's own bug")
+        if mood == "roll back":
+            transaction.set_rollback(True)
+        if mood == "mail":
+            transaction.on_commit(lambda: mail.send_mail(sku, get_language() or "", None, ["shop@shop.example"]))
+        if mood == "hook":
+            transaction.on_commit(lambda: 1 / 0)
+        if mood == "language":
+            activate("pt-br")
+        if mood == "permissions":
+            logger.warning("May delete: %s", self.request.user.has_perm("products.delete_product"))
+
+
+MOODS = [
+    "", "throttle", "forbid", "replace the user", "stream", "wrong status", "raise", "roll back", "mail", "hook",
+    "language", "permissions",
+]  # fmt: skip
+
+urlpatterns = [
+    path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
+    path("bulk-import/worker/", include("bulk_import.worker_urls")),
+    path("products/<int:pk>", MoodyView.as_view({"patch": "partial_update"}), name="moody-detail"),
+    path("products/", MoodyView.as_view({"post": "create"}), name="moody"),
+]
+requests: list[dict[str, Any]] = []
+"""What MoodyView has seen of each request."""
+
+languages: list[str | None] = []
+"""The active language whenever the middleware below was called."""
+
+
+def one_at_a_time(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Middleware that can serve only one create call at a time."""
+    in_flight: list[HttpRequest] = []
+
+    def answer(request: HttpRequest) -> Any:
+        if "Idempotency-Key" not in request.headers:
+            return get_response(request)
+        assert not in_flight
+        in_flight.append(request)
+        languages.append(get_language())
+        try:
+            return get_response(request)
+        finally:
+            in_flight.remove(request)
+
+    return answer
+
+
+# --- The two ways
+
+
+def submit(client: APIClient, worker: APIClient, aws: Aws, rows: list[dict[str, Any]], query: str) -> list[Chunk]:
+    answer = post_rows(client, rows, query)
+    assert answer.status_code == 202, answer.content
+    return claimed(worker, aws)
+
+
+def create_headers(got: Claim, message: Any, index: int) -> dict[str, str]:
+    """Return the headers of a create call, as the worker sends them."""
+    headers = {
+        got.token_header: f"Import {got.token}",
+        "Accept": "application/json",
+        "Accept-Language": got.language or "*",
+        "Idempotency-Key": f"{message.job_id}:{index}",
+    }
+    return headers | ({got.host_header: got.host} if got.host else {})
+
+
+def send_single_calls(chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
+    answers = []
+    for index, row in chunk.rows:
+        answer: Any = Client(raise_request_exception=False).generic(
+            "POST",
+            chunk.claim.create_path,
+            row,
+            content_type="application/json",
+            headers=create_headers(chunk.claim, chunk.message, index),
+        )
+        headers = {name: answer[name] for name in ("Bulk-Import-Row", "Retry-After") if name in answer.headers}
+        is_done = headers.get(VERDICT_HEADER) in {"created", "updated", "unchanged", "replayed"}
+        answers.append((index, answer.status_code, headers, "" if is_done else answer.getvalue().decode()))
+    return answers
+
+
+def send_batch(chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
+    if not chunk.rows:
+        return []
+    lines = lines_of(chunk.send())
+    for line in lines:
+        line.headers.pop("Bulk-Import-Load", None)
+    return [(line.index, line.status, line.headers, line.body) for line in lines]
+
+
+@contextmanager
+def observed(events: list[Any]) -> Iterator[None]:
+    """Note each signal of the shop's models and of Django's requests, and each log line with its context."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            context = {name: vars(record).get(name) for name in FIELDS if name not in {"job_id", "chunk_id"}}
+            error = record.exc_info[0] if record.exc_info else None
+            message = re.sub(r"/products/\d+", "/products/<id>", record.getMessage())
+            events.append(("log", record.name, record.levelname, message, error, context))
+
+    def note_model(signal: Any, sender: Any, instance: Any = None, **_kwargs: Any) -> None:
+        if sender._meta.app_label == "products":
+            events.append((MODEL_SIGNALS[signal], sender.__name__, str(instance)))
+
+    def note_start(environ: dict[str, Any], **_kwargs: Any) -> None:
+        if "HTTP_IDEMPOTENCY_KEY" in environ:
+            events.append("started")
+
+    def note_exception(request: HttpRequest, **_kwargs: Any) -> None:
+        events.append(("exception", request.resolver_match and request.resolver_match.view_name))
+
+    handler = Handler()
+    handler.addFilter(LogContextFilter())
+    logging.getLogger().addHandler(handler)
+    for signal in MODEL_SIGNALS:
+        signal.connect(note_model)
+    signals.request_started.connect(note_start)
+    signals.got_request_exception.connect(note_exception)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for signal in MODEL_SIGNALS:
+            signal.disconnect(note_model)
+        signals.request_started.disconnect(note_start)
+        signals.got_request_exception.disconnect(note_exception)
+
+
+MODEL_SIGNALS: dict[Any, str] = {pre_save: "pre_save", post_save: "post_save", post_delete: "post_delete"}
+
+
+def observe(send: Any, chunks: list[Chunk]) -> dict[str, Any]:
+    """Send the rows of the chunks, and return everything that can be observed."""
+    mail.outbox.clear()
+    languages.clear()
+    events: list[Any] = []
+    with observed(events):
+        answers = [send(chunk) for chunk in chunks]
+    products = Product.objects.order_by("sku").values("sku", "name", "price", "category__slug", "description", "color")
+    records = ImportedRow.objects.order_by("job_id", "index").values("index", "outcome", "lookup", "body_sha256")
+    return {
+        "answers": answers,
+        "events": events,
+        "products": [*products],
+        "categories": [*Category.objects.order_by("slug").values("slug", "name")],
+        "movements": [*StockMovement.objects.order_by("product__sku").values("product__sku", "quantity")],
+        "records": [*records],
+        "emails": [(message.subject, message.body) for message in mail.outbox],
+        "languages": [*languages],
+    }
+
+
+def empty_the_shop() -> None:
+    """Delete what the previous example created, and create what each example needs."""
+    for model in (ImportedRow, ImportJob, StockMovement, Product, Category):
+        model.objects.all().delete()
+    tents = Category.objects.create(slug="tents", name="Tents")
+    Category.objects.create(slug="closed", name="Closed", is_open=False)
+    Product.objects.create(sku="taken", name="Old", price="1.00", currency="EUR", category=tents, stock=1)
+
+
+# --- The projects
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8).map(str.strip)
+
+
+@st.composite
+def product_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Rows that validation accepts, and that the endpoint creates or refuses."""
+    skus = draw(st.lists(st.sampled_from(["taken", *"ABCDEFGH"]), min_size=1, max_size=6, unique=True))
+    return [
+        product(
+            sku,
+            category=draw(st.sampled_from(["tents", "tents", "closed", "unknown"])),
+            name=draw(texts.filter(bool)),
+            stock=draw(st.integers(0, 2)),
+            color=draw(st.sampled_from(MOODS)),
+        )
+        for sku in skus
+    ]
+
+
+category_rows = st.lists(
+    st.builds(lambda slug, name: {"slug": slug, "name": name}, st.sampled_from(["tents", *"ABCD"]), texts.filter(bool)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda row: row["slug"],
+)
+
+MOODY: dict[str, Any] = {
+    "urlconf": __name__,
+    "target": {"create_url": "moody", "detail_url": "moody-detail", "rehearse": True},
+}
+PROJECTS: dict[str, dict[str, Any]] = {
+    "products": {},
+    "ATOMIC_REQUESTS": {**MOODY, "atomic": True},
+    "moody": MOODY,
+    "moody, with 200": {"urlconf": __name__, "target": {**MOODY["target"], "success_statuses": [200, 201]}},
+    "upsert": {**MOODY, "query": "?mode=upsert"},
+    "update": {**MOODY, "query": "?mode=update"},
+    "rehearsal": {**MOODY, "query": "?rehearse=true"},
+    "second target": {"urlconf": second_target.__name__, "targets": second_target.TARGETS, "path": "/categories/bulk"},
+    "Portuguese": {**MOODY, "headers": {"Accept-Language": "pt-br"}},
+    "other header": {**MOODY, "settings": {"TOKEN_HEADER": "X-Import-Authorization", "REPORT_LOAD": False}},
+}
+"""The projects whose rows are compared: what each one changes of the settings of the tests."""
+
+
+@pytest.fixture(params=PROJECTS)
+def project(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Configure the site as one of the projects. Return the project."""
+    project = PROJECTS[request.param]
+    if "urlconf" in project:
+        settings.ROOT_URLCONF = project["urlconf"]
+    *others, last = settings.MIDDLEWARE
+    settings.MIDDLEWARE = [*others, f"{__name__}.{one_at_a_time.__name__}", last]
+    configured = settings.BULK_IMPORT["TARGETS"]
+    targets = {"products": {**configured["products"], **project.get("target", {})}, **project.get("targets", {})}
+    site = {**settings.BULK_IMPORT, "TARGETS": targets, "SUBMISSION_RATE": "10000/min", **project.get("settings", {})}
+    settings.BULK_IMPORT = with_batches({**site, "MAX_OPEN_JOBS": 10_000})
+    if project.get("atomic"):
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+        monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
+    return project
+
+
+def test_rows_have_the_same_effects_both_ways(
+    project: dict[str, Any], transactional_db: None, worker: APIClient, aws: Aws
+) -> None:
+    client = APIClient(headers=project.get("headers"))
+    client.force_login(make_user("merchandiser", "add_product", "change_product", "add_category"))
+    bulk = project.get("path", "/products/bulk") + project.get("query", "")
+    moods: Counter[Any] = Counter()
+
+    # Shrinking a failure would take minutes, because each example runs two imports.
+    @hypothesis_settings(
+        max_examples=4,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(rows=category_rows if "path" in project else product_rows())
+    def compare(rows: list[dict[str, Any]]) -> None:
+        observations = []
+        for send in (send_single_calls, send_batch):
+            empty_the_shop()
+            observations.append(observe(send, submit(client, worker, aws, rows, bulk)))
+        single, batch = observations
+        moods.update(answer[1] for chunk in single["answers"] for answer in chunk)
+        for name, value in single.items():
+            assert batch[name] == value, name
+
+    compare()
+    assert len(moods) > 1, "every row had the same status, so little was compared"
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("host_header", ["Host", "X-Forwarded-Host", ""])
+def test_the_site_sees_the_same_requests_over_the_network(  # noqa: PLR0917 - fixtures
+    merchandiser: Any, worker: APIClient, aws: Aws, settings: Settings, live_server: LiveServer, host_header: str
+) -> None:
+    """Only the token differs, because it contains the time, and what WSGI needs for the body."""
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS = __name__, ["*"]
+    settings.USE_X_FORWARDED_HOST = host_header.startswith("X")
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], **MOODY["target"]}
+    site = {**settings.BULK_IMPORT, "TARGETS": {"products": target}, "HOST_HEADER": host_header}
+    settings.BULK_IMPORT = with_batches(site)
+    client = APIClient(headers={"Host": "north.example", "Accept-Language": "pt-br"})
+    client.force_login(merchandiser)
+    by_worker = {"Accept-Encoding": "identity", "User-Agent": "django-bulk-import", "X-Request-ID": "7"}
+    by_proxy = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+    (chunk,) = submit(client, worker, aws, [product("A"), product("B", color="raise")], "/products/bulk")
+
+    with httpx.Client(base_url=live_server.url, headers=by_worker | by_proxy, trust_env=False) as network:
+        requests.clear()
+        for index, row in chunk.rows:
+            headers = {**create_headers(chunk.claim, chunk.message, index), "Content-Type": "application/json"}
+            network.post(chunk.claim.create_path, content=row, headers=headers)
+        for model in (ImportedRow, Product):
+            model.objects.all().delete()
+        headers = {"Authorization": f"Bearer {WORKER_SECRET}", "Content-Type": BATCH_CONTENT_TYPE}
+        answer = network.post(chunk.path, content=chunk.body, headers={**headers, "Bulk-Import-Contract": "1"})
+
+    assert [line.status for line in read_lines([answer.content])] == [201, 500]
+    singles, batch = requests[:2], requests[2:]
+    assert WORKER_SECRET not in str(batch)
+    for request in requests:
+        for name in ("wsgi.input", "wsgi.file_wrapper", ENVIRON_KEY):
+            request["META"].pop(name, None)
+        assert request["META"].pop("HTTP_AUTHORIZATION").startswith("Import ")
+        assert request["secure"]
+    assert batch == singles
