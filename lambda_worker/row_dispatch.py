@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import Outcome, RowVerdict
+from bulk_import_wire.contract import SUBMITTER_DISABLED, Outcome, RowVerdict
 from lambda_worker.call_gate import CallGate
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch
 from lambda_worker.refusals import CANCELLED, describe, errors_of
@@ -225,11 +225,11 @@ class RowDispatch:
             self._fail(row, Outcome.REJECTED)
         elif decision == Decision.STALE:
             self.stop(StaleEpoch("Another worker has the chunk."))
-        elif decision in {Decision.FORBIDDEN, Decision.WRONG_STATUS} and answer:
-            self._set_aside.add(row, answer, decision)
-        elif decision == Decision.PAUSE:
+        elif decision == Decision.PAUSE or row.errors[0]["code"] == SUBMITTER_DISABLED:
             self._pause(answer)
             return True  # the loop ends, and the tries of the row are kept
+        elif decision in {Decision.FORBIDDEN, Decision.WRONG_STATUS} and answer:
+            self._set_aside.add(row, answer, decision)
         elif decision == Decision.CANCEL:
             self.cancel()
             return True

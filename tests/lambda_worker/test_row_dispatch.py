@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_import_wire.contract import VERDICT_HEADER, Outcome, PauseCode, RowVerdict
+from bulk_import_wire.contract import SUBMITTER_DISABLED, VERDICT_HEADER, Outcome, PauseCode, RowVerdict
 from lambda_worker import call_gate, row_calls
 from lambda_worker.deadlines import CALL_TIMEOUT_SECONDS
 from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
@@ -364,6 +364,14 @@ def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no
     assert "You may not." not in str(reason)  # the reason is logged, and the endpoint may answer anything
     assert dispatch.failures == []
     assert set(endpoint.calls.values()) == {1}
+
+
+def test_when_the_submitter_is_disabled_the_job_is_paused_although_a_call_that_began_later_was_faster() -> None:
+    endpoint = accepting({5: [rejection(None, SUBMITTER_DISABLED, "Disabled.", 403)]})
+    dispatch = a_dispatch(endpoint)
+
+    assert deferred(dispatch, 100).pause == PauseCode.FORBIDDEN
+    assert dispatch.failures == []
 
 
 def test_when_the_ledger_says_that_staff_paused_the_job_the_worker_stops_as_after_a_heartbeat() -> None:
