@@ -195,7 +195,7 @@ def test_the_connection_of_a_batch_call_is_used_again() -> None:
 
     connections = set()
 
-    def verify(_request: object, client_address: object) -> bool:
+    def verify(request: object, client_address: object) -> bool:
         connections.add(client_address)
         return True
 

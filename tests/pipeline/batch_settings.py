@@ -1,4 +1,4 @@
-"""The local settings with batches, and with rows that kill the process that creates them."""
+"""The local settings with rows that kill the process that creates them."""
 
 import os
 import signal
@@ -12,7 +12,6 @@ from settings.local import BULK_IMPORT, MIDDLEWARE
 
 MIDDLEWARE = ["tests.pipeline.batch_settings.die_of_deadly_rows", *MIDDLEWARE]
 BULK_IMPORT = {**BULK_IMPORT, "LEASE_SECONDS": 5}
-BULK_IMPORT["TARGETS"]["products"]["batch_rows"] = 20
 
 
 def die_of_deadly_rows(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

@@ -72,7 +72,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 def shop() -> Iterator[Shop]:
     with ExitStack() as parts:
         stack = parts.enter_context(local_stack())
-        stack.environment["DJANGO_SETTINGS_MODULE"] = "tests.pipeline.batch_settings"
+        stack.environment |= {"DJANGO_SETTINGS_MODULE": "tests.pipeline.batch_settings", "BATCH_ROWS": "20"}
         monolith = stack.start_monolith()
         parts.callback(stop_process, monolith)
         parts.callback(stop_process, stack.start_poller())
