@@ -32,8 +32,10 @@ class CallGate:
     @property
     def is_open(self) -> bool:
         """Whether further calls may start."""
+        if self._closed.is_set():
+            return False
         self.is_time_over |= not self.has_time()
-        return not self._closed.is_set() and not self.is_time_over
+        return not self.is_time_over
 
     def close(self) -> None:
         """Let no further call start."""

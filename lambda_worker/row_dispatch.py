@@ -91,7 +91,8 @@ class RowDispatch:
         if self.is_cancelled:
             for row in self._left:
                 self._fail(row, Outcome.UNPROCESSED)
-        elif self._left or self.gate.is_time_over:
+            self._left.clear()
+        if self._left or self.gate.is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
 
     def stop(self, reason: ChunkReturned | ChunkClosed) -> None:

@@ -784,6 +784,23 @@ def test_an_unanswered_call_just_before_the_end_does_not_pause_the_job() -> None
     assert dispatch.stopped_by.pause is None
 
 
+@pytest.mark.usefixtures("_simulated_clock")
+def test_a_row_that_ran_out_of_time_before_a_cancel_keeps_its_tries_for_the_next_delivery() -> None:
+    """The first rows let the limit grow to two, so that rows 8 and 9 are called at the same time."""
+
+    def answer(index: int, _tried: int) -> Answer:
+        endpoint.seconds = 5 if index == 9 else 0.1
+        if index == 9:
+            asyncio.get_running_loop().call_later(3, endpoint.dispatch.cancel)
+        return an_answer(500, NOT_CREATED) if index == 8 else an_answer(201, CREATED)
+
+    endpoint = TimedEndpoint(answer)
+    dispatch = endpoint.run(10, stop_in=1.5)
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert ([row.index for row in dispatch.unfinished], dispatch.failures, dispatch.created) == ([8], [], 9)
+
+
 def test_the_first_reason_to_stop_is_kept() -> None:
     dispatch = a_dispatch(accepting())
     first = StaleEpoch("first")
