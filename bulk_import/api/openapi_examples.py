@@ -45,8 +45,7 @@ def job(target: str) -> dict[str, Any]:
         started_at=STARTED_AT,
         finished_at=STARTED_AT + timedelta(seconds=6),
     )
-    for outcome, rows in zip(Outcome, (1991, 0, 0, 0, 3, 0, 0), strict=True):
-        setattr(ended, f"{outcome}_count", rows)
+    ended.totals = dict.fromkeys(map(str, Outcome), 0) | {"created": 1991, "rejected": 3}
     ended.worker_lost_at = None
     document: dict[str, Any] = json.loads(JSONRenderer().render(ImportJobSerializer(ended).data))
     return document

@@ -44,6 +44,6 @@ class ImportChunk(LeasedChunk):
         self.save()
         if not is_dead:
             self.job.mark_progress()
-        self.job.handle_finished_chunk(self)
+        job = self.job.handle_finished_chunk(self)
         if report.rows_tried:
-            self.job.count_tried_rows(report.rows_tried, report.rows_failed)
+            job.count_tried_rows(report.rows_tried, report.rows_failed)

@@ -52,7 +52,7 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         """
         has_no_lease = Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
         chunks = self.filter(has_no_lease, status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING]).order_by("number")
-        with transaction.atomic(using=self.db):
+        with transaction.atomic(using=self.db, savepoint=False):
             # Skip a chunk that is locked: a worker is claiming it at this moment, so its message has arrived.
             locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
             self.model.objects.filter(pk__in=list(locked)).update(status=ChunkStatus.PENDING)

@@ -15,7 +15,6 @@ fails no row: the worker pauses the job, and resumes it by itself (see `pause`).
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from django.db.models.functions import Now
 
@@ -24,9 +23,6 @@ from bulk_import.models.event import EventKind
 from bulk_import.models.pause import COUNTS_SINCE_RESUME, PAUSE_COLUMNS, PausableJob
 from bulk_import.models.status import JobStatus
 from bulk_import_wire.contract import PauseCode
-
-if TYPE_CHECKING:
-    from bulk_import.models.job import ImportJob
 
 MIN_ROWS = 100
 """Number of rows that must have an outcome before their share of failed rows says anything about the others."""
@@ -41,31 +37,29 @@ class BreakableJob(PausableJob):
     def count_tried_rows(self, tried: int, failed: int) -> bool:
         """Add the outcomes of one delivery, and pause the job if too many rows failed since the last pause ended.
 
-        `tried` is the number of rows that got an outcome, and `failed` is how many of them failed. Call inside the
-        transaction of the report. Returns whether the job was paused now, which happens at most once for each job: the
-        person who resumes it has decided to try all rows. Has no effect on a job that has ended, that is being
-        cancelled, or that is paused.
+        `tried` is the number of rows that got an outcome, and `failed` is how many of them failed. The job must be
+        `locked`, in the transaction of the report. Returns whether the job was paused now, which happens at most once
+        for each job: the person who resumes it has decided to try all rows. Has no effect on a job that has ended, that
+        is being cancelled, or that is paused.
         """
-        job = type(self).objects.locked(self.pk)
-        if job.is_terminal or job.is_paused or job.cancel_requested_at:
+        if self.is_terminal or self.is_paused or self.cancel_requested_at:
             return False
-        job.tried_since_resume += tried
-        job.failed_since_resume += failed
-        job.save(update_fields=COUNTS_SINCE_RESUME)
-        if not too_many_rows_failed(job):
+        self.tried_since_resume += tried
+        self.failed_since_resume += failed
+        self.save(update_fields=COUNTS_SINCE_RESUME)
+        if not self._too_many_rows_failed():
             return False
-        job.status, job.pause_code = JobStatus.PAUSED, PauseCode.MOST_ROWS_FAILED
-        job.paused_at, job.paused_until = Now(), None
-        job.save(update_fields=PAUSE_COLUMNS)
-        job.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
+        self.status, self.pause_code = JobStatus.PAUSED, PauseCode.MOST_ROWS_FAILED
+        self.paused_at, self.paused_until = Now(), None
+        self.save(update_fields=PAUSE_COLUMNS)
+        self.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
         return True
 
-
-def too_many_rows_failed(job: ImportJob) -> bool:
-    """Return whether the circuit breaker has to pause the job, which it has never done before."""
-    max_share = conf().max_failed_share
-    if max_share is None or job.tried_since_resume < MIN_ROWS:
-        return False
-    if job.failed_since_resume <= max_share * job.tried_since_resume:
-        return False
-    return not job.events.filter(kind=EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED).exists()
+    def _too_many_rows_failed(self) -> bool:
+        """Return whether the circuit breaker has to pause the job, which it has never done before."""
+        max_share = conf().max_failed_share
+        if max_share is None or self.tried_since_resume < MIN_ROWS:
+            return False
+        if self.failed_since_resume <= max_share * self.tried_since_resume:
+            return False
+        return not self.events.filter(kind=EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED).exists()

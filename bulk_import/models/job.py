@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F, Sum
+from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -52,35 +52,40 @@ class ImportJob(BreakableJob):
 
     def mark_processing(self) -> None:
         """Record that a worker has claimed a chunk."""
+        if self.status == JobStatus.PROCESSING:
+            return
         ImportJob.objects.filter(pk=self.pk, status__in=[JobStatus.PENDING, JobStatus.QUEUED]).update(
             status=JobStatus.PROCESSING,
             started_at=Coalesce("started_at", Now()),
         )
 
-    def handle_finished_chunk(self, chunk: ImportChunk) -> None:
+    def handle_finished_chunk(self, chunk: ImportChunk) -> ImportJob:
         """Add the problems of a chunk that has ended to the job, and end the job if it was the last open chunk.
+
+        Returns the job as it is now, `locked`.
 
         Call inside the transaction that ended the chunk. The last two chunks may end at the same moment, and the job's
         lock makes them take turns. The second one then sees that no chunk is open any more, and ends the job.
         """
         job = ImportJob.objects.locked(self.pk)
         if job.is_terminal:
-            return
+            return job
         job.problems = merge_problems([job.problems, chunk.problems])
         other_dead_chunks = job.chunks.dead().exclude(pk=chunk.pk)
         if chunk.status == ChunkStatus.DEAD and not other_dead_chunks.exists():  # one email for all dead chunks
             job.record(EventKind.DEAD_LETTERED, note=str(chunk.number), mail_after=timedelta(0))
         if not job.chunks.exclude(status__in=TERMINAL_CHUNK_STATUSES).exists():
-            totals = job.chunks.aggregate(done=Sum(DONE), unprocessed=Sum("unprocessed"))
             # A redrive of a cancelled job runs only the dead chunks. The others keep the rows that the cancel left.
-            left_by_cancel = job.chunks.filter(status=ChunkStatus.DONE, unprocessed__gt=0)
-            is_cancelled = job.cancel_requested_at is not None or left_by_cancel.exists()
+            left_by_cancel = Count("pk", filter=Q(status=ChunkStatus.DONE, unprocessed__gt=0))
+            totals = job.chunks.aggregate(left=left_by_cancel, done=Sum(DONE), unprocessed=Sum("unprocessed"))
+            is_cancelled = totals.pop("left") > 0 or job.cancel_requested_at is not None
             job.status = status_at_end(rows=job.rows, **totals, is_cancelled=is_cancelled)
             job.finished_at = Now()
             job.clear_pause()
             job.cancel_pending_mail()  # the email about the end replaces every earlier one
             job.record(EventKind.ENDED, note=job.status, mail_after=timedelta(0))
         job.save()
+        return job
 
     # --- cancel, retry, redrive
 

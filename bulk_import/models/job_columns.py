@@ -42,6 +42,16 @@ The column `<name>_expired_at` says when this data expired.
 """
 
 
+class OutcomeCount:
+    """An attribute such as `created_count` of a job: the number of its rows with this outcome. Needs `with_counts`."""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._outcome = name.removesuffix("_count")
+
+    def __get__(self, job: JobColumns, _owner: type) -> int:
+        return job.totals[self._outcome] if job.totals else 0
+
+
 class JobColumns(models.Model):
     """One accepted POST to a bulk endpoint. Its ID is a random UUID4, so nobody can guess it."""
 
@@ -119,14 +129,17 @@ class JobColumns(models.Model):
     is_expiring = models.BooleanField(default=False)  # some expired data still has to be deleted
 
     # Annotated by `with_counts`.
-    created_count: int
-    updated_count: int
-    unchanged_count: int
-    deleted_count: int
-    rejected_count: int
-    failed_count: int
-    unprocessed_count: int
+    totals: dict[str, int] | None  # the number of rows for each outcome; None if the job has no chunk
     worker_lost_at: datetime | None  # when the first lease ended whose worker was lost; None if no chunk waits so
+
+    # These need `with_counts`.
+    created_count = OutcomeCount()
+    updated_count = OutcomeCount()
+    unchanged_count = OutcomeCount()
+    deleted_count = OutcomeCount()
+    rejected_count = OutcomeCount()
+    failed_count = OutcomeCount()
+    unprocessed_count = OutcomeCount()
 
     # Annotated by `locked`.
     paused_for: timedelta | None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.db import models
 from django.db.models import F, Min, OuterRef, Subquery, Sum
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import JSONObject, Now
 
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.status import TERMINAL_STATUSES
@@ -24,21 +24,19 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         return self.with_counts().select_related("submitter")
 
     def with_counts(self) -> Self:
-        """Annotate each job with a count for each outcome, such as `created_count`.
+        """Annotate each job with its counts, such as `created_count`.
 
         The counts are the sums over the job's chunks. `worker_lost_at` is when the first lease ended whose worker is
         lost.
         """
-        # One subquery for each count. A join with GROUP BY would read the chunks of every job of the user before it
-        # could return the first page; the subqueries read only the chunks of the jobs on that page.
+        # A join with GROUP BY would read the chunks of every job of the user before it could return the first page. A
+        # subquery reads only the chunks of the jobs on that page. It can return one column, so it returns JSON.
         chunks = ImportChunk.objects.filter(job=OuterRef("pk")).order_by().values("job")
-        sums = {
-            f"{outcome}_count": Coalesce(Subquery(chunks.annotate(total=Sum(str(outcome))).values("total")), 0)
-            for outcome in Outcome
-        }
+        sums = JSONObject(**{str(outcome): Sum(str(outcome)) for outcome in Outcome})
+        totals = Subquery(chunks.annotate(totals=sums).values("totals"))
         lost = ImportChunk.objects.lost().filter(job=OuterRef("pk")).order_by().values("job")
         worker_lost_at = Subquery(lost.annotate(first=Min("lease_expires_at")).values("first"))
-        return self.annotate(**sums, worker_lost_at=worker_lost_at)
+        return self.annotate(totals=totals, worker_lost_at=worker_lost_at)
 
     def locked(self, job_id: uuid.UUID) -> ImportJob:
         """Lock the job until the transaction ends, and return it with `paused_for`. Raises ImportJob.DoesNotExist.

@@ -130,6 +130,8 @@ class PausableJob(JobColumns):
         claims have to wait for `probe_seconds` more. If the worker of the probe dies, the first claim after that time
         becomes the next probe.
         """
+        if not self.is_paused:
+            return
         paused = type(self).objects.filter(pk=self.pk, status=JobStatus.PAUSED)
         # One UPDATE checks the time and moves it, so only one of several simultaneous claims finds the pause over. For
         # example, six claims arrive when a pause ends: one changes the row and is the probe, the other five wait for
@@ -152,7 +154,7 @@ class PausableJob(JobColumns):
         """
         # Check the status before locking the job. This method runs with almost every heartbeat, and the job is almost
         # never paused. If every heartbeat took the lock, all workers of the job would wait for each other here.
-        if not type(self).objects.filter(pk=self.pk, status=JobStatus.PAUSED).exists():
+        if not self.is_paused:
             return
         job = type(self).objects.locked(self.pk)
         if job.is_paused and not job.is_paused_until_resumed:

@@ -163,14 +163,20 @@ def _lock_window(target: str) -> bool:
 
 
 def _contenders(target: str) -> Iterator[Contender]:
-    """Yield the target's jobs that have chunks in flight, got a place lately, or wait for one. Runs two queries."""
-    activity = {row["job_id"]: row for row in _activity(target)}
+    """Yield the target's jobs that have chunks in flight, got a place lately, or wait for one. Runs two queries.
+
+    Yields nothing if no job waits. That is frequent, and then it runs only the first query.
+    """
     pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
     # Staff paused the job: it gets no place until they resume it.
     waiting = ImportJob.objects.open().filter(Exists(pending), target=target).exclude(pause_code=PauseCode.STAFF)
-    window = conf().chunks_in_flight
     columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status", "cancel_requested_at")
-    for pk, submitter_id, created_at, rows, front_at, status, cancelled_at in waiting.order_by().values_list(*columns):
+    jobs = list(waiting.order_by().values_list(*columns))
+    if not jobs:
+        return
+    window = conf().chunks_in_flight
+    activity = {row["job_id"]: row for row in _activity(target)}
+    for pk, submitter_id, created_at, rows, front_at, status, cancelled_at in jobs:
         known = activity.pop(pk, {"in_flight": 0, "outstanding": 0, "served_at": None})
         # A job that a worker paused keeps one chunk on the queue, whose worker finds out whether rows can be created
         # again. Without it, the job would never resume, and never be given up.

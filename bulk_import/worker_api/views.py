@@ -33,7 +33,7 @@ from bulk_import.exceptions import (
     StaleEpoch,
     TargetUnavailable,
 )
-from bulk_import.models import ImportChunk, durable_transaction, without_atomic_requests
+from bulk_import.models import ImportChunk, ImportJob, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_log_context
 from bulk_import.worker_api.parser import WorkerParser
@@ -250,8 +250,10 @@ class ReleaseView(WorkerView):
             code, asked = PauseCode(release.pause), release.retry_after_seconds
             seconds = chunk.job.pause_by_worker(code, asked_seconds=asked, first_seconds=conf().pause_seconds)
         # A worker that pauses the job has found why its rows fail, so the circuit breaker leaves the job to it.
-        elif is_first and chunk.job.count_tried_rows(release.rows_tried, release.rows_failed):
-            relay.send_notifications_after_commit(chunk.job_id)
+        elif is_first and release.rows_tried:
+            job = ImportJob.objects.locked(chunk.job_id)
+            if job.count_tried_rows(release.rows_tried, release.rows_failed):
+                relay.send_notifications_after_commit(chunk.job_id)
         relay.send_next_chunks(chunk.job.target)
         return Response(ReleaseAnswer(seconds).to_dict())
 

@@ -37,6 +37,7 @@ class AfterTheEnd(JobAction):
             found = world.sql("SELECT status FROM bulk_import_importjob WHERE id = ?", world.people.job_id(self.job))
             if found and found[0][0] in TERMINAL:
                 self.hits += 1
+                self.prepare(world)
                 # Somebody may have opened the job again, or there is nothing to run or to undo. The target `products`
                 # has no detail_url, so its imports cannot be undone.
                 refused = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
@@ -44,24 +45,46 @@ class AfterTheEnd(JobAction):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
+    def prepare(self, world: World) -> None:
+        """Do what happens right before the call."""
+
 
 class Run(AfterTheEnd):
     """Imports the rows of a rehearsal."""
 
-    weight = 8
+    weight = 3
     suffix = "/run"
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
+        """Mostly choose a rehearsal: if there is none, a job becomes one."""
+        run = super().draw(random, plan)
         rehearsed = [job.number for job in plan.jobs if job.rehearse]
-        return cls(plan.draw_time(random), random.choice(rehearsed or range(len(plan.jobs))))
+        if rehearsed:
+            run.job = random.choice(rehearsed)
+        elif random.random() < 0.8 and plan.jobs[run.job].target == "categories" and not plan.spares_a_job:
+            plan.jobs[run.job].rehearse = True
+        return run
 
 
+@dataclass(eq=False)
 class Undo(AfterTheEnd):
-    """Deletes what the job has created."""
+    """Deletes what the job has created. Mostly, somebody has changed one of these objects before."""
 
-    weight = 5
+    weight = 3
     suffix = "/undo"
+
+    row: int | None
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        job = random.randrange(len(plan.jobs))
+        row = random.randrange(len(plan.jobs[job].rows)) if random.random() < 0.6 else None
+        return cls(plan.draw_time(random), job, row)
+
+    def prepare(self, world: World) -> None:
+        if self.row is not None:
+            edit(world, self.job, self.row)
 
 
 @dataclass(eq=False)
@@ -78,7 +101,10 @@ class Edit(JobAction):
         return cls(plan.draw_time(random), job, random.randrange(len(plan.jobs[job].rows)))
 
     async def act(self, world: World) -> None:
-        name = world.plan.jobs[self.job].rows[self.row].name
-        world.run_in_monolith(
-            f"edit {name}", lambda: Category.objects.filter(name=name).update(slug=f"{EDIT}{self.row}")
-        )
+        edit(world, self.job, self.row)
+
+
+def edit(world: World, job: int, row: int) -> None:
+    """Change the object of a row, as a person would in the admin."""
+    name = world.plan.jobs[job].rows[row].name
+    world.run_in_monolith(f"edit {name}", lambda: Category.objects.filter(name=name).update(slug=f"{EDIT}{row}"))

@@ -68,7 +68,7 @@ class Cancel(UserAction):
 
 
 class Retry(UserAction):
-    weight = 4
+    weight = 3
     suffix = "/retry"
 
 
@@ -81,7 +81,7 @@ class Redrive(UserAction):
 class Pause(JobAction):
     """Staff pause a job, and resume it later."""
 
-    weight = 6
+    weight = 4
 
     seconds: float
 
@@ -119,7 +119,7 @@ class MoveToFront(JobAction):
 class ResumeBySubmitter(UserAction):
     """The submitter resumes a job, whether or not the circuit breaker has paused it."""
 
-    weight = 4
+    weight = 2
     suffix = "/resume"
 
 

@@ -18,7 +18,7 @@ USERS = ("ana", "ben")
 SEEDS_PER_SPARED_JOB = 10
 """One of so many seeds has faults that concern only some of its jobs."""
 
-SEEDS_PER_SHARED_OBJECTS = 3
+SEEDS_PER_SHARED_OBJECTS = 4
 """One of so many seeds has jobs that update and upsert the same few objects."""
 
 OBJECTS = 8
@@ -27,8 +27,14 @@ OBJECTS = 8
 VALUES = ("a", "b", "c")
 """The values that these jobs write. There are few, so that some rows change nothing."""
 
+ROWS = (5, 10)
+"""Fewest and most rows of a usual import. Most imports have few, so that many runs take little time."""
+
+SEEDS_PER_LARGE_JOB = 100
+"""One of so many seeds has a large import, of products."""
+
 LARGE_ROWS = (40, 120)
-"""Fewest and most rows of a large import. Every fiftieth run has one, of products."""
+"""Fewest and most rows of a large import."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Plan:
             seed,
             pollers=random.randint(1, 3),
             batch_size=random.choice([1, 1, 1, 3]),
-            function_seconds=random.choice([8.0, 8.0, 20.0, 60.0]),
+            function_seconds=random.choice([8.0, 8.0, 8.0, 20.0, 20.0, 60.0]),
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
             batch_rows=Random(f"batches {seed}").choice([1, 1, 3, 20]),
@@ -96,19 +102,23 @@ class Plan:
             latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
             clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],
         )
-        if seed % 50 == 0:
+        if seed % SEEDS_PER_LARGE_JOB == 0:
             plan.jobs = [_draw_job(random, plan, 0, "products", random.randint(*LARGE_ROWS))]
         elif plan.shares_objects:
             names = [f"{seed}-{number}" for number in range(OBJECTS)]
-            plan.chunk_rows = 2  # so that several chunks of each job wait for a place
+            plan.chunk_rows = random.choice([1, 2, 2, 3, 3])  # so that several chunks of each job wait for a place
             plan.objects = {name: random.choice(VALUES) for name in names if random.random() < 0.6}
-            count = random.choice([2, 2, 3, 4])
+            count = random.choice([2, 2, 2, 2, 3, 4])
             plan.jobs = [_draw_job_of_objects(random, n, names) for n in range(count)]
+            if random.random() < 0.3:  # so that two users wait for places at the same time
+                for job in plan.jobs:
+                    job.user, job.at = USERS[job.number % 2], 0.0
         else:
-            count = 3 if plan.spares_a_job else random.choice([1, 1, 1, 1, 1, 1, 2, 3])
-            plan.jobs = [_draw_job(random, plan, n, "categories", random.randint(5, 10)) for n in range(count)]
+            count = 2 if plan.spares_a_job else random.choices([1, 2, 3], [10, 1, 1])[0]
+            sizes = [int(random.triangular(ROWS[0], ROWS[1] + 1, ROWS[0])) for _ in range(count)]
+            plan.jobs = [_draw_job(random, plan, n, "categories", size) for n, size in enumerate(sizes)]
         weights = [kind.weight for kind in FAULTS]
-        count = int(random.triangular(0, 40, 12))
+        count = int(random.triangular(0, 40, 11))
         plan.faults = [kind.draw(random, plan) for kind in random.choices(FAULTS, weights, k=count)]
         if plan.spares_a_job:
             plan.faults = [fault for fault in plan.faults if not fault.concerns(plan.jobs[0])]
@@ -141,11 +151,11 @@ def _draw_job(random: Random, plan: Plan, number: int, target: str, count: int) 
     else:
         rest = {"price": "12.50", "currency": "EUR", "category": "tents", "stock": 3}
         rows = [Row(name, {"sku": name, "name": name, **rest}) for name in names]
-    rehearse = target == "categories" and not plan.spares_a_job and random.random() < 0.1
+    rehearse = target == "categories" and not plan.spares_a_job and random.random() < 0.05
     return Job(number, random.choice(USERS), target, random.uniform(0, 2) * number, rows, rehearse=rehearse)
 
 
 def _draw_job_of_objects(random: Random, number: int, names: list[str]) -> Job:
-    rows = [Row(name, {"name": name, "slug": random.choice(VALUES)}) for name in random.sample(names, 6)]
+    rows = [Row(name, {"name": name, "slug": random.choice(VALUES)}) for name in random.sample(names, ROWS[0])]
     mode, at = random.choice(["update", "upsert", "upsert"]), random.uniform(0, 1) * number
-    return Job(number, random.choice(USERS), "categories", at, rows, mode, rehearse=random.random() < 0.2)
+    return Job(number, random.choice(USERS), "categories", at, rows, mode, rehearse=random.random() < 0.1)

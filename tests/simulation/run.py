@@ -33,6 +33,7 @@ from tests.simulation import (  # noqa: F401 - some of them only register the fa
     checks,
     checks_of_objects,
     endpoint,
+    faster_django,
     faults_of_objects,
     faults_of_people,
     faults_of_requests,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Finding
 
 timezone.now = virtual_time.now_of_django
+faster_django.install()
 circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
 RUNS_PER_COLLECTION = 50

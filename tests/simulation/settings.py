@@ -30,7 +30,8 @@ DATABASES = {
         "ENGINE": "tests.simulation.backend",
         "NAME": ":memory:",
         "CONN_MAX_AGE": None,  # a closed connection would lose the database
-        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+        # SQLite prepares a statement again that it has forgotten; the site has a few thousand.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "cached_statements": 10_000},
     },
 }
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

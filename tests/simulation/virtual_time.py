@@ -16,6 +16,7 @@ import uuid
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,7 +88,12 @@ wall_time = WallClock()
 
 def database_time(seconds: float = 0.0) -> str:
     """Return the time on the database's clock plus `seconds`, as SQLite's STRFTIME formats it for Django's `Now()`."""
-    return datetime.fromtimestamp(START_OF_TIME + clock.now + seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return _format_time(START_OF_TIME + clock.now + seconds)
+
+
+@lru_cache(maxsize=16)  # many statements ask for the same moment
+def _format_time(unix_time: float) -> str:
+    return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 class InlineExecutor(concurrent.futures.Executor):

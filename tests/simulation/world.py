@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 RELAY_SECONDS = 60.0
 """Time between two sweeps of the relay."""
 
+IDLE_RELAY_SECONDS = 600.0
+"""Time between two sweeps for chunks if nothing changes in the database."""
+
 TICK_SECONDS = 15.0
 """How often the run looks whether it is over."""
 
@@ -53,12 +56,11 @@ A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may
 
 
 UNSENT = (
-    "SELECT 1 FROM bulk_import_delivery WHERE due_at <= ?"
-    " UNION SELECT 1 FROM bulk_import_importchunk WHERE status IN ('pending', 'reserved')"
+    "SELECT 1 FROM bulk_import_importchunk WHERE status IN ('pending', 'reserved')"
     " OR (status IN ('queued', 'processing') AND queued_at < ?)"
     " OR (status = 'processing' AND lease_expires_at < ?) LIMIT 1"
 )
-"""Query that finds something to do for the relay. A sweep that finds nothing would only take time."""
+"""Query for a chunk whose message the relay may have to send."""
 
 
 class World:
@@ -72,6 +74,7 @@ class World:
         self.audited: list[Audited] = []
         self._kept: list[Any] = []
         self._database: Any = connections["default"]
+        self._changes_at_sweep, self._swept_at = -1, 0.0
         self.random = Random(f"world {plan.seed}")
         self.loop = VirtualLoop(clock, Random(f"loop {plan.seed}"))
         self.context = Context()  # in which the parts of the world run that are no process
@@ -139,10 +142,22 @@ class World:
         """Run `manage.py bulk_import_relay` from time to time."""
         while True:
             await asyncio.sleep(RELAY_SECONDS)
-            if self.sql(UNSENT, database_time(), database_time(-MESSAGE_TIMEOUT.total_seconds()), database_time()):
+            if self._is_sweep_useful():
                 fault = self.fates.next("sweep")
                 death = Death(fault.step) if isinstance(fault, RelayDies) else None
                 self.run_in_monolith("sweep", self._sweep, death)
+
+    def _is_sweep_useful(self) -> bool:
+        """Return whether a sweep may find something to do. If it finds nothing, it only takes time."""
+        if self.sql("SELECT 1 FROM bulk_import_delivery WHERE due_at <= ? LIMIT 1", database_time()):
+            return True
+        changes = self._database.connection.total_changes
+        if (changes == self._changes_at_sweep and clock.now < self._swept_at + IDLE_RELAY_SECONDS) or not self.sql(
+            UNSENT, database_time(-MESSAGE_TIMEOUT.total_seconds()), database_time()
+        ):
+            return False
+        self._changes_at_sweep, self._swept_at = changes, clock.now
+        return True
 
     def _sweep(self) -> None:
         try:

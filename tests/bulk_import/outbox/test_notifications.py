@@ -187,6 +187,7 @@ def test_a_pause_is_emailed_when_it_has_lasted_ten_minutes(merchandiser: Any) ->
 def test_the_pause_email_is_cancelled_when_the_job_makes_progress(merchandiser: Any) -> None:
     job = make_failed_job(merchandiser)
     pause(job)
+    job.refresh_from_db()
     with transaction.atomic():
         job.mark_progress()
     let_time_pass(PAUSE_MAIL_AFTER)
