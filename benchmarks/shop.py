@@ -107,12 +107,14 @@ class Shop:
         before = monolith.cpu_seconds()
         with ExitStack() as cleanup:
             url = cleanup.enter_context(delayed(monolith.url, round_trip_ms)) if round_trip_ms else monolith.url
-            self.stack.environment["BULK_IMPORT_BASE_URL"] = url
-            poller = pinned(self.stack.start_poller(), SENDER_CORE)
-            cleanup.callback(stop_process, poller)
+            cleanup.callback(stop_process, self.start_poller(url))
             self.wait_for(job_id)
-        self.stack.environment["BULK_IMPORT_BASE_URL"] = self.stack.url
         return monolith.cpu_seconds() - before
+
+    def start_poller(self, url: str) -> subprocess.Popen[bytes]:
+        """Start this worker, which calls the monolith at this URL."""
+        self.stack.environment["BULK_IMPORT_BASE_URL"] = url
+        return pinned(self.stack.start_poller(), SENDER_CORE)
 
     def import_export(self, rows: list[dict[str, Any]]) -> None:
         """Import rows with django-import-export, on the server's core."""
@@ -221,12 +223,12 @@ def delayed(url: str, round_trip_ms: float) -> Iterator[str]:
 
 
 @contextmanager
-def importing(shop: Shop, rows: list[dict[str, Any]], calls: int | None = None) -> Iterator[None]:
+def importing(shop: Shop, rows: list[dict[str, Any]], monolith: Monolith, calls: int | None = None) -> Iterator[None]:
     """Import rows with this worker while the block runs, then cancel the job. `calls` caps the calls per chunk."""
     job_id = shop.submit(rows)
     if calls:
         shop.limit(job_id, calls)
-    poller = pinned(shop.stack.start_poller(), SENDER_CORE)
+    poller = shop.start_poller(monolith.url)
     try:
         yield
         shop.http.delete(f"/products/bulk/{job_id}").raise_for_status()
