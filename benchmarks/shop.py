@@ -41,6 +41,7 @@ IN_FLIGHT = 8
 
 BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
 PATIENCE_SECONDS = 600
+WARM_UP_REQUESTS = 20  # to each monolith, because the first request of a process takes far longer
 HERE = Path(__file__).resolve().parent
 
 
@@ -205,6 +206,8 @@ def open_shop() -> Iterator[Shop]:
             monoliths.append(Monolith(process, url))
         shop = Shop(stack, *monoliths)
         cleanup.callback(shop.http.close)
+        for monolith in monoliths * WARM_UP_REQUESTS:
+            shop.http.get(f"{monolith.url}/products/").raise_for_status()
         yield shop
 
 

@@ -382,8 +382,10 @@ def test_every_row_gets_one_outcome_whatever_happens_to_the_batches(
 
     found = Counter(failure.index for failure in dispatch.failures)
     assert set(found.values()) <= {1}
-    assert not found.keys() & endpoint.created
-    assert dispatch.created == len(endpoint.created) or dispatch.stopped_by
+    # A row whose answer was lost fails if the retry budget is spent. The monolith then refuses the report of the chunk.
+    unseen = {index for index in endpoint.created if plan[index] == "hangs up" and endpoint.calls[index] == 1}
+    assert found.keys() & endpoint.created <= unseen
+    assert len(endpoint.created) - len(unseen) <= dispatch.created <= len(endpoint.created)
     assert dispatch.stopped_by or found.keys() | endpoint.created == set(range(len(plan)))
     wrong = {index for index, kind in enumerate(plan) if kind in {"rejected", "500", "dies", "dies once", "hangs up"}}
     assert found.keys() <= wrong
