@@ -15,6 +15,7 @@ fails no row: the worker pauses the job, and resumes it by itself (see `pause`).
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.functions import Now
 
@@ -23,6 +24,9 @@ from bulk_import.models.event import EventKind
 from bulk_import.models.pause import COUNTS_SINCE_RESUME, PAUSE_COLUMNS, PausableJob
 from bulk_import.models.status import JobStatus
 from bulk_import_wire.contract import PauseCode
+
+if TYPE_CHECKING:
+    from bulk_import.models.job import ImportJob
 
 MIN_ROWS = 100
 """Number of rows that must have an outcome before their share of failed rows says anything about the others."""
@@ -47,19 +51,21 @@ class BreakableJob(PausableJob):
         self.tried_since_resume += tried
         self.failed_since_resume += failed
         self.save(update_fields=COUNTS_SINCE_RESUME)
-        if not self._too_many_rows_failed():
+        job: Any = self  # an ImportJob, which has the events
+        if not too_many_rows_failed(job):
             return False
         self.status, self.pause_code = JobStatus.PAUSED, PauseCode.MOST_ROWS_FAILED
         self.paused_at, self.paused_until = Now(), None
         self.save(update_fields=PAUSE_COLUMNS)
-        self.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
+        job.record(EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED, mail_after=timedelta(0))
         return True
 
-    def _too_many_rows_failed(self) -> bool:
-        """Return whether the circuit breaker has to pause the job, which it has never done before."""
-        max_share = conf().max_failed_share
-        if max_share is None or self.tried_since_resume < MIN_ROWS:
-            return False
-        if self.failed_since_resume <= max_share * self.tried_since_resume:
-            return False
-        return not self.events.filter(kind=EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED).exists()
+
+def too_many_rows_failed(job: ImportJob) -> bool:
+    """Return whether the circuit breaker has to pause the job, which it has never done before."""
+    max_share = conf().max_failed_share
+    if max_share is None or job.tried_since_resume < MIN_ROWS:
+        return False
+    if job.failed_since_resume <= max_share * job.tried_since_resume:
+        return False
+    return not job.events.filter(kind=EventKind.PAUSED, note=PauseCode.MOST_ROWS_FAILED).exists()

@@ -74,5 +74,4 @@ class PrimaryManager(models.Manager[Any]):
     """A manager that reads from the database that it writes to."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        queryset: models.QuerySet[Any] = self._queryset_class(self.model, using=database(), hints=self._hints)
-        return queryset
+        return super().get_queryset().using(database())

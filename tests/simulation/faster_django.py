@@ -14,7 +14,8 @@ from django.db.models import expressions
 from django.db.models.expressions import BaseExpression, Col
 from django.db.models.sql.compiler import SQLCompiler
 
-_sql_of_columns: dict[tuple[str | None, str], str] = {}
+_sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
+_original_column_as_sql: Any = Col.as_sql
 _converters_of_fields: dict[Any, list[Any]] = {}
 
 
@@ -43,13 +44,14 @@ def _identity(self: Any) -> tuple[Any, ...]:
     return Col, self.alias, self.target, self.output_field
 
 
-def _column_as_sql(self: Any, _compiler: Any, _connection: Any) -> tuple[str, list[Any]]:
-    """Return the quoted name of a column. Django looks up in each query which names it must not quote."""
+def _column_as_sql(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
+    """Return the quoted name of a column. Django looks up in each query which names it need not quote."""
     key = (self.alias, self.target.column)
-    sql = _sql_of_columns.get(key)
-    if sql is None:
-        sql = _sql_of_columns[key] = ".".join(f'"{name}"' for name in key if name)
-    return sql, []
+    if (known := _sql_of_columns.get(key)) is None:
+        _sql, none = _original_column_as_sql(self, compiler, connection)  # a list or tuple, depending on the version
+        known = _sql_of_columns[key] = ".".join(f'"{name}"' for name in key if name), type(none)
+    sql, empty = known
+    return sql, empty()
 
 
 def _get_converters(self: Any, found: list[Any]) -> dict[int, Any]:
