@@ -1,6 +1,7 @@
 """Settings for the chaos runs: the local settings with small chunks, short leases and no quotas."""
 
 from random import choice
+from typing import Any
 
 from bulk_import import conf
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
@@ -9,10 +10,12 @@ from settings.local import BULK_IMPORT
 conf.NUMBERS -= {"max_pause_hours"}  # so that the longest pause can be a few seconds
 DEBUG = False  # with DEBUG, Django keeps every query in memory
 
+TARGETS: Any = BULK_IMPORT["TARGETS"]
+
 BULK_IMPORT = {
     **BULK_IMPORT,
     # Some processes of the site allow batches and others refuse them, as in a deployment that turns batches on.
-    "TARGETS": {"products": {**BULK_IMPORT["TARGETS"]["products"], "batch_rows": choice([1, 8, 8])}},  # noqa: S311
+    "TARGETS": {"products": {**TARGETS["products"], "batch_rows": choice([1, 8, 8])}},  # noqa: S311
     "CHUNK_ROWS": 15,
     "CHUNKS_IN_FLIGHT": 2,  # an import has more chunks, so that the window has to be refilled
     "LEASE_SECONDS": 2,
