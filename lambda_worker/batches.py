@@ -53,9 +53,11 @@ class BatchSize:
         """Remove the rows of the next call from the front of `left`, which must not be empty, and return them.
 
         A batch is about BATCH_SECONDS of work. It leaves rows for the other calls in flight, and for one more, so that
-        all of them end at about the same time and the limiter can try a higher limit.
+        all of them end at about the same time and the limiter can try a higher limit. While the shop's other requests
+        are being slowed down, it is shorter: they get their turn more easily between two calls than within a batch.
         """
-        in_time = int(BATCH_SECONDS / limit.call_seconds) if limit.call_seconds else FEW_ROWS
+        seconds = BATCH_SECONDS * (1 - limit.shop_load)
+        in_time = int(seconds / limit.call_seconds) if limit.call_seconds else FEW_ROWS
         share = max(math.ceil(len(left) / (limit.limit + 1)), FEW_ROWS)
         rows = [left.popleft()]
         free_bytes = MAX_BATCH_BYTES - MAX_HEAD_BYTES - len(rows[0].body)

@@ -80,6 +80,7 @@ class ConcurrencyLimiter:
         self._most_in_flight = 0  # during these calls
         self._shop_load = 0.0  # sum of the loads that these calls reported
         self._call_seconds = 0.0  # the latency in the last window
+        self._window_load = 0.0  # the load that it reported
         self._idle_seconds = 0.0  # the idle latency, after the first window
         self._windows = 0  # number of windows in the idle latency
         self._step = 1  # by how much the limit grows next
@@ -94,6 +95,11 @@ class ConcurrencyLimiter:
     def call_seconds(self) -> float:
         """The mean latency of the last window. It is 0.0 before the first window has been judged."""
         return self._call_seconds
+
+    @property
+    def shop_load(self) -> float:
+        """The mean load of the shop in the last window, see `record`."""
+        return self._window_load
 
     @property
     def is_forgotten(self) -> bool:
@@ -160,7 +166,7 @@ class ConcurrencyLimiter:
         """Adapt the limit to the mean latency and the mean load of a full window."""
         if not self._windows:
             self._idle_seconds = seconds
-        self._call_seconds = seconds
+        self._call_seconds, self._window_load = seconds, shop_load
         # When few rows are left, or they are in few batches, there are fewer calls in flight than the limit allows.
         calls = min(self._limit, self._most_in_flight)
         served = calls * self._idle_seconds / seconds if seconds > self._idle_seconds else calls

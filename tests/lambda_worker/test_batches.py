@@ -190,6 +190,14 @@ def test_a_slow_endpoint_gets_single_calls() -> None:
     assert endpoint.alone == list(range(8, 20))
 
 
+def test_a_loaded_shop_gets_single_calls() -> None:
+    endpoint = Endpoint(lambda _index, _tried: an_answer(201, CREATED, Bulk_Import_Load="1.00"))
+
+    assert endpoint.run(40).created == 40
+    assert [len(batch) for batch in endpoint.batches] == [FEW_ROWS]
+    assert endpoint.alone == list(range(8, 40))
+
+
 def test_a_row_that_kills_its_process_is_found_and_the_others_are_created() -> None:
     endpoint = Endpoint(lambda index, _tried: DIES if index == 30 else an_answer(201, CREATED), has_heartbeats=True)
 
