@@ -21,7 +21,7 @@ from django.db import connections, transaction
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import StreamingHttpResponse
 from django.test import Client
-from django.urls import include, path
+from django.urls import clear_script_prefix, include, path, set_script_prefix
 from django.utils.translation import activate, get_language
 from django.utils.translation import gettext as _
 from hypothesis import HealthCheck, Phase, given
@@ -116,6 +116,10 @@ languages: list[str | None] = []
 """The active language whenever the middleware below was called."""
 
 
+paths: list[str] = []
+"""The path of each of these calls."""
+
+
 def one_at_a_time(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Middleware that can serve only one create call at a time."""
     in_flight: list[HttpRequest] = []
@@ -126,6 +130,7 @@ def one_at_a_time(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpR
         assert not in_flight
         in_flight.append(request)
         languages.append(get_language())
+        paths.append(request.path)
         try:
             return get_response(request)
         finally:
@@ -228,6 +233,7 @@ def observe(send: Any, chunks: list[Chunk]) -> dict[str, Any]:
     """Send the rows of the chunks, and return everything that can be observed."""
     mail.outbox.clear()
     languages.clear()
+    paths.clear()
     events: list[Any] = []
     with observed(events):
         answers = [send(chunk) for chunk in chunks]
@@ -242,6 +248,7 @@ def observe(send: Any, chunks: list[Chunk]) -> dict[str, Any]:
         "records": [*records],
         "emails": [(message.subject, message.body) for message in mail.outbox],
         "languages": [*languages],
+        "paths": [*paths],
     }
 
 
@@ -295,6 +302,7 @@ PROJECTS: dict[str, dict[str, Any]] = {
     "update": {**MOODY, "query": "?mode=update"},
     "rehearsal": {**MOODY, "query": "?rehearse=true"},
     "second target": {"urlconf": second_target.__name__, "targets": second_target.TARGETS, "path": "/categories/bulk"},
+    "below a prefix": {**MOODY, "prefix": "/shop"},
     "Portuguese": {**MOODY, "headers": {"Accept-Language": "pt-br"}},
     "other header": {**MOODY, "settings": {"TOKEN_HEADER": "X-Import-Authorization", "REPORT_LOAD": False}},
 }
@@ -302,8 +310,10 @@ PROJECTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(params=PROJECTS)
-def project(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Configure the site as one of the projects. Return the project."""
+def project(
+    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    """Configure the site as one of the projects, and yield the project."""
     project = PROJECTS[request.param]
     if "urlconf" in project:
         settings.ROOT_URLCONF = project["urlconf"]
@@ -316,7 +326,11 @@ def project(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pyt
     if project.get("atomic"):
         monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
         monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
-    return project
+    if "prefix" in project:
+        settings.FORCE_SCRIPT_NAME = project["prefix"]
+        set_script_prefix(f"{project['prefix']}/")  # as django.setup() does
+    yield project
+    clear_script_prefix()
 
 
 def test_rows_have_the_same_effects_both_ways(
