@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each further run adds 1")
     parser.add_argument("--until-red", action="store_true", help="stop after the first failure")
+    parser.add_argument("--no-shrink", action="store_true", help="print all faults of a failure, which is faster")
     parser.add_argument("--replay", type=int, default=0, metavar="TIMES", help="execute each run several times")
     parser.add_argument("--processes", type=int, default=1, help="divide the runs among several processes")
     parser.add_argument("--verbose", action="store_true", help="print everything that happens")
@@ -47,20 +48,20 @@ def main() -> int:
     seeds = range(given.seed, given.seed + given.runs)
     if given.replay:
         return replay(simulator, seeds, given.replay)
-    return simulate(simulator, seeds, verbose=given.verbose, until_red=given.until_red)
+    return simulate(simulator, seeds, given)
 
 
-def simulate(simulator: Simulator, seeds: range, *, verbose: bool, until_red: bool) -> int:
-    """Execute the runs. Return the exit code: 1 if there are findings."""
+def simulate(simulator: Simulator, seeds: range, given: argparse.Namespace) -> int:
+    """Execute the runs, with these options. Return the exit code: 1 if there are findings."""
     totals, started_at = Counter[str](), real_monotonic()
     printed_at = started_at
     for seed in seeds:
-        result = simulator.run(Plan.of_seed(seed), verbose=verbose)
+        result = simulator.run(Plan.of_seed(seed), verbose=given.verbose)
         totals.update(runs=1, rows=result.rows, faults=result.faults)
         totals.update(finding.kind for finding in result.findings)
         if result.findings:
-            report(shrink(simulator, result))
-            if until_red:
+            report(result if given.no_shrink else shrink(simulator, result))
+            if given.until_red:
                 break
         if real_monotonic() - printed_at > PROGRESS_SECONDS:
             printed_at = real_monotonic()

@@ -206,7 +206,7 @@ def is_found(mutation: Mutation, runs: int) -> bool:
         shutil.copytree(PROJECT, copy, ignore=LEFT_OUT)
         for path, text, instead in mutation.edits:
             edit(copy / path, text, instead)
-        command = [sys.executable, "-m", "tests.simulation", f"--runs={runs}", "--until-red"]
+        command = [sys.executable, "-m", "tests.simulation", f"--runs={runs}", "--until-red", "--no-shrink"]
         run = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     *found, last = run.stdout.splitlines() or [""]
     try:
