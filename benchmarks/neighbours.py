@@ -41,8 +41,8 @@ PRODUCTS = 100  # number of products that the shop has at the beginning
 
 WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
 
-NOTHING, DEFAULTS = "no import", "default settings"
-SETTINGS: dict[str, int | None] = {DEFAULTS: None, "1 call per chunk": 1, "4 calls per chunk": 4}
+NOTHING, DEFAULTS, BATCHES = "no import", "default settings", "batches"
+SETTINGS: dict[str, int | None] = {DEFAULTS: None, BATCHES: None, "1 call per chunk": 1, "4 calls per chunk": 4}
 """The imports that are measured, with the cap for the calls in flight per chunk. Two chunks run at the same time."""
 
 
@@ -81,12 +81,15 @@ def visit(url: str, visitor: str, requests: int) -> list[float]:
     return took
 
 
-def visit_together(shop: Shop, requests: int, prefix: str) -> Measurement:
-    """Let all visitors make so many requests together, while the products with the prefix are being created."""
+def visit_together(shop: Shop, requests: int, prefix: str, url: str) -> Measurement:
+    """Let all visitors of the monolith at this URL make so many requests together.
+
+    The rate is that of the products with the prefix, which are being created meanwhile.
+    """
     created_before, began = shop.created(prefix), time.monotonic()
     with ThreadPoolExecutor(VISITORS) as threads:
         share = -(-requests // VISITORS)
-        visits = [threads.submit(visit, shop.stack.url, f"VISITOR{prefix}{who}", share) for who in range(VISITORS)]
+        visits = [threads.submit(visit, url, f"VISITOR{prefix}{who}", share) for who in range(VISITORS)]
         seconds = [second for visit in visits for second in visit.result()]
     rate = (shop.created(prefix) - created_before) / (time.monotonic() - began)
     return Measurement(seconds, rate)
@@ -96,14 +99,14 @@ def measure(shop: Shop, requests: int, rows: int, ceiling_rows: int) -> tuple[fl
     """Return the ceiling in rows a second, and the measurement without an import and of each setting."""
     for row in rows_of("OLD", PRODUCTS):
         shop.http.post("/products/", json=row).raise_for_status()
-    measurements = {NOTHING: visit_together(shop, requests, "IDLE")}
+    measurements = {NOTHING: visit_together(shop, requests, "IDLE", shop.single.url)}
     run(shop, CEILING, "CEILING", ceiling_rows)
     for number, (label, calls) in enumerate(SETTINGS.items()):
-        prefix = f"SET{number}"
-        with importing(shop, rows_of(prefix, rows), calls):
+        prefix, monolith = f"SET{number}", shop.batches if label == BATCHES else shop.single
+        with importing(shop, rows_of(prefix, rows), monolith, calls):
             while not shop.created(prefix):
                 time.sleep(0.1)
-            measurements[label] = visit_together(shop, requests, prefix)
+            measurements[label] = visit_together(shop, requests, prefix, monolith.url)
             if shop.created(prefix) == rows:
                 raise RuntimeError("The import ended before the visitors were done. Use more --rows.")
     return shop.rows_a_second("CEILING"), measurements
@@ -132,10 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rates = [f"{found.rows_a_second:.0f}", f"{found.rows_a_second / ceiling:.2f}"] if label != NOTHING else []
         table.add_row(label, *ms, *ratios, *rates)
     console.print(table)
-    default = measurements[DEFAULTS]
+    default, batches = measurements[DEFAULTS], measurements[BATCHES]
     last = {
         "p99_ratio": round(default.percentile(99) / idle.percentile(99), 2),
         "p95_ratio": round(default.percentile(95) / idle.percentile(95), 2),
+        "p99_ratio_batches": round(batches.percentile(99) / idle.percentile(99), 2),
         "ratio_to_ceiling": round(default.rows_a_second / ceiling, 3),
         "database": database,
     }

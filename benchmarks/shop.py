@@ -1,6 +1,9 @@
 """The shop of the benchmarks: a real gunicorn on one CPU core, while the senders of rows use another core.
 
 The rate comes from the products themselves: from the first and the last `created_at` of all SKUs with a prefix.
+
+There are two monoliths on the same database, one with single calls and one with batches. Only one of them has something
+to do at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
@@ -22,8 +26,8 @@ import boto3
 import httpx
 import psycopg
 
-from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ClaimRequest
-from demo.stack import local_stack, stop_process
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, MAX_BATCH_ROWS, ClaimRequest
+from demo.stack import await_answer, free_port, local_stack, stop_process
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:
@@ -37,14 +41,30 @@ IN_FLIGHT = 8
 
 BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
 PATIENCE_SECONDS = 600
+WARM_UP_REQUESTS = 20  # to each monolith, because the first request of a process takes far longer
 HERE = Path(__file__).resolve().parent
+
+
+class Monolith:
+    """A gunicorn with its processes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
+        self.process, self.url = process, url
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of all its processes so far."""
+        seconds = 0.0
+        for pid in family_of(self.process):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            seconds += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")  # user and system time
+        return seconds
 
 
 class Shop:
     """A running shop. No worker reads its queue yet."""
 
-    def __init__(self, stack: LocalStack) -> None:
-        self.stack = stack
+    def __init__(self, stack: LocalStack, single: Monolith, batches: Monolith) -> None:
+        self.stack, self.single, self.batches = stack, single, batches
         self.http = httpx.Client(base_url=stack.url, auth=("demo", "demo"), timeout=PATIENCE_SECONDS, trust_env=False)
 
     def query(self, sql: str) -> Any:
@@ -79,14 +99,32 @@ class Shop:
         """Set the concurrency of a job, the number of calls in flight for each chunk, as staff can in the admin."""
         self.run_in_shell(f"ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})")
 
-    def drain(self, rows: list[dict[str, Any]]) -> None:
-        """Import rows with this worker and wait for the job's end."""
+    def drain(self, rows: list[dict[str, Any]], monolith: Monolith, round_trip_ms: float = 0) -> float:
+        """Import rows with this worker and wait for the job's end. Return the monolith's processor time in seconds.
+
+        `round_trip_ms` is the time that a request and its answer are on their way to the monolith and back.
+        """
         job_id = self.submit(rows)
-        poller = pinned(self.stack.start_poller(), SENDER_CORE)
-        try:
+        before = monolith.cpu_seconds()
+        with ExitStack() as cleanup:
+            url = cleanup.enter_context(delayed(monolith.url, round_trip_ms)) if round_trip_ms else monolith.url
+            cleanup.callback(stop_process, self.start_poller(url))
             self.wait_for(job_id)
-        finally:
-            stop_process(poller)
+        return monolith.cpu_seconds() - before
+
+    def start_poller(self, url: str) -> subprocess.Popen[bytes]:
+        """Start this worker, which calls the monolith at this URL."""
+        self.stack.environment["BULK_IMPORT_BASE_URL"] = url
+        return pinned(self.stack.start_poller(), SENDER_CORE)
+
+    def import_export(self, rows: list[dict[str, Any]]) -> None:
+        """Import rows with django-import-export, on the server's core."""
+        path = self.stack.folder / "rows.json"
+        path.write_text(json.dumps(rows))
+        command = [sys.executable, "-m", "benchmarks.import_export", str(path)]
+        process = subprocess.Popen(command, cwd=HERE.parent, env=self.stack.environment)  # noqa: S603 - ours
+        if pinned(process, SERVER_CORE).wait():
+            raise RuntimeError("django-import-export failed.")
 
     def wait_for(self, job_id: str) -> None:
         """Wait for a job's end. Raises RuntimeError after PATIENCE_SECONDS."""
@@ -161,20 +199,39 @@ def open_shop() -> Iterator[Shop]:
         stack = cleanup.enter_context(local_stack(database_url=os.environ.get("DATABASE_URL")))
         stack.environment["DJANGO_SETTINGS_MODULE"] = "benchmarks.accept_settings"
         os.sched_setaffinity(0, {SENDER_CORE})
-        monolith = pinned(stack.start_monolith(), SERVER_CORE)
-        cleanup.callback(stop_process, monolith)
-        shop = Shop(stack)
+        monoliths = []
+        for url, batch_rows in [(stack.url, 1), (f"http://127.0.0.1:{free_port()}", MAX_BATCH_ROWS)]:
+            process = pinned(stack.start_monolith(url, BATCH_ROWS=str(batch_rows)), SERVER_CORE)
+            cleanup.callback(stop_process, process)
+            monoliths.append(Monolith(process, url))
+        shop = Shop(stack, *monoliths)
         cleanup.callback(shop.http.close)
+        for monolith in monoliths * WARM_UP_REQUESTS:
+            shop.http.get(f"{monolith.url}/products/").raise_for_status()
         yield shop
 
 
 @contextmanager
-def importing(shop: Shop, rows: list[dict[str, Any]], calls: int | None = None) -> Iterator[None]:
+def delayed(url: str, round_trip_ms: float) -> Iterator[str]:
+    """Start a proxy that delays what is sent to this URL and what comes back, and yield the proxy's URL."""
+    port = free_port()
+    arguments = [str(port), url.rpartition(":")[2], str(round_trip_ms)]
+    proxy = subprocess.Popen([sys.executable, "-m", "benchmarks.delaying_proxy", *arguments], cwd=HERE.parent)  # noqa: S603 - ours
+    try:
+        pinned(proxy, SENDER_CORE)
+        await_answer(f"http://127.0.0.1:{port}/admin/login/", proxy)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop_process(proxy)
+
+
+@contextmanager
+def importing(shop: Shop, rows: list[dict[str, Any]], monolith: Monolith, calls: int | None = None) -> Iterator[None]:
     """Import rows with this worker while the block runs, then cancel the job. `calls` caps the calls per chunk."""
     job_id = shop.submit(rows)
     if calls:
         shop.limit(job_id, calls)
-    poller = pinned(shop.stack.start_poller(), SENDER_CORE)
+    poller = shop.start_poller(monolith.url)
     try:
         yield
         shop.http.delete(f"/products/bulk/{job_id}").raise_for_status()
@@ -185,11 +242,16 @@ def importing(shop: Shop, rows: list[dict[str, Any]], calls: int | None = None) 
 
 def pinned(process: subprocess.Popen[bytes], core: int) -> subprocess.Popen[bytes]:
     """Bind a process to one CPU core, with all processes that it has started and will start."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in [process.pid, *map(int, children)]:
+    for pid in family_of(process):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {core})
     return process
+
+
+def family_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Return the IDs of a process and its children."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [process.pid, *map(int, children)]
 
 
 def compact(row: dict[str, Any]) -> str:

@@ -63,6 +63,7 @@ from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     IMPORT_SCHEME,
     LOAD_HEADER,
+    SUBMITTER_DISABLED,
     VERDICT_HEADER,
     Outcome,
     RowVerdict,
@@ -233,7 +234,7 @@ class ImportedRowMiddleware:
         submitter = chunk.submitter
         if submitter is None or not submitter.is_active:
             message = "The user who submitted this import is disabled."
-            raise CreateCallError(403, "submitter_disabled", message, RowVerdict.NOT_CREATED)
+            raise CreateCallError(403, SUBMITTER_DISABLED, message, RowVerdict.NOT_CREATED)
         if shared := shared_permissions(request):
             shared.give_to(submitter)
         request.user = submitter

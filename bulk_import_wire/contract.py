@@ -95,6 +95,9 @@ REQUEST_ID = "X-Request-ID"
 DEAD_LETTER = "dead_letter"
 """Code of the problem that is reported for the remaining rows when SQS gives up on a message (maxReceiveCount)."""
 
+SUBMITTER_DISABLED = "submitter_disabled"
+"""Code of the 403 to every create call of a job whose submitter is disabled."""
+
 PAUSED_TOO_LONG = "paused_too_long"
 """Code of the problem of the rows that were left when a job was paused for too long."""
 

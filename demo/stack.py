@@ -56,7 +56,6 @@ class LocalStack:
         self.sqlite = folder / "db.sqlite3"
         self.database_url = database_url or f"sqlite:///{self.sqlite}"
         self.mail_folder = folder / "mail"
-        self._bind = f"--bind=127.0.0.1:{port}"
         self._log = log
         # The parts must not see the caller's own AWS or Django configuration.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_IMPORT_"))}
@@ -87,11 +86,16 @@ class LocalStack:
         command = [sys.executable, *arguments]
         subprocess.run(command, cwd=PROJECT, env=self.environment, check=True)  # noqa: S603 - our own command
 
-    def start_monolith(self) -> subprocess.Popen[bytes]:
-        """Start gunicorn and wait until it answers. Raises RuntimeError if it does not."""
-        monolith = self._start([*START_GUNICORN, self._bind])
+    def start_monolith(self, url: str = "", **variables: str) -> subprocess.Popen[bytes]:
+        """Start gunicorn at `url`, by default at that of the stack, and wait until it answers.
+
+        `variables` are further environment variables. Raises RuntimeError if it does not answer.
+        """
+        url = url or self.url
+        bind = "--bind=" + url.removeprefix("http://")
+        monolith = start_part([*START_GUNICORN, bind], self._log, self.environment | variables)
         try:
-            await_answer(f"{self.url}/admin/login/", monolith)
+            await_answer(f"{url}/admin/login/", monolith)
         except RuntimeError as error:
             raise RuntimeError(f"The monolith did not start:\n{self.log}") from error
         return monolith

@@ -1,23 +1,23 @@
-"""Counts the create calls of one delivery, so that staff can see how the endpoint answers its workers."""
+"""Counts the calls for the rows of one delivery, so that staff can see how the endpoint answers its workers."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.contract import MAX_ANSWERS, NO_ANSWER, NO_VERDICT, Calls, RowVerdict
-from lambda_worker.exceptions import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Iterator
 
     from lambda_worker.monolith_client import Answer
 
 
 class CallStatistics:
-    """The create calls of one delivery."""
+    """The calls of one delivery. A batch call is one call in flight, and has an answer for each of its rows."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,20 +26,21 @@ class CallStatistics:
         self._started: dict[int, float] = {}  # when each call in flight began, the oldest first
         self._number = 0
 
-    async def measure(self, call: Awaitable[Answer]) -> Answer:
-        """Make the call, count its answer and its duration, and return the answer. Raises what the call raises."""
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """A call is in flight during this block."""
         self._number += 1
-        number, began_at = self._number, self._clock()
-        self._started[number] = began_at
+        number = self._number
+        self._started[number] = self._clock()
         try:
-            answer = await call
-        except Unreachable:
-            self._count(NO_ANSWER, began_at)
-            raise
+            yield
         finally:
             del self._started[number]
-        self._count(kind_of(answer), began_at)
-        return answer
+
+    def count(self, answer: Answer | None, seconds: float) -> None:
+        """Count the answer for a row, which took so long. None means that there was no answer."""
+        self._answers[kind_of(answer) if answer else NO_ANSWER] += 1
+        self._seconds += seconds
 
     def report(self) -> Calls:
         """Return the numbers so far."""
@@ -50,10 +51,6 @@ class CallStatistics:
             total_ms=round(1000 * self._seconds),
             answers=dict(self._answers.most_common(MAX_ANSWERS)),
         )
-
-    def _count(self, kind: str, began_at: float) -> None:
-        self._answers[kind] += 1
-        self._seconds += self._clock() - began_at
 
 
 def kind_of(answer: Answer) -> str:

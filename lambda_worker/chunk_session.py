@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bulk_import_wire.contract import DEAD_LETTER, Finish, Outcome, Release
 from bulk_import_wire.logs import add_log_context
 from bulk_import_wire.problems import merge_problems
+from lambda_worker.batches import BatchSize
 from lambda_worker.call_statistics import CallStatistics
 from lambda_worker.chunk_rows import created_indexes, sort_rows, split_failures, with_control_row
 from lambda_worker.exceptions import ChunkDeferred, ChunkReturned, MonolithAway, PayloadLost, WorkerError
@@ -23,12 +24,13 @@ from lambda_worker.failure_file import RowFailure, group_failures, now, read_fai
 from lambda_worker.heartbeats import heartbeats
 from lambda_worker.limiter import Limiters
 from lambda_worker.metrics import put_metrics
-from lambda_worker.monolith_client import AWAY_SECONDS
 from lambda_worker.payload_reader import check_own_bucket, read_rows
+from lambda_worker.row_calls import RowCalls
 from lambda_worker.row_dispatch import RowDispatch
+from lambda_worker.worker_api_errors import AWAY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from mypy_boto3_s3 import S3Client
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from lambda_worker.config import Config
     from lambda_worker.deadlines import Deadlines
     from lambda_worker.monolith_client import Answer, MonolithClient
+    from lambda_worker.row import Row
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ class ChunkSession:
     ) -> None:
         self.message, self.monolith, self.s3, self.config = message, monolith, s3, config
         self.deadlines, self.limiters = deadlines, limiters or Limiters()
-        self.calls = CallStatistics()
+        self.statistics = CallStatistics()
 
     async def run(self) -> None:
         """Process the chunk until every row has an outcome, and report it. Then the message may be acknowledged.
@@ -165,14 +168,19 @@ class ChunkSession:
 
         async def create(index: int, row: bytes, timeout_seconds: float) -> Answer:
             key = f"{self.message.job_id}:{index}"
-            return await self.calls.measure(self.monolith.create(claim, key, row, timeout_seconds))
+            return await self.monolith.create(claim, key, row, timeout_seconds)
+
+        def create_batch(rows: Sequence[Row], settle_by: float) -> AsyncGenerator[list[Answer]]:
+            return self.monolith.create_batch(self.message, claim.epoch, rows, settle_by)
 
         limit = self.limiters.limiter(claim.create_path, claim.concurrency)
-        dispatch = RowDispatch(create, limit, self.deadlines.stop_at, self.deadlines.settle_by)
+        calls = RowCalls(create, limit, self.deadlines.settle_by, statistics=self.statistics)
+        calls.create_batch, calls.batch_size = create_batch, BatchSize(claim.batch_rows)
+        dispatch = RowDispatch(calls, self.deadlines.stop_at)
         dispatch.has_created_before = bool(claim.created)
         if claim.cancelled:
             dispatch.cancel()
-        async with heartbeats(self.monolith, self.message, claim, dispatch, self.calls):
+        async with heartbeats(self.monolith, self.message, claim, dispatch, self.statistics):
             lines = await self._in_thread(read_rows, self.s3, self.config.payloads_bucket, self.message)
             created = created_indexes(claim)
             earlier, unfinished = await self._read_earlier_failures(claim, created)
@@ -189,7 +197,7 @@ class ChunkSession:
         # Store the failures before the report. Otherwise, if the worker died in between, the failures would be lost.
         report = finish_report(claim.epoch, failures, await self._write(claim, failures))
         tried, failed = tried_rows(dispatch)
-        report = replace(report, rows_tried=tried, rows_failed=failed, calls=self.calls.report().to_dict())
+        report = replace(report, rows_tried=tried, rows_failed=failed, calls=self.statistics.report().to_dict())
         try:
             await self.monolith.finish(self.message, report)
         except ChunkDeferred as unavailable:
@@ -235,7 +243,7 @@ class ChunkSession:
             retry_after_seconds=math.ceil(reason.delay_seconds),
             rows_tried=tried,
             rows_failed=failed,
-            calls=self.calls.report().to_dict(),
+            calls=self.statistics.report().to_dict(),
         )
         answer = await self.monolith.release(self.message, release)
         raise ChunkDeferred(

@@ -8,6 +8,7 @@ WorkerError
 │   │   └── MonolithAway the worker API does not answer: deferred as well, but not for longer than a day
 │   ├── PayloadLost      the rows cannot be read, and no later delivery could read them
 │   └── StaleEpoch       another worker has the chunk: this worker stops at once
+├── BatchRefused         the monolith takes no batch calls: the rows are sent one by one
 └── Unreachable          one call got no response; the monolith may have carried it out all the same
 
 An incomplete configuration is a `ConfigurationError` of `lambda_worker.config`. Nothing catches it: it ends the
@@ -75,3 +76,7 @@ class StaleEpoch(ChunkReturned):
 
 class Unreachable(WorkerError):
     """There was no response. Retry with the same idempotency key: the ledger knows whether the row was created."""
+
+
+class BatchRefused(WorkerError):
+    """The monolith refused a batch call as a whole and tried none of its rows. Send them in create calls instead."""

@@ -54,8 +54,8 @@ async def _send_heartbeats(
             # of this epoch as stale.
             logger.warning("Heartbeat for chunk %s failed: %s", message.chunk_id, error)
         else:
-            dispatch.health.record_heartbeat()
-            dispatch.limit.set_cap(answer.concurrency)
+            dispatch.calls.health.record_heartbeat()
+            dispatch.calls.limit.set_cap(answer.concurrency)
             if answer.cancelled:
                 dispatch.cancel()
             elif answer.paused:

@@ -77,7 +77,10 @@ class ConcurrencyLimiter:
         self._moved_at = clock()  # when the limit last changed
         self._recorded_at = clock()  # when a call last ended
         self._window: list[float] = []  # seconds of the calls that have not been judged yet
+        self._most_in_flight = 0  # during these calls
         self._shop_load = 0.0  # sum of the loads that these calls reported
+        self._call_seconds = 0.0  # the latency in the last window
+        self._window_load = 0.0  # the load that it reported
         self._idle_seconds = 0.0  # the idle latency, after the first window
         self._windows = 0  # number of windows in the idle latency
         self._step = 1  # by how much the limit grows next
@@ -87,6 +90,16 @@ class ConcurrencyLimiter:
     def limit(self) -> int:
         """The number of calls that may be in flight now."""
         return self._limit
+
+    @property
+    def call_seconds(self) -> float:
+        """The mean latency of the last window. It is 0.0 before the first window has been judged."""
+        return self._call_seconds
+
+    @property
+    def shop_load(self) -> float:
+        """The mean load of the shop in the last window, see `record`."""
+        return self._window_load
 
     @property
     def is_forgotten(self) -> bool:
@@ -100,6 +113,7 @@ class ConcurrencyLimiter:
         """
         following = copy(self)
         following._in_flight, following._changed = 0, asyncio.Event()  # noqa: SLF001 - an instance of this class
+        following._most_in_flight = 0  # noqa: SLF001
         following._window, following._moved_at = [], self._clock()  # noqa: SLF001
         following._shop_load = 0.0  # noqa: SLF001
         following.set_cap(cap)
@@ -117,6 +131,7 @@ class ConcurrencyLimiter:
             self._changed.clear()
             await self._changed.wait()
         self._in_flight += 1
+        self._most_in_flight = max(self._most_in_flight, self._in_flight)
 
     def release(self) -> None:
         """Stop counting a call as in flight."""
@@ -124,7 +139,7 @@ class ConcurrencyLimiter:
         self._changed.set()
 
     def record(self, seconds: float, *, overloaded: bool, shop_load: float | None = None) -> None:
-        """Record a call that has just ended.
+        """Record a call that has just ended, or one row of a batch call that goes on.
 
         `seconds` is how long it took. `overloaded` means that it got a 429 or 503, timed out or got no response.
 
@@ -151,9 +166,12 @@ class ConcurrencyLimiter:
         """Adapt the limit to the mean latency and the mean load of a full window."""
         if not self._windows:
             self._idle_seconds = seconds
-        served = self._limit * self._idle_seconds / seconds if seconds > self._idle_seconds else self._limit
+        self._call_seconds, self._window_load = seconds, shop_load
+        # When few rows are left, or they are in few batches, there are fewer calls in flight than the limit allows.
+        calls = min(self._limit, self._most_in_flight)
+        served = calls * self._idle_seconds / seconds if seconds > self._idle_seconds else calls
         welcome = served * (1 - shop_load)
-        is_too_high = self._limit - welcome > WAITING_CALLS + WAITING_SHARE * self._limit
+        is_too_high = calls - welcome > WAITING_CALLS + WAITING_SHARE * calls
         if self._limit == 1 or self._hold_windows or not is_too_high:
             self._update_idle_seconds(seconds)
         if is_too_high:
@@ -161,6 +179,8 @@ class ConcurrencyLimiter:
         elif self._hold_windows:
             self._hold_windows -= 1
             self._start_window()
+        elif calls < self._limit:
+            self._start_window()  # these calls do not show whether the endpoint can serve more than the limit
         else:
             self._move(self._limit + self._step)
             self._step = 1 if self._limit == self._cap else self._step * 2
@@ -193,6 +213,7 @@ class ConcurrencyLimiter:
 
     def _start_window(self) -> None:
         self._window.clear()
+        self._most_in_flight = self._in_flight
         self._shop_load = 0.0
 
 

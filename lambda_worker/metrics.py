@@ -48,8 +48,8 @@ def put_metrics(dispatch: RowDispatch, message: ChunkMessage, epoch: int, second
     values = {
         **{f"Rows{verdict.capitalize()}": dispatch.done[verdict] for verdict in COMMITTED},
         "RowsNotCreated": len(dispatch.failures),
-        "Calls": dispatch.health.calls,
-        "CallsUnanswered": dispatch.health.calls_unanswered,
+        "Calls": dispatch.calls.health.calls,
+        "CallsUnanswered": dispatch.calls.health.calls_unanswered,
         "DispatchSeconds": round(seconds, 3),
     }
     directive = {

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from bulk_import_wire.contract import (
+    BATCH_CONTENT_TYPE,
     CONTRACT_HEADER,
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     LOAD_HEADER,
     REQUEST_ID,
     VERDICT_HEADER,
+    BatchLine,
     Claim,
     ClaimRequest,
     Finish,
@@ -35,39 +36,29 @@ from bulk_import_wire.contract import (
     RowVerdict,
     create_call_headers,
 )
-from lambda_worker.exceptions import (
-    ChunkClosed,
-    ChunkDeferred,
-    ChunkReturned,
-    MessageRefused,
-    MonolithAway,
-    StaleEpoch,
-    Unreachable,
-)
-from lambda_worker.resolver import ThreadResolver
-from lambda_worker.retries import MAX_TRIES, backoff_seconds, retry_after_seconds
+from lambda_worker.batches import BatchReader, batch_body
+from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, transport_errors
+from lambda_worker.deadlines import call_timeout_seconds
+from lambda_worker.exceptions import BatchRefused, ChunkReturned, Unreachable
+from lambda_worker.retries import BUSY, MAX_TRIES, backoff_seconds, retry_after_seconds
 from lambda_worker.tracing import trace_headers
+from lambda_worker.worker_api_errors import away, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from bulk_import_wire.message import ChunkMessage
     from lambda_worker.config import Config
+    from lambda_worker.row import Row
 
 MAX_ANSWER_BYTES = 64 * 1024
 """Maximum number of bytes that are read from a response. The error message for one row is far shorter."""
-
-CONNECT_TIMEOUT_SECONDS = 5
-"""Timeout for opening a connection."""
 
 API_TIMEOUT_SECONDS = 30
 """Timeout of a call to the worker API. A `finish` may take long, because it waits for create calls that still run."""
 
 MAX_API_WAIT_SECONDS = 5.0
 """Longest Retry-After of the worker API that a call waits for. A delivery has little time to report."""
-
-AWAY_SECONDS = 30
-"""Delay of a message if the worker API does not respond, unless the API asks for a longer delay."""
 
 AnswerBody = TypeVar("AnswerBody", Claim, HeartbeatAnswer, ReleaseAnswer)
 
@@ -119,7 +110,7 @@ class MonolithClient:
             "User-Agent": "django-bulk-import",
             REQUEST_ID: request_id,
         }
-        self._transport = transport or AiohttpTransport(client=_new_session)
+        self._transport = transport or AiohttpTransport(client=new_session)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -132,6 +123,41 @@ class MonolithClient:
         """Make the create call of one row, with the key `<job id>:<row index>`. Raises Unreachable."""
         headers = create_call_headers(claim) | {IDEMPOTENCY_KEY: key}
         return await self._post(claim.create_path, headers, row, timeout_seconds)
+
+    async def create_batch(
+        self, message: ChunkMessage, epoch: int, rows: Sequence[Row], settle_by: float
+    ) -> AsyncGenerator[list[Answer]]:
+        """Create several rows with one call, and yield the answers of the next rows whenever some arrive.
+
+        If the iterator ends before the last row, the monolith did not try the other rows. `settle_by` is the time of
+        `time.monotonic()` by which the call ends.
+
+        Raises BatchRefused if the monolith takes no batches, so no row was tried. Raises Unreachable if the call breaks
+        off. Then the next row may have been created, and the rows after it were not tried.
+        """
+        headers = self._worker_headers | {"Content-Type": BATCH_CONTENT_TYPE}
+        path = self._config.worker_api_path + _chunk_path(message, "rows")
+        reader = BatchReader(rows)
+        with transport_errors():
+            async with asyncio.timeout(call_timeout_seconds(settle_by - time.monotonic())):
+                response = await self._send(path, headers, batch_body(epoch, rows))
+            try:
+                status = response.status_code
+                if status in BUSY:
+                    yield [Answer(status, response.headers, b"")]
+                    return
+                if status >= httpx.codes.INTERNAL_SERVER_ERROR and status != httpx.codes.NOT_IMPLEMENTED:
+                    raise Unreachable(f"status {status}")
+                if status != httpx.codes.OK or CONTRACT_HEADER not in response.headers:
+                    raise BatchRefused(f"The batch call was refused with status {status}.")
+                pieces = response.aiter_raw()
+                while piece := await _next_piece(pieces, settle_by):
+                    if lines := reader.read(piece):
+                        yield [_row_answer(line) for line in lines]
+                if not reader.has_ended:
+                    raise Unreachable("the answer has no end")
+            finally:
+                await response.aclose()
 
     async def claim(self, message: ChunkMessage, claimant: str, *, creates: bool = True) -> Claim:
         """Claim the chunk of the message.
@@ -184,24 +210,24 @@ class MonolithClient:
         as failed (ChunkReturned). Otherwise the monolith is unavailable, and the delivery does not count
         (MonolithAway).
         """
-        path = f"chunks/{message.chunk_id}/{verb}"
+        path = _chunk_path(message, verb)
         for tried in range(1, tries + 1):
             wait_seconds = backoff_seconds(tried)
             try:
                 answer = await self.call_worker_api(path, body)
             except Unreachable as error:
-                failure: ChunkReturned = _away(f"no response to {verb}: {error}")
+                failure: ChunkReturned = away(f"no response to {verb}: {error}")
             else:
                 is_ours = CONTRACT_HEADER in answer.headers
                 if is_ours and answer.status == httpx.codes.OK:
                     return answer
                 if is_ours and answer.status < httpx.codes.INTERNAL_SERVER_ERROR:
-                    raise _refusal(verb, answer)
+                    raise refusal(verb, answer)
                 if is_ours and answer.status == httpx.codes.INTERNAL_SERVER_ERROR:
                     failure = ChunkReturned(f"The monolith returned {verb} with 500. Its log shows why.")
                 else:
                     source = "" if is_ours else " by something else than the monolith"
-                    failure = _away(f"{verb} returned {answer.status}{source}", answer)
+                    failure = away(f"{verb} returned {answer.status}{source}", answer)
                     asked_seconds = retry_after_seconds(answer.headers.get("Retry-After"))
                     wait_seconds = max(wait_seconds, min(asked_seconds, MAX_API_WAIT_SECONDS))
             if tried < tries:
@@ -210,28 +236,17 @@ class MonolithClient:
 
     async def call_worker_api(self, path: str, body: dict[str, Any]) -> Answer:
         """Make one call of the worker API, and return whatever answers. Raises Unreachable."""
-        headers = {
-            "Authorization": f"Bearer {self._config.worker_secret}",
-            "Content-Type": "application/json",
-            CONTRACT_HEADER: str(CONTRACT_VERSION),
-        }
+        headers = self._worker_headers | {"Content-Type": "application/json"}
         content = json.dumps(body).encode()
         return await self._post(self._config.worker_api_path + path, headers, content, API_TIMEOUT_SECONDS)
 
     async def _post(self, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float) -> Answer:
         """Send a POST and return the response. Raises Unreachable if there is none within the timeout."""
         body = bytearray()
-        try:
-            request = httpx.Request(
-                "POST",
-                _url(self._config.base_url, path),
-                headers=self._headers | headers | trace_headers(),
-                content=content,
-                extensions={"timeout": {"connect": CONNECT_TIMEOUT_SECONDS}},
-            )
-            # This timeout limits the whole call. The read timeout of httpx would start again with every byte received.
+        # This timeout limits the whole call. The read timeout of httpx would start again with every byte received.
+        with transport_errors():
             async with asyncio.timeout(timeout_seconds):
-                response = await self._transport.handle_async_request(request)
+                response = await self._send(path, headers, content)
                 try:
                     async for piece in response.aiter_raw():
                         body += piece
@@ -239,25 +254,38 @@ class MonolithClient:
                             break
                 finally:
                     await response.aclose()
-            return Answer(response.status_code, response.headers, bytes(body[:MAX_ANSWER_BYTES]))
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            # Do not repeat the error's text. Some errors quote the headers, which contain the token.
-            raise Unreachable(type(error).__name__) from error
+        return Answer(response.status_code, response.headers, bytes(body[:MAX_ANSWER_BYTES]))
+
+    async def _send(self, path: str, headers: dict[str, str], content: bytes) -> httpx.Response:
+        """Send a POST and return the response, whose body has not been read yet."""
+        request = httpx.Request(
+            "POST",
+            find_url(self._config.base_url, path),
+            headers=self._headers | headers | trace_headers(),
+            content=content,
+            extensions={"timeout": {"connect": CONNECT_TIMEOUT_SECONDS}},
+        )
+        return await self._transport.handle_async_request(request)
+
+    @property
+    def _worker_headers(self) -> dict[str, str]:
+        """The headers of every call of the worker API."""
+        return {"Authorization": f"Bearer {self._config.worker_secret}", CONTRACT_HEADER: str(CONTRACT_VERSION)}
 
 
-def _new_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        # There is no limit here, because ConcurrencyLimiter limits the calls.
-        connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver()),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
+def _chunk_path(message: ChunkMessage, verb: str) -> str:
+    """Return the path of a call for the chunk, below the path of the worker API."""
+    return f"chunks/{message.chunk_id}/{verb}"
 
 
-@lru_cache(maxsize=32)
-def _url(base_url: str, path: str) -> httpx.URL:
-    """Return the URL of a path. It is cached because parsing takes long. Raises httpx.InvalidURL."""
-    return httpx.URL(base_url.rstrip("/") + path)
+async def _next_piece(pieces: AsyncIterator[bytes], settle_by: float) -> bytes:
+    """Return the next piece of an answer, or b"" at its end. The next row gets as much time as a create call."""
+    async with asyncio.timeout(call_timeout_seconds(settle_by - time.monotonic())):
+        return await anext(pieces, b"")
+
+
+def _row_answer(line: BatchLine) -> Answer:
+    return Answer(line.status, httpx.Headers(line.headers), line.body.encode(errors="replace"))
 
 
 def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> AnswerBody:
@@ -266,33 +294,3 @@ def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> Answer
         return body_type.from_dict(answer.json())
     except MessageError as error:
         raise ChunkReturned(f"The monolith's response to {verb} is malformed: {error}") from error
-
-
-def _away(reason: str, answer: Answer | None = None) -> MonolithAway:
-    """Return the exception for a worker API that is away. The answer may ask for a longer delay than AWAY_SECONDS."""
-    retry_after = retry_after_seconds(answer.headers.get("Retry-After")) if answer else 0.0
-    return MonolithAway(f"The worker API is unavailable: {reason}.", delay_seconds=max(retry_after, AWAY_SECONDS))
-
-
-def _refusal(verb: str, answer: Answer) -> Exception:
-    """Return the exception for a response of the worker API whose status is below 500 but not 200.
-
-    The exception depends on the code in the body, because a status alone could come from a proxy.
-    """
-    document = answer.json()
-    code = str(document.get("code", ""))[:50] if isinstance(document, dict) else ""
-    if code == "closed":
-        return ChunkClosed("The chunk is closed.")
-    if code == "stale_epoch":
-        return StaleEpoch("Another worker has the chunk.")
-    if code in {"lease_held", "paused"}:
-        seconds = retry_after_seconds(answer.headers.get("Retry-After"))
-        return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
-    if answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        return _away(f"{verb} returned {answer.status}", answer)
-    if code in {"unknown_chunk", "foreign_message"}:
-        return MessageRefused(f"The monolith does not know this message: {code}.")
-    # A 400 can mean that the worker and the monolith are different releases. The message is kept, because it can be
-    # processed after one of them is upgraded.
-    reason = str(document.get("message", ""))[:200] if code in {"malformed", "unsupported_contract"} else ""
-    return ChunkReturned(f"The monolith returned {verb} with {answer.status} {code}. {reason}".rstrip())

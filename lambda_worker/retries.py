@@ -148,6 +148,16 @@ def decide(status: int, row_verdict: str) -> Decision:
     return next(rule.decision for rule in RULES if rule.matches(verdict, status))
 
 
+def is_busy(answer: Answer | None) -> bool:
+    """Return whether the endpoint has too much to do: it answers 429 or 503, or not at all."""
+    return answer is None or answer.status in BUSY
+
+
+def is_usable(answer: Answer | None) -> bool:
+    """Return whether the answer has a verdict, and the endpoint is not busy."""
+    return answer is not None and bool(answer.row_verdict) and not is_busy(answer)
+
+
 def pause_code(response: Answer | None) -> PauseCode:
     """Return the reason for a pause after this response; None means that there was no response."""
     if response and response.row_verdict == RowVerdict.PAUSED:

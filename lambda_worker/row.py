@@ -22,6 +22,8 @@ class Row:
     status: int | None = None  # of the last answer; None if there was none
     errors: list[dict[str, Any]] = field(default_factory=list)  # why the last call did not create the row
     call_number: int = 0  # the position of the last call among all calls of the dispatch
+    is_alone: bool = False  # whether it gets a call of its own, because a batch with it broke off
+    signs_before: int = 0  # the endpoint's signs of life before the last call
     may_fail: bool = False  # whether the last call counts as a try, so that the row may fail
     retries: int = 0  # that the row has got from the budget and not used yet
     is_refused_a_retry: bool = False

@@ -1,4 +1,7 @@
-"""Calls the create endpoint once per row, many rows at a time, and waits until every call has ended.
+"""Sends each row of a chunk to the create endpoint, many rows at a time, and waits until every call has ended.
+
+The first call of a row is a create call of its own, or a batch call that it shares with the next rows (see `batches`).
+Each retry is a create call.
 
 A row that is rejected does not affect the others. Some events concern the whole chunk: another worker has it, the
 submitter may not create rows, the endpoint is unavailable, or the time is over. Then no further row is started. The
@@ -8,52 +11,34 @@ calls in flight are not interrupted, because each may still create its row, and 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, deque
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import Outcome, RowVerdict
-from lambda_worker.deadlines import call_timeout_seconds
-from lambda_worker.endpoint_health import EndpointHealth
-from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
+from bulk_import_wire.contract import SUBMITTER_DISABLED, Outcome, RowVerdict
+from lambda_worker.call_gate import CallGate
+from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch
 from lambda_worker.refusals import CANCELLED, describe, errors_of
-from lambda_worker.retries import (
-    BUSY,
-    MAX_TRIES,
-    Decision,
-    RetryBudget,
-    backoff_seconds,
-    decide,
-    pause_code,
-    retry_after_of,
-)
-from lambda_worker.retry_queue import RetryQueue
+from lambda_worker.retries import MAX_TRIES, Decision, decide, is_usable, pause_code, retry_after_of
 from lambda_worker.row import Row
 from lambda_worker.set_aside_rows import SetAsideRows
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable, Sequence
 
     from lambda_worker.failure_file import RowFailure
-    from lambda_worker.limiter import ConcurrencyLimiter
     from lambda_worker.monolith_client import Answer
+    from lambda_worker.row_calls import RowCalls
 
 
 @dataclass(slots=True)
 class RowDispatch:
-    """Dispatches the rows of one chunk.
+    """Dispatches the rows of one chunk."""
 
-    `create` makes one create call. It takes the index, the row and a timeout in seconds, and returns the response.
-    """
-
-    create: Callable[[int, bytes, float], Awaitable[Answer]]
-    limit: ConcurrencyLimiter
-    stop_at: float  # time.monotonic() after which no row and no call is started
-    settle_by: float  # time.monotonic() by which every call must have ended
-    retries: RetryQueue = field(default_factory=lambda: RetryQueue(RetryBudget()))
-    health: EndpointHealth = field(default_factory=EndpointHealth)
+    calls: RowCalls
+    stop_at: InitVar[float]  # time.monotonic() after which no row and no call is started
+    gate: CallGate = field(init=False)
     failures: list[RowFailure] = field(default_factory=list)
     unfinished: list[RowFailure] = field(default_factory=list)  # rows without an outcome whose tries are kept
     done: Counter[str] = field(default_factory=Counter)  # rows that are committed, by verdict
@@ -61,12 +46,15 @@ class RowDispatch:
     counted_tries: int = 0
     is_cancelled: bool = False
     stopped_by: ChunkReturned | ChunkClosed | None = None
-    _stopping: asyncio.Event = field(default_factory=asyncio.Event)  # wakes the rows that wait
-    _is_time_over: bool = False  # a row could not be started or retried before stop_at
+    _left: deque[Row] = field(default_factory=deque)  # rows that have not been called
+    _batches: set[asyncio.Task[None]] = field(default_factory=set)  # batch calls in flight, which may put rows back
+    _tasks: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _open_rows: int = 0  # rows that were started and have no outcome yet
     _all_started: bool = False
-    _calls_started: int = 0
     _set_aside: SetAsideRows = field(default_factory=SetAsideRows)
+
+    def __post_init__(self, stop_at: float) -> None:
+        self.gate = CallGate(stop_at, self.calls.health, self.calls.retries)
 
     @property
     def finished_rows(self) -> int:
@@ -89,81 +77,99 @@ class RowDispatch:
         `unfinished` are the rows that an earlier delivery has tried already. If many rows had a wrong status and none
         was created, the last row is the control (see `with_control_row`): unless it is created, the job is paused.
         """
-        left = deque(rows)
-        async with asyncio.TaskGroup() as tasks:
+        self._left.extend(Row(index, body) for index, body in rows)
+        async with self._tasks:
             for tried in unfinished:
                 self._open_rows += 1
-                tasks.create_task(self._run_row(Row.tried_before(tried), has_slot=False))
-            while left:
-                await self.limit.acquire()
-                needs_control = self._set_aside.has_many_wrong_statuses and not self.has_created
-                index, body = left.pop() if needs_control else left.popleft()
-                if self.is_cancelled:
-                    self.limit.release()
-                    self._fail(Row(index, body), Outcome.UNPROCESSED)
-                    continue
-                self._is_time_over |= not self._is_time_for(0)
-                if self._is_time_over or self.stopped_by:
-                    self.limit.release()
-                    break
-                self._open_rows += 1
-                running = tasks.create_task(self._run_row(Row(index, body)))
-                if needs_control:
-                    await running
-                    if not self.has_created:
-                        break
+                self._tasks.create_task(self._retry(Row.tried_before(tried)))
+            await self._start_rows()
             self._all_started = True
             self._update_health()
-            self.retries.close()
+            self.calls.retries.close()
         # Decide this only now. A row that is still retried may find out more, for example that the chunk is stale.
         self._decide_on_set_aside_rows()
-        if self._is_time_over:
+        if self.is_cancelled:
+            for row in self._left:
+                self._fail(row, Outcome.UNPROCESSED)
+            self._left.clear()
+        if self._left or self.gate.is_time_over:
             self.stop(ChunkDeferred("The time is over. The next delivery continues."))
 
     def stop(self, reason: ChunkReturned | ChunkClosed) -> None:
         """Start no further row and no further call. The first reason is kept."""
         self.stopped_by = self.stopped_by or reason
-        self._stopping.set()
-        self.retries.stop()
+        self.gate.close()
 
     def cancel(self) -> None:
         """Start no further call. Every row without an outcome becomes unprocessed."""
         self.is_cancelled = True
-        self._stopping.set()
-        self.retries.stop()
+        self.gate.close()
 
-    async def _run_row(self, row: Row, *, has_slot: bool = True) -> None:
-        """Call the endpoint until the row has an outcome or the dispatch stops, then free the row's slot."""
-        if not has_slot:
-            await self.limit.acquire()
+    async def _start_rows(self) -> None:
+        """Start the first call of each row as soon as a slot is free, until the gate is closed."""
+        while await self._has_rows_left():
+            await self.calls.limit.acquire()
+            if not self.gate.is_open:
+                self.calls.limit.release()
+                return
+            if self._set_aside.has_many_wrong_statuses and not self.has_created:
+                await self._send_control(self._left.pop())
+                if not self.has_created:
+                    return
+                continue
+            rows = self.calls.take(self._left)
+            self._open_rows += len(rows)
+            task = self._tasks.create_task(self._send(rows))
+            if len(rows) > 1:
+                self._batches.add(task)
+                task.add_done_callback(self._batches.discard)
+
+    async def _has_rows_left(self) -> bool:
+        """Return whether a row has not been called yet. While batch calls are in flight, they may put rows back."""
+        while self._batches and not self._left:
+            await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
+        return bool(self._left)
+
+    async def _send_control(self, row: Row) -> None:
+        """Send one row, also its retries, while no other row is started."""
+        self._open_rows += 1
+        for unsettled in await self._make_first_call([row]):
+            await self._retry(unsettled)
+
+    async def _send(self, rows: list[Row]) -> None:
+        """Make the first call of these rows, and start their retries."""
+        for row in await self._make_first_call(rows):
+            self._tasks.create_task(self._retry(row))
+
+    async def _make_first_call(self, rows: list[Row]) -> list[Row]:
+        """Make the first call of these rows, which have a slot, and free the slot. Return the rows to retry.
+
+        Rows that had no turn are put back.
+        """
+        left, unsettled = deque(rows), []
         try:
-            await self._attempt(row)
+            if await self.gate.wait_for_endpoint():
+                async with aclosing(self.calls.make(rows)) as answered:
+                    async for row, answer in answered:
+                        left.popleft()
+                        if not self._is_settled(row, answer):
+                            unsettled.append(row)
         finally:
-            self.retries.give_back(row.retries)
-            self._open_rows -= 1
-            self._update_health()
-            self.limit.release()
+            self.calls.limit.release()
+        self._put_back(left)
+        return unsettled
 
-    def _update_health(self) -> None:
-        """Let heartbeats count as signs of life while only one row is left."""
-        self.health.counts_heartbeats = self._all_started and self._open_rows == 1
-
-    async def _attempt(self, row: Row) -> None:
-        """Call the endpoint for one row, with retries, until it has an outcome or the dispatch stops. Never raises."""
-        signs_before = self.health.signs_of_life
-        if not row.calls:
-            self.retries.earn()
-        while await (self._may_retry(row) if row.calls else self._may_call()):
-            answer = await self._call(row)
-            decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
-            # A try counts only if the endpoint works: otherwise an outage would fail all rows that are in flight. A
-            # call that timed out because the invocation ends does not count either.
-            is_alive = self.health.signs_of_life > signs_before and (answer is not None or self._is_time_for(0))
-            row.may_fail = decision == Decision.RETRY and is_alive
-            row.tries += row.may_fail
-            self.counted_tries += row.may_fail
-            signs_before = self.health.signs_of_life
-            if not self._is_to_be_retried(row, answer, decision):
+    async def _retry(self, row: Row) -> None:
+        """Call the endpoint for one row that was called before, until it has an outcome or the gate is closed."""
+        while await self.gate.wait_for_retry(row):
+            await self.calls.limit.acquire()
+            try:
+                if not await self.gate.wait_for_endpoint():
+                    break
+                answer = await self.calls.make_one(row)
+            finally:
+                self.calls.limit.release()
+            if self._is_settled(row, answer):
                 return
         if self.is_cancelled:
             self._fail(row, Outcome.UNPROCESSED)
@@ -171,6 +177,40 @@ class RowDispatch:
             self._fail(row, Outcome.FAILED)
         elif row.tries:
             self.unfinished.append(row.failure(Outcome.UNPROCESSED, attempts=row.tries))
+        self._close(row)
+
+    def _put_back(self, rows: Sequence[Row]) -> None:
+        """Return rows that were not called to the front of the queue."""
+        self._left.extendleft(reversed(rows))
+        self._open_rows -= len(rows)
+        self._update_health()
+
+    def _close(self, row: Row) -> None:
+        """Note that a row makes no further call."""
+        self.calls.retries.give_back(row.retries)
+        self._open_rows -= 1
+        self._update_health()
+
+    def _update_health(self) -> None:
+        """Let heartbeats count as signs of life while only one row is left."""
+        self.calls.health.counts_heartbeats = self._all_started and self._open_rows == 1
+
+    def _is_settled(self, row: Row, answer: Answer | None) -> bool:
+        """Act on the answer to a call of the row. Return whether the row needs no further call."""
+        if not is_usable(answer) and self.gate.is_blocked(retry_after_of(answer)):
+            self._pause(answer)
+        decision = decide(answer.status, answer.row_verdict) if answer else Decision.RETRY
+        # A try counts only if the endpoint works: otherwise an outage would fail all rows that are in flight. A call
+        # that timed out because the invocation ends does not count either.
+        is_alive = self.calls.health.signs_of_life > row.signs_before and (answer is not None or self.gate.has_time())
+        row.may_fail = decision == Decision.RETRY and is_alive
+        row.tries += row.may_fail
+        self.counted_tries += row.may_fail
+        row.signs_before = self.calls.health.signs_of_life
+        if self._is_to_be_retried(row, answer, decision):
+            return False
+        self._close(row)
+        return True
 
     def _is_to_be_retried(self, row: Row, answer: Answer | None, decision: Decision) -> bool:
         """Act on the decision about an answer. Return whether the row needs another call or the dispatch stops."""
@@ -187,11 +227,11 @@ class RowDispatch:
             self._fail(row, Outcome.REJECTED)
         elif decision == Decision.STALE:
             self.stop(StaleEpoch("Another worker has the chunk."))
-        elif decision in {Decision.FORBIDDEN, Decision.WRONG_STATUS} and answer:
-            self._set_aside.add(row, answer, decision)
-        elif decision == Decision.PAUSE:
+        elif decision == Decision.PAUSE or row.errors[0]["code"] == SUBMITTER_DISABLED:
             self._pause(answer)
             return True  # the loop ends, and the tries of the row are kept
+        elif decision in {Decision.FORBIDDEN, Decision.WRONG_STATUS} and answer:
+            self._set_aside.add(row, answer, decision)
         elif decision == Decision.CANCEL:
             self.cancel()
             return True
@@ -213,84 +253,10 @@ class RowDispatch:
                 if row.tries:
                     self.unfinished.append(row.failure(Outcome.UNPROCESSED, attempts=row.tries))
 
-    async def _may_call(self) -> bool:
-        """Wait until a call may start. Return False if the dispatch stops or the time is over before that."""
-        # `open_at` may move while this row waits, because another call was unanswered.
-        while (seconds := self.health.open_at - time.monotonic()) > 0:
-            if not await self._wait(seconds):
-                return False
-        return not self._stopping.is_set()
-
-    async def _may_retry(self, row: Row) -> bool:
-        """Wait until the row may be retried; meanwhile, others can use its slot. Return False if it may not."""
-        self.limit.release()
-        try:
-            if not (await self._gets_retry(row) and await self._wait(backoff_seconds(row.calls))):
-                return False
-        finally:
-            await self.limit.acquire()
-        return await self._may_call()
-
-    async def _gets_retry(self, row: Row) -> bool:
-        """Wait until the budget has a retry for the row, or has none any more, or the dispatch stops."""
-        if row.retries:
-            row.retries -= 1
-            self.retries.use()
-            return True
-        turn = self.retries.ask(row.tries, may_fail=row.may_fail)
-        while not turn.done() and not self._stopping.is_set():
-            if not self._is_time_for(0):
-                self._is_time_over = True
-                return False
-            await asyncio.wait([turn], timeout=min(self.retries.serve(), self.stop_at - time.monotonic()))
-        if not turn.done() or turn.cancelled():
-            return False
-        row.retries = turn.result()
-        row.is_refused_a_retry = not row.retries
-        return not row.is_refused_a_retry and await self._gets_retry(row)
-
-    async def _wait(self, seconds: float) -> bool:
-        """Wait this long. Return False if the time is over by then, or once the dispatch stops."""
-        if not self._is_time_for(seconds):
-            self._is_time_over = True
-            return False
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        return not self._stopping.is_set()
-
-    async def _call(self, row: Row) -> Answer | None:
-        """Make one create call and record how it went. Return None if there was no answer."""
-        began_at = time.monotonic()
-        row.calls += 1
-        self._calls_started += 1
-        row.call_number = self._calls_started
-        timeout_seconds = call_timeout_seconds(self.settle_by - began_at)
-        answer: Answer | None
-        try:
-            answer = await self.create(row.index, row.body, timeout_seconds)
-        except Unreachable:
-            answer = None
-        ended_at = time.monotonic()
-        is_busy = answer is None or answer.status in BUSY
-        self.limit.record(ended_at - began_at, overloaded=is_busy, shop_load=answer.shop_load if answer else None)
-        if answer and answer.row_verdict and not is_busy:
-            self.health.record_answered()
-            return answer
-        wanted_seconds = retry_after_of(answer)
-        self.health.record_unanswered(began_at=began_at, now=ended_at, retry_after_seconds=wanted_seconds)
-        ends_before = wanted_seconds > 0 and ended_at + wanted_seconds >= self.stop_at
-        if ends_before or self.health.is_away(now=ended_at, stop_at=self.stop_at):
-            self._pause(answer)
-        return answer
-
     def _pause(self, answer: Answer | None) -> None:
         """Stop, because no row of the job can be created now. `answer` shows why."""
         reason = f"No row can be created now. {describe(answer)}"
         self.stop(ChunkDeferred(reason, delay_seconds=retry_after_of(answer), pause=pause_code(answer)))
-
-    def _is_time_for(self, seconds: float) -> bool:
-        """Return whether a call can still start after this many seconds."""
-        return time.monotonic() + seconds < self.stop_at
 
     def _fail(self, row: Row, outcome: Outcome) -> None:
         """Record that the row was not created."""

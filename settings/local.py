@@ -88,6 +88,7 @@ BULK_IMPORT = {
             "detail_url": "products:product-detail",
             "rehearse": True,
             "lookup": "sku",
+            "batch_rows": int(os.environ.get("BATCH_ROWS", "1")),
         },
     },
     "QUEUE_URL": f"{AWS_ENDPOINT_URL}/123456789012/bulk-import",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from rest_framework.parsers import BaseParser
@@ -48,6 +49,9 @@ Within a batch, permissions are loaded once, so this is also how long a withdraw
 
 STOPS = {RowVerdict.STALE.value, RowVerdict.CANCELLED.value, RowVerdict.PAUSED.value}
 """The verdicts after which no further row of the chunk can be created."""
+
+BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+"""The statuses with which the endpoint asks for a pause. The worker waits before it sends the other rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ def create_rows(replay: Replay, job_id: str, batch: Batch) -> Generator[bytes]:
         for index, row in zip(batch.head.indices, batch.rows, strict=True):
             line = replay.create(index, f"{job_id}:{index}", row)
             yield json.dumps(line.to_dict()).encode() + b"\n"
-            if line.headers.get(VERDICT_HEADER) in STOPS or time.monotonic() >= ends_at:
+            has_stopped = line.headers.get(VERDICT_HEADER) in STOPS or line.status in BUSY
+            if has_stopped or time.monotonic() >= ends_at:
                 break
     yield json.dumps(BATCH_END).encode() + b"\n"
 

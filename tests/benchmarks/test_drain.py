@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -38,15 +39,19 @@ def test_the_memory_benchmark_prints_json_as_its_last_line() -> None:
     assert 0 < last["mebibytes_chunk"] <= last["mebibytes_job"] < 256
 
 
+@pytest.mark.skipif(not find_spec("import_export"), reason="needs django-import-export")
 def test_the_drain_benchmark_prints_json_as_its_last_line() -> None:
-    last = figures("drain", "--rows", "60", "--runs", "1", "--rows-at-once", "20", "--rows-one-by-one", "5")
+    sizes = ["--rows", "60", "--runs", "1", "--rows-at-once", "20", "--rows-one-by-one", "5"]
+    last = figures("drain", *sizes, "--round-trip-ms", "5")
 
     assert (last["rows_lost"], last["rows_lost_at_once"]) == (0, 0)
     assert {"ratio_to_ceiling", "ledger_cost"} <= last.keys()
+    assert {"times_single_calls", "cpu_per_row_ratio", "times_import_export"} <= last.keys()
+    assert {"round_trip_ratio_batches", "round_trip_ratio_single"} <= last.keys()
 
 
 def test_the_neighbours_benchmark_prints_json_as_its_last_line() -> None:
     last = figures("neighbours", "--requests", "8", "--rows", "2000", "--ceiling-rows", "20")
 
-    assert {"p99_ratio", "p95_ratio", "ratio_to_ceiling", "database"} == last.keys()
+    assert {"p99_ratio", "p95_ratio", "p99_ratio_batches", "ratio_to_ceiling", "database"} == last.keys()
     assert last["ratio_to_ceiling"] > 0

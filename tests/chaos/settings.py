@@ -1,5 +1,6 @@
 """Settings for the chaos runs: the local settings with small chunks, short leases and no quotas."""
 
+from random import choice
 from typing import Any
 
 from settings.local import *  # noqa: F403 - the usual way to layer Django settings
@@ -12,8 +13,12 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.apps.HurryConfig"]
 _logging: dict[str, Any] = LOGGING
 _logging["loggers"]["django.request"] = {"handlers": ["console"], "level": "ERROR"}
 
+TARGETS: Any = BULK_IMPORT["TARGETS"]
+
 BULK_IMPORT = {
     **BULK_IMPORT,
+    # Some processes of the site allow batches and others refuse them, as in a deployment that turns batches on.
+    "TARGETS": {"products": {**TARGETS["products"], "batch_rows": choice([1, 8, 8])}},  # noqa: S311
     "CHUNK_ROWS": 15,
     "CHUNKS_IN_FLIGHT": 2,  # an import has more chunks, so that the window has to be refilled
     "LEASE_SECONDS": 2,

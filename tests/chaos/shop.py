@@ -55,9 +55,12 @@ MESSAGE_ID = re.compile(r"^Message-ID: <([0-9a-f-]{36})\.\d+@", re.MULTILINE | r
 
 
 def monolith_label(request: web.Request) -> str:
-    """Return the purpose of a request to the monolith: `create <index>`, a verb of the worker API, or `submit`."""
+    """Return the purpose of a request to the monolith.
+
+    It is `create <index>`, `create rows` for a batch call, a verb of the worker API, or `submit`.
+    """
     if found := WORKER_API.search(request.path):
-        return found[1]
+        return "create rows" if found[1] == "rows" else found[1]
     if request.method == "POST" and request.path == "/products/":
         return "create " + request.headers.get("Idempotency-Key", "").rpartition(":")[2]
     return "submit" if request.method == "POST" else request.path

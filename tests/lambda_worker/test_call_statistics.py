@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING
-
 import pytest
 
 from bulk_import_wire.contract import NO_ANSWER, NO_VERDICT, VERDICT_HEADER, Calls, RowVerdict
 from lambda_worker.call_statistics import CallStatistics, kind_of
-from lambda_worker.exceptions import Unreachable
 from lambda_worker.monolith_client import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
 
 
 def an_answer(status: int, verdict: str = "") -> Answer:
@@ -40,29 +32,13 @@ def test_the_report_has_the_answers_the_durations_and_the_oldest_call_in_flight(
     now = 0.0
     statistics = CallStatistics(clock=lambda: now)
 
-    async def slow(seconds: float, answer: Answer | None) -> Answer:
-        nonlocal now
-        now += seconds
-        if answer is None:
-            raise Unreachable("no response")
-        return answer
-
-    async def hang() -> Answer:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def run() -> Calls:
-        nonlocal now
-        hanging = asyncio.create_task(statistics.measure(hang()))
-        await asyncio.sleep(0)
-        calls: list[Awaitable[Answer]] = [slow(0.2, an_answer(201, RowVerdict.CREATED)), slow(1.0, None)]
-        for call in calls:
-            with suppress(Unreachable):
-                await statistics.measure(call)
+    with statistics.in_flight():
+        now = 0.2
+        with statistics.in_flight():
+            now = 1.2
+            statistics.count(an_answer(201, RowVerdict.CREATED), seconds=0.2)
+            statistics.count(None, seconds=1.0)
         report = statistics.report()
-        hanging.cancel()
-        await asyncio.gather(hanging, return_exceptions=True)
-        return report
 
-    assert asyncio.run(run()) == Calls(in_flight=1, oldest_ms=1200, total_ms=1200, answers={"created": 1, NO_ANSWER: 1})
+    assert report == Calls(in_flight=1, oldest_ms=1200, total_ms=1200, answers={"created": 1, NO_ANSWER: 1})
     assert statistics.report().in_flight == 0

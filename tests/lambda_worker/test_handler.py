@@ -13,7 +13,7 @@ import pytest
 
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from bulk_import_wire.logs import JsonFormatter, LogContextFilter
-from lambda_worker import monolith_client
+from lambda_worker import worker_api_errors
 from lambda_worker.config import REQUIRED, ConfigurationError
 from lambda_worker.deadlines import Deadlines
 from lambda_worker.handler import handler
@@ -208,7 +208,7 @@ def test_a_message_that_cannot_be_processed_now_is_replaced_by_a_delayed_copy(
 def test_while_a_maintenance_page_answers_no_delivery_counts_for_a_day(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue, reply: Reply
 ) -> None:
-    monkeypatch.setattr(monolith_client, "AWAY_SECONDS", 0)
+    monkeypatch.setattr(worker_api_errors, "AWAY_SECONDS", 0)
     monkeypatch.setattr("lambda_worker.handler.MAX_AWAY_DELAY_SECONDS", 0)
     monolith.replies = {"claim": [reply]}
     queue.send(message.encode())
@@ -242,7 +242,7 @@ def test_the_longer_the_monolith_is_away_the_rarer_are_the_attempts(
 def test_after_an_answer_of_the_monolith_the_next_outage_has_a_day_again(
     monkeypatch: pytest.MonkeyPatch, monolith: Monolith, message: ChunkMessage, queue: Queue
 ) -> None:
-    monkeypatch.setattr(monolith_client, "AWAY_SECONDS", 0)
+    monkeypatch.setattr(worker_api_errors, "AWAY_SECONDS", 0)
     monkeypatch.setattr("lambda_worker.handler.MAX_AWAY_DELAY_SECONDS", 0)
     held = json_reply(409, {"code": "lease_held"}, Retry_After="1")
     page = Reply(503, b"<h1>Away</h1>")

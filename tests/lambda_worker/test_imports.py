@@ -47,10 +47,10 @@ def test_a_module_imports_only_what_is_packaged(module: Path) -> None:
     assert packages(module.read_text()) <= STANDARD_LIBRARY | OWN | PACKAGED | RUNTIME
 
 
-def test_only_the_monolith_client_and_its_resolver_know_the_http_client() -> None:
+def test_only_the_monolith_client_and_its_connections_know_the_http_client() -> None:
     knowing = {module.stem for module in MODULES if packages(module.read_text()) & PACKAGED}
 
-    assert knowing == {"monolith_client", "resolver"}
+    assert knowing == {"connections", "monolith_client", "resolver"}
 
 
 def test_imports_are_found_everywhere_except_in_type_checking_blocks() -> None:

@@ -160,6 +160,12 @@ def test_the_limit_doubles_from_one_until_calls_wait() -> None:
     assert found[5] in {8, 9}
 
 
+async def use_all_calls(limit: ConcurrencyLimiter) -> None:
+    """Have as many calls in flight as the limit allows."""
+    while limit._in_flight < limit.limit:
+        await limit.acquire()
+
+
 def test_one_slow_call_in_a_window_does_not_reduce_the_limit() -> None:
     """For example, the garbage collector stopped the process."""
 
@@ -167,6 +173,7 @@ def test_one_slow_call_in_a_window_does_not_reduce_the_limit() -> None:
         limit = a_limit(cap=4)
         found = []
         for call in range(400):
+            await use_all_calls(limit)
             await asyncio.sleep(50)
             limit.record(50 if call % 9 == 8 else 1, overloaded=False)
             found.append(limit.limit)
@@ -175,6 +182,20 @@ def test_one_slow_call_in_a_window_does_not_reduce_the_limit() -> None:
     found = run(limits())
     assert found == sorted(found)
     assert found[-1] == 4
+
+
+def test_the_limit_does_not_grow_while_fewer_calls_are_in_flight() -> None:
+    """One call with many rows does not show whether the endpoint can serve two."""
+
+    async def limit_after(rows: int) -> int:
+        limit = a_limit(cap=16)
+        await use_all_calls(limit)
+        for _row in range(rows):
+            await asyncio.sleep(1)
+            limit.record(1, overloaded=False)
+        return limit.limit
+
+    assert run(limit_after(100)) == 2
 
 
 @pytest.mark.parametrize("spread", [0, 0.3])
@@ -369,6 +390,7 @@ def test_a_cap_that_does_not_change_leaves_the_window_alone() -> None:
 
     async def limit_after_a_window() -> int:
         limit = a_limit(cap=16)
+        await use_all_calls(limit)
         for _call in range(8):
             await asyncio.sleep(10)
             limit.record(10, overloaded=False)
@@ -452,6 +474,7 @@ def test_whatever_happens_the_limit_is_between_one_and_the_cap(
         else:
             seconds, overloaded, shop_load = happening
             time += seconds
+            limit._most_in_flight = limit.limit
             limit.record(seconds, overloaded=overloaded, shop_load=shop_load)
         assert 1 <= limit.limit <= max(cap, 1)
 

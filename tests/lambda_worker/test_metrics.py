@@ -12,6 +12,7 @@ from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.metrics import UNITS, put_metrics
 from lambda_worker.monolith_client import Answer
+from lambda_worker.row_calls import RowCalls
 from lambda_worker.row_dispatch import RowDispatch
 from tests.lambda_worker.conftest import a_message
 
@@ -37,7 +38,7 @@ def dispatch(_no_backoff: None) -> RowDispatch:
         return Answer(200, {VERDICT_HEADER: verdict.value}, b"{}")
 
     deadline = time.monotonic() + 60
-    dispatch = RowDispatch(create, ConcurrencyLimiter(2), deadline, deadline)
+    dispatch = RowDispatch(RowCalls(create, ConcurrencyLimiter(2), deadline), deadline)
     asyncio.run(dispatch.run(enumerate([b'{"sku": "secret"}'] * 6)))
     return dispatch
 

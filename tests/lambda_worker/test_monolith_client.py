@@ -35,8 +35,9 @@ from lambda_worker.exceptions import (
     Unreachable,
     WorkerError,
 )
-from lambda_worker.monolith_client import AWAY_SECONDS, MAX_ANSWER_BYTES, Answer, MonolithClient
+from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer, MonolithClient
 from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
+from lambda_worker.worker_api_errors import AWAY_SECONDS
 from tests.lambda_worker.conftest import (
     CREATE_PATH,
     JOB_ID,

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_import_wire.contract import VERDICT_HEADER, Outcome, PauseCode, RowVerdict
-from lambda_worker import row_dispatch
+from bulk_import_wire.contract import SUBMITTER_DISABLED, VERDICT_HEADER, Outcome, PauseCode, RowVerdict
+from lambda_worker import call_gate, row_calls
 from lambda_worker.deadlines import CALL_TIMEOUT_SECONDS
 from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
@@ -33,6 +33,7 @@ from lambda_worker.retries import (
     RetryBudget,
 )
 from lambda_worker.retry_queue import RetryQueue
+from lambda_worker.row_calls import RowCalls
 from lambda_worker.row_dispatch import RowDispatch
 from lambda_worker.set_aside_rows import MAX_WRONG_STATUS_ROWS
 from tests.lambda_worker.conftest import a_row
@@ -105,14 +106,14 @@ def accepting(answers: dict[int, list[Answer | None]] | None = None) -> Endpoint
 
 def a_dispatch(endpoint: Endpoint, *, cap: int = 3, stop_in: float = NEVER, settle_in: float = NEVER) -> RowDispatch:
     now = time.monotonic()
-    return RowDispatch(create=endpoint, limit=ConcurrencyLimiter(cap), stop_at=now + stop_in, settle_by=now + settle_in)
+    return RowDispatch(RowCalls(endpoint, ConcurrencyLimiter(cap), now + settle_in), now + stop_in)
 
 
 def with_heartbeats(dispatch: RowDispatch, endpoint: Endpoint) -> RowDispatch:
     """Let the monolith answer a heartbeat during every call."""
 
     def beat(_index: int) -> None:
-        dispatch.health.record_heartbeat()
+        dispatch.calls.health.record_heartbeat()
 
     endpoint.on_call = beat
     return dispatch
@@ -200,7 +201,7 @@ def test_a_lower_cap_takes_effect_during_the_dispatch() -> None:
     def answer(index: int, _tried: int) -> Answer:
         in_flight.append(len(endpoint.started) - len(endpoint.settled_at))
         if index == 50:
-            endpoint.dispatch.limit.set_cap(2)
+            endpoint.dispatch.calls.limit.set_cap(2)
         return an_answer(201, CREATED)
 
     endpoint = TimedEndpoint(answer)
@@ -213,7 +214,7 @@ def test_a_lower_cap_takes_effect_during_the_dispatch() -> None:
 def test_a_higher_cap_takes_effect_during_the_dispatch() -> None:
     endpoint = accepting()
     dispatch = a_dispatch(endpoint, cap=1)
-    endpoint.on_call = lambda index: dispatch.limit.set_cap(5) if index == 10 else None
+    endpoint.on_call = lambda index: dispatch.calls.limit.set_cap(5) if index == 10 else None
 
     run(dispatch, 200)
 
@@ -365,6 +366,14 @@ def test_when_a_permission_is_revoked_during_the_import_the_job_is_paused_and_no
     assert set(endpoint.calls.values()) == {1}
 
 
+def test_when_the_submitter_is_disabled_the_job_is_paused_although_a_call_that_began_later_was_faster() -> None:
+    endpoint = accepting({5: [rejection(None, SUBMITTER_DISABLED, "Disabled.", 403)]})
+    dispatch = a_dispatch(endpoint)
+
+    assert deferred(dispatch, 100).pause == PauseCode.FORBIDDEN
+    assert dispatch.failures == []
+
+
 def test_when_the_ledger_says_that_staff_paused_the_job_the_worker_stops_as_after_a_heartbeat() -> None:
     endpoint = accepting({index: [an_answer(409, RowVerdict.PAUSED)] for index in range(5, 100)})
     dispatch = a_dispatch(endpoint)
@@ -395,7 +404,7 @@ def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_starte
 
     def end(index: int) -> None:
         if index == 10:
-            dispatch.stop_at = time.monotonic()
+            dispatch.gate.stop_at = time.monotonic()
 
     endpoint.on_call = end
 
@@ -406,7 +415,7 @@ def test_at_the_deadline_the_calls_in_flight_settle_and_no_further_row_is_starte
 def test_a_row_that_would_have_to_wait_beyond_the_deadline_gets_no_outcome() -> None:
     endpoint = accepting({0: [an_answer(500)]})
     dispatch = a_dispatch(endpoint)
-    endpoint.on_call = lambda _index: setattr(dispatch, "stop_at", time.monotonic())
+    endpoint.on_call = lambda _index: setattr(dispatch.gate, "stop_at", time.monotonic())
 
     stopped(dispatch, 1)
 
@@ -508,7 +517,7 @@ class TimedEndpoint:
     async def __call__(self, index: int, _row: bytes, _timeout_seconds: float) -> Answer:
         self.calls[index] += 1
         self.started.append(simulated_now())
-        self.limits.append(self.dispatch.limit.limit)
+        self.limits.append(self.dispatch.calls.limit.limit)
         answer = self.answer(index, self.calls[index])
         await asyncio.sleep(self.seconds)
         self.settled_at.append(simulated_now())
@@ -525,7 +534,7 @@ class TimedEndpoint:
         async def main() -> RowDispatch:
             now = simulated_now()
             limit, budget = ConcurrencyLimiter(cap, simulated_now), RetryBudget(simulated_now)
-            self.dispatch = RowDispatch(self, limit, now + stop_in, now + stop_in + 10, RetryQueue(budget))
+            self.dispatch = RowDispatch(RowCalls(self, limit, now + stop_in + 10, RetryQueue(budget)), now + stop_in)
             await self.dispatch.run(left, unfinished)
             return self.dispatch
 
@@ -536,7 +545,8 @@ class TimedEndpoint:
 def _simulated_clock(_no_backoff: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the real waits, on a simulated clock."""
     monkeypatch.undo()
-    monkeypatch.setattr(row_dispatch, "time", SimpleNamespace(monotonic=simulated_now))
+    for module in (row_calls, call_gate):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=simulated_now))
 
 
 @pytest.mark.usefixtures("_simulated_clock")
@@ -772,6 +782,23 @@ def test_an_unanswered_call_just_before_the_end_does_not_pause_the_job() -> None
     assert endpoint.calls[29]
     assert isinstance(dispatch.stopped_by, ChunkDeferred)
     assert dispatch.stopped_by.pause is None
+
+
+@pytest.mark.usefixtures("_simulated_clock")
+def test_a_row_that_ran_out_of_time_before_a_cancel_keeps_its_tries_for_the_next_delivery() -> None:
+    """The first rows let the limit grow to two, so that rows 8 and 9 are called at the same time."""
+
+    def answer(index: int, _tried: int) -> Answer:
+        endpoint.seconds = 5 if index == 9 else 0.1
+        if index == 9:
+            asyncio.get_running_loop().call_later(3, endpoint.dispatch.cancel)
+        return an_answer(500, NOT_CREATED) if index == 8 else an_answer(201, CREATED)
+
+    endpoint = TimedEndpoint(answer)
+    dispatch = endpoint.run(10, stop_in=1.5)
+
+    assert isinstance(dispatch.stopped_by, ChunkDeferred)
+    assert ([row.index for row in dispatch.unfinished], dispatch.failures, dispatch.done.total()) == ([8], [], 9)
 
 
 def test_the_first_reason_to_stop_is_kept() -> None:

@@ -10,6 +10,7 @@ import pytest
 from bulk_import_wire.contract import LOAD_HEADER, VERDICT_HEADER, RowVerdict
 from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.monolith_client import Answer
+from lambda_worker.row_calls import RowCalls
 from lambda_worker.row_dispatch import RowDispatch
 from tests.lambda_worker.conftest import a_row
 
@@ -37,7 +38,7 @@ def test_while_the_shop_is_slow_each_call_waits_for_the_previous_one(load: str, 
         return Answer(201, {VERDICT_HEADER: RowVerdict.CREATED, LOAD_HEADER: load}, b"")
 
     end = time.monotonic() + 60
-    dispatch = RowDispatch(create, ConcurrencyLimiter(cap=4), stop_at=end, settle_by=end)
+    dispatch = RowDispatch(RowCalls(create, ConcurrencyLimiter(cap=4), settle_by=end), stop_at=end)
     asyncio.run(dispatch.run((index, a_row(index)) for index in range(50)))
 
     assert dispatch.done.total() == 50

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED
+from tests.simulation.batches import created_rows
 from tests.simulation.virtual_time import Process, clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.simulation.monolith import Response
     from tests.simulation.network import Call
     from tests.simulation.world import World
@@ -41,10 +44,19 @@ class Loads:
         self._epochs: dict[tuple[Process, str], int] = {}
         self._finished: set[tuple[str, int]] = set()
 
-    def begin(self, process: Process, key: str) -> None:
-        """Count a create call that starts. The key is `<job id>:<row index>`."""
+    def begin(self, process: Process) -> None:
+        """Count a create call or a batch call that starts."""
         self._in_flight[process] += 1
         self.max_in_flight = max(self.max_in_flight, self._in_flight[process])
+
+    def end(self, process: Process, called: Iterable[tuple[str, str | None]]) -> None:
+        """Count the rows of a call that has ended, each with its key, `<job id>:<row index>`, and its verdict."""
+        self._in_flight[process] -= 1
+        for key, verdict in called:
+            self._count(process, key)
+            self.failed_calls_of_row[key] += verdict not in {"created", "replayed"}
+
+    def _count(self, process: Process, key: str) -> None:
         job_id, _, index = key.partition(":")
         place = (process, job_id, int(index) // self._world.plan.chunk_rows)
         counted = self.chunks.setdefault(place, ChunkCalls(process.started_at))
@@ -56,19 +68,14 @@ class Loads:
     def count_claim(self, chunk_id: str) -> None:
         self.claims[chunk_id, int(clock.now // 3600)] += 1
 
-    def end(self, process: Process, key: str, verdict: str | None) -> None:
-        """Count a create call that has ended, with the verdict of its answer."""
-        self._in_flight[process] -= 1
-        self.failed_calls_of_row[key] += verdict not in {"created", "replayed"}
-
     def check_call(self, call: Call, response: Response) -> None:
         """Check that the monolith was right to accept a call of a worker."""
         sender, request = call.sender, call.request
         if sender is None:
             return
         if call.point == "create":
-            if response.headers.get("bulk-import-row") == "created":
-                self._check_create(sender, request.headers["idempotency-key"])
+            for key in created_rows(self._world, request, response):
+                self._check_create(sender, key)
             return
         chunk_id, verb = request.path.replace("-", "").split("/")[-2:]
         if response.status != 200:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.simulation.batches import BATCH, batch_keys, called_rows
 from tests.simulation.monolith import Death, Died, Request, Response
 
 if TYPE_CHECKING:
@@ -127,21 +128,27 @@ class WorkerTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         sent = Request(request.method, request.url.raw_path.decode(), headers, request.content)
-        is_create = "idempotency-key" in headers
+        is_batch = request.url.path.endswith(BATCH)
+        is_create = is_batch or "idempotency-key" in headers
         point = "create" if is_create else request.url.path.rpartition("/")[2]
         sent = self._world.releases.outgoing(self._process, point, sent)
-        key, verdict, is_held = headers.get("idempotency-key", ""), None, False
+        keys = batch_keys(self._world, sent) if is_batch else [headers.get("idempotency-key", "")]
+        called: list[tuple[str, str | None]] = [(keys[0], None)]
+        is_held = False
         if is_create:
-            self._world.loads.begin(self._process, key)
+            self._world.loads.begin(self._process)
         try:
             response, is_cut = await self._world.network.send(point, sent, self._process)
-            verdict = None if is_cut else response.headers.get("bulk-import-row")
+            if is_batch:
+                called = list(called_rows(keys, response.status, response.content, is_cut=is_cut))
+            else:
+                called = [(keys[0], None if is_cut else response.headers.get("bulk-import-row"))]
             is_held = response.status == HTTPStatus.CONFLICT and b"lease_held" in response.content
         finally:
             if point == "claim" and not is_held:  # another worker's lease limits how often the chunk is claimed
                 self._world.loads.count_claim(request.url.path.split("/")[-2])
             if is_create:
-                self._world.loads.end(self._process, key, verdict)
+                self._world.loads.end(self._process, called)
         content = self._world.releases.incoming(self._process, point, response.content)
         return httpx.Response(response.status, headers=response.headers, stream=AnswerStream(content, is_cut=is_cut))
 

@@ -77,6 +77,7 @@ class Plan:
     function_seconds: float = 60.0
     lease_seconds: int = 10
     concurrency: int = 4
+    batch_rows: int = 1
     chunk_rows: int = 5
     chunks_in_flight: int = 2
     max_failed_share: float | None = None
@@ -94,6 +95,7 @@ class Plan:
             function_seconds=random.choice([8.0, 8.0, 8.0, 20.0, 20.0, 60.0]),
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
+            batch_rows=Random(f"batches {seed}").choice([1, 1, 3, 20]),
             chunks_in_flight=random.choice([1, 2, 2, 3, 8]),
             max_failed_share=random.choice([None, 0.5, 0.9]),
             max_receives=random.choice([3, 5, 5]),

@@ -127,6 +127,9 @@ class Simulator:
         self._reset(plan)
         settings = {
             **BULK_IMPORT,
+            "TARGETS": {
+                name: {**target, "batch_rows": plan.batch_rows} for name, target in BULK_IMPORT["TARGETS"].items()
+            },
             "LEASE_SECONDS": plan.lease_seconds,
             "CONCURRENCY": plan.concurrency,
             "CHUNK_ROWS": plan.chunk_rows,

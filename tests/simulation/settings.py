@@ -61,7 +61,7 @@ STORAGES = {
 EMAIL_BACKEND = "tests.simulation.surroundings.SimulatedMail"
 DEFAULT_FROM_EMAIL = "imports@shop.example"
 
-BULK_IMPORT = {
+BULK_IMPORT: dict[str, Any] = {
     "TARGETS": {
         "categories": {
             "create_url": "categories",

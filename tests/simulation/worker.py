@@ -102,7 +102,7 @@ class Poller:
 
 
 OLD_REQUESTS = {"release": ["has_failed"]}
-OLD_ANSWERS = {"claim": ["give_up", "token_header", "host", "host_header"]}
+OLD_ANSWERS = {"claim": ["give_up", "token_header", "host", "host_header", "batch_rows"]}
 """Fields of the contract that the previous release does not know, by call."""
 
 

@@ -20,6 +20,7 @@ from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_script_prefix, get_urlconf
 from django.utils.translation import get_language
+from rest_framework.exceptions import Throttled
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
@@ -176,6 +177,19 @@ def test_what_stops_the_chunk_takes_effect_between_two_rows(
 
     assert chunk.verdicts() == ["created", verdict]
     assert stored() == ["A"]
+
+
+def test_after_a_busy_answer_the_worker_decides_when_the_next_row_begins(
+    chunk: Chunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(*_args: Any, **_kwargs: Any) -> None:
+        raise Throttled(wait=9)
+
+    monkeypatch.setattr(ProductViewSet, "create", create)
+
+    (line,) = lines_of(chunk.send())
+
+    assert (line.status, line.headers["Retry-After"]) == (429, "9")
 
 
 def test_after_its_time_a_batch_begins_no_further_row(chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> None:
