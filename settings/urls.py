@@ -18,7 +18,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
     path("bulk-import/worker/", include("bulk_import.worker_urls")),
     path("bulk-import/metrics", metrics),
-    path("products/import/", include("import_page.urls")),
+    path(
+        "products/import/",
+        include("import_page.urls"),
+        {"target": "products", "example": "import_page/example.csv"},
+    ),
     path("products/", include("products.urls")),
     path("sign-in/", SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),

@@ -73,6 +73,7 @@ def test_the_page_is_in_the_browsers_language(client: Client, visitor: User, acc
 
     assert f'<html lang="{language}">' in page
     assert TEXTS[language]["drop_here"] in page
+    assert ("Import products" if language == "en" else "Importar produtos") in page
 
 
 def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:
@@ -89,7 +90,7 @@ def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:
 
 
 def test_every_used_text_exists_and_every_text_is_used() -> None:
-    script = (PACKAGE / "static/import_page/import.js").read_text("utf-8")
+    script = "".join(file.read_text("utf-8") for file in PACKAGE.rglob("*.js"))
     templates = "".join(file.read_text("utf-8") for file in PACKAGE.rglob("*.html"))
     in_templates = set(re.findall(r"texts\.(\w+)", templates))
     called = set(re.findall(r'\bt\("([a-z_]+)"', script))
