@@ -57,6 +57,9 @@ class BulkImportErrorSerializer(serializers.Serializer[dict[str, Any]]):
         help_text="For `too_many_errors`: validation stopped, so there may be more errors.",
     )
     invalid_rows = serializers.IntegerField(min_value=1, required=False)
+    existing_rows = serializers.IntegerField(
+        min_value=1, required=False, help_text="For `rows_exist`: the number of rows whose object exists."
+    )
     reading = serializers.JSONField(required=False, help_text="How the file was read, as in the result of a dry run.")
     sheets = serializers.ListField(
         child=serializers.CharField(), required=False, help_text="For `choose_sheet`: the sheets of the file."

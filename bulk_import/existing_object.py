@@ -113,8 +113,9 @@ class ExistingObject:
 def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: str) -> ExistingObject | None:
     """Lock and return the object that the row is about; None if an upsert has to create it.
 
-    If there is an object, the request is rerouted to its detail view, as a PATCH. Raises CreateCallError if the row
-    must not be carried out: an update finds no object, several objects match, or a later job has written the object.
+    If there is an object, the request is rerouted to its detail view, as a PATCH, unless the object stays as it is.
+    Raises CreateCallError if the row must not be carried out: an update finds no object, an object exists that must
+    not, several objects match, or a later job has written the object.
     """
     endpoint = _endpoint(target)
     request.method = "PATCH"
@@ -134,6 +135,9 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
     if len(found) > 1:
         message = _("Several objects have this %(field)s, so we do not know which one to change.")
         raise _refused(HTTPStatus.CONFLICT, message, target, code="not_unique")
+    if found and mode == JobMode.STOP:
+        message = _("There is already an object with this %(field)s.")
+        raise _refused(HTTPStatus.CONFLICT, message, target, code="exists")
     if not found:
         if mode == JobMode.UPDATE:
             message = _("There is no object with this %(field)s.")
@@ -141,8 +145,9 @@ def find_object(request: HttpRequest, call: CreateCall, target: Target, mode: st
         request.method = "POST"
         return None
     existing = ExistingObject(endpoint, view, found[0], lookup_text(field, value))
-    _check_not_superseded(call, target, existing)
-    existing.reroute(request, "PATCH")
+    if mode != JobMode.SKIP:
+        _check_not_superseded(call, target, existing)
+        existing.reroute(request, "PATCH")
     return existing
 
 
@@ -201,6 +206,8 @@ def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingOb
     writes = ImportedRow.objects.filter(
         is_later, lookup=existing.lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
     )
+    # A job that skips what exists has written nothing to an object that it found.
+    writes = writes.exclude(job__mode=JobMode.SKIP, outcome=Outcome.UNCHANGED.value)
     # The condition that `lookup` is not empty lets the database use the partial index.
     if later := writes.exclude(lookup="").values_list("job_id", flat=True).first():
         message = _("The later import %(job)s has already written this object.") % {"job": later}

@@ -181,7 +181,7 @@ class ImportedRowMiddleware:
             errors = collect_errors(request)
             was_rolled_back = False
             with rolled_back() if chunk.is_rehearsal else nullcontext():
-                if existing and not is_undo and existing.is_unchanged():
+                if existing and not is_undo and (chunk.mode == JobMode.SKIP or existing.is_unchanged()):
                     response = JsonResponse({"id": existing.object_id})
                     record.outcome = Outcome.UNCHANGED.value
                 elif failed and not existing:
@@ -199,7 +199,7 @@ class ImportedRowMiddleware:
                     connections[using].check_constraints()  # as the commit of an import does
             if done:
                 fill_record(record, request, response, target, existing, is_rehearsal=chunk.is_rehearsal)
-            elif chunk.mode == JobMode.UPSERT and not (is_success or existing or failed):
+            elif chunk.mode in {JobMode.UPSERT, JobMode.SKIP} and not (is_success or existing or failed):
                 raise NothingCreated(response, errors)
             else:
                 transaction.set_rollback(True, using=using)

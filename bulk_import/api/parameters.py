@@ -14,11 +14,13 @@ from rest_framework import serializers
 from bulk_import.api.reading_parameters import ReadingParameters
 from bulk_import.exceptions import BadImport
 from bulk_import.intake.recipients import RecipientsField
-from bulk_import.models import OUTCOME_LABELS
+from bulk_import.models import ON_EXISTING, OUTCOME_LABELS, JobMode
 from bulk_import.reports.job import StatusField
 from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rest_framework.request import Request
 
 MAX_PAGE_SIZE = 100
@@ -43,6 +45,15 @@ class ImportOptions(ReadingParameters):
         ],
         default="create",
     )
+    on_existing = serializers.ChoiceField(
+        [
+            ("update", "change the object; this is the default"),
+            ("skip", "leave the object as it is; the row is `unchanged`"),
+            ("stop", "refuse the whole import"),
+        ],
+        required=False,
+        help_text="With `mode=upsert`: what happens to a row whose object exists.",
+    )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
     rehearse = serializers.BooleanField(
         default=False, help_text="Try every row with the endpoint and roll it back. Nothing is imported."
@@ -54,6 +65,19 @@ class ImportOptions(ReadingParameters):
         required=False,
         help_text="Further addresses for emails about the import, separated by commas. `none` sends no email at all.",
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Replace `mode` by the mode of the job, which depends on `on_existing` too."""
+        if "on_existing" in attrs and attrs["mode"] != JobMode.UPSERT:
+            raise BadImport(_("The parameter “on_existing” needs mode=upsert."), code="needs_upsert")
+        return {**attrs, "mode": job_mode(attrs)}
+
+
+def job_mode(parameters: Mapping[str, str]) -> str:
+    """Return the mode of a job with these parameters. An unknown mode is returned as it is."""
+    mode = parameters.get("mode", JobMode.CREATE)
+    asked = parameters.get("on_existing") if mode == JobMode.UPSERT else None
+    return next((found for found, on_existing in ON_EXISTING.items() if on_existing == asked), mode)
 
 
 class UndoOptions(serializers.Serializer[Any]):

@@ -24,6 +24,7 @@ from bulk_import.api.parameters import (
     JobFilter,
     PageOptions,
     UndoOptions,
+    job_mode,
     read_parameters,
 )
 from bulk_import.api.reading_parameters import reading_options
@@ -82,7 +83,7 @@ class ImportJobsView(TargetView):
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
         if request.method == "POST":
-            check_may_import(self.target, request, request.query_params.get("mode", JobMode.CREATE))
+            check_may_import(self.target, request, job_mode(request.query_params))
 
     def get_throttles(self) -> list[BaseThrottle]:
         return [SubmissionThrottle()] if self.request.method == "POST" else []

@@ -99,7 +99,7 @@ class DatabaseChecks:
         """
         remaining = iter(rows)
         while batch := list(islice(remaining, ROWS_PER_QUERY)):
-            valid = [row for row in batch if not row.errors]
+            valid = [row for row in batch if not (row.errors or row.is_skipped)]
             for check in self._checks:
                 if check.is_exact:
                     check.add_errors(valid)

@@ -26,7 +26,7 @@ from bulk_import.intake.spreadsheets.file_kinds import is_workbook, name_other_k
 from bulk_import.intake.spreadsheets.options import ReadingOptions
 from bulk_import.intake.spreadsheets.table import Table
 from bulk_import.intake.spreadsheets.target_fields import target_fields
-from bulk_import.models import JobMode
+from bulk_import.models import PARTIAL_MODES, JobMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,7 @@ class Upload:
         Raises BadImport if it is not clear how to read the file. Iterating over malformed rows raises it too.
         """
         if self.format == TABLE:
-            return Table(self.body, target_fields(target, request, is_update=mode != JobMode.CREATE), self.options)
+            return Table(self.body, target_fields(target, request, is_update=mode in PARTIAL_MODES), self.options)
         return SPLITTERS[self.format](self.body)
 
 

@@ -24,12 +24,13 @@ from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
+from bulk_import.intake.existing_rows import ExistingRows
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
 from bulk_import.intake.spreadsheets.table import Table
 from bulk_import.intake.unknown_fields import UnknownFields
 from bulk_import.intake.upload_limits import check_values
 from bulk_import.intake.validation_result import ValidationResult
-from bulk_import.models import JobMode
+from bulk_import.models import PARTIAL_MODES, JobMode
 from bulk_import.reports.cells import CLEAR_MARK
 from bulk_import.target_views import ViewFormat, error_detail
 from bulk_import_wire.lines import refused_line
@@ -59,6 +60,7 @@ class CheckedRow:
     line: bytes | None  # the row's payload line; None if the row cannot be read
     errors: list[dict[str, Any]]
     validated: dict[str, Any]  # the validated values that `RowValidator` was asked for; {} if the row is invalid
+    is_skipped: bool = False  # whether the object of the row exists, and is to stay as it is
 
     @property
     def where(self) -> dict[str, int]:
@@ -82,17 +84,22 @@ def validate_rows(
     there will be no job, nothing more is appended. With `check_database`, the values are also compared with the
     database. With "reject" as `unknown`, a JSON row with a field that does not exist is invalid.
 
+    The objects of the rows are looked up for a dry run, and for an import that stops if one of them exists.
+
     Raises BadImport if the document itself is malformed, or if it has no rows, too many rows or values, or
     too many errors.
     """
     validator = RowValidator(target, request, mode, check_database=check_database)
     checks = validator.database_checks
-    result = ValidationResult(database_checks=checks)
+    existing = validator.existing_rows if check_database or mode == JobMode.STOP else None
+    result = ValidationResult(database_checks=checks, existing=existing)
     if isinstance(rows, Table):
         result.table = rows
     else:
         result.unknown_fields = validator.unknown_fields = UnknownFields(validator.names, refuse=unknown == "reject")
     checked = check_rows(validator, rows, result)
+    if existing:
+        checked = existing.apply(checked)
     for row in checks.apply(checked) if checks else checked:
         result.rows += 1
         if row.errors:
@@ -157,8 +164,8 @@ class RowValidator:
         view = target.create_view(request)
         self._format = ViewFormat(view)
         # An update needs only the fields that it changes, and the one that identifies the object.
-        partial = mode != JobMode.CREATE
-        self._lookup = target.lookup if partial else ""
+        partial = mode in PARTIAL_MODES
+        self._lookup = target.lookup if mode != JobMode.CREATE else ""
         self.serializer = target.serializer_class(context={"request": request, "view": view}, partial=partial)
         unique_names = [
             name
@@ -180,6 +187,10 @@ class RowValidator:
         if check_database:
             self.database_checks = DatabaseChecks(removed, sources, self._format.field_name, is_update=partial)
             needed |= self.database_checks.sources
+        self.existing_rows = None
+        if (endpoint := target.detail_endpoint) and (source := sources.get(target.lookup)):
+            self.existing_rows = ExistingRows(target, endpoint, request, mode, source)
+            needed.add(source)
         self._compiled = compile_serializer(
             self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
         )

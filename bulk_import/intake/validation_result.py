@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -12,6 +13,7 @@ from bulk_import.exceptions import BadImport
 
 if TYPE_CHECKING:
     from bulk_import.intake.database_checks import DatabaseChecks
+    from bulk_import.intake.existing_rows import ExistingRows
     from bulk_import.intake.spreadsheets.table import Table
     from bulk_import.intake.unknown_fields import UnknownFields
 
@@ -32,8 +34,14 @@ class ValidationResult:
     errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
     is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
     database_checks: DatabaseChecks | None = None  # what was compared with the database, in a dry run
+    existing: ExistingRows | None = None  # the objects of the rows, if they were looked up
     table: Table | None = None  # the file, if it is a table
     unknown_fields: UnknownFields | None = None  # those of JSON rows
+
+    @property
+    def existing_rows(self) -> int | None:
+        """The number of valid rows whose object exists; None if that is unknown."""
+        return self.existing.count if self.existing else None
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -71,7 +79,12 @@ class ValidationResult:
         return self.rows - self.invalid_rows
 
     def check_valid(self, *, skip_invalid: bool) -> None:
-        """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped."""
+        """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped.
+
+        It is raised too if the object of a row exists, and the import is to stop in this case.
+        """
+        if self.existing:
+            self.check_none_exists(self.existing.count or 0)
         if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
             return
         message = ngettext(
@@ -88,5 +101,27 @@ class ValidationResult:
             errors=self.errors,
             error_count=self.error_count,
             invalid_rows=self.invalid_rows,
+            reading=self.reading,
+        )
+
+    def check_none_exists(self, existing: int) -> None:
+        """Raise BadImport if objects of the rows exist."""
+        if not existing:
+            return
+        message = ngettext(
+            "The object of %(existing)d of %(rows)d rows exists already, so nothing was imported. Send "
+            "on_existing=skip to leave it as it is, or on_existing=update to change it.",
+            "The objects of %(existing)d of %(rows)d rows exist already, so nothing was imported. Send "
+            "on_existing=skip to leave them as they are, or on_existing=update to change them.",
+            existing,
+        )
+        raise BadImport(
+            message % {"existing": existing, "rows": self.rows},
+            code="rows_exist",
+            status=HTTPStatus.CONFLICT,
+            errors=self.errors,
+            error_count=self.error_count,
+            invalid_rows=self.invalid_rows,
+            existing_rows=existing,
             reading=self.reading,
         )

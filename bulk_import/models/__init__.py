@@ -18,7 +18,9 @@ from bulk_import.models.job_columns import NOTIFY_NOBODY, RETAINED_DATA
 from bulk_import.models.locked_chunk import LockedChunk
 from bulk_import.models.row import ImportedRow
 from bulk_import.models.status import (
+    ON_EXISTING,
     OUTCOME_LABELS,
+    PARTIAL_MODES,
     PAUSE_REASONS,
     TERMINAL_CHUNK_STATUSES,
     TERMINAL_STATUSES,
@@ -29,7 +31,9 @@ from bulk_import.models.status import (
 
 __all__ = [
     "NOTIFY_NOBODY",
+    "ON_EXISTING",
     "OUTCOME_LABELS",
+    "PARTIAL_MODES",
     "PAUSE_REASONS",
     "RETAINED_DATA",
     "TERMINAL_CHUNK_STATUSES",

@@ -20,7 +20,14 @@ from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.database import PrimaryManager
 from bulk_import.models.job_queryset import ImportJobQuerySet
-from bulk_import.models.status import PAUSE_REASONS, PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, JobMode, JobStatus
+from bulk_import.models.status import (
+    ON_EXISTING,
+    PAUSE_REASONS,
+    PAUSES_UNTIL_RESUMED,
+    TERMINAL_STATUSES,
+    JobMode,
+    JobStatus,
+)
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome, PauseCode
 
 if TYPE_CHECKING:
@@ -161,6 +168,16 @@ class JobColumns(models.Model):
 
     def __str__(self) -> str:
         return f"{self.target} {self.id}"
+
+    @property
+    def on_existing(self) -> str | None:
+        """What happens to a row whose object exists: "update", "skip" or "stop". None if the mode is not `upsert`."""
+        return ON_EXISTING.get(self.mode)
+
+    @property
+    def api_mode(self) -> str:
+        """The mode as the API calls it, where `upsert` is one mode whatever its `on_existing` is."""
+        return JobMode.UPSERT.value if self.mode in ON_EXISTING else self.mode
 
     @property
     def is_terminal(self) -> bool:

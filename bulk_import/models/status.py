@@ -19,7 +19,16 @@ class JobMode(models.TextChoices):
     CREATE = "create", _("create")
     UPDATE = "update", _("update")  # changes the object that the row names; there must be one
     UPSERT = "upsert", _("create or update")
+    SKIP = "skip", _("create, skip what exists")  # leaves the object alone that the row names, if there is one
+    STOP = "stop", _("create, refuse what exists")  # refused as a whole if the object of a row exists
     UNDO = "undo", _("undo")  # deletes what another job created
+
+
+ON_EXISTING = {JobMode.UPSERT.value: "update", JobMode.SKIP.value: "skip", JobMode.STOP.value: "stop"}
+"""What happens to a row whose object exists. In the API, each of these modes is `upsert` with this `on_existing`."""
+
+PARTIAL_MODES = frozenset({JobMode.UPDATE.value, JobMode.UPSERT.value})
+"""The modes in which a row needs only the fields that it changes, and the one that identifies its object."""
 
 
 class JobStatus(models.TextChoices):

@@ -26,6 +26,12 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
     rows = serializers.IntegerField(min_value=1)
     valid_rows = serializers.IntegerField(min_value=0)
     invalid_rows = serializers.IntegerField(min_value=0)
+    existing_rows = serializers.IntegerField(
+        allow_null=True,
+        min_value=0,
+        help_text="The number of valid rows whose object exists, found by the field that identifies objects for "
+        "people. Null if the site does not support updates here.",
+    )
     error_count = serializers.IntegerField(min_value=0, help_text="The number of all errors.")
     errors: Any = BulkImportRowErrorSerializer(
         many=True, help_text="The first errors."

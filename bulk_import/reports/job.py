@@ -153,7 +153,12 @@ class ImportJobSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     target = serializers.CharField()
-    mode = serializers.ChoiceField(JobMode.choices)
+    mode = serializers.ChoiceField(["create", "update", "upsert", "undo"], source="api_mode")
+    on_existing = serializers.ChoiceField(
+        ["update", "skip", "stop"],
+        allow_null=True,
+        help_text="With the mode `upsert`: what happens to a row whose object exists. Otherwise null.",
+    )
     rehearsal = serializers.BooleanField(help_text="Every row was tried and rolled back. The counts are a forecast.")
     status = StatusField()
     rows = serializers.IntegerField(min_value=1)

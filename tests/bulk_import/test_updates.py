@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(transaction=True)
 
 UPSERT, UPDATE = "/products/bulk?mode=upsert", "/products/bulk?mode=update"
+SKIP = f"{UPSERT}&on_existing=skip"
 
 
 @pytest.fixture(autouse=True)
@@ -193,6 +194,24 @@ def test_of_two_concurrent_upserts_one_creates_and_the_other_one_updates(make_ca
     assert verdicts in (["created", "updated"], ["refused", "created"])
     assert str(Product.objects.get().price) == "2.00"
     assert ImportedRow.objects.count() == verdicts.count("created") + verdicts.count("updated")
+
+
+def test_of_two_concurrent_imports_that_skip_what_exists_one_creates_and_the_other_one_changes_nothing(
+    make_call: Any,
+) -> None:
+    calls = [make_call(product("A", price=price), SKIP) for price in ("1.00", "2.00")]
+
+    answers = in_threads(*(call.send for call in calls))
+
+    assert sorted(outcome(answer)[1] for answer in answers) == ["created", "unchanged"]
+    assert Product.objects.count() == 1
+
+
+def test_an_import_that_skipped_an_object_has_not_written_it(make_call: Any) -> None:
+    stored("A")
+    older, newer = make_call({"sku": "A", "price": "1.00"}, UPDATE), make_call(product("A"), SKIP)
+
+    assert [outcome(call.send())[1] for call in (newer, older)] == ["unchanged", "updated"]
 
 
 def test_a_creation_that_fails_is_tried_once_more_and_the_first_answer_stays_if_there_is_still_no_object(

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from django.core.management.base import BaseCommand, CommandError
 from rest_framework.exceptions import APIException
 
+from bulk_import.api.parameters import job_mode
 from bulk_import.api.reading_parameters import ReadingParameters
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, Unavailable
@@ -25,7 +26,7 @@ from bulk_import.intake.run import run
 from bulk_import.intake.undo import undo
 from bulk_import.management.arguments import Exit, describe, find_job_of, read_file, read_options, request_of
 from bulk_import.management.progress import follow, progress_line, read_job
-from bulk_import.models import ImportJob, JobMode, JobStatus
+from bulk_import.models import ON_EXISTING, ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.messages import message
 from bulk_import.reports.problems import error_text, problem_text
@@ -52,7 +53,13 @@ REDRAW_LINE = "\r\x1b[K"
 ACTIONS = ("run", "undo")
 """Arguments that name an action on a job. The name of a file cannot be one of them, because it needs a suffix."""
 
-OPTIONS_OF_FILES = {"mode": JobMode.CREATE.value, "on_invalid": "reject", "dry_run": False, "idempotency_key": None}
+OPTIONS_OF_FILES = {
+    "mode": JobMode.CREATE.value,
+    "on_existing": None,
+    "on_invalid": "reject",
+    "dry_run": False,
+    "idempotency_key": None,
+}
 """Options that have no effect on the ACTIONS, with their defaults."""
 
 
@@ -96,6 +103,11 @@ class Command(BaseCommand):
             choices=[JobMode.CREATE.value, JobMode.UPDATE.value, JobMode.UPSERT.value],
             default=JobMode.CREATE.value,
             help="create objects, update those that exist, or both: upsert (default: create)",
+        )
+        parser.add_argument(
+            "--on-existing",
+            choices=list(ON_EXISTING.values()),
+            help="with --mode upsert: change objects that exist, skip their rows, or refuse the file (default: update)",
         )
         parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
         parser.add_argument(
@@ -151,7 +163,10 @@ class Command(BaseCommand):
             raise CommandError(f"{problem}. See --help.", returncode=Exit.REFUSED)
         target = conf().target(options["target"])
         request = request_of(user)
-        mode, rehearse = options["mode"], options["rehearse"]
+        on_existing, rehearse = options["on_existing"], options["rehearse"]
+        if on_existing and options["mode"] != JobMode.UPSERT:
+            raise CommandError("--on-existing needs --mode upsert. See --help.", returncode=Exit.REFUSED)
+        mode = job_mode({"mode": options["mode"], "on_existing": on_existing})
         check_supports(target, mode, rehearse=rehearse)
         check_may_import(target, request, mode)
         reading = {name: options[name] for name in map(str, ReadingParameters().fields) if options.get(name)}

@@ -71,8 +71,8 @@ schemathesis.openapi.media_type("application/x-ndjson", good_rows.map(as_lines))
 for table_type in ("text/csv", XLSX, XLS, ODS):  # the bytes say that it is a CSV
     schemathesis.openapi.media_type(table_type, good_rows.map(as_table))
 
-CODES_OF_ROWS = {"invalid_rows", "unknown_column", "unknown_field", "wrong_encoding"}
-"""Codes of errors that depend on the content of the file, not only on the form of the request."""
+CODES_OF_ROWS = {"invalid_rows", "no_rows", "unknown_column", "unknown_field", "wrong_encoding", "needs_upsert"}
+"""Codes of errors that depend on the content of the file, or on two parameters, and not only on the form of one."""
 
 
 def checks_for_the_serializer(case: Any, response: Any) -> list[Any]:

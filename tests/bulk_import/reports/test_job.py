@@ -32,6 +32,7 @@ KEYS = {
         "id",
         "target",
         "mode",
+        "on_existing",
         "rehearsal",
         "status",
         "rows",
