@@ -48,13 +48,16 @@ class Shop:
 
     def products(self, prefix: str) -> list[str]:
         """Return the SKUs with this prefix, sorted."""
-        found: list[str] = []
+        return sorted(product["sku"] for product in self.all_products() if product["sku"].startswith(prefix))
+
+    def all_products(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         page: str | None = "/products/"
         while page:
             answer = self.http.get(page).json()
-            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
+            found += answer["results"]
             page = answer["next"]
-        return sorted(found)
+        return found
 
     def jobs(self) -> int:
         return len(self.http.get("/products/bulk?page_size=100").json()["results"])

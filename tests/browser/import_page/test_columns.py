@@ -84,11 +84,11 @@ def test_ten_files_are_imported_with_at_most_one_question_each(shop: Shop, page:
         expect(page.locator("#job-facts")).to_contain_text(name)
 
     assert shop.products(prefix) == sorted(f"{prefix}-{number}" for number in range(len(chosen)))
-    products = shop.http.get("/products/?page=1").json()["results"]
+    products = shop.all_products()
     assert {product["price"] for product in products if product["sku"].startswith(prefix)} == {"12.50"}
 
 
-def test_nothing_is_imported_while_a_column_is_not_decided(visitors: Visitors, prefix: str) -> None:
+def test_nothing_is_imported_while_a_column_is_not_decided(shop: Shop, visitors: Visitors, prefix: str) -> None:
     """The decisions are remembered for the next file with the same columns, and can be changed."""
     page = visitors.open(viewport=PHONE)
     table = [{**row, "Detail": "For two", "Supplier": "Norte"} for row in rows(prefix, 2)]
@@ -115,7 +115,7 @@ def test_nothing_is_imported_while_a_column_is_not_decided(visitors: Visitors, p
     choose(page, "second.csv", as_csv(table))
     page.get_by_role("button", name="Import these 2 rows").click()
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
-    product = next(row for row in page.request.get("/products/").json()["results"] if row["sku"].startswith(prefix))
+    product = next(row for row in shop.all_products() if row["sku"].startswith(prefix))
     assert product["description"] == "For two"
 
 
