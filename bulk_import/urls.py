@@ -26,6 +26,7 @@ def job_urls(job_id: str) -> list[URLPattern]:
         "/results/<str:index>": downloads.ResultView,
         "/retry": views.RetryView,
         "/run": views.RunView,
+        "/correct": views.CorrectView,
         "/undo": views.UndoView,
         "/redrive": views.RedriveView,
         "/resume": views.ResumeView,

@@ -60,6 +60,14 @@ KEY_PATTERN = r"^[ -~]*[!#-~][ -~]*$"
 ATOM = r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z]+"
 """Pattern of the text between the dots of a mailbox, as in Django's EmailValidator."""
 
+CORRECTIONS: Schema = {
+    "type": "object",
+    "properties": {"rows": {"type": "object", "additionalProperties": {"type": "object"}}},
+    "required": ["rows"],
+    "additionalProperties": False,
+    "example": {"rows": {"17": {"price": "12.50"}}},
+}
+
 WORKBOOKS = (XLSX, XLS, ODS)
 
 ANY_JOB = str(UUID(int=0))
@@ -165,7 +173,7 @@ class TargetSchema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         in_path = [parameter for parameter in PATH_PARAMETERS if f"{{{parameter.name}}}" in self.path]
         parameters = [*in_path, *self.bulk_operation.parameters]
-        if self.bulk_operation.name == "create":
+        if self.bulk_operation.name in {"create", "correct"}:
             schema = {**TEXT, "maxLength": MAX_KEY_CHARACTERS, "pattern": KEY_PATTERN}
             required = conf().require_idempotency_key
             description = "Any text of your own, such as a UUID."
@@ -175,6 +183,8 @@ class TargetSchema(AutoSchema):
         return parameters
 
     def get_request_serializer(self) -> Any:
+        if self.bulk_operation.name == "correct":
+            return {JSON: body(CORRECTIONS, "The corrected fields of each row, by the index of the row.")}
         if self.bulk_operation.name != "create":
             return None
         serializer = self.import_target.serializer_class()

@@ -9,7 +9,14 @@ from uuid import UUID
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.renderers import JSONRenderer
 
-from bulk_import.api.parameters import FailureOptions, ImportOptions, JobFilter, ResultOptions, UndoOptions
+from bulk_import.api.parameters import (
+    CorrectionOptions,
+    FailureOptions,
+    ImportOptions,
+    JobFilter,
+    ResultOptions,
+    UndoOptions,
+)
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
 from bulk_import.reports.job import ImportJobSerializer
@@ -118,6 +125,17 @@ OPERATIONS = {
         {202: (ImportJobSerializer, "The import of the rows. A repeated request gets the same one.")},
         [400, 401, 403, 404, 409, 410, 413, 429, 503],
         [response_header("Location", "The job.", [202], {**STRING, "format": "uri"}), retry_after(202, 429, 503)],
+    ),
+    ("CorrectView", "POST"): Operation(
+        "correct",
+        {202: (ImportJobSerializer, "The job that sends the rows again.")},
+        [400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503],
+        [
+            CorrectionOptions,
+            OpenApiParameter("Content-Encoding", str, HEADER, enum=["identity", "gzip"]),
+            response_header("Location", "The job.", [202], {**STRING, "format": "uri"}),
+            retry_after(202, 429, 503),
+        ],
     ),
     ("UndoView", "POST"): Operation(
         "undo",

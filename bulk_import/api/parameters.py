@@ -27,8 +27,8 @@ MAX_PAGE_SIZE = 100
 """Largest page of jobs that a client may ask for."""
 
 
-class ImportOptions(ReadingParameters):
-    """Query parameters of an import."""
+class CorrectionOptions(serializers.Serializer[Any]):
+    """Query parameters of an import, also of one that corrects the rows of another one."""
 
     on_invalid = serializers.ChoiceField(
         [
@@ -37,6 +37,14 @@ class ImportOptions(ReadingParameters):
         ],
         default="reject",
     )
+    rehearse = serializers.BooleanField(
+        default=False, help_text="Try every row with the endpoint and roll it back. Nothing is imported."
+    )
+
+
+class ImportOptions(CorrectionOptions, ReadingParameters):
+    """Query parameters of an import with a file."""
+
     mode = serializers.ChoiceField(
         [
             ("create", "create an object for each row"),
@@ -55,9 +63,6 @@ class ImportOptions(ReadingParameters):
         help_text="With `mode=upsert`: what happens to a row whose object exists.",
     )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
-    rehearse = serializers.BooleanField(
-        default=False, help_text="Try every row with the endpoint and roll it back. Nothing is imported."
-    )
     corrects = serializers.UUIDField(
         required=False, help_text="`id` of your earlier import, if these are its failed rows after correction."
     )

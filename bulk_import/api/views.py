@@ -20,6 +20,7 @@ from rest_framework.response import Response
 from bulk_import.api.configuration import check_is_configured
 from bulk_import.api.parameters import (
     MAX_PAGE_SIZE,
+    CorrectionOptions,
     ImportOptions,
     JobFilter,
     PageOptions,
@@ -30,6 +31,7 @@ from bulk_import.api.parameters import (
 from bulk_import.api.reading_parameters import reading_options
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
+from bulk_import.intake.corrections import correct, read_corrections
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
@@ -200,6 +202,42 @@ class RunView(ReopenView):
         """
         check_is_configured()
         return self.accepted(run(self.get_job(job_id), traceparent=traceparent_of(request)))
+
+
+class CorrectView(ReopenView):
+    """`/products/bulk/{id}/correct`"""
+
+    parser_classes = [UnreadBody]
+    query_parameters = {"POST": (CorrectionOptions,)}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_content_length(request)
+        super().initial(request, *args, **kwargs)
+
+    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
+        """Correct rows, and send them again
+
+        The new job has all rows of a rehearsal, or the rows that an import did not import, with these corrections. The
+        file is not sent again. A request with the same `Idempotency-Key` and the same content returns the same job.
+        """
+        check_is_configured()
+        options = read_parameters(CorrectionOptions, request)
+        job = self.get_job(job_id)
+        check_supports(self.target, job.mode, rehearse=options["rehearse"])
+        key = read_key(request.headers.get("Idempotency-Key"))
+        with reading.acquire(request.user):
+            corrections = read_corrections(request, job)
+        if existing := find_job(self.target, request.user, key, corrections.sha256):
+            return self.accepted(existing.pk)
+        new_id = correct(
+            self.target,
+            request,
+            corrections,
+            idempotency_key=key,
+            skip_invalid=options["on_invalid"] == "skip",
+            rehearsal=options["rehearse"],
+        )
+        return self.accepted(new_id)
 
 
 class UndoView(TargetView):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
+    from bulk_import.intake.corrections import Corrections
     from bulk_import.intake.request_body import Upload
     from bulk_import.intake.validation_result import ValidationResult
 
@@ -47,7 +48,7 @@ MAX_CHUNK_BYTES = 4 * 1024 * 1024
 def accept(
     target: Target,
     request: Request,
-    upload: Upload,
+    upload: Upload | Corrections,
     *,
     mode: str = JobMode.CREATE,
     idempotency_key: str,
@@ -66,9 +67,9 @@ def accept(
         with slots.acquire(request.user):
             rows = upload.rows(target, request, mode)
             result = validate_rows(
-                target, rows, request, payload, mode=mode, skip_invalid=skip_invalid, unknown=upload.options.unknown
+                target, rows, request, payload, mode=mode, skip_invalid=skip_invalid, unknown=upload.unknown
             )
-        result.check_valid(skip_invalid=skip_invalid)
+        result.check_valid(skip_invalid=skip_invalid, rehearsal=rehearsal)
         check_row_quota(request.user, result.rows)
         return submit(
             target,
@@ -95,7 +96,7 @@ def dry_run(target: Target, request: Request, upload: Upload, mode: str = JobMod
     """
     check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
-        rows, unknown = upload.rows(target, request, mode), upload.options.unknown
+        rows, unknown = upload.rows(target, request, mode), upload.unknown
         result = validate_rows(target, rows, request, mode=mode, check_database=True, unknown=unknown)
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)

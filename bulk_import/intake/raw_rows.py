@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MEBIBYTE = 1024 * 1024
 
@@ -18,3 +21,15 @@ class RawRow(NamedTuple):
     line: int | None = None
     has_cells: bool = False  # whether the values are those of cells
     errors: list[dict[str, Any]] | tuple[()] = ()
+
+
+@runtime_checkable
+class ReadRows(Protocol):
+    """Rows that say how their file was read, such as those of a table."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the file was read, for the answers of the API."""
+        ...
+
+    def __iter__(self) -> Iterator[RawRow]: ...

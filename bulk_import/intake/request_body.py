@@ -31,6 +31,7 @@ from bulk_import.models import PARTIAL_MODES, JobMode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django.core.files.uploadedfile import UploadedFile
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
@@ -54,6 +55,11 @@ class Upload:
     body: bytes
     options: ReadingOptions
     sha256: bytes
+
+    @property
+    def unknown(self) -> str:
+        """What happens to columns and fields that do not exist: "ignore" or "reject"."""
+        return self.options.unknown
 
     def rows(self, target: Target, request: Request, mode: str = JobMode.CREATE) -> Iterable[RawRow]:
         """Return the rows, which can be iterated only once. A Table also says how the file was read.
@@ -92,11 +98,11 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
 
     Raises BodyTooLarge, BadImport for a body that is empty, incomplete or no table, and UnsupportedMediaType.
     """
-    media_type = _media_type(request.content_type)
+    media_type = media_type_of(request)
     if media_type == "multipart/form-data":
         media_type, body = _read_file(request)
     else:
-        body = _read_body(request)
+        body = read_body(request, conf().max_body_bytes)
     return as_upload(_format(media_type, body), request.META.get("QUERY_STRING", ""), body, options)
 
 
@@ -119,14 +125,15 @@ def check_content_length(request: Request) -> None:
         raise file_too_large()
 
 
-def file_too_large() -> BodyTooLarge:
-    """Return the error for an upload that exceeds MAX_BODY_BYTES."""
+def file_too_large(limit: int | None = None) -> BodyTooLarge:
+    """Return the error for an upload that exceeds this number of bytes; by default, MAX_BODY_BYTES."""
     message = _("This file is too large. The limit is %(limit)s MB. Split it into several files.")
-    return BodyTooLarge(message % {"limit": conf().max_body_bytes // MEBIBYTE})
+    return BodyTooLarge(message % {"limit": (limit or conf().max_body_bytes) // MEBIBYTE})
 
 
-def _media_type(content_type: str | None) -> str:
-    return (content_type or "").partition(";")[0].strip().lower()
+def media_type_of(part: Request | UploadedFile[Any]) -> str:
+    """Return the media type of a request, or of a file in a form, without its parameters."""
+    return (part.content_type or "").partition(";")[0].strip().lower()
 
 
 def _format(media_type: str, body: bytes) -> str:
@@ -143,17 +150,16 @@ def _format(media_type: str, body: bytes) -> str:
     raise UnsupportedMediaType(media_type, message)
 
 
-def _read_body(request: Request) -> bytes:
+def read_body(request: Request, limit: int) -> bytes:
     """Return the body, decompressed if necessary.
 
-    Both the body as sent and the decompressed body may have at most MAX_BODY_BYTES, and no more than that is ever in
+    Both the body as sent and the decompressed body may have at most `limit` bytes, and no more than that is ever in
     memory. Raises BodyTooLarge, BadImport and UnsupportedMediaType.
     """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"identity", "gzip"}:
         message = _("The content encoding “%(coding)s” is not supported. Send the file with gzip or uncompressed.")
         raise UnsupportedMediaType(coding, message % {"coding": coding})
-    limit = conf().max_body_bytes
     stream = _stream(request)
     body = bytearray()
     received = 0
@@ -162,7 +168,7 @@ def _read_body(request: Request) -> bytes:
         received += len(piece)
         body += piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - len(body))
         if max(received, len(body)) > limit:
-            raise file_too_large()
+            raise file_too_large(limit)
     # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so only the
     # Content-Length shows that the rest is missing.
     if received < int(request.META.get("CONTENT_LENGTH") or 0):
@@ -225,5 +231,5 @@ def _read_file(request: Request) -> tuple[str, bytes]:
     if (file.size or 0) > conf().max_body_bytes:
         raise file_too_large()
     # Browsers often send a useless type for a CSV, so the suffix of the file's name is more reliable.
-    media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or _media_type(file.content_type)
+    media_type = SUFFIXES.get(PurePath(file.name or "").suffix.lower()) or media_type_of(file)
     return media_type, file.read()

@@ -26,7 +26,8 @@ from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.existing_rows import ExistingRows
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
-from bulk_import.intake.spreadsheets.table import Table
+from bulk_import.intake.raw_rows import ReadRows
+from bulk_import.intake.spreadsheets.damage import CODES_OF_CELLS
 from bulk_import.intake.unknown_fields import UnknownFields
 from bulk_import.intake.upload_limits import check_values
 from bulk_import.intake.validation_result import ValidationResult
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_STORED_ERRORS = 10
-"""Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands."""
+"""Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands.
+
+The errors of its cells are all stored: there is at most one for each field, and only the file shows them.
+"""
 
 
 @dataclass(slots=True)
@@ -93,8 +97,8 @@ def validate_rows(
     checks = validator.database_checks
     existing = validator.existing_rows if check_database or mode == JobMode.STOP else None
     result = ValidationResult(database_checks=checks, existing=existing)
-    if isinstance(rows, Table):
-        result.table = rows
+    if isinstance(rows, ReadRows):
+        result.file = rows
     else:
         result.unknown_fields = validator.unknown_fields = UnknownFields(validator.names, refuse=unknown == "reject")
     checked = check_rows(validator, rows, result)
@@ -148,8 +152,9 @@ def join_errors(of_cells: Iterable[dict[str, Any]], of_row: list[dict[str, Any]]
 
 def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the first errors of an invalid row for its payload line, with their texts cut to a safe length."""
+    of_cells = sum(error["code"] in CODES_OF_CELLS for error in errors)  # they come first, see `join_errors`
     stored = []
-    for error in errors[:MAX_STORED_ERRORS]:
+    for error in errors[: max(MAX_STORED_ERRORS, of_cells)]:
         cut = problem(error["field"], error["code"], error["message"], index=0)
         stored.append({**error, **{name: cut[name] for name in ("field", "code", "message")}})
     return stored

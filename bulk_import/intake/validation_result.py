@@ -14,7 +14,7 @@ from bulk_import.exceptions import BadImport
 if TYPE_CHECKING:
     from bulk_import.intake.database_checks import DatabaseChecks
     from bulk_import.intake.existing_rows import ExistingRows
-    from bulk_import.intake.spreadsheets.table import Table
+    from bulk_import.intake.raw_rows import ReadRows
     from bulk_import.intake.unknown_fields import UnknownFields
 
 MAX_LISTED_ERRORS = 100
@@ -35,7 +35,7 @@ class ValidationResult:
     is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
     database_checks: DatabaseChecks | None = None  # what was compared with the database, in a dry run
     existing: ExistingRows | None = None  # the objects of the rows, if they were looked up
-    table: Table | None = None  # the file, if it is a table
+    file: ReadRows | None = None  # the rows, if they say how their file was read
     unknown_fields: UnknownFields | None = None  # those of JSON rows
 
     @property
@@ -46,8 +46,8 @@ class ValidationResult:
     @property
     def reading(self) -> dict[str, Any]:
         """How the file was read: which of its columns or fields were ignored, and more for a table."""
-        if self.table:
-            return self.table.reading
+        if self.file:
+            return self.file.reading
         return {"format": "json", "ignored": self.unknown_fields.names if self.unknown_fields else []}
 
     def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
@@ -78,14 +78,16 @@ class ValidationResult:
     def valid_rows(self) -> int:
         return self.rows - self.invalid_rows
 
-    def check_valid(self, *, skip_invalid: bool) -> None:
+    def check_valid(self, *, skip_invalid: bool, rehearsal: bool = False) -> None:
         """Raise BadImport if there is nothing to import, or if an invalid row may not be skipped.
 
+        A rehearsal may have invalid rows only, because they can be corrected afterwards.
         It is raised too if the object of a row exists, and the import is to stop in this case.
         """
         if self.existing:
             self.check_none_exists(self.existing.count or 0)
-        if not self.invalid_rows or (skip_invalid and self.invalid_rows < self.rows and not self.is_malformed):
+        can_skip = skip_invalid and not self.is_malformed and (rehearsal or self.invalid_rows < self.rows)
+        if not self.invalid_rows or can_skip:
             return
         message = ngettext(
             "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. "

@@ -135,6 +135,9 @@ class JobColumns(models.Model):
     unprocessed_count: int
     worker_lost_at: datetime | None  # when the first lease ended whose worker was lost; None if no chunk waits so
 
+    # Annotated by `for_reports`.
+    corrected_by: uuid.UUID | None  # the newest job that corrects this one
+
     # Annotated by `locked`.
     paused_for: timedelta | None
 
@@ -217,6 +220,13 @@ class JobColumns(models.Model):
     @property
     def can_be_retried(self) -> bool:
         return self.is_terminal and self.status != JobStatus.SUCCEEDED and not self.expired
+
+    @property
+    def can_be_corrected(self) -> bool:
+        """Whether the job has rows that can be corrected and sent again. Needs `with_counts`."""
+        if not self.is_terminal or self.mode == JobMode.UNDO or "payload" in self.expired:
+            return False
+        return self.rehearsal or (self.done_count < self.rows and "ledger" not in self.expired)
 
     @property
     def recipients(self) -> list[str]:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def for_reports(self) -> Self:
-        """Load what every report on a job shows, its counts and its submitter, in one query."""
-        return self.with_counts().select_related("submitter")
+        """Load what every report on a job shows, its counts, its submitter and its correction, in one query."""
+        corrections = self.model.objects.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
+        corrected_by = Subquery(corrections.values("pk")[:1])
+        return self.with_counts().select_related("submitter").annotate(corrected_by=corrected_by)
 
     def with_counts(self) -> Self:
         """Annotate each job with a count for each outcome, such as `created_count`.

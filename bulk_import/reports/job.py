@@ -107,6 +107,11 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
         lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired,
         help_text="`POST` imports the rows of the rehearsal.",
     )
+    correct = LinkField(
+        "/correct",
+        lambda job: job.can_be_corrected,
+        help_text="`POST` corrects rows, and sends them again.",
+    )
     undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
@@ -182,6 +187,7 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     corrects = serializers.UUIDField(
         source="corrects_id", allow_null=True, help_text="The import whose failed rows this one sends again."
     )
+    corrected_by = serializers.UUIDField(allow_null=True, help_text="The newest import that corrects this one.")
     undoes = serializers.UUIDField(
         source="undoes_id", allow_null=True, help_text="The import whose objects this job deletes."
     )

@@ -56,14 +56,19 @@ class StoredPayload:
 
 def read_payload(job: ImportJob) -> Iterator[bytes]:
     """Yield the rows of the job as they were sent, one line of JSON each. Raises Expired and StorageUnavailable."""
+    for line in read_payload_lines(job):
+        refused = read_refused_line(line)
+        yield refused[0] if refused else line
+
+
+def read_payload_lines(job: ImportJob) -> Iterator[bytes]:
+    """Yield the lines of the payload, with the errors of refused rows. Raises Expired and StorageUnavailable."""
     if "payload" in job.expired:
         raise Expired(_("The rows of this import are no longer kept."))
     _storage, client = open_bucket(PAYLOADS_STORAGE)
     try:
         with closing(client.get_object(Bucket=job.payload_bucket, Key=job.payload_key)["Body"]) as body:
-            for line in body.iter_lines(PIECE_BYTES, keepends=True):
-                refused = read_refused_line(line)
-                yield refused[0] if refused else line
+            yield from body.iter_lines(PIECE_BYTES, keepends=True)
     except AWS_ERRORS as error:
         logger.exception("S3 did not return the payload of job %s", job.pk)
         raise StorageUnavailable(_("We cannot read the rows right now. Please try again later.")) from error

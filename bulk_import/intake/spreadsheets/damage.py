@@ -25,6 +25,21 @@ SUSPICIOUS = re.compile(
 )
 """Matches every text that one of the other patterns matches, in a single test."""
 
+CODES_OF_CELLS = frozenset(
+    {
+        "ambiguous_date",
+        "ambiguous_number",
+        "excel_date",
+        "excel_digits",
+        "excel_number",
+        "excel_zeros",
+        "formula_error",
+        "formula_without_result",
+        "garbled_text",
+    }
+)
+"""The codes of the errors that only the reading of a cell finds, and not the validation of the row that was read."""
+
 EXCEL_DIGITS = 10**15
 """Excel keeps 15 digits of a number, and replaces the others with zeros."""
 

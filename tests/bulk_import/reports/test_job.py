@@ -52,6 +52,7 @@ KEYS = {
         "worker_lost",
         "cancel_requested_at",
         "corrects",
+        "corrected_by",
         "runs",
         "undoes",
         "links",
@@ -60,7 +61,7 @@ KEYS = {
     ),
 }
 COUNTS = {*Outcome, "pending"}
-LINKS = {"self", "results", "failures", "redrive", "retry", "resume", "run", "undo", "cancel"}
+LINKS = {"self", "results", "failures", "redrive", "retry", "resume", "run", "correct", "undo", "cancel"}
 
 
 def document(job: ImportJob) -> dict[str, Any]:

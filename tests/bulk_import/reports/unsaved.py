@@ -18,6 +18,7 @@ def unsaved_job(
     job = ImportJob(target="products", status=status, rows=rows, created_at=now)
     job.imports_ahead = None
     job.worker_lost_at = None
+    job.corrected_by = None
     if status == JobStatus.PAUSED:
         job.pause_code, job.paused_at, job.paused_until = PauseCode.ENDPOINT_AWAY, now, now + timedelta(seconds=30)
     if seconds is not None:

@@ -1,0 +1,172 @@
+"""Corrections: fields that replace those of an earlier job's rows. A new job then sends these rows again.
+
+The rows come from the payload of the earlier job, so nobody sends the file again. Each row is validated as if it came
+from an upload, because a correction may make it valid or invalid, and may make another row a duplicate or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import UnsupportedMediaType
+
+from bulk_import.exceptions import BadImport, Expired
+from bulk_import.intake.accept import accept
+from bulk_import.intake.formats import JSON
+from bulk_import.intake.raw_rows import MEBIBYTE, RawRow
+from bulk_import.intake.request_body import media_type_of, read_body
+from bulk_import.intake.run import find_run
+from bulk_import.intake.spreadsheets.damage import CODES_OF_CELLS
+from bulk_import.models import JobMode
+from bulk_import.models.row import unpack_lines
+from bulk_import.reports.failures import ROW
+from bulk_import.storage.payloads import read_payload_lines
+from bulk_import_wire.lines import read_refused_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from rest_framework.request import Request
+
+    from bulk_import.conf import Target
+    from bulk_import.models import ImportJob
+
+MAX_BYTES = 8 * MEBIBYTE
+"""Maximum size of the corrections of one request. A correction of one field takes about 50 bytes."""
+
+CODES_OF_THE_FILE = CODES_OF_CELLS | {"unknown_field"}
+"""The codes of errors that only the upload of the file could find. They stay until their field is corrected."""
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request: the corrected fields of each row, by index."""
+
+    rows: dict[int, dict[str, msgspec.Raw]]
+
+
+BODY = msgspec.json.Decoder(Body)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """A job with corrections of its rows. It takes the place of an `Upload`."""
+
+    job: ImportJob
+    rows_by_index: dict[int, dict[str, msgspec.Raw]]
+    sha256: bytes
+    unknown: str = "ignore"
+
+    def rows(self, _target: Target, _request: Request, _mode: str) -> CorrectedRows:
+        return CorrectedRows(self.job, self.rows_by_index)
+
+
+class CorrectedRows:
+    """The rows of a job that can be sent again, with corrections: all rows of a rehearsal, or those not imported.
+
+    Raises BadImport if a correction is for another row. Iterating raises Expired and StorageUnavailable.
+    """
+
+    def __init__(self, job: ImportJob, corrections: dict[int, dict[str, msgspec.Raw]]) -> None:
+        self._job, self._corrections = job, corrections
+        self.reading: dict[str, Any] = job.reading
+        self._done = set() if job.rehearsal else set(job.imported_rows.values_list("index", flat=True))
+        for index in corrections:
+            if index in self._done or not 0 <= index < job.rows:
+                message = _("There is no row with the index %(index)d that can be corrected.")
+                raise BadImport(message % {"index": index}, code="unknown_row")
+
+    def __iter__(self) -> Iterator[RawRow]:
+        chunks = self._job.chunks.order_by("number").values_list("row_lines", "row_count")
+        lines = chain.from_iterable(unpack_lines(bytes(packed)) or repeat(0, rows) for packed, rows in chunks)
+        for index, (stored, line) in enumerate(zip(read_payload_lines(self._job), lines, strict=False)):
+            if index not in self._done:
+                yield self._corrected(stored.rstrip(b"\n"), line, self._corrections.get(index, {}))
+
+    def _corrected(self, stored: bytes, line: int, changes: dict[str, msgspec.Raw]) -> RawRow:
+        row, errors = read_refused_line(stored) or (stored, [])
+        kept = [error for error in errors if error["code"] in CODES_OF_THE_FILE and error["field"] not in changes]
+        is_table = self.reading.get("format") in {"csv", "spreadsheet"}
+        return RawRow(change_row(row, changes) if changes else row, line or None, has_cells=is_table, errors=kept)
+
+
+def change_row(row: bytes, changes: dict[str, msgspec.Raw]) -> bytes:
+    """Return the row with these fields, and without those that are null. Its other values keep their bytes."""
+    try:
+        values = ROW.decode(row)
+    except msgspec.DecodeError:  # the row is no object
+        values = {}
+    values |= changes
+    removed = {name for name, value in changes.items() if bytes(value) == b"null"}
+    return msgspec.json.encode({name: value for name, value in values.items() if name not in removed})
+
+
+def read_corrections(request: Request, job: ImportJob) -> Corrections:
+    """Read the body of a request. Raises BadImport, BodyTooLarge and UnsupportedMediaType."""
+    if media_type_of(request) != JSON:
+        raise UnsupportedMediaType(media_type_of(request), _("Send the corrections as JSON."))
+    body = read_body(request, MAX_BYTES)
+    try:
+        rows = BODY.decode(body).rows
+    except (msgspec.DecodeError, RecursionError) as error:
+        message = _("Send a JSON object with the corrected fields of each row: %(example)s.")
+        raise BadImport(message % {"example": '{"rows": {"17": {"price": "12.50"}}}'}) from error
+    digest = hashlib.sha256(f"correct {job.pk}?{request.META.get('QUERY_STRING', '')}\n".encode())
+    digest.update(body)
+    return Corrections(job, rows, digest.digest())
+
+
+def correct(
+    target: Target,
+    request: Request,
+    corrections: Corrections,
+    *,
+    idempotency_key: str,
+    skip_invalid: bool,
+    rehearsal: bool,
+) -> UUID:
+    """Submit the rows of the job again, with the corrections, and return the ID of the new job.
+
+    Raises BadImport if the job has not ended, has no such rows, or if a row is not valid; Expired if the rows are no
+    longer kept; QuotaExceeded and Unavailable.
+    """
+    job = corrections.job
+    check_can_be_corrected(job)
+    return accept(
+        target,
+        request,
+        corrections,
+        mode=job.mode,
+        idempotency_key=idempotency_key,
+        skip_invalid=skip_invalid,
+        rehearsal=rehearsal,
+        corrects=job,
+        notify=job.notify,
+    )
+
+
+def check_can_be_corrected(job: ImportJob) -> None:
+    """Raise BadImport or Expired, with the reason, if the rows of the job cannot be sent again. Needs `with_counts`."""
+    if job.mode == JobMode.UNDO or (not job.rehearsal and job.is_terminal and job.done_count == job.rows):
+        raise _conflict(_("This job has no rows that can be corrected."), code="nothing_to_correct")
+    if not job.is_terminal and job.rehearsal:
+        raise _conflict(
+            _("The rehearsal has not ended yet. Wait for its end, or cancel it."), code="rehearsal_not_ended"
+        )
+    if not job.is_terminal:
+        raise _conflict(_("The import has not ended yet. Wait for its end, or cancel it."), code="import_not_ended")
+    if run := find_run(job):
+        message = _("The rows of this rehearsal were imported as %(job)s. Correct that import.")
+        raise _conflict(message % {"job": run}, code="nothing_to_correct")
+    if "payload" in job.expired or (not job.rehearsal and "ledger" in job.expired):
+        raise Expired(_("The rows of this import are no longer kept. Send them as a new import."))
+
+
+def _conflict(message: str, *, code: str) -> BadImport:
+    return BadImport(message, code=code, status=HTTPStatus.CONFLICT)

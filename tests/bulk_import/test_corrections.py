@@ -1,0 +1,198 @@
+"""Rows of a rehearsal or an import are corrected and sent again, without another upload."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from rest_framework.test import APIClient
+
+from bulk_import.models import ImportJob
+from products.models import Product
+from tests.bulk_import.conftest import make_user, product
+from tests.bulk_import.intake.spreadsheets.workbooks import xlsx
+from tests.bulk_import.retention.retained import expire, set_end_days_ago
+from tests.counts import counts
+
+if TYPE_CHECKING:
+    from tests.bulk_import.site import Site
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLE = """Lista
+sku,name,price,currency,category,weight_kg
+A,Mug,9.50,EUR,cookware,
+B,"Two
+lines",x,EUR,cookware,
+B,Twin,9.50,EUR,cookware,
+C,Tent,9.50,EUR,kayaks,
+D,Pan,9.50,EUR,cookware,1.200
+"""
+REHEARSE = "/products/bulk?rehearse=true&on_invalid=skip&locale=de-DE&decimal=" + '{"price":"."}'
+
+
+def correct(site: Site, job_id: str, rows: Any, query: str = "", key: str = "") -> Any:
+    headers = {"Idempotency-Key": key} if key else {}
+    body = json.dumps({"rows": rows}) if isinstance(rows, dict) else rows
+    path = f"/products/bulk/{job_id}/correct{query}"
+    return site.client.post(path, body, content_type="application/json", headers=headers)
+
+
+def results(site: Site, job_id: str) -> list[tuple[Any, ...]]:
+    answer: Any = site.client.get(f"/products/bulk/{job_id}/results")
+    lines = map(json.loads, b"".join(answer.streaming_content).splitlines())
+    return [
+        (line["line"], line["outcome"], line["lookup"], *{error["code"] for error in line["errors"]}) for line in lines
+    ]
+
+
+@pytest.fixture
+def rehearsal(site: Site, run_worker: Any) -> str:
+    """The rehearsal of TABLE, which has ended."""
+    answer = site.client.post(REHEARSE, TABLE.encode(), content_type="text/csv")
+    assert answer.status_code == 202, answer.content
+    run_worker()
+    return str(answer.json()["id"])
+
+
+def test_rows_are_corrected_until_the_rehearsal_is_right_and_then_imported(
+    site: Site, rehearsal: str, run_worker: Any
+) -> None:
+    found = results(site, rehearsal)
+    assert found == [
+        (3, "created", "A"),
+        (4, "rejected", "B", "invalid"),
+        (6, "created", "B"),
+        (7, "rejected", "C", "does_not_exist"),
+        (8, "rejected", "D", "ambiguous_number"),
+    ]
+
+    some = correct(site, rehearsal, {1: {"price": "12.50"}, 3: {"category": "tents"}}, "?rehearse=true&on_invalid=skip")
+    run_worker()
+
+    assert some.status_code == 202, some.content
+    second = some.json()
+    assert (second["corrects"], second["rehearsal"], second["reading"]["format"]) == (rehearsal, True, "csv")
+    assert site.document(rehearsal)["corrected_by"] == second["id"]
+    # Now that row 1 is valid, row 2 has the same SKU. The cell of row 4 is still ambiguous.
+    assert results(site, second["id"]) == [
+        (3, "created", "A"),
+        (4, "created", "B"),
+        (6, "rejected", "B", "duplicate"),
+        (7, "created", "C"),
+        (8, "rejected", "D", "ambiguous_number"),
+    ]
+
+    rest = correct(site, second["id"], {2: {"sku": "B2"}, 4: {"weight_kg": "1.200"}}, "?rehearse=true")
+    run_worker()
+    third = rest.json()["id"]
+    assert site.document(third)["counts"] == counts(created=5)
+    assert not Product.objects.exists()
+
+    imported = site.post(third, "run").json()["id"]
+    run_worker()
+    assert site.document(imported)["status"] == "succeeded"
+    skus = dict(Product.objects.values_list("sku", "name"))
+    assert skus == {"A": "Mug", "B": "Two\nlines", "B2": "Twin", "C": "Tent", "D": "Pan"}
+    conflict = correct(site, third, {})
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "nothing_to_correct")
+
+
+def test_only_the_rows_that_were_not_imported_are_sent_again(site: Site, run_worker: Any) -> None:
+    rows: list[Any] = [product("A"), product("B", category="kayaks", note=9.50), [1], product("C")]
+    first = site.submit(rows, "/products/bulk?on_invalid=skip")
+    run_worker()
+    assert site.document(first)["counts"] == counts(created=2, rejected=2)
+
+    corrected = product("D", price=12.50)
+    answer = correct(site, first, {1: {"category": "tents", "note": None}, 2: corrected})
+
+    assert answer.status_code == 202, answer.content
+    second = answer.json()["id"]
+    assert [
+        json.loads(line) for line in site.aws.payload(ImportJob.objects.get(pk=second).payload_key).splitlines()
+    ] == [
+        product("B"),
+        corrected,
+    ]
+    run_worker()
+    assert site.document(second)["counts"] == counts(created=2)
+    assert set(Product.objects.values_list("sku", flat=True)) == set("ABCD")
+    assert correct(site, second, {}).json()["code"] == "nothing_to_correct"
+    assert site.document(second)["links"]["correct"] is None
+    assert correct(site, first, {0: {"price": "1.00"}}).json()["code"] == "unknown_row"
+
+
+def test_a_workbook_without_a_valid_row_is_rehearsed_and_corrected(site: Site, run_worker: Any) -> None:
+    body = xlsx(["sku", "name", "price", "currency", "category"], ["A", "Mug", "free", "EUR", "cookware"])
+    path = "/products/bulk?on_invalid=skip&rehearse=true"
+    answer = site.client.post(path, body, content_type="application/octet-stream")
+    assert answer.status_code == 202, answer.content
+    run_worker()
+    rehearsal = answer.json()["id"]
+    assert results(site, rehearsal) == [(2, "rejected", "A", "invalid")]
+
+    corrected = correct(site, rehearsal, {0: {"price": 12.50}}, "?rehearse=true")
+
+    run_worker()
+    assert results(site, corrected.json()["id"]) == [(2, "created", "A")]
+
+
+def test_the_text_that_clears_a_field_clears_it_in_a_correction_too(
+    site: Site, run_worker: Any, merchandiser: Any
+) -> None:
+    merchandiser.user_permissions.add(Permission.objects.get(codename="change_product"))
+    site.submit([product("A", description="old")])
+    run_worker()
+    table = "sku,description,price\nA,,x\nB,,1.00\n"
+    answer = site.client.post("/products/bulk?mode=update&on_invalid=skip", table.encode(), content_type="text/csv")
+    run_worker()
+
+    fixed = correct(site, answer.json()["id"], {0: {"description": "(clear)", "price": "1.00"}})
+
+    assert (fixed.status_code, fixed.json()["mode"]) == (202, "update")
+    run_worker()
+    assert Product.objects.filter(description="", price=1).exists()
+
+
+def test_invalid_corrections_leave_nothing_behind(site: Site, rehearsal: str) -> None:
+    before = site.aws.payload_keys()
+    refused = {
+        "invalid_rows": correct(site, rehearsal, {1: {"price": "y"}}),
+        "unknown_row": correct(site, rehearsal, {5: {"price": "1"}}),
+        "malformed_body": correct(site, rehearsal, b'{"rows": [1]}'),
+    }
+    assert [answer.json()["code"] for answer in refused.values()] == list(refused)
+    places = [(error["line"], error["code"]) for error in refused["invalid_rows"].json()["errors"]]
+    assert places == [(4, "invalid"), (8, "ambiguous_number")]
+    assert correct(site, rehearsal, b"{" + b" " * 9_000_000).status_code == 413
+    assert site.client.post(f"/products/bulk/{rehearsal}/correct", {"rows": "x"}).status_code == 415
+    assert ImportJob.objects.count() == 1
+    assert site.aws.payload_keys() == before
+
+
+def test_a_correction_that_is_sent_twice_starts_one_job(site: Site, rehearsal: str) -> None:
+    query = "?on_invalid=skip"
+    one, other = (correct(site, rehearsal, {1: {"price": "2.00"}}, query, "key") for _request in range(2))
+    assert one.json()["id"] == other.json()["id"]
+    different = correct(site, rehearsal, {1: {"price": "3.00"}}, query, "key")
+    assert (different.status_code, different.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_job_that_is_not_ones_own_not_ended_or_expired_is_not_corrected(site: Site, rehearsal: str) -> None:
+    other = APIClient()
+    other.force_login(make_user("other", "add_product"))
+    path = f"/products/bulk/{rehearsal}/correct"
+    assert other.post(path, {"rows": {}}, format="json").status_code == 404
+
+    running = site.submit([product("X")])
+    assert correct(site, running, {}).json()["code"] == "import_not_ended"
+    assert site.document(running)["links"]["correct"] is None
+
+    set_end_days_ago(31)
+    expire()
+    answer = correct(site, rehearsal, {})
+    assert (answer.status_code, answer.json()["code"]) == (410, "expired")
+    assert site.document(rehearsal)["links"]["correct"] is None
