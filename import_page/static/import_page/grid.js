@@ -185,11 +185,13 @@ function move(input, by) {
   inputs[inputs.indexOf(input) + by]?.focus();
 }
 
+$("grid-rows").oninput = () => ($("grid-send").disabled = false); // the change itself follows when the cell loses the focus
 $("grid-rows").onchange = ({ target }) => change([[target.row, target.name, target.value]]);
 $("grid").onkeydown = (event) => {
   const input = event.target;
   const isCell = Boolean(input.row);
-  if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && (!isCell || input.value === valueOf(input.row, input.name))) {
+  const isTyping = input.matches("input") && !(isCell && input.value === valueOf(input.row, input.name)); // undone by the browser
+  if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !isTyping) {
     event.preventDefault();
     undo();
   } else if (isCell && (event.key === "ArrowDown" || event.key === "Enter")) {

@@ -26,7 +26,6 @@ def test_wrong_rows_are_corrected_with_the_keyboard_and_checked_without_another_
         row["price"] = "12,50"
     table[70]["name"] = ""
     choose(page, "products.csv", as_csv(table))
-    page.get_by_label("Numbers and dates").select_option(label="The file’s own notation (12.50 and 2026-12-31)")
     page.locator("#locale").select_option("en-GB")
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Correct the rows here").click()
@@ -39,8 +38,7 @@ def test_wrong_rows_are_corrected_with_the_keyboard_and_checked_without_another_
     page.keyboard.press("Enter")
     expect(page.locator("#grid-state")).to_have_text("60 rows changed")
     expect(page.get_by_label("category, line 2", exact=True)).to_have_value("tents")
-    page.keyboard.press("Control+z")  # the text of the field
-    page.get_by_role("button", name="Undo the last change").press("Enter")
+    page.get_by_label("category, line 2", exact=True).press("Control+z")
     expect(page.get_by_label("category, line 2", exact=True)).to_have_value("kayaks")
     expect(page.locator("#grid-state")).to_have_text("0 rows changed")
     page.get_by_label("New value of category for 60 rows").fill("cookware")

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 pytestmark = needs_chromium
 
 
-def sign_in_again(page: Page, password: str = "demo") -> None:
+def sign_in_again(page: Page, user: str = "demo") -> None:
     dialog = page.get_by_role("dialog", name="You were signed out.")
     expect(dialog.get_by_label("User name")).to_have_value("demo")
-    dialog.get_by_label("Password").fill(password)
+    # The password of each user is the name.
+    dialog.get_by_label("Password").fill(user)
     page.keyboard.press("Enter")
 
 
@@ -43,7 +44,7 @@ def test_a_user_whose_session_ends_in_each_step_continues_without_any_further_ac
     table[2]["category"] = "kayaks"
     page.context.clear_cookies()
     choose(page, "products.csv", as_csv(table))
-    sign_in_again(page, "wrong")
+    sign_in_again(page, user="wrong")
     expect(page.get_by_text("The user name or password is wrong.")).to_be_visible()
     assert_accessible(page)
     sign_in_again(page)
