@@ -26,11 +26,9 @@ SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SWAGGER_UI_DIST": "SIDECAR", "S
 
 REST_FRAMEWORK = {
     **REST_FRAMEWORK,
-    # Basic authentication is for curl and comes last. The first class decides on the answer to anonymous requests: to a
-    # 401 that asks for basic authentication, browsers would open a dialog of their own.
     "DEFAULT_AUTHENTICATION_CLASSES": [
+        "settings.authentication.QuietBasicAuthentication",
         *REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],
-        "rest_framework.authentication.BasicAuthentication",
     ],
 }
 

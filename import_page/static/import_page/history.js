@@ -40,7 +40,8 @@ export async function showCreated(job) {
   if (job.rehearsal || !job.counts.created || !job.links.results) return;
   const lines = await readLines(`${job.links.results}?outcome=created`, MAX_SHOWN_OBJECTS).catch(() => []);
   const found = lines.map((line) => JSON.parse(line)).filter(({ url }) => url);
-  fill("created", ...found.map(({ url, id, lookup }) => h("li", {}, h("a", { href: url }, untrusted(lookup || id, 60)))));
+  const links = found.map(({ url, id, lookup }) => h("a", { href: url }, untrusted(lookup || id, 60)));
+  fill("created", t("created_objects"), ...links.flatMap((link, position) => [position ? ", " : " ", link]), job.counts.created > found.length ? ", …" : "");
   show("created", found.length > 0);
 }
 
