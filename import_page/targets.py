@@ -31,7 +31,7 @@ class PageTarget:
 
 def page_target(name: str) -> PageTarget:
     """Return the target with this name. Raises Http404 if the settings have no such target."""
-    configured = settings.BULK_IMPORT
+    configured: Any = settings.BULK_IMPORT
     target = configured["TARGETS"].get(name)
     if target is None:
         raise Http404(f"There is no import target {name!r}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LoginView
+from django.shortcuts import resolve_url
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import get_language
 from django.views.generic import TemplateView
@@ -73,7 +74,7 @@ class ImportPage(LoginRequiredMixin, StrictPage, TemplateView):
             "target": target,
             "texts": texts,
             "example": kwargs.get("example"),
-            "sign_in": settings.LOGIN_URL,
+            "sign_in": resolve_url(settings.LOGIN_URL),
         }
 
 

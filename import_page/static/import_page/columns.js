@@ -152,7 +152,7 @@ function showLocale() {
 }
 
 // Asks a question of the API, whose answer lists the choices.
-function ask({ code, message, sheets, encodings, columns: rivals, field }) {
+function ask({ code, message, sheets, encodings, ambiguous }) {
   show("columns-form", true);
   for (const name of ["columns-table", "columns-mode", "columns-locale"]) show(name, false);
   show("question", true);
@@ -160,8 +160,9 @@ function ask({ code, message, sheets, encodings, columns: rivals, field }) {
   let choices = [];
   if (sheets) choices = sheets.map((name) => [name, name, { sheet: name }]);
   if (encodings) choices = encodings.map(({ encoding, sample }) => [encoding, `${sample} (${encoding})`, { encoding }]);
-  if (rivals) {
-    choices = rivals.map((name) => [name, name, { columns: Object.fromEntries(rivals.map((other) => [other, other === name ? field : null])) }]);
+  if (ambiguous) {
+    const only = (name) => Object.fromEntries(ambiguous.columns.map((other) => [other, other === name ? ambiguous.field : null]));
+    choices = ambiguous.columns.map((name) => [name, name, { columns: only(name) }]);
   }
   fill("question-choices", ...choices.map(([value, label, options], position) => {
     const radio = h("input", { type: "radio", name: "answer", value, required: true, checked: position === 0 });

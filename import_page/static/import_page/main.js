@@ -10,12 +10,13 @@
 //
 // The template import.html contains all elements. The server writes into <main> what the modules have to know: see page.js.
 
+import { call } from "./api.js";
 import { check, isBusy, onReadAgain, showCheck } from "./check.js";
 import { read, showColumns } from "./columns.js";
 import { clear, draft, load } from "./draft.js";
 import { showHistory } from "./history.js";
 import { closeJob, openJob } from "./job.js";
-import { $, fill, h, parameter, show, showError } from "./page.js";
+import { $, API, fill, h, parameter, show, showError } from "./page.js";
 import { go, onAddress, showStep } from "./steps.js";
 import { t } from "./texts.js";
 import { choose } from "./upload.js";
@@ -55,6 +56,7 @@ function showCurrent(isMove) {
   return draft.step === "check" && !isMove ? check() : draft.unconfirmed ? showCheck() : showColumns(check);
 }
 
+$("template").href = `${API}/template`;
 $("file").onchange = ({ target }) => {
   const [file] = target.files;
   target.value = ""; // without this, choosing the same file again after correcting it would have no effect
@@ -68,6 +70,17 @@ for (const id of ["columns-other", "check-other"]) {
 }
 $("check-columns").onclick = () => showColumns(check);
 onReadAgain(() => read(check));
+
+// A download cannot ask the user to sign in again, so a call of the API before it does.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest?.(`a[download][href^="${API}"]`);
+  if (!link || link.isReady) return;
+  event.preventDefault();
+  await call(`${API}?page_size=1`).catch(() => null); // the download itself shows any other error
+  link.isReady = true;
+  link.click();
+  link.isReady = false;
+});
 
 // Accept a file that is dropped anywhere. The browser's default would be to open it and leave this page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {

@@ -50,7 +50,7 @@ def choose_locale(page: Page) -> None:
 
 
 def files(prefix: str) -> dict[str, tuple[bytes, Callable[[Page], None]]]:
-    """Return the content of ten files with one row each, and the answer to the question that the page may ask."""
+    """Return the content of files with one row each, and the answer to the question that the page may ask."""
 
     def row(name: str = "Tent", price: str = "12.50") -> list[str]:
         number = len(found)
@@ -71,10 +71,13 @@ def files(prefix: str) -> dict[str, tuple[bytes, Callable[[Page], None]]]:
     found["CAPITALS.CSV"] = csv([name.upper() for name in HEADER], row()).encode(), nothing_is_asked
     found["supplier.csv"] = csv([*translated, "Fornecedor"], [*row(), "Norte"]).encode(), ignore("Fornecedor")
     found["sep.tsv"] = ("sep=,\r\n" + csv(HEADER, row(), separator=",")).encode(), nothing_is_asked
+    twins = [[*HEADER[1:], "SKU", "Código SKU"], [*row()[1:], row()[0], "x"]]
+    found["twins.csv"] = csv(*twins).encode(), ignore("Código SKU")
+    found["rivals.csv"] = csv(["SKU", "s k u", *HEADER[1:]], [row()[0], "x", *row()[1:]]).encode(), pick("SKU")
     return found
 
 
-def test_ten_files_are_imported_with_at_most_one_question_each(shop: Shop, page: Page, prefix: str) -> None:
+def test_files_of_many_kinds_are_imported_with_at_most_one_question_each(shop: Shop, page: Page, prefix: str) -> None:
     chosen = files(prefix)
     for name, (content, answer) in chosen.items():
         choose(page, name, content)

@@ -61,6 +61,12 @@ def test_a_user_whose_session_ends_in_each_step_continues_without_any_further_ac
     expect(page.get_by_label("category, line 4")).to_have_value("kayaks")
 
     page.context.clear_cookies()
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download what became of each row").click()
+        sign_in_again(page)
+    assert downloading.value.path().read_text("utf-8-sig").startswith("index,")
+
+    page.context.clear_cookies()
     page.get_by_role("button", name="Import these 2 rows").click()
     sign_in_again(page)
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
