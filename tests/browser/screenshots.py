@@ -109,6 +109,7 @@ def import_page(scene: Scene) -> None:
     page.get_by_label("Supplier").wait_for()
     scene.take(page, "import-columns")
     page.get_by_label("Supplier").select_option(label="Do not import")
+    page.get_by_label("Numbers and dates are written as in").select_option("en-GB")
     page.get_by_role("button", name="Continue").click()
     expect(page.locator("#failed-rows table")).to_be_visible(timeout=PATIENCE_MS)
     scene.take(page, "import-check")

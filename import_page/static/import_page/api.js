@@ -66,13 +66,14 @@ export async function post(url, document) {
   return response.json();
 }
 
-// Uploads a file and returns the JSON response. Throws ApiError or NoResponse. Calls onProgress with a fraction from 0 to 1.
+// Uploads a file and returns the JSON response, or what `read` makes of its text. Throws ApiError or NoResponse. Calls
+// onProgress with a fraction from 0 to 1.
 // It uses XMLHttpRequest, because fetch does not report upload progress.
 export function upload(url, file, options) {
   return withSession(() => uploadOnce(url, file, options));
 }
 
-function uploadOnce(url, file, { headers, signal, onProgress = () => {} }) {
+function uploadOnce(url, file, { headers, signal, onProgress = () => {}, read = JSON.parse }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", url);
@@ -88,7 +89,7 @@ function uploadOnce(url, file, { headers, signal, onProgress = () => {} }) {
         return;
       }
       try {
-        resolve(JSON.parse(request.responseText));
+        resolve(read(request.responseText));
       } catch {
         reject(new NoResponse()); // the connection was closed within the response
       }

@@ -38,7 +38,7 @@ export function showCheck() {
   const summary = invalid ? t("some_wrong", { count: invalid, rows }) : t("all_right", { count: rows });
   fill("check-result", h("p", { className: invalid ? "wrong-rows" : "right-rows" }, summary));
   fill("check-problems", ...problemItems(problems));
-  show("check-errors", invalid > 0);
+  for (const id of ["check-errors", "check-errors-csv"]) show(id, invalid > 0);
   fill("check-note", count > errors.length ? t("first_errors", { shown: errors.length, count }) : "");
   const { compared_with_database: compared = [], left_to_endpoint: left = [] } = draft.result;
   const unknown = left.map(({ field, rule }) => (field ? `${field} (${rule})` : rule)).join(", ");
@@ -120,9 +120,23 @@ async function submit(parameters) {
 function prepare() {
   fill("check-title", untrusted(draft.name, 80));
   fill("check-result", h("p", {}, t("checking")));
-  for (const id of ["check-errors", "check-existing", "check-import", "check-rehearse", "check-advice"]) show(id, false);
+  for (const id of ["check-errors", "check-errors-csv", "check-existing", "check-import", "check-rehearse", "check-advice"]) show(id, false);
   fill("check-limits");
 }
 
+// Sends the file once more, because the answer to the dry run has only the first errors.
+async function downloadErrors() {
+  showError("check-trouble");
+  try {
+    const text = await send({ dry_run: true, format: "csv" }, { read: (csv) => csv });
+    const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    h("a", { href: url, download: `${draft.name}-errors.csv` }).click();
+    URL.revokeObjectURL(url);
+  } catch (error) {
+    showError("check-trouble", explain(error, t("not_checked")));
+  }
+}
+
+$("check-errors-csv").onclick = downloadErrors;
 $("check-import").onclick = importRows;
 $("check-rehearse").onclick = rehearse;

@@ -49,12 +49,12 @@ async function loadLines(job, max) {
   return new Map(lines.flat().map((line) => JSON.parse(line)).map(({ index, line }) => [index, line]));
 }
 
-// Groups errors of rows like the problems of a job: [{field, code, message, count, first_index, line}], most frequent first.
+// Groups errors of rows like the problems of a job: [{field, code, message, count, first_index, first_line}], most frequent first.
 export function groupErrors(errors) {
   const groups = new Map();
   for (const { field, code, message, index, line } of errors) {
     const key = JSON.stringify([field, code, message]);
-    if (!groups.has(key)) groups.set(key, { field, code, message, count: 0, first_index: index, line });
+    if (!groups.has(key)) groups.set(key, { field, code, message, count: 0, first_index: index, first_line: line });
     groups.get(key).count++;
   }
   return [...groups.values()].sort((one, other) => other.count - one.count);
@@ -67,16 +67,16 @@ export const existingRows = (problems) =>
 export function problemItems(problems) {
   return problems.map((problem) => h("li", {},
     h("span", { className: "count" }, t("rows", { count: problem.count })),
-    h("span", {}, ...reason(problem), " ", h("small", {}, t("first_at", { position: positionOf({ index: problem.first_index, line: problem.line }) }))),
+    h("span", {}, ...reason(problem), " ", h("small", {}, t("first_at", { position: positionOf({ index: problem.first_index, line: problem.first_line }) }))),
   ));
 }
 
 // Returns the parts of a reason. `value` is what the row has in the field; many messages contain it already.
-export function reason({ field, message, first_index: first, index }, value = "") {
+export function reason({ field, message, first_index: first, first_line: line, index }, value = "") {
   const isRepeated = !value || message.includes(value);
   const parts = field ? [h("strong", {}, untrusted(field, 60)), ...(isRepeated ? [] : [" “", untrusted(value, 40), "”"]), ": "] : [];
   parts.push(untrusted(message, 300));
-  if (first !== undefined && index !== undefined) parts.push(` (${positionOf({ index: first })})`); // an earlier row with the same value
+  if (first !== undefined && index !== undefined) parts.push(` (${positionOf({ index: first, line })})`); // an earlier row with the same value
   return parts;
 }
 

@@ -213,7 +213,7 @@ async function showFailures(job) {
   }
   if (shownJob !== job) return;
   const lineOf = new Map(known.map(({ index, line }) => [index, line]));
-  fill("problem-list", ...problemItems(job.problems.map((problem) => ({ line: lineOf.get(problem.first_index), ...problem }))));
+  fill("problem-list", ...problemItems(job.problems.map((problem) => ({ first_line: lineOf.get(problem.first_index), ...problem }))));
   const failures = known.slice(0, MAX_SHOWN_FAILURES);
   if (job.mode === "undo") for (const { cells } of failures) delete cells.index; // that of the row in the import that is undone
   fill("failed-rows-note", failed > failures.length ? t("first_failures", { shown: failures.length, count: failed }) : "");

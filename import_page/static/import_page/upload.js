@@ -45,7 +45,7 @@ function query(more) {
 // Sends the draft with these parameters, and returns the answer. Throws ApiError or NoResponse.
 //
 // Every attempt to send the same request has the same Idempotency-Key, so a repeated request creates no second import.
-export async function send(more, { onProgress, signal } = {}) {
+export async function send(more, { onProgress, signal, read } = {}) {
   if (draft.corrects && !more.dry_run) more = { ...more, corrects: draft.corrects };
   const sent = query(more);
   const headers = { "Content-Type": MEDIA_TYPES[suffixOf(draft.name)] ?? "text/csv" };
@@ -55,7 +55,7 @@ export async function send(more, { onProgress, signal } = {}) {
     await save();
   }
   try {
-    const answer = await upload(`${API}?${sent}`, draft.body, { headers, onProgress, signal });
+    const answer = await upload(`${API}?${sent}`, draft.body, { headers, onProgress, signal, read });
     if (draft) delete draft.keys[sent];
     return answer;
   } catch (error) {

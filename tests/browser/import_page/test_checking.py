@@ -103,6 +103,9 @@ def test_without_a_rehearsal_the_check_says_what_it_cannot_know(shop: Shop, page
     expect(page.locator("#check-problems li").first).to_contain_text("2 rowscategory: There is no category “kayaks”.")
     expect(page.locator("#check-limits")).to_contain_text("Only the import itself can check: validate")
     assert_accessible(page)
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download all errors").click()
+    assert downloading.value.path().read_text("utf-8-sig").count("kayaks") == 2 * 2  # the value and the reason
     page.reload()
     expect(page.locator("#check-result")).to_contain_text("3 of 5 rows have errors.")  # the file is still there
     page.get_by_role("button", name="Import 2 rows and skip 3").click()
