@@ -6,7 +6,7 @@
 import { clear, draft, save } from "./draft.js";
 import { existingRows, groupErrors, problemItems } from "./failures.js";
 import { rememberName } from "./history.js";
-import { $, announce, CAN_REHEARSE, fill, h, show, showError, untrusted } from "./page.js";
+import { $, announce, CAN_REHEARSE, download, fill, h, show, showError, untrusted } from "./page.js";
 import { go, showStep } from "./steps.js";
 import { t } from "./texts.js";
 import { explain, isUnconfirmed, send } from "./upload.js";
@@ -128,10 +128,7 @@ function prepare() {
 async function downloadErrors() {
   showError("check-trouble");
   try {
-    const text = await send({ dry_run: true, format: "csv" }, { read: (csv) => csv });
-    const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    h("a", { href: url, download: `${draft.name}-errors.csv` }).click();
-    URL.revokeObjectURL(url);
+    download(await send({ dry_run: true, format: "csv" }, { read: (csv) => csv }), `${draft.name}-errors.csv`);
   } catch (error) {
     showError("check-trouble", explain(error, t("not_checked")));
   }

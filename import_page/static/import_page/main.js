@@ -16,9 +16,9 @@ import { read, showColumns } from "./columns.js";
 import { clear, draft, load } from "./draft.js";
 import { showHistory } from "./history.js";
 import { closeJob, openJob } from "./job.js";
-import { $, API, fill, h, parameter, show, showError } from "./page.js";
+import { $, API, download, FIELDS, fill, h, parameter, show, showError } from "./page.js";
 import { go, onAddress, showStep } from "./steps.js";
-import { t } from "./texts.js";
+import { number, t } from "./texts.js";
 import { choose } from "./upload.js";
 
 async function chooseFile(file) {
@@ -56,7 +56,11 @@ function showCurrent(isMove) {
   return draft.step === "check" && !isMove ? check() : draft.unconfirmed ? showCheck() : showColumns(check);
 }
 
-$("template").href = `${API}/template`;
+// An empty table for a spreadsheet, with the separator that spreadsheets expect in the user's language.
+$("template").onclick = () => {
+  const separator = number(0.5).includes(",") ? ";" : ",";
+  download(`\ufeff${FIELDS.map(({ name }) => name).join(separator)}\r\n`, "template.csv");
+};
 $("file").onchange = ({ target }) => {
   const [file] = target.files;
   target.value = ""; // without this, choosing the same file again after correcting it would have no effect

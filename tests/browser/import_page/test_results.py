@@ -61,10 +61,16 @@ def test_failed_rows_are_downloaded_corrected_and_sent_again(shop: Shop, page: P
     assert len(shop.products(prefix)) == 5
 
 
-def test_the_example_file_can_be_imported(page: Page, prefix: str) -> None:
+def test_the_template_and_the_example_can_be_imported(page: Page, prefix: str) -> None:
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download a template").click()
+    columns = downloading.value.path().read_text("utf-8-sig").strip().split(",")
+    assert columns[:4] == ["sku", "name", "description", "price"]
+    assert "created_at" not in columns
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download an example file").click()
     choose(page, "example.csv", downloading.value.path().read_text("utf-8").replace("EXAMPLE", prefix))
+    expect(page.get_by_role("heading", name="All rows would be imported")).to_be_visible()
     page.get_by_role("button", name="Import these 2 rows").click()
 
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
