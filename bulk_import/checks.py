@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, Resolver404, reverse
 from rest_framework.serializers import Serializer
 
 from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, Target, conf
-from bulk_import.detail_checks import check_detail
+from bulk_import.detail_checks import check_aliases, check_detail
 from bulk_import.models import database
 from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.site_checks import check_site
@@ -183,6 +183,7 @@ def _check_target_serializer(target: Target) -> Iterator[CheckMessage]:
         yield Error(message, hint=hint, id="bulk_import.E009")
         return
     yield from check_detail(target)
+    yield from check_aliases(target)
     model = getattr(getattr(serializer_class, "Meta", None), "model", None)
     if model is not None and router.db_for_write(model) != database():
         yield Error(

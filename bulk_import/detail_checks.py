@@ -1,4 +1,4 @@
-"""System checks of the entries `detail_url` and `lookup` of a target."""
+"""System checks of the entries `detail_url`, `lookup` and `aliases` of a target."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.checks import CheckMessage, Error
 
 from bulk_import.detail_endpoint import DetailEndpoint, NoDetailEndpoint
+from bulk_import.intake.spreadsheets.target_fields import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,3 +56,32 @@ def _lookup_problem(target: Target) -> str:
     if column.unique or (column.name,) in constraints:
         return ""
     return f"{model.__name__}.{column.name} is not unique."
+
+
+def check_aliases(target: Target) -> Iterator[CheckMessage]:
+    """Yield an error for each alias that can never be recognised, or that belongs to no field."""
+    try:
+        serializer = target.serializer_class()
+        names = {name for name, field in serializer.fields.items() if not field.read_only}
+    except Exception:  # noqa: BLE001 - the fields of the target's serializer may depend on the request
+        return
+    fields_by_alias: dict[str, set[str]] = {}
+    for field, aliases in target.aliases.items():
+        if field not in names:
+            yield _alias_error(target, f"{field!r} is not a field of the serializer that a row can have.")
+        for alias in aliases:
+            fields_by_alias.setdefault(normalise(alias), set()).add(field)
+    names_by_key = {normalise(name): name for name in names}
+    for alias, fields in fields_by_alias.items():
+        if len(fields) > 1:
+            yield _alias_error(target, f"{alias!r} is an alias of several fields: {', '.join(sorted(fields))}.")
+        elif (name := names_by_key.get(alias)) and name not in fields:
+            yield _alias_error(target, f"{alias!r} is an alias of {next(iter(fields))!r} and the name of {name!r}.")
+
+
+def _alias_error(target: Target, problem: str) -> CheckMessage:
+    return Error(
+        f"The aliases of target {target.name!r} cannot be used: {problem}",
+        hint="Give each field names of its own, which differ in more than case, accents, blanks and punctuation.",
+        id="bulk_import.E032",
+    )

@@ -37,6 +37,7 @@ class BulkImportRowErrorSerializer(serializers.Serializer[dict[str, Any]]):
     first_index = serializers.IntegerField(
         min_value=0, required=False, help_text="For `duplicate`: the earlier row with the same value."
     )
+    first_line = serializers.IntegerField(min_value=1, required=False, help_text="Its line, as `line`.")
 
     def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
         """Return the error unchanged. It already has the API's format, and there can be very many errors."""

@@ -12,7 +12,7 @@ and accept only a UUID as the job's ID. If they accepted any text, a mount witho
 
 from django.urls import URLPattern, include, path
 
-from bulk_import.api import downloads, views
+from bulk_import.api import actions, downloads, views
 
 
 def job_urls(job_id: str) -> list[URLPattern]:
@@ -24,12 +24,12 @@ def job_urls(job_id: str) -> list[URLPattern]:
         "/failures/<str:index>": downloads.FailureView,
         "/results": downloads.ResultsView,
         "/results/<str:index>": downloads.ResultView,
-        "/retry": views.RetryView,
-        "/run": views.RunView,
-        "/correct": views.CorrectView,
-        "/undo": views.UndoView,
-        "/redrive": views.RedriveView,
-        "/resume": views.ResumeView,
+        "/retry": actions.RetryView,
+        "/run": actions.RunView,
+        "/correct": actions.CorrectView,
+        "/undo": actions.UndoView,
+        "/redrive": actions.RedriveView,
+        "/resume": actions.ResumeView,
     }.items():
         found += [
             path(f"{job_id}{suffix}", view.as_view()),

@@ -3,7 +3,8 @@
 The worker groups the failures of a chunk, and the monolith merges the groups of all chunks of a job. This module uses
 the standard library only, so that both sides can import it. A problem is a dict, in the form that the API shows:
 `{"field": "category", "code": "does_not_exist", "message": "…", "count": 412, "first_index": 17}`.
-`field` is None if the error does not belong to one field.
+`field` is None if the error does not belong to one field. The monolith adds `first_line`, the line of the first row in
+the user's file.
 """
 
 from __future__ import annotations
@@ -55,16 +56,22 @@ def merge_problems(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]
         for entry in problems:
             key = (entry["field"], entry["code"], entry["message"])
             if known := merged.get(key):
-                known["count"] += entry["count"]
-                known["first_index"] = min(known["first_index"], entry["first_index"])
+                first = entry if entry["first_index"] < known["first_index"] else known
+                known.update(first, count=known["count"] + entry["count"])
             else:
                 merged[key] = dict(entry)
     # An earlier merge may have produced OTHER. It stays last, however many rows it counts.
     other = merged.pop((OTHER["field"], OTHER["code"] or "", OTHER["message"] or ""), None)
-    ranked = sorted(merged.values(), key=lambda entry: (-entry["count"], entry["first_index"]))
+    ranked = sorted(merged.values(), key=lambda entry: (-entry["count"], _first_index(entry)))
     kept, rest = ranked[:MAX_PROBLEMS], ranked[MAX_PROBLEMS:]
     rest += [other] if other else []
     if rest:
         count = sum(entry["count"] for entry in rest)
-        kept.append({**OTHER, "count": count, "first_index": min(entry["first_index"] for entry in rest)})
+        first = min(rest, key=_first_index)
+        kept.append({**first, **OTHER, "count": count})
     return kept
+
+
+def _first_index(entry: dict[str, Any]) -> int:
+    index: int = entry["first_index"]
+    return index

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from bulk_import.exceptions import Expired, StorageUnavailable
+from bulk_import.models.row import line_at
 from bulk_import.models.status import OUTCOME_LABELS, PENDING_ROWS
 from bulk_import.reports.problems import error_text
 from bulk_import.storage.failures import read_failure
@@ -30,6 +31,8 @@ def row_report(job: ImportJob, text: str) -> dict[str, Any]:
     index = int(text)
     chunk = job.chunks.filter(first_index__lte=index).order_by("-first_index").first()
     report: dict[str, Any] = {"index": index, "chunk": chunk, "outcome": OUTCOME_LABELS[PENDING_ROWS]}
+    if chunk:
+        report["line"] = line_at(chunk.read_lines(), index - chunk.first_index)
     if imported := job.imported_rows.filter(index=index).first():
         return report | {"outcome": imported.get_outcome_display(), "object_id": imported.object_id}
     try:

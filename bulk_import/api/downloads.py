@@ -12,7 +12,6 @@ from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound
 from rest_framework.renderers import JSONRenderer
-from rest_framework.response import Response
 
 from bulk_import.api.parameters import FailureOptions, ResultOptions, read_parameters
 from bulk_import.api.streaming import read_ahead, streaming_response
@@ -56,12 +55,6 @@ class DownloadView(TargetView):
         response = streaming_response(self.request._request, read_ahead(in_pieces(lines)))  # noqa: SLF001 - DRF's own name for Django's request
         response["Content-Type"] = "text/csv; charset=utf-8" if self.is_table else JSONLinesRenderer.media_type
         return response
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        # A DRF response is an error or the response to OPTIONS. It is JSON, whatever format the client asked for.
-        if isinstance(response, Response):
-            request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
-        return super().finalize_response(request, response, *args, **kwargs)
 
 
 class FailuresView(DownloadView):

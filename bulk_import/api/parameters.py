@@ -63,6 +63,9 @@ class ImportOptions(CorrectionOptions, ReadingParameters):
         help_text="With `mode=upsert`: what happens to a row whose object exists.",
     )
     dry_run = serializers.BooleanField(default=False, help_text="Validate the rows and store nothing.")
+    rows = serializers.BooleanField(
+        default=False, help_text="With `dry_run`: list all errors, and the rows that have them."
+    )
     corrects = serializers.UUIDField(
         required=False, help_text="`id` of your earlier import, if these are its failed rows after correction."
     )

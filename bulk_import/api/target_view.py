@@ -86,6 +86,12 @@ class TargetView(APIView):
         if method != "OPTIONS" and hasattr(self, method.lower()):  # otherwise, DRF answers 405
             check_names(request, *self.query_parameters.get(method, ()))
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        # A DRF response is JSON, also if the client asked for the CSV that the view streams. It may be an error.
+        if isinstance(response, Response):
+            request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        return super().finalize_response(request, response, *args, **kwargs)
+
     def get_exception_handler(self) -> Callable[..., Any]:
         return error_response
 

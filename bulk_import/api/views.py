@@ -1,4 +1,4 @@
-"""The public API: start imports, follow them, retry and cancel them. The downloads are in `downloads`.
+"""The public API: start imports, follow and cancel them. `actions` and `downloads` have the other views.
 
 To start or retry an import, a user needs the permissions of the create endpoint. The submitter of an import can follow
 it without them. The docstrings of `get`, `post` and `delete` are the summaries and descriptions in the OpenAPI schema.
@@ -9,50 +9,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError as BadValue
-from django.db.models import Sum
+from django.http import HttpResponse
 from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.utils.http import content_disposition_header
+from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from rest_framework import status
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from bulk_import.api.configuration import check_is_configured
 from bulk_import.api.parameters import (
     MAX_PAGE_SIZE,
-    CorrectionOptions,
     ImportOptions,
     JobFilter,
     PageOptions,
-    UndoOptions,
     job_mode,
     read_parameters,
 )
 from bulk_import.api.reading_parameters import reading_options
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.accept import accept, dry_run
-from bulk_import.intake.corrections import correct, read_corrections
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
-from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
+from bulk_import.intake.quotas import SubmissionThrottle
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
-from bulk_import.intake.run import run
-from bulk_import.intake.undo import undo
 from bulk_import.intake.validation_slots import reading
-from bulk_import.models import JobMode
 from bulk_import.models.window import note_imports_ahead
-from bulk_import.operations import cancel, redrive, resume_by_submitter, retry
-from bulk_import.reports.dry_run import BulkImportDryRunSerializer
+from bulk_import.operations import cancel
+from bulk_import.reports.dry_run import BulkImportDryRunSerializer, error_table
+from bulk_import.reports.failures import CSVRenderer
 from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds
-from bulk_import.tracing import traceparent_of
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from rest_framework.request import Request
     from rest_framework.throttling import BaseThrottle
     from rest_framework.views import APIView
 
+    from bulk_import.intake.request_body import Upload
     from bulk_import.models import ImportJob
 
 
@@ -75,6 +71,7 @@ class ImportJobsView(TargetView):
     """`/products/bulk`"""
 
     parser_classes = [FileForm, UnreadBody]
+    renderer_classes = [JSONRenderer, CSVRenderer]  # a CSV is only for the errors of a dry run
     pagination_class = JobPagination
     query_parameters = {"POST": (ImportOptions,), "GET": (JobFilter, PageOptions)}
 
@@ -90,7 +87,7 @@ class ImportJobsView(TargetView):
     def get_throttles(self) -> list[BaseThrottle]:
         return [SubmissionThrottle()] if self.request.method == "POST" else []
 
-    def post(self, request: Request, **_kwargs: Any) -> Response:
+    def post(self, request: Request, **_kwargs: Any) -> Any:
         """Import many rows
 
         The rows are validated and stored. Then they are created one by one in the background. The response is a job:
@@ -108,7 +105,7 @@ class ImportJobsView(TargetView):
         if job := find_job(self.target, request.user, key, upload.sha256):
             return self.accepted(job.pk)
         if options["dry_run"]:
-            return Response(BulkImportDryRunSerializer(dry_run(self.target, request, upload, mode)).data)
+            return self.check(request, upload, mode, list_rows=options["rows"])
         job_id = accept(
             self.target,
             request,
@@ -121,6 +118,18 @@ class ImportJobsView(TargetView):
             notify=options.get("notify", ""),
         )
         return self.accepted(job_id)
+
+    def check(self, request: Request, upload: Upload, mode: str, *, list_rows: bool) -> Any:
+        """Return the result of a dry run: JSON, or all errors as CSV if the client asks for it."""
+        is_table = bool(request.accepted_renderer.format == CSVRenderer.format)
+        result = dry_run(self.target, request, upload, mode, list_rows=list_rows or is_table)
+        if not is_table:
+            return Response(BulkImportDryRunSerializer(result).data)
+        content = b"".join(error_table(result.errors, result.listed_rows or []))
+        name = get_valid_filename(f"{self.target.name}-errors.csv")
+        disposition = content_disposition_header(as_attachment=True, filename=name)
+        headers = {"Content-Disposition": disposition or ""}
+        return HttpResponse(content, content_type="text/csv; charset=utf-8", headers=headers)
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
         """Return the user's job with the ID in `corrects`, or None without this parameter. Raises NotFound."""
@@ -171,138 +180,3 @@ class ImportJobView(TargetView):
         headers = {} if job.is_terminal else {"Retry-After": str(poll_after_seconds(job))}
         code = status.HTTP_200_OK if job.is_terminal else status.HTTP_202_ACCEPTED
         return Response(self.document(job), status=code, headers=headers)
-
-
-class ReopenView(TargetView):
-    """Base of the views that start to process rows of a job again."""
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [SubmissionThrottle()] if self.request.method == "POST" else []
-
-    def get_job(self, job_id: UUID | str) -> ImportJob:
-        """Return the user's job. Raises PermissionDenied if the user may no longer import its rows."""
-        job = super().get_job(job_id)
-        check_may_import(self.target, self.request, job.mode)
-        return job
-
-    def reopened(self, job: ImportJob, chunks: int) -> Response:
-        """Return the job, and 202 if any chunks are processed now."""
-        code = status.HTTP_202_ACCEPTED if chunks else status.HTTP_200_OK
-        return Response(self.document(self.get_job(job.pk)), status=code)
-
-
-class RunView(ReopenView):
-    """`/products/bulk/{id}/run`"""
-
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        """Import the rows of a rehearsal
-
-        The rows are not sent again. The response is the job that imports them: ask for it at `Location`. A second
-        request returns the same job.
-        """
-        check_is_configured()
-        return self.accepted(run(self.get_job(job_id), traceparent=traceparent_of(request)))
-
-
-class CorrectView(ReopenView):
-    """`/products/bulk/{id}/correct`"""
-
-    parser_classes = [UnreadBody]
-    query_parameters = {"POST": (CorrectionOptions,)}
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_content_length(request)
-        super().initial(request, *args, **kwargs)
-
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        """Correct rows, and send them again
-
-        The new job has all rows of a rehearsal, or the rows that an import did not import, with these corrections. The
-        file is not sent again. A request with the same `Idempotency-Key` and the same content returns the same job.
-        """
-        check_is_configured()
-        options = read_parameters(CorrectionOptions, request)
-        job = self.get_job(job_id)
-        check_supports(self.target, job.mode, rehearse=options["rehearse"])
-        key = read_key(request.headers.get("Idempotency-Key"))
-        with reading.acquire(request.user):
-            corrections = read_corrections(request, job)
-        if existing := find_job(self.target, request.user, key, corrections.sha256):
-            return self.accepted(existing.pk)
-        new_id = correct(
-            self.target,
-            request,
-            corrections,
-            idempotency_key=key,
-            skip_invalid=options["on_invalid"] == "skip",
-            rehearsal=options["rehearse"],
-        )
-        return self.accepted(new_id)
-
-
-class UndoView(TargetView):
-    """`/products/bulk/{id}/undo`"""
-
-    query_parameters = {"POST": (UndoOptions,)}
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [SubmissionThrottle()] if self.request.method == "POST" else []
-
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        """Delete what an import created
-
-        The response is a job that deletes each created object, unless the object has changed since: ask for it at
-        `Location`. Objects that the import only changed are listed as not undone. While the undo runs, a second
-        request returns the same job.
-        """
-        check_is_configured()
-        rehearsal = read_parameters(UndoOptions, request)["rehearse"]
-        job = self.get_job(job_id)
-        check_supports(self.target, JobMode.UNDO, rehearse=rehearsal)
-        check_may_import(self.target, request, JobMode.UNDO)
-        trace, host = traceparent_of(request), request.get_host()
-        return self.accepted(undo(self.target, job, rehearsal=rehearsal, traceparent=trace, host=host))
-
-
-class RetryView(ReopenView):
-    """`/products/bulk/{id}/retry`"""
-
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        """Retry every row that was not created
-
-        Use this when the cause was not in the rows and has been fixed. It works on an import that has ended. Rows
-        that have been created stay as they are.
-        """
-        job = self.get_job(job_id)
-        if not (job.can_be_retried or job.expired):  # `retry` raises Expired for a job that has expired
-            return self.reopened(job, 0)
-        check_open_job_quota(request.user)
-        check_retry_quota(request.user, job.rows - job.done_count)
-        return self.reopened(job, retry(job, actor=request.user))
-
-
-class RedriveView(ReopenView):
-    """`/products/bulk/{id}/redrive`"""
-
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        """Retry the rows with the code `dead_letter`
-
-        These are the rows of the parts of an import that could not be processed, even after several attempts. It
-        also works while the other parts are being processed. Rows that were rejected or failed stay as they are.
-        """
-        job = self.get_job(job_id)
-        check_retry_quota(request.user, job.chunks.dead().aggregate(rows=Sum("unprocessed", default=0))["rows"])
-        return self.reopened(job, redrive(job, actor=request.user))
-
-
-class ResumeView(ReopenView):
-    """`/products/bulk/{id}/resume`"""
-
-    def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
-        """Resume an import that was paused because nearly every row failed
-
-        Use this when the cause has been fixed, or to try the other rows in any case. The import is not paused for this
-        reason again. The rows that failed can be retried when the import has ended.
-        """
-        job = self.get_job(job_id)
-        return self.reopened(job, resume_by_submitter(job, actor=request.user))

@@ -87,17 +87,22 @@ def accept(
         )
 
 
-def dry_run(target: Target, request: Request, upload: Upload, mode: str = JobMode.CREATE) -> ValidationResult:
+def dry_run(
+    target: Target, request: Request, upload: Upload, mode: str = JobMode.CREATE, *, list_rows: bool = False
+) -> ValidationResult:
     """Only validate the rows of an upload, and compare their values with the database.
 
-    They count for the user's row quota, because they are as much work.
+    They count for the user's row quota, because they are as much work. With `list_rows`, the result has all errors, and
+    the rows that have them.
 
     Raises BadImport or Busy.
     """
     check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
         rows, unknown = upload.rows(target, request, mode), upload.unknown
-        result = validate_rows(target, rows, request, mode=mode, check_database=True, unknown=unknown)
+        result = validate_rows(
+            target, rows, request, mode=mode, check_database=True, unknown=unknown, list_rows=list_rows
+        )
     check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def validate_rows(
     skip_invalid: bool = False,
     check_database: bool = False,
     unknown: str = "ignore",
+    list_rows: bool = False,
 ) -> ValidationResult:
     """Validate every row and append it to the payload, if there is one.
 
@@ -88,7 +90,8 @@ def validate_rows(
     there will be no job, nothing more is appended. With `check_database`, the values are also compared with the
     database. With "reject" as `unknown`, a JSON row with a field that does not exist is invalid.
 
-    The objects of the rows are looked up for a dry run, and for an import that stops if one of them exists.
+    With `list_rows`, the result has all errors, and the rows that have them. The objects of the rows are looked up for
+    a dry run, and for an import that stops if one of them exists.
 
     Raises BadImport if the document itself is malformed, or if it has no rows, too many rows or values, or
     too many errors.
@@ -96,7 +99,7 @@ def validate_rows(
     validator = RowValidator(target, request, mode, check_database=check_database)
     checks = validator.database_checks
     existing = validator.existing_rows if check_database or mode == JobMode.STOP else None
-    result = ValidationResult(database_checks=checks, existing=existing)
+    result = ValidationResult(database_checks=checks, existing=existing, listed_rows=[] if list_rows else None)
     if isinstance(rows, ReadRows):
         result.file = rows
     else:
@@ -107,7 +110,7 @@ def validate_rows(
     for row in checks.apply(checked) if checks else checked:
         result.rows += 1
         if row.errors:
-            result.add_errors(row.errors, row.where)
+            result.add_errors(row.errors, row.where, row.line or b"")
         if payload is None or result.is_malformed or (result.invalid_rows and not skip_invalid):
             continue
         line = to_payload_line(row.raw.json) if row.line is None else row.line
@@ -123,12 +126,14 @@ def check_rows(validator: RowValidator, rows: Iterable[RawRow], result: Validati
     Sets `result.is_malformed` if a row cannot be read. Raises BadImport if there are too many rows or values.
     """
     settings = conf()
+    lines = array("I")
     values = 0
     for index, uploaded in enumerate(rows):
         if index == settings.max_rows:
             message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
             raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
         row = validator.with_cleared_fields(uploaded)
+        lines.append(row.line or 0)
         checked = CheckedRow(index, row, None, [], {})
         try:
             value, checked.line, row_values = parse_row(row.json, settings.max_row_bytes)
@@ -140,6 +145,9 @@ def check_rows(validator: RowValidator, rows: Iterable[RawRow], result: Validati
             checked.errors = [{"field": None, "code": error.code, "message": error.message}]
             result.is_malformed |= error.code in UNREADABLE_ROW_CODES
             values += row.json.count(b",")  # about as many as the row has
+        for found in checked.errors:
+            if "first_index" in found and (line := lines[found["first_index"]]):
+                found["first_line"] = line
         check_values(values, index + 1)
         yield checked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from bulk_import.exceptions import BadImport
+from bulk_import.intake.raw_rows import MEBIBYTE
 
 if TYPE_CHECKING:
     from bulk_import.intake.database_checks import DatabaseChecks
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_LISTED_ERRORS = 100
 """Maximum number of errors in a response. The response also has the number of all errors."""
+
+MAX_LISTED_ROW_BYTES = 4 * MEBIBYTE
+"""Maximum size of all rows in a response together."""
 
 MAX_ERRORS = 5_000
 """Errors after which validation stops. Each error takes DRF many times as long as a valid row."""
@@ -31,7 +36,9 @@ class ValidationResult:
     rows: int = 0
     invalid_rows: int = 0
     error_count: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS
+    errors: list[dict[str, Any]] = field(default_factory=list)  # at most MAX_LISTED_ERRORS, or all with `listed_rows`
+    listed_rows: list[dict[str, Any]] | None = None  # the rows of these errors; None if nobody asked for them
+    listed_row_bytes: int = 0
     is_malformed: bool = False  # a row is not valid JSON, so it can be neither stored nor skipped
     database_checks: DatabaseChecks | None = None  # what was compared with the database, in a dry run
     existing: ExistingRows | None = None  # the objects of the rows, if they were looked up
@@ -50,14 +57,17 @@ class ValidationResult:
             return self.file.reading
         return {"format": "json", "ignored": self.unknown_fields.names if self.unknown_fields else []}
 
-    def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int]) -> None:
-        """Count the errors of an invalid row, which is at the index and line in `where`.
+    def add_errors(self, errors: list[dict[str, Any]], where: dict[str, int], row: bytes = b"") -> None:
+        """Count the errors of an invalid row, which is at the index and line in `where`. `row` is b"" if unreadable.
 
         Raises BadImport if there are more than MAX_ERRORS errors.
         """
         self.invalid_rows += 1
         self.error_count += len(errors)
-        space = MAX_LISTED_ERRORS - len(self.errors)
+        space = (MAX_LISTED_ERRORS if self.listed_rows is None else MAX_ERRORS) - len(self.errors)
+        if self.listed_rows is not None and row and self.listed_row_bytes + len(row) <= MAX_LISTED_ROW_BYTES:
+            self.listed_row_bytes += len(row)
+            self.listed_rows.append({**where, "row": json.loads(row)})
         self.errors += [{**where, **error} for error in errors[:space]]
         if self.error_count > MAX_ERRORS:
             message = _(

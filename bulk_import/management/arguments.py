@@ -17,7 +17,7 @@ from rest_framework.request import Request
 
 from bulk_import.api.reading_parameters import ReadingParameters, reading_options
 from bulk_import.conf import conf
-from bulk_import.intake.formats import SUFFIXES
+from bulk_import.intake.formats import SUFFIXES, TABLE
 from bulk_import.intake.request_body import Upload, as_upload, file_too_large
 from bulk_import.management.progress import read_job
 from bulk_import.models import ImportJob
@@ -83,10 +83,11 @@ def find_job_of(user: Any, job_id: str | None) -> ImportJob:
 
 
 def read_file(file: Path, query: str, options: ReadingOptions) -> Upload:
-    """Read a file. Raises CommandError, and BadImport if the file is too large or no table."""
-    media_type = SUFFIXES.get(file.suffix.lower())
-    if media_type is None:
-        raise CommandError(f"The name of {file} must end in one of {', '.join(SUFFIXES)}.", returncode=Exit.REFUSED)
+    """Read a file. The bytes of a file whose suffix is unknown say what it is.
+
+    Raises CommandError, and BadImport if the file is too large or no table.
+    """
+    media_type = SUFFIXES.get(file.suffix.lower(), TABLE)
     try:
         if file.stat().st_size > conf().max_body_bytes:
             raise file_too_large()

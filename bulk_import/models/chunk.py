@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bulk_import.exceptions import LedgerDisagrees
 from bulk_import.models.chunk_columns import ChunkColumns
 from bulk_import.models.lease import LeasedChunk
+from bulk_import.models.row import line_at
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ImportChunk(LeasedChunk):
         if min(reported) < 0 or self.done + sum(reported) != self.row_count:
             raise LedgerDisagrees(f"chunk {self}: {self.done} of {self.row_count} rows are in the ledger")
         self.rejected, self.failed, self.unprocessed = reported
-        self.problems, self.failures_key = report.problems, report.failures_key
+        self.problems, self.failures_key = self._with_lines(report.problems), report.failures_key
         self.lease_expires_at = None
         self.status = ChunkStatus.DEAD if is_dead else ChunkStatus.DONE
         self.save()
@@ -47,3 +48,10 @@ class ImportChunk(LeasedChunk):
         self.job.handle_finished_chunk(self)
         if report.rows_tried:
             self.job.count_tried_rows(report.rows_tried, report.rows_failed)
+
+    def _with_lines(self, problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the problems with the line of the first row of each, which only we know, if it has one."""
+        lines = self.read_lines() if problems else ()
+        numbers = [line_at(lines, problem["first_index"] - self.first_index) for problem in problems]
+        pairs = zip(problems, numbers, strict=True)
+        return [{**problem, "first_line": line} if line else problem for problem, line in pairs]

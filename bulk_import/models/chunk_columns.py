@@ -12,12 +12,13 @@ from django.utils.translation import gettext_lazy as _
 
 from bulk_import.exceptions import CreatesRunning
 from bulk_import.models.database import PrimaryManager
-from bulk_import.models.row import ImportedRow
+from bulk_import.models.row import ImportedRow, unpack_lines
 from bulk_import.models.status import OPEN_CHUNK_STATUSES, OUTSTANDING_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.contract import LEDGER_OUTCOMES
 from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from bulk_import.models.chunk import ImportChunk
@@ -189,6 +190,14 @@ class ChunkColumns(models.Model):
         last_index = self.first_index + self.row_count - 1
         rows = ImportedRow.objects.filter(job_id=self.job_id, index__range=(self.first_index, last_index))
         return rows.order_by("index")
+
+    def read_lines(self) -> Sequence[int]:
+        """Return the line of each row in the user's file, for `line_at`. It is empty if the file has no lines.
+
+        This is a query of its own. To load a deferred column would also load the other columns again.
+        """
+        packed = type(self).objects.filter(pk=self.pk).values_list("row_lines", flat=True).get()
+        return unpack_lines(bytes(packed))
 
     def created_ranges(self) -> list[list[int]]:
         """Return the indexes that have a ledger record, as ranges [first, last]: [[0, 2], [4, 4]] for 0, 1, 2 and 4."""

@@ -48,6 +48,11 @@ def unpack_lines(packed: bytes) -> Sequence[int]:
     return struct.unpack(f">{len(packed) // 4}I", packed)
 
 
+def line_at(lines: Sequence[int], position: int) -> int | None:
+    """Return the line number at this position of `unpack_lines`; None if the row has none."""
+    return lines[position] or None if 0 <= position < len(lines) else None
+
+
 class ImportedRow(models.Model):
     """A ledger record. It is written in the transaction that creates the row, so either both exist or neither does.
 

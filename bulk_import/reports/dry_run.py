@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import json
+from typing import TYPE_CHECKING, Any
 
+from django.utils.formats import get_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers
 
 from bulk_import.errors import BulkImportRowErrorSerializer
+from bulk_import.reports.cells import escape_cell
+from bulk_import.reports.failures import BYTE_ORDER_MARK, Echo
 from bulk_import.reports.reading import BulkImportReadingSerializer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class BulkImportRuleSerializer(serializers.Serializer[Any]):
@@ -17,6 +25,18 @@ class BulkImportRuleSerializer(serializers.Serializer[Any]):
 
     field = serializers.CharField(allow_null=True, help_text="The field; null for a rule over several fields.")
     rule = serializers.CharField(help_text="The validator, field class or method, such as `validate_category`.")
+
+
+class BulkImportListedRowSerializer(serializers.Serializer[Any]):
+    """A row that is not valid."""
+
+    index = serializers.IntegerField(min_value=0)
+    line = serializers.IntegerField(min_value=1, required=False)
+    row = serializers.JSONField(help_text="The row as it was read.")
+
+    def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """Return the row unchanged. It already has this form."""
+        return instance
 
 
 class BulkImportDryRunSerializer(serializers.Serializer[Any]):
@@ -36,6 +56,9 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
     errors: Any = BulkImportRowErrorSerializer(
         many=True, help_text="The first errors."
     )  # DRF's property `Serializer.errors` is not affected
+    listed_rows = BulkImportListedRowSerializer(
+        many=True, required=False, help_text="With `rows=true`: the rows of these errors, up to 4 MiB."
+    )
     reading = BulkImportReadingSerializer()
 
     compared_with_database = serializers.ListField(
@@ -50,6 +73,13 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
         "further rules.",
     )
 
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """Leave out the rows if nobody asked for them."""
+        document: dict[str, Any] = super().to_representation(instance)
+        if instance.listed_rows is None:
+            document.pop("listed_rows", None)
+        return document
+
     def get_message(self, result: Any) -> str:
         text = ngettext(
             "%(valid)d of %(rows)d row is valid. Nothing was imported: this was a dry run.",
@@ -58,3 +88,17 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
         )
         limits = _("Some rules are checked only when the rows are imported, for example rules over several fields.")
         return f"{text % {'valid': result.valid_rows, 'rows': result.rows}} {limits}"
+
+
+def error_table(errors: Iterable[dict[str, Any]], rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield the lines of a CSV with these errors of rows, and the values that are wrong."""
+    by_index = {listed["index"]: listed["row"] for listed in rows}
+    writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
+    header: str = writer.writerow([_("index"), _("line"), _("field"), _("value"), _("message")])
+    yield (BYTE_ORDER_MARK + header).encode()
+    for error in errors:
+        row = by_index.get(error["index"])
+        value = row.get(error["field"], "") if isinstance(row, dict) else ""
+        texts = [error["field"] or "", value if isinstance(value, str) else json.dumps(value), error["message"]]
+        record: str = writer.writerow([error["index"], error.get("line"), *map(escape_cell, texts)])
+        yield record.encode("utf-8", "replace")

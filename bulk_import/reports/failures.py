@@ -57,9 +57,14 @@ ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class ImportJobFailureSerializer(serializers.Serializer[dict[str, Any]]):
     """A row that was not created, and why."""
 
-    # This serializer only describes the lines that the worker writes. The API returns them as they are stored, because
-    # parsing and rendering them would take longer and change the digits of numbers.
+    # This serializer only describes the lines of `read_failures`. Rendering them would take longer and change the
+    # digits of numbers.
     index = serializers.IntegerField(min_value=0, help_text="0-based position of the row.")
+    line = serializers.IntegerField(
+        min_value=1,
+        allow_null=True,
+        help_text="Line of the row in a table or in JSON Lines, where 1 is the first line.",
+    )
     outcome = serializers.ChoiceField([str(outcome) for outcome in Outcome if outcome not in LEDGER_OUTCOMES])
     status = serializers.IntegerField(allow_null=True, help_text="HTTP status of the create endpoint's response.")
     errors: Any = BulkImportRowErrorSerializer(many=True)  # DRF's property `Serializer.errors` is not affected
@@ -105,7 +110,7 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
     """
     # Excel expects semicolons between cells where the decimal separator is a comma.
     writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
-    reason_headings = [] if rows_only else [_("index"), _("outcome"), _("HTTP status"), _("reasons")]
+    reason_headings = [] if rows_only else [_("index"), _("line"), _("outcome"), _("HTTP status"), _("reasons")]
     headings = [
         *(own_heading(name, fields) for name in reason_headings),
         *fields,
@@ -138,7 +143,7 @@ def own_heading(name: str, fields: list[str]) -> str:
 
 def reason_cells(failure: dict[str, Any]) -> list[Any]:
     reasons = "; ".join(map(error_text, failure["errors"]))
-    return [failure["index"], failure["outcome"], failure["status"], escape_cell(reasons)]
+    return [failure["index"], failure["line"], failure["outcome"], failure["status"], escape_cell(reasons)]
 
 
 def row_cells(row: bytes, fields: list[str], empty: str) -> list[str]:

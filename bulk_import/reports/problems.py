@@ -1,4 +1,4 @@
-"""Formats errors and problems for people: "category: There is no category “kayaks”. (412 rows, first at index 17)".
+"""Formats errors and problems for people: "category: There is no category “kayaks”. (412 rows, first in line 17)".
 
 An error belongs to one row. A problem groups the equal errors of many rows; see `bulk_import_wire.problems`.
 """
@@ -23,6 +23,9 @@ class ImportJobProblemSerializer(serializers.Serializer[dict[str, Any]]):
     message = serializers.CharField()
     count = serializers.IntegerField(min_value=1)
     first_index = serializers.IntegerField(min_value=0)
+    first_line = serializers.IntegerField(
+        min_value=1, required=False, help_text="Line of the first row, in a table or in JSON Lines."
+    )
 
     def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
         """Return the problem unchanged. It is stored in the API's format, and a page of jobs has thousands of them."""
@@ -36,7 +39,7 @@ class ProblemText(NamedTuple):
     """Name of the field, or ""."""
     reason: str
     where: str
-    """How many rows have the problem, and the index of the first."""
+    """How many rows have the problem, and where the first of them is."""
 
     def __str__(self) -> str:
         return f"{_with_field(self.field, self.reason)} ({self.where})"
@@ -46,8 +49,12 @@ def problem_text(problem: dict[str, Any]) -> ProblemText:
     """Return a problem as a text for people, in the active language."""
     is_other = all(problem[name] == value for name, value in OTHER.items())
     reason = _("Other reasons; the failures list each of them.") if is_other else problem["message"]
-    where = ngettext("%(count)s row, at index %(first)s", "%(count)s rows, first at index %(first)s", problem["count"])
-    where %= {"count": grouped(problem["count"]), "first": problem["first_index"]}
+    count, line = problem["count"], problem.get("first_line")
+    if line:
+        where = ngettext("%(count)s row, in line %(first)s", "%(count)s rows, first in line %(first)s", count)
+    else:
+        where = ngettext("%(count)s row, at index %(first)s", "%(count)s rows, first at index %(first)s", count)
+    where %= {"count": grouped(count), "first": line or problem["first_index"]}
     return ProblemText(_on_one_line(problem["field"] or ""), _on_one_line(reason), where)
 
 

@@ -24,7 +24,7 @@ from bulk_import.conf import conf
 from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.exceptions import Expired
 from bulk_import.models import TERMINAL_CHUNK_STATUSES, JobMode
-from bulk_import.models.row import MAX_LOOKUP_CHARACTERS, unpack_lines
+from bulk_import.models.row import MAX_LOOKUP_CHARACTERS, line_at
 from bulk_import.reports.cells import escape_cell
 from bulk_import.reports.failures import BYTE_ORDER_MARK, ROW, Echo
 from bulk_import.reports.problems import error_text
@@ -110,7 +110,11 @@ def _known_results(job: ImportJob, chunk: ImportChunk) -> dict[int, Result]:
     """Return the results of the chunk's rows that have an outcome, by index."""
     is_undo = job.mode == JobMode.UNDO  # its rows are not those of the target, see `undo_line`
     lookup = "lookup" if is_undo else conf().target(job.target).lookup
-    lines = dict(enumerate(unpack_lines(bytes(chunk.row_lines)), chunk.first_index))
+    lines = chunk.read_lines()
+
+    def line_of(index: int) -> int | None:
+        return line_at(lines, index - chunk.first_index)
+
     known: dict[int, Result] = {}
     for failure, row in map(read_failure_line, _failure_lines(job, chunk)):
         index, outcome = failure["index"], failure["outcome"]
@@ -118,12 +122,12 @@ def _known_results(job: ImportJob, chunk: ImportChunk) -> dict[int, Result]:
         if outcome != Outcome.UNPROCESSED or chunk.status in TERMINAL_CHUNK_STATUSES:
             value = _text_of(row, lookup) if lookup else None
             object_id = _text_of(row, "id") if is_undo else None
-            known[index] = Result(index, lines.get(index) or None, outcome, object_id, value, failure["errors"])
+            known[index] = Result(index, line_of(index), outcome, object_id, value, failure["errors"])
     # The ledger comes last, because it is right: a row that failed may have been created by a call of a retry.
     for index, outcome, object_id, value in chunk.imported_rows().values_list(
         "index", "outcome", "object_id", "lookup"
     ):
-        known[index] = Result(index, lines.get(index) or None, outcome, object_id or None, value or None, [])
+        known[index] = Result(index, line_of(index), outcome, object_id or None, value or None, [])
     return known
 
 

@@ -16,11 +16,12 @@ from bulk_import.aws_errors import AWS_ERRORS
 from bulk_import.conf import FAILURES_STORAGE
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models import TERMINAL_CHUNK_STATUSES
+from bulk_import.models.row import line_at, unpack_lines
 from bulk_import.storage.buckets import open_bucket
-from bulk_import_wire.lines import read_failure_line
+from bulk_import_wire.lines import failure_line, read_failure_line
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from bulk_import.models import ImportJob
 
@@ -36,13 +37,24 @@ PAGE_KEYS = 1000
 def read_failures(job: ImportJob) -> Iterator[bytes]:
     """Yield the failures of the chunks that have ended, in input order, one line of JSON each.
 
+    Each has the `line` of its row in the user's file; None if the file has no lines.
+
     The failures of a chunk that is still processed are left out, because its rows may still be created.
     Raises Expired and StorageUnavailable.
     """
     check_failures_retained(job)
     ended = job.chunks.filter(status__in=TERMINAL_CHUNK_STATUSES).exclude(failures_key="")
-    for key in ended.order_by("number").values_list("failures_key", flat=True):
-        yield from read_failures_file(job, key)
+    for key, first_index, packed in ended.order_by("number").values_list("failures_key", "first_index", "row_lines"):
+        lines = unpack_lines(bytes(packed))
+        for stored in read_failures_file(job, key):
+            yield _with_line(stored, first_index, lines)
+
+
+def _with_line(stored: bytes, first_index: int, lines: Sequence[int]) -> bytes:
+    """Return a line of a failures file with the `line` of its row after its `index`."""
+    known, row = read_failure_line(stored)
+    index = known.pop("index")
+    return failure_line({"index": index, "line": line_at(lines, index - first_index), **known}, row)
 
 
 def read_failure(job: ImportJob, index: int) -> bytes | None:
@@ -56,8 +68,9 @@ def read_failure(job: ImportJob, index: int) -> bytes | None:
     chunk = job.chunks.filter(first_index__lte=index).order_by("-first_index").first()
     if chunk is None or chunk.status not in TERMINAL_CHUNK_STATUSES or not chunk.failures_key:
         return None
-    with closing(read_failures_file(job, chunk.failures_key)) as lines:
-        return next((line for line in lines if read_failure_line(line)[0]["index"] == index), None)
+    with closing(read_failures_file(job, chunk.failures_key)) as stored:
+        found = next((line for line in stored if read_failure_line(line)[0]["index"] == index), None)
+    return found and _with_line(found, chunk.first_index, chunk.read_lines())
 
 
 def stored_failures(job: ImportJob) -> Iterator[list[str]]:

@@ -374,6 +374,14 @@ def test_invalid_parameters_in_the_url_are_ignored(parameters: dict[str, str], s
     text(staff.get(LIST, parameters, follow=True))
 
 
+def test_the_page_says_how_the_columns_were_read(staff: Client) -> None:
+    columns = [{"column": "<b>Preço", "field": "price", "match": "label"}]
+    found = text(staff.get(page(make_job(reading={"format": "csv", "columns": columns, "ignored": ["Fornecedor"]}))))
+
+    assert "column <bdi>&lt;b&gt;Preço</bdi></dt><dd>price</dd>" in found
+    assert "<bdi>Fornecedor</bdi>" in found
+
+
 @pytest.mark.parametrize("job_id", ["nothing", str(uuid.UUID(int=4)), "1"])
 def test_the_page_of_an_unknown_job_says_that_it_does_not_exist(job_id: str, staff: Client) -> None:
     answer = staff.get(reverse("admin:bulk_import_importjob_change", args=[job_id]), follow=True)

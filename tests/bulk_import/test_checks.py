@@ -70,6 +70,14 @@ MISCONFIGURED: list[tuple[str, dict[str, Any]]] = [
         for url in ["products:nothing", "nowhere:product-detail", "plain", CREATE_URL]
     ],
     *[
+        ("E032", {"TARGETS": {"products": {**TARGET, "aliases": aliases}}})
+        for aliases in [
+            {"colour": ["Hue"]},  # no field
+            {"name": ["Código"], "sku": ["codigo"]},
+            {"name": ["S K U"]},
+        ]
+    ],
+    *[
         ("E031", {"TARGETS": {"products": {**TARGET, "lookup": field}}})
         for field in ["colour", "name", "category", "created_at"]  # unknown, not unique, a relation, read-only
     ],

@@ -76,6 +76,14 @@ def test_rows_are_corrected_until_the_rehearsal_is_right_and_then_imported(
     second = some.json()
     assert (second["corrects"], second["rehearsal"], second["reading"]["format"]) == (rehearsal, True, "csv")
     assert site.document(rehearsal)["corrected_by"] == second["id"]
+    document = site.document(second["id"])
+    places = {problem["code"]: problem["first_line"] for problem in document["problems"]}
+    assert places == {"duplicate": 6, "ambiguous_number": 8}
+    failures: Any = site.client.get(document["links"]["failures"])
+    errors = [json.loads(line) for line in b"".join(failures.streaming_content).splitlines()]
+    assert [(failure["line"], failure["errors"][0].get("first_line")) for failure in errors] == [(6, 4), (8, None)]
+    one = site.client.get(f"{document['links']['failures']}/2").json()
+    assert (one["index"], one["line"]) == (2, 6)
     # Now that row 1 is valid, row 2 has the same SKU. The cell of row 4 is still ambiguous.
     assert results(site, second["id"]) == [
         (3, "created", "A"),

@@ -120,7 +120,7 @@ def test_what_stays_is_named_in_the_results_and_the_failures(site: Site, run_wor
     table: Any = site.client.get(f"{undo['links']['failures']}?format=csv")
     content = b"".join(table.streaming_content)
     header, _first, second = content.decode().splitlines()
-    assert header == "\ufeffindex_,outcome,HTTP status,reasons,id,lookup,index,other fields"
+    assert header == "\ufeffindex_,line,outcome,HTTP status,reasons,id,lookup,index,other fields"
     assert second.endswith(f",{kept.pk},B,1,")
     for_staff: Any = admin_client.get(reverse("admin:bulk_import_importjob_failures", args=[undo["id"]]) + "?as=csv")
     assert b"".join(for_staff.streaming_content) == content

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bulk_import.intake.formats import JSON, JSON_LINES, TABLE
+from bulk_import.intake.spreadsheets.options import ReadingOptions
+from bulk_import.management.arguments import read_file
 from demo.stack import LocalStack, local_stack, stop_process
+from tests.bulk_import.intake.spreadsheets.workbooks import xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +148,7 @@ def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
 
 def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path, tmp_path: Path) -> None:
     odd = tmp_path / "products.docx"
-    odd.write_text("PK")
+    odd.write_bytes(b"PK\x03\x04")
     file.write_text(json.dumps([*rows("no", 1), {"sku": "bare"}]))
     shell = "from django.contrib.auth.models import User; User.objects.create_user('visitor')"
     stack.run("manage.py", "shell", "-v0", "-c", shell)
@@ -154,7 +158,7 @@ def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path,
         (file, "--user", "nobody"): "There is no user nobody.",
         (file, "--user", "visitor"): "You do not have permission to perform this action.",
         (tmp_path / "none.json", "--user", "demo"): "No such file",
-        (odd, "--user", "demo"): "must end in one of .json, .jsonl, .ndjson, .csv, .tsv, ",
+        (odd, "--user", "demo"): "This is a ZIP archive.",
         (file, "--user", "demo"): "1 of 2 rows is not valid, so nothing was imported.",
     }.items():
         done = bulk_import(stack, *arguments)
@@ -221,3 +225,13 @@ def test_the_help_lists_the_exit_codes(stack: LocalStack) -> None:
     shown = bulk_import(stack, "--help").stdout
 
     assert all(f"  {code} " in shown for code in (0, 1, 2, 3, 130))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b'[{"sku": "A"}]', JSON), (b'{"sku": "A"}', JSON_LINES), (b"sku\nA", TABLE), (xlsx(["sku"], ["A"]), TABLE)],
+)
+def test_the_bytes_of_a_file_say_what_it_is_if_its_name_does_not(tmp_path: Path, content: bytes, kind: str) -> None:
+    file = tmp_path / "export.bak"
+    file.write_bytes(content)
+    assert read_file(file, "", ReadingOptions()).format == kind

@@ -94,8 +94,8 @@ def test_rejected_rows_are_reported_corrected_and_created(shop: LocalStack, mail
 
         email_ = box.expect(1)
         assert "2 of 5 products" in email_["Subject"]
-        assert "category: There is no category “kayaks”. (2 rows, first at index 2)" in text_of(email_)
-        assert "price: This is not a number. Write it like this: 12.50. (1 row, at index 3)" in text_of(email_)
+        assert "category: There is no category “kayaks”. (2 rows, first in line 4)" in text_of(email_)
+        assert "price: This is not a number. Write it like this: 12.50. (1 row, in line 5)" in text_of(email_)
         (attached,) = email_.iter_attachments()
         content: Any = attached.get_payload(decode=True)
         table = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))

@@ -19,7 +19,6 @@ from bulk_import.api.reading_parameters import ReadingParameters
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, Unavailable
 from bulk_import.intake.accept import accept, dry_run
-from bulk_import.intake.formats import SUFFIXES
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
 from bulk_import.intake.run import run
@@ -51,7 +50,7 @@ REDRAW_LINE = "\r\x1b[K"
 
 
 ACTIONS = ("run", "undo")
-"""Arguments that name an action on a job. The name of a file cannot be one of them, because it needs a suffix."""
+"""Arguments that name an action on a job. For a file with such a name, write `./run`."""
 
 OPTIONS_OF_FILES = {
     "mode": JobMode.CREATE.value,
@@ -93,9 +92,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         targets = sorted(conf().targets)
         only = targets[0] if len(targets) == 1 else None
-        parser.add_argument(
-            "file", help=f"a file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}; or: run, undo"
-        )
+        parser.add_argument("file", help="a spreadsheet, CSV, JSON or JSON Lines; or: run, undo")
         parser.add_argument("id", nargs="?", help="with run: the rehearsal; with undo: the import")
         parser.add_argument("--target", choices=targets, default=only, help="target that creates the rows of the file")
         parser.add_argument(

@@ -12,6 +12,7 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob
+from bulk_import_wire.lines import failure_line
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 from tests.counts import counts
 
@@ -234,7 +235,7 @@ def test_failures_come_in_input_order(client_of_merchandiser: APIClient, aws: Aw
         chunk.status = ENDED[chunk.number % len(ENDED)]
         chunk.failures_key = f"{chunk.job_id}/{chunk.number}.jsonl"
         chunk.save()
-        line = json.dumps({"index": chunk.first_index}).encode() + b"\n"
+        line = failure_line({"index": chunk.first_index}, b"{}")
         aws.s3.put_object(Bucket="bulk-import-failures", Key=chunk.failures_key, Body=line)
 
     lines = client_of_merchandiser.get(location).getvalue().splitlines()

@@ -117,7 +117,7 @@ Results
          26  failed (no valid response from the server, even after several attempts)
 
 Why rows were not created
-- category: No such “category” & more. (300 rows, first at index 17)
+- category: No such “category” & more. (300 rows, first in line 18)
 - Nobody answered. (26 rows, first at index 1403)
 
 The attached file products-failures-6bb4a9f6.csv contains the 326 rows that were not created, each with the reason.
@@ -140,7 +140,7 @@ Import of products, 6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55
 @pytest.fixture
 def partly() -> ImportJob:
     problems = [
-        {**problem("category", "does_not_exist", "No such “category” & more.", 17), "count": 300},
+        {**problem("category", "does_not_exist", "No such “category” & more.", 17), "count": 300, "first_line": 18},
         {**problem(None, "no_answer", "Nobody answered.", 1403), "count": 26},
     ]
     return make_job("partially_succeeded", 1994, 1668, 300, 26, 0, problems=problems)
@@ -161,7 +161,7 @@ def test_the_portuguese_email_is_english_only_where_the_shop_is(partly: ImportJo
     text = compose_in(partly, attachment=ATTACHMENT, language="pt-br").text
     shops_own = {"category", "No such “category” & more.", "Nobody answered."}
 
-    assert "- category: No such “category” & more. (300 linhas, a primeira no índice 17)" in text
+    assert "- category: No such “category” & more. (300 linhas, a primeira na linha 18)" in text
     english = {line.strip("- ") for line in TEXT.splitlines() if line.strip("- ")} - shops_own
     kept = {line.strip("- ") for line in text.splitlines()} & english
     assert all(line.startswith(("POST", "https:")) for line in kept)
@@ -171,7 +171,7 @@ def test_the_html_says_the_same_as_the_text(partly: ImportJob, settings: Setting
     configure(settings)
     html = compose_in(partly, attachment=ATTACHMENT).html
 
-    for words in ("1,668 of 1,994", "300 rows, first at index 17", "contains the 326 rows", "corrects=6bb4a9f6"):
+    for words in ("1,668 of 1,994", "300 rows, first in line 18", "contains the 326 rows", "corrects=6bb4a9f6"):
         assert words in html
     assert 'href="https://shop.example/products/bulk/6bb4a9f6-58b4-4b1c-9d0e-1f1f4a7a3c55/failures?format=csv"' in html
     assert '<html lang="en" dir="ltr">' in html

@@ -48,7 +48,7 @@ def cells_of(table: str, delimiter: str) -> list[str]:
 @example(row="x;=1+1", message="")
 @example(row={"price": -5, "name": "3+cmd|' /C calc'!A0"}, message="")
 def test_no_cell_is_a_formula_under_another_separator(row: object, message: str, *, rows_only: bool) -> None:
-    failure = {"index": 0, "outcome": "rejected", "status": 400, "attempts": 1, "at": "2026-01-01"}
+    failure = {"index": 0, "line": None, "outcome": "rejected", "status": 400, "attempts": 1, "at": "2026-01-01"}
     errors = [{"field": None, "code": "odd", "message": message}]
     line = failure_line({**failure, "errors": errors}, json.dumps(row).encode())
     table = b"".join(as_table([line], ["price", "name"], rows_only=rows_only)).decode()

@@ -40,8 +40,8 @@ FIELDS = [
     *("category", "weight_kg", "color", "size", "barcode", "is_active"),
 ]
 HEADINGS = {
-    "en": ["index", "outcome", "HTTP status", "reasons", *FIELDS, "other fields"],
-    "pt-br": ["índice", "resultado", "status HTTP", "motivos", *FIELDS, "outros campos"],
+    "en": ["index", "line", "outcome", "HTTP status", "reasons", *FIELDS, "other fields"],
+    "pt-br": ["índice", "linha", "resultado", "status HTTP", "motivos", *FIELDS, "outros campos"],
 }
 DELIMITERS = {"en": ",", "pt-br": ";"}
 WIDE_SIGNS = "\uff1d\uff0b\uff0d\uff20"
@@ -66,8 +66,8 @@ def job(client_of_merchandiser: APIClient, aws: Aws, rows: list[bytes]) -> str:
 
 def a_line(index: int, row: bytes, **fields: Any) -> bytes:
     errors = [{"field": "category", "code": "does_not_exist", "message": "There is none."}]
-    known = {"index": index, "outcome": "rejected", "status": 400, "errors": errors, "attempts": 1, "at": "2026-01-01"}
-    return failure_line({**known, **fields}, row)
+    known = {"index": index, "line": None, "outcome": "rejected", "status": 400, "errors": errors, "attempts": 1}
+    return failure_line({**known, "at": "2026-01-01", **fields}, row)
 
 
 def end_chunk(aws: Aws, number: int, lines: list[bytes], status: ChunkStatus = ChunkStatus.DONE) -> None:
@@ -161,7 +161,7 @@ def test_a_csv_has_the_headings_and_the_delimiter_of_the_language(
     headings, *records = read_table(body, language)
     assert headings == HEADINGS[language]
     assert [record[0] for record in records] == ["0", "1", "2", "3", "4", "5", "6"]
-    values = ["4", "rejected", "400", "category: There is none.", "S4", "Ridge Tent", "", "4.5", "EUR", "", "tents"]
+    values = ["4", "", "rejected", "400", "category: There is none.", "S4", "Ridge Tent", "", "4.5", "EUR", "", "tents"]
     assert records[4] == [*values, *[""] * 6]
 
 
@@ -202,7 +202,7 @@ def table(fields: list[str], *rows: bytes, **known: Any) -> list[list[str]]:
     ],
 )
 def test_a_value_is_in_its_cell_as_it_was_sent(value: str, cell: str) -> None:
-    assert table(["sku"], f'{{"sku":{value}}}'.encode())[1][4:] == [cell, ""]
+    assert table(["sku"], f'{{"sku":{value}}}'.encode())[1][5:] == [cell, ""]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_value_is_in_its_cell_as_it_was_sent(value: str, cell: str) -> None:
     ],
 )
 def test_what_is_no_field_of_the_target_is_kept_in_the_last_column(row: str, cells: list[str]) -> None:
-    assert table(["sku", "name"], row.encode())[1][4:] == cells
+    assert table(["sku", "name"], row.encode())[1][5:] == cells
 
 
 def test_reasons_name_the_field_where_there_is_one() -> None:
@@ -227,13 +227,13 @@ def test_reasons_name_the_field_where_there_is_one() -> None:
     known = {"errors": errors, "outcome": "failed", "status": None}
 
     reasons = "price: A valid number is required.;' =The endpoint did not respond."
-    assert table([], b"{}", **known)[1][:4] == ["0", "failed", "", reasons]
-    assert table([], b"{}", **{**known, "errors": errors[1:]})[1][3] == "'=The endpoint did not respond."
+    assert table([], b"{}", **known)[1][:5] == ["0", "", "failed", "", reasons]
+    assert table([], b"{}", **{**known, "errors": errors[1:]})[1][4] == "'=The endpoint did not respond."
 
 
 def test_no_column_of_ours_is_taken_for_a_field_of_the_target() -> None:
     assert table(["index", "reasons", "reasons_"])[0] == [
-        *("index_", "outcome", "HTTP status", "reasons__"),
+        *("index_", "line", "outcome", "HTTP status", "reasons__"),
         *("index", "reasons", "reasons_", "other fields"),
     ]
 
@@ -259,7 +259,7 @@ def test_no_cell_is_a_formula_unless_it_is_a_number_as_sent(language: str, row: 
         body = b"".join(as_table([a_line(0, json.dumps(row).encode(), errors=errors)], ["sku", "name"]))
 
     _headings, record = read_table(body, language)
-    assert len(record) == 7
+    assert len(record) == 8
     assert not [cell for cell in record if HOSTILE.match(cell) and not NUMBER.fullmatch(cell)]
     assert not any("\0" in cell for cell in record)
     sent = list(row.values()) if isinstance(row, dict) else [row]
