@@ -49,6 +49,7 @@ export async function send(more, { onProgress, signal, read } = {}) {
   if (draft.corrects && !more.dry_run) more = { ...more, corrects: draft.corrects };
   const sent = query(more);
   const headers = { "Content-Type": MEDIA_TYPES[suffixOf(draft.name)] ?? "text/csv" };
+  if (more.format) headers.Accept = "*/*"; // the API would refuse another format than the one that is accepted
   if (!isCompressed(draft.name)) headers["Content-Encoding"] = "gzip";
   if (!more.dry_run) {
     headers["Idempotency-Key"] = draft.keys[sent] ??= uuid();
