@@ -12,6 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from bulk_import.metrics import metrics
 from import_page.views import SignIn
+from settings import schema  # noqa: F401 - its import registers it
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
