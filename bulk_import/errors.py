@@ -62,6 +62,9 @@ class BulkImportErrorSerializer(serializers.Serializer[dict[str, Any]]):
         min_value=1, required=False, help_text="For `rows_exist`: the number of rows whose object exists."
     )
     reading = serializers.JSONField(required=False, help_text="How the file was read, as in the result of a dry run.")
+    ambiguous = serializers.JSONField(
+        required=False, help_text="For `ambiguous_column`: the `field`, and the `columns` that are read as it."
+    )
     sheets = serializers.ListField(
         child=serializers.CharField(), required=False, help_text="For `choose_sheet`: the sheets of the file."
     )

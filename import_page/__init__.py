@@ -1,4 +1,4 @@
-"""The import page of the example shop, and the reference implementation for frontends.
+"""A page on which users import files, for any target of `bulk_import`, and the reference for frontends.
 
-It uses only the public HTTP API, so `static/import_page/import.js` can be reused in any page.
+It uses only the public HTTP API and the settings of the targets.
 """

@@ -1,4 +1,10 @@
-"""The URL of the import page. The page calls the API at `../bulk`, relative to its own URL."""
+"""The URL of the import page. Include it once for each target, with the name of the target:
+
+    path("products/import/", include("import_page.urls"), {"target": "products"})
+    path("orders/import/", include("import_page.urls", namespace="import-orders"), {"target": "orders"})
+
+The page needs the API of the same target, mounted with `bulk_import.urls`.
+"""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""The import page and its sign-in page. The page itself is built in the browser by import.js."""
+"""The import page and its sign-in page. The page itself is built in the browser by static/import_page/main.js."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LoginView
+from django.shortcuts import resolve_url
+from django.template.defaultfilters import filesizeformat
 from django.utils.translation import get_language
 from django.views.generic import TemplateView
 from django.views.generic.base import ContextMixin, View
+
+from import_page.targets import PageTarget, page_target
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -53,9 +58,31 @@ class StrictPage(ContextMixin, View):
 
 
 class ImportPage(LoginRequiredMixin, StrictPage, TemplateView):
-    """The page at `/products/import/`: choose a file, check it, import it, follow the import and correct rows."""
+    """The page of one target: choose a file, check it, import it, follow the import and correct rows.
+
+    The URL configuration names the `target`. It may also name an `example`, a static file that users can download.
+    """
 
     template_name = "import_page/import.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        target = page_target(kwargs["target"])
+        context = super().get_context_data(**kwargs)
+        texts = {key: fill_in(text, target) for key, text in context["texts"].items()}
+        return {
+            **context,
+            "target": target,
+            "texts": texts,
+            "example": kwargs.get("example"),
+            "sign_in": resolve_url(settings.LOGIN_URL),
+        }
+
+
+def fill_in(text: Any, target: PageTarget) -> Any:
+    """Return a text, or its plural forms, with what the target's rows describe and the size limit of its files."""
+    if isinstance(text, dict):
+        return {form: fill_in(one, target) for form, one in text.items()}
+    return text.replace("{objects}", target.objects).replace("{max_size}", filesizeformat(target.max_bytes))
 
 
 class SignIn(StrictPage, LoginView):

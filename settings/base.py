@@ -43,6 +43,7 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
+        "DIRS": [BASE_DIR / "settings" / "templates"],
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",

@@ -27,7 +27,7 @@ SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SWAGGER_UI_DIST": "SIDECAR", "S
 REST_FRAMEWORK = {
     **REST_FRAMEWORK,
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.BasicAuthentication",
+        "settings.authentication.QuietBasicAuthentication",
         *REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],
     ],
 }

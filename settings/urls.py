@@ -12,13 +12,18 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from bulk_import.metrics import metrics
 from import_page.views import SignIn
+from settings import schema  # noqa: F401 - its import registers it
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
     path("bulk-import/worker/", include("bulk_import.worker_urls")),
     path("bulk-import/metrics", metrics),
-    path("products/import/", include("import_page.urls")),
+    path(
+        "products/import/",
+        include("import_page.urls"),
+        {"target": "products", "example": "import_page/example.csv"},
+    ),
     path("products/", include("products.urls")),
     path("sign-in/", SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),

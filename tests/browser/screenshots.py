@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import os
-import re
 import signal
 import time
 from base64 import b64encode
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from email.message import EmailMessage
 
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Locator, Page
 
 FOLDER = PROJECT / "docs/images"
 CATALOGUE = PROJECT / "demo/catalogue.json"
@@ -63,11 +62,14 @@ class Scene:
     window: BrowserContext
     width: str
 
-    def take(self, page: Page, name: str) -> None:
-        """Save the page as docs/images/NAME-WIDTH.png, cut off at MAX_HEIGHT."""
+    def take(self, page: Page, name: str, part: Locator | None = None) -> None:
+        """Save the page, or from `part` on, as docs/images/NAME-WIDTH.png, cut off at MAX_HEIGHT."""
         page.evaluate("document.activeElement?.blur()")
+        # What sticks to the edge of the window would cover other content in a picture of the whole page.
+        page.evaluate("for (const part of document.querySelectorAll('.decision')) part.style.position = 'static'")
         width, height = page.evaluate("[document.documentElement.clientWidth, document.body.scrollHeight]")
-        clip: Any = {"x": 0, "y": 0, "width": width, "height": min(height, MAX_HEIGHT)}
+        top = part.evaluate("part => part.getBoundingClientRect().top + scrollY - 16") if part else 0
+        clip: Any = {"x": 0, "y": top, "width": width, "height": min(height - top, MAX_HEIGHT)}
         picture = FOLDER / f"{name}-{self.width}.png"
         page.screenshot(path=picture, full_page=True, clip=clip, animations="disabled")
 
@@ -99,13 +101,23 @@ def import_page(scene: Scene) -> None:
     page.get_by_label("User name").fill("demo")
     page.get_by_label("Password").fill("demo")
     page.get_by_role("button", name="Sign in").click()
-    page.locator("#start").wait_for()  # the script shows it when it is ready
-    file = {"name": "autumn-catalogue.csv", "mimeType": "text/csv", "buffer": spreadsheet().encode()}
+    page.locator("#choose").wait_for()  # the script shows it when it is ready
+    scene.take(page, "import-choose")
+    content = add_column(spreadsheet(), "Supplier", "Norte")
+    file = {"name": "autumn-catalogue.csv", "mimeType": "text/csv", "buffer": content.encode()}
     page.locator("#file").set_input_files(file)  # type: ignore[arg-type] # a FilePayload, which is private
-    page.get_by_label("Skip it and import the other rows").check()
-    scene.take(page, "import-errors")
-    page.locator("#import").click()
-    expect(page).to_have_url(re.compile("job="))
+    page.get_by_label("Supplier").wait_for()
+    scene.take(page, "import-columns")
+    page.get_by_label("Supplier").select_option(label="Do not import")
+    page.get_by_label("Numbers and dates are written as in").select_option("en-GB")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#failed-rows table")).to_be_visible(timeout=PATIENCE_MS)
+    scene.take(page, "import-check")
+    page.get_by_role("button", name="Correct the rows here").click()
+    page.locator("#grid-rows table").wait_for()
+    scene.take(page, "import-grid", page.locator("#grid"))
+    page.locator("[value=run]").click()
+    expect(page.get_by_role("heading", name="Importing")).to_be_visible()
     job = f"/products/bulk/{page.url.partition('?job=')[2]}"
     while page.request.get(job).json()["counts"]["created"] < MIN_CREATED_ROWS:
         time.sleep(0.1)
@@ -116,6 +128,12 @@ def import_page(scene: Scene) -> None:
     scene.continue_poller()
     expect(page.locator("#failed-rows table")).to_be_visible(timeout=PATIENCE_MS)
     scene.take(page, "import-result")
+
+
+def add_column(text: str, name: str, value: str) -> str:
+    """Return a CSV with a further column, which has the same value in each row."""
+    head, *lines = text.splitlines()
+    return "\n".join([f"{head},{name}", *(f"{line},{value}" for line in lines)]) + "\n"
 
 
 def admin(scene: Scene) -> None:

@@ -8,7 +8,7 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -73,6 +73,29 @@ def test_the_page_is_in_the_browsers_language(client: Client, visitor: User, acc
 
     assert f'<html lang="{language}">' in page
     assert TEXTS[language]["drop_here"] in page
+    assert ("Import products" if language == "en" else "Importar produtos") in page
+
+
+@pytest.mark.urls("tests.import_page.two_targets")
+def test_a_site_can_have_a_page_for_each_of_its_targets(client: Client, visitor: User, settings: Any) -> None:
+    serializer = "tests.import_page.two_targets.CategorySerializer"
+    categories = {"create_url": "categories", "serializer": serializer}
+    targets = {**settings.BULK_IMPORT["TARGETS"], "categories": categories}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": targets, "MAX_BODY_BYTES": 2 * 1024 * 1024}
+    client.force_login(visitor)
+
+    page = client.get("/categories/import/").content.decode()
+    assert "Import categories" in page
+    assert "up to 2.0\xa0MB" in page
+    assert 'data-api="/categories/bulk" data-max-bytes="2097152"' in page
+    assert 'data-lookup="">' in page  # and without data-rehearse
+    assert '{"name": "slug", "label": "Slug", "required": true}' in page
+    assert "created_at" not in page
+    assert "example.csv" not in page
+    products = client.get("/products/import/").content.decode()
+    assert 'data-api="/products/bulk"' in products
+    assert 'data-lookup="sku" data-rehearse>' in products
+    assert client.get("/unknown/import/").status_code == 404
 
 
 def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:
@@ -89,7 +112,7 @@ def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:
 
 
 def test_every_used_text_exists_and_every_text_is_used() -> None:
-    script = (PACKAGE / "static/import_page/import.js").read_text("utf-8")
+    script = "".join(file.read_text("utf-8") for file in PACKAGE.rglob("*.js"))
     templates = "".join(file.read_text("utf-8") for file in PACKAGE.rglob("*.html"))
     in_templates = set(re.findall(r"texts\.(\w+)", templates))
     called = set(re.findall(r'\bt\("([a-z_]+)"', script))

@@ -99,5 +99,5 @@ def best_claim(field: str, claims: dict[str, list[str]], line: int) -> str:
             "Choose one of them with “columns”."
         )
         values = {"first": names[0], "second": names[1], "line": line, "field": field}
-        raise BadImport(message % values, code="ambiguous_column")
+        raise BadImport(message % values, code="ambiguous_column", ambiguous={"field": field, "columns": names})
     return names[0]

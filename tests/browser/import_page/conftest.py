@@ -43,7 +43,7 @@ def session(shop: Shop, browser: Browser) -> Any:
     page = context.new_page()
     page.goto(PAGE)
     sign_in(page)
-    page.locator("#start").wait_for()
+    page.locator("#choose").wait_for()
     cookies = context.storage_state()
     context.close()
     return cookies

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
-    from playwright.sync_api import Browser, BrowserContext, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, Page, Request, Route
 
     from demo.stack import LocalStack
 
@@ -48,13 +48,16 @@ class Shop:
 
     def products(self, prefix: str) -> list[str]:
         """Return the SKUs with this prefix, sorted."""
-        found: list[str] = []
+        return sorted(product["sku"] for product in self.all_products() if product["sku"].startswith(prefix))
+
+    def all_products(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         page: str | None = "/products/"
         while page:
             answer = self.http.get(page).json()
-            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
+            found += answer["results"]
             page = answer["next"]
-        return sorted(found)
+        return found
 
     def jobs(self) -> int:
         return len(self.http.get("/products/bulk?page_size=100").json()["results"])
@@ -92,7 +95,9 @@ class Visitors:
         page.goto(path)
         if options.get("storage_state", self.session) is None:
             sign_in(page, user)
-        page.locator("#start:visible, #job:visible").wait_for()  # the script is ready
+        page.locator(
+            "#choose:visible, #columns:visible, #check:visible, #job:visible"
+        ).first.wait_for()  # the script is ready
         return page
 
 
@@ -115,28 +120,50 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def choose(page: Page, name: str, content: str | list[dict[str, Any]]) -> None:
-    text = content if isinstance(content, str) else json.dumps(content)
-    page.locator("#file").set_input_files({"name": name, "mimeType": "", "buffer": text.encode()})
+def choose(page: Page, name: str, content: bytes | str | list[dict[str, Any]]) -> None:
+    """Choose a file. The page reads its columns and checks its rows without further clicks if nothing is unclear."""
+    text = content if isinstance(content, (str, bytes)) else json.dumps(content)
+    body = text if isinstance(text, bytes) else text.encode()
+    page.locator("#file").set_input_files({"name": name, "mimeType": "", "buffer": body})
 
 
 def import_rows(page: Page, content: list[dict[str, Any]]) -> str:
-    """Choose a file with these rows and import it; return the job's ID."""
+    """Choose a file with these rows, wait for its check and import it; return the job's ID."""
     choose(page, "products.json", content)
-    page.get_by_role("button", name=re.compile(r"Import \d+ row")).click()
-    expect(page.locator("#job")).to_be_visible()
+    page.get_by_role("button", name=re.compile(r"Import th(is|ese) \d+ row")).click()
+    expect(page.locator(".steps [aria-current]")).to_have_text(re.compile("Import|Result"))
     return page.url.partition("?job=")[2]
 
 
+def start_import(shop: Shop, page: Page, content: list[dict[str, Any]]) -> str:
+    """Start an import of these rows without the page, and open it there; return the job's ID."""
+    answer = shop.http.post("/products/bulk?on_invalid=skip", json=content).raise_for_status().json()
+    page.goto(f"{PAGE}?job={answer['id']}")
+    expect(page.locator("#job-status")).not_to_be_empty()
+    return str(answer["id"])
+
+
+def without_rehearsals(page: Page) -> None:
+    """Load the page as it is for a target that does not allow rehearsals."""
+
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(" data-rehearse", ""))
+
+    page.route(f"**{PAGE}", change)
+    page.reload()
+    page.locator("#choose").wait_for()
+
+
 def submissions(page: Page) -> list[Request]:
-    """Return a list that collects the requests that submit imports from now on."""
+    """Return a list that collects the requests that submit imports, and not rehearsals, from now on."""
     sent: list[Request] = []
     page.on("request", lambda request: sent.append(request) if is_submission(request) else None)
     return sent
 
 
 def is_submission(request: Request) -> bool:
-    return request.method == "POST" and "dry_run" not in request.url and "/products/bulk?" in request.url
+    return request.method == "POST" and "/products/bulk?on_invalid" in request.url
 
 
 def badge(page: Page) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
@@ -11,10 +10,9 @@ from tests.browser.chromium import needs_chromium
 from tests.browser.import_page.steps import (
     Shop,
     badge,
-    import_rows,
     rows,
     set_visibility,
-    sign_in,
+    start_import,
 )
 
 if TYPE_CHECKING:
@@ -25,14 +23,14 @@ pytestmark = needs_chromium
 
 def test_a_reload_during_an_import_shows_the_import_again(shop: Shop, page: Page, prefix: str) -> None:
     with shop.poller_stopped():
-        job = import_rows(page, rows(prefix, 120))
+        job = start_import(shop, page, rows(prefix, 120))
         page.reload()
         expect(page.get_by_role("heading", name="Importing 120 rows")).to_be_visible()
-        page.get_by_role("link", name="Import another file").click()
-        page.locator(f"#recent-jobs a[href='?job={job}']").click()
+        page.get_by_role("button", name="Import another file").click()
+        page.locator(f"#history-jobs a[href='?job={job}']").click()
         expect(page.get_by_role("heading", name="Importing 120 rows")).to_be_visible()
         page.go_back()
-        expect(page.get_by_role("heading", name="Import products")).to_be_visible()
+        expect(page.get_by_role("heading", name="Choose a file")).to_be_visible()
         page.go_forward()
 
     expect(badge(page)).to_have_text("done")
@@ -42,7 +40,7 @@ def test_a_reload_during_an_import_shows_the_import_again(shop: Shop, page: Page
 
 def test_an_offline_page_says_so_and_updates_when_it_is_online_again(shop: Shop, page: Page, prefix: str) -> None:
     with shop.poller_stopped():
-        import_rows(page, rows(prefix, 5))
+        start_import(shop, page, rows(prefix, 5))
         expect(badge(page)).to_have_text("waiting")
         page.context.set_offline(True)
         expect(page.get_by_text("You are offline. Your import continues.")).to_be_visible()
@@ -54,7 +52,7 @@ def test_an_offline_page_says_so_and_updates_when_it_is_online_again(shop: Shop,
 
 def test_the_page_polls_an_unavailable_server_less_often(shop: Shop, page: Page, prefix: str) -> None:
     with shop.poller_stopped():
-        import_rows(page, rows(prefix, 5))
+        start_import(shop, page, rows(prefix, 5))
         page.clock.install()
         page.route("**/products/bulk/*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
         page.reload()
@@ -64,8 +62,9 @@ def test_the_page_polls_an_unavailable_server_less_often(shop: Shop, page: Page,
             with page.expect_request("**/products/bulk/*"):
                 waits.append(run_until_request(page))
         page.unroute_all()
-        page.clock.resume()
-    page.clock.run_for(60_000)
+    for _ in range(60):
+        page.clock.run_for(1_000)
+    page.clock.resume()
 
     assert waits[0] < 10
     assert waits[-1] >= 20
@@ -86,7 +85,7 @@ def run_until_request(page: Page) -> int:
 def test_a_hidden_tab_does_not_poll(shop: Shop, page: Page, prefix: str) -> None:
     page.clock.install()
     with shop.poller_stopped():
-        import_rows(page, rows(prefix, 5))
+        start_import(shop, page, rows(prefix, 5))
         page.clock.run_for(5_000)
         set_visibility(page, hidden=True)
         page.wait_for_load_state("networkidle")
@@ -98,38 +97,34 @@ def test_a_hidden_tab_does_not_poll(shop: Shop, page: Page, prefix: str) -> None
             set_visibility(page, hidden=False)
 
 
-def test_a_user_whose_session_ends_during_an_import_can_sign_in_again(shop: Shop, page: Page, prefix: str) -> None:
+def test_the_page_asks_every_three_seconds_and_says_soon_that_the_shop_does_not_answer(
+    shop: Shop, page: Page, prefix: str
+) -> None:
     with shop.poller_stopped():
-        job = import_rows(page, rows(prefix, 1))
-        page.context.clear_cookies()
-        # The settings of a deployment answer 403. The local settings also accept basic authentication, for which the
-        # browser would open its own dialog.
-        refusal = {"code": "not_authenticated", "message": "Authentication credentials were not provided."}
-        page.route("**/products/bulk/*", lambda route: route.fulfill(status=403, json=refusal))
-        set_visibility(page, hidden=False)  # makes the page poll now
-        expect(page.get_by_text("You were signed out. Your import continues.")).to_be_visible()
+        start_import(shop, page, rows(prefix, 5))
+        page.clock.install()
+        answer = page.request.get(f"/products/bulk/{page.url.partition('?job=')[2]}")
+        page.route(
+            "**/products/bulk/*",
+            lambda route: route.fulfill(response=answer, headers={**answer.headers, "retry-after": "30"}),
+        )
+        page.reload()
+        expect(page.locator("#updated")).to_contain_text("Updated at")
+        for _ in range(3):
+            with page.expect_request("**/products/bulk/*"):
+                assert run_until_request(page) <= 4  # the clock stops for each answer
         page.unroute_all()
-        page.get_by_role("link", name="Sign in again").click()
-        sign_in(page)
-        expect(page).to_have_url(re.compile(job))
-        expect(badge(page)).to_be_visible()
-
-
-def test_signing_in_again_leads_back_to_the_import(page: Page, prefix: str) -> None:
-    job = import_rows(page, rows(prefix, 1))
-    page.context.clear_cookies()
-    page.reload()
-    sign_in(page)
-
-    expect(page).to_have_url(re.compile(job))
-    expect(badge(page)).to_have_text("done")
+        page.route("**/products/bulk/*", lambda _route: None)  # the request hangs
+        page.clock.run_for(8_000)
+        expect(page.get_by_text("The shop does not answer.")).to_be_visible()
+        page.unroute_all()
 
 
 def test_an_import_that_is_paused_because_nearly_every_row_failed_can_be_resumed(
     shop: Shop, page: Page, prefix: str
 ) -> None:
     with shop.poller_stopped():
-        job = import_rows(page, rows(prefix, 5))
+        job = start_import(shop, page, rows(prefix, 5))
         pause = f"filter(pk='{job}').update(status='paused', pause_code='most_rows_failed', paused_at=timezone.now())"
         code = "from django.utils import timezone; from bulk_import.models import ImportJob; "
         shop.stack.run("manage.py", "shell", "--verbosity=0", "--command", f"{code}ImportJob.objects.{pause}")

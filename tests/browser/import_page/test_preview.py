@@ -15,7 +15,7 @@ pytestmark = needs_chromium
 
 
 READ = """async ([module, name, text, times]) => {
-    const { readFirstRows } = await import(module);
+    const { readFirstRows } = await import(module.replace("main.js", "preview.js"));
     const file = new File([text.repeat(times)], name);
     let read = 0;
     const slice = file.slice.bind(file);

@@ -1,0 +1,101 @@
+// Follows a job: asks for it until it ends, and measures its speed.
+
+import { ApiError, call, NoResponse } from "./api.js";
+import { TERMINAL_STATUSES } from "./steps.js";
+
+const FIRST_WAIT_SECONDS = 1;
+const MAX_POLL_SECONDS = 3; // while the page is visible, what it shows is never older
+const MAX_WAIT_SECONDS = 30; // between two attempts while the server does not answer
+const SLOW_SECONDS = 4; // without an answer for so long, the page says that the shop does not answer
+const MAX_REQUEST_SECONDS = 30;
+const RATE_SECONDS = 60; // the speed is that of the last minute
+
+// Polls a job until it ends. Returns a function that stops polling.
+//   onJob(job)              after each successful request; job is null if the job has not changed
+//   onRetry(error, seconds) after a temporary failure; the next request follows in `seconds`, or is null while offline. It
+//                           is also called, with 0 seconds, while a request has no answer yet
+//   onError(error)          after a permanent error, such as 404; polling has stopped
+//
+// Requests carry the last ETag, so an unchanged job is a cheap 304. Polling pauses while the tab is hidden or the browser is
+// offline, and continues immediately afterwards.
+export function follow(url, { onJob, onRetry, onError }) {
+  let timer = 0;
+  let etag = "";
+  let failedAttempts = 0;
+  let pending = null;
+
+  const schedule = (seconds) => {
+    clearTimeout(timer);
+    timer = setTimeout(poll, seconds * 1000);
+  };
+
+  async function poll() {
+    clearTimeout(timer);
+    if (pending || document.hidden) return;
+    if (!navigator.onLine) {
+      onRetry(new NoResponse(), null);
+      return;
+    }
+    const request = (pending = new AbortController());
+    let isStopped = false;
+    request.signal.onabort = () => (isStopped = request.signal.reason !== "late");
+    const slow = setTimeout(() => onRetry(new NoResponse(), 0), SLOW_SECONDS * 1000);
+    const late = setTimeout(() => request.abort("late"), MAX_REQUEST_SECONDS * 1000);
+    try {
+      const response = await call(url, { headers: etag ? { "If-None-Match": etag } : {}, signal: request.signal });
+      const job = response.status === 304 ? null : await response.json();
+      if (isStopped) return;
+      failedAttempts = 0;
+      pending = null;
+      if (job) etag = response.headers.get("ETag") ?? "";
+      onJob(job);
+      if (job && TERMINAL_STATUSES.has(job.status)) stop();
+      else schedule(Math.min(Number(response.headers.get("Retry-After")) || FIRST_WAIT_SECONDS, MAX_POLL_SECONDS));
+    } catch (error) {
+      if (isStopped) return;
+      pending = null;
+      if (error instanceof ApiError && error.status < 500 && error.status !== 429) {
+        stop();
+        onError(error);
+        return;
+      }
+      // Exponential backoff. The random factor prevents all open pages from polling at the same moment after an outage.
+      const backoff = Math.min(FIRST_WAIT_SECONDS * 2 ** failedAttempts++, MAX_WAIT_SECONDS) * (0.75 + Math.random() / 2);
+      const seconds = Math.max(backoff, error.retryAfter ?? 0);
+      schedule(seconds);
+      onRetry(error, seconds);
+    } finally {
+      clearTimeout(slow);
+      clearTimeout(late);
+    }
+  }
+
+  function stop() {
+    clearTimeout(timer);
+    pending?.abort();
+    document.removeEventListener("visibilitychange", poll);
+    removeEventListener("online", poll);
+    removeEventListener("offline", poll);
+  }
+
+  document.addEventListener("visibilitychange", poll);
+  addEventListener("online", poll);
+  addEventListener("offline", poll);
+  poll();
+  return stop;
+}
+
+// Measures the speed of the job in the last minute. `measure(job)` returns {rate, secondsLeft}, each null if unknown.
+export function speedometer() {
+  const seen = []; // [time in ms, finished rows]
+  return (job) => {
+    const now = Date.now();
+    const finished = job.rows - job.counts.pending;
+    if (seen.at(-1)?.[1] !== finished || job.status === "processing") seen.push([now, finished]);
+    while (seen.length > 2 && now - seen[1][0] > RATE_SECONDS * 1000) seen.shift();
+    const [start, before] = seen[0];
+    const measured = now - start > 5000 && finished > before ? (1000 * (finished - before)) / (now - start) : null;
+    const rate = measured ?? job.rows_per_second;
+    return { rate, secondsLeft: measured ? job.counts.pending / measured : job.eta_seconds };
+  };
+}
