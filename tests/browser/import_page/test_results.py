@@ -47,14 +47,14 @@ def test_failed_rows_are_downloaded_corrected_and_sent_again(shop: Shop, page: P
 
     page.get_by_role("button", name="Upload the corrected file").click()
     expect(page.get_by_text("Choose a file that contains only the corrected rows")).to_be_visible()
-    choose(page, "corrected.csv", as_csv(records))
+    choose(page, "l'été (açaí).csv", as_csv(records))
     page.get_by_role("button", name="Import these 2 rows").click()
 
     expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
     expect(page.get_by_role("region", name="Rows that were not imported")).to_have_count(0)
     page.get_by_role("button", name="Import another file").click()
     history = page.get_by_role("listitem")
-    expect(history.filter(has_text="corrected.csv")).to_contain_text("2 rows")
+    expect(history.filter(has_text="l'été (açaí).csv")).to_contain_text("2 rows")
     history.filter(has_text="5 rows").first.get_by_role("link", name="Resolved by a later import").click()
     page.get_by_role("link", name="See the import that this one corrects").click()
     expect(page).to_have_url(f"{shop.stack.url}/products/import/?job={first}")
