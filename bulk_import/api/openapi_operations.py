@@ -17,6 +17,7 @@ from bulk_import.api.parameters import (
     ResultOptions,
     UndoOptions,
 )
+from bulk_import.intake.formats import XLSX
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
 from bulk_import.reports.job import ImportJobSerializer
@@ -106,6 +107,16 @@ OPERATIONS = {
             response_header("Location", "The job.", [202], {**STRING, "format": "uri"}),
             retry_after(202, 429, 503),
         ],
+    ),
+    ("TemplateView", "GET"): Operation(
+        "template",
+        {200: (STRING, "A table with one example row: a CSV, or a workbook with drop-down lists.")},
+        [400, 401, 403, 404],
+        [
+            OpenApiParameter("format", str, enum=["csv", "xlsx"], description="Instead of `Accept`. By default, csv."),
+            response_header("Content-Disposition", "File name.", [200]),
+        ],
+        media_types=(CSV, XLSX),
     ),
     ("ImportJobView", "GET"): Operation(
         "retrieve",
