@@ -70,6 +70,22 @@ def observe_atomic_request(request: HttpRequest, using: str) -> Iterator[Callabl
         yield was_rolled_back
 
 
+@contextmanager
+def record_inserts(using: str, statements: list[str]) -> Iterator[None]:
+    """Append each statement of the block that certainly inserts rows to this list.
+
+    A statement with ON CONFLICT or OR IGNORE may insert nothing.
+    """
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if "INSERT INTO" in sql and "ON CONFLICT" not in sql:
+            statements.append(sql)
+        return execute(sql, params, many, context)
+
+    with connections[using].execute_wrapper(record):
+        yield
+
+
 class PrimaryManager(models.Manager[Any]):
     """A manager that reads from the database that it writes to."""
 
