@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 from bulk_import.admin.actions import ACTIONS, Action
 from bulk_import.admin.downloads import DownloadViews
 from bulk_import.admin.job_page import badge
-from bulk_import.exceptions import Expired, OuterTransaction
+from bulk_import.exceptions import Expired, OuterTransaction, SentAgain
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -84,7 +84,7 @@ class BulkActionViews(DownloadViews):
         """Perform the action, record it in the history if it had an effect, and return whether it had one."""
         try:
             has_changed = bool(action.perform(job, request.user))
-        except (Expired, OuterTransaction) as error:
+        except (Expired, SentAgain, OuterTransaction) as error:
             self.message_user(request, f"{job}: {error}", messages.ERROR)
             return False
         if has_changed:
