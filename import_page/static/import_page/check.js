@@ -105,7 +105,6 @@ async function submit(parameters) {
     isSending = false;
     if (isImport) await save({ unconfirmed: isUnconfirmed(error) ? (draft.unconfirmed ?? parameters) : null });
     showCheck();
-    if (error.code === "invalid_rows") return; // no row is valid: the dry run has said why
     showError("check-trouble", explain(error, t(isImport ? "not_sent" : "not_checked")));
     $("check-trouble").scrollIntoView({ block: "nearest" });
   } finally {

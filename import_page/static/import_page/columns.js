@@ -18,17 +18,10 @@ const IGNORE = "\0"; // value of the choice to ignore a column; no field has thi
 const LOCALIZED =
   /^\D{0,3}-?\d{1,3}([.\s]?\d{3})*,\d+\D{0,3}$|^(verdadeiro|falso|sim|não|wahr|falsch|ja|nein|vrai|faux|oui|sí|verdadero|はい|いいえ)$|^\d{1,2}[./]\d{1,2}[./]\d{4}$/i;
 
-// The columns that the download of failed rows adds, in all languages. They are not part of the rows.
-const OWN = new Set("index,line,outcome,HTTP status,reasons,other fields,índice,linha,resultado,status HTTP,motivos,outros campos".split(","));
-
 let next = () => {}; // called when the columns are decided
 let samples = [];
 
-const undecided = () => {
-  const { ignored = [] } = draft.result?.reading ?? {};
-  const isOurs = ignored.filter((name) => OWN.has(name)).length > 2; // a download of failed rows
-  return ignored.filter((name) => !(name in columns()) && !(isOurs && OWN.has(name)));
-};
+const undecided = () => (draft.result?.reading?.ignored ?? []).filter((name) => !(name in columns()));
 const columns = () => draft.decided ?? {}; // the decisions: the field of each column, or null to ignore it
 const isTable = () => draft.result?.reading?.format !== "json";
 

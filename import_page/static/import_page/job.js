@@ -17,6 +17,8 @@ const MAX_KNOWN_LINES = 1000;
 const PARTS = ["problems", "failures", "connection", "stay", "bar", "results", "created", "job-existing"];
 const TEXTS = ["job-trouble", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar", "updated"];
 
+const isEnded = ({ status }) => TERMINAL_STATUSES.has(status);
+
 let stopFollowing = () => {};
 let shownJob = null;
 let measure = speedometer();
@@ -39,15 +41,17 @@ export function closeJob() {
 }
 
 function followJob(id) {
-  stopFollowing = follow(`${API}/${id}`, {
+  // The remaining time becomes shorter each second, also between two answers.
+  const clock = setInterval(() => shownJob && $("connection").hidden && fill("pace", pace(shownJob, false, measure)), 1000);
+  const stop = follow(`${API}/${id}`, {
     onJob: (job) => {
       show("connection", false);
       fill("updated", t("updated", { time: time(Date.now()) }));
       if (job) showJob(job);
-      else if (shownJob) fill("pace", pace(shownJob, false, measure));
+      if (job && isEnded(job)) clearInterval(clock);
     },
     onRetry: (error, seconds) => {
-      const text = seconds === null ? t("offline_job") : seconds ? t("no_connection", { time: duration(seconds) }) : t("slow");
+      const text = seconds === null ? t("offline_job") : t("no_connection", { time: duration(seconds) });
       if ($("connection").textContent !== text) fill("connection", text);
       show("connection", true);
     },
@@ -56,12 +60,16 @@ function followJob(id) {
       showError("job-trouble", error.status === 404 ? { message: t("not_found") } : error);
     },
   });
+  stopFollowing = () => {
+    clearInterval(clock);
+    stop();
+  };
 }
 
 function showJob(job) {
   const before = shownJob;
   shownJob = job;
-  const ended = TERMINAL_STATUSES.has(job.status);
+  const ended = isEnded(job);
   const done = 1 - job.counts.pending / job.rows;
   const kind = kindOf(job);
   showStep(stepOf(job), "job");
@@ -124,11 +132,10 @@ const canRetryHelp = ({ counts }) => counts.failed + counts.unprocessed > 0;
 function showActions(job, existing) {
   const { links } = job;
   const actions = job.rehearsal ? ["run", "fix", "resume", "cancel"] : ["fix", "resume", "cancel", "retry", "undo"];
-  const isEnded = TERMINAL_STATUSES.has(job.status);
   const possible = {
     ...links,
     run: links.run && !existing && (doneRows(job) || (job.status === "cancelled" && job.mode !== "undo")),
-    fix: isEnded && job.mode !== "undo" && links.failures && !existing && job.counts.rejected,
+    fix: isEnded(job) && job.mode !== "undo" && links.failures && !existing && job.counts.rejected,
     retry: links.retry && canRetryHelp(job),
   };
   const wanted = actions.filter((action) => possible[action]);
