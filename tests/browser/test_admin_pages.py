@@ -121,6 +121,16 @@ def test_staff_sign_in_and_open_an_import(page: Page) -> None:
         finished_at=now,
     )
     make_job(JobStatus.PAUSED, (40, 2, 0), (0, 0, 0))
+    wide = make_job(
+        JobStatus.PROCESSING,
+        (97, 3, 0),
+        submitter=make_staff("maximiliane.von.hohenlohe@subsidiary.example"),
+        started_at=now - timedelta(seconds=20),
+        file_name=f"{'catalogue' * 20}.csv",
+        mode="upsert",
+    )
+    ImportJob.objects.filter(pk=wide.pk).update(rows=2_500_000)
+    wide.chunks.update(row_count=2_500_000, created=1_234_567)
     job = make_job(
         JobStatus.PROCESSING,
         (97, 3, 0),
