@@ -90,9 +90,9 @@ ACTIONS = {
         ),
         Action(
             "redrive",
-            _("Redrive dead letters"),
-            _("The unprocessed rows in dead letters run again. Rows that were created or rejected stay as they are."),
-            _("The unprocessed rows in dead letters run again."),
+            _("Run dead chunks again"),
+            _("The unprocessed rows of dead chunks run again. Rows that were created or rejected stay as they are."),
+            _("The unprocessed rows of dead chunks run again."),
             operations.redrive,
             lambda job: has_dead_chunks(job) and not job.expired,
         ),
