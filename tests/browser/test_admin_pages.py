@@ -261,6 +261,8 @@ def test_the_list_is_live_even_if_it_was_empty_and_says_when_it_is_not(page: Pag
     expect(note).to_be_hidden()
     page.evaluate("() => { window.browserFetch = fetch; window.fetch = () => Promise.reject(new TypeError()); }")
     expect(note).to_contain_text("The server cannot be reached.")
+    page.evaluate("() => { window.fetch = async () => new Response('', { status: 403 }); }")
+    expect(note).to_contain_text("You may no longer view imports.")
     page.evaluate("() => { window.fetch = window.browserFetch; }")
     expect(note).to_be_hidden()
     page.context.clear_cookies()
