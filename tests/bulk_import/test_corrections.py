@@ -261,6 +261,7 @@ def test_of_a_correction_and_a_retry_at_the_same_time_one_is_refused(site: Site,
         lambda: site.post(first, "retry"),
     )
 
-    assert sorted(answer.status_code for answer in answers) == [202, 409, 409]
+    accepted, *refused = sorted(answer.status_code for answer in answers)
+    assert (accepted, set(refused) <= {409, 503}) == (202, True)  # 503: we read one upload of a user at a time
     run_worker()
     assert Product.objects.count() == 2
