@@ -42,6 +42,8 @@ MAX_HEAD_BYTES = 2048
 MAX_LINE_BYTES = 8 * MAX_ROW_ANSWER_BYTES
 """Longest line of an answer. JSON needs up to six bytes for a character of the row's answer."""
 
+HTTP_STATUSES = range(100, 1000)
+
 
 @dataclass(slots=True)
 class BatchSize:
@@ -102,11 +104,16 @@ class BatchReader:
         return [line for text in lines if (line := self._read_line(text))]
 
     def _read_line(self, text: bytes) -> BatchLine | None:
-        document = json.loads(text)
+        try:
+            document = json.loads(text)
+        except RecursionError as error:
+            raise MessageError("a line is nested too deeply") from error
         if document == BATCH_END:
             self.has_ended = True
             return None
         line = BatchLine.from_dict(document)
         if self.has_ended or not self._indexes or line.index != self._indexes.pop(0):
             raise MessageError("this is not the line of the next row")
+        if line.status not in HTTP_STATUSES or not all(isinstance(value, str) for value in line.headers.values()):
+            raise MessageError("this is not the answer to a create call")
         return line

@@ -285,7 +285,7 @@ async def _next_piece(pieces: AsyncIterator[bytes], settle_by: float) -> bytes:
 
 
 def _row_answer(line: BatchLine) -> Answer:
-    return Answer(line.status, httpx.Headers(line.headers), line.body.encode(errors="replace"))
+    return Answer(line.status, httpx.Headers(line.headers, encoding="utf-8"), line.body.encode(errors="replace"))
 
 
 def _read_body(body_type: type[AnswerBody], answer: Answer, verb: str) -> AnswerBody:

@@ -29,6 +29,7 @@ from bulk_import_wire.contract import (
     MAX_BATCH_BYTES,
     VERDICT_HEADER,
     BatchHead,
+    BatchLine,
     MessageError,
     RowVerdict,
 )
@@ -47,8 +48,14 @@ MAX_BATCH_SECONDS = 1.0
 Within a batch, permissions are loaded once, so this is also how long a withdrawn permission may still have an effect.
 """
 
-STOPS = {RowVerdict.STALE.value, RowVerdict.CANCELLED.value, RowVerdict.PAUSED.value}
-"""The verdicts after which no further row of the chunk can be created."""
+STOPS = {
+    "",  # something in front of the middleware answered, and will probably answer the next row as well
+    RowVerdict.STALE.value,
+    RowVerdict.CANCELLED.value,
+    RowVerdict.PAUSED.value,
+    RowVerdict.WRONG_ENDPOINT.value,
+}
+"""The verdicts after which probably no further row of the chunk can be created. "" stands for an answer without one."""
 
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 """The statuses with which the endpoint asks for a pause. The worker waits before it sends the other rows."""
@@ -127,10 +134,16 @@ def create_rows(replay: Replay, job_id: str, batch: Batch) -> Generator[bytes]:
         for index, row in zip(batch.head.indices, batch.rows, strict=True):
             line = replay.create(index, f"{job_id}:{index}", row)
             yield json.dumps(line.to_dict()).encode() + b"\n"
-            has_stopped = line.headers.get(VERDICT_HEADER) in STOPS or line.status in BUSY
-            if has_stopped or time.monotonic() >= ends_at:
+            if stops(line) or time.monotonic() >= ends_at:
                 break
     yield json.dumps(BATCH_END).encode() + b"\n"
+
+
+def stops(line: BatchLine) -> bool:
+    """Return whether the worker decides after this answer if and when it sends another row, as with single calls."""
+    verdict = line.headers.get(VERDICT_HEADER, "")
+    is_wrong_status = verdict == RowVerdict.NOT_CREATED and line.status < HTTPStatus.BAD_REQUEST
+    return verdict in STOPS or line.status in BUSY or is_wrong_status
 
 
 def batch_response(request: HttpRequest, lines: Generator[bytes]) -> StreamingHttpResponse:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
 from io import BytesIO
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connections
-from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
-from django.utils.translation import get_language, override
 
 from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
@@ -106,17 +106,28 @@ class Replay:
             "CONTENT_LENGTH": str(len(row)),
             "wsgi.input": BytesIO(row),
         }
-        with _restored_state():
-            self._keep_connections()
-            response: HttpResponseBase = _handler()(environ, lambda *_arguments: None)
-            try:
-                body = _read(response)
-            finally:
-                self._keep_connections()  # also those that the row has opened
-                response.close()
+        # The batch call has not ended yet. Django keeps the language, the time zone, the URLconf and the script prefix
+        # in context variables, so what a row changes there ends with the copy.
+        response, body = copy_context().run(self._call, environ)
         headers = {name: response.headers[name] for name in ANSWER_HEADERS if name in response.headers}
         is_in_ledger = headers.get(VERDICT_HEADER) in IN_LEDGER
         return BatchLine(index, response.status_code, headers, "" if is_in_ledger else body.decode(errors="replace"))
+
+    def _call(self, environ: dict[str, Any]) -> tuple[HttpResponseBase, bytes]:
+        """Make a call as a server does, and return the response and its body."""
+        self._keep_connections()
+        with _one_builds:
+            handler = _handler()
+        response: HttpResponseBase = handler(environ, lambda *_arguments: None)
+        try:
+            return response, _read(response)
+        finally:
+            self._keep_connections()  # also those that the row has opened
+            response.close()
+
+
+_one_builds = Lock()
+"""Without it, two threads whose first batches begin at the same time would both build a handler."""
 
 
 @cache
@@ -131,15 +142,3 @@ def _read(response: Any) -> bytes:
     for piece in response:
         body += piece[: MAX_ROW_ANSWER_BYTES - len(body)]
     return bytes(body)
-
-
-@contextmanager
-def _restored_state() -> Iterator[None]:
-    """Restore what a request changes for its thread, because the batch call has not ended yet."""
-    urlconf, script_prefix = get_urlconf(), get_script_prefix()
-    try:
-        with override(get_language()):
-            yield
-    finally:
-        set_urlconf(urlconf)
-        set_script_prefix(script_prefix)

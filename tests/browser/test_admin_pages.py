@@ -284,6 +284,16 @@ def test_twenty_imports_are_retried_in_three_clicks(page: Page, width: int) -> N
         )
         for _number in range(20)
     ]
+    wide = make_job(
+        JobStatus.PROCESSING,
+        (97, 3, 0),
+        submitter=submitter,
+        started_at=timezone.now(),
+        file_name=f"{'catalogue' * 20}.csv",
+        mode="upsert",
+    )
+    ImportJob.objects.filter(pk=wide.pk).update(rows=2_500_000)
+    wide.chunks.update(row_count=2_500_000, created=1_234_567)
     page.set_viewport_size({"width": width, "height": 800})
     log_in(page, "operator")
     page.goto("/admin/bulk_import/importjob/")

@@ -43,7 +43,7 @@ ROWS = [Row(index, a_row(index)) for index in (3, 4, 7)]
 LINES = [
     BatchLine(3, 201, {VERDICT_HEADER: RowVerdict.CREATED.value, LOAD_HEADER: "0.25"}),
     BatchLine(4, 400, {VERDICT_HEADER: RowVerdict.NOT_CREATED.value}, '{"errors": []}'),
-    BatchLine(7, 429, {"Retry-After": "9"}, "\ud800"),
+    BatchLine(7, 429, {"Retry-After": "9", VERDICT_HEADER: "\xe9"}, "\ud800"),
 ]
 TEXT = b"".join(json.dumps(document).encode() + b"\n" for document in [*(line.to_dict() for line in LINES), BATCH_END])
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%s: 1\r\n\r\n" % CONTRACT_HEADER.encode()
@@ -140,6 +140,9 @@ FIRST, SECOND = (chunked(line) for line in TEXT.splitlines(keepends=True)[:2])
         pytest.param(say(FIRST, chunked(b"")), 1, id="no end line"),
         pytest.param(say(SECOND), 0, id="a wrong row"),
         pytest.param(say(chunked(b"<html>\n")), 0, id="HTML"),
+        pytest.param(say(chunked(b"[" * 100_000 + b"\n")), 0, id="nested too deeply"),
+        pytest.param(say(chunked(b'{"index": 3, "status": 2010, "headers": {}}\n')), 0, id="no HTTP status"),
+        pytest.param(say(chunked(b'{"index": 3, "status": 201, "headers": {"a": 1}}\n')), 0, id="no header"),
         pytest.param(say_and_hang(FIRST), 1, id="hangs after a line"),
         pytest.param(say_and_hang(), 0, id="hangs before the first line"),
         pytest.param(say_without_end(HEAD + b"%x\r\n" % (1000 * MAX_LINE_BYTES)), 0, id="an endless line"),

@@ -16,15 +16,19 @@ from django.contrib.auth.models import Permission
 from django.db import connection, connections
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save
+from django.http import HttpResponseForbidden
 from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_script_prefix, get_urlconf
+from django.utils import timezone
 from django.utils.translation import get_language
 from rest_framework.exceptions import Throttled
+from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
 from bulk_import.worker_api import batch as batch_module
+from bulk_import.worker_api import replay
 from bulk_import_wire.contract import BATCH_CONTENT_TYPE, BATCH_END, CONTRACT_HEADER, MAX_BATCH_BYTES, VERDICT_HEADER
 from products.models import Category, Product
 from products.views import ProductViewSet
@@ -192,6 +196,26 @@ def test_after_a_busy_answer_the_worker_decides_when_the_next_row_begins(
     assert (line.status, line.headers["Retry-After"]) == (429, "9")
 
 
+def create_with_status_200(*_args: Any, **_kwargs: Any) -> Response:
+    return Response({})
+
+
+def maintenance(_get_response: Any) -> Callable[[Any], Any]:
+    """Middleware that answers every create call, but not the batch call."""
+    return lambda request: _get_response(request) if "rows" in request.path else HttpResponseForbidden("Closed")
+
+
+def test_the_worker_decides_after_an_answer_that_other_rows_will_probably_get_as_well(
+    chunk: Chunk, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setattr(ProductViewSet, "create", create_with_status_200)
+    assert [(line.status, line.headers[VERDICT_HEADER]) for line in lines_of(chunk.send())] == [(200, "not-created")]
+
+    replay._handler.cache_clear()
+    settings.MIDDLEWARE = [f"{__name__}.{maintenance.__name__}", *settings.MIDDLEWARE]
+    assert [(line.status, VERDICT_HEADER in line.headers) for line in lines_of(chunk.send())] == [(403, False)]
+
+
 def test_after_its_time_a_batch_begins_no_further_row(chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_module, "MAX_BATCH_SECONDS", 0)
 
@@ -287,13 +311,24 @@ def test_a_permission_that_was_rolled_back_is_not_shared(
 # --- The batch call itself
 
 
-def test_a_batch_restores_what_its_rows_change_for_the_thread(chunk: Chunk, settings: Settings) -> None:
+def test_a_row_changes_nothing_for_the_batch_or_the_next_row(
+    chunk: Chunk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zones = []
+
+    def create(*_args: Any, **_kwargs: Any) -> None:
+        zones.append(timezone.get_current_timezone_name())
+        timezone.activate("America/Sao_Paulo")
+        raise RuntimeError("the shop's own bug")
+
+    monkeypatch.setattr(ProductViewSet, "create", create)
     answer = chunk.send(headers={"Accept-Language": "pt-br"})
     before = (get_language(), get_urlconf(), get_script_prefix())
     assert before == ("pt-br", settings.ROOT_URLCONF, "/")
 
     for _line in answer.streaming_content:
         assert (get_language(), get_urlconf(), get_script_prefix()) == before
+    assert [*zones, timezone.get_current_timezone_name()] == [settings.TIME_ZONE] * 4
 
 
 @pytest.mark.parametrize("max_age", [0, 60, None])
