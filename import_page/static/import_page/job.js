@@ -3,7 +3,7 @@
 import { ApiError, call, NoResponse } from "./api.js";
 import { showExisting } from "./check.js";
 import { clear, draft } from "./draft.js";
-import { existingRows, loadFailures, problemItems, rowsTable } from "./failures.js";
+import { existingRows, interpretation, loadFailures, problemItems, rowsTable } from "./failures.js";
 import { closeGrid, openGrid } from "./grid.js";
 import { showCreated } from "./history.js";
 import { $, announce, API, button, CAN_REHEARSE, fill, h, show, showError, untrusted } from "./page.js";
@@ -15,7 +15,7 @@ import { dateTime, duration, percent, t, time } from "./texts.js";
 const MAX_SHOWN_FAILURES = 10;
 const MAX_KNOWN_LINES = 1000;
 const PARTS = ["problems", "failures", "connection", "stay", "bar", "results", "created", "job-existing"];
-const TEXTS = ["job-trouble", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar", "updated"];
+const TEXTS = ["job-trouble", "job-reading", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar", "updated"];
 
 const isEnded = ({ status }) => TERMINAL_STATUSES.has(status);
 
@@ -83,6 +83,7 @@ function showJob(job) {
   showBar(job, done);
   const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || (outcome === "created" && job.mode === "create"));
   fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome], kind)));
+  fill("job-reading", ...(job.rehearsal ? interpretation(job.reading) : []));
   fill("pace", pace(job, ended, measure));
   show("updated", !ended);
   show("stay", !ended);
@@ -120,6 +121,7 @@ function question(action, job) {
 
 function actionLabel(action, job) {
   if (action === "cancel") return t(`action_cancel_${kindOf(job)}`);
+  if (action === "retry" && !job.counts.failed) return t("action_retry_unprocessed", { count: job.counts.unprocessed });
   if (action !== "run") return t(`action_${action}`);
   if (job.status === "cancelled") return t("action_run_untried", { count: job.rows });
   return t(`action_run_${job.mode === "undo" ? "undo" : "import"}`, { count: doneRows(job) });
