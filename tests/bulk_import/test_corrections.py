@@ -233,6 +233,8 @@ def test_no_two_imports_have_the_same_rows(site: Site, run_worker: Any) -> None:
 
     run_worker()
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(409, "sent_again")] * 4
+    links = site.document(tried)["links"]
+    assert [links[name] for name in ("retry", "run", "correct")] == [None] * 3
     assert all(imported in answer.json()["message"] for answer in answers)
     assert site.post(again, "run").json()["id"] == imported
     assert set(Product.objects.values_list("sku", flat=True)) == {"A", "B2"}
