@@ -69,7 +69,12 @@ def test_rows_are_corrected_until_the_rehearsal_is_right_and_then_imported(
         (8, "rejected", "D", "ambiguous_number"),
     ]
 
-    some = correct(site, rehearsal, {1: {"price": "12.50"}, 3: {"category": "tents"}}, "?rehearse=true&on_invalid=skip")
+    some = correct(
+        site,
+        rehearsal,
+        {1: {"price": "12.50"}, 3: {"category": "tents", "weight_kg": "1,25"}},
+        "?rehearse=true&on_invalid=skip",
+    )
     run_worker()
 
     assert some.status_code == 202, some.content
@@ -93,7 +98,9 @@ def test_rows_are_corrected_until_the_rehearsal_is_right_and_then_imported(
         (8, "rejected", "D", "ambiguous_number"),
     ]
 
-    rest = correct(site, second["id"], {2: {"sku": "B2"}, 4: {"weight_kg": "1.200"}}, "?rehearse=true")
+    ambiguous = correct(site, second["id"], {2: {"sku": "B2"}, 4: {"weight_kg": "1.200"}}, "?rehearse=true")
+    assert [(error["line"], error["code"]) for error in ambiguous.json()["errors"]] == [(8, "ambiguous_number")]
+    rest = correct(site, second["id"], {2: {"sku": "B2"}, 4: {"weight_kg": "1,200"}}, "?rehearse=true")
     run_worker()
     third = rest.json()["id"]
     assert site.document(third)["counts"] == counts(created=5)
@@ -104,6 +111,8 @@ def test_rows_are_corrected_until_the_rehearsal_is_right_and_then_imported(
     assert site.document(imported)["status"] == "succeeded"
     skus = dict(Product.objects.values_list("sku", "name"))
     assert skus == {"A": "Mug", "B": "Two\nlines", "B2": "Twin", "C": "Tent", "D": "Pan"}
+    weights = Product.objects.filter(weight_kg__isnull=False).order_by("sku")
+    assert [str(weight) for weight in weights.values_list("weight_kg", flat=True)] == ["1.250", "1.200"]
     conflict = correct(site, third, {})
     assert (conflict.status_code, conflict.json()["code"]) == (409, "nothing_to_correct")
 

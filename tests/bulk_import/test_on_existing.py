@@ -80,6 +80,19 @@ def test_rows_that_are_skipped_must_be_complete(client_of_merchandiser: APIClien
     assert [error["field"] for error in check["errors"]] == ["price", "currency", "category"]
 
 
+def test_a_dry_run_of_an_upsert_finds_what_new_rows_lack(
+    client_of_merchandiser: APIClient, merchandiser: Any, shop: None
+) -> None:
+    merchandiser.user_permissions.add(Permission.objects.get(codename="change_product"))
+    rows = [{"sku": "OLD", "name": "x"}, {"sku": "NEW", "name": "x", "price": "1.00"}, product("B")]
+    check = dry_run(client_of_merchandiser, rows, "/products/bulk?mode=upsert")
+    assert (check["valid_rows"], check["existing_rows"]) == (2, 1)
+    assert check["errors"] == [
+        {"index": 1, "field": name, "code": "required", "message": "This field is required."}
+        for name in ("currency", "category")
+    ]
+
+
 def test_an_import_that_stops_lists_the_rows_whose_objects_exist(client_of_merchandiser: APIClient, aws: Any) -> None:
     rows = [product("NEW"), product("OLD")]
     check = dry_run(client_of_merchandiser, rows, STOP)
