@@ -3,7 +3,8 @@
 BadImport                   the client must change something: 4xx, nothing is stored
 ├── BodyTooLarge            over a limit in bytes or rows: 413
 ├── QuotaExceeded           too many open jobs or rows: 429 with Retry-After
-└── Expired                 the rows or failures were deleted after their retention period: 410
+├── Expired                 the rows or failures were deleted after their retention period: 410
+└── SentAgain               another import has the rows of this job: 409
 Unavailable                 a service of ours does not answer: 503 with Retry-After
 ├── Busy                    this process is already validating as many uploads as it may
 ├── StorageUnavailable      S3 does not store or return an object
@@ -66,6 +67,13 @@ class Expired(BadImport):
 
     status = 410
     code = "expired"
+
+
+class SentAgain(BadImport):
+    """Another import, which the message names, has the rows of this job, so this job must not carry them out."""
+
+    status = 409
+    code = "sent_again"
 
 
 class Unavailable(Exception):

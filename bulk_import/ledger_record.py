@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from bulk_import.existing_object import lookup_text, read_lookup
-from bulk_import.models import ImportedRow
-from bulk_import.models.row import MAX_LOOKUP_CHARACTERS
+from bulk_import.models import database
+from bulk_import.models.row import MAX_ID_CHARACTERS, MAX_LOOKUP_CHARACTERS
 from bulk_import.object_hash import object_hash
 from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django.http import HttpRequest
 
     from bulk_import.conf import Target
     from bulk_import.detail_endpoint import DetailEndpoint
     from bulk_import.existing_object import ExistingObject
+    from bulk_import.models import ImportedRow
 
 
 def fill_record(
@@ -29,11 +32,14 @@ def fill_record(
     existing: ExistingObject | None,
     *,
     is_rehearsal: bool,
+    inserts: Collection[str] = (),
 ) -> None:
     """Save what identifies the object, and `updated` as the outcome if the object existed and the record has no other.
 
     The object that a rehearsal created does not exist any more, so its ID is not saved. The columns of any other
-    created object are hashed, so that an undo can tell whether the object has changed since.
+    created object are hashed, so that an undo can tell whether the object has changed since. `inserts` are the INSERT
+    statements of the view. Without one for the table of the object, the object may have existed before, so it is not
+    hashed, and an undo leaves it alone.
     """
     if existing:
         record.object_id, record.lookup = existing.object_id, existing.lookup
@@ -42,17 +48,21 @@ def fill_record(
     else:
         record.object_id = "" if is_rehearsal else _created_id(response, target)
         record.lookup = _created_lookup(request, response, target)
-    record.object_id = record.object_id[: ImportedRow._meta.get_field("object_id").max_length]
+    if len(record.object_id) > MAX_ID_CHARACTERS:
+        record.object_id = ""  # the beginning of an ID may be the ID of another object
     if record.outcome == Outcome.CREATED and record.object_id and target.detail_endpoint:
-        record.object_hash = _created_hash(request, target.detail_endpoint, record.object_id)
+        record.object_hash = _created_hash(request, target.detail_endpoint, record.object_id, inserts)
     record.complete()
 
 
-def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str) -> bytes:
-    """Return the hash of the created object; b"" if the ID in the view's response is not that of an object."""
+def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str, inserts: Collection[str]) -> bytes:
+    """Return the hash of the created object; b"" if the view did not insert the object that its response names."""
     queryset: Any = endpoint.view_class.queryset
     try:
         model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
+        table = connections[database()].ops.quote_name(model._meta.db_table)
+        if not any(table in statement for statement in inserts):
+            return b""
         return object_hash(model, endpoint.id_field, object_id)
     except DatabaseError:
         raise
@@ -63,13 +73,14 @@ def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str
 def _created_id(response: Any, target: Target) -> str:
     """Return what identifies the created object in its URL, from the view's response; "" if it is not in there.
 
-    Without a detail endpoint, it is the "id" (or "pk") of the response.
+    Without a detail endpoint, it is the "id" (or "pk") of the response. If the URL has another field, such as a SKU,
+    the "id" is not used in its place: it may be the SKU of another object.
     """
     data = getattr(response, "data", None)
     if not isinstance(data, dict):
         return ""
     endpoint = target.detail_endpoint
-    names = (endpoint.id_field, "id", "pk") if endpoint else ("id", "pk")
+    names = ("id", "pk") if endpoint is None or endpoint.id_field in {"id", "pk"} else (endpoint.id_field,)
     return next((str(data[name]) for name in names if name in data), "")
 
 

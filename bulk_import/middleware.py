@@ -36,7 +36,7 @@ or a site without this middleware, and then there is no ledger record.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,14 @@ from bulk_import.exceptions import OuterTransaction
 from bulk_import.existing_object import find_object
 from bulk_import.ledger import CreateCall, CreateCallError, RowAlreadyCreated
 from bulk_import.ledger_record import fill_record
-from bulk_import.models import JobMode, LockedChunk, database, durable_transaction, observe_atomic_request
+from bulk_import.models import (
+    JobMode,
+    LockedChunk,
+    database,
+    durable_transaction,
+    observe_atomic_request,
+    record_inserts,
+)
 from bulk_import.probe import answer_probe
 from bulk_import.rehearsal import rolled_back
 from bulk_import.row_response import forget_session, is_denied_for_this_row, with_error_codes
@@ -183,8 +190,9 @@ class ImportedRowMiddleware:
             existing = _find(request, call, target, chunk.mode)
             is_undo = chunk.mode == JobMode.UNDO
             errors = collect_errors(request)
+            inserts: list[str] = []
             was_rolled_back = False
-            with rolled_back() if chunk.is_rehearsal else nullcontext():
+            with rolled_back() if chunk.is_rehearsal else record_inserts(using, inserts):
                 if existing and not is_undo and (chunk.mode == JobMode.SKIP or existing.is_unchanged()):
                     response = JsonResponse({"id": existing.object_id})
                     record.outcome = Outcome.UNCHANGED.value
@@ -202,7 +210,8 @@ class ImportedRowMiddleware:
                 if done and chunk.is_rehearsal:
                     connections[using].check_constraints()  # as the commit of an import does
             if done:
-                fill_record(record, request, response, target, existing, is_rehearsal=chunk.is_rehearsal)
+                is_rehearsal = chunk.is_rehearsal
+                fill_record(record, request, response, target, existing, is_rehearsal=is_rehearsal, inserts=inserts)
             elif chunk.mode in {JobMode.UPSERT, JobMode.SKIP} and not (is_success or existing or failed):
                 raise NothingCreated(response, errors)
             else:

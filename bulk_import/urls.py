@@ -38,8 +38,17 @@ def job_urls(job_id: str) -> list[URLPattern]:
     return found
 
 
+template_urls = [
+    path("template", downloads.TemplateView.as_view()),
+    path("template/", downloads.TemplateView.as_view(schema=None)),
+]
+
 urlpatterns = [
     path("", views.ImportJobsView.as_view(), name="bulk-import-jobs"),
-    path("/", include([path("", views.ImportJobsView.as_view(schema=None)), *job_urls("<str:job_id>")])),
-    *job_urls("<uuid:job_id>"),  # for a mount with a trailing slash
+    path(
+        "/",
+        include([path("", views.ImportJobsView.as_view(schema=None)), *template_urls, *job_urls("<str:job_id>")]),
+    ),
+    *template_urls,  # these are for a mount with a trailing slash
+    *job_urls("<uuid:job_id>"),
 ]

@@ -93,7 +93,7 @@ class LocalStack:
         """
         url = url or self.url
         bind = "--bind=" + url.removeprefix("http://")
-        monolith = start_part([*START_GUNICORN, bind], self._log, self.environment | variables)
+        monolith = self._start([*START_GUNICORN, bind], variables)
         try:
             await_answer(f"{url}/admin/login/", monolith)
         except RuntimeError as error:
@@ -113,8 +113,8 @@ class LocalStack:
         """Start the relay, which cron would run."""
         return self._start(START_RELAY)
 
-    def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        return start_part([sys.executable, *arguments], self._log, self.environment, PROJECT)
+    def _start(self, arguments: list[str], variables: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        return start_part([sys.executable, *arguments], self._log, self.environment | (variables or {}), PROJECT)
 
 
 @contextmanager

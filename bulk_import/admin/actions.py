@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bulk_import import operations
 from bulk_import.admin.job_page import badge
-from bulk_import.exceptions import Expired, OuterTransaction
+from bulk_import.exceptions import Expired, OuterTransaction, SentAgain
 from bulk_import.reports.messages import summary
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ ACTIONS = {
         ),
         Action(
             "redrive",
-            _("Redrive dead letters"),
-            _("The unprocessed rows in dead letters run again. Rows that were created or rejected stay as they are."),
-            _("The unprocessed rows in dead letters run again."),
+            _("Run dead chunks again"),
+            _("The unprocessed rows of dead chunks run again. Rows that were created or rejected stay as they are."),
+            _("The unprocessed rows of dead chunks run again."),
             operations.redrive,
             lambda job: has_dead_chunks(job) and not job.expired,
         ),
@@ -152,7 +152,7 @@ class ActionViews(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the 
         """Perform the action, record it in the admin's history, and show a message on the next page."""
         try:
             has_changed = action.perform(job, request.user)
-        except (Expired, OuterTransaction) as error:  # The rows expired after the page was loaded.
+        except (Expired, SentAgain, OuterTransaction) as error:  # The rows expired after the page was loaded.
             self.message_user(request, str(error), messages.ERROR)
             return
         if has_changed:

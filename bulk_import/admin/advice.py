@@ -96,7 +96,8 @@ SLOW = _(
     "large imports, or lower their concurrency, if other users have to wait."
 )
 NO_WORKER = _("Check that a worker runs, that it reads this queue, and that the relay runs. Nothing is lost meanwhile.")
-DEAD = _("Open the import: its problems say why its chunks died. Fix the cause, then choose “Redrive dead letters”.")
+DEAD = _("Open the import: its problems say why its chunks died. Fix the cause, then choose “Run dead chunks again”.")
+DEAD_HERE = _("Its problems say why chunks of this import died. Fix the cause, then choose “Run dead chunks again”.")
 
 
 def about_job(job: ImportJob) -> str:
@@ -104,8 +105,9 @@ def about_job(job: ImportJob) -> str:
     special = (
         (job.is_being_cancelled, CANCELLING),
         (job.worker_resumes_at, WORKER_LOST),
-        (job.rehearsal and not job.is_paused, REHEARSAL),
         (job.expired and job.status != JobStatus.SUCCEEDED, EXPIRED),
+        (job.chunks.dead().exists(), DEAD_HERE),
+        (job.rehearsal, REHEARSAL),
     )
     if job.is_paused:
         text = PAUSES.get(job.pause_code, "")

@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 from bulk_import.admin.actions import ACTIONS, Action
 from bulk_import.admin.downloads import DownloadViews
 from bulk_import.admin.job_page import badge
-from bulk_import.exceptions import Expired, OuterTransaction
+from bulk_import.exceptions import Expired, OuterTransaction, SentAgain
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -48,7 +48,10 @@ class BulkActionViews(DownloadViews):
         return {**bulk, **found}
 
     def confirm_bulk_action(self, request: HttpRequest, jobs: QuerySet[Any], *, action: Action) -> TemplateResponse:
-        """Show which of the selected imports the action would change, and ask for confirmation."""
+        """Show which of the selected imports the action would change, and ask for confirmation.
+
+        The list keeps its filters and its page, which are in the query string of the URL.
+        """
         selected = list(jobs[:MAX_JOBS])
         possible = [job for job in selected if action.is_possible(job)]
         context = {
@@ -58,6 +61,9 @@ class BulkActionViews(DownloadViews):
             "action": action,
             "jobs": [(job, badge(job)) for job in possible],
             "skipped": len(selected) - len(possible),
+            "too_many": jobs.count() - len(selected),
+            "max_jobs": MAX_JOBS,
+            "query": request.GET.urlencode(),
             "media": self.media,
         }
         return TemplateResponse(request, "admin/bulk_import/importjob/confirm_bulk.html", context)
@@ -78,13 +84,13 @@ class BulkActionViews(DownloadViews):
         text = ngettext("%(label)s: %(changed)s import changed.", "%(label)s: %(changed)s imports changed.", changed)
         level = messages.SUCCESS if changed == len(jobs) else messages.WARNING
         self.message_user(request, text % {"label": ACTIONS[name].label, "changed": changed}, level)
-        return HttpResponseRedirect(reverse("admin:bulk_import_importjob_changelist"))
+        return HttpResponseRedirect(f"{reverse('admin:bulk_import_importjob_changelist')}?{request.GET.urlencode()}")
 
     def perform_quietly(self, request: HttpRequest, job: ImportJob, action: Action) -> bool:
         """Perform the action, record it in the history if it had an effect, and return whether it had one."""
         try:
             has_changed = bool(action.perform(job, request.user))
-        except (Expired, OuterTransaction) as error:
+        except (Expired, SentAgain, OuterTransaction) as error:
             self.message_user(request, f"{job}: {error}", messages.ERROR)
             return False
         if has_changed:

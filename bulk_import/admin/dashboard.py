@@ -12,6 +12,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
+from bulk_import.reports.messages import grouped
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,9 +58,9 @@ def figures() -> list[Figure]:
     now = timezone.now()
     return [
         Figure(_("open imports"), open_jobs.count()),
-        Figure(_("rows left"), rows - finished_rows),
+        Figure(_("rows left"), grouped(rows - finished_rows)),
         Figure(_("paused"), paused, is_alarming=paused > 0, query="status__exact=paused"),
-        Figure(_("dead letters"), dead, is_alarming=dead > 0, query="dead=1"),
+        Figure(_("dead chunks"), dead, is_alarming=dead > 0, query="dead=1"),
         Figure(
             _("longest wait"),
             timesince(oldest, now, depth=1) if oldest else NO_WAIT,

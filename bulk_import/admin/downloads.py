@@ -49,29 +49,33 @@ LABELS = {
 """The label of each kind, its formats, and the data without which it cannot be downloaded."""
 
 
+WITHOUT_TARGET = {("payload", "jsonl"), ("failures", "jsonl")}
+"""The downloads that do not need the target of the import, which the settings may no longer have."""
+
+
 def downloads(job: ImportJob, request: HttpRequest) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the label of each download that is possible, with the name and URL of each format."""
     if not request.user.has_perm("bulk_import.download_rows"):
         return []
+    has_target = job.target in conf().targets
     return [
         (
             str(label),
             [
                 (suffix.upper(), reverse(f"admin:bulk_import_importjob_{kind}", args=[job.pk]) + f"?as={suffix}")
                 for suffix in formats
+                if has_target or (kind, suffix) in WITHOUT_TARGET
             ],
         )
         for kind, (label, formats, needed) in LABELS.items()
-        if not needed & job.expired.keys()
+        if not needed & job.expired.keys() and (has_target or kind != "results")
     ]
 
 
 def lines_of(job: ImportJob, kind: str, suffix: str, request: HttpRequest) -> Iterator[bytes]:
     """Yield the lines of a download. Raises Expired, StorageUnavailable, and Http404 without a target for it."""
-    if kind == "payload":
-        return read_payload(job)
-    if kind == "failures" and suffix == "jsonl":
-        return read_failures(job)
+    if (kind, suffix) in WITHOUT_TARGET:
+        return read_payload(job) if kind == "payload" else read_failures(job)
     if job.target not in conf().targets:
         raise Http404
     if kind == "failures":

@@ -16,6 +16,7 @@ from bulk_import.admin import advice
 from bulk_import.models import ChunkStatus, ImportChunk
 from bulk_import.models.chunk_columns import SILENCE
 from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES
+from bulk_import.reports.messages import grouped
 from bulk_import_wire.contract import NO_ANSWER, NO_VERDICT, Calls
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ class Endpoint:
         return None
 
     @property
-    def answer_texts(self) -> list[tuple[str, int]]:
+    def answer_texts(self) -> list[tuple[str, str]]:
         """Each answer and how often it was given, the most frequent first."""
-        return [(answer_text(kind), count) for kind, count in self.answers.most_common()]
+        return [(answer_text(kind), grouped(count)) for kind, count in self.answers.most_common()]
 
     @property
     def oldest(self) -> str:
@@ -91,7 +92,9 @@ def endpoints() -> list[Endpoint]:
     now = timezone.now()
     since = now - RECENT
     is_open = Q(status__in=OUTSTANDING_CHUNK_STATUSES, heartbeat_at__gt=since)
-    reports = ImportChunk.objects.filter(Q(ended_at__gt=since) | is_open).order_by("-heartbeat_at")
+    # A chunk that ended without a worker, for example after a cancel, has no report.
+    is_recent = Q(ended_at__gt=since) | is_open
+    reports = ImportChunk.objects.filter(is_recent, heartbeat_at__gt=since).order_by("-heartbeat_at")
     found: dict[str, Endpoint] = {}
     columns = ("job__target", "status", "heartbeat_at", "lease_expires_at", "calls")
     for target, status, heartbeat_at, lease_expires_at, reported in reports.values_list(*columns)[:MAX_REPORTS]:

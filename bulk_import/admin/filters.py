@@ -24,11 +24,11 @@ MAX_CHOICES = 15
 
 
 class DeadLetterFilter(admin.SimpleListFilter):
-    title = _("dead letters")
+    title = _("dead chunks")
     parameter_name = "dead"
 
     def lookups(self, *_args: Any) -> list[tuple[str, Any]]:
-        return [("1", _("with dead letters"))]
+        return [("1", _("with dead chunks"))]
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(chunks__status=ChunkStatus.DEAD).distinct() if self.value() else queryset

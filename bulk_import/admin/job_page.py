@@ -20,7 +20,7 @@ from bulk_import.conf import conf
 from bulk_import.exceptions import Expired, StorageUnavailable
 from bulk_import.models.status import OUTCOME_LABELS, RARE_OUTCOMES
 from bulk_import.reports.job import expires_at
-from bulk_import.reports.messages import summary
+from bulk_import.reports.messages import grouped, summary
 from bulk_import.reports.problems import error_text, problem_text
 from bulk_import.storage.failures import read_failures
 from bulk_import_wire.contract import Outcome
@@ -89,10 +89,11 @@ def related_jobs(job: ImportJob) -> Iterator[tuple[str, UUID]]:
         yield from ((reverse_label, other) for other in others.values_list("pk", flat=True))
 
 
-def shown_counts(job: ImportJob) -> dict[_StrPromise, int]:
+def shown_counts(job: ImportJob) -> dict[_StrPromise, str]:
     """Return the number of rows by the label of their outcome."""
     counts = job.counts
-    return {label: counts[name] for name, label in OUTCOME_LABELS.items() if counts[name] or name not in RARE_OUTCOMES}
+    shown = [name for name in OUTCOME_LABELS if counts[name] or name not in RARE_OUTCOMES]
+    return {OUTCOME_LABELS[name]: grouped(counts[name]) for name in shown}
 
 
 def badge(job: ImportJob) -> SafeString:

@@ -5,6 +5,7 @@ Staff can edit only the concurrency and the priority of a job. All other fields 
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -27,8 +28,9 @@ from bulk_import.admin.filters import DeadLetterFilter, ProblemFilter, Submitter
 from bulk_import.admin.job_form import JobForm
 from bulk_import.admin.job_page import badge, describe
 from bulk_import.errors import answer_out_of_order
-from bulk_import.models import ImportJob, without_atomic_requests
+from bulk_import.models import ImportJob, JobMode, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
+from bulk_import.reports.messages import grouped
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -82,6 +84,14 @@ class ImportJobAdmin(BulkActionViews):
     def get_search_fields(self, _request: HttpRequest) -> list[str]:
         return ["id", "file_name", "idempotency_key", f"submitter__{get_user_model().USERNAME_FIELD}", "problems"]
 
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        """Search also for the term as JSON has it: SQLite stores the problems with escapes for all but ASCII."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        escaped = json.dumps(search_term)[1:-1]
+        if escaped != search_term:
+            found |= super().get_search_results(request, queryset, escaped)[0]
+        return found, may_repeat
+
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).with_counts()  # type: ignore[attr-defined] # the model's own queryset
 
@@ -94,9 +104,14 @@ class ImportJobAdmin(BulkActionViews):
 
     @admin.display(description=gettext_lazy("import job"), ordering="target")
     def job(self, job: ImportJob) -> SafeString:
-        """Show the first 8 characters of the ID, so that the table fits. The search finds a job by any part of it."""
-        name = format_html("<br><small><bdi>{}</bdi></small>", job.file_name) if job.file_name else ""
-        return format_html('<span title="{}">{} {}</span>{}', job.pk, job.target, str(job.pk)[:8], name)
+        """Show the first 8 characters of the ID, so that the table fits. The search finds a job by any part of it.
+
+        An import that does more than create objects has its mode below.
+        """
+        mode = "" if job.mode == JobMode.CREATE else job.get_mode_display()
+        name = format_html('<small title="{0}"><bdi>{0}</bdi></small>', job.file_name) if job.file_name else ""
+        note = format_html("<small>{}</small>", mode) if mode else ""
+        return format_html('<span title="{}">{} {}</span>{}{}', job.pk, job.target, str(job.pk)[:8], note, name)
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def state(self, job: ImportJob) -> SafeString:
@@ -104,19 +119,18 @@ class ImportJobAdmin(BulkActionViews):
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, job: ImportJob) -> SafeString:
-        finished = number_format(job.finished_rows, force_grouping=True)
-        rows = number_format(job.rows, force_grouping=True)
+        finished, rows = grouped(job.finished_rows), grouped(job.rows)
         rate = rows_per_second(job)
-        speed = "" if rate is None else format_html(" · {}/s", rate)
+        speed = "" if rate is None else format_html(" · {}/s", number_format(rate, 1))
         return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), finished, rows, speed)
 
     @admin.display(description=gettext_lazy("imported"))
-    def imported_rows(self, job: ImportJob) -> int:
-        return job.done_count
+    def imported_rows(self, job: ImportJob) -> str:
+        return grouped(job.done_count)
 
     @admin.display(description=gettext_lazy("not imported"))
-    def other_rows(self, job: ImportJob) -> int:
-        return job.finished_rows - job.done_count
+    def other_rows(self, job: ImportJob) -> str:
+        return grouped(job.finished_rows - job.done_count)
 
     @admin.display(description=gettext_lazy("age"), ordering="created_at")
     def age(self, job: ImportJob) -> str:

@@ -86,11 +86,14 @@ def span(begin: datetime, rows: list[int]) -> tuple[str, str, str]:
 
 
 def waiting() -> list[dict[str, Any]]:
-    """Return the submitters with the most rows that wait for a worker. Runs one query."""
+    """Return the submitters with the most rows that wait for a worker. Runs one query.
+
+    The rows of paused imports do not wait for a worker.
+    """
     name = f"job__submitter__{get_user_model().USERNAME_FIELD}"
     chunks = ImportChunk.objects.filter(
         # The condition on the jobs lets PostgreSQL start from the index of open jobs.
-        job__in=ImportJob.objects.open(),
+        job__in=ImportJob.objects.open().exclude(status=JobStatus.PAUSED),
         status__in=[ChunkStatus.PENDING, ChunkStatus.RESERVED, ChunkStatus.QUEUED],
     )
     groups = (
@@ -98,7 +101,7 @@ def waiting() -> list[dict[str, Any]]:
         .values("job__submitter", submitter=F(name))
         .annotate(rows=Sum(F("row_count") - DONE), imports=Count("job", distinct=True))
     )
-    return [dict(group) for group in groups.order_by("-rows")[:SHOWN]]
+    return [{**group, "rows": grouped(group["rows"])} for group in groups.order_by("-rows")[:SHOWN]]
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,18 @@ class Line:
     is_overdue: bool = False  # the relay should have sent the chunk of a lost worker already
 
 
-def in_flight() -> tuple[list[Line], int]:
-    """Return the chunks that workers have, those of lost workers first, and the number of all. Runs two queries."""
+def in_flight() -> tuple[list[Line], dict[str, int]]:
+    """Return the chunks that workers have, those of lost workers first, and how many there are: `all` and `lost`.
+
+    Runs two queries.
+    """
     claimed = ImportChunk.objects.filter(status=ChunkStatus.PROCESSING)
     is_lost = Case(When(IS_LOST, then=True), default=False, output_field=BooleanField())
     chunks = claimed.annotate(is_lost=is_lost).select_related("job").order_by("-is_lost", "heartbeat_at")
     now = timezone.now()
     shown: Any = chunks[:SHOWN]  # with the annotation `is_lost`
     lines = [describe_claimed(chunk, now, is_lost=chunk.is_lost) for chunk in shown]
-    return lines, claimed.count()
+    return lines, claimed.aggregate(all=Count("pk"), lost=Count("pk", filter=IS_LOST))
 
 
 def describe_claimed(chunk: ImportChunk, now: datetime, *, is_lost: bool) -> Line:
@@ -159,14 +165,15 @@ def dead() -> tuple[list[ImportJob], int]:
     return list(counted.order_by("-created_at")[:SHOWN]), chunks.count()
 
 
-def paused() -> list[tuple[ImportJob, str, _StrPromise | str]]:
-    """Return the paused jobs, how long each is paused, and what staff can do. The longest pause is the first one.
+def paused() -> tuple[list[tuple[ImportJob, str, _StrPromise | str]], int]:
+    """Return the paused jobs, how long each is paused, and what staff can do; and the number of all paused jobs.
 
-    Runs one query.
+    The longest pause is the first one. Runs two queries.
     """
     jobs = ImportJob.objects.filter(status=JobStatus.PAUSED).select_related("submitter").order_by("paused_at")
     now = timezone.now()
-    return [(job, ago(now, job.paused_at), PAUSES.get(job.pause_code, "")) for job in jobs[:SHOWN]]
+    lines = [(job, ago(now, job.paused_at), PAUSES.get(job.pause_code, "")) for job in jobs[:SHOWN]]
+    return lines, jobs.count()
 
 
 def ago(now: datetime, moment: datetime | None) -> str:

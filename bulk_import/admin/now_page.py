@@ -65,16 +65,19 @@ class ImportsNowAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in 
 
 def report() -> dict[str, Any]:
     """Return the context of the page's template. The number of queries is always the same."""
-    claimed, claimed_count = now.in_flight()
+    claimed, claimed_counts = now.in_flight()
+    paused, paused_count = now.paused()
     dead_jobs, dead_count = now.dead()
     found: dict[str, Any] = {
         "rate": now.rate(),
         "endpoints": endpoints(),
         "claimed": claimed,
-        "claimed_count": claimed_count,
+        "claimed_count": claimed_counts["all"],
+        "lost_count": claimed_counts["lost"],
         "oldest": now.oldest_queued(),
         "waiting": now.waiting(),
-        "paused": now.paused(),
+        "paused": paused,
+        "paused_count": paused_count,
         "dead_jobs": dead_jobs,
         "dead_count": dead_count,
         "dead_advice": advice.DEAD,
@@ -85,7 +88,7 @@ def report() -> dict[str, Any]:
 
 def alerts(found: dict[str, Any]) -> Iterator[tuple[str, str, _StrPromise | str]]:
     """Yield what staff should look at: the ID of its section on the page, what it is, and what they can do."""
-    if lost := sum(line.is_alarming for line in found["claimed"]):
+    if lost := found["lost_count"]:
         text = ngettext("%(count)s worker is lost.", "%(count)s workers are lost.", lost)
         is_overdue = any(line.is_overdue for line in found["claimed"])
         yield "bi-workers", text % {"count": lost}, advice.RELAY_LATE if is_overdue else advice.WORKER_LOST
@@ -99,7 +102,11 @@ def alerts(found: dict[str, Any]) -> Iterator[tuple[str, str, _StrPromise | str]
     if found["oldest"] and found["oldest"].is_alarming:
         since = {"time": found["oldest"].since}
         yield "bi-waiting", _("A chunk has been waiting for a worker for %(time)s.") % since, advice.NO_WORKER
-    if count := len(found["paused"]):
+    if count := found["paused_count"]:
         text = ngettext("%(count)s import is paused.", "%(count)s imports are paused.", count)
         what_to_do = {str(what_to_do) for _job, _since, what_to_do in found["paused"]}
-        yield "bi-paused", text % {"count": count}, what_to_do.pop() if len(what_to_do) == 1 else ""
+        yield (
+            "bi-paused",
+            text % {"count": count},
+            what_to_do.pop() if len(what_to_do) == 1 else _("See the reason of each import below."),
+        )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
+from bulk_import.models import EventKind
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -35,6 +37,8 @@ def timeline(job: ImportJob) -> list[Entry]:
         entries.append(Entry(job.started_at, "started", _("started")))
     for event in job.events.select_related("actor"):
         text = f"{event.get_kind_display()} · {event.reason}" if event.note else event.get_kind_display()
+        if event.kind == EventKind.DEAD_LETTERED:
+            text = _("chunk %(number)s is dead") % {"number": event.note}
         entries.append(Entry(event.at, event.kind, text, event.actor))
     entries.sort(key=lambda entry: entry.at)
     for before, entry in pairwise(entries):

@@ -1,4 +1,4 @@
-"""The downloads of the public API: the rows that were not created, and what became of each row.
+"""The downloads of the public API: the rows that were not created, what became of each row, and a template.
 
 A list of rows is streamed, so that a job with very many rows takes no more memory than one with few.
 """
@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponse
 from django.utils.http import content_disposition_header
+from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import clone_request
 
-from bulk_import.api.parameters import FailureOptions, ResultOptions, read_parameters
+from bulk_import.api.parameters import FailureOptions, ResultOptions, TemplateOptions, read_parameters
 from bulk_import.api.target_view import TargetView
+from bulk_import.intake.formats import XLSX
+from bulk_import.intake.modes import check_may_import
+from bulk_import.intake.spreadsheets.template import csv_template, template_columns, xlsx_template
+from bulk_import.models import JobMode
 from bulk_import.reports.failures import (
     CSVRenderer,
     JSONLinesRenderer,
@@ -38,6 +44,39 @@ MAX_INDEX_DIGITS = 10
 
 An index with more digits is not converted to a number, because Python raises an error for thousands of digits.
 """
+
+
+class XLSXRenderer(BaseRenderer):
+    """Lets a client ask for a workbook; see `CSVRenderer`."""
+
+    media_type = XLSX
+    format = "xlsx"
+
+
+class TemplateView(TargetView):
+    """`/products/bulk/template`"""
+
+    renderer_classes = [CSVRenderer, XLSXRenderer, JSONRenderer]  # errors are JSON
+    query_parameters = {"GET": (TemplateOptions,)}
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        check_may_import(self.target, clone_request(request, "POST"), JobMode.UPSERT)
+
+    def get(self, request: Request, **_kwargs: Any) -> HttpResponse:
+        """Download a template for imports
+
+        A table with a column for each field, in the language of the request, and an example row. Required fields are
+        marked with `*`. The workbook has drop-down lists. You can fill in the template and send it as it is.
+        """
+        read_parameters(TemplateOptions, request)  # the negotiation takes an empty format for none
+        columns = template_columns(self.target, request)
+        is_workbook = request.accepted_renderer.format == XLSXRenderer.format
+        content = xlsx_template(columns) if is_workbook else csv_template(columns)
+        name = get_valid_filename(f"{self.target.name}-template.{'xlsx' if is_workbook else 'csv'}")
+        disposition = content_disposition_header(as_attachment=True, filename=name) or ""
+        content_type = XLSX if is_workbook else "text/csv; charset=utf-8"
+        return HttpResponse(content, content_type=content_type, headers={"Content-Disposition": disposition})
 
 
 class DownloadView(TargetView):

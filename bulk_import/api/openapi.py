@@ -135,9 +135,9 @@ class TargetSchema(AutoSchema):
     """Describes the operations of a target, with the target's own serializer for the rows."""
 
     def is_excluded(self) -> bool:
-        # `bulk_import.urls` has the URLs of a job twice: for a mount without a trailing slash and for one with it. For
+        # `bulk_import.urls` has its URLs twice: for a mount without a trailing slash and for one with it. For
         # this mount, the URLs of the other kind have two slashes or none before the ID, so they are left out.
-        return "//" in self.path or bool(re.search(r"[^/]\{job_id\}", self.path))
+        return "//" in self.path or bool(re.search(r"[^/](\{job_id\}|template$)", self.path))
 
     @property
     def import_target(self) -> Target:

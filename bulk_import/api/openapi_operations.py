@@ -15,8 +15,10 @@ from bulk_import.api.parameters import (
     ImportOptions,
     JobFilter,
     ResultOptions,
+    TemplateOptions,
     UndoOptions,
 )
+from bulk_import.intake.formats import XLSX
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
 from bulk_import.reports.failures import CSVRenderer, ImportJobFailureSerializer, JSONLinesRenderer
 from bulk_import.reports.job import ImportJobSerializer
@@ -33,7 +35,7 @@ ERRORS = {
     401: "`not_authenticated`: The credentials are missing or wrong.",
     403: "`permission_denied`: The user is not allowed to do this.",
     404: "`not_found`: We could not find this import, page or row.",
-    409: "`import_not_ended`: The import has not ended yet, or it cannot be undone or run.",
+    409: "`import_not_ended`: The job has not ended yet. `sent_again`: Another import has its rows.",
     410: "`expired`: The rows or failures are no longer kept. See `expires_at` of the job.",
     411: "`length_required`: A form needs a Content-Length.",
     413: "`body_too_large`: The body, a row or the number of rows is over a limit.",
@@ -107,6 +109,16 @@ OPERATIONS = {
             retry_after(202, 429, 503),
         ],
     ),
+    ("TemplateView", "GET"): Operation(
+        "template",
+        {200: (STRING, "A table with one example row: a CSV, or a workbook with drop-down lists.")},
+        [400, 401, 403, 404],
+        [
+            TemplateOptions,
+            response_header("Content-Disposition", "File name.", [200]),
+        ],
+        media_types=(CSV, XLSX),
+    ),
     ("ImportJobView", "GET"): Operation(
         "retrieve",
         {200: (ImportJobSerializer, "The job."), 304: (None, "The job has not changed since your ETag.")},
@@ -153,8 +165,8 @@ OPERATIONS = {
             retry_after(202, 429, 503),
         ],
     ),
-    ("RetryView", "POST"): Operation("retry", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
-    ("RedriveView", "POST"): Operation("redrive", REOPENED, [400, 401, 403, 404, 410, 429], [retry_after(429)]),
+    ("RetryView", "POST"): Operation("retry", REOPENED, [400, 401, 403, 404, 409, 410, 429], [retry_after(429)]),
+    ("RedriveView", "POST"): Operation("redrive", REOPENED, [400, 401, 403, 404, 409, 410, 429], [retry_after(429)]),
     ("ResumeView", "POST"): Operation(
         "resume",
         {

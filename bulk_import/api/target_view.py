@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
+from django.http import Http404
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from rest_framework import status
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.fields import ChoiceField
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
@@ -43,6 +45,14 @@ class OwnNegotiation(DefaultContentNegotiation):
     """Chooses the renderer by `?format=` or Accept, whatever a project has set as URL_FORMAT_OVERRIDE."""
 
     settings: Any = APISettings({"URL_FORMAT_OVERRIDE": "format"})
+
+    def filter_renderers(self, renderers: Any, format: str) -> Any:  # noqa: A002 - DRF's signature
+        """Return the renderers of this format. Raises ValidationError if there is none; DRF would answer 404."""
+        try:
+            return super().filter_renderers(renderers, format)
+        except Http404:
+            text = str(ChoiceField.default_error_messages["invalid_choice"]).format(input=format)
+            raise ValidationError({"format": [text]}, "invalid_choice") from None
 
 
 # ATOMIC_REQUESTS must not apply: an import stores its payload in S3 before its transaction, and sends its messages to

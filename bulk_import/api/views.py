@@ -41,7 +41,7 @@ from bulk_import.models.window import note_imports_ahead
 from bulk_import.operations import cancel
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer, error_table
 from bulk_import.reports.failures import CSVRenderer
-from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds
+from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds, template_path
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
     from bulk_import.intake.request_body import Upload
     from bulk_import.models import ImportJob
+
+
+TEMPLATE_HELP = "`GET` downloads an empty table for imports: send `format=csv` or `format=xlsx`."
 
 
 class JobPagination(CursorPagination):
@@ -65,6 +68,12 @@ class JobPagination(CursorPagination):
             return super().paginate_queryset(queryset, request, view=view)
         except (BadValue, OverflowError) as error:  # a forged cursor, whose position is not a time
             raise NotFound(self.invalid_cursor_message) from error
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        described: dict[str, Any] = super().get_paginated_response_schema(schema)
+        described["properties"]["template"] = {"type": "string", "format": "uri", "description": TEMPLATE_HELP}
+        described["required"] = [*described["required"], "template"]
+        return described
 
 
 class ImportJobsView(TargetView):
@@ -148,7 +157,9 @@ class ImportJobsView(TargetView):
         page: list[ImportJob] = pagination.paginate_queryset(jobs, request, view=self) or []
         note_imports_ahead(page)
         documents = ImportJobSerializer(page, many=True, context={"request": request}).data
-        return pagination.get_paginated_response(documents)
+        response = pagination.get_paginated_response(documents)
+        response.data["template"] = request.build_absolute_uri(template_path(self.target.name))
+        return response
 
 
 class ImportJobView(TargetView):

@@ -28,7 +28,7 @@ from bulk_import.tracing import traceparent_of
 from bulk_import_wire.logs import add_log_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from rest_framework.request import Request
@@ -55,6 +55,7 @@ def accept(
     skip_invalid: bool,
     rehearsal: bool = False,
     corrects: ImportJob | None = None,
+    check: Callable[[], None] | None = None,
     notify: str = "",
 ) -> UUID:
     """Validate the rows of an upload, submit them within the quotas of the user, and return the ID of the job.
@@ -82,6 +83,7 @@ def accept(
             idempotency_key=idempotency_key,
             request_sha256=upload.sha256,
             corrects=corrects,
+            check=check,
             notify=notify,
             traceparent=traceparent_of(request),
             host=_host(request),
@@ -127,6 +129,7 @@ def submit(
     request_sha256: bytes,
     corrects: ImportJob | None = None,
     undoes: ImportJob | None = None,
+    check: Callable[[], None] | None = None,
     notify: str = "",
     traceparent: str = "",
     host: str = "",
@@ -136,7 +139,7 @@ def submit(
     With `rehearsal`, every row is tried and rolled back. `reading` says how the file named `file_name` was read.
     `corrects` is the job whose failed rows these rows correct, and `undoes` the job whose objects they delete. `notify`
     says who gets an email, see `recipients`. `traceparent` is the trace that the request belongs to, and `host` the
-    host that it was sent to.
+    host that it was sent to. `check` is called in the transaction, before the job is created.
 
     If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
     job. Raises StorageUnavailable; then there is no job.
@@ -146,6 +149,8 @@ def submit(
     stored = put_payload(target.name, job_id, payload.open())
     try:
         with durable_transaction():
+            if check:
+                check()
             job = ImportJob.objects.create(
                 id=job_id,
                 target=target.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,9 @@ from bulk_import.intake.raw_rows import MEBIBYTE, RawRow
 from bulk_import.intake.request_body import media_type_of, read_body
 from bulk_import.intake.run import find_run
 from bulk_import.intake.spreadsheets.damage import CODES_OF_CELLS
-from bulk_import.models import JobMode
+from bulk_import.models import ImportJob, JobMode
 from bulk_import.models.row import unpack_lines
+from bulk_import.models.sent_again import check_may_be_imported
 from bulk_import.reports.failures import ROW
 from bulk_import.storage.payloads import read_payload_lines
 from bulk_import_wire.lines import read_refused_line
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
-    from bulk_import.models import ImportJob
 
 MAX_BYTES = 8 * MEBIBYTE
 """Maximum size of the corrections of one request. A correction of one field takes about 50 bytes."""
@@ -151,8 +152,21 @@ def correct(
         skip_invalid=skip_invalid,
         rehearsal=rehearsal,
         corrects=job,
+        check=None if rehearsal else partial(check_is_unchanged, job),
         notify=job.notify,
     )
+
+
+def check_is_unchanged(job: ImportJob) -> None:
+    """Raise BadImport if the job has changed since it was read, or if another import has its rows.
+
+    Call it in the transaction that creates the correction. A retry locks the job as well, so either it sees the
+    correction, or this sees the retry.
+    """
+    locked = ImportJob.objects.locked(job.pk)
+    if locked.finished_at != job.finished_at or find_run(locked):
+        raise _conflict(_("The rows of this import are being imported."), code="nothing_to_correct")
+    check_may_be_imported(locked)
 
 
 def check_can_be_corrected(job: ImportJob) -> None:

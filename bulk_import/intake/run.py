@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from bulk_import.exceptions import BadImport, Expired
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
 from bulk_import.models import ImportChunk, ImportJob, durable_transaction
+from bulk_import.models.sent_again import check_may_be_imported
 from bulk_import.outbox import relay
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run(rehearsal: ImportJob, *, traceparent: str = "") -> UUID:
     """Import the rows of a rehearsal that has ended, and return the ID of the job.
 
     Idempotent: a second call returns the ID of the same job. Raises BadImport if the job is no rehearsal or has not
-    ended, Expired if its rows are no longer stored, and QuotaExceeded.
+    ended, Expired if its rows are no longer stored, SentAgain if another import has them, and QuotaExceeded.
     """
     if existing := find_run(rehearsal):
         return existing
@@ -64,6 +65,7 @@ def run(rehearsal: ImportJob, *, traceparent: str = "") -> UUID:
             raise BadImport(message, code="rehearsal_not_ended", status=HTTPStatus.CONFLICT)
         if "payload" in locked.expired:
             raise Expired(_("The rows of this rehearsal are no longer kept. Send them as a new import."))
+        check_may_be_imported(locked)
         job_id = create_run(locked, traceparent)
         relay.send_next_chunks(rehearsal.target)
     logger.info("Job %s imports the %d rows of the rehearsal %s", job_id, rehearsal.rows, rehearsal.pk)

@@ -1,4 +1,4 @@
-"""Generates a row for a probe from the target's serializer: a value for each field that a row must have."""
+"""Generates a row for a probe or a template from the target's serializer: a value for each field that it must have."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ def sample_row(target: Target, request: Any) -> str:
     """
     view = target.create_view(request)
     serializer = target.serializer_class(context={"request": request, "view": view})
-    row = _sample_object(serializer)
+    row = sample_object(serializer)
     form = ViewFormat(view)
     return json.dumps({form.field_name(name): value for name, value in row.items()}, ensure_ascii=False)
 
 
-def _sample_object(serializer: Any) -> dict[str, Any]:
+def sample_object(serializer: Any, text: str = "") -> dict[str, Any]:
+    """Return a value for each required field. Texts consist of `text`, or of another random text in each call."""
     fields = serializer.fields.items()
-    row = {name: _sample(field) for name, field in fields if field.required and not field.read_only}
+    row = {name: _sample(field, text) for name, field in fields if field.required and not field.read_only}
     values: dict[str, Any] = json.loads(JSONRenderer().render(row))
     return values
 
 
-def _sample(field: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of field
+def _sample(field: Any, text: str = "") -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of field
     """Return a value for a field. Random where it may have to be unique."""
     now, random = timezone.now(), secrets.randbelow(10**6)
     if isinstance(field, serializers.ChoiceField):
         choice = next((key for key in field.choices if key != ""), "")
         return [choice] if isinstance(field, serializers.MultipleChoiceField) else choice
     if isinstance(field, serializers.ManyRelatedField):
-        return [] if field.allow_empty else [_sample(field.child_relation)]
+        return [] if field.allow_empty else [_sample(field.child_relation, text)]
     if isinstance(field, serializers.RelatedField):
         queryset: Any = field.get_queryset()
         first = queryset.first()
         return None if first is None else field.to_representation(first)
     if isinstance(field, serializers.ListSerializer | serializers.ListField):
-        return [] if field.allow_empty and not getattr(field, "min_length", 0) else [_sample(field.child)]
+        return [] if field.allow_empty and not getattr(field, "min_length", 0) else [_sample(field.child, text)]
     if isinstance(field, serializers.BaseSerializer):
-        return _sample_object(field)
+        return sample_object(field, text)
     if isinstance(field, serializers.DictField | serializers.JSONField):
         return {}
     if isinstance(field, serializers.BooleanField):
@@ -75,7 +76,7 @@ def _sample(field: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for e
         return f"https://example.com/{random}"
     if isinstance(field, serializers.IPAddressField):
         return "192.0.2.1"
-    return _text(field, f"probe-{random}")
+    return _text(field, text[: getattr(field, "max_length", None)] or f"probe-{random}")
 
 
 def _number(field: Any) -> Any:

@@ -87,6 +87,8 @@ def undo_line(record: ImportedRow) -> bytes:
         return refused_line(row, _reason("only_updated", _("The import only changed this object.")))
     if not record.object_id:
         return refused_line(row, _reason("no_id", _("The endpoint did not tell us the ID of this object.")))
+    if not record.object_hash:
+        return refused_line(row, _reason("uncertain", _("We cannot tell whether the import created this object.")))
     return row
 
 

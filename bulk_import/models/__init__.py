@@ -9,6 +9,7 @@ from bulk_import.models.database import (
     database,
     durable_transaction,
     observe_atomic_request,
+    record_inserts,
     without_atomic_requests,
 )
 from bulk_import.models.delivery import Channel, Delivery
@@ -53,5 +54,6 @@ __all__ = [
     "database",
     "durable_transaction",
     "observe_atomic_request",
+    "record_inserts",
     "without_atomic_requests",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django.http import HttpRequest
+
+SAVEPOINT = re.compile(r'(?:/\*.*?\*/\s*)?(ROLLBACK TO )?SAVEPOINT ("?\w+"?)', re.DOTALL)
+"""A statement that begins a savepoint or rolls it back. An instrumentation may have added comments around it."""
 
 
 def database() -> str:
@@ -54,20 +58,38 @@ def observe_atomic_request(request: HttpRequest, using: str) -> Iterator[Callabl
     Within the ledger's transaction, that of ATOMIC_REQUESTS is a savepoint: the first one that is opened. Django rolls
     it back if the view calls `set_rollback(True)`, and afterwards only the SQL statement shows it.
     """
-    savepoints: list[str] = []
+    opened: list[str] = []
+    rolled_back: set[str] = set()
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        if sql.startswith(("SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")):
-            savepoints.append(sql)
+        if savepoint := SAVEPOINT.match(sql):
+            is_rollback, name = savepoint.groups()
+            (rolled_back.add if is_rollback else opened.append)(name)
         return execute(sql, params, many, context)
 
     def was_rolled_back() -> bool:
         exempt = getattr(getattr(request.resolver_match, "func", None), "_non_atomic_requests", ())
-        return bool(savepoints) and using not in exempt and f"ROLLBACK TO {savepoints[0]}" in savepoints
+        return bool(opened) and using not in exempt and opened[0] in rolled_back
 
     connection = connections[using]
     with connection.execute_wrapper(record) if connection.settings_dict["ATOMIC_REQUESTS"] else nullcontext():
         yield was_rolled_back
+
+
+@contextmanager
+def record_inserts(using: str, statements: list[str]) -> Iterator[None]:
+    """Append each statement of the block that certainly inserts rows to this list.
+
+    A statement with ON CONFLICT or OR IGNORE may insert nothing.
+    """
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if "INSERT INTO" in sql and "ON CONFLICT" not in sql:
+            statements.append(sql)
+        return execute(sql, params, many, context)
+
+    with connections[using].execute_wrapper(record):
+        yield
 
 
 class PrimaryManager(models.Manager[Any]):

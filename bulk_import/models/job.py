@@ -24,8 +24,10 @@ from bulk_import.models.chunk_columns import DONE
 from bulk_import.models.circuit_breaker import count_tried_rows
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
+from bulk_import.models.existing_objects import existing_count
 from bulk_import.models.job_columns import RETAINED_DATA
 from bulk_import.models.pause import PAUSE_COLUMNS, PausableJob
+from bulk_import.models.sent_again import check_not_sent_again
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus, JobStatus, status_at_end
 from bulk_import_wire.problems import merge_problems
 
@@ -81,7 +83,8 @@ class ImportJob(PausableJob):
             left_by_cancel = Count("pk", filter=Q(status=ChunkStatus.DONE, unprocessed__gt=0))
             totals = job.chunks.aggregate(left=left_by_cancel, done=Sum(DONE), unprocessed=Sum("unprocessed"))
             is_cancelled = totals.pop("left") > 0 or job.cancel_requested_at is not None
-            job.status = status_at_end(rows=job.rows, **totals, is_cancelled=is_cancelled)
+            existing = existing_count(job)
+            job.status = status_at_end(rows=job.rows, **totals, existing=existing, is_cancelled=is_cancelled)
             job.finished_at = Now()
             job.clear_pause()
             job.cancel_pending_mail()  # the email about the end replaces every earlier one
@@ -114,7 +117,8 @@ class ImportJob(PausableJob):
         """Open the dead chunks and the job again. Returns the number of chunks.
 
         Idempotent: a second call finds no dead chunk. Rows that were rejected or failed are not tried again. Call
-        inside a transaction, and send the messages of the chunks after it. Raises Expired as `reopen` does.
+        inside a transaction, and send the messages of the chunks after it. Raises Expired and SentAgain as `reopen`
+        does.
         """
         job = ImportJob.objects.locked(self.pk)
         return job.reopen(job.chunks.dead(), EventKind.REDRIVEN, actor)
@@ -123,7 +127,7 @@ class ImportJob(PausableJob):
         """Reopen the job and every chunk that has rows without a ledger record. Returns the number of chunks.
 
         Idempotent: it has no effect on a job that has not ended. Call inside a transaction, and send the messages of
-        the chunks after it. Raises Expired as `reopen` does.
+        the chunks after it. Raises Expired and SentAgain as `reopen` does.
         """
         job = ImportJob.objects.locked(self.pk)
         if not job.is_terminal:
@@ -136,12 +140,13 @@ class ImportJob(PausableJob):
         """Open these chunks and the job again. The job must be `locked`. Returns the number of chunks.
 
         Raises Expired if some data of the job has expired. Without its ledger the job would create every row a second
-        time, and without its payload there is nothing to send.
+        time, and without its payload there is nothing to send. Raises SentAgain if another import has its rows.
         """
         if self.rehearsal and ImportJob.objects.filter(runs=self.pk).exists():
             return 0  # its rows have been imported, and the forecast must stay as it was then
         if self.expired:
             raise Expired(gettext("The rows of this import are no longer kept. Send them as a new import."))
+        check_not_sent_again(self)
         # Here the chunks are locked after the job. This cannot deadlock, because these chunks have ended. A call of a
         # worker that locks an ended chunk stops before it locks the job, so it never waits for our lock.
         none: dict[str, Any] = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}

@@ -107,7 +107,12 @@ def _locking_query(using: str) -> str:
     connection = connections[using]
     quote, user = connection.ops.quote_name, get_user_model()._meta
     columns = [*SELECTED_COLUMNS.values()]
-    columns += [f"submitter.{quote(str(field.column))}" for field in user.local_concrete_fields]
+    # Like Django's own queries: a field may select its column in a form of its own, as those of PostGIS do.
+    compiler: Any = ImportChunk.objects.all().query.get_compiler(using)
+    columns += [
+        field.select_format(compiler, f"submitter.{quote(str(field.column))}", [])[0]
+        for field in user.local_concrete_fields
+    ]
     # FOR KEY SHARE is the weakest row lock. It does not conflict with itself, so create calls of one chunk run at the
     # same time. It does not conflict with FOR NO KEY UPDATE either, so a heartbeat or claim does not wait for them.
     # It conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkQuerySet.locked`.

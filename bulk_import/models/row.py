@@ -30,6 +30,9 @@ by trial.
 OBJECT_HASH_BYTES = 8
 """Length of the hash of an object's columns. It is short, because the ledger has one for each row."""
 
+MAX_ID_CHARACTERS = 64
+"""Length of the longest object ID that the ledger stores."""
+
 MAX_LOOKUP_CHARACTERS = 255
 """Length to which the ledger cuts the value of a row's lookup field."""
 
@@ -69,7 +72,9 @@ class ImportedRow(models.Model):
     )
     index = models.PositiveIntegerField(_("index"))
     body_sha256 = models.BinaryField(max_length=32)  # hash of the create call's body; a repeated call must match
-    object_id = models.CharField(_("object id"), max_length=64, blank=True)  # "id" in the endpoint's response
+    object_id = models.CharField(
+        _("object id"), max_length=MAX_ID_CHARACTERS, blank=True
+    )  # "id" in the endpoint's response
     outcome = models.CharField(
         _("outcome"),
         max_length=9,

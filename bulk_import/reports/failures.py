@@ -31,7 +31,7 @@ from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
 from bulk_import_wire.lines import read_failure_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from rest_framework.request import Request
 
@@ -110,12 +110,8 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
     """
     # Excel expects semicolons between cells where the decimal separator is a comma.
     writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
-    reason_headings = [] if rows_only else [_("index"), _("line"), _("outcome"), _("HTTP status"), _("reasons")]
-    headings = [
-        *(own_heading(name, fields) for name in reason_headings),
-        *fields,
-        own_heading(_("other fields"), fields),
-    ]
+    *reason_headings, other_heading = own_headings(fields)
+    headings = [*([] if rows_only else reason_headings), *fields, other_heading]
     header: str = writer.writerow(map(escape_cell, headings))
     yield (BYTE_ORDER_MARK + header).encode()
     for line in lines:
@@ -134,8 +130,16 @@ class Echo:
         return line
 
 
-def own_heading(name: str, fields: list[str]) -> str:
-    """Return a heading that is not one of the fields, so that an upload of this CSV does not import our own columns."""
+def own_headings(fields: Collection[str]) -> list[str]:
+    """Return the headings, in the active language, of the columns that this CSV adds to the fields of the rows.
+
+    None of them is one of the fields. An upload of this CSV leaves these columns out.
+    """
+    names = [_("index"), _("line"), _("outcome"), _("HTTP status"), _("reasons"), _("other fields")]
+    return [unused_heading(name, fields) for name in names]
+
+
+def unused_heading(name: str, fields: Collection[str]) -> str:
     while name in fields:
         name += "_"
     return name

@@ -270,7 +270,16 @@ def poll_after_seconds(job: ImportJob) -> int:
 
 def job_path(job: ImportJob) -> str:
     """Return the path of the job in the API, without a trailing slash, also if the API is mounted with one."""
-    return reverse("bulk-import-jobs", kwargs={"target": job.target}).rstrip("/") + f"/{job.pk}"
+    return f"{_jobs_path(job.target)}/{job.pk}"
+
+
+def template_path(target: str) -> str:
+    """Return the path of the template of a target in the API."""
+    return f"{_jobs_path(target)}/template"
+
+
+def _jobs_path(target: str) -> str:
+    return reverse("bulk-import-jobs", kwargs={"target": target}).rstrip("/")
 
 
 def expires_at(job: ImportJob) -> datetime | None:

@@ -108,7 +108,7 @@ def test_staff_find_the_cause_of_each_trouble_from_the_list(staff: Staff) -> Non
     sqs.send_message(QueueUrl=staff.stack.dead_letter_url, MessageBody=message["Body"])
     staff.cleanup.callback(stop_process, staff.stack.start_dead_letter_poller())
     poller = staff.start_poller()
-    staff.find(dead, "Every attempt to import this part of the file failed.", "dead", "Redrive dead letters")
+    staff.find(dead, "Every attempt to import this part of the file failed.", "dead", "Run dead chunks again")
     staff.find("Imports now", "1 chunk is dead.", f"products {dead}")
 
     # The endpoint is slow.

@@ -337,6 +337,26 @@ def test_only_the_concurrency_and_the_priority_can_be_edited(root: Client) -> No
     assert not {name for name in fields if re.match(r"(events|chunks)-\d", name)}
 
 
+def test_the_list_says_what_an_import_does_if_it_does_not_create(staff: Client) -> None:
+    make_job(mode="undo", file_name="spring.csv")
+    created = make_job()
+
+    shown = text(staff.get(LIST))
+
+    assert "<small>undo</small>" in shown
+    assert f"products {str(created.pk)[:8]}</span></a>" in shown
+
+
+def test_the_advice_about_dead_chunks_is_to_run_them_again(staff: Client) -> None:
+    job = dead_job()
+    job.record(EventKind.DEAD_LETTERED, note="0")
+
+    shown = text(staff.get(page(job)))
+
+    assert "then choose “Run dead chunks again”" in shown
+    assert "chunk 0 is dead" in shown
+
+
 def test_the_list_makes_no_more_queries_for_more_jobs(staff: Client, merchandiser: Any) -> None:
     for _ in range(3):
         make_job(submitter=merchandiser)
@@ -544,6 +564,23 @@ def test_a_bulk_action_asks_first_changes_what_it_can_and_is_logged(operator: Cl
     assert operator.post(address, {"jobs": ["nonsense"]}).status_code == 404
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_bulk_action_says_that_it_leaves_imports_out_and_keeps_the_filters(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulk_import.admin.bulk_actions.MAX_JOBS", 2)
+    jobs = [make_job() for _ in range(3)]
+    selected = {"action": "pause", "index": "0", "_selected_action": [str(job.pk) for job in jobs]}
+
+    asked = text(operator.post(f"{LIST}?mode=create", selected))
+
+    assert "You selected more than 2 imports." in asked
+    sent = {"jobs": re.findall(r'name="jobs" value="([^"]*)"', asked)}
+    assert len(sent["jobs"]) == 2
+    (address,) = re.findall(r'<form method="post" action="([^"]*)" data-once', asked)
+    assert operator.post(address, sent, follow=True).redirect_chain == [(f"{LIST}?mode=create", 302)]
+
+
 def test_staff_who_can_only_view_have_no_bulk_actions(staff: Client) -> None:
     job = make_job()
 
@@ -555,10 +592,13 @@ def test_staff_who_can_only_view_have_no_bulk_actions(staff: Client) -> None:
     assert not job.events.exists()
 
 
-@pytest.mark.parametrize("parameters", [{"q": "No such category"}, {"problem": "does_not_exist"}, {"submitter": "ANN"}])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"q": "No such category"}, {"q": "“água”"}, {"problem": "does_not_exist"}, {"submitter": "ANN"}],
+)
 def test_jobs_are_found_by_problem_and_submitter(staff: Client, parameters: dict[str, str]) -> None:
     ann = make_user("ann")
-    found = make_job(submitter=ann, problems=[problem("category", "does_not_exist", "No such category.", 1)])
+    found = make_job(submitter=ann, problems=[problem("category", "does_not_exist", "No such category “água”.", 1)])
     other = make_job(submitter=make_user("ben"), problems=[problem("price", "invalid", "No number.", 1)])
     parameters = {name: value.replace("ANN", str(ann.pk)) for name, value in parameters.items()}
 
@@ -597,7 +637,7 @@ def test_a_figure_is_red_if_staff_have_to_act(staff: Client) -> None:
         ("", "3", "open imports"),
         ("", "30", "rows left"),
         (" bi-alarming", "1", "paused"),
-        (" bi-alarming", "1", "dead letters"),
+        (" bi-alarming", "1", "dead chunks"),
         (" bi-alarming", "1\xa0hour", "longest wait"),
     ]
 
@@ -723,6 +763,13 @@ def test_downloads_need_the_view_permission_and_their_own(kind: str, permissions
     assert not LogEntry.objects.exists()
     if "view_importjob" in permissions:
         assert address not in text(client.get(page(job)))
+
+
+def test_a_job_of_a_removed_target_offers_only_downloads_that_exist(staff: Client) -> None:
+    shown = text(staff.get(page(make_job(target="removed"))))
+
+    links = re.findall(r'href="[^"]*/(payload|failures|results)/\?as=(\w+)"', shown)
+    assert links == [("payload", "jsonl"), ("failures", "jsonl")]
 
 
 def test_the_page_reports_a_storage_that_cannot_be_read(staff: Client, aws: Aws) -> None:

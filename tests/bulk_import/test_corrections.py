@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from bulk_import.models import ImportJob
 from products.models import Product
-from tests.bulk_import.conftest import make_user, product
+from tests.bulk_import.conftest import in_threads, make_user, product
 from tests.bulk_import.intake.spreadsheets.workbooks import xlsx
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
 from tests.counts import counts
@@ -204,3 +204,64 @@ def test_a_job_that_is_not_ones_own_not_ended_or_expired_is_not_corrected(site: 
     answer = correct(site, rehearsal, {})
     assert (answer.status_code, answer.json()["code"]) == (410, "expired")
     assert site.document(rehearsal)["links"]["correct"] is None
+
+
+def left_by_a_cancel(site: Site, run_worker: Any) -> str:
+    """Return the ID of an import whose two rows are left, because it was cancelled."""
+    job_id = site.submit([product("A"), product("B")])
+    site.client.delete(f"/products/bulk/{job_id}")
+    run_worker()
+    assert site.document(job_id)["counts"] == counts(unprocessed=2)
+    return job_id
+
+
+def test_no_two_imports_have_the_same_rows(site: Site, run_worker: Any) -> None:
+    """Without this, a second correction and a retry would create the rows again that the first correction created."""
+    first = left_by_a_cancel(site, run_worker)
+    tried = correct(site, first, {1: {"sku": "B1"}}, "?rehearse=true").json()["id"]
+    run_worker()
+    again = correct(site, tried, {1: {"sku": "B2"}}, "?rehearse=true").json()["id"]
+    run_worker()
+    imported = site.post(again, "run").json()["id"]
+
+    answers = [
+        correct(site, first, {1: {"sku": "B3"}}),
+        correct(site, tried, {1: {"sku": "B4"}}),
+        site.post(first, "retry"),
+        site.post(tried, "run"),
+    ]
+
+    run_worker()
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(409, "sent_again")] * 4
+    assert all(imported in answer.json()["message"] for answer in answers)
+    assert site.post(again, "run").json()["id"] == imported
+    assert set(Product.objects.values_list("sku", flat=True)) == {"A", "B2"}
+    assert ImportJob.objects.count() == 4
+
+
+def test_a_rehearsed_correction_does_not_run_after_a_retry(site: Site, run_worker: Any) -> None:
+    first = left_by_a_cancel(site, run_worker)
+    rehearsal = correct(site, first, {1: {"sku": "B1"}}, "?rehearse=true").json()["id"]
+    run_worker()
+    assert site.post(first, "retry").status_code == 202
+    run_worker()
+
+    answer = site.post(rehearsal, "run")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "sent_again")
+    assert set(Product.objects.values_list("sku", flat=True)) == {"A", "B"}
+
+
+def test_of_a_correction_and_a_retry_at_the_same_time_one_is_refused(site: Site, run_worker: Any) -> None:
+    first = left_by_a_cancel(site, run_worker)
+
+    answers = in_threads(
+        lambda: correct(site, first, {1: {"sku": "B1"}}),
+        lambda: correct(site, first, {1: {"sku": "B2"}}),
+        lambda: site.post(first, "retry"),
+    )
+
+    accepted, *refused = sorted(answer.status_code for answer in answers)
+    assert (accepted, set(refused) <= {409, 503}) == (202, True)  # 503: we read one upload of a user at a time
+    run_worker()
+    assert Product.objects.count() == 2

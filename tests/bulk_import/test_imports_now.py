@@ -158,9 +158,9 @@ def test_what_is_stuck_is_named_with_what_to_do(staff: Client) -> None:
     now = timezone.now()
     job = ImportJob.objects.create(target="products", rows=300, status=JobStatus.PROCESSING, submitter=ana)
     make_chunk(0, job, status=ChunkStatus.QUEUED, queued_at=now - timedelta(seconds=90), created=40)
-    make_chunk(1, job)
+    make_chunk(1, job, row_count=1100)
     make_chunk(2, job, status=ChunkStatus.DEAD, unprocessed=100, ended_at=now)
-    ImportJob.objects.create(
+    paused = ImportJob.objects.create(
         target="products",
         rows=1,
         submitter=ana,
@@ -169,16 +169,29 @@ def test_what_is_stuck_is_named_with_what_to_do(staff: Client) -> None:
         paused_at=now,
         paused_until=now,
     )
+    make_chunk(0, paused)  # its rows do not wait for a worker
 
     text = shown(staff)
 
     assert "A chunk has been waiting for a worker for 1 min 30 s." in text
     assert "Check that a worker runs" in text
-    assert "ana 160 1" in text  # rows that wait, and the imports that they belong to
+    assert "ana 1,160 1" in text  # rows that wait, and the imports that they belong to
     assert "1 chunk is dead." in text
     assert "1 import is paused." in text
     assert "the submitter no longer has permission to create these rows" in text
     assert "Give the sender the permission" in text
+
+
+def test_lost_workers_and_paused_imports_are_all_counted(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulk_import.admin.now.SHOWN", 2)
+    for code in (PauseCode.STAFF, PauseCode.FORBIDDEN, PauseCode.STAFF):
+        ImportJob.objects.create(target="products", rows=1, status=JobStatus.PAUSED, pause_code=code)
+        processing(silent=timedelta(minutes=1))
+
+    text = shown(staff)
+
+    assert "3 workers are lost." in text
+    assert "3 imports are paused. See the reason of each import below." in text
 
 
 def test_a_retry_does_not_count_the_rows_again_that_were_imported_before(staff: Client, shop: None) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core import signing
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import IntegrityError, connection, connections, transaction
@@ -24,6 +25,7 @@ from rest_framework.views import exception_handler
 from bulk_import import operations
 from bulk_import.authentication import TOKEN_SALT, ImportToken
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
+from bulk_import.models.locked_chunk import _locking_query
 from bulk_import.models.row import ROW_HASH_BYTES, row_hash
 from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from products.models import Category, Product
@@ -548,7 +550,31 @@ def test_a_row_is_not_created_when_the_view_answers_201_but_rolls_back(
     let_the_view_answer(monkeypatch, roll_back)
 
     assert importer.create(product("A"))[VERDICT_HEADER] == "not-created"
+    with connection.execute_wrapper(add_comments):
+        assert importer.create(product("A"))[VERDICT_HEADER] == "not-created"
     expect_nothing_was_kept()
+
+
+def add_comments(execute: Any, sql: str, *arguments: Any) -> Any:
+    """Add comments to each statement, as instrumentations do."""
+    return execute(f"/* span {uuid.uuid4()} */ {sql} /* {uuid.uuid4()} */", *arguments)
+
+
+def test_the_submitter_is_selected_as_the_fields_of_the_user_want(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fields of PostGIS select their columns in a form of their own."""
+    field: Any = get_user_model()._meta.get_field("first_name")
+    monkeypatch.setattr(field, "select_format", lambda _compiler, sql, params: (f"UPPER('in ' || {sql})", params))
+    get_user_model().objects.update(first_name="Ana")
+    names: list[str] = []
+    monkeypatch.setattr(ProductViewSet, "get_throttles", lambda view: names.append(view.request.user.first_name) or [])
+    _locking_query.cache_clear()
+    try:
+        assert importer.create(product("A"))[VERDICT_HEADER] == "created"
+    finally:
+        _locking_query.cache_clear()
+    assert names == ["IN ANA"]
 
 
 @pytest.mark.parametrize("atomic_requests", [False, True])

@@ -77,8 +77,8 @@ GUARANTEES = (
         (
             (
                 "bulk_import/middleware.py",
-                "with rolled_back() if chunk.is_rehearsal else nullcontext():",
-                "with nullcontext():",
+                "with rolled_back() if chunk.is_rehearsal else record_inserts(using, inserts):",
+                "with record_inserts(using, inserts):",
             ),
         ),
     ),

@@ -26,7 +26,7 @@ class Column:
     name: str  # as in the file; "" for a column without a name
     field: str | None = None
     match: str | None = None
-    is_dropped: bool = False  # left out of the rows, because the upload says so or another column has its field
+    is_dropped: bool = False  # left out of the rows: the upload says so, another column has its field, or it is ours
 
 
 def count_names(cells: list[Any], fields: TargetFields, options: ReadingOptions) -> int:
@@ -45,7 +45,8 @@ def read_header(record: Record, fields: TargetFields, options: ReadingOptions) -
     """Return the columns. Raises BadImport if the header is not clear, or if it does not fit the options."""
     names = [header_name(cell) for cell in record.cells]
     check_names(names, record.line, options)
-    found = {name: recognise(name, fields, options) for name in names if name}
+    added = added_by_download(names, fields) - options.columns.keys()
+    found = {name: recognise(name, fields, options) for name in names if name and name not in added}
     claims: dict[str, dict[str, list[str]]] = {}
     for name, meaning in found.items():
         if meaning:
@@ -55,11 +56,24 @@ def read_header(record: Record, fields: TargetFields, options: ReadingOptions) -
     columns = []
     for name in names:
         meaning = found.get(name)
-        if meaning and winners[meaning[0]] == name:
+        if name in added:
+            columns.append(Column("", is_dropped=True))
+        elif meaning and winners[meaning[0]] == name:
             columns.append(Column(name, *meaning))
         else:
             columns.append(Column(name, is_dropped=name in options.columns or normalise(name) in own_names))
     return columns
+
+
+def added_by_download(names: list[str], fields: TargetFields) -> set[str]:
+    """Return the columns that our download of failed rows adds to the fields, if the file is such a download.
+
+    It is one if it has the heading of "other fields", and otherwise only fields and headings of the download.
+    """
+    for headings in fields.download_headings:
+        if headings[-1] in names and all(name in headings or name in fields.fields for name in names if name):
+            return set(headings)
+    return set()
 
 
 def header_name(cell: Any) -> str:

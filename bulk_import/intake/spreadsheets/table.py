@@ -146,10 +146,10 @@ class Table:
         for number, (column, cell) in enumerate(zip(self.columns, record.cells, strict=False)):
             if cell == "" or cell is None:
                 continue
-            if not column.name:
-                self._refuse_unnamed()
             if column.is_dropped:
                 continue
+            if not column.name:
+                self._refuse_unnamed()
             value = self._source.read_cell(cell) if type(cell) is str else cell
             cells = self._cells.get(number)
             if cells is None:

@@ -13,6 +13,7 @@ from django.utils.translation import get_language, override
 from rest_framework import serializers
 from rest_framework.relations import RelatedField
 
+from bulk_import.reports.failures import own_headings
 from bulk_import.target_views import ViewFormat
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class TargetFields:
 
     fields: dict[str, TargetField] = field(default_factory=dict)
     meanings: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    download_headings: list[list[str]] = field(default_factory=list)
+    """The columns that a download of failed rows adds, in each language."""
 
     def find(self, column: str) -> tuple[str, str] | None:
         """Return the field that a column with this name is meant for, and how it is recognised; None if unknown."""
@@ -91,12 +94,14 @@ def target_fields(target: Target, request: Request, *, is_update: bool = False) 
             meanings["name"].setdefault(normalise(spelling), set()).add(key)
         for alias in target.aliases.get(name, ()):
             meanings["alias"].setdefault(normalise(alias), set()).add(key)
+    download_headings = []
     for language in label_languages():
         with override(language):
+            download_headings.append(own_headings(fields))
             for name, label in labels(target.serializer_class(context=context)):
                 if name in written:
                     meanings["label"].setdefault(normalise(label), set()).add(written[name])
-    return TargetFields(fields, meanings)
+    return TargetFields(fields, meanings, download_headings)
 
 
 def labels(serializer: Any) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bulk_import.exceptions import Expired
+from bulk_import.exceptions import Expired, SentAgain
 from bulk_import.models import ImportJob
 from bulk_import.operations import redrive
 
@@ -29,6 +29,6 @@ class Command(BaseCommand):
             chunks = redrive(ImportJob.objects.get(pk=job))
         except ImportJob.DoesNotExist as error:
             raise CommandError(f"There is no job {job}.") from error
-        except Expired as error:
+        except (Expired, SentAgain) as error:
             raise CommandError(error.message) from error
         self.stdout.write(f"{chunks} chunks redriven")

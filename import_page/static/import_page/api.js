@@ -1,7 +1,11 @@
 // Calls of the API. A call whose session has ended waits until the user has signed in again, and is then repeated.
 
+import { fill } from "./page.js";
 import { signIn, token } from "./session.js";
 import { t } from "./texts.js";
+
+// A request without an answer for so long makes the page say that the shop does not answer. Reading a large file takes longer.
+const SLOW_SECONDS = { call: 4, upload: 8 };
 
 // The API returned an error. All errors have the same shape: {code, message}; `body` has the rest of it.
 export class ApiError extends Error {
@@ -28,6 +32,23 @@ function readError(status, text, retryAfter) {
   return new ApiError(status, body, Number(retryAfter) || null);
 }
 
+let slowRequests = 0;
+
+// Says that the shop does not answer, if that takes longer than this. Returns a function to call with the answer.
+function waitForAnswer(seconds) {
+  let isSlow = false;
+  const setSlow = (value) => {
+    slowRequests += Number(value) - Number(isSlow);
+    isSlow = value;
+    fill("slow", slowRequests ? t("slow") : "");
+  };
+  const timer = setTimeout(setSlow, seconds * 1000, true);
+  return () => {
+    clearTimeout(timer);
+    setSlow(false);
+  };
+}
+
 async function withSession(send) {
   for (;;) {
     try {
@@ -46,6 +67,7 @@ export function call(url, options = {}) {
 
 async function callOnce(url, { method = "GET", headers = {}, body, signal }) {
   if (method !== "GET") headers = { ...headers, "X-CSRFToken": token() };
+  const answered = waitForAnswer(SLOW_SECONDS.call);
   let response, text;
   try {
     const all = { Accept: "application/json", ...headers };
@@ -54,6 +76,8 @@ async function callOnce(url, { method = "GET", headers = {}, body, signal }) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new NoResponse();
+  } finally {
+    answered();
   }
   if (!response.ok && response.status !== 304) throw readError(response.status, text, response.headers.get("Retry-After"));
   return response;
@@ -80,7 +104,13 @@ function uploadOnce(url, file, { headers, signal, onProgress = () => {}, read = 
     for (const [name, value] of Object.entries({ Accept: "application/json", ...headers, "X-CSRFToken": token() })) {
       request.setRequestHeader(name, value);
     }
-    request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 1);
+    let answered = waitForAnswer(SLOW_SECONDS.upload);
+    request.upload.onprogress = ({ loaded, total }) => {
+      answered();
+      answered = waitForAnswer(SLOW_SECONDS.upload);
+      onProgress(total ? loaded / total : 1);
+    };
+    request.onloadend = () => answered();
     request.onerror = request.ontimeout = () => reject(new NoResponse());
     request.onabort = () => reject(new DOMException("", "AbortError"));
     request.onload = () => {

@@ -4,7 +4,7 @@
 // back. job.js shows it. Otherwise, the check is the answer to the dry run, and says what it cannot know.
 
 import { clear, draft, save } from "./draft.js";
-import { existingRows, groupErrors, problemItems } from "./failures.js";
+import { existingRows, groupErrors, interpretation, problemItems } from "./failures.js";
 import { $, announce, CAN_REHEARSE, download, fill, h, show, showError, untrusted } from "./page.js";
 import { go, showStep } from "./steps.js";
 import { t } from "./texts.js";
@@ -36,6 +36,7 @@ export function showCheck() {
   fill("check-title", untrusted(draft.name, 80));
   const summary = invalid ? t("some_wrong", { count: invalid, rows }) : t("all_right", { count: rows });
   fill("check-result", h("p", { className: invalid ? "wrong-rows" : "right-rows" }, summary));
+  fill("check-reading", ...interpretation(draft.result.reading));
   fill("check-problems", ...problemItems(problems));
   for (const id of ["check-errors", "check-errors-csv"]) show(id, invalid > 0);
   fill("check-note", count > errors.length ? t("first_errors", { shown: errors.length, count }) : "");
@@ -105,7 +106,6 @@ async function submit(parameters) {
     isSending = false;
     if (isImport) await save({ unconfirmed: isUnconfirmed(error) ? (draft.unconfirmed ?? parameters) : null });
     showCheck();
-    if (error.code === "invalid_rows") return; // no row is valid: the dry run has said why
     showError("check-trouble", explain(error, t(isImport ? "not_sent" : "not_checked")));
     $("check-trouble").scrollIntoView({ block: "nearest" });
   } finally {
@@ -119,7 +119,7 @@ function prepare() {
   fill("check-title", untrusted(draft.name, 80));
   fill("check-result", h("p", {}, t("checking")));
   for (const id of ["check-errors", "check-errors-csv", "check-existing", "check-import", "check-rehearse", "check-advice"]) show(id, false);
-  fill("check-limits");
+  for (const id of ["check-limits", "check-reading"]) fill(id);
 }
 
 // Sends the file once more, because the answer to the dry run has only the first errors.

@@ -8,7 +8,7 @@ import { draft, save } from "./draft.js";
 import { $, API, announce, FIELDS, fill, h, LOOKUP, show, showError, untrusted, uuid } from "./page.js";
 import { readFirstRows } from "./preview.js";
 import { showStep } from "./steps.js";
-import { LOCALE, percent, size, suffixOf, t } from "./texts.js";
+import { LOCALE, percent, plainNumber, size, suffixOf, t } from "./texts.js";
 import { explain, send } from "./upload.js";
 
 const LOCALES = ["de-DE", "en-GB", "en-US", "es-ES", "fr-FR", "ja-JP", "pt-BR"];
@@ -18,17 +18,10 @@ const IGNORE = "\0"; // value of the choice to ignore a column; no field has thi
 const LOCALIZED =
   /^\D{0,3}-?\d{1,3}([.\s]?\d{3})*,\d+\D{0,3}$|^(verdadeiro|falso|sim|não|wahr|falsch|ja|nein|vrai|faux|oui|sí|verdadero|はい|いいえ)$|^\d{1,2}[./]\d{1,2}[./]\d{4}$/i;
 
-// The columns that the download of failed rows adds, in all languages. They are not part of the rows.
-const OWN = new Set("index,line,outcome,HTTP status,reasons,other fields,índice,linha,resultado,status HTTP,motivos,outros campos".split(","));
-
 let next = () => {}; // called when the columns are decided
 let samples = [];
 
-const undecided = () => {
-  const { ignored = [] } = draft.result?.reading ?? {};
-  const isOurs = ignored.filter((name) => OWN.has(name)).length > 2; // a download of failed rows
-  return ignored.filter((name) => !(name in columns()) && !(isOurs && OWN.has(name)));
-};
+const undecided = () => (draft.result?.reading?.ignored ?? []).filter((name) => !(name in columns()));
 const columns = () => draft.decided ?? {}; // the decisions: the field of each column, or null to ignore it
 const isTable = () => draft.result?.reading?.format !== "json";
 
@@ -57,7 +50,7 @@ export async function read(onDecided) {
   show("columns-busy", false);
   if (applyMemory()) return read(onDecided);
   samples = await readFirstRows(draft.file, draft.result.reading);
-  if (undecided().length || missing().length || needsLocale()) return showColumns();
+  if (undecided().length || missing().length || needsLocale() || ambiguous().length) return showColumns();
   return next();
 }
 
@@ -68,7 +61,7 @@ export async function showColumns(onDecided = next) {
   showStep("columns");
   for (const name of ["columns-busy", "columns-again", "question"]) show(name, false);
   show("columns-form", true);
-  for (const name of ["columns-table", "columns-mode", "columns-locale"]) show(name, true);
+  for (const name of ["columns-table", "columns-mode", "columns-locale", "columns-decimal"]) show(name, true);
   fill("columns-title", untrusted(draft.name, 80));
   fill("columns-facts", `${suffixOf(draft.name).toUpperCase()} · ${size(draft.file.size)} · ${t("rows", { count: draft.result.rows })}`);
   const { columns: read = [], ignored = [] } = draft.result.reading;
@@ -77,6 +70,7 @@ export async function showColumns(onDecided = next) {
   fill("columns-body", ...names.map((name) => rowOf(name, read.find(({ column }) => column === name)?.field ?? null)));
   show("columns-table", names.length);
   showLocale();
+  showDecimal();
   for (const radio of $("columns-form").elements.mode) radio.checked = radio.value === (draft.options.mode ?? "create");
   show("columns-mode", LOOKUP);
   showState();
@@ -127,6 +121,7 @@ function showState() {
   if (absent.length) texts.push(t("columns_missing", { fields: list(absent) }));
   const isLocaleOpen = needsLocale() && !$("locale").value;
   if (isLocaleOpen) texts.push(t("locale_open"));
+  if ($("columns-decimal").children.length > Object.keys(chosenDecimal()).length) texts.push(t("decimal_open"));
   fill("columns-state", texts.join(" ") || t("columns_decided"));
   $("columns-state").classList.toggle("wrong-rows", texts.length > 0);
   $("columns-next").disabled = texts.length > 0;
@@ -151,10 +146,31 @@ function showLocale() {
   show("columns-locale", draft.result.reading.format !== "json");
 }
 
+// Returns the fields with numbers that can mean two things, such as 1.200.
+const ambiguous = () => [...new Set(draft.result.errors.filter(({ code }) => code === "ambiguous_number").map(({ field }) => field))];
+const chosenDecimal = () =>
+  Object.fromEntries([...$("columns-decimal").querySelectorAll("input:checked")].map(({ dataset, value }) => [dataset.field, value]));
+
+// Asks what the numbers of such a field mean. The answer is its decimal separator.
+function showDecimal() {
+  const fields = new Set([...ambiguous(), ...Object.keys(draft.options.decimal ?? {})]);
+  fill("columns-decimal", ...[...fields].map((field) => {
+    const { column } = draft.result.reading.columns.find((one) => one.field === field) ?? {};
+    const value = samples.map(({ cells }) => cells[column]?.trim()).find((cell) => /^-?\d{1,3}[.,]\d{3}$/.test(cell)) ?? "1.200";
+    const choices = [",", "."].map((decimal) => {
+      const meaning = Number(value.replace(decimal === "," ? "." : ",", "").replace(",", "."));
+      const radio = h("input", { type: "radio", name: `decimal ${field}`, value: decimal, checked: draft.options.decimal?.[field] === decimal });
+      radio.dataset.field = field;
+      return h("label", {}, radio, h("span", {}, plainNumber(meaning)));
+    });
+    return h("fieldset", {}, h("legend", {}, t("decimal_question", { value, field })), ...choices);
+  }));
+}
+
 // Asks a question of the API, whose answer lists the choices.
 function ask({ code, message, sheets, encodings, ambiguous }) {
   show("columns-form", true);
-  for (const name of ["columns-table", "columns-mode", "columns-locale"]) show(name, false);
+  for (const name of ["columns-table", "columns-mode", "columns-locale", "columns-decimal"]) show(name, false);
   show("question", true);
   fill("question-text", t(`question_${code}`), " ", code === "wrong_encoding" ? untrusted(message, 300) : "");
   let choices = [];
@@ -190,7 +206,7 @@ async function decide(event) {
     const field = value === IGNORE ? null : value;
     if (column in chosen || (found[column] ?? null) !== field || field === null) chosen[column] = field;
   }
-  const options = { ...draft.options, columns: isTable() ? chosen : {}, locale: $("locale").value };
+  const options = { ...draft.options, columns: isTable() ? chosen : {}, locale: $("locale").value, decimal: chosenDecimal() };
   options.mode = chosenMode() === "create" ? "" : chosenMode();
   const isChanged = JSON.stringify(options) !== JSON.stringify(draft.options);
   remember(chosen);

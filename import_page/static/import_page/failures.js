@@ -64,6 +64,10 @@ export function groupErrors(errors) {
 export const existingRows = (problems) =>
   problems.filter(({ field, code }) => LOOKUP && field === LOOKUP && code === "unique").reduce((sum, { count }) => sum + count, 0);
 
+// Returns how the first value of each column was interpreted, if it was not taken over as it is.
+export const interpretation = ({ values = [] }) =>
+  values.flatMap(({ field, from, to }, position) => [position ? " · " : "", untrusted(`${field}: ${t("read_as", { from, to })}`, 80)]);
+
 export function problemItems(problems) {
   return problems.map((problem) => h("li", {},
     h("span", { className: "count" }, t("rows", { count: problem.count })),

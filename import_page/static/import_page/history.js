@@ -27,9 +27,11 @@ export async function showHistory() {
   } catch {
     // The list is optional. A lasting problem is reported when the user chooses a file.
   }
-  const tried = new Set(jobs.map(({ runs }) => runs)); // the rehearsals of imports, which need no line of their own
+  const tried = new Set(jobs.map(({ runs }) => runs));
   const corrected = new Map(jobs.filter(({ corrects }) => corrects).map((job) => [job.corrects, job.id]));
-  const shown = jobs.filter(({ id }) => !tried.has(id)).slice(0, MAX_SHOWN_JOBS);
+  // A rehearsal that was imported, or corrected and rehearsed again, needs no line of its own.
+  const isPassed = ({ id, rehearsal }) => tried.has(id) || (rehearsal && corrected.has(id));
+  const shown = jobs.filter((job) => !isPassed(job)).slice(0, MAX_SHOWN_JOBS);
   fill("history-jobs", ...shown.map((job) => {
     const badge = h("span", { className: "badge" }, statusOf(job));
     badge.dataset.status = job.rehearsal ? "" : job.status;

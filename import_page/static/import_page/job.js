@@ -3,7 +3,7 @@
 import { ApiError, call, NoResponse } from "./api.js";
 import { showExisting } from "./check.js";
 import { clear, draft } from "./draft.js";
-import { existingRows, loadFailures, problemItems, rowsTable } from "./failures.js";
+import { existingRows, interpretation, loadFailures, problemItems, rowsTable } from "./failures.js";
 import { closeGrid, openGrid } from "./grid.js";
 import { showCreated } from "./history.js";
 import { $, announce, API, button, CAN_REHEARSE, fill, h, show, showError, untrusted } from "./page.js";
@@ -15,7 +15,9 @@ import { dateTime, duration, percent, t, time } from "./texts.js";
 const MAX_SHOWN_FAILURES = 10;
 const MAX_KNOWN_LINES = 1000;
 const PARTS = ["problems", "failures", "connection", "stay", "bar", "results", "created", "job-existing"];
-const TEXTS = ["job-trouble", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar", "updated"];
+const TEXTS = ["job-trouble", "job-reading", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar", "updated"];
+
+const isEnded = ({ status }) => TERMINAL_STATUSES.has(status);
 
 let stopFollowing = () => {};
 let shownJob = null;
@@ -39,15 +41,17 @@ export function closeJob() {
 }
 
 function followJob(id) {
-  stopFollowing = follow(`${API}/${id}`, {
+  // The remaining time becomes shorter each second, also between two answers.
+  const clock = setInterval(() => shownJob && $("connection").hidden && fill("pace", pace(shownJob, false, measure)), 1000);
+  const stop = follow(`${API}/${id}`, {
     onJob: (job) => {
       show("connection", false);
       fill("updated", t("updated", { time: time(Date.now()) }));
       if (job) showJob(job);
-      else if (shownJob) fill("pace", pace(shownJob, false, measure));
+      if (job && isEnded(job)) clearInterval(clock);
     },
     onRetry: (error, seconds) => {
-      const text = seconds === null ? t("offline_job") : seconds ? t("no_connection", { time: duration(seconds) }) : t("slow");
+      const text = seconds === null ? t("offline_job") : t("no_connection", { time: duration(seconds) });
       if ($("connection").textContent !== text) fill("connection", text);
       show("connection", true);
     },
@@ -56,12 +60,16 @@ function followJob(id) {
       showError("job-trouble", error.status === 404 ? { message: t("not_found") } : error);
     },
   });
+  stopFollowing = () => {
+    clearInterval(clock);
+    stop();
+  };
 }
 
 function showJob(job) {
   const before = shownJob;
   shownJob = job;
-  const ended = TERMINAL_STATUSES.has(job.status);
+  const ended = isEnded(job);
   const done = 1 - job.counts.pending / job.rows;
   const kind = kindOf(job);
   showStep(stepOf(job), "job");
@@ -75,6 +83,7 @@ function showJob(job) {
   showBar(job, done);
   const outcomes = Object.keys(job.counts).filter((outcome) => job.counts[outcome] || (outcome === "created" && job.mode === "create"));
   fill("counts", ...outcomes.map((outcome) => countOf(outcome, job.counts[outcome], kind)));
+  fill("job-reading", ...(job.rehearsal ? interpretation(job.reading) : []));
   fill("pace", pace(job, ended, measure));
   show("updated", !ended);
   show("stay", !ended);
@@ -112,6 +121,7 @@ function question(action, job) {
 
 function actionLabel(action, job) {
   if (action === "cancel") return t(`action_cancel_${kindOf(job)}`);
+  if (action === "retry" && !job.counts.failed) return t("action_retry_unprocessed", { count: job.counts.unprocessed });
   if (action !== "run") return t(`action_${action}`);
   if (job.status === "cancelled") return t("action_run_untried", { count: job.rows });
   return t(`action_run_${job.mode === "undo" ? "undo" : "import"}`, { count: doneRows(job) });
@@ -124,11 +134,10 @@ const canRetryHelp = ({ counts }) => counts.failed + counts.unprocessed > 0;
 function showActions(job, existing) {
   const { links } = job;
   const actions = job.rehearsal ? ["run", "fix", "resume", "cancel"] : ["fix", "resume", "cancel", "retry", "undo"];
-  const isEnded = TERMINAL_STATUSES.has(job.status);
   const possible = {
     ...links,
     run: links.run && !existing && (doneRows(job) || (job.status === "cancelled" && job.mode !== "undo")),
-    fix: isEnded && job.mode !== "undo" && links.failures && !existing && job.counts.rejected,
+    fix: isEnded(job) && job.mode !== "undo" && links.failures && !existing && job.counts.rejected,
     retry: links.retry && canRetryHelp(job),
   };
   const wanted = actions.filter((action) => possible[action]);

@@ -16,9 +16,9 @@ import { read, showColumns } from "./columns.js";
 import { clear, draft, load } from "./draft.js";
 import { showHistory } from "./history.js";
 import { closeJob, openJob } from "./job.js";
-import { $, API, download, FIELDS, fill, h, parameter, show, showError } from "./page.js";
+import { $, API, fill, h, parameter, show, showError } from "./page.js";
 import { go, onAddress, showStep } from "./steps.js";
-import { number, t } from "./texts.js";
+import { t } from "./texts.js";
 import { choose } from "./upload.js";
 
 async function chooseFile(file) {
@@ -56,11 +56,6 @@ function showCurrent(isMove) {
   return draft.step === "check" && !isMove ? check() : draft.unconfirmed ? showCheck() : showColumns(check);
 }
 
-// An empty table for a spreadsheet, with the separator that spreadsheets expect in the user's language.
-$("template").onclick = () => {
-  const separator = number(0.5).includes(",") ? ";" : ",";
-  download(`\ufeff${FIELDS.map(({ name }) => name).join(separator)}\r\n`, "template.csv");
-};
 $("file").onchange = ({ target }) => {
   const [file] = target.files;
   target.value = ""; // without this, choosing the same file again after correcting it would have no effect
@@ -77,8 +72,8 @@ onReadAgain(() => read(check));
 
 // A download cannot ask the user to sign in again, so a call of the API before it does.
 document.addEventListener("click", async (event) => {
-  const link = event.target.closest?.(`a[download][href^="${API}"]`);
-  if (!link || link.isReady) return;
+  const link = event.target.closest?.("a[download]");
+  if (!link?.href.startsWith(API) || link.isReady) return;
   event.preventDefault();
   await call(`${API}?page_size=1`).catch(() => null); // the download itself shows any other error
   link.isReady = true;

@@ -6,14 +6,12 @@ import { TERMINAL_STATUSES } from "./steps.js";
 const FIRST_WAIT_SECONDS = 1;
 const MAX_POLL_SECONDS = 3; // while the page is visible, what it shows is never older
 const MAX_WAIT_SECONDS = 30; // between two attempts while the server does not answer
-const SLOW_SECONDS = 4; // without an answer for so long, the page says that the shop does not answer
 const MAX_REQUEST_SECONDS = 30;
 const RATE_SECONDS = 60; // the speed is that of the last minute
 
 // Polls a job until it ends. Returns a function that stops polling.
 //   onJob(job)              after each successful request; job is null if the job has not changed
-//   onRetry(error, seconds) after a temporary failure; the next request follows in `seconds`, or is null while offline. It
-//                           is also called, with 0 seconds, while a request has no answer yet
+//   onRetry(error, seconds) after a temporary failure; the next request follows in `seconds`, or is null while offline
 //   onError(error)          after a permanent error, such as 404; polling has stopped
 //
 // Requests carry the last ETag, so an unchanged job is a cheap 304. Polling pauses while the tab is hidden or the browser is
@@ -39,7 +37,6 @@ export function follow(url, { onJob, onRetry, onError }) {
     const request = (pending = new AbortController());
     let isStopped = false;
     request.signal.onabort = () => (isStopped = request.signal.reason !== "late");
-    const slow = setTimeout(() => onRetry(new NoResponse(), 0), SLOW_SECONDS * 1000);
     const late = setTimeout(() => request.abort("late"), MAX_REQUEST_SECONDS * 1000);
     try {
       const response = await call(url, { headers: etag ? { "If-None-Match": etag } : {}, signal: request.signal });
@@ -65,7 +62,6 @@ export function follow(url, { onJob, onRetry, onError }) {
       schedule(seconds);
       onRetry(error, seconds);
     } finally {
-      clearTimeout(slow);
       clearTimeout(late);
     }
   }
@@ -85,17 +81,22 @@ export function follow(url, { onJob, onRetry, onError }) {
   return stop;
 }
 
-// Measures the speed of the job in the last minute. `measure(job)` returns {rate, secondsLeft}, each null if unknown.
+// Measures the speed of the job in the last minute. `measure(job)` returns {rate, secondsLeft}, each null if unknown. It may
+// be called with the same job again later: the remaining time then has become shorter.
 export function speedometer() {
-  const seen = []; // [time in ms, finished rows]
+  let seen = []; // [time in ms, finished rows], whenever there were more finished rows
   return (job) => {
     const now = Date.now();
     const finished = job.rows - job.counts.pending;
-    if (seen.at(-1)?.[1] !== finished || job.status === "processing") seen.push([now, finished]);
+    if (job.status !== "processing") {
+      seen = []; // the time in the queue or in a pause says nothing about the speed
+      return { rate: job.rows_per_second, secondsLeft: job.eta_seconds };
+    }
+    if (seen.at(-1)?.[1] !== finished) seen.push([now, finished]);
     while (seen.length > 2 && now - seen[1][0] > RATE_SECONDS * 1000) seen.shift();
     const [start, before] = seen[0];
     const measured = now - start > 5000 && finished > before ? (1000 * (finished - before)) / (now - start) : null;
-    const rate = measured ?? job.rows_per_second;
-    return { rate, secondsLeft: measured ? job.counts.pending / measured : job.eta_seconds };
+    const left = measured ? job.counts.pending / measured : job.eta_seconds;
+    return { rate: measured ?? job.rows_per_second, secondsLeft: left && Math.max(1, left - (now - seen.at(-1)[0]) / 1000) };
   };
 }

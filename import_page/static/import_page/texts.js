@@ -9,6 +9,7 @@ const PLURALS = new Intl.PluralRules(LANGUAGE);
 export const LOCALE = LANGUAGE;
 export const hasText = (key) => key in TEXTS;
 export const number = (value) => new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 1 }).format(value);
+export const plainNumber = (value) => new Intl.NumberFormat(LANGUAGE, { useGrouping: false }).format(value);
 export const percent = (part) => new Intl.NumberFormat(LANGUAGE, { style: "percent" }).format(part);
 export const suffixOf = (name) => name.slice(name.lastIndexOf(".") + 1).toLowerCase();
 

@@ -24,7 +24,10 @@ def shop() -> Iterator[Shop]:
     with local_stack() as stack:
         monolith = stack.start_monolith()
         poller = stack.start_poller()
-        with httpx.Client(base_url=stack.url, auth=("demo", "demo"), trust_env=False, timeout=60) as http:
+        one_request = httpx.Limits(max_keepalive_connections=0)  # gunicorn closes idle connections soon
+        with httpx.Client(
+            base_url=stack.url, auth=("demo", "demo"), trust_env=False, timeout=60, limits=one_request
+        ) as http:
             yield Shop(stack, poller, http)
         stop_process(poller)
         stop_process(monolith)

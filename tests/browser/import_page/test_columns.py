@@ -122,6 +122,26 @@ def test_nothing_is_imported_while_a_column_is_not_decided(shop: Shop, visitors:
     assert product["description"] == "For two"
 
 
+def test_a_number_that_can_mean_two_things_is_asked_about(shop: Shop, page: Page, prefix: str) -> None:
+    """Nothing is imported before the user has said what 1.200 means. The check shows how the first value was read."""
+    table = [{**row, "price": "12,50", "weight_kg": "1.200"} for row in rows(prefix, 2)]
+    choose(page, "weights.csv", as_csv(table))
+    page.get_by_label("Numbers and dates are written as in").select_option("de-DE")
+    page.get_by_role("button", name="Continue").click()
+    question = page.get_by_role("group", name="What does “1.200” in weight_kg mean?")
+    expect(question).to_have_text(re.compile("mean.12001.2"))
+    expect(page.locator("#columns-state")).to_have_text("Choose what the numbers mean.")
+    assert_accessible(page)
+    question.get_by_label("1.2", exact=True).check()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#job-reading")).to_contain_text("price: 12,50 → 12.50")
+    page.get_by_role("button", name="Import these 2 rows").click()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+
+    products = [product for product in shop.all_products() if product["sku"].startswith(prefix)]
+    assert {product["weight_kg"] for product in products} == {"1.200"}
+
+
 def test_a_file_of_few_columns_can_change_what_exists(shop: Shop, page: Page, prefix: str) -> None:
     existing = rows(prefix, 2)
     for row in existing:

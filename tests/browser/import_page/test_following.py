@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chromium import needs_chromium
@@ -135,3 +136,26 @@ def test_an_import_that_is_paused_because_nearly_every_row_failed_can_be_resumed
         expect(resume).to_be_hidden()
 
     expect(badge(page)).to_have_text("done")
+
+
+MEASURE = """async (module) => {
+    const { speedometer } = await import(module.replace("main.js", "progress.js"));
+    const measure = speedometer();
+    const now = Date.now();
+    const job = (status, done) => ({ rows: 1000, counts: { pending: 1000 - done }, status, eta_seconds: null });
+    const left = (seconds, ...state) => {
+        Date.now = () => now + 1000 * seconds;
+        return measure(job(...state)).secondsLeft;
+    };
+    left(0, "queued", 0);
+    left(600, "processing", 0);
+    return [left(610, "processing", 100), left(612, "processing", 100), left(620, "processing", 200)];
+}"""
+
+
+def test_the_remaining_time_does_not_count_the_wait_in_the_queue_and_becomes_shorter(page: Page) -> None:
+    module = page.locator("script[type=module]").get_attribute("src")
+    first, later, last = page.evaluate(MEASURE, module)
+
+    assert (first, last) == (90, 80)
+    assert later == pytest.approx(900 / (100 / 12) - 2)

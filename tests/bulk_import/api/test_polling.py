@@ -181,7 +181,12 @@ def test_head_tells_the_etag(client_of_merchandiser: APIClient, merchandiser: An
 
 
 def test_the_list_is_empty_before_the_first_import(client_of_merchandiser: APIClient) -> None:
-    assert client_of_merchandiser.get(LIST).json() == {"next": None, "previous": None, "results": []}
+    assert client_of_merchandiser.get(LIST).json() == {
+        "next": None,
+        "previous": None,
+        "results": [],
+        "template": "http://testserver/products/bulk/template",
+    }
 
 
 def test_the_list_holds_the_own_jobs_of_the_target_only(client_of_merchandiser: APIClient, merchandiser: Any) -> None:

@@ -65,6 +65,17 @@ def test_django_itself_fails_for_such_a_charset_and_a_query(client_of_merchandis
     assert not ImportJob.objects.exists()
 
 
+def test_an_unknown_format_is_an_error_of_this_parameter(client_of_merchandiser: APIClient, aws: Aws) -> None:
+    job = post_rows(client_of_merchandiser, [product("A")]).json()["links"]["self"]
+
+    for path in (f"{job}/results", f"{job}/failures", job):
+        answer = client_of_merchandiser.get(f"{path}?format=xml")
+        assert answer.status_code == 400, path
+        (error,) = answer.json()["errors"]
+        assert (error["field"], error["code"]) == ("format", "invalid_choice")
+        assert "xml" in error["message"]
+
+
 def test_every_endpoint_refuses_an_unknown_parameter(client_of_merchandiser: APIClient, aws: Aws) -> None:
     job = post_rows(client_of_merchandiser, [product("A")]).json()["links"]["self"]
     calls = [

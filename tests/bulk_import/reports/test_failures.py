@@ -238,6 +238,23 @@ def test_no_column_of_ours_is_taken_for_a_field_of_the_target() -> None:
     ]
 
 
+@pytest.mark.parametrize("language", ["en", "pt-br"])
+def test_an_upload_of_the_csv_leaves_out_the_columns_that_we_have_added(
+    client_of_merchandiser: APIClient, aws: Aws, language: str
+) -> None:
+    """The file has no unknown column, in whichever language it was downloaded. Another column is still unknown."""
+    row = json.dumps({**product("A1"), "category": "kayaks"}).encode()
+    with translation.override(language):
+        body = b"".join(as_table([a_line(0, row)], FIELDS))
+    path = "/products/bulk?unknown=reject&dry_run=true&rows=true"
+    answer = post_bytes(client_of_merchandiser, path, body, CSV).json()
+    refused = post_bytes(client_of_merchandiser, path, body.replace(b"color", b"colour"), CSV).json()
+
+    assert answer["reading"]["ignored"] == []
+    assert answer["listed_rows"][0]["row"].keys() <= set(FIELDS)
+    assert refused["code"] == "unknown_columns"
+
+
 signs = st.sampled_from(f"=+-@{WIDE_SIGNS}'\t\r\n ,;\"\u00a0\u3000\ufeff\u200b{DIRECTIONS}\0a1")
 hostile_texts = st.text(signs | st.characters(codec="utf-8"))
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
