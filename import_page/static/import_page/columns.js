@@ -36,7 +36,7 @@ export async function read(onDecided) {
   show("columns-busy", true);
   fill("columns-busy", t("checking"));
   try {
-    const result = await send({ dry_run: true }, {
+    const { listed_rows: _, ...result } = await send({ dry_run: true, rows: true }, { // the answer has every error then
       onProgress: (part) => part < 1 && fill("columns-busy", t("checking_part", { percent: percent(part) })),
     });
     await save({ result, step: "columns" });

@@ -121,7 +121,7 @@ function question(action, job) {
 
 function actionLabel(action, job) {
   if (action === "cancel") return t(`action_cancel_${kindOf(job)}`);
-  if (action === "retry" && !job.counts.failed) return t("action_retry_unprocessed", { count: job.counts.unprocessed });
+  if (action === "retry" && !job.counts.failed) return t("action_retry_unprocessed", { count: failedRows(job) });
   if (action !== "run") return t(`action_${action}`);
   if (job.status === "cancelled") return t("action_run_untried", { count: job.rows });
   return t(`action_run_${job.mode === "undo" ? "undo" : "import"}`, { count: doneRows(job) });
