@@ -8,6 +8,7 @@ from products.models import Category, Product
 
 class ProductSerializer(serializers.ModelSerializer[Product]):
     category = serializers.SlugRelatedField(
+        label=_("Category"),
         slug_field="slug",
         queryset=Category.objects.all(),
         error_messages={"does_not_exist": _("There is no category “{value}”.")},

@@ -5,7 +5,7 @@ import { signIn, token } from "./session.js";
 import { t } from "./texts.js";
 
 // A request without an answer for so long makes the page say that the shop does not answer. Reading a large file takes longer.
-const SLOW_SECONDS = { call: 4, upload: 8 };
+const SLOW_SECONDS = { call: 4, upload: 7 };
 
 // The API returned an error. All errors have the same shape: {code, message}; `body` has the rest of it.
 export class ApiError extends Error {

@@ -122,7 +122,7 @@ function prepare() {
   for (const id of ["check-limits", "check-reading"]) fill(id);
 }
 
-// Sends the file once more, because the answer to the dry run has only the first errors.
+// Sends the file once more, because the answer to the dry run lacks the wrong values.
 async function downloadErrors() {
   showError("check-trouble");
   try {

@@ -36,7 +36,7 @@ export async function read(onDecided) {
   show("columns-busy", true);
   fill("columns-busy", t("checking"));
   try {
-    const result = await send({ dry_run: true }, {
+    const { listed_rows: _, ...result } = await send({ dry_run: true, rows: true }, { // the answer has every error then
       onProgress: (part) => part < 1 && fill("columns-busy", t("checking_part", { percent: percent(part) })),
     });
     await save({ result, step: "columns" });
@@ -71,7 +71,7 @@ export async function showColumns(onDecided = next) {
   show("columns-table", names.length);
   showLocale();
   showDecimal();
-  for (const radio of $("columns-form").elements.mode) radio.checked = radio.value === (draft.options.mode ?? "create");
+  for (const radio of $("columns-form").elements.mode) radio.checked = radio.value === (draft.options.mode || "create");
   show("columns-mode", LOOKUP);
   showState();
   announce($("columns-state").textContent);
@@ -100,7 +100,7 @@ const chosenMode = () => $("columns-form").elements.mode.value;
 // Returns the required fields without a column. Changes need only the field that finds the object.
 function missing() {
   if (!isTable()) return [];
-  const mode = draft.options.mode ?? "create";
+  const mode = draft.options.mode || "create";
   const required = mode === "update" ? FIELDS.filter(({ name }) => name === LOOKUP) : FIELDS.filter((field) => field.required);
   const used = new Set(draft.result.reading.columns.map(({ field }) => field));
   return required.filter(({ name }) => !used.has(name));

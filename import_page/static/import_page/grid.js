@@ -26,17 +26,22 @@ export async function openGrid(shown) {
   job = shown;
   showGrid(true);
   fill("grid-title", t("grid_loading"));
+  for (const id of ["grid-note", "grid-groups", "grid-rows", "grid-pages", "find-result"]) fill(id); // those of another job
+  [rows, first, done] = [[], 0, []];
+  showState();
   showError("grid-trouble");
+  let loaded;
   try {
-    rows = (await loadFailures(job, MAX_ROWS)).filter(({ raw }) => raw.startsWith("{"));
+    loaded = await loadFailures(shown, MAX_ROWS);
   } catch (error) {
     return showError("grid-trouble", error instanceof NoResponse ? { message: t("not_done") } : error);
   }
+  if (job !== shown) return; // the user has left in the meantime
+  rows = loaded.filter(({ raw }) => raw.startsWith("{"));
   const edits = JSON.parse(sessionStorage.getItem(storageKey()) ?? "{}");
   for (const row of rows) row.values = edits[row.index] ?? {};
   const wrong = rows.flatMap(({ errors }) => errors.map(({ field }) => field)).filter(Boolean);
   columns = [...new Set([LOOKUP, ...wrong, ...rows.flatMap(({ cells }) => Object.keys(cells))].filter(Boolean))];
-  [first, done] = [0, []];
   fill("grid-title", t("grid_title", { count: rows.length }));
   const total = job.rows - job.counts.created - job.counts.updated - job.counts.unchanged;
   fill("grid-note", total > rows.length ? t("grid_first", { shown: rows.length, count: total }) : "");

@@ -121,7 +121,7 @@ function question(action, job) {
 
 function actionLabel(action, job) {
   if (action === "cancel") return t(`action_cancel_${kindOf(job)}`);
-  if (action === "retry" && !job.counts.failed) return t("action_retry_unprocessed", { count: job.counts.unprocessed });
+  if (action === "retry" && !job.counts.failed) return t("action_retry_unprocessed", { count: failedRows(job) });
   if (action !== "run") return t(`action_${action}`);
   if (job.status === "cancelled") return t("action_run_untried", { count: job.rows });
   return t(`action_run_${job.mode === "undo" ? "undo" : "import"}`, { count: doneRows(job) });
@@ -182,6 +182,8 @@ async function performAction(action) {
   const job = shownJob;
   for (const one of $("job-actions").children) one.disabled = true;
   fill("job-trouble");
+  const title = $("job-title").textContent;
+  if (action === "cancel") fill("job-title", t("cancelling"));
   try {
     const url = action === "undo" && CAN_REHEARSE ? `${job.links.undo}?rehearse=true` : job.links[action];
     const response = await call(url, { method: action === "cancel" ? "DELETE" : "POST" });
@@ -198,6 +200,7 @@ async function performAction(action) {
     $("job-title").focus();
     followJob(job.id);
   } catch (error) {
+    fill("job-title", title);
     showError("job-trouble", error instanceof NoResponse ? { message: t("not_done") } : error);
     for (const one of $("job-actions").children) one.disabled = false;
     if (!(error instanceof ApiError || error instanceof NoResponse)) throw error;

@@ -131,6 +131,7 @@ def test_a_number_that_can_mean_two_things_is_asked_about(shop: Shop, page: Page
     question = page.get_by_role("group", name="What does “1.200” in weight_kg mean?")
     expect(question).to_have_text(re.compile("mean.12001.2"))
     expect(page.locator("#columns-state")).to_have_text("Choose what the numbers mean.")
+    expect(page.get_by_label("Create new items")).to_be_checked()
     assert_accessible(page)
     question.get_by_label("1.2", exact=True).check()
     page.get_by_role("button", name="Continue").click()

@@ -82,3 +82,19 @@ def test_rows_that_an_import_rejected_are_corrected_afterwards(shop: Shop, page:
     page.get_by_role("link", name="See the import that this one corrects").click()
     page.get_by_role("link", name="Resolved by a later import").click()
     assert shop.products(prefix) == [f"{prefix}-0", f"{prefix}-b-1"]
+
+
+def test_the_grid_never_shows_the_rows_of_another_job(page: Page, prefix: str) -> None:
+    choose(page, "products.csv", as_csv([*rows(prefix, 1), *rows(f"{prefix}-w", 1, category="kayaks")]))
+    page.get_by_role("button", name="Correct the rows here").click()
+    expect(page.locator("#grid-rows table")).to_be_visible()
+    page.get_by_role("button", name="Import this 1 row").click()
+    expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.route("**/failures", lambda _route: None)  # the request hangs
+    page.get_by_role("button", name="Correct the rows here").click()
+
+    expect(page.locator("#grid-title")).to_be_visible()
+    expect(page.locator("#grid-rows table, #grid-groups li")).to_have_count(0)
+    expect(page.locator("#grid-send")).to_be_disabled()
+    page.unroute_all()
