@@ -30,6 +30,7 @@ class Plain(APIView):
 
 urlpatterns = [
     path("plain/", Plain.as_view(), name="plain"),
+    path("plain.<format>", Plain.as_view(), name="plain"),  # as DRF's format suffixes
     path("stores/<int:store>/items/", Plain.as_view(), name="items"),
     path("page/", lambda _request: HttpResponse(), name="page"),
 ]
@@ -75,6 +76,19 @@ def test_a_target_is_added_to_those_that_exist() -> None:
 def test_a_wrong_url_name_gets_suggestions(arguments: list[str], says: str) -> None:
     with pytest.raises(CommandError, match=says):
         printed(*arguments)
+
+
+def test_suggestions_begin_with_the_most_similar_names(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+
+    with pytest.raises(CommandError, match=r"POST: items, plain$"):  # each only once
+        printed("item-list")
+
+
+def test_settings_that_the_module_does_not_define_are_not_extended(settings: Settings) -> None:
+    settings.SETTINGS_MODULE = "tests.bulk_import.test_setup_commands"
+    settings.MIDDLEWARE = []
+    assert '\nMIDDLEWARE = ["bulk_import.middleware' in "\n" + printed("products:product-list", "--part", "settings")
 
 
 @pytest.mark.parametrize(("name", "says"), [("plain", "--serializer"), ("items", "--kwargs"), ("page", "DRF view")])
