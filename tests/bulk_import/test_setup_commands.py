@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from contextlib import suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from django.http import HttpResponse
 from django.urls import path
 from rest_framework.views import APIView
 
+from bulk_import.management.quiet import CLIENTS
 from bulk_import.versions import check_versions
 from tests.bulk_import.conftest import WORKER_SECRET
 
@@ -118,3 +121,18 @@ def test_the_local_command_finds_that_its_port_is_in_use(aws: Aws) -> None:
 def test_versions_that_are_too_old_are_refused(django: tuple[int, ...], drf: str) -> None:
     with pytest.raises(Exception, match=r"tested with Django 5\.2 to 6\.1.*pip install --upgrade"):
         check_versions(django, drf)
+
+
+@pytest.mark.parametrize(("verbosity", "is_logged"), [(1, False), (2, True)])
+def test_the_debug_lines_of_clients_are_logged_only_on_request(*, verbosity: int, is_logged: bool) -> None:
+    loggers = [logging.getLogger(name) for name in CLIENTS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)
+        with suppress(SystemExit, CommandError):
+            call_command("bulk_import_doctor", verbosity=verbosity, stdout=StringIO())
+        assert {logger.isEnabledFor(logging.DEBUG) for logger in loggers} == {is_logged}
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
