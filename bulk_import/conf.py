@@ -90,7 +90,7 @@ class Target:
         view.action = "create"  # type: ignore[attr-defined] # what a ViewSet sets for POST
         view.args, view.kwargs, view.format_kwarg = match.args, match.kwargs, None
         if request is not None:
-            view.request = request
+            view.request, request.resolver_match = request, match  # permission classes may read both
         return view
 
 
