@@ -196,7 +196,7 @@ def reports_agree(world: World) -> Iterator[Finding]:
         if not audited.failures:
             continue
         listed = [json.loads(line) for line in audited.get("/failures").content.splitlines()]
-        if listed != audited.failures:
+        if listed != [{"line": None, **failure} for failure in audited.failures]:  # JSON has no line numbers
             yield Finding("misreported", f"the API lists {len(listed)} failures, not {len(audited.failures)}")
 
 
