@@ -8,7 +8,9 @@ can create only the rows of one chunk. The token is valid until the chunk is cla
 from __future__ import annotations
 
 import hmac
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -34,6 +36,12 @@ TOKEN_MAX_AGE_SECONDS = 3600
 """How long an import token is valid. A Lambda runs for at most 900 s, so a worker never needs it longer.
 
 Usually a token ends sooner: a newer claim of the chunk makes its epoch stale.
+"""
+
+VERIFIED_FOR_SECONDS = 10
+"""How long the result of verifying an import token is used again, because hundreds of create calls have the same token.
+
+So a token may be valid for ten seconds longer.
 """
 
 
@@ -112,11 +120,17 @@ class ImportToken:
         """Return the token as signed text for `Authorization: Import <token>`."""
         return sign([self.chunk_id.hex, self.epoch], TOKEN_SALT)
 
-    @classmethod
-    def verify(cls, text: str) -> Self:
+    @staticmethod
+    def verify(text: str) -> ImportToken:
         """Return the token of a signed text. Raises django.core.signing.BadSignature if it is forged or too old.
 
         A text that was signed with an old key is valid while TOKEN_KEYS lists that key.
         """
-        chunk_id, epoch = verify(text, TOKEN_SALT, TOKEN_MAX_AGE_SECONDS)
-        return cls(UUID(hex=chunk_id), epoch)
+        return _verified_token(text, tuple(conf().token_keys), int(time.time() / VERIFIED_FOR_SECONDS))
+
+
+@lru_cache(maxsize=64)
+def _verified_token(text: str, _keys: tuple[str, ...], _period: int) -> ImportToken:
+    """Return the token of a signed text. The result is cached for these TOKEN_KEYS and this period."""
+    chunk_id, epoch = verify(text, TOKEN_SALT, TOKEN_MAX_AGE_SECONDS)
+    return ImportToken(UUID(hex=chunk_id), epoch)

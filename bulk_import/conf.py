@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import get_script_prefix, resolve, reverse
+from django.urls import resolve
 from django.utils.module_loading import import_string
 
 from bulk_import.detail_endpoint import DetailEndpoint, NoDetailEndpoint
+from bulk_import.site_paths import find_path
 from bulk_import_wire.contract import MAX_BATCH_ROWS
 from bulk_import_wire.urls import is_http_url
 
@@ -66,7 +67,7 @@ class Target:
     @property
     def create_path(self) -> str:
         """The path of the create endpoint within the site, without the prefix under which a server mounts the site."""
-        return path_within_site(reverse(self.create_url, kwargs=self.create_kwargs))
+        return find_path(self.create_url, self.create_kwargs)
 
     @property
     def detail_endpoint(self) -> DetailEndpoint | None:
@@ -89,16 +90,8 @@ class Target:
         view.action = "create"  # type: ignore[attr-defined] # what a ViewSet sets for POST
         view.args, view.kwargs, view.format_kwarg = match.args, match.kwargs, None
         if request is not None:
-            view.request = request
+            view.request, request.resolver_match = request, match  # permission classes may read both
         return view
-
-
-def path_within_site(path: str) -> str:
-    """Return a path of `reverse` without the prefix of FORCE_SCRIPT_NAME or of the server.
-
-    A worker adds it to its base URL. If the site has a prefix, the base URL contains it already.
-    """
-    return "/" + path.removeprefix(get_script_prefix())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,8 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response | None
         document = {"code": "invalid_parameter", "message": message, "errors": list(flatten_errors(error.detail))}
     else:
         detail = error.detail if isinstance(error, APIException) else response.data["detail"]
+        if isinstance(detail, dict):  # as Simple JWT's: {"detail": "…", "code": "…", "messages": […]}
+            detail = detail.get("detail") or next(flatten_errors(detail), {"message": ""})["message"]
         document = {"code": getattr(detail, "code", "error"), "message": detail}
     response.data = BulkImportErrorSerializer(document).data
     return response

@@ -23,6 +23,7 @@ def check_site() -> Iterator[CheckMessage]:
     yield from _check_outer_transactions()
     yield from _check_storages()
     yield from _check_cache()
+    yield from _check_time_zone()
 
 
 def _check_outer_transactions() -> Iterator[CheckMessage]:
@@ -73,4 +74,19 @@ def _check_cache() -> Iterator[CheckMessage]:
             "send that many requests to each process.",
             hint="Use a cache that all processes share: DatabaseCache or RedisCache.",
             id="bulk_import.W011",
+        )
+
+
+def _check_time_zone() -> Iterator[CheckMessage]:
+    """Check that times in the database mean the same to Python and to the database.
+
+    Without USE_TZ, Django writes local times, while SQLite's clock is in UTC, and an hour occurs twice when the
+    clocks go back. Leases and deadlines would end hours too early or too late.
+    """
+    if not settings.USE_TZ and settings.TIME_ZONE != "UTC":
+        yield Error(
+            f"USE_TZ is False and TIME_ZONE is {settings.TIME_ZONE!r}, so that times in the database are ambiguous. "
+            "Imports would start or expire hours too early or too late.",
+            hint='Set USE_TZ = True, or TIME_ZONE = "UTC".',
+            id="bulk_import.E033",
         )

@@ -30,6 +30,7 @@ from bulk_import.admin.job_page import badge, describe
 from bulk_import.errors import answer_out_of_order
 from bulk_import.models import ImportJob, JobMode, without_atomic_requests
 from bulk_import.reports.job import rows_per_second
+from bulk_import.reports.messages import grouped
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -118,19 +119,18 @@ class ImportJobAdmin(BulkActionViews):
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, job: ImportJob) -> SafeString:
-        finished = number_format(job.finished_rows, force_grouping=True)
-        rows = number_format(job.rows, force_grouping=True)
+        finished, rows = grouped(job.finished_rows), grouped(job.rows)
         rate = rows_per_second(job)
-        speed = "" if rate is None else format_html(" · {}/s", rate)
+        speed = "" if rate is None else format_html(" · {}/s", number_format(rate, 1))
         return format_html("{}<br><small>{} / {}{}</small>", progress_bar(job), finished, rows, speed)
 
     @admin.display(description=gettext_lazy("imported"))
-    def imported_rows(self, job: ImportJob) -> int:
-        return job.done_count
+    def imported_rows(self, job: ImportJob) -> str:
+        return grouped(job.done_count)
 
     @admin.display(description=gettext_lazy("not imported"))
-    def other_rows(self, job: ImportJob) -> int:
-        return job.finished_rows - job.done_count
+    def other_rows(self, job: ImportJob) -> str:
+        return grouped(job.finished_rows - job.done_count)
 
     @admin.display(description=gettext_lazy("age"), ordering="created_at")
     def age(self, job: ImportJob) -> str:

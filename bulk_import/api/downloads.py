@@ -15,7 +15,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import clone_request
 
-from bulk_import.api.parameters import FailureOptions, ResultOptions, read_parameters
+from bulk_import.api.parameters import FailureOptions, ResultOptions, TemplateOptions, read_parameters
 from bulk_import.api.target_view import TargetView
 from bulk_import.intake.formats import XLSX
 from bulk_import.intake.modes import check_may_import
@@ -57,6 +57,7 @@ class TemplateView(TargetView):
     """`/products/bulk/template`"""
 
     renderer_classes = [CSVRenderer, XLSXRenderer, JSONRenderer]  # errors are JSON
+    query_parameters = {"GET": (TemplateOptions,)}
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
@@ -68,6 +69,7 @@ class TemplateView(TargetView):
         A table with a column for each field, in the language of the request, and an example row. Required fields are
         marked with `*`. The workbook has drop-down lists. You can fill in the template and send it as it is.
         """
+        read_parameters(TemplateOptions, request)  # the negotiation takes an empty format for none
         columns = template_columns(self.target, request)
         is_workbook = request.accepted_renderer.format == XLSXRenderer.format
         content = xlsx_template(columns) if is_workbook else csv_template(columns)

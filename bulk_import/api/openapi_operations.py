@@ -15,6 +15,7 @@ from bulk_import.api.parameters import (
     ImportOptions,
     JobFilter,
     ResultOptions,
+    TemplateOptions,
     UndoOptions,
 )
 from bulk_import.intake.formats import XLSX
@@ -113,7 +114,7 @@ OPERATIONS = {
         {200: (STRING, "A table with one example row: a CSV, or a workbook with drop-down lists.")},
         [400, 401, 403, 404],
         [
-            OpenApiParameter("format", str, enum=["csv", "xlsx"], description="Instead of `Accept`. By default, csv."),
+            TemplateOptions,
             response_header("Content-Disposition", "File name.", [200]),
         ],
         media_types=(CSV, XLSX),

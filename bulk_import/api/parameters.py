@@ -115,6 +115,12 @@ class FailureOptions(serializers.Serializer[Any]):
     part = serializers.ChoiceField([("rows", "only the rows, as they were sent")], required=False)
 
 
+class TemplateOptions(serializers.Serializer[Any]):
+    """Query parameters of the template."""
+
+    format = serializers.ChoiceField(["csv", "xlsx"], required=False, help_text="Instead of `Accept`. By default, csv.")
+
+
 class ResultOptions(serializers.Serializer[Any]):
     """Query parameters of the results; DRF itself handles `format`."""
 

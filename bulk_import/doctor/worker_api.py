@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from django.urls import reverse
 
-from bulk_import.conf import conf, path_within_site
+from bulk_import.conf import conf
 from bulk_import.exceptions import OuterTransaction
+from bulk_import.site_paths import find_path
 from bulk_import_wire.contract import ClaimRequest
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.message import ChunkMessage
@@ -51,7 +51,7 @@ def examine_worker_api(base_url: str) -> Iterator[Finding]:
 
 def worker_api_url(base_url: str, name: str, **kwargs: Any) -> str:
     """Return the URL of a call of the worker API below this base URL."""
-    return base_url.rstrip("/") + path_within_site(reverse(name, kwargs=kwargs))
+    return base_url.rstrip("/") + find_path(name, kwargs)
 
 
 def _claim_of_unknown_chunk(chunk_id: UUID) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Corrections: fields that replace those of an earlier job's rows. A new job then sends these rows again.
 
 The rows come from the payload of the earlier job, so nobody sends the file again. Each row is validated as if it came
-from an upload, because a correction may make it valid or invalid, and may make another row a duplicate or none.
+from an upload, because a correction may make it valid or invalid, and may make another row a duplicate or none. The
+texts of corrections are read with the locale and the decimal separators of the upload.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from bulk_import.intake.formats import JSON
 from bulk_import.intake.raw_rows import MEBIBYTE, RawRow
 from bulk_import.intake.request_body import media_type_of, read_body
 from bulk_import.intake.run import find_run
+from bulk_import.intake.spreadsheets.cells import ColumnCells
 from bulk_import.intake.spreadsheets.damage import CODES_OF_CELLS
+from bulk_import.intake.spreadsheets.options import ReadingOptions
+from bulk_import.intake.spreadsheets.target_fields import target_fields
 from bulk_import.models import ImportJob, JobMode
 from bulk_import.models.row import unpack_lines
 from bulk_import.models.sent_again import check_may_be_imported
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
+    from bulk_import.intake.spreadsheets.target_fields import TargetFields
 
 MAX_BYTES = 8 * MEBIBYTE
 """Maximum size of the corrections of one request. A correction of one field takes about 50 bytes."""
@@ -68,8 +73,8 @@ class Corrections:
     def file_name(self) -> str:
         return self.job.file_name
 
-    def rows(self, _target: Target, _request: Request, _mode: str) -> CorrectedRows:
-        return CorrectedRows(self.job, self.rows_by_index)
+    def rows(self, target: Target, request: Request, _mode: str) -> CorrectedRows:
+        return CorrectedRows(self.job, self.rows_by_index, target_fields(target, request))
 
 
 class CorrectedRows:
@@ -78,9 +83,11 @@ class CorrectedRows:
     Raises BadImport if a correction is for another row. Iterating raises Expired and StorageUnavailable.
     """
 
-    def __init__(self, job: ImportJob, corrections: dict[int, dict[str, msgspec.Raw]]) -> None:
-        self._job, self._corrections = job, corrections
+    def __init__(self, job: ImportJob, corrections: dict[int, dict[str, msgspec.Raw]], fields: TargetFields) -> None:
+        self._job, self._corrections, self._fields = job, corrections, fields
         self.reading: dict[str, Any] = job.reading
+        conventions = {name: job.reading[name] for name in ("locale", "decimal") if name in job.reading}
+        self._options = ReadingOptions(**conventions, damage="accept")  # a person has typed the value
         self._done = set() if job.rehearsal else set(job.imported_rows.values_list("index", flat=True))
         for index in corrections:
             if index in self._done or not 0 <= index < job.rows:
@@ -97,8 +104,23 @@ class CorrectedRows:
     def _corrected(self, stored: bytes, line: int, changes: dict[str, msgspec.Raw]) -> RawRow:
         row, errors = read_refused_line(stored) or (stored, [])
         kept = [error for error in errors if error["code"] in CODES_OF_THE_FILE and error["field"] not in changes]
+        changes, errors = self._read(changes)
+        kept += errors
         is_table = self.reading.get("format") in {"csv", "spreadsheet"}
         return RawRow(change_row(row, changes) if changes else row, line or None, has_cells=is_table, errors=kept)
+
+    def _read(self, changes: dict[str, msgspec.Raw]) -> tuple[dict[str, msgspec.Raw], list[dict[str, Any]]]:
+        """Return the changes with each text read like a cell of the upload, and the errors of ambiguous texts."""
+        read, errors = dict(changes), []
+        for name, raw in changes.items():
+            text = msgspec.json.decode(raw)
+            if isinstance(text, str) and name in self._fields.fields:
+                cells = ColumnCells(self._fields.fields[name], self._options)
+                cells.observe(text)
+                value, error = cells.read(text)
+                read[name] = msgspec.Raw(msgspec.json.encode(value))
+                errors += [{"field": name, **error}] if error else []
+        return read, errors
 
 
 def change_row(row: bytes, changes: dict[str, msgspec.Raw]) -> bytes:

@@ -23,7 +23,7 @@ from bulk_import.intake.modes import detail_view
 from bulk_import.models import JobMode, database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rest_framework.request import Request
 
@@ -35,16 +35,30 @@ logger = logging.getLogger(__name__)
 
 
 class ExistingRows:
-    """Looks up the object of each valid row. `source` is the key of the lookup field in a row's validated values."""
+    """Looks up the object of each valid row. `source` is the key of the lookup field in a row's validated values.
 
-    def __init__(self, target: Target, endpoint: DetailEndpoint, request: Request, mode: str, source: str) -> None:
+    `missing` returns an error for each required field that a row does not have.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        endpoint: DetailEndpoint,
+        request: Request,
+        mode: str,
+        source: str,
+        *,
+        missing: Callable[[bytes], list[dict[str, Any]]],
+    ) -> None:
         self._view = detail_view(endpoint, request, "PATCH")
-        self._field, self._mode, self._source = target.lookup, mode, source
+        self._field, self._mode, self._source, self._missing = target.lookup, mode, source, missing
         self.count: int | None = 0
         """Valid rows whose object exists. None if the objects cannot be looked up."""
 
     def apply(self, rows: Iterable[CheckedRow]) -> Iterator[CheckedRow]:
         """Yield all rows in their order. A valid one gets an error if its object may not, or has to, exist.
+
+        A row of an upsert whose object does not exist yet gets an error for each required field that it lacks.
 
         With the mode `skip`, a row whose object exists has `is_skipped`. Raises an exception of OUT_OF_ORDER.
         """
@@ -69,6 +83,8 @@ class ExistingRows:
             row.errors = [self._error("exists", _("There is already an object with this %(field)s."))]
         elif not exists and self._mode == JobMode.UPDATE:
             row.errors = [self._error("not_found", _("There is no object with this %(field)s."))]
+        elif not exists and self._mode == JobMode.UPSERT:
+            row.errors = self._missing(row.raw.json)
 
     def _error(self, code: str, message: str) -> dict[str, Any]:
         return {"field": self._field, "code": code, "message": message % {"field": self._field}}

@@ -202,7 +202,7 @@ class RowValidator:
             needed |= self.database_checks.sources
         self.existing_rows = None
         if (endpoint := target.detail_endpoint) and (source := sources.get(target.lookup)):
-            self.existing_rows = ExistingRows(target, endpoint, request, mode, source)
+            self.existing_rows = ExistingRows(target, endpoint, request, mode, source, missing=self.missing)
             needed.add(source)
         self._compiled = compile_serializer(
             self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
@@ -239,6 +239,16 @@ class RowValidator:
             return unknown + self._reported(error), {}
         errors = unknown + errors
         return errors, {} if errors else validated
+
+    def missing(self, raw: bytes) -> list[dict[str, Any]]:
+        """Return an error for each required field that a row, which is valid as an update, does not have."""
+        row = self._format.read(json.loads(raw))
+        errors = [
+            {"field": name, "code": "required", "message": str(field.error_messages["required"])}
+            for name, field in self.serializer.fields.items()
+            if field.required and not field.read_only and name not in row
+        ]
+        return self._format.name_fields(errors)
 
     def _reported(self, error: Exception) -> list[dict[str, Any]]:
         """Return the errors of an exception of the target's parser or serializer; none if it is not about the row."""

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.core.files import locks
+
 from bulk_import.local.processes import await_answer, start_part
 from bulk_import_wire.queue_rules import MIN_RECEIVE_COUNT
 
@@ -30,6 +32,8 @@ DEFAULT_REGION = "us-east-1"
 RETENTION_SECONDS = 604_800  # of a message on the queue: 7 days
 DEAD_LETTER_RETENTION_SECONDS = 1_209_600  # 14 days, the most that SQS allows
 MAX_DEAD_LETTER_VISIBILITY_SECONDS = 300
+MAX_LINES_OF_ERROR = 5
+"""Lines of pip's output in an error. The last ones say why it failed."""
 
 
 def moto_python(say: Callable[[str], None]) -> str:
@@ -44,18 +48,24 @@ def moto_python(say: Callable[[str], None]) -> str:
     python, complete = folder / "bin" / "python", folder / "complete"
     if os.name == "nt":
         python = folder / "Scripts" / "python.exe"
-    if not complete.exists():
-        say(f"Installing moto into {folder}. This happens only once.")
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", MOTO],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
-            if done.returncode:
-                raise RuntimeError(f"moto cannot be installed: {' '.join(command)}\n{done.stdout}{done.stderr}")
-        complete.touch()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{folder.name}.lock").open("w") as lock:
+        locks.lock(lock, locks.LOCK_EX)  # two projects may be started at the same time
+        if not complete.exists():
+            say(f"Installing moto into {folder}. This happens only once.")
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+            _run(sys.executable, "-m", "venv", str(folder))
+            _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", MOTO)
+            complete.touch()
     return str(python)
+
+
+def _run(*command: str) -> None:
+    """Run a command. Raises RuntimeError with the end of its output if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    if done.returncode:
+        said = "\n".join(f"{done.stdout}{done.stderr}".splitlines()[-MAX_LINES_OF_ERROR:])
+        raise RuntimeError(f"moto cannot be installed: {' '.join(command)}\n{said}")
 
 
 @contextmanager

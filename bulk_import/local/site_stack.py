@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import boto3
 from django.conf import settings
 from django.core.files.storage import storages
-from django.urls import reverse
 
-from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, conf, path_within_site
+from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, conf
 from bulk_import.local.aws import create_bucket, create_queues, local_aws
 from bulk_import.local.processes import restart_ended, start_part, stop_process
+from bulk_import.site_paths import find_path
 from bulk_import_wire.queue_rules import recommended_visibility_seconds
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SiteStack:
 
 def worker_environment(base_url: str) -> dict[str, str]:
     """Return the environment of the workers and the relay."""
-    claim = path_within_site(reverse("bulk-import-claim", kwargs={"chunk_id": "0" * 8 + "-0000-0000-0000-" + "0" * 12}))
+    claim = find_path("bulk-import-claim", {"chunk_id": "0" * 8 + "-0000-0000-0000-" + "0" * 12})
     return {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",

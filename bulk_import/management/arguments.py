@@ -8,9 +8,11 @@ from __future__ import annotations
 import getpass
 from dataclasses import replace
 from enum import IntEnum
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.http import HttpRequest
@@ -56,6 +58,8 @@ def request_of(name: str | None) -> Request:
         raise CommandError(f"The user {name} is not active.", returncode=Exit.REFUSED)
     plain = HttpRequest()
     plain.method = "POST"
+    # Permission classes may read the session, which SessionMiddleware adds to a real request. This one is never saved.
+    plain.session = import_module(settings.SESSION_ENGINE).SessionStore()
     request = Request(plain)
     request.user = user
     return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -44,9 +45,8 @@ def find_endpoint(url_name: str, kwargs: dict[str, str], target: str = "", seria
         path = endpoint.create_path
         view = endpoint.create_view()
     except NoReverseMatch as error:
-        names = list(_creating_names(get_resolver().url_patterns))[:MAX_SUGGESTIONS]
-        hint = f"If its URL has arguments, pass them with --kwargs. URL names that accept POST: {', '.join(names)}"
-        raise CommandError(f"{error}\n{hint}") from error
+        hint = "If its URL has arguments, pass them with --kwargs. URL names that accept POST:"
+        raise CommandError(f"{error}\n{hint} {_suggestions(url_name)}") from error
     except (Resolver404, AttributeError) as error:
         message = f"{url_name} is not the URL of a DRF view. Imports call an endpoint that creates one object by POST."
         raise CommandError(message) from error
@@ -96,6 +96,15 @@ def _find_lookup(target: Target) -> str:
             if not list(check_detail(found)):
                 return name
     return ""
+
+
+def _suggestions(url_name: str) -> str:
+    """Return the URL names of the endpoints that create objects, the most similar ones first."""
+    names = sorted(set(_creating_names(get_resolver().url_patterns)))
+    wanted = url_name.rpartition(":")[2]
+    names.sort(key=lambda name: SequenceMatcher(None, wanted, name.rpartition(":")[2]).ratio(), reverse=True)
+    more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
+    return ", ".join(names[:MAX_SUGGESTIONS]) + more
 
 
 def _creating_names(entries: Iterable[Any], namespace: str = "") -> Iterator[str]:

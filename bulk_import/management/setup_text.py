@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db import connections
 from django.urls import NoReverseMatch, reverse
 
 from bulk_import.checks import MIDDLEWARE, SMTP_BACKEND
@@ -51,7 +53,8 @@ def _settings_lines(found: FoundEndpoint) -> Iterator[str]:
     if MIDDLEWARE in middleware[:-1]:
         yield f'MIDDLEWARE = [name for name in MIDDLEWARE if name != "{MIDDLEWARE}"]\n'
     if middleware[-1:] != [MIDDLEWARE]:
-        yield f'MIDDLEWARE = [*MIDDLEWARE, "{MIDDLEWARE}"]  # must be the last one\n\n'
+        others = "*MIDDLEWARE, " if _is_in_module("MIDDLEWARE") else ""
+        yield f'MIDDLEWARE = [{others}"{MIDDLEWARE}"]  # must be the last one\n\n'
     yield from _bulk_import_lines(found)
     missing = [alias for alias in BUCKETS if alias not in settings.STORAGES]
     if missing:
@@ -64,9 +67,8 @@ def _settings_lines(found: FoundEndpoint) -> Iterator[str]:
     if not _is_in_module("MAILERS") and settings.EMAIL_BACKEND == SMTP_BACKEND and not settings.EMAIL_TIMEOUT:
         yield "\nEMAIL_TIMEOUT = 10  # seconds\n"
     alias = database()
-    database_settings = settings.DATABASES[alias]
-    if database_settings["ENGINE"] == "django.db.backends.sqlite3":
-        options: Any = database_settings.get("OPTIONS") or {}
+    if connections[alias].vendor == "sqlite":
+        options: Any = settings.DATABASES[alias].get("OPTIONS") or {}
         if options.get("transaction_mode") != "IMMEDIATE":
             yield f'\nDATABASES["{alias}"].setdefault("OPTIONS", {{}})["transaction_mode"] = "IMMEDIATE"\n'
 
@@ -91,7 +93,7 @@ def _target_lines(found: FoundEndpoint, indent: str) -> str:
         f'"serializer": "{found.serializer}",  # the serializer of this endpoint',
     ]
     if found.create_kwargs:
-        lines.append(f'"create_kwargs": {found.create_kwargs!r},')
+        lines.append(f'"create_kwargs": {json.dumps(found.create_kwargs)},')
     lines.append('"rehearse": True,  # users and the doctor may try rows; False if the view itself sends emails')
     if found.detail_url:
         lines.append(f'# "detail_url": "{found.detail_url}",  # lets users undo imports')

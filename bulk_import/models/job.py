@@ -24,6 +24,7 @@ from bulk_import.models.chunk_columns import DONE
 from bulk_import.models.circuit_breaker import count_tried_rows
 from bulk_import.models.delivery import Channel, Delivery
 from bulk_import.models.event import EventKind, ImportEvent
+from bulk_import.models.existing_objects import existing_count
 from bulk_import.models.job_columns import RETAINED_DATA
 from bulk_import.models.pause import PAUSE_COLUMNS, PausableJob
 from bulk_import.models.sent_again import check_not_sent_again
@@ -82,7 +83,8 @@ class ImportJob(PausableJob):
             left_by_cancel = Count("pk", filter=Q(status=ChunkStatus.DONE, unprocessed__gt=0))
             totals = job.chunks.aggregate(left=left_by_cancel, done=Sum(DONE), unprocessed=Sum("unprocessed"))
             is_cancelled = totals.pop("left") > 0 or job.cancel_requested_at is not None
-            job.status = status_at_end(rows=job.rows, **totals, is_cancelled=is_cancelled)
+            existing = existing_count(job)
+            job.status = status_at_end(rows=job.rows, **totals, existing=existing, is_cancelled=is_cancelled)
             job.finished_at = Now()
             job.clear_pause()
             job.cancel_pending_mail()  # the email about the end replaces every earlier one

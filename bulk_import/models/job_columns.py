@@ -140,6 +140,7 @@ class JobColumns(models.Model):
 
     # Annotated by `for_reports`.
     corrected_by: uuid.UUID | None  # the newest job that corrects this one
+    corrected_rows: int  # the rows of the largest import that corrects this job
     undone_by: uuid.UUID | None  # the newest job that undoes this one
     undone_count: int  # the rows that were deleted again
 

@@ -110,7 +110,7 @@ def _locking_query(using: str) -> str:
     # Like Django's own queries: a field may select its column in a form of its own, as those of PostGIS do.
     compiler: Any = ImportChunk.objects.all().query.get_compiler(using)
     columns += [
-        field.select_format(compiler, f"submitter.{quote(str(field.column))}", [])[0]
+        field.select_format(compiler, f"submitter.{quote(str(field.column))}", ())[0]
         for field in user.local_concrete_fields
     ]
     # FOR KEY SHARE is the weakest row lock. It does not conflict with itself, so create calls of one chunk run at the

@@ -37,8 +37,8 @@ class JobStatus(models.TextChoices):
     PROCESSING = "processing", _("processing")
     PAUSED = "paused", _("paused")  # no row can be created now
     SUCCEEDED = "succeeded", _("succeeded")  # every row was created, updated, unchanged or deleted
-    PARTIALLY_SUCCEEDED = "partially_succeeded", _("partially succeeded")
-    FAILED = "failed", _("failed")  # every row was rejected, failed or left unprocessed
+    PARTIALLY_SUCCEEDED = "partially_succeeded", _("partially succeeded")  # some rows were imported, or exist already
+    FAILED = "failed", _("failed")  # no row was imported, and none was rejected because its object exists
     CANCELLED = "cancelled", _("cancelled")  # cancelled before every row had been tried
 
 
@@ -48,8 +48,11 @@ TERMINAL_STATUSES = frozenset(
 """The statuses of a job that has ended."""
 
 
-def status_at_end(*, rows: int, done: int, unprocessed: int, is_cancelled: bool) -> JobStatus:
-    """Return the status of a job whose rows all have an outcome. `done` is the number of its ledger records.
+def status_at_end(*, rows: int, done: int, existing: int, unprocessed: int, is_cancelled: bool) -> JobStatus:
+    """Return the status of a job whose rows all have an outcome.
+
+    `done` is the number of its ledger records, and `existing` the number of rows that were rejected because their
+    objects exist. A file that is sent twice has not failed: all that it describes is there.
 
     If the cancel came too late to leave any row unprocessed, the job gets the same status as without the cancel.
     """
@@ -57,7 +60,7 @@ def status_at_end(*, rows: int, done: int, unprocessed: int, is_cancelled: bool)
         return JobStatus.SUCCEEDED
     if is_cancelled and unprocessed:
         return JobStatus.CANCELLED
-    return JobStatus.PARTIALLY_SUCCEEDED if done else JobStatus.FAILED
+    return JobStatus.PARTIALLY_SUCCEEDED if done or existing else JobStatus.FAILED
 
 
 class ChunkStatus(models.TextChoices):

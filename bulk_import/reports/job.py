@@ -82,6 +82,11 @@ def can_be_undone(job: ImportJob) -> bool:
     return is_possible and has_endpoint and job.created_count > job.undone_count
 
 
+def is_sent_again(job: ImportJob) -> bool:
+    """Return whether a correction has imported all rows that are left of the job. See `models.sent_again`."""
+    return 0 < (job.rows if job.rehearsal else job.rows - job.done_count) <= job.corrected_rows
+
+
 class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     """URLs of the job and of its actions. A link is null while it cannot be used."""
 
@@ -93,7 +98,9 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
         "/results", lambda job: not {"failures", "ledger"} & job.expired.keys(), help_text="What became of each row."
     )
     retry = LinkField(
-        "/retry", lambda job: job.can_be_retried, help_text="`POST` retries every row that was not created."
+        "/retry",
+        lambda job: job.can_be_retried and not is_sent_again(job),
+        help_text="`POST` retries every row that was not created.",
     )
     redrive = LinkField(
         "/redrive", lambda job: not job.expired, help_text="`POST` retries the rows with the code `dead_letter`."
@@ -105,12 +112,12 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     )
     run = LinkField(
         "/run",
-        lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired,
+        lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired and not is_sent_again(job),
         help_text="`POST` imports the rows of the rehearsal.",
     )
     correct = LinkField(
         "/correct",
-        lambda job: job.can_be_corrected,
+        lambda job: job.can_be_corrected and not is_sent_again(job),
         help_text="`POST` corrects rows, and sends them again.",
     )
     undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")

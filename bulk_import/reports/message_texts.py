@@ -57,6 +57,15 @@ WAITING = ngettext_lazy(
     "We received %(rows)s %(things)s. %(ahead)s imports are ahead of yours.",
     "ahead_count",
 )
+EXISTING = ngettext_lazy(
+    "%(existing)s of them exists already. To leave it as it is, send the file again with mode=upsert and "
+    "on_existing=skip. To change it, send it with on_existing=update.",
+    "%(existing)s of them exist already. To leave them as they are, send the file again with mode=upsert and "
+    "on_existing=skip. To change them, send it with on_existing=update.",
+    "existing_count",
+)
+"""What the message of a job adds if rows were rejected because their objects exist."""
+
 CHANGE_MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.PENDING: ngettext_lazy(
         "We received %(rows)s %(things)s and will import it as soon as our queue is available.",

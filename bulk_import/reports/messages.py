@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from bulk_import.conf import conf
 from bulk_import.models import OUTCOME_LABELS, JobMode, JobStatus
+from bulk_import.models.existing_objects import existing_count
 from bulk_import.models.window import note_imports_ahead
 from bulk_import.reports import message_texts as texts
 from bulk_import_wire.contract import LEDGER_OUTCOMES
@@ -27,8 +28,13 @@ MANY = 2
 
 
 def message(job: ImportJob) -> str:
-    """Return the message for the submitter. It also announces the email. `job` needs `for_reports`."""
+    """Return the message for the submitter. It also announces the email, and says what to do with existing objects.
+
+    `job` needs `for_reports`.
+    """
     text = summary(job)
+    if job.is_terminal and (existing := existing_count(job)) and conf().targets.get(job.target, {}).get("detail_url"):
+        text += " " + texts.EXISTING % {"existing_count": existing, "existing": grouped(existing)}
     if not job.is_terminal and any(job.recipients[:1]):
         text += " " + _("We will email you when it is done.")
     if "failures" in job.expired and job.status != JobStatus.SUCCEEDED:

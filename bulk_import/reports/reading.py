@@ -44,6 +44,8 @@ class BulkImportReadingSerializer(serializers.Serializer[dict[str, Any]]):
         child=serializers.CharField(), required=False, help_text="Required fields without a column."
     )
     values = BulkImportValueSerializer(many=True, required=False, help_text="How values were interpreted.")
+    locale = serializers.CharField(required=False, help_text="The `locale` of the upload. Corrections obey it, too.")
+    decimal = serializers.DictField(child=serializers.CharField(), required=False, help_text="As in the upload.")
     encoding = serializers.CharField(required=False)
     delimiter = serializers.CharField(required=False, trim_whitespace=False)
     sheet = serializers.CharField(required=False)

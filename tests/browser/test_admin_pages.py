@@ -261,6 +261,8 @@ def test_the_list_is_live_even_if_it_was_empty_and_says_when_it_is_not(page: Pag
     expect(note).to_be_hidden()
     page.evaluate("() => { window.browserFetch = fetch; window.fetch = () => Promise.reject(new TypeError()); }")
     expect(note).to_contain_text("The server cannot be reached.")
+    page.evaluate("() => { window.fetch = async () => new Response('', { status: 403 }); }")
+    expect(note).to_contain_text("You may no longer view imports.")
     page.evaluate("() => { window.fetch = window.browserFetch; }")
     expect(note).to_be_hidden()
     page.context.clear_cookies()
@@ -292,14 +294,18 @@ def test_twenty_imports_are_retried_in_three_clicks(page: Page, width: int) -> N
         file_name=f"{'catalogue' * 20}.csv",
         mode="upsert",
     )
-    ImportJob.objects.filter(pk=wide.pk).update(rows=2_500_000)
+    an_hour_ago = timezone.now() - timedelta(minutes=59)
+    ImportJob.objects.filter(pk=wide.pk).update(rows=2_500_000, created_at=an_hour_ago, target="warehouse-positions")
     wide.chunks.update(row_count=2_500_000, created=1_234_567)
     page.set_viewport_size({"width": width, "height": 800})
     log_in(page, "operator")
-    page.goto("/admin/bulk_import/importjob/")
-    take_screenshot(page, f"9-list-{width}")
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
-    assert page.locator(".results").evaluate("table => table.scrollWidth <= table.clientWidth"), "columns are cut off"
+    for language in ("pt-BR", "en"):
+        page.set_extra_http_headers({"Accept-Language": language})
+        page.goto("/admin/bulk_import/importjob/")
+        take_screenshot(page, f"9-list-{language}-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+        is_whole = page.locator(".results").evaluate("table => table.scrollWidth <= table.clientWidth")
+        assert is_whole, "columns are cut off"
     assert_accessible(page, "#bi-dashboard", ".bi-actions")
 
     page.locator("#action-toggle").click()

@@ -302,6 +302,14 @@ def test_a_storage_whose_timeouts_cannot_be_set_is_reported(settings: Settings, 
     assert_reported("E024")
 
 
+def test_local_times_without_a_time_zone_are_refused(settings: Settings) -> None:
+    settings.USE_TZ, settings.TIME_ZONE = False, "UTC"
+    assert check_configuration() == []
+
+    settings.TIME_ZONE = "America/Chicago"
+    assert_reported("E033")
+
+
 class RevisionMiddleware:
     """Stands for the middleware of django-reversion, which opens a transaction around each request."""
 

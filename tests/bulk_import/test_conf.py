@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import NoReverseMatch
+from django.urls import NoReverseMatch, include, path
+from django.utils.translation import override
 
 from bulk_import.api.downloads import MAX_INDEX_DIGITS
 from bulk_import.conf import (
@@ -196,6 +198,19 @@ def test_a_target_knows_its_endpoint() -> None:
 
     assert (target.name, target.create_path) == ("products", "/products/")
     assert target.serializer_class is ProductSerializer
+
+
+urlpatterns = i18n_patterns(path("shop/", include("products.urls")))
+
+
+def test_the_path_of_the_create_endpoint_follows_the_urlconf_and_the_language(settings: Settings) -> None:
+    target = conf().target("products")
+    assert target.create_path == "/products/"
+
+    settings.ROOT_URLCONF = __name__
+    for language in ("en", "pt-br"):
+        with override(language):
+            assert target.create_path == f"/{language}/shop/"
 
 
 def test_the_create_view_is_a_new_instance_with_the_create_action() -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import transaction
 
-from bulk_import.models import ImportedRow, ImportJob
+from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob
 from products.models import Category, Product
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import post_rows, product
@@ -79,6 +80,19 @@ def test_rows_that_are_skipped_must_be_complete(client_of_merchandiser: APIClien
     assert [error["field"] for error in check["errors"]] == ["price", "currency", "category"]
 
 
+def test_a_dry_run_of_an_upsert_finds_what_new_rows_lack(
+    client_of_merchandiser: APIClient, merchandiser: Any, shop: None
+) -> None:
+    merchandiser.user_permissions.add(Permission.objects.get(codename="change_product"))
+    rows = [{"sku": "OLD", "name": "x"}, {"sku": "NEW", "name": "x", "price": "1.00"}, product("B")]
+    check = dry_run(client_of_merchandiser, rows, "/products/bulk?mode=upsert")
+    assert (check["valid_rows"], check["existing_rows"]) == (2, 1)
+    assert check["errors"] == [
+        {"index": 1, "field": name, "code": "required", "message": "This field is required."}
+        for name in ("currency", "category")
+    ]
+
+
 def test_an_import_that_stops_lists_the_rows_whose_objects_exist(client_of_merchandiser: APIClient, aws: Any) -> None:
     rows = [product("NEW"), product("OLD")]
     check = dry_run(client_of_merchandiser, rows, STOP)
@@ -137,3 +151,42 @@ def test_a_target_without_the_entries_answers_400(
     assert (answer.status_code, answer.json()["code"]) == (400, "mode_not_supported")
     assert entry in answer.json()["message"]
     assert dry_run(client_of_merchandiser, [product("A")], "/products/bulk?mode=create")["existing_rows"] is None
+
+
+def test_a_file_that_is_created_twice_has_not_failed_and_says_what_to_do(site: Site, run_worker: Any) -> None:
+    rows = [product("A", barcode="2000000000015"), product("B")]
+    for _first in range(2):
+        job_id = site.submit(rows)
+        run_worker()
+
+    job = site.document(job_id)
+    assert (job["status"], job["counts"]) == ("partially_succeeded", counts(rejected=2))
+    assert job["message"] == (
+        "0 of 2 products were created. See the reasons for the others below. 2 of them exist already. To leave them as "
+        "they are, send the file again with mode=upsert and on_existing=skip. To change them, send it with "
+        "on_existing=update."
+    )
+
+
+@pytest.mark.parametrize(
+    ("lookup", "problem", "status"),
+    [
+        ("sku", {"field": "sku", "code": "unique"}, "partially_succeeded"),
+        ("stock_unit", {"field": "stockUnit", "code": "exists"}, "partially_succeeded"),
+        ("sku", {"field": "barcode", "code": "unique"}, "failed"),  # another product has this barcode
+        ("", {"field": None, "code": "unique"}, "partially_succeeded"),  # a rule over several fields
+        ("sku", {"field": "sku", "code": "invalid"}, "failed"),
+    ],
+)
+def test_only_rows_whose_objects_exist_keep_an_import_from_failing(
+    site: Site, settings: Settings, lookup: str, problem: dict[str, Any], status: str
+) -> None:
+    job_id = site.submit([product("A")])
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "lookup": lookup}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+    chunk = ImportChunk.objects.get(job=job_id)
+    chunk.status, chunk.rejected = ChunkStatus.DONE, 1
+    chunk.problems = [{**problem, "message": "x", "count": 1, "first_index": 0}]
+    chunk.save()
+    with transaction.atomic():
+        assert chunk.job.handle_finished_chunk(chunk).status == status

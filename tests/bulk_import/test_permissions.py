@@ -18,6 +18,7 @@ from bulk_import.doctor import examine
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.retention import expire_jobs
 from bulk_import.storage.payloads import put_payload, read_payload
+from bulk_import_wire.lines import failure_line
 from tests.bulk_import.conftest import Aws, post_rows, product
 from tests.lambda_worker.aws_calls import called_in, recorded
 from tests.lambda_worker.sam_template import Stack, allowed
@@ -48,7 +49,7 @@ def test_the_monolith_may_do_what_it_does_and_nothing_else(client_of_merchandise
         job = ImportJob.objects.get()
         put_payload("products", job.pk, b"again")  # as a retry within boto3 does: the object is there already
         list(read_payload(job))
-        aws.s3.put_object(Bucket=failures.bucket_name, Key=f"{job.pk}/1.jsonl", Body=b"{}")
+        aws.s3.put_object(Bucket=failures.bucket_name, Key=f"{job.pk}/1.jsonl", Body=failure_line({"index": 0}, b"{}"))
         ImportChunk.objects.update(status=ChunkStatus.DONE, failures_key=f"{job.pk}/1.jsonl")
         client_of_merchandiser.get(f"{location}/failures").getvalue()
         ImportJob.objects.update(status=JobStatus.FAILED, finished_at=timezone.now() - timedelta(days=100))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.urls import include, path
+from rest_framework.exceptions import AuthenticationFailed, ErrorDetail
 from rest_framework.parsers import FormParser, JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.test import APIClient
@@ -18,6 +19,9 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.versioning import AcceptHeaderVersioning, URLPathVersioning
 from rest_framework.views import APIView, exception_handler
 
+from bulk_import.conf import conf
+from bulk_import.errors import error_response
+from bulk_import.management.arguments import request_of
 from bulk_import.metrics import metrics
 from bulk_import.models import ImportChunk
 from bulk_import_wire.contract import VERDICT_HEADER
@@ -220,3 +224,23 @@ def test_the_columns_of_the_failures_are_named_as_they_were_sent(
     table = b"".join(client_of_merchandiser.get(f"{location}/failures?format=csv&part=rows")).decode("utf-8-sig")
     [failed] = csv.DictReader(table.splitlines())
     assert (failed["weightKg"], failed["other fields"]) == ("1.5", "")
+
+
+def test_an_error_with_several_fields_has_the_text_of_one() -> None:
+    """Simple JWT refuses an expired token like this."""
+    error = AuthenticationFailed({"detail": ErrorDetail("The token is expired.", "token_not_valid"), "messages": []})
+
+    answer = error_response(error, {})
+
+    assert answer is not None
+    assert answer.data == {"code": "token_not_valid", "message": "The token is expired."}
+
+
+def test_the_command_line_asks_permissions_like_a_request_to_the_endpoint(merchandiser: Any) -> None:
+    """A permission class may read the session, and the arguments of the endpoint's URL."""
+    request = request_of(merchandiser.get_username())
+    view = conf().target("products").create_view(request)
+
+    assert request.session.get("language") is None
+    assert getattr(view.request.resolver_match, "view_name", "") == "products:product-list"
+    assert request._request.resolver_match is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from contextlib import suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from django.http import HttpResponse
 from django.urls import path
 from rest_framework.views import APIView
 
+from bulk_import.management.quiet import CLIENTS
 from bulk_import.versions import check_versions
 from tests.bulk_import.conftest import WORKER_SECRET
 
@@ -30,6 +33,7 @@ class Plain(APIView):
 
 urlpatterns = [
     path("plain/", Plain.as_view(), name="plain"),
+    path("plain.<format>", Plain.as_view(), name="plain"),  # as DRF's format suffixes
     path("stores/<int:store>/items/", Plain.as_view(), name="items"),
     path("page/", lambda _request: HttpResponse(), name="page"),
 ]
@@ -77,6 +81,19 @@ def test_a_wrong_url_name_gets_suggestions(arguments: list[str], says: str) -> N
         printed(*arguments)
 
 
+def test_suggestions_begin_with_the_most_similar_names(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+
+    with pytest.raises(CommandError, match=r"POST: items, plain$"):  # each only once
+        printed("item-list")
+
+
+def test_settings_that_the_module_does_not_define_are_not_extended(settings: Settings) -> None:
+    settings.SETTINGS_MODULE = "tests.bulk_import.test_setup_commands"
+    settings.MIDDLEWARE = []
+    assert '\nMIDDLEWARE = ["bulk_import.middleware' in "\n" + printed("products:product-list", "--part", "settings")
+
+
 @pytest.mark.parametrize(("name", "says"), [("plain", "--serializer"), ("items", "--kwargs"), ("page", "DRF view")])
 def test_an_endpoint_that_does_not_tell_enough(settings: Settings, name: str, says: str) -> None:
     settings.ROOT_URLCONF = __name__
@@ -104,3 +121,18 @@ def test_the_local_command_finds_that_its_port_is_in_use(aws: Aws) -> None:
 def test_versions_that_are_too_old_are_refused(django: tuple[int, ...], drf: str) -> None:
     with pytest.raises(Exception, match=r"tested with Django 5\.2 to 6\.1.*pip install --upgrade"):
         check_versions(django, drf)
+
+
+@pytest.mark.parametrize(("verbosity", "is_logged"), [(1, False), (2, True)])
+def test_the_debug_lines_of_clients_are_logged_only_on_request(*, verbosity: int, is_logged: bool) -> None:
+    loggers = [logging.getLogger(name) for name in CLIENTS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)
+        with suppress(SystemExit, CommandError):
+            call_command("bulk_import_doctor", verbosity=verbosity, stdout=StringIO())
+        assert {logger.isEnabledFor(logging.DEBUG) for logger in loggers} == {is_logged}
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

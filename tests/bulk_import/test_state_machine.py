@@ -234,7 +234,8 @@ class JobMachine(RuleBasedStateMachine):
         def start() -> Any:
             return undo(conf().target("products"), self.job, rehearsal=rehearsal)
 
-        with patch.multiple("bulk_import.intake.undo", submit=self.store_undo, check_open_job_quota=Mock()):
+        quotas = {"check_open_job_quota": Mock(), "check_row_quota": Mock()}  # the job has no submitter
+        with patch.multiple("bulk_import.intake.undo", submit=self.store_undo, **quotas):
             if refusal:
                 with pytest.raises(BadImport) as refused:
                     start()

@@ -84,7 +84,8 @@ class JobAudit:
 
     def _check_counts(self) -> None:
         done = Counter(self.outcomes.values())
-        some = "partially_succeeded" if done else "failed"
+        exists = any(problem["code"] in {"unique", "exists"} for problem in self._problems)
+        some = "partially_succeeded" if done or exists else "failed"
         expected_status = "succeeded" if done.total() == len(self._rows) else some
         outcomes = Counter(failure["outcome"] for failure in self._failures)
         errors = sum(len(failure["errors"]) for failure in self._failures)

@@ -74,6 +74,24 @@ def test_it_updates_what_exists(stack: LocalStack, file: Path) -> None:
     assert done.stdout.rstrip().endswith("All 2 products were imported: 1 updated, 1 unchanged.")
 
 
+def test_it_skips_what_exists_or_refuses_it(stack: LocalStack, file: Path) -> None:
+    file.write_text(json.dumps(rows("twice", 2)))
+    skip, again, stop, twice = (
+        bulk_import(stack, file, "--user", "demo", *arguments, "--watch")
+        for arguments in [
+            *[["--mode", "upsert", "--on-existing", "skip"]] * 2,
+            ["--mode", "upsert", "--on-existing", "stop"],
+            [],
+        ]
+    )
+
+    assert [done.returncode for done in (skip, again, stop, twice)] == [0, 0, 2, 1]
+    assert "2 created" in skip.stdout
+    assert again.stdout.rstrip().endswith("All 2 products were imported: 2 unchanged.")
+    assert "rows_exist" in stop.stderr
+    assert "2 of them exist already." in twice.stderr
+
+
 def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps([*rows("some", 3), *rows("kayak", 2, category="kayaks"), {"sku": "bare"}]))
     done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")

@@ -174,6 +174,23 @@ def test_a_rehearsal_forecasts_its_import_and_an_undo_removes_it(shop: Shop) -> 
     assert shop.skus("stage") == []
 
 
+def test_a_file_that_is_sent_twice_never_fails(shop: Shop) -> None:
+    """With `skip`, its rows are unchanged. Otherwise they are rejected, because their objects exist."""
+    file = "sku,name,price,currency,category\n" + "".join(f"sent-{n},Pan,9.50,EUR,cookware\n" for n in range(3))
+    ended = []
+    for query in ("mode=upsert&on_existing=skip", "mode=upsert&on_existing=skip", ""):
+        answer = shop.http.post(f"/products/bulk?{query}", files={"file": ("products.csv", file, "text/csv")})
+        ended.append(shop.ended(answer.headers["Location"]))
+
+    assert [(job["status"], job["counts"]) for job in ended] == [
+        ("succeeded", counts(created=3)),
+        ("succeeded", counts(unchanged=3)),
+        ("partially_succeeded", counts(rejected=3)),
+    ]
+    assert "3 of them exist already" in ended[-1]["message"]
+    assert len(shop.skus("sent")) == 3
+
+
 def test_a_redelivered_message_creates_no_row(shop: Shop) -> None:
     with paused(shop.poller):
         location = shop.submit(rows("again", 120))

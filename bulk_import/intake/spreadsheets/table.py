@@ -86,8 +86,10 @@ class Table:
     def reading(self) -> dict[str, Any]:
         """How the file was read, for the answers of the API."""
         used = {column.field for column in self.columns}
+        conventions = {"locale": self._options.locale, "decimal": self._options.decimal}
         return {
             **self._source.describe(),
+            **{name: value for name, value in conventions.items() if value},
             "header_line": self._header_line,
             "skipped_lines": self._skipped_lines,
             "columns": [

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from bulk_import.conf import conf
 from bulk_import.doctor import Level, examine
+from bulk_import.management.quiet import quiet_clients
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -62,6 +63,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
     def handle(self, *, base_url: str, function_timeout: int, **options: Any) -> None:
+        quiet_clients(options["verbosity"])
         findings = list(
             examine(base_url, function_timeout, options["user"], read_rows(options["row"]), options["host"])
         )

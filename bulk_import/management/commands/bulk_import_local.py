@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from bulk_import.conf import conf
 from bulk_import.local.processes import exit_on_signals
 from bulk_import.local.site_stack import CannotRun, site_stack
+from bulk_import.management.quiet import quiet_clients
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -35,7 +36,8 @@ class Command(BaseCommand):
             help="where the worker reaches the site; or set BULK_IMPORT_BASE_URL (default: %(default)s)",
         )
 
-    def handle(self, *, base_url: str, **_options: Any) -> None:
+    def handle(self, *, base_url: str, verbosity: int, **_options: Any) -> None:
+        quiet_clients(verbosity)
         exit_on_signals()
         try:
             with site_stack(base_url, self.say) as stack:

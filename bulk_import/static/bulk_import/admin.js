@@ -6,7 +6,7 @@ const REFRESH_MS = 3000;
 
 let shownAt = new Date();
 
-// Shows that the page is out of date ("unreachable" or "signedOut"), or hides this message ("").
+// Shows that the page is out of date ("unreachable", "signedOut" or "forbidden"), or hides this message ("").
 function showConnection(problem) {
   const note = document.getElementById("bi-connection");
   if (!note) return;
@@ -32,7 +32,8 @@ function refreshList(fresh) {
 async function refresh() {
   if (document.hidden || !document.querySelector("[data-open]")) return;
   const response = await fetch(location.href, { credentials: "same-origin" });
-  if (response.redirected || response.status === 403) return showConnection("signedOut");
+  if (response.redirected) return showConnection("signedOut");
+  if (response.status === 403) return showConnection("forbidden");
   if (!response.ok) return showConnection("unreachable");
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   showConnection("");

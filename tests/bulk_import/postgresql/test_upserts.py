@@ -37,7 +37,7 @@ def make_call(client_of_merchandiser: APIClient, merchandiser: Any, worker: APIC
     return make
 
 
-def send_during(call: Call, change: Callable[[], Any]) -> Any:
+def send_during(call: Any, change: Callable[[], Any]) -> Any:
     """Send the call while another transaction changes the object, which commits when the call waits for it."""
     answers: list[Any] = []
 
