@@ -9,8 +9,6 @@ from django.urls import get_resolver, get_script_prefix, get_urlconf, reverse
 from django.utils.translation import get_language
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from django.urls import URLResolver
 
 
@@ -22,7 +20,7 @@ def path_within_site(path: str) -> str:
     return "/" + path.removeprefix(get_script_prefix())
 
 
-def find_path(url_name: str, kwargs: Mapping[str, Any]) -> str:
+def find_path(url_name: str, kwargs: dict[str, Any]) -> str:
     """Return the path of a URL within the site. Raises NoReverseMatch.
 
     A path without arguments is cached, because every create call needs one. It depends on the URL configuration, the
