@@ -324,7 +324,9 @@ class JobMachine(RuleBasedStateMachine):
 
     def write_record(self, index: int) -> None:
         outcome = outcome_of(index)
-        ImportedRow.objects.create(job=self.job, index=index, body_sha256=b"", outcome=outcome, object_id=index)
+        ImportedRow.objects.create(
+            job=self.job, index=index, body_sha256=b"", outcome=outcome, object_id=index, object_hash=b"hash"
+        )
 
     @precondition(lambda self: self.granted_claims)
     @rule(data=st.data(), offset=st.integers(0, 3))

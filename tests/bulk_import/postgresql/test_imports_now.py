@@ -64,5 +64,5 @@ def test_no_query_of_the_page_reads_all_jobs_or_chunks() -> None:
         for sql, params in queries:
             cursor.execute(f"EXPLAIN {sql}", params)
             plans.append("\n".join(line for (line,) in cursor.fetchall()))
-    assert len(plans) == 9
+    assert len(plans) == 10
     assert [plan for plan in plans if "Seq Scan on bulk_import_import" in plan] == []

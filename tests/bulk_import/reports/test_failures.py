@@ -446,7 +446,7 @@ def test_an_error_is_json_whatever_the_download_would_have_been(
     assert (options.status_code, options["Content-Type"]) == (200, "application/json")
 
 
-@pytest.mark.parametrize(("query", "accept", "status"), [("", "image/png", 406), ("?format=xls", "*/*", 404)])
+@pytest.mark.parametrize(("query", "accept", "status"), [("", "image/png", 406), ("?format=xls", "*/*", 400)])
 def test_a_format_that_there_is_not_is_refused(
     client_of_merchandiser: APIClient, job: str, query: str, accept: str, status: int
 ) -> None:
