@@ -135,7 +135,8 @@ def test_a_rehearsal_is_run_and_its_import_is_undone(stack: LocalStack, file: Pa
     assert "2/2  2 created" in run.stdout, run.stderr
     assert "nothing was deleted. 2 of 2 products would be deleted." in forecast.stdout, forecast.stderr
     assert "An import was undone. Deleted: 2 of 2 products." in undone.stdout, undone.stderr
-    assert [done.returncode for done in (run, forecast, undone, again)] == [0, 0, 0, 1]
+    assert [done.returncode for done in (run, forecast, undone, again)] == [0, 0, 0, 2]
+    assert "(nothing_to_undo)" in again.stderr
     for arguments, text in {
         ("undo", job_of(run), "--dry-run"): "--dry-run cannot be used with undo.",
         ("run", job_of(run)): "Only a rehearsal can be run. (not_a_rehearsal)",
