@@ -26,7 +26,8 @@ import boto3
 import httpx
 import psycopg
 
-from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, MAX_BATCH_ROWS, ClaimRequest
+from bulk_import_wire.batch import MAX_BATCH_ROWS
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ClaimRequest
 from demo.stack import await_answer, free_port, local_stack, stop_process
 from settings.known_secrets import WORKER_SECRET
 

@@ -20,7 +20,7 @@ from bulk_import.detail_checks import check_aliases, check_detail
 from bulk_import.models import database
 from bulk_import.outbox.mail import HTML_TEMPLATE, TEXT_TEMPLATE
 from bulk_import.site_checks import check_site
-from bulk_import_wire.contract import MAX_BATCH_ROWS
+from bulk_import_wire.batch import MAX_BATCH_ROWS
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from bulk_import.detail_endpoint import DetailEndpoint, NoDetailEndpoint
 from bulk_import.site_paths import find_path
-from bulk_import_wire.contract import MAX_BATCH_ROWS
+from bulk_import_wire.batch import MAX_BATCH_ROWS
 from bulk_import_wire.urls import is_http_url
 
 if TYPE_CHECKING:

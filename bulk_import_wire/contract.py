@@ -3,18 +3,10 @@
 This module uses the standard library only, so that both sides can import it. It defines two things:
 
 - The worker API, `POST {WORKER_API_PATH}chunks/{chunk_id}/{claim|heartbeat|release|finish|dead|rows}`. The other
-  dataclasses below are the bodies of its requests and answers. `bulk_import_wire.probe` has those of a probe.
+  dataclasses below are the bodies of its requests and answers. `bulk_import_wire.batch` has those of a batch call
+  (`rows`), `bulk_import_wire.probe` those of a probe, and `bulk_import_wire.calls` what a worker reports of its calls.
 - The create call: a request to the target's own endpoint. It carries the headers `Authorization` (or the claim's
   `token_header`, with `IMPORT_SCHEME`) and `IDEMPOTENCY_KEY`; the answer carries `VERDICT_HEADER`.
-
-The batch call, `rows`, is a call of the worker API that replaces several create calls. The monolith replays each row as
-a create call of its own. All other bodies are JSON, but those of a batch call are JSON Lines (BATCH_CONTENT_TYPE):
-
-- Request: a `BatchHead`, then the payload line of each row, unchanged and in the order of `BatchHead.indices`.
-- Answer: a `BatchLine` for each row as soon as its outcome is known, in the same order, then BATCH_END. The monolith
-  may stop before the last row, for example because a second is over or the job was cancelled. The rows that have no
-  line before BATCH_END were not tried. Without BATCH_END, the connection was cut: the row after the last line may or
-  may not have been created, so its call has to be repeated.
 
 Each call and each answer of the worker API carries CONTRACT_HEADER.
 
@@ -48,23 +40,8 @@ An answer without it is not one of the monolith. It comes from a maintenance pag
 WORKER_API_PATH = "/bulk-import/worker/"
 """Default path of `bulk_import.worker_urls`. A site that mounts them elsewhere configures both sides."""
 
-BATCH_CONTENT_TYPE = "application/x-ndjson"
-"""Content type of the request and the answer of a batch call."""
-
-MAX_BATCH_ROWS = 100
-"""Largest `batch_rows` of a target. A batch ends after a second, and no endpoint creates more rows in this time."""
-
-MAX_BATCH_BYTES = 512 * 1024
-"""Longest body of a batch call. nginx refuses bodies above 1 MiB by default, and the monolith keeps it in memory.
-
-A row that does not fit is sent in a create call.
-"""
-
-MAX_ROW_ANSWER_BYTES = 64 * 1024
-"""Length to which the body of an answer to a create call is cut. The error message for one row is far shorter."""
-
-BATCH_END = {"end": True}
-"""Last line of the answer to a batch call."""
+MAX_ANSWER_BYTES = 64 * 1024
+"""Length to which the body of an answer to a call is cut. The error message for one row is far shorter."""
 
 IMPORT_SCHEME = "Import"
 """Authorization scheme of the create call: `Authorization: Import <token>`."""
@@ -223,6 +200,19 @@ class ClaimRequest(JsonObject):
     creates: bool = True  # False for a claim that only reports; it is also granted while the job is paused
 
 
+def create_call_headers(token: str, token_header: str, language: str, host: str, host_header: str) -> dict[str, str]:
+    """Return the headers of a create call, without IDEMPOTENCY_KEY. The arguments are fields of `Claim`."""
+    headers = {
+        token_header: f"{IMPORT_SCHEME} {token}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Language": language or "*",
+    }
+    if host:  # only the header changes: the connection still leads to the configured base URL
+        headers[host_header] = host
+    return headers
+
+
 @dataclass(frozen=True, slots=True)
 class Claim(JsonObject):
     """Response to `claim`: the lease of a chunk, and all that the worker needs to create its rows."""
@@ -245,42 +235,9 @@ class Claim(JsonObject):
     host_header: str = "Host"  # name of the header for `host`
     batch_rows: int = 1  # maximum number of rows in a batch call; with 1, send each row in a create call
 
-
-def create_call_headers(claim: Claim) -> dict[str, str]:
-    """Return the headers of the create calls of a claim, without IDEMPOTENCY_KEY."""
-    headers = {
-        claim.token_header: f"{IMPORT_SCHEME} {claim.token}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Accept-Language": claim.language or "*",
-    }
-    if claim.host:  # only the header changes: the connection still leads to the configured base URL
-        headers[claim.host_header] = claim.host
-    return headers
-
-
-@dataclass(frozen=True, slots=True)
-class Calls(JsonObject):
-    """How the create endpoint answers a worker: `calls` of `heartbeat`, `release` and `finish`, for staff to see.
-
-    The numbers are those of one delivery so far. So it does not matter if a report is lost or repeated.
-    """
-
-    in_flight: int = 0  # create calls that wait for their answer
-    oldest_ms: int = 0  # how long the oldest of them has been waiting, in milliseconds
-    total_ms: int = 0  # sum of how long the calls took that have ended, in milliseconds
-    # Number of calls by their answer: a RowVerdict other than `not-created`, an HTTP status, NO_VERDICT or NO_ANSWER.
-    answers: dict[str, int] = field(default_factory=dict)
-
-
-NO_VERDICT = "no-verdict"
-"""Key in `Calls.answers` of the answers that have no verdict and are no errors, such as a login page."""
-
-NO_ANSWER = "no-answer"
-"""Key in `Calls.answers` of the calls that got no answer."""
-
-MAX_ANSWERS = 20
-"""Maximum number of keys in `Calls.answers`. An endpoint may answer with hundreds of HTTP statuses."""
+    def create_call_headers(self) -> dict[str, str]:
+        """Return the headers of the create calls of this claim, without IDEMPOTENCY_KEY."""
+        return create_call_headers(self.token, self.token_header, self.language, self.host, self.host_header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +245,7 @@ class Heartbeat(JsonObject):
     """Body of `heartbeat`: the worker extends its lease."""
 
     epoch: int
-    calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`
+    calls: dict[str, Any] = field(default_factory=dict)  # see `bulk_import_wire.calls`
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +269,7 @@ class Release(JsonObject):
     has_failed: bool = False  # whether this delivery failed; after several of them, the chunk is given up
     rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
     rows_failed: int = 0  # those of them whose outcome is `failed`
-    calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`
+    calls: dict[str, Any] = field(default_factory=dict)  # see `bulk_import_wire.calls`
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,22 +295,4 @@ class Finish(JsonObject):
     problems: list[dict[str, Any]] = field(default_factory=list)  # see `bulk_import_wire.problems`
     rows_tried: int = 0  # rows that got an outcome from the endpoint in this delivery
     rows_failed: int = 0  # those of them whose outcome is `failed`; `failed` also counts earlier deliveries
-    calls: dict[str, Any] = field(default_factory=dict)  # see `Calls`
-
-
-@dataclass(frozen=True, slots=True)
-class BatchHead(JsonObject):
-    """First line of a batch call: the rows that follow."""
-
-    epoch: int
-    indices: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLine(JsonObject):
-    """One line of the answer to a batch call: what a create call of the row would have been answered."""
-
-    index: int
-    status: int  # HTTP status
-    headers: dict[str, str]  # VERDICT_HEADER, Retry-After and LOAD_HEADER, if the answer has them
-    body: str = ""  # at most MAX_ROW_ANSWER_BYTES; "" for a row that is in the ledger
+    calls: dict[str, Any] = field(default_factory=dict)  # see `bulk_import_wire.calls`

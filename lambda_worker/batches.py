@@ -10,14 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import (
-    BATCH_END,
-    MAX_BATCH_BYTES,
-    MAX_ROW_ANSWER_BYTES,
-    BatchHead,
-    BatchLine,
-    MessageError,
-)
+from bulk_import_wire.batch import BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
+from bulk_import_wire.contract import MAX_ANSWER_BYTES, MessageError
 
 if TYPE_CHECKING:
     from collections import deque
@@ -39,7 +33,7 @@ the slowest of eight.
 MAX_HEAD_BYTES = 2048
 """Longest first line of a batch call, with 100 indexes of eight digits."""
 
-MAX_LINE_BYTES = 8 * MAX_ROW_ANSWER_BYTES
+MAX_LINE_BYTES = 8 * MAX_ANSWER_BYTES
 """Longest line of an answer. JSON needs up to six bytes for a character of the row's answer."""
 
 HTTP_STATUSES = range(100, 1000)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import MAX_ANSWERS, NO_ANSWER, NO_VERDICT, Calls, RowVerdict
+from bulk_import_wire.calls import MAX_ANSWERS, NO_ANSWER, NO_VERDICT, Calls
+from bulk_import_wire.contract import RowVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BatchLine
 from bulk_import_wire.contract import (
-    BATCH_CONTENT_TYPE,
     CONTRACT_HEADER,
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
     LOAD_HEADER,
+    MAX_ANSWER_BYTES,
     REQUEST_ID,
     VERDICT_HEADER,
-    BatchLine,
     Claim,
     ClaimRequest,
     Finish,
@@ -34,7 +34,6 @@ from bulk_import_wire.contract import (
     Release,
     ReleaseAnswer,
     RowVerdict,
-    create_call_headers,
 )
 from lambda_worker.batches import BatchReader, batch_body
 from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, transport_errors
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from bulk_import_wire.message import ChunkMessage
     from lambda_worker.config import Config
     from lambda_worker.row import Row
-
-MAX_ANSWER_BYTES = 64 * 1024
-"""Maximum number of bytes that are read from a response. The error message for one row is far shorter."""
 
 API_TIMEOUT_SECONDS = 30
 """Timeout of a call to the worker API. A `finish` may take long, because it waits for create calls that still run."""
@@ -121,7 +117,7 @@ class MonolithClient:
 
     async def create(self, claim: Claim, key: str, row: bytes, timeout_seconds: float) -> Answer:
         """Make the create call of one row, with the key `<job id>:<row index>`. Raises Unreachable."""
-        headers = create_call_headers(claim) | {IDEMPOTENCY_KEY: key}
+        headers = claim.create_call_headers() | {IDEMPOTENCY_KEY: key}
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
     async def create_batch(

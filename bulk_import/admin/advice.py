@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext_lazy as _
 
 from bulk_import.models import JobStatus
-from bulk_import_wire.contract import NO_ANSWER, NO_VERDICT, PauseCode, RowVerdict
+from bulk_import_wire.calls import NO_ANSWER, NO_VERDICT
+from bulk_import_wire.contract import PauseCode, RowVerdict
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

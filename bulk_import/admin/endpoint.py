@@ -17,7 +17,7 @@ from bulk_import.models import ChunkStatus, ImportChunk
 from bulk_import.models.chunk_columns import SILENCE
 from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES
 from bulk_import.reports.messages import grouped
-from bulk_import_wire.contract import NO_ANSWER, NO_VERDICT, Calls
+from bulk_import_wire.calls import NO_ANSWER, NO_VERDICT, Calls
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -24,7 +24,6 @@ from bulk_import_wire.contract import (
     VERDICT_HEADER,
     Claim,
     RowVerdict,
-    create_call_headers,
 )
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import ProbeCall, ProbeRequest
@@ -75,7 +74,7 @@ def _probe(base_url: str, call: ProbeCall) -> Iterator[Finding]:
         return
     claim = call.to_claim()
     url = base_url.rstrip("/") + claim.create_path
-    headers = {**create_call_headers(claim), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
+    headers = {**claim.create_call_headers(), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
     try:
         answer = _post(url, headers, call.row)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -110,7 +109,7 @@ def examine_create_calls(base_url: str) -> Iterator[Finding]:
             host_header=settings.host_header,
         )
         try:
-            answer = _post(url, {**create_call_headers(claim), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}, "{}")
+            answer = _post(url, {**claim.create_call_headers(), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}, "{}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             yield no_answer(subject, url, error)
             continue

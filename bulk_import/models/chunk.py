@@ -13,7 +13,8 @@ from bulk_import.models.row import line_at
 from bulk_import.models.status import TERMINAL_CHUNK_STATUSES, ChunkStatus
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import Calls, Finish
+    from bulk_import_wire.calls import Calls
+    from bulk_import_wire.contract import Finish
 
 
 class ImportChunk(LeasedChunk):

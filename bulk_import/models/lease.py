@@ -22,7 +22,7 @@ from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, Ch
 from bulk_import_wire.contract import DEAD_LETTER, PAUSED_TOO_LONG
 
 if TYPE_CHECKING:
-    from bulk_import_wire.contract import Calls
+    from bulk_import_wire.calls import Calls
 
 MAX_DELIVERIES = 5
 """Number of failed deliveries after which a chunk is given up. It is also our recommended maxReceiveCount."""

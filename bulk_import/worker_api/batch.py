@@ -22,17 +22,8 @@ from bulk_import.streaming import streaming_response
 from bulk_import.tracing import request_log_context
 from bulk_import.worker_api.replay import Replay
 from bulk_import.worker_api.views import WorkerView, check_contract, find_target
-from bulk_import_wire.contract import (
-    BATCH_CONTENT_TYPE,
-    BATCH_END,
-    IMPORT_SCHEME,
-    MAX_BATCH_BYTES,
-    VERDICT_HEADER,
-    BatchHead,
-    BatchLine,
-    MessageError,
-    RowVerdict,
-)
+from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
+from bulk_import_wire.contract import VERDICT_HEADER, MessageError, RowVerdict, create_call_headers
 from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
@@ -117,14 +108,9 @@ class BatchView(WorkerView):
 def create_headers(chunk: ImportChunk) -> dict[str, str]:
     """Return the headers that a worker would send with each create call of the chunk, except the row's own key."""
     settings = conf()
-    headers = {
-        settings.token_header: f"{IMPORT_SCHEME} {ImportToken(chunk.pk, chunk.epoch).sign()}",
-        "Accept": "application/json",
-        "Accept-Language": chunk.job.language or "*",
-    }
-    if settings.host_header and chunk.job.host:
-        headers[settings.host_header] = chunk.job.host
-    return headers
+    token = ImportToken(chunk.pk, chunk.epoch).sign()
+    host = chunk.job.host if settings.host_header else ""
+    return create_call_headers(token, settings.token_header, chunk.job.language, host, settings.host_header)
 
 
 def create_rows(replay: Replay, job_id: str, batch: Batch) -> Generator[bytes]:

@@ -17,13 +17,14 @@ from urllib.parse import unquote_to_bytes
 
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connections
+from django.http.request import HttpHeaders
 
+from bulk_import_wire.batch import BatchLine
 from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
     LOAD_HEADER,
-    MAX_ROW_ANSWER_BYTES,
+    MAX_ANSWER_BYTES,
     VERDICT_HEADER,
-    BatchLine,
     Outcome,
     RowVerdict,
 )
@@ -66,13 +67,12 @@ class Replay:
             "wsgi.errors": sys.stderr,  # ASGI servers have no environ; Django builds one with less
             "wsgi.url_scheme": getattr(batch, "scope", {}).get("scheme", "http"),
             **{key: value for key, value in batch.META.items() if key not in NOT_OF_A_ROW},
-            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()},
+            **HttpHeaders.to_wsgi_names(headers),
             **environ,
             "REQUEST_METHOD": "POST",
             "SCRIPT_NAME": script_name.encode().decode("latin-1"),  # WSGI decodes all bytes like this
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             "QUERY_STRING": "",
-            "CONTENT_TYPE": "application/json",
         }
         for key in self._environ.keys() & {"RAW_URI", "REQUEST_URI"}:  # of gunicorn, uWSGI and Apache
             self._environ[key] = script_name.rstrip("/") + path
@@ -102,8 +102,7 @@ class Replay:
         """Make the create call of a row, with the key `<job id>:<row index>`, and return its answer."""
         environ = {
             **self._environ,
-            f"HTTP_{IDEMPOTENCY_KEY.upper().replace('-', '_')}": key,
-            "CONTENT_LENGTH": str(len(row)),
+            **HttpHeaders.to_wsgi_names({IDEMPOTENCY_KEY: key, "Content-Length": str(len(row))}),
             "wsgi.input": BytesIO(row),
         }
         # The batch call has not ended yet. Django keeps the language, the time zone, the URLconf and the script prefix
@@ -137,8 +136,8 @@ def _handler() -> Any:
 
 
 def _read(response: Any) -> bytes:
-    """Read the whole response, as a server does, and return its first MAX_ROW_ANSWER_BYTES."""
+    """Read the whole response, as a server does, and return its first MAX_ANSWER_BYTES."""
     body = bytearray()
     for piece in response:
-        body += piece[: MAX_ROW_ANSWER_BYTES - len(body)]
+        body += piece[: MAX_ANSWER_BYTES - len(body)]
     return bytes(body)

@@ -16,7 +16,8 @@ from django.utils import timezone
 from playwright.sync_api import Page, Request, expect, sync_playwright
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob, JobStatus
-from bulk_import_wire.contract import Calls, PauseCode
+from bulk_import_wire.calls import Calls
+from bulk_import_wire.contract import PauseCode
 from bulk_import_wire.problems import problem
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 

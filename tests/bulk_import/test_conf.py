@@ -26,8 +26,7 @@ from bulk_import.conf import (
 from bulk_import.intake.accept import MAX_CHUNK_BYTES
 from bulk_import.models import RETAINED_DATA
 from bulk_import.worker_api.views import heartbeat_seconds
-from bulk_import_wire.contract import Claim
-from lambda_worker.monolith_client import MAX_ANSWER_BYTES
+from bulk_import_wire.contract import MAX_ANSWER_BYTES, Claim
 from products.serializers import ProductSerializer
 from products.views import ProductViewSet
 

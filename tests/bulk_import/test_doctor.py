@@ -33,7 +33,7 @@ from rest_framework.test import APIClient
 
 from bulk_import.authentication import ProbeToken
 from bulk_import.models import ImportedRow
-from bulk_import_wire.contract import VERDICT_HEADER, Claim, create_call_headers
+from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from bulk_import_wire.probe import ProbeCall, ProbeReport, ProbeRequest, row_sha256
 from bulk_import_wire.probe_findings import judge_probe
 from lambda_worker.__main__ import main as worker_main
@@ -743,7 +743,7 @@ def test_a_probe_has_the_headers_of_a_create_call(
 
     (call,) = worker.post("/bulk-import/worker/probe", asked.to_dict(), format="json").json()["probes"]
 
-    headers = create_call_headers(ProbeCall.from_dict(call).to_claim())
+    headers = ProbeCall.from_dict(call).to_claim().create_call_headers()
     assert headers["X-Import-Token"].startswith("Import probe.")
     assert headers.get(hosts.host_header) == hosts.sent
     assert "Authorization" not in headers

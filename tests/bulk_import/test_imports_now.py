@@ -18,7 +18,8 @@ from django.utils import timezone
 from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import.models.chunk_columns import LOST_WORKER_DELAY, SILENCE
 from bulk_import.reports.messages import clock_time
-from bulk_import_wire.contract import NO_ANSWER, Calls, Finish, PauseCode
+from bulk_import_wire.calls import NO_ANSWER, Calls
+from bulk_import_wire.contract import Finish, PauseCode
 from tests.bulk_import.conftest import Aws, call, claim, claim_body, make_user, post_rows, product
 
 if TYPE_CHECKING:

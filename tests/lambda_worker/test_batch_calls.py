@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bulk_import_wire.contract import (
-    BATCH_END,
-    CONTRACT_HEADER,
-    LOAD_HEADER,
-    VERDICT_HEADER,
-    WORKER_API_PATH,
-    BatchLine,
-    RowVerdict,
-)
+from bulk_import_wire.batch import BATCH_END, BatchLine
+from bulk_import_wire.contract import CONTRACT_HEADER, LOAD_HEADER, VERDICT_HEADER, WORKER_API_PATH, RowVerdict
 from lambda_worker.batches import MAX_LINE_BYTES, batch_body
 from lambda_worker.exceptions import BatchRefused, Unreachable
 from lambda_worker.monolith_client import Answer, MonolithClient

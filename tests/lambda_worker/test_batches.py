@@ -14,16 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_import_wire.contract import (
-    BATCH_END,
-    MAX_BATCH_BYTES,
-    MAX_BATCH_ROWS,
-    BatchHead,
-    BatchLine,
-    Outcome,
-    PauseCode,
-    RowVerdict,
-)
+from bulk_import_wire.batch import BATCH_END, MAX_BATCH_BYTES, MAX_BATCH_ROWS, BatchHead, BatchLine
+from bulk_import_wire.contract import Outcome, PauseCode, RowVerdict
 from lambda_worker import call_gate, row_calls
 from lambda_worker.batches import FEW_ROWS, MAX_LINE_BYTES, BatchReader, BatchSize, batch_body
 from lambda_worker.exceptions import BatchRefused, ChunkDeferred, StaleEpoch, Unreachable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_import_wire.contract import NO_ANSWER, NO_VERDICT, VERDICT_HEADER, Calls, RowVerdict
+from bulk_import_wire.calls import NO_ANSWER, NO_VERDICT, Calls
+from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from lambda_worker.call_statistics import CallStatistics, kind_of
 from lambda_worker.monolith_client import Answer
 

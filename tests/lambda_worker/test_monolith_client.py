@@ -14,6 +14,7 @@ from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
+    MAX_ANSWER_BYTES,
     VERDICT_HEADER,
     WORKER_API_PATH,
     Finish,
@@ -35,7 +36,7 @@ from lambda_worker.exceptions import (
     Unreachable,
     WorkerError,
 )
-from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer, MonolithClient
+from lambda_worker.monolith_client import Answer, MonolithClient
 from lambda_worker.retries import MAX_RETRY_AFTER_SECONDS, MAX_TRIES
 from lambda_worker.worker_api_errors import AWAY_SECONDS
 from tests.lambda_worker.conftest import (

@@ -15,14 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_import_wire.contract import SUBMITTER_DISABLED, VERDICT_HEADER, Outcome, PauseCode, RowVerdict
+from bulk_import_wire.contract import (
+    MAX_ANSWER_BYTES,
+    SUBMITTER_DISABLED,
+    VERDICT_HEADER,
+    Outcome,
+    PauseCode,
+    RowVerdict,
+)
 from lambda_worker import call_gate, row_calls
 from lambda_worker.deadlines import CALL_TIMEOUT_SECONDS
 from lambda_worker.endpoint_health import AWAY_AFTER_CALLS, AWAY_AFTER_SECONDS
 from lambda_worker.exceptions import ChunkClosed, ChunkDeferred, ChunkReturned, StaleEpoch, Unreachable
 from lambda_worker.failure_file import RowFailure, group_failures
 from lambda_worker.limiter import ConcurrencyLimiter
-from lambda_worker.monolith_client import MAX_ANSWER_BYTES, Answer
+from lambda_worker.monolith_client import Answer
 from lambda_worker.refusals import errors_of
 from lambda_worker.retries import (
     BUDGET_SHARE,

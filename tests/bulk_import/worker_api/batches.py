@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bulk_import_wire.contract import BATCH_CONTENT_TYPE, BATCH_END, VERDICT_HEADER, BatchHead, BatchLine
+from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, BatchHead, BatchLine
+from bulk_import_wire.contract import VERDICT_HEADER
 from tests.bulk_import.conftest import claim
 
 if TYPE_CHECKING:

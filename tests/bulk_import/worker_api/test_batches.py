@@ -29,7 +29,8 @@ from rest_framework.test import APIClient
 from bulk_import.models import ImportChunk, ImportedRow, ImportJob
 from bulk_import.worker_api import batch as batch_module
 from bulk_import.worker_api import replay
-from bulk_import_wire.contract import BATCH_CONTENT_TYPE, BATCH_END, CONTRACT_HEADER, MAX_BATCH_BYTES, VERDICT_HEADER
+from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, MAX_BATCH_BYTES
+from bulk_import_wire.contract import CONTRACT_HEADER, VERDICT_HEADER
 from products.models import Category, Product
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import WORKER_SECRET, Aws, claim, post_rows, product

@@ -33,7 +33,8 @@ from rest_framework.test import APIClient
 
 from bulk_import.models import ImportedRow, ImportJob
 from bulk_import.shared_permissions import ENVIRON_KEY
-from bulk_import_wire.contract import BATCH_CONTENT_TYPE, VERDICT_HEADER, Claim
+from bulk_import_wire.batch import BATCH_CONTENT_TYPE
+from bulk_import_wire.contract import VERDICT_HEADER, Claim
 from bulk_import_wire.logs import FIELDS, LogContextFilter
 from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
