@@ -93,6 +93,11 @@ class Target:
             view.request, request.resolver_match = request, match  # permission classes may read both
         return view
 
+    def create_serializer(self, request: Request, *, partial: bool = False) -> Serializer[Any]:
+        """Return a new serializer for this request. Its context has a new view of the create endpoint, as `view`."""
+        context = {"request": request, "view": self.create_view(request)}
+        return self.serializer_class(context=context, partial=partial)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conf:

@@ -64,7 +64,7 @@ from bulk_import.rehearsal import rolled_back
 from bulk_import.row_response import forget_session, is_denied_for_this_row, with_error_codes
 from bulk_import.shared_permissions import shared_permissions
 from bulk_import.shop_load import ShopLoad
-from bulk_import.target_views import collect_errors, error_detail
+from bulk_import.target_views import act_as, collect_errors, error_detail
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
@@ -246,9 +246,7 @@ class ImportedRowMiddleware:
             raise CreateCallError(403, SUBMITTER_DISABLED, message, RowVerdict.NOT_CREATED)
         if shared := shared_permissions(request):
             shared.give_to(submitter)
-        request.user = submitter
-        # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
-        request._force_auth_user = submitter  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+        act_as(request, submitter)
 
 
 def _find(request: HttpRequest, call: CreateCall, target: Target, mode: str) -> ExistingObject | None:

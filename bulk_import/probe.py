@@ -25,7 +25,7 @@ from bulk_import.conf import Target, conf
 from bulk_import.errors import flatten_errors
 from bulk_import.models import database, durable_transaction, observe_atomic_request
 from bulk_import.rehearsal import rolled_back
-from bulk_import.target_views import ViewFormat, collect_errors, error_detail
+from bulk_import.target_views import ViewFormat, act_as, collect_errors, error_detail
 from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
 from bulk_import_wire.probe import ProbeReport
 
@@ -55,8 +55,7 @@ def answer_probe(
         return _refusal("invalid_token", HTTPStatus.FORBIDDEN, RowVerdict.STALE)
     if request.method != "POST" or request.path_info != target.create_path:
         return _refusal("wrong_endpoint", HTTPStatus.FORBIDDEN, RowVerdict.WRONG_ENDPOINT)
-    request.user = user
-    request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - as for a create call
+    act_as(request, user)
     body_sha256 = hashlib.sha256(request.body).hexdigest()  # before the view reads it as a stream
     report = _try(request, target, body_sha256, get_response)
     return _answer(report.to_dict(), HTTPStatus.OK, RowVerdict.NOT_CREATED)

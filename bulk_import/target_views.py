@@ -29,6 +29,13 @@ CAUGHT_ERRORS = "bulk_import_caught_errors"
 """Attribute of a request that collects the exceptions that views turn into responses; see `collect_errors`."""
 
 
+def act_as(request: HttpRequest, user: Any) -> None:
+    """Authenticate the request as this user, whatever authentication the view uses."""
+    request.user = user
+    # DRF's own hook for a request that is already authenticated. Its test client uses it for `force_authenticate`.
+    request._force_auth_user = user  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
 class ViewFormat:
     """The JSON of a view: how it reads a row, and how it names a field."""
 

@@ -23,10 +23,9 @@ def sample_row(target: Target, request: Any) -> str:
 
     The view may refuse it, for example because a field has rules of its own. Raises whatever the serializer raises.
     """
-    view = target.create_view(request)
-    serializer = target.serializer_class(context={"request": request, "view": view})
+    serializer = target.create_serializer(request)
     row = sample_object(serializer)
-    form = ViewFormat(view)
+    form = ViewFormat(serializer.context["view"])
     return json.dumps({form.field_name(name): value for name, value in row.items()}, ensure_ascii=False)
 
 

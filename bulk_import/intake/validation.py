@@ -174,12 +174,11 @@ class RowValidator:
     def __init__(
         self, target: Target, request: Request, mode: str = JobMode.CREATE, *, check_database: bool = False
     ) -> None:
-        view = target.create_view(request)
-        self._format = ViewFormat(view)
         # An update needs only the fields that it changes, and the one that identifies the object.
         partial = mode in PARTIAL_MODES
         self._lookup = target.lookup if mode != JobMode.CREATE else ""
-        self.serializer = target.serializer_class(context={"request": request, "view": view}, partial=partial)
+        self.serializer: Any = target.create_serializer(request, partial=partial)
+        self._format = ViewFormat(self.serializer.context["view"])
         unique_names = [
             name
             for name, field in self.serializer.fields.items()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
-from django.utils.formats import get_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import serializers
 
 from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.reports.cells import escape_cell
-from bulk_import.reports.failures import BYTE_ORDER_MARK, Echo
 from bulk_import.reports.reading import BulkImportReadingSerializer
+from bulk_import.reports.tables import table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,12 +91,12 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
 def error_table(errors: Iterable[dict[str, Any]], rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     """Yield the lines of a CSV with these errors of rows, and the values that are wrong."""
     by_index = {listed["index"]: listed["row"] for listed in rows}
-    writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
-    header: str = writer.writerow([_("index"), _("line"), _("field"), _("value"), _("message")])
-    yield (BYTE_ORDER_MARK + header).encode()
-    for error in errors:
-        row = by_index.get(error["index"])
-        value = row.get(error["field"], "") if isinstance(row, dict) else ""
-        texts = [error["field"] or "", value if isinstance(value, str) else json.dumps(value), error["message"]]
-        record: str = writer.writerow([error["index"], error.get("line"), *map(escape_cell, texts)])
-        yield record.encode("utf-8", "replace")
+    headings = [_("index"), _("line"), _("field"), _("value"), _("message")]
+    for text in table_lines(headings, (_record(error, by_index.get(error["index"])) for error in errors)):
+        yield text.encode("utf-8", "replace")
+
+
+def _record(error: dict[str, Any], row: Any) -> list[Any]:
+    value = row.get(error["field"], "") if isinstance(row, dict) else ""
+    texts = [error["field"] or "", value if isinstance(value, str) else json.dumps(value), error["message"]]
+    return [error["index"], error.get("line"), *map(escape_cell, texts)]

@@ -9,13 +9,11 @@ very many failures.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from django.utils.formats import get_format
 from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from rest_framework import serializers
@@ -26,6 +24,7 @@ from bulk_import.errors import BulkImportRowErrorSerializer
 from bulk_import.models import JobMode
 from bulk_import.reports.cells import CLEAR_MARK, escape_cell
 from bulk_import.reports.problems import error_text
+from bulk_import.reports.tables import table_lines
 from bulk_import.target_views import ViewFormat
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
 from bulk_import_wire.lines import read_failure_line
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.models import ImportJob
-
-BYTE_ORDER_MARK = "\ufeff"
-"""First character of a CSV. Excel does not recognize UTF-8 without it."""
 
 UNDO_FIELDS = ["id", "lookup", "index"]
 """The fields of a row of an undo: the ID of the object, its lookup, and the index of the row that created it."""
@@ -108,26 +104,16 @@ def as_table(lines: Iterable[bytes], fields: list[str], *, rows_only: bool = Fal
     Each record has columns for the reasons of the failure (unless `rows_only`), a column for each of the `fields`, and
     a last column with all other fields of the row as JSON. `empty` is the cell of a null and of an empty text.
     """
-    # Excel expects semicolons between cells where the decimal separator is a comma.
-    writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
     *reason_headings, other_heading = own_headings(fields)
     headings = [*([] if rows_only else reason_headings), *fields, other_heading]
-    header: str = writer.writerow(map(escape_cell, headings))
-    yield (BYTE_ORDER_MARK + header).encode()
-    for line in lines:
-        failure, row = read_failure_line(line)
-        cells = [*([] if rows_only else reason_cells(failure)), *row_cells(row, fields, empty)]
-        record: str = writer.writerow(cells)
+    failures = map(read_failure_line, lines)
+    records = (
+        [*([] if rows_only else reason_cells(failure)), *row_cells(row, fields, empty)] for failure, row in failures
+    )
+    for text in table_lines(map(escape_cell, headings), records):
         # Numbers are not escaped. A program that expects another separator sees no number in "-5;3". It takes
         # a line that begins like this for a formula, so a minus sign at the start of a line gets an apostrophe.
-        yield ("'" * record.startswith("-") + record).encode()
-
-
-class Echo:
-    """A file for `csv.writer`, whose `writerow` returns what `write` returns: the line."""
-
-    def write(self, line: str) -> str:
-        return line
+        yield ("'" * text.startswith("-") + text).encode()
 
 
 def own_headings(fields: Collection[str]) -> list[str]:
@@ -178,9 +164,8 @@ def json_cell(text: str) -> str:
 
 def row_fields(target: Target, request: Request) -> list[str]:
     """Return the fields that the user of the request may send, in the order of the target's serializer."""
-    view = target.create_view(request)
-    serializer = target.serializer_class(context={"request": request, "view": view})
-    view_format = ViewFormat(view)
+    serializer = target.create_serializer(request)
+    view_format = ViewFormat(serializer.context["view"])
     return [
         view_format.field_name(name)
         for name, field in serializer.fields.items()

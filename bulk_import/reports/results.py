@@ -9,14 +9,12 @@ other rows of a chunk are known when the chunk has ended.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from django.db.models import F
 from django.urls import NoReverseMatch
-from django.utils.formats import get_format
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
@@ -26,8 +24,9 @@ from bulk_import.exceptions import Expired
 from bulk_import.models import TERMINAL_CHUNK_STATUSES, JobMode
 from bulk_import.models.row import MAX_LOOKUP_CHARACTERS, line_at
 from bulk_import.reports.cells import escape_cell
-from bulk_import.reports.failures import BYTE_ORDER_MARK, ROW, Echo
+from bulk_import.reports.failures import ROW
 from bulk_import.reports.problems import error_text
+from bulk_import.reports.tables import table_lines
 from bulk_import.storage.failures import check_failures_retained, read_failures_file
 from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import read_failure_line
@@ -167,17 +166,16 @@ def as_lines(results: Iterable[Result], url_of: Callable[[str], str | None]) -> 
 
 def as_result_table(results: Iterable[Result], url_of: Callable[[str], str | None]) -> Iterator[bytes]:
     """Yield the results as the lines of a CSV for spreadsheets, the first of which has the headings."""
-    writer = csv.writer(Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
     headings = [_("index"), _("line"), _("outcome"), "id", "url", "lookup", _("reasons")]
-    header: str = writer.writerow(headings)
-    yield (BYTE_ORDER_MARK + header).encode()
-    for result in results:
-        document = result_document(result, url_of)
-        reasons = "; ".join(map(error_text, result.errors))
-        texts = [document["id"], document["url"], document["lookup"], reasons]
-        cells = [result.index, result.line, result.outcome, *(escape_cell(text or "") for text in texts)]
-        record: str = writer.writerow(cells)
-        yield record.encode()
+    for text in table_lines(headings, (_record(result, url_of) for result in results)):
+        yield text.encode()
+
+
+def _record(result: Result, url_of: Callable[[str], str | None]) -> list[Any]:
+    document = result_document(result, url_of)
+    reasons = "; ".join(map(error_text, result.errors))
+    texts = [document["id"], document["url"], document["lookup"], reasons]
+    return [result.index, result.line, result.outcome, *(escape_cell(text or "") for text in texts)]
 
 
 def object_urls(target: Target, request: HttpRequest) -> Callable[[str], str | None]:

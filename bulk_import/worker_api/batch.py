@@ -20,8 +20,9 @@ from bulk_import.models import ImportChunk
 from bulk_import.shared_permissions import ENVIRON_KEY, SharedPermissions
 from bulk_import.streaming import streaming_response
 from bulk_import.tracing import request_log_context
+from bulk_import.worker_api.errors import check_contract
 from bulk_import.worker_api.replay import Replay
-from bulk_import.worker_api.views import WorkerView, check_contract, find_target
+from bulk_import.worker_api.views import WorkerView, find_target
 from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
 from bulk_import_wire.contract import VERDICT_HEADER, MessageError, RowVerdict, create_call_headers
 from bulk_import_wire.logs import log_context

@@ -13,7 +13,8 @@ from bulk_import.authentication import ProbeToken
 from bulk_import.conf import Target, conf
 from bulk_import.intake.sample_row import sample_row
 from bulk_import.tracing import request_log_context
-from bulk_import.worker_api.views import WorkerView, check_contract
+from bulk_import.worker_api.errors import check_contract
+from bulk_import.worker_api.views import WorkerView
 from bulk_import_wire.contract import Claim
 from bulk_import_wire.probe import ProbeCall, ProbeRequest
 

@@ -23,24 +23,18 @@ from bulk_import.authentication import ImportToken, WorkerAuthentication
 from bulk_import.conf import conf
 from bulk_import.errors import error_response
 from bulk_import.exceptions import (
-    ChunkClosed,
     ClaimError,
-    CreatesRunning,
     JobPaused,
-    LeaseHeld,
-    LedgerDisagrees,
-    NotNow,
-    StaleEpoch,
 )
 from bulk_import.models import ImportChunk, ImportJob, durable_transaction, without_atomic_requests
 from bulk_import.outbox import relay
 from bulk_import.tracing import request_id_of, request_log_context
+from bulk_import.worker_api.errors import UnsupportedContract, check_contract, claim_error_response
 from bulk_import.worker_api.parser import WorkerParser
 from bulk_import.worker_api.reports import check_release, check_text, checked_calls, checked_report
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
     CONTRACT_VERSION,
-    OLDEST_CONTRACT_VERSION,
     Claim,
     ClaimRequest,
     Finish,
@@ -71,20 +65,6 @@ MAX_CLAIMANT_CHARACTERS = 36
 HEARTBEAT_SECONDS = 2
 """Seconds between two heartbeats of a worker. The counts of a job are at most this old."""
 
-STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
-    LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
-    JobPaused: (status.HTTP_409_CONFLICT, "paused"),
-    CreatesRunning: (status.HTTP_503_SERVICE_UNAVAILABLE, "creates_running"),
-    StaleEpoch: (status.HTTP_409_CONFLICT, "stale_epoch"),
-    LedgerDisagrees: (status.HTTP_409_CONFLICT, "ledger_disagrees"),
-    ChunkClosed: (status.HTTP_410_GONE, "closed"),
-}
-"""The HTTP status and the `code` of the response for each error. The code tells the worker what to do."""
-
-
-class UnsupportedContract(Exception):
-    """The worker speaks a version of the contract that this monolith does not support."""
-
 
 def worker_error_response(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return the answer to an error in a worker view, with `code` and `message`.
@@ -106,29 +86,6 @@ def worker_error_response(error: Exception, context: dict[str, Any]) -> Response
     logger.error("The worker API failed: %s", request.path, exc_info=error)
     got_request_exception.send(sender=WorkerView, request=request)  # for error trackers, as Django does
     return Response({"code": "error", "message": "An error of the monolith. Its log shows why."}, status=500)
-
-
-def claim_error_response(error: ClaimError) -> Response:
-    """Return the answer to a call that its chunk does not allow now."""
-    code, name = STATUS_OF_CLAIM_ERROR[type(error)]
-    response = Response({"code": name, "message": str(error)}, status=code)
-    if isinstance(error, NotNow):
-        response["Retry-After"] = str(error.retry_after_seconds)
-    return response
-
-
-def check_contract(request: Request) -> None:
-    """Raise UnsupportedContract if this monolith does not speak the worker's version of the contract.
-
-    A call without a version is accepted, so that an operator can try the API by hand.
-    """
-    version = request.headers.get(CONTRACT_HEADER, str(CONTRACT_VERSION))
-    supported = range(OLDEST_CONTRACT_VERSION, CONTRACT_VERSION + 1)
-    if version not in map(str, supported):
-        raise UnsupportedContract(
-            f"The worker speaks version {version[:10]} of the contract; this monolith supports "
-            f"{OLDEST_CONTRACT_VERSION} to {CONTRACT_VERSION}. Deploy the monolith before the worker."
-        )
 
 
 def heartbeat_seconds(lease_seconds: int) -> int:

@@ -77,10 +77,8 @@ class TargetFields:
 
 def target_fields(target: Target, request: Request, *, is_update: bool = False) -> TargetFields:
     """Return the fields that an upload to this target can set. An update needs only the one that finds its object."""
-    view = target.create_view(request)
-    view_format = ViewFormat(view)
-    context = {"request": request, "view": view}
-    serializer = target.serializer_class(context=context)
+    serializer: Any = target.create_serializer(request)
+    view_format = ViewFormat(serializer.context["view"])
     fields: dict[str, TargetField] = {}
     meanings: dict[str, dict[str, set[str]]] = {"name": {}, "label": {}, "alias": {}}
     written: dict[str, str] = {}
@@ -98,7 +96,7 @@ def target_fields(target: Target, request: Request, *, is_update: bool = False) 
     for language in label_languages():
         with override(language):
             download_headings.append(own_headings(fields))
-            for name, label in labels(target.serializer_class(context=context)):
+            for name, label in labels(target.serializer_class(context=serializer.context)):
                 if name in written:
                     meanings["label"].setdefault(normalise(label), set()).add(written[name])
     return TargetFields(fields, meanings, download_headings)

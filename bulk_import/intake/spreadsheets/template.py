@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.utils.formats import get_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import override
@@ -20,7 +18,7 @@ from bulk_import.conf import conf
 from bulk_import.intake.sample_row import sample_object
 from bulk_import.intake.spreadsheets.target_fields import Kind, kind_of, labels, target_fields
 from bulk_import.reports.cells import escape_cell
-from bulk_import.reports.failures import BYTE_ORDER_MARK
+from bulk_import.reports.tables import table_lines
 from bulk_import.target_views import ViewFormat
 
 if TYPE_CHECKING:
@@ -72,9 +70,8 @@ def template_columns(target: Target, request: Request) -> list[TemplateColumn]:
     A heading is the field's label in the active language if an upload in any language recognises it. Otherwise it is
     the name of the field.
     """
-    view = target.create_view(request)
-    serializer = target.serializer_class(context={"request": request, "view": view})
-    view_format = ViewFormat(view)
+    serializer: Any = target.create_serializer(request)
+    view_format = ViewFormat(serializer.context["view"])
     with override(settings.LANGUAGE_CODE):  # otherwise, `target_fields` would also know the user's own language
         fields = target_fields(target, request)
     examples = sample_object(serializer, EXAMPLE)
@@ -138,11 +135,9 @@ def choices_of(field: Any) -> list[Any]:
 
 def csv_template(columns: list[TemplateColumn]) -> bytes:
     """Return the template as a CSV for the spreadsheets of the active language."""
-    file = io.StringIO()
-    writer = csv.writer(file, delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ",")
-    writer.writerow(escape_cell(column.heading) for column in columns)
-    writer.writerow(csv_cell(column.example) for column in columns)
-    return (BYTE_ORDER_MARK + file.getvalue()).encode()
+    headings = (escape_cell(column.heading) for column in columns)
+    example = [csv_cell(column.example) for column in columns]
+    return "".join(table_lines(headings, [example])).encode()
 
 
 def csv_cell(value: str | float | bool) -> str:
