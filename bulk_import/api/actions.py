@@ -13,11 +13,11 @@ from rest_framework.response import Response
 
 from bulk_import.api.configuration import check_is_configured
 from bulk_import.api.parameters import CorrectionOptions, UndoOptions, read_parameters
-from bulk_import.api.target_view import TargetView
+from bulk_import.api.target_view import SubmittingView
 from bulk_import.intake.corrections import correct, read_corrections
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
-from bulk_import.intake.quotas import SubmissionThrottle, check_open_job_quota, check_retry_quota
+from bulk_import.intake.quotas import check_open_job_quota, check_retry_quota
 from bulk_import.intake.request_body import UnreadBody, check_content_length
 from bulk_import.intake.run import run
 from bulk_import.intake.undo import undo
@@ -30,16 +30,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rest_framework.request import Request
-    from rest_framework.throttling import BaseThrottle
 
     from bulk_import.models import ImportJob
 
 
-class ReopenView(TargetView):
+class ReopenView(SubmittingView):
     """Base of the views that start to process rows of a job again."""
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [SubmissionThrottle()] if self.request.method == "POST" else []
 
     def get_job(self, job_id: UUID | str) -> ImportJob:
         """Return the user's job. Raises PermissionDenied if the user may no longer import its rows."""
@@ -102,13 +98,10 @@ class CorrectView(ReopenView):
         return self.accepted(new_id)
 
 
-class UndoView(TargetView):
+class UndoView(SubmittingView):
     """`/products/bulk/{id}/undo`"""
 
     query_parameters = {"POST": (UndoOptions,)}
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [SubmissionThrottle()] if self.request.method == "POST" else []
 
     def post(self, request: Request, job_id: str, **_kwargs: Any) -> Response:
         """Delete what an import created

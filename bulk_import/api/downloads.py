@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django.http import StreamingHttpResponse
+    from django.http.response import HttpResponseBase
     from rest_framework.request import Request
 
 MAX_INDEX_DIGITS = 10
@@ -73,10 +74,9 @@ class TemplateView(TargetView):
         columns = template_columns(self.target, request)
         is_workbook = request.accepted_renderer.format == XLSXRenderer.format
         content = xlsx_template(columns) if is_workbook else csv_template(columns)
-        name = get_valid_filename(f"{self.target.name}-template.{'xlsx' if is_workbook else 'csv'}")
-        disposition = content_disposition_header(as_attachment=True, filename=name) or ""
-        content_type = XLSX if is_workbook else "text/csv; charset=utf-8"
-        return HttpResponse(content, content_type=content_type, headers={"Content-Disposition": disposition})
+        response = HttpResponse(content, content_type=XLSX if is_workbook else "text/csv; charset=utf-8")
+        attach(response, f"{self.target.name}-template.{'xlsx' if is_workbook else 'csv'}")
+        return response
 
 
 class DownloadView(TargetView):
@@ -115,8 +115,7 @@ class FailuresView(DownloadView):
             lines = as_rows(lines)
         response = self.stream(lines)
         if self.is_table or rows_only:
-            name = file_name(job, "failures", "csv" if self.is_table else "jsonl")
-            response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
+            attach(response, file_name(job, "failures", "csv" if self.is_table else "jsonl"))
         return response
 
 
@@ -151,8 +150,7 @@ class ResultsView(DownloadView):
         write = as_result_table if self.is_table else as_lines
         response = self.stream(write(results, object_urls(self.target, request)))
         if self.is_table:
-            name = file_name(job, "results", "csv")
-            response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
+            attach(response, file_name(job, "results", "csv"))
         return response
 
 
@@ -172,3 +170,9 @@ class ResultView(TargetView):
 def is_index(text: str) -> bool:
     """Return whether a part of the URL can be the index of a row."""
     return text.isascii() and text.isdecimal() and len(text) <= MAX_INDEX_DIGITS
+
+
+def attach(response: HttpResponseBase, name: str) -> None:
+    """Let the browser save the response under this name, without the characters that file names cannot have."""
+    disposition = content_disposition_header(as_attachment=True, filename=get_valid_filename(name))
+    response["Content-Disposition"] = disposition

@@ -27,6 +27,7 @@ from rest_framework.views import APIView
 from bulk_import.api.parameters import check_charset, check_names
 from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
+from bulk_import.intake.quotas import SubmissionThrottle
 from bulk_import.models import ImportJob, without_atomic_requests
 from bulk_import.reports.job import ImportJobSerializer, job_path, poll_after_seconds
 from bulk_import.tracing import request_log_context
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
     from rest_framework.serializers import Serializer
+    from rest_framework.throttling import BaseThrottle
 
 
 class OwnNegotiation(DefaultContentNegotiation):
@@ -132,3 +134,10 @@ class TargetView(APIView):
 
     def document(self, job: ImportJob) -> dict[str, Any]:
         return ImportJobSerializer(job, context={"request": self.request}).data
+
+
+class SubmittingView(TargetView):
+    """Base of the views whose POST starts work. It counts for the throttle of submissions."""
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [SubmissionThrottle()] if self.request.method == "POST" else []

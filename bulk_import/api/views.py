@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError as BadValue
 from django.http import HttpResponse
 from django.utils.cache import get_conditional_response, patch_vary_headers
-from django.utils.http import content_disposition_header
-from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 from rest_framework import status
 from rest_framework.exceptions import NotFound
@@ -21,6 +19,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from bulk_import.api.configuration import check_is_configured
+from bulk_import.api.downloads import attach
 from bulk_import.api.parameters import (
     MAX_PAGE_SIZE,
     ImportOptions,
@@ -30,11 +29,10 @@ from bulk_import.api.parameters import (
     read_parameters,
 )
 from bulk_import.api.reading_parameters import reading_options
-from bulk_import.api.target_view import TargetView
+from bulk_import.api.target_view import SubmittingView, TargetView
 from bulk_import.intake.accept import accept, dry_run
 from bulk_import.intake.idempotency import find_job, read_key
 from bulk_import.intake.modes import check_may_import, check_supports
-from bulk_import.intake.quotas import SubmissionThrottle
 from bulk_import.intake.request_body import FileForm, UnreadBody, check_content_length, read_upload
 from bulk_import.intake.validation_slots import reading
 from bulk_import.models.window import note_imports_ahead
@@ -45,7 +43,6 @@ from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
-    from rest_framework.throttling import BaseThrottle
     from rest_framework.views import APIView
 
     from bulk_import.intake.request_body import Upload
@@ -76,7 +73,7 @@ class JobPagination(CursorPagination):
         return described
 
 
-class ImportJobsView(TargetView):
+class ImportJobsView(SubmittingView):
     """`/products/bulk`"""
 
     parser_classes = [FileForm, UnreadBody]
@@ -92,9 +89,6 @@ class ImportJobsView(TargetView):
         super().check_permissions(request)
         if request.method == "POST":
             check_may_import(self.target, request, job_mode(request.query_params))
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [SubmissionThrottle()] if self.request.method == "POST" else []
 
     def post(self, request: Request, **_kwargs: Any) -> Any:
         """Import many rows
@@ -135,10 +129,9 @@ class ImportJobsView(TargetView):
         if not is_table:
             return Response(BulkImportDryRunSerializer(result).data)
         content = b"".join(error_table(result.errors, result.listed_rows or []))
-        name = get_valid_filename(f"{self.target.name}-errors.csv")
-        disposition = content_disposition_header(as_attachment=True, filename=name)
-        headers = {"Content-Disposition": disposition or ""}
-        return HttpResponse(content, content_type="text/csv; charset=utf-8", headers=headers)
+        response = HttpResponse(content, content_type="text/csv; charset=utf-8")
+        attach(response, f"{self.target.name}-errors.csv")
+        return response
 
     def get_corrected_job(self, options: dict[str, Any]) -> ImportJob | None:
         """Return the user's job with the ID in `corrects`, or None without this parameter. Raises NotFound."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from rest_framework.exceptions import UnsupportedMediaType
 
 from bulk_import.exceptions import BadImport, Expired
 from bulk_import.intake.accept import accept
+from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.formats import JSON
 from bulk_import.intake.raw_rows import MEBIBYTE, RawRow
 from bulk_import.intake.request_body import media_type_of, read_body
@@ -187,26 +187,17 @@ def check_is_unchanged(job: ImportJob) -> None:
     """
     locked = ImportJob.objects.locked(job.pk)
     if locked.finished_at != job.finished_at or find_run(locked):
-        raise _conflict(_("The rows of this import are being imported."), code="nothing_to_correct")
+        raise conflict(_("The rows of this import are being imported."), code="nothing_to_correct")
     check_may_be_imported(locked)
 
 
 def check_can_be_corrected(job: ImportJob) -> None:
     """Raise BadImport or Expired, with the reason, if the rows of the job cannot be sent again. Needs `with_counts`."""
     if job.mode == JobMode.UNDO or (not job.rehearsal and job.is_terminal and job.done_count == job.rows):
-        raise _conflict(_("This job has no rows that can be corrected."), code="nothing_to_correct")
-    if not job.is_terminal and job.rehearsal:
-        raise _conflict(
-            _("The rehearsal has not ended yet. Wait for its end, or cancel it."), code="rehearsal_not_ended"
-        )
-    if not job.is_terminal:
-        raise _conflict(_("The import has not ended yet. Wait for its end, or cancel it."), code="import_not_ended")
+        raise conflict(_("This job has no rows that can be corrected."), code="nothing_to_correct")
+    check_has_ended(job)
     if run := find_run(job):
         message = _("The rows of this rehearsal were imported as %(job)s. Correct that import.")
-        raise _conflict(message % {"job": run}, code="nothing_to_correct")
+        raise conflict(message % {"job": run}, code="nothing_to_correct")
     if "payload" in job.expired or (not job.rehearsal and "ledger" in job.expired):
         raise Expired(_("The rows of this import are no longer kept. Send them as a new import."))
-
-
-def _conflict(message: str, *, code: str) -> BadImport:
-    return BadImport(message, code=code, status=HTTPStatus.CONFLICT)

@@ -97,8 +97,7 @@ class DatabaseChecks:
 
         Raises an exception of OUT_OF_ORDER if the database cannot work now.
         """
-        remaining = iter(rows)
-        while batch := list(islice(remaining, ROWS_PER_QUERY)):
+        for batch in in_batches(rows):
             valid = [row for row in batch if not (row.errors or row.is_skipped)]
             for check in self._checks:
                 if check.is_exact:
@@ -188,13 +187,23 @@ class Check:
 
     def _find(self, keys: set[Any]) -> set[Any]:
         """Return those of the keys that the column contains."""
-        if not keys:
-            return set()
-        queryset = self.queryset().filter(**{f"{self.lookup}__in": keys}).order_by()
-        # In an open transaction, an error of PostgreSQL would make all later queries fail. The savepoint prevents this.
-        in_transaction = connections[queryset.db].in_atomic_block
-        with transaction.atomic(using=queryset.db) if in_transaction else nullcontext():
-            return set(queryset.values_list(self.lookup, flat=True))
+        return find_values(self.queryset(), self.lookup, keys) if keys else set()
+
+
+def in_batches(rows: Iterable[CheckedRow]) -> Iterator[list[CheckedRow]]:
+    """Yield the rows in lists of ROWS_PER_QUERY."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, ROWS_PER_QUERY)):
+        yield batch
+
+
+def find_values(queryset: Any, lookup: str, values: set[Any]) -> set[Any]:
+    """Return those of the values that an object of the queryset has. Raises whatever the query raises."""
+    found = queryset.filter(**{f"{lookup}__in": values}).order_by()
+    # In an open transaction, an error of PostgreSQL would make all later queries fail. The savepoint prevents this.
+    in_transaction = connections[found.db].in_atomic_block
+    with transaction.atomic(using=found.db) if in_transaction else nullcontext():
+        return set(found.values_list(lookup, flat=True))
 
 
 def make_check(rule: RemovedRule, name: str, sources: dict[str, str]) -> Check | None:

@@ -7,18 +7,15 @@ view for the user of the request. So nobody learns of an object that this view d
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import connections, transaction
 from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException
 
 from bulk_import.errors import OUT_OF_ORDER
-from bulk_import.intake.database_checks import ROWS_PER_QUERY
+from bulk_import.intake.database_checks import find_values, in_batches
 from bulk_import.intake.modes import detail_view
 from bulk_import.models import JobMode, database
 
@@ -62,8 +59,7 @@ class ExistingRows:
 
         With the mode `skip`, a row whose object exists has `is_skipped`. Raises an exception of OUT_OF_ORDER.
         """
-        remaining = iter(rows)
-        while batch := list(islice(remaining, ROWS_PER_QUERY)):
+        for batch in in_batches(rows):
             valid = [row for row in batch if not row.errors and self._value(row) is not None]
             found = self._find({self._value(row) for row in valid})
             if self.count is not None:
@@ -93,13 +89,8 @@ class ExistingRows:
         """Return those of the values that an object has. Sets `count` to None if the objects cannot be looked up."""
         if not values or self.count is None:
             return set()
-        using = database()
-        # In an open transaction, an error of PostgreSQL would make all later queries fail. The savepoint prevents this.
-        in_transaction = connections[using].in_atomic_block
         try:
-            with transaction.atomic(using=using) if in_transaction else nullcontext():
-                visible = self._view.get_queryset().using(using).filter(**{f"{self._source}__in": values}).order_by()
-                return set(visible.values_list(self._source, flat=True))
+            return find_values(self._view.get_queryset().using(database()), self._source, values)
         except (APIException, PermissionDenied, Http404):  # the view shows the user no object
             return set()
         except OUT_OF_ORDER:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from bulk_import.exceptions import BadImport, Expired
+from bulk_import.exceptions import Expired
+from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
 from bulk_import.models import ImportChunk, ImportJob, durable_transaction
 from bulk_import.models.sent_again import check_may_be_imported
@@ -52,7 +52,7 @@ def run(rehearsal: ImportJob, *, traceparent: str = "") -> UUID:
     if existing := find_run(rehearsal):
         return existing
     if not rehearsal.rehearsal:
-        raise BadImport(_("Only a rehearsal can be run."), code="not_a_rehearsal", status=HTTPStatus.CONFLICT)
+        raise conflict(_("Only a rehearsal can be run."), code="not_a_rehearsal")
     check_open_job_quota(rehearsal.submitter)
     check_row_quota(rehearsal.submitter, rehearsal.rows)
     with durable_transaction():
@@ -60,9 +60,7 @@ def run(rehearsal: ImportJob, *, traceparent: str = "") -> UUID:
         locked = ImportJob.objects.locked(rehearsal.pk)
         if existing := find_run(locked):
             return existing
-        if not locked.is_terminal:
-            message = _("The rehearsal has not ended yet. Wait for its end, or cancel it.")
-            raise BadImport(message, code="rehearsal_not_ended", status=HTTPStatus.CONFLICT)
+        check_has_ended(locked)
         if "payload" in locked.expired:
             raise Expired(_("The rows of this rehearsal are no longer kept. Send them as a new import."))
         check_may_be_imported(locked)

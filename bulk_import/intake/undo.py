@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
-from bulk_import.exceptions import BadImport, Expired
+from bulk_import.exceptions import Expired
 from bulk_import.intake.accept import submit
+from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
 from bulk_import.models import TERMINAL_STATUSES, ImportedRow, ImportJob, JobMode
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from bulk_import.conf import Target
+    from bulk_import.exceptions import BadImport
 
 
 def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = "", host: str = "") -> UUID:
@@ -33,9 +34,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
     """
     if job.rehearsal or job.mode == JobMode.UNDO:
         raise _nothing_to_undo()
-    if not job.is_terminal:
-        message = _("The import has not ended yet. Wait for its end, or cancel it.")
-        raise BadImport(message, code="import_not_ended", status=HTTPStatus.CONFLICT)
+    check_has_ended(job)
     if "ledger" in job.expired:
         raise Expired(_("We no longer know which objects this import created, so it cannot be undone."))
     undos = job.undos.filter(rehearsal=rehearsal).order_by("-created_at", "-pk")
@@ -98,4 +97,4 @@ def _reason(code: str, message: str) -> list[dict[str, Any]]:
 
 def _nothing_to_undo() -> BadImport:
     message = _("There is nothing to undo: the import has created nothing, or all of it has been undone.")
-    return BadImport(message, code="nothing_to_undo", status=HTTPStatus.CONFLICT)
+    return conflict(message, code="nothing_to_undo")

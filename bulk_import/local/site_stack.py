@@ -21,6 +21,7 @@ from bulk_import.conf import FAILURES_STORAGE, PAYLOADS_STORAGE, conf
 from bulk_import.local.aws import create_bucket, create_queues, local_aws
 from bulk_import.local.processes import restart_ended, start_part, stop_process
 from bulk_import.site_paths import find_path
+from bulk_import_wire.probe import PROBE_PATH
 from bulk_import_wire.queue_rules import recommended_visibility_seconds
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ class SiteStack:
 
 def worker_environment(base_url: str) -> dict[str, str]:
     """Return the environment of the workers and the relay."""
-    claim = find_path("bulk-import-claim", {"chunk_id": "0" * 8 + "-0000-0000-0000-" + "0" * 12})
     return {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
@@ -81,7 +81,7 @@ def worker_environment(base_url: str) -> dict[str, str]:
         "BULK_IMPORT_QUEUE_URL": conf().queue_url,
         "BULK_IMPORT_BASE_URL": base_url,
         "BULK_IMPORT_WORKER_SECRET": conf().worker_secrets[0],
-        "BULK_IMPORT_WORKER_API_PATH": claim.partition("chunks/")[0],
+        "BULK_IMPORT_WORKER_API_PATH": find_path("bulk-import-probe", {}).removesuffix(PROBE_PATH),
         "BULK_IMPORT_PAYLOADS_BUCKET": _storage(PAYLOADS_STORAGE).bucket_name,
         "BULK_IMPORT_FAILURES_BUCKET": _storage(FAILURES_STORAGE).bucket_name,
     }

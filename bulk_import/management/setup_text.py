@@ -114,7 +114,7 @@ def urls_text(found: FoundEndpoint) -> str:
     lines = []
     if not _has_url("bulk-import-jobs", {"target": found.target}):
         lines.append(f'path("{found.bulk_path}", include("bulk_import.urls"), {target}),')
-    if not _has_url("bulk-import-claim", {"chunk_id": "00000000-0000-0000-0000-000000000000"}):
+    if not _has_url("bulk-import-probe", {}):
         lines.append('path("bulk-import/worker/", include("bulk_import.worker_urls")),')
     if not lines:
         return ""
