@@ -29,7 +29,8 @@ import boto3
 from rich.console import Console
 from rich.table import Table
 
-from demo.stack import PAYLOADS_BUCKET, PROJECT, QUEUE, await_answer, free_port, local_stack, stop_process
+from bulk_import.local.processes import await_answer, free_port, stop_process
+from demo.stack import PAYLOADS_BUCKET, PROJECT, QUEUE, local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

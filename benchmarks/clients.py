@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.accept import make_rows
 from benchmarks.instant_monolith import CLAIM, CONCURRENCY
 from benchmarks.shop import compact
-from demo.stack import await_answer, free_port, stop_process
+from bulk_import.local.processes import await_answer, free_port, stop_process
 from lambda_worker.config import Config
 from lambda_worker.monolith_client import MonolithClient
 

@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hostile_bodies import HOSTILE_BODIES
-from demo.stack import START_GUNICORN, local_stack, stop_process
+from bulk_import.local.processes import stop_process
+from demo.stack import START_GUNICORN, local_stack
 
 if TYPE_CHECKING:
     import subprocess

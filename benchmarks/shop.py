@@ -26,9 +26,10 @@ import boto3
 import httpx
 import psycopg
 
+from bulk_import.local.processes import await_answer, free_port, stop_process
 from bulk_import_wire.batch import MAX_BATCH_ROWS
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, IMPORT_SCHEME, ClaimRequest
-from demo.stack import await_answer, free_port, local_stack, stop_process
+from demo.stack import local_stack
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from rich.table import Table
 
 from benchmarks.accept import make_rows
 from benchmarks.shop import compact
+from bulk_import.local.processes import stop_process
 from bulk_import_wire.message import ChunkMessage
-from demo.stack import PAYLOADS_BUCKET, local_stack, stop_process
+from demo.stack import PAYLOADS_BUCKET, local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bulk_import.local.processes import exit_on_signals
+from bulk_import.local.processes import exit_on_signals, stop_process
 from demo.run import import_catalogue
 from demo.serve import serve
-from demo.stack import local_stack, stop_process
+from demo.stack import local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

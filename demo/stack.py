@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 import boto3
 
 from bulk_import.local.aws import create_bucket, create_queues, local_aws
-from bulk_import.local.processes import await_answer, free_port, start_part, stop_process
+from bulk_import.local.processes import await_answer, free_port, start_part
 from bulk_import_wire.queue_rules import recommended_visibility_seconds
 from settings.known_secrets import WORKER_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
-
-__all__ = ["LocalStack", "await_answer", "demo_aws", "free_port", "local_stack", "stop_process"]
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAYLOADS_BUCKET = "bulk-import-payloads"

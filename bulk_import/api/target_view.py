@@ -29,7 +29,8 @@ from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
 from bulk_import.intake.quotas import SubmissionThrottle
 from bulk_import.models import ImportJob, without_atomic_requests
-from bulk_import.reports.job import ImportJobSerializer, job_path, poll_after_seconds
+from bulk_import.reports.job import ImportJobSerializer, poll_after_seconds
+from bulk_import.reports.links import job_path
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.logs import log_context
 

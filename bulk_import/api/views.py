@@ -39,7 +39,8 @@ from bulk_import.models.window import note_imports_ahead
 from bulk_import.operations import cancel
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer, error_table
 from bulk_import.reports.failures import CSVRenderer
-from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds, template_path
+from bulk_import.reports.job import ImportJobSerializer, entity_tag, poll_after_seconds
+from bulk_import.reports.links import template_path
 
 if TYPE_CHECKING:
     from rest_framework.request import Request

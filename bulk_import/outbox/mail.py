@@ -22,7 +22,7 @@ from bulk_import.models import JobMode, JobStatus
 from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.outbox import mail_texts as texts
 from bulk_import.reports.failures import file_name, job_table
-from bulk_import.reports.job import job_path
+from bulk_import.reports.links import job_path
 from bulk_import.reports.messages import grouped, placeholders, things
 from bulk_import.reports.problems import problem_text
 from bulk_import.storage.failures import read_failures

@@ -10,21 +10,18 @@ import hashlib
 import json
 import math
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.urls import reverse
 from django.utils import timezone
 from rest_framework import serializers
 
 from bulk_import.conf import conf
-from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobMode, JobStatus
+from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
 from bulk_import.models.event import KINDS_WITHOUT_WEBHOOK
+from bulk_import.reports.links import ImportJobLinksSerializer
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
 from bulk_import.reports.reading import BulkImportReadingSerializer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MIN_POLL_SECONDS = 1
 """Shortest time between two requests for a job: its counts change about once a second."""
@@ -54,74 +51,6 @@ class StatusField(serializers.ChoiceField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(JobStatus.choices, **options)
-
-
-class LinkField(serializers.URLField):
-    """The job's URL with a suffix, or null if the job does not have this link now.
-
-    The URL is absolute if the context has a request, and a path otherwise.
-    """
-
-    def __init__(self, suffix: str = "", has_link: Callable[[ImportJob], bool] | None = None, **options: Any) -> None:
-        super().__init__(source="*", allow_null=has_link is not None, **options)
-        self.suffix = suffix
-        self.has_link = has_link
-
-    def to_representation(self, job: ImportJob) -> str | None:  # type: ignore[override] # with `source="*"`, DRF passes the job itself
-        if self.has_link and not self.has_link(job):
-            return None
-        request = self.context.get("request")
-        path = job_path(job) + self.suffix
-        return request.build_absolute_uri(path) if request else path
-
-
-def can_be_undone(job: ImportJob) -> bool:
-    """Return whether an undo would find something that no undo has deleted, and the target has the endpoint for it."""
-    is_possible = job.is_terminal and not job.rehearsal and "ledger" not in job.expired and job.mode != JobMode.UNDO
-    has_endpoint = bool(conf().targets.get(job.target, {}).get("detail_url"))
-    return is_possible and has_endpoint and job.created_count > job.undone_count
-
-
-def is_sent_again(job: ImportJob) -> bool:
-    """Return whether a correction has imported all rows that are left of the job. See `models.sent_again`."""
-    return 0 < (job.rows if job.rehearsal else job.rows - job.done_count) <= job.corrected_rows
-
-
-class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
-    """URLs of the job and of its actions. A link is null while it cannot be used."""
-
-    self = LinkField(help_text="The job.")
-    failures = LinkField(
-        "/failures", lambda job: "failures" not in job.expired, help_text="The rows that were not created."
-    )
-    results = LinkField(
-        "/results", lambda job: not {"failures", "ledger"} & job.expired.keys(), help_text="What became of each row."
-    )
-    retry = LinkField(
-        "/retry",
-        lambda job: job.can_be_retried and not is_sent_again(job),
-        help_text="`POST` retries every row that was not created.",
-    )
-    redrive = LinkField(
-        "/redrive", lambda job: not job.expired, help_text="`POST` retries the rows with the code `dead_letter`."
-    )
-    resume = LinkField(
-        "/resume",
-        lambda job: job.can_be_resumed,
-        help_text="`POST` resumes an import that was paused because nearly every row failed.",
-    )
-    run = LinkField(
-        "/run",
-        lambda job: job.rehearsal and job.is_terminal and "payload" not in job.expired and not is_sent_again(job),
-        help_text="`POST` imports the rows of the rehearsal.",
-    )
-    correct = LinkField(
-        "/correct",
-        lambda job: job.can_be_corrected and not is_sent_again(job),
-        help_text="`POST` corrects rows, and sends them again.",
-    )
-    undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
-    cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
 
 class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
@@ -273,20 +202,6 @@ def poll_after_seconds(job: ImportJob) -> int:
     """
     seconds = (eta_seconds(job) or 0) // 10 or imports_ahead(job) or 0
     return min(max(seconds, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
-
-
-def job_path(job: ImportJob) -> str:
-    """Return the path of the job in the API, without a trailing slash, also if the API is mounted with one."""
-    return f"{_jobs_path(job.target)}/{job.pk}"
-
-
-def template_path(target: str) -> str:
-    """Return the path of the template of a target in the API."""
-    return f"{_jobs_path(target)}/template"
-
-
-def _jobs_path(target: str) -> str:
-    return reverse("bulk-import-jobs", kwargs={"target": target}).rstrip("/")
 
 
 def expires_at(job: ImportJob) -> datetime | None:

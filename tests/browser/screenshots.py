@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from playwright.sync_api import expect
 
-from demo.stack import PROJECT, LocalStack, local_stack, stop_process
+from bulk_import.local.processes import stop_process
+from demo.stack import PROJECT, LocalStack, local_stack
 from tests.browser.chromium import chromium
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from demo.stack import LocalStack, local_stack, stop_process
+from bulk_import.local.processes import stop_process
+from demo.stack import LocalStack, local_stack
 from tests.browser.chromium import chromium, needs_chromium
 
 if TYPE_CHECKING:

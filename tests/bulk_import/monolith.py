@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from demo.stack import START_GUNICORN, LocalStack, local_stack, stop_process
+from bulk_import.local.processes import stop_process
+from demo.stack import START_GUNICORN, LocalStack, local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 import psycopg
 
-from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, demo_aws, free_port, stop_process
+from bulk_import.local.processes import free_port, stop_process
+from demo.stack import DEAD_LETTER_QUEUE, LOG, QUEUE, LocalStack, demo_aws
 from tests.chaos.history import APPLICATION, TRIGGERS
 from tests.chaos.plan import BROKEN_NAME, SHARED
 from tests.chaos.proxy import Fate, Proxy

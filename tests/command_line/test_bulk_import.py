@@ -14,8 +14,9 @@ import pytest
 
 from bulk_import.intake.formats import JSON, JSON_LINES, TABLE
 from bulk_import.intake.spreadsheets.options import ReadingOptions
+from bulk_import.local.processes import stop_process
 from bulk_import.management.arguments import read_file
-from demo.stack import LocalStack, local_stack, stop_process
+from demo.stack import LocalStack, local_stack
 from tests.bulk_import.intake.spreadsheets.workbooks import xlsx
 
 if TYPE_CHECKING:

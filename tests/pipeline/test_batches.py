@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from demo.stack import local_stack, stop_process
+from bulk_import.local.processes import stop_process
+from demo.stack import local_stack
 from tests.counts import counts
 from tests.processes import descendants
 

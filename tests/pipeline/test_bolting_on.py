@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.stack import PROJECT, free_port, stop_process
+from bulk_import.local.processes import free_port, stop_process
+from demo.stack import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,8 @@ import boto3
 import httpx
 import pytest
 
-from demo.stack import FAILURES_BUCKET, PAYLOADS_BUCKET, PROJECT, await_answer, free_port, local_stack, stop_process
+from bulk_import.local.processes import await_answer, free_port, stop_process
+from demo.stack import FAILURES_BUCKET, PAYLOADS_BUCKET, PROJECT, local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

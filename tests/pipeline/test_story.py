@@ -14,7 +14,8 @@ import httpx
 import pytest
 from aiosmtpd.controller import Controller
 
-from demo.stack import free_port, local_stack, stop_process
+from bulk_import.local.processes import free_port, stop_process
+from demo.stack import local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -83,13 +83,6 @@ async function callOnce(url, { method = "GET", headers = {}, body, signal }) {
   return response;
 }
 
-// Calls the API with a JSON body, or without one, and returns its JSON answer.
-export async function post(url, document) {
-  const headers = document === undefined ? {} : { "Content-Type": "application/json" };
-  const response = await call(url, { method: "POST", headers, body: document === undefined ? undefined : JSON.stringify(document) });
-  return response.json();
-}
-
 // Uploads a file and returns the JSON response, or what `read` makes of its text. Throws ApiError or NoResponse. Calls
 // onProgress with a fraction from 0 to 1.
 // It uses XMLHttpRequest, because fetch does not report upload progress.

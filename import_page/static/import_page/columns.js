@@ -23,6 +23,7 @@ let samples = [];
 
 const undecided = () => (draft.result?.reading?.ignored ?? []).filter((name) => !(name in columns()));
 const columns = () => draft.decided ?? {}; // the decisions: the field of each column, or null to ignore it
+const fileFacts = () => `${suffixOf(draft.name).toUpperCase()} · ${size(draft.file.size)}`;
 const isTable = () => draft.result?.reading?.format !== "json";
 
 // Reads the file with a dry run. Then it calls `onDecided`, or shows the questions first.
@@ -30,7 +31,7 @@ export async function read(onDecided) {
   next = onDecided;
   showStep("columns");
   fill("columns-title", untrusted(draft.name, 80));
-  fill("columns-facts", `${suffixOf(draft.name).toUpperCase()} · ${size(draft.file.size)}`);
+  fill("columns-facts", fileFacts());
   for (const name of ["columns-form", "columns-again"]) show(name, false);
   showError("columns-trouble");
   show("columns-busy", true);
@@ -63,7 +64,7 @@ export async function showColumns(onDecided = next) {
   show("columns-form", true);
   for (const name of ["columns-table", "columns-mode", "columns-locale", "columns-decimal"]) show(name, true);
   fill("columns-title", untrusted(draft.name, 80));
-  fill("columns-facts", `${suffixOf(draft.name).toUpperCase()} · ${size(draft.file.size)} · ${t("rows", { count: draft.result.rows })}`);
+  fill("columns-facts", `${fileFacts()} · ${t("rows", { count: draft.result.rows })}`);
   const { columns: read = [], ignored = [] } = draft.result.reading;
   const open = new Set(undecided());
   const names = [...open, ...read.map(({ column }) => column), ...ignored.filter((name) => !open.has(name))];
@@ -97,13 +98,14 @@ function rowOf(name, field) {
 const selects = () => [...document.querySelectorAll("#columns-body select")];
 const chosenMode = () => $("columns-form").elements.mode.value;
 
-// Returns the required fields without a column. Changes need only the field that finds the object.
+// Returns the fields that need a column. Changes need only the field that finds the object.
+const requiredFields = (mode) => FIELDS.filter(({ name, required }) => (mode === "update" ? name === LOOKUP : required));
+
+// Returns the required fields without a column.
 function missing() {
   if (!isTable()) return [];
-  const mode = draft.options.mode || "create";
-  const required = mode === "update" ? FIELDS.filter(({ name }) => name === LOOKUP) : FIELDS.filter((field) => field.required);
   const used = new Set(draft.result.reading.columns.map(({ field }) => field));
-  return required.filter(({ name }) => !used.has(name));
+  return requiredFields(draft.options.mode).filter(({ name }) => !used.has(name));
 }
 
 // Shows what is still to be decided. The button works only if nothing is.
@@ -111,8 +113,7 @@ function showState() {
   const open = selects().filter((select) => !select.value);
   const used = selects().map((select) => select.value).filter((value) => value && value !== IGNORE);
   const twice = used.find((value, position) => used.indexOf(value) !== position);
-  const required = FIELDS.filter(({ name, required: needed }) => (chosenMode() === "update" ? name === LOOKUP : needed));
-  const absent = isTable() ? required.filter(({ name }) => !used.includes(name)) : [];
+  const absent = isTable() ? requiredFields(chosenMode()).filter(({ name }) => !used.includes(name)) : [];
   for (const select of selects()) select.closest("tr").classList.toggle("open", !select.value);
   const list = (fields) => fields.map(({ name, label }) => (label === name ? name : `${label} (${name})`)).join(", ");
   const texts = [];

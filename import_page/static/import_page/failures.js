@@ -29,24 +29,12 @@ export async function readLines(url, max) {
 // sent, and `cells` are the texts of its values.
 export async function loadFailures(job, max) {
   const lines = await readLines(job.links.failures, max);
-  const found = lines.map((text) => {
+  return lines.map((text) => {
     const member = [...splitMembers(text, 0)].find((part) => /^"row"\s*:/.test(part));
     const raw = member.replace(/^"row"\s*:\s*/, "");
-    const { index, line = null, errors } = JSON.parse(text);
+    const { index, line, errors } = JSON.parse(text);
     return { index, line, errors, raw, cells: readCells(raw) ?? {} };
   });
-  if (job.mode === "undo" || !job.links.results || found.every(({ line }) => line)) return found;
-  const lineOf = await loadLines(job, max);
-  for (const failure of found) failure.line ??= lineOf.get(failure.index) ?? null;
-  return found;
-}
-
-// Returns the line in the file of each row that was not created, by index. JSON arrays have no lines.
-async function loadLines(job, max) {
-  const { counts } = job;
-  const outcomes = ["rejected", "failed", "unprocessed"].filter((outcome) => counts[outcome]);
-  const lines = await Promise.all(outcomes.map((outcome) => readLines(`${job.links.results}?outcome=${outcome}`, max)));
-  return new Map(lines.flat().map((line) => JSON.parse(line)).map(({ index, line }) => [index, line]));
 }
 
 // Groups errors of rows like the problems of a job: [{field, code, message, count, first_index, first_line}], most frequent first.

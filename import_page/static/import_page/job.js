@@ -13,7 +13,6 @@ import { go, showStep, stepOf, TERMINAL_STATUSES } from "./steps.js";
 import { dateTime, duration, percent, t, time } from "./texts.js";
 
 const MAX_SHOWN_FAILURES = 10;
-const MAX_KNOWN_LINES = 1000;
 const PARTS = ["problems", "failures", "connection", "stay", "bar", "results", "created", "job-existing"];
 const TEXTS = ["job-trouble", "job-reading", "job-actions", "job-facts", "job-status", "job-message", "counts", "pace", "bar", "updated"];
 
@@ -216,16 +215,13 @@ async function showFailures(job) {
   fill("failures-title", t(`failures_${kind}`));
   fill("failures-how", t(`failures_how_${kind}`));
   show("correct", job.mode !== "undo");
-  let known = [];
+  let failures = [];
   try {
-    known = await loadFailures(job, MAX_KNOWN_LINES);
+    failures = await loadFailures(job, MAX_SHOWN_FAILURES);
   } catch {
     return; // the download links remain, and report the error when they are used
   }
   if (shownJob !== job) return;
-  const lineOf = new Map(known.map(({ index, line }) => [index, line]));
-  fill("problem-list", ...problemItems(job.problems.map((problem) => ({ first_line: lineOf.get(problem.first_index), ...problem }))));
-  const failures = known.slice(0, MAX_SHOWN_FAILURES);
   if (job.mode === "undo") for (const { cells } of failures) delete cells.index; // that of the row in the import that is undone
   fill("failed-rows-note", failed > failures.length ? t("first_failures", { shown: failures.length, count: failed }) : "");
   fill("failed-rows", ...rowsTable(failures));

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from demo.stack import local_stack, stop_process
+from bulk_import.local.processes import stop_process
+from demo.stack import local_stack
 from tests.browser.chromium import chromium
 from tests.browser.import_page.steps import PAGE, TIMEOUT_MS, Shop, Visitors, sign_in
 

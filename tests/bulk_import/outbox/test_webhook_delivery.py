@@ -16,12 +16,12 @@ from django.core import mail
 from django.db import connection
 from django.utils import timezone
 
+from bulk_import.local.processes import free_port
 from bulk_import.models import Delivery, EventKind, ImportEvent, ImportJob
 from bulk_import.models.delivery import GIVE_UP_AFTER
 from bulk_import.outbox import relay
 from bulk_import.outbox.delivery import MAX_RETRY_AFTER, RETRY_AFTER, backoff
 from bulk_import.outbox.webhooks import send_due_webhooks
-from demo.stack import free_port
 from tests.bulk_import.conftest import in_threads
 from tests.bulk_import.outbox.deliveries import let_time_pass, make_failed_job, pending_webhooks, record_end
 from tests.bulk_import.outbox.webhook_receiver import SECRET, Receiver, answer, use_receiver

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from demo.stack import free_port
+from bulk_import.local.processes import free_port
 from tests.lambda_worker.poller.conftest import until
 
 if TYPE_CHECKING:

@@ -15,15 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 
-from demo.stack import (
-    DEAD_LETTER_QUEUE,
-    FAILURES_BUCKET,
-    PAYLOADS_BUCKET,
-    QUEUE,
-    await_answer,
-    free_port,
-    stop_process,
-)
+from bulk_import.local.processes import await_answer, free_port, stop_process
+from demo.stack import DEAD_LETTER_QUEUE, FAILURES_BUCKET, PAYLOADS_BUCKET, QUEUE
 from settings.known_secrets import WORKER_SECRET
 from tests.lambda_worker.sam_template import expanded
 

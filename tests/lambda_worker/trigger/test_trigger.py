@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from demo.stack import (
-    DEAD_LETTER_QUEUE,
-    FAILURES_BUCKET,
-    LOG,
-    PAYLOADS_BUCKET,
-    QUEUE,
-    LocalStack,
-    free_port,
-    stop_process,
-)
+from bulk_import.local.processes import free_port, stop_process
+from demo.stack import DEAD_LETTER_QUEUE, FAILURES_BUCKET, LOG, PAYLOADS_BUCKET, QUEUE, LocalStack
 from tests.counts import counts
 from tests.lambda_worker.sam_template import Stack
 from tests.lambda_worker.trigger.deployment import (
