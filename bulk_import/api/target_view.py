@@ -50,7 +50,7 @@ class OwnNegotiation(DefaultContentNegotiation):
     settings: Any = APISettings({"URL_FORMAT_OVERRIDE": "format"})
 
     def filter_renderers(self, renderers: Any, format: str) -> Any:  # noqa: A002 - DRF's signature
-        """Return the renderers of this format. Raises ValidationError if there is none; DRF would answer 404."""
+        """Return the renderers of this format. Raises ValidationError for an unknown format; DRF would answer 404."""
         try:
             return super().filter_renderers(renderers, format)
         except Http404:

@@ -21,7 +21,7 @@ def clean_file_name(name: str) -> str:
 
 
 def file_name_of(content_disposition: str) -> str:
-    """Return the `filename` of a Content-Disposition header, cleaned; "" if there is none that can be read."""
+    """Return the `filename` of a Content-Disposition header, cleaned; "" if it has no name that can be read."""
     try:
         _disposition, parameters = parse_header_parameters(content_disposition)
     except ValueError:  # an unknown encoding; the rows can be imported without a name

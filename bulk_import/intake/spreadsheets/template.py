@@ -58,7 +58,7 @@ class TemplateColumn:
     """A column of a template."""
 
     heading: str
-    example: str | int | float | bool  # "" if there is none
+    example: str | int | float | bool  # "" for a field without an example
     is_required: bool
     is_text: bool  # as opposed to a number, a date or a truth value
     choices: list[Any]  # [] for a field without a fixed list of values, or with a very long one
