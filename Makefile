@@ -12,7 +12,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-sqlite test-worker test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-postgresql test-sqlite test-browser test-worker test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -25,7 +25,7 @@ serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 
 # Many tests wait for processes and for answers, so that four parts at a time use two cores fully.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j4 --output-sync=target test-postgresql test-sqlite test-worker test-system)
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j4 --output-sync=target test-postgresql test-sqlite test-browser test-system test-worker)
 
 test-postgresql: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline
@@ -36,8 +36,11 @@ test-sqlite: $(VENV)/.dev
 test-worker: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/lambda_worker
 
+test-browser: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/browser tests/monoliths
+
 test-system: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/bulk_import --ignore=tests/lambda_worker
+	$(BIN)/python -m pytest --ignore=tests/bulk_import --ignore=tests/lambda_worker --ignore=tests/browser --ignore=tests/monoliths
 
 chaos: $(VENV)/.dev ## Import while faults are injected, and check every row: RUNS=20 SEED=1
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
