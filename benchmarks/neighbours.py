@@ -39,6 +39,8 @@ PAUSE_SECONDS = 0.1
 
 PRODUCTS = 100  # number of products that the shop has at the beginning
 
+METHODS = ("GET", "POST")
+
 WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
 
 NOTHING, DEFAULTS, BATCHES = "no import", "default settings", "batches"
@@ -48,12 +50,14 @@ SETTINGS: dict[str, int | None] = {DEFAULTS: None, BATCHES: None, "1 call per ch
 
 @dataclass
 class Measurement:
-    seconds: list[float]  # how long each request of a visitor took
+    seconds: list[tuple[str, float]]  # the method of each request of a visitor, and how long it took
     rows_a_second: float = 0.0
 
-    def percentile(self, percent: int) -> float:
-        """Return this percentile of the visitors' requests, in seconds."""
-        return quantiles(self.seconds, n=100)[percent - 1]
+    def percentile(self, percent: int, *methods: str) -> float:
+        """Return this percentile of the visitors' requests with these methods, or of all, in seconds."""
+        return quantiles([second for method, second in self.seconds if method in (methods or METHODS)], n=100)[
+            percent - 1
+        ]
 
 
 def requests_of(visitor: str) -> Iterator[tuple[str, str, dict[str, object] | None]]:
@@ -64,8 +68,8 @@ def requests_of(visitor: str) -> Iterator[tuple[str, str, dict[str, object] | No
         yield "POST", "/products/", row | {"sku": f"{visitor}-{time.time_ns()}"}
 
 
-def visit(url: str, visitor: str, requests: int) -> list[float]:
-    """Make so many requests to the shop, with pauses. Returns the duration of each request in seconds."""
+def visit(url: str, visitor: str, requests: int) -> list[tuple[str, float]]:
+    """Make so many requests to the shop, with pauses. Returns the method and the duration of each in seconds."""
     took = []
     chance = random.Random(visitor)  # noqa: S311 - not used for security
     with httpx.Client(base_url=url, auth=("demo", "demo"), timeout=WAIT_SECONDS, trust_env=False) as http:
@@ -75,9 +79,9 @@ def visit(url: str, visitor: str, requests: int) -> list[float]:
             try:
                 http.request(method, path, json=body).raise_for_status()
             except httpx.TransportError:
-                took.append(float(WAIT_SECONDS))
+                took.append((method, float(WAIT_SECONDS)))
             else:
-                took.append(time.perf_counter() - began)
+                took.append((method, time.perf_counter() - began))
     return took
 
 
@@ -127,11 +131,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where = f"{os.cpu_count()} cores, load averages {load}, Python {platform.python_version()}, {database}"
     console.print(f"{datetime.now(UTC):%Y-%m-%d}, {where}")
     title = f"{VISITORS} visitors, {options.requests:,} requests; ceiling {ceiling:.0f} rows a second"
-    table = Table("import", "p50 ms", "p95 ms", "p99 ms", "p95 / idle", "p99 / idle", "rows a second", "of the ceiling")
+    columns = ["p50 ms", "p95 ms", "p99 ms", "p95 / idle", "p99 / idle", *(f"p99 / idle, {name}" for name in METHODS)]
+    table = Table("import", *columns, "rows a second", "of the ceiling")
     table.title = title
     for label, found in measurements.items():
         ms = [f"{found.percentile(percent) * 1e3:.1f}" for percent in (50, 95, 99)]
         ratios = [f"{found.percentile(percent) / idle.percentile(percent):.1f}" for percent in (95, 99)]
+        for method in METHODS:
+            ratios.append(f"{found.percentile(99, method) / idle.percentile(99, method):.1f}")
         rates = [f"{found.rows_a_second:.0f}", f"{found.rows_a_second / ceiling:.2f}"] if label != NOTHING else []
         table.add_row(label, *ms, *ratios, *rates)
     console.print(table)

@@ -144,8 +144,8 @@ class Shop:
         path = self.stack.folder / f"{job_id}.messages"
         chunks = f"ImportChunk.objects.filter(job='{job_id}')"
         # Only a window of the messages is on the queue, so take all of them from the database.
-        messages = f"chunk.message().encode() for chunk in {chunks}.select_related('job')"
-        self.run_in_shell(f"Path('{path}').write_text('\\n'.join({messages}))")
+        texts = f"chunk.message().encode() for chunk in {chunks}.select_related('job')"
+        self.run_in_shell(f"Path('{path}').write_text('\\n'.join({texts}))")
         calls: list[tuple[dict[str, str], str]] = []
         for chunk in map(json.loads, path.read_text().splitlines()):
             answer = httpx.post(
@@ -165,7 +165,11 @@ class Shop:
         self.run_in_shell(f"{chunks}.update(lease_expires_at=None)")
         session = boto3.Session("local", "local", region_name="us-east-1")
         sqs: Any = session.client("sqs", endpoint_url=self.stack.aws_url)
-        sqs.purge_queue(QueueUrl=self.stack.queue_url)
+        # SQS purges a queue at most once a minute.
+        queue: Any = {"QueueUrl": self.stack.queue_url}
+        while messages := sqs.receive_message(**queue, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                sqs.delete_message(**queue, ReceiptHandle=message["ReceiptHandle"])
         sqs.close()
         return calls
 

@@ -7,7 +7,8 @@ The load is a comparison with quiet times, when the process creates no rows. The
 of the requests to each URL pattern in quiet times. Later it divides the duration of each request by this average.
 
 Example: a page takes 5 ms in quiet times. While an import runs, it takes 6 ms, 7 ms, 8 ms and so on. On average it is
-40 % slower, so the load is 0.40. When all requests take twice as long or longer, the load is 1.00.
+40 % slower, so the load is 0.40. When all requests take twice as long or longer, the load is 1.00. When there are no
+other requests, the load is -1.00: an import may then use all of the process.
 
 A process that starts during an import knows no quiet times yet. It reports 0.00 until no create call has reached it for
 QUIET_SECONDS. The time that a request waits before this process accepts it is not part of its duration.
@@ -20,6 +21,8 @@ import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from bulk_import_wire.contract import UNUSED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,7 +32,7 @@ QUIET_SECONDS = 1.0
 """A request belongs to quiet times if no create call was in flight during it, or in this time before it."""
 
 RECENT_SECONDS = 2.0
-"""Without any other request for this time, nobody uses the shop, and the load is zero."""
+"""Without any other request for this time, nobody uses the shop."""
 
 MAX_SLOWDOWN = 2.0
 """Longest duration of a request that counts, as a multiple of the average in quiet times.
@@ -68,12 +71,12 @@ class ShopLoad:
             self._created_at = self._clock()
 
     def end_create(self) -> float:
-        """Return the load for the response: from 0.0 (as fast as in quiet times, or nobody uses the shop) to 1.0."""
+        """Return the load for the response: from 0.0 (as fast as in quiet times) to 1.0, or UNUSED."""
         with self._lock:
             self._creates -= 1
             self._created_at = now = self._clock()
             is_used = self._requests > 0 or now - self._requested_at < RECENT_SECONDS
-            return min(max(0.0, self._slowdown - 1), 1.0) if is_used else 0.0
+            return min(max(0.0, self._slowdown - 1), 1.0) if is_used else UNUSED
 
     def begin_request(self) -> float:
         """Return the time at which the request began, for `end_request`."""

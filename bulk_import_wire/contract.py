@@ -59,9 +59,12 @@ monolith without the middleware.
 LOAD_HEADER = "Bulk-Import-Load"
 """Header that the monolith's middleware sets on the response to a create call, unless REPORT_LOAD is off.
 
-It says how much slower the monolith's other requests are than in quiet times: from "0.00" (not at all, or there are
-none) to "1.00" (they take twice as long or longer).
+It says how much slower the monolith's other requests are than in quiet times: from "0.00" (not at all) to "1.00" (they
+take twice as long or longer). While there are no other requests, it is "-1.00" (UNUSED).
 """
+
+UNUSED = -1.0
+"""Value in LOAD_HEADER while nobody else uses the shop."""
 
 TRACEPARENT = "traceparent"
 """Message attribute, and header of every call of the worker: the W3C trace context of the POST, unchanged."""

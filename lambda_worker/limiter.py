@@ -7,6 +7,8 @@ import time
 from copy import copy
 from typing import TYPE_CHECKING
 
+from bulk_import_wire.contract import UNUSED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,6 +26,13 @@ WAITING_CALLS, WAITING_SHARE = 0.25, 0.125
 
 The number decides at a low limit: a second call in flight must raise the throughput by half. The share decides at a
 high limit, where it is larger than what the latencies of two windows differ by chance.
+"""
+
+LOWEST_IF_UNUSED = 2
+"""Calls in flight that are never too many while nobody else uses the shop.
+
+With one call at a time, the endpoint would be idle between an answer and the next call. To fill these gaps costs nobody
+anything then.
 """
 
 HOLD_WINDOWS = 4
@@ -64,6 +73,9 @@ class ConcurrencyLimiter:
     Two workers that know nothing of each other get fair shares, because each accepts about the same number of waiting
     calls: the one with more calls in flight sees more of its own calls wait, and falls first.
 
+    While nobody else uses the shop, the limit is at least LOWEST_IF_UNUSED, except in the window after it was too high.
+    That window measures the idle latency.
+
     A call that is overloaded (429, 503, timeout or no response) halves the limit. The load of the shop counts like
     waiting calls: see `record`. The limit is always between 1 and `cap`.
     """
@@ -79,6 +91,8 @@ class ConcurrencyLimiter:
         self._window: list[float] = []  # seconds of the calls that have not been judged yet
         self._most_in_flight = 0  # during these calls
         self._shop_load = 0.0  # sum of the loads that these calls reported
+        self._is_unused = True  # whether all of these calls reported that nobody else uses the shop
+        self._lowest = 1  # the limit that is never too high now
         self._call_seconds = 0.0  # the latency in the last window
         self._window_load = 0.0  # the load that it reported
         self._idle_seconds = 0.0  # the idle latency, after the first window
@@ -115,7 +129,7 @@ class ConcurrencyLimiter:
         following._in_flight, following._changed = 0, asyncio.Event()  # noqa: SLF001 - an instance of this class
         following._most_in_flight = 0  # noqa: SLF001
         following._window, following._moved_at = [], self._clock()  # noqa: SLF001
-        following._shop_load = 0.0  # noqa: SLF001
+        following._shop_load, following._is_unused = 0.0, True  # noqa: SLF001
         following.set_cap(cap)
         return following
 
@@ -143,10 +157,11 @@ class ConcurrencyLimiter:
 
         `seconds` is how long it took. `overloaded` means that it got a 429 or 503, timed out or got no response.
 
-        `shop_load` is what the response says about the monolith's other requests: from 0.0 (there are none, or they
-        are as fast as in quiet times) to 1.0 (they are being slowed down). None means that the response does not say,
-        and counts as 0.0. A load of 0.5 means that only half of the calls in flight are welcome. So the limit falls to
-        half in the next window, and again in each window while the load stays, until it is 1.
+        `shop_load` is what the response says about the monolith's other requests: from 0.0 (they are as fast as in
+        quiet times) to 1.0 (they are being slowed down), or UNUSED (there are none). None means that the response does
+        not say, and counts as 0.0. A load of 0.5 means that only half of the calls in flight are welcome. So the limit
+        falls to half in the next window, and again in each window while the load stays, until it is 1. If
+        nobody else uses the shop during a whole window, LOWEST_IF_UNUSED calls in flight are never too many.
         """
         self._recorded_at = self._clock()
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
@@ -157,9 +172,11 @@ class ConcurrencyLimiter:
             self._reduce(self._limit // 2)
             return
         self._window.append(seconds)
-        self._shop_load += shop_load or 0.0
+        self._is_unused &= shop_load == UNUSED
+        self._shop_load += max(0.0, shop_load or 0.0)
         if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW):
             fastest = sorted(self._window)[: -(len(self._window) // SLOWEST_SHARE)]
+            self._lowest = LOWEST_IF_UNUSED if self._is_unused else 1
             self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window))
 
     def _judge(self, seconds: float, shop_load: float) -> None:
@@ -172,13 +189,13 @@ class ConcurrencyLimiter:
         served = calls * self._idle_seconds / seconds if seconds > self._idle_seconds else calls
         welcome = served * (1 - shop_load)
         is_too_high = calls - welcome > WAITING_CALLS + WAITING_SHARE * calls
-        if self._limit == 1 or self._hold_windows or not is_too_high:
+        if self._limit == 1 or not is_too_high or (self._hold_windows and self._lowest == 1):
             self._update_idle_seconds(seconds)
-        if is_too_high:
+        if is_too_high and not 1 < self._limit <= self._lowest:
             self._reduce(round(welcome))
         elif self._hold_windows:
             self._hold_windows -= 1
-            self._start_window()
+            self._move(max(self._limit, self._lowest))
         elif calls < self._limit:
             self._start_window()  # these calls do not show whether the endpoint can serve more than the limit
         else:
@@ -214,7 +231,7 @@ class ConcurrencyLimiter:
     def _start_window(self) -> None:
         self._window.clear()
         self._most_in_flight = self._in_flight
-        self._shop_load = 0.0
+        self._shop_load, self._is_unused = 0.0, True
 
 
 class Limiters:

@@ -24,6 +24,7 @@ from bulk_import_wire.contract import (
     LOAD_HEADER,
     MAX_ANSWER_BYTES,
     REQUEST_ID,
+    UNUSED,
     VERDICT_HEADER,
     Claim,
     ClaimRequest,
@@ -75,12 +76,12 @@ class Answer:
 
     @property
     def shop_load(self) -> float | None:
-        """The load in LOAD_HEADER, from 0.0 to 1.0. None if there is none, or if it is not such a number."""
+        """The load in LOAD_HEADER, from 0.0 to 1.0, or UNUSED. None if there is none, or if it is no such number."""
         try:
             load = float(self.headers.get(LOAD_HEADER, ""))
         except ValueError:
             return None
-        return load if 0 <= load <= 1 else None
+        return load if 0 <= load <= 1 or load == UNUSED else None
 
     def json(self) -> Any:
         """Return the decoded body, or None if it is not JSON."""

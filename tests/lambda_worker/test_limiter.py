@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambda_worker.limiter import REMEMBERED_SECONDS, ConcurrencyLimiter, Limiters
+from bulk_import_wire.contract import UNUSED
+from lambda_worker.limiter import LOWEST_IF_UNUSED, REMEMBERED_SECONDS, ConcurrencyLimiter, Limiters
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -295,6 +296,33 @@ def test_the_more_the_shop_is_loaded_the_lower_the_limit() -> None:
     assert found == sorted(set(found), reverse=True)
     assert found[0] >= 8
     assert found[-1] == 1
+
+
+@pytest.mark.parametrize("imports", [1, 2, 4])
+def test_while_nobody_uses_the_shop_each_import_keeps_a_call_waiting_and_hardly_more(imports: int) -> None:
+    async def limits() -> list[list[int]]:
+        endpoint = Endpoint(1, spread=0.3, shop_load=UNUSED)
+        running = [Import(endpoint, a_limit(cap=256)) for _import in range(imports)]
+        await asyncio.gather(*(importing(1000) for importing in running))
+        return [importing.limits[100:] for importing in running]
+
+    for found in run(limits()):
+        assert mean(found) == pytest.approx(LOWEST_IF_UNUSED, abs=0.2)
+        assert max(found) == LOWEST_IF_UNUSED + 1
+
+
+def test_the_first_visitor_gets_the_place_of_the_call_that_waits() -> None:
+    async def limits() -> list[int]:
+        endpoint = Endpoint(1, shop_load=UNUSED)
+        importing = Import(endpoint, a_limit(cap=256))
+        await importing(200)
+        endpoint.shop_load = 0.0
+        await importing(20)
+        importing.limits.clear()
+        await importing(100)
+        return importing.limits
+
+    assert mean(run(limits())) <= 1.3
 
 
 @pytest.mark.parametrize("spread", [0, 0.3])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bulk_import_wire.contract import LOAD_HEADER, VERDICT_HEADER, RowVerdict
+from bulk_import_wire.contract import LOAD_HEADER, UNUSED, VERDICT_HEADER, RowVerdict
 from lambda_worker.limiter import ConcurrencyLimiter
 from lambda_worker.monolith_client import Answer
 from lambda_worker.row_calls import RowCalls
@@ -15,7 +15,7 @@ from lambda_worker.row_dispatch import RowDispatch
 from tests.lambda_worker.conftest import a_row
 
 
-@pytest.mark.parametrize(("text", "load"), [("0.00", 0), ("0.42", 0.42), ("1.00", 1)])
+@pytest.mark.parametrize(("text", "load"), [("0.00", 0), ("0.42", 0.42), ("1.00", 1), ("-1.00", UNUSED)])
 def test_the_load_is_a_share(text: str, load: float) -> None:
     assert Answer(201, {LOAD_HEADER: text}, b"").shop_load == load
 
