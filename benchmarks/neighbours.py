@@ -137,8 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for label, found in measurements.items():
         ms = [f"{found.percentile(percent) * 1e3:.1f}" for percent in (50, 95, 99)]
         ratios = [f"{found.percentile(percent) / idle.percentile(percent):.1f}" for percent in (95, 99)]
-        for method in METHODS:
-            ratios.append(f"{found.percentile(99, method) / idle.percentile(99, method):.1f}")
+        ratios += [f"{found.percentile(99, method) / idle.percentile(99, method):.1f}" for method in METHODS]
         rates = [f"{found.rows_a_second:.0f}", f"{found.rows_a_second / ceiling:.2f}"] if label != NOTHING else []
         table.add_row(label, *ms, *ratios, *rates)
     console.print(table)

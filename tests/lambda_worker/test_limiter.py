@@ -486,7 +486,7 @@ def test_a_chunk_that_begins_while_another_one_runs_copies_what_is_known_and_has
     assert worker.limiter("/", cap=9).limit == 1
 
 
-CALLS = st.tuples(st.floats(0, 1e6), st.booleans(), st.none() | st.floats(0, 1))
+CALLS = st.tuples(st.floats(0, 1e6), st.booleans(), st.none() | st.just(UNUSED) | st.floats(0, 1))
 
 
 @given(st.integers(-2, 50), st.lists(CALLS | st.integers(-2, 50), max_size=200))
