@@ -144,9 +144,10 @@ class Sqs:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("SendMessage")
         message = self.queue.send(MessageBody, MessageAttributes, DelaySeconds)
-        self.copies[MessageBody] += 1
         self.on_send(message)
         self._end("SendMessage", fault)
+        # If the worker gets no answer, it keeps the message that it wanted to replace, so there are two from now on.
+        self.copies[MessageBody] += 1
         return {"MessageId": message.id}
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:
