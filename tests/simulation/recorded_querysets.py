@@ -59,7 +59,8 @@ def install() -> None:
     originals.update({name: getattr(queryset, name) for name in (*RECORDED, "__init__", "__getitem__", "all")})
     for name in RECORDED:
         setattr(queryset, name, _recording(name))
-    queryset.__init__, queryset.__getitem__, queryset.all = _init, _getitem, _all
+    for name, function in (("__init__", _init), ("__getitem__", _getitem), ("all", _all)):
+        setattr(queryset, name, function)
     queryset.__getattr__ = _getattr
     subquery: Any = Subquery
     for replaced in (subquery, Exists):
