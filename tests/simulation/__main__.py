@@ -21,6 +21,7 @@ if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - starts itself
 
 from tests.simulation.virtual_time import real_monotonic  # isort: skip # before Django
+from tests.simulation import prepared_queries
 from tests.simulation.plan import Plan
 from tests.simulation.processes import run_in_processes
 from tests.simulation.run import Result, Simulator
@@ -38,12 +39,14 @@ def main() -> int:
     parser.add_argument("--no-shrink", action="store_true", help="print all faults of a failure, which is faster")
     parser.add_argument("--replay", type=int, default=0, metavar="TIMES", help="execute each run several times")
     parser.add_argument("--processes", type=int, default=1, help="divide the runs among several processes")
+    parser.add_argument("--check-sql", action="store_true", help="compare each prepared statement with Django's own")
     parser.add_argument("--verbose", action="store_true", help="print everything that happens")
     given = parser.parse_args()
     if given.processes > 1:
         return run_in_processes(given.runs, given.seed, given.processes)
     if given.verbose:
         logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="    %(name)s: %(message)s")
+    prepared_queries.check = given.check_sql
     simulator = Simulator()
     seeds = range(given.seed, given.seed + given.runs)
     if given.replay:
@@ -70,7 +73,8 @@ def simulate(simulator: Simulator, seeds: range, given: argparse.Namespace) -> i
             print(f"{totals['runs']} runs in {seconds:.0f} s, {totals['faults']} faults: {found}", flush=True)
     summary = {name: totals[name] for name in ("runs", "rows", "faults", *KINDS)}
     print(json.dumps({**summary, "seconds": round(real_monotonic() - started_at, 1)}))
-    return 1 if any(totals[kind] for kind in KINDS) else 0
+    print(*prepared_queries.differences[:1], sep="\n", file=sys.stderr)
+    return 1 if any(totals[kind] for kind in KINDS) or prepared_queries.differences else 0
 
 
 def report(result: Result) -> None:

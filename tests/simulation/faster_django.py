@@ -13,6 +13,9 @@ from django.db import connections
 from django.db.models import expressions
 from django.db.models.expressions import BaseExpression, Col
 from django.db.models.sql.compiler import SQLCompiler
+from rest_framework.fields import DictField, Field, ListField
+from rest_framework.relations import ManyRelatedField
+from rest_framework.serializers import BaseSerializer
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
@@ -30,12 +33,25 @@ def install() -> None:
     column.identity = property(_identity)
     column.as_sql = _column_as_sql
     compiler.get_converters = _get_converters
+    fields: Any = Field, (BaseSerializer, ListField, DictField, ManyRelatedField)
+    for field in fields[1]:
+        field.__deepcopy__ = fields[0].__deepcopy__
+    fields[0].__deepcopy__ = _copy_of_field
 
 
 def _copy(self: Any) -> Any:
     """Return a shallow copy, as `copy.copy` does after it has found out how."""
     copied = object.__new__(type(self))
     copied.__dict__.update(self.__getstate__())
+    return copied
+
+
+def _copy_of_field(self: Any, _memo: Any) -> Any:
+    """Return a copy of a field of a serializer class, which is bound to no serializer. DRF creates it anew."""
+    copied = object.__new__(type(self))
+    copied.__dict__.update(self.__dict__)
+    if "_validators" in copied.__dict__:
+        copied._validators = [*copied._validators]
     return copied
 
 

@@ -36,6 +36,7 @@ class Fault:
     """One thing that goes wrong in a run, or that a person does at a moment of the worst kind."""
 
     weight: ClassVar[int] = 0  # how often this kind is drawn, relative to the others; 0 for a base class
+    loses_messages: ClassVar[bool] = False  # whether it removes messages from the queue
     hits: int = field(default=0, init=False)  # how often it has had an effect
 
     def __init_subclass__(cls) -> None:

@@ -22,6 +22,9 @@ POINT_WEIGHTS = [12, 4, 4, 2, 2, 1, 2, 1]
 
 ALL_POINTS = tuple(POINTS)
 
+PAGES = [200, 201, 400, 403, 404, 410, 413, 429, 431, 500, 502, 503, 504]
+"""Statuses of the pages with which a proxy answers."""
+
 
 def draw_point(random: Random) -> tuple[str, int]:
     """Return a purpose of a request, and the number of the occurrence."""
@@ -44,7 +47,7 @@ class NetworkFault(RequestFault):
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        kind, status = random.choice(cls.KINDS), random.choice([200, 201, 400, 403, 404, 429, 500, 502, 503, 504])
+        kind, status = random.choice(cls.KINDS), random.choice(PAGES)
         return cls(*draw_point(random), kind, random.choice([0.5, 5.0, 35.0, 120.0]) * random.uniform(0.5, 1), status)
 
     def arm(self, world: World) -> None:

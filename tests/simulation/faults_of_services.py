@@ -170,6 +170,7 @@ class MessageIsLost(MessageFault):
     """A message is lost although SQS has accepted it: an operator purges the queue, or its retention is over."""
 
     weight = 4
+    loses_messages = True
 
     number: int
 

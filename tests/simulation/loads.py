@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED
-from tests.simulation.batches import created_rows
-from tests.simulation.virtual_time import Process, clock
+from tests.simulation.batches import Answered, created_rows
+from tests.simulation.virtual_time import Process, clock, database_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.simulation.monolith import Response
     from tests.simulation.network import Call
+    from tests.simulation.queue import Message
     from tests.simulation.world import World
+
+
+FAILURES = {500, 504}
+"""The statuses of the simulated endpoint after which a row is tried again, at most MAX_TRIES times."""
 
 
 @dataclass
@@ -40,6 +45,9 @@ class Loads:
         self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
         self.calls_of_row: Counter[str] = Counter()
         self.failed_calls_of_row: Counter[str] = Counter()
+        self.tries: Counter[tuple[Process, int, str]] = Counter()  # by process, number of its claim, and row
+        self._claims: Counter[Process] = Counter()
+        self._lost_answers: set[Process] = set()  # processes that do not know what became of one of their calls
         self._in_flight: dict[Process, int] = defaultdict(int)
         self._epochs: dict[tuple[Process, str], int] = {}
         self._finished: set[tuple[str, int]] = set()
@@ -49,11 +57,14 @@ class Loads:
         self._in_flight[process] += 1
         self.max_in_flight = max(self.max_in_flight, self._in_flight[process])
 
-    def end(self, process: Process, called: Iterable[tuple[str, str | None]]) -> None:
-        """Count the rows of a call that has ended, each with its key, `<job id>:<row index>`, and its verdict."""
+    def end(self, process: Process, called: Iterable[Answered]) -> None:
+        """Count the rows of a call that has ended."""
         self._in_flight[process] -= 1
-        for key, verdict in called:
+        for key, verdict, status in called:
             self._count(process, key)
+            if verdict is None:
+                self._lost_answers.add(process)
+            self.tries[process, self._claims[process], key] += verdict == "not-created" and status in FAILURES
             self.failed_calls_of_row[key] += verdict not in {"created", "replayed"}
 
     def _count(self, process: Process, key: str) -> None:
@@ -78,9 +89,12 @@ class Loads:
                 self._check_create(sender, key)
             return
         chunk_id, verb = request.path.replace("-", "").split("/")[-2:]
+        if b"ledger_disagrees" in response.content and sender not in self._lost_answers:
+            self.wrongly_accepted.append("the report of a worker that lost no answer does not add up")
         if response.status != 200:
             return
         if verb == "claim":
+            self._claims[sender] += 1
             self._epochs[sender, chunk_id] = json.loads(response.content)["epoch"]
             return
         epoch = json.loads(request.content)["epoch"]
@@ -90,6 +104,23 @@ class Loads:
         if verb == "finish" and (chunk_id, epoch) not in self._finished:  # a repeated finish changes nothing
             self._finished.add((chunk_id, epoch))
             self._check_pause(chunk_id)
+
+    def check_acknowledgement(self, message: Message, sent_before: int) -> None:
+        """Check that a chunk has ended, or waits for another worker or message, when a worker deletes its message.
+
+        `sent_before` is the number of messages that had been sent when the worker got it.
+        """
+        world, chunk_id = self._world, json.loads(message.body)["chunk_id"].replace("-", "")
+        is_open = world.sql(
+            "SELECT 1 FROM bulk_import_importchunk WHERE id = ? AND"
+            " (status = 'queued' OR status = 'processing' AND lease_expires_at < ?)",
+            chunk_id,
+            database_time(),
+        )
+        others = [*world.queue.messages, *world.dead_letters.messages, *world.queue.sent[sent_before:]]
+        has_copy = any(other.body == message.body and other is not message for other in others)
+        if is_open and not has_copy and not any(fault.loses_messages and fault.hits for fault in world.plan.faults):
+            self.wrongly_accepted.append("a worker deleted the only message of a chunk that has not ended")
 
     def note_death(self, call: Call) -> None:
         """Note a finish that was committed although its answer was lost, so that its repetition counts as one."""

@@ -26,8 +26,8 @@ SURVIVOR_RUNS = 100
 """Runs with each change that we do not expect the simulation to find."""
 
 GUARANTEES = (
-    # S3 is simulated here, so its timeouts have no effect.
-    *(mutation for mutation in MUTATIONS if mutation.profile != "hangs"),
+    # S3 is simulated here, so its timeouts have no effect, and SQLite has no locks.
+    *(mutation for mutation in MUTATIONS if mutation.profile != "hangs" and "lock" not in mutation.name),
     Mutation(
         "the verdict header",
         "",
@@ -49,6 +49,16 @@ GUARANTEES = (
                 "        retry_later(sqs, queue_url, record)\n    return True\n",
             ),
         ),
+    ),
+    Mutation(
+        "the check of a batch's epoch",
+        "",
+        (("bulk_import/worker_api/batch.py", "            chunk.check_epoch(batch.head.epoch)\n", ""),),
+    ),
+    Mutation(
+        "the rows that a batch did not reach",
+        "",
+        (("lambda_worker/row_dispatch.py", "        self._put_back(left)\n", ""),),
     ),
     Mutation(
         "the size of the window",
@@ -123,6 +133,12 @@ BODY_CHECK = "        if chunk.row_hash and self.body_sha256[:ROW_HASH_BYTES] !=
 SIZE_CHECK = "    if len(data) != message.byte_count:\n"
 
 EXPECTED_SURVIVORS = (
+    *(mutation for mutation in MUTATIONS if "lock" in mutation.name),
+    Mutation(
+        "the end of a batch after a stop, because each row is checked",
+        "",
+        (("bulk_import/worker_api/batch.py", "if stops(line) or time.monotonic() >= ends_at:", "if False:"),),
+    ),
     Mutation(
         "leases, which only prevent duplicate work",
         "",

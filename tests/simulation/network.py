@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.simulation.batches import BATCH, batch_keys, called_rows
+from tests.simulation.batches import BATCH, Answered, batch_keys, called_rows
 from tests.simulation.monolith import Death, Died, Request, Response
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class WorkerTransport(httpx.AsyncBaseTransport):
         point = "create" if is_create else request.url.path.rpartition("/")[2]
         sent = self._world.releases.outgoing(self._process, point, sent)
         keys = batch_keys(self._world, sent) if is_batch else [headers.get("idempotency-key", "")]
-        called: list[tuple[str, str | None]] = [(keys[0], None)]
+        called = [Answered(keys[0])]
         is_held = False
         if is_create:
             self._world.loads.begin(self._process)
@@ -142,7 +142,8 @@ class WorkerTransport(httpx.AsyncBaseTransport):
             if is_batch:
                 called = list(called_rows(keys, response.status, response.content, is_cut=is_cut))
             else:
-                called = [(keys[0], None if is_cut else response.headers.get("bulk-import-row"))]
+                verdict = None if is_cut else response.headers.get("bulk-import-row")
+                called = [Answered(keys[0], verdict, response.status)]
             is_held = response.status == HTTPStatus.CONFLICT and b"lease_held" in response.content
         finally:
             if point == "claim" and not is_held:  # another worker's lease limits how often the chunk is claimed

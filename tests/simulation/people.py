@@ -27,8 +27,8 @@ TIMEOUT_SECONDS = 20.0
 EXPIRED = 410
 """Status for a job whose data has expired."""
 
-MAX_TRIES = 60
-"""How often a user sends an import or an action before giving up."""
+MAX_TRIES = 25
+"""How often a user sends an import or an action before giving up: for more than an hour, see `_wait_seconds`."""
 
 
 class People:
@@ -64,7 +64,7 @@ class People:
 
     async def _send(self, point: str, request: Request, expected: set[int]) -> Response | None:
         """Send a request until it succeeds. Return the answer, or None if the user may not do this or gives up."""
-        for _ in range(MAX_TRIES):
+        for tried in range(MAX_TRIES):
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS):
                     response, is_cut = await self._world.network.send(point, request)
@@ -79,8 +79,12 @@ class People:
             is_forbidden = is_ours and response.status in {401, 403}
             if is_forbidden and clock.now > self._world.plan.faults_end_at:  # nobody will give the rights back
                 return None
-            await asyncio.sleep(60 if is_forbidden else self._world.random.uniform(0.5, 5))
+            await asyncio.sleep(self._wait_seconds(tried))
         return None
+
+    def _wait_seconds(self, tried: int) -> float:
+        """Return how long a user waits after so many tries. The waits grow, so that a long outage takes few tries."""
+        return min(self._world.random.uniform(0.5, 5) * 1.5**tried, 300.0)
 
     async def act_as_staff(self, action: str, number: int) -> None:
         """Let staff pause, resume or cancel a job in the admin."""

@@ -38,6 +38,7 @@ from tests.simulation import (  # noqa: F401 - some of them only register the fa
     faults_of_people,
     faults_of_requests,
     faults_of_services,
+    prepared_queries,
     windows,
     writes,
 )
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 timezone.now = virtual_time.now_of_django
 faster_django.install()
+prepared_queries.install()
 circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
 RUNS_PER_COLLECTION = 50

@@ -51,6 +51,13 @@ def test_a_seed_gives_the_same_run_each_time_and_after_any_other_run() -> None:
     assert run.stdout.splitlines()[2] == other_run.stdout.splitlines()[0]
 
 
+def test_the_prepared_statements_are_those_that_django_builds() -> None:
+    run, summary = simulate("--runs=10", "--seed=1", "--check-sql")
+
+    assert run.returncode == 0, run.stderr
+    assert summary["runs"] == 10
+
+
 def test_a_broken_guarantee_is_found_and_reduced_to_the_faults_that_show_it(tmp_path: Path) -> None:
     copy = tmp_path / "project"
     shutil.copytree(PROJECT, copy, ignore=LEFT_OUT)

@@ -64,13 +64,16 @@ class Poller:
         """Process messages until the run ends."""
         while True:
             messages = await self.queue.receive(self.batch_size)
+            sent_before = len(self.world.queue.sent)
             answer = await self._invoke(messages)
             if answer is None:  # the function died, so the messages come back after their visibility timeout
                 continue
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
             for message in messages:
-                if message.id not in failed and not self.world.fates.next("delete"):
-                    self.queue.delete(message.receipt)
+                if message.id not in failed:
+                    self.world.loads.check_acknowledgement(message, sent_before)
+                    if not self.world.fates.next("delete"):
+                        self.queue.delete(message.receipt)
 
     async def _invoke(self, messages: list[Message]) -> dict[str, Any] | None:
         """Run the handler in a process of its own. Return its answer, or None if the process was killed."""
