@@ -41,17 +41,18 @@ def fill_record(
     statements of the view. Without one for the table of the object, the object may have existed before, so it is not
     hashed, and an undo leaves it alone.
     """
+    endpoint = target.detail_endpoint
     if existing:
         record.object_id, record.lookup = existing.object_id, existing.lookup
         if record.outcome == Outcome.CREATED:
             record.outcome = Outcome.UPDATED.value
     else:
-        record.object_id = "" if is_rehearsal else _created_id(response, target)
+        record.object_id = "" if is_rehearsal else _created_id(response, endpoint)
         record.lookup = _created_lookup(request, response, target)
     if len(record.object_id) > MAX_ID_CHARACTERS:
         record.object_id = ""  # the beginning of an ID may be the ID of another object
-    if record.outcome == Outcome.CREATED and record.object_id and target.detail_endpoint:
-        record.object_hash = _created_hash(request, target.detail_endpoint, record.object_id, inserts)
+    if record.outcome == Outcome.CREATED and record.object_id and endpoint:
+        record.object_hash = _created_hash(request, endpoint, record.object_id, inserts)
     record.complete()
 
 
@@ -70,7 +71,7 @@ def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str
         return b""
 
 
-def _created_id(response: Any, target: Target) -> str:
+def _created_id(response: Any, endpoint: DetailEndpoint | None) -> str:
     """Return what identifies the created object in its URL, from the view's response; "" if it is not in there.
 
     Without a detail endpoint, it is the "id" (or "pk") of the response. If the URL has another field, such as a SKU,
@@ -79,7 +80,6 @@ def _created_id(response: Any, target: Target) -> str:
     data = getattr(response, "data", None)
     if not isinstance(data, dict):
         return ""
-    endpoint = target.detail_endpoint
     names = ("id", "pk") if endpoint is None or endpoint.id_field in {"id", "pk"} else (endpoint.id_field,)
     return next((str(data[name]) for name in names if name in data), "")
 

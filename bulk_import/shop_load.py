@@ -3,6 +3,9 @@
 Each response to a create call tells the worker this load (LOAD_HEADER), and the worker makes fewer calls while it is
 high. So an import slows down for the people who use the shop, and not only when its own calls become slow.
 
+Each create call also gives way: it waits until this process serves no other request, for at most MAX_WAIT_SECONDS. So a
+person who opens a page competes with the row that is being created now, but not with the next rows.
+
 The load is a comparison with quiet times, when the process creates no rows. The process remembers the average duration
 of the requests to each URL pattern in quiet times. Later it divides the duration of each request by this average.
 
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import math
 import time
-from threading import Lock
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.contract import UNUSED
@@ -41,6 +44,13 @@ The limit applies to the average in quiet times as well. So a few very slow requ
 cause no load.
 """
 
+MAX_WAIT_SECONDS = 0.02
+"""Longest time for which a create call waits for other requests.
+
+Most pages take less time. Each row waits at most once, so that an import goes on in a shop that is never idle, and
+during a request that takes minutes.
+"""
+
 WEIGHT = 0.1
 """Weight of each request in the moving averages, so that they cover about the last ten requests."""
 
@@ -49,7 +59,7 @@ COMPARED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 
 class ShopLoad:
-    """The load of one process. Its methods can be called from any thread, and take a few microseconds.
+    """The load of one process. Its methods can be called from any thread. Only `begin_create` may wait.
 
     Call `begin_request` and `end_request` for each request that is not a worker's, and `begin_create` and `end_create`
     for each create call. `clock` returns seconds.
@@ -57,7 +67,8 @@ class ShopLoad:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._lock = Lock()  # protects all fields below; it is never held while a request is served
+        # Protects all fields below, and wakes up create calls. It is never held while a request is served.
+        self._lock = Condition()
         self._creates = 0  # create calls in flight
         self._created_at = -math.inf  # when a create call last began or ended
         self._requests = 0  # other requests in flight
@@ -66,7 +77,9 @@ class ShopLoad:
         self._quiet_seconds: dict[tuple[str, str], float] = {}  # average duration in quiet times, by method and route
 
     def begin_create(self) -> None:
+        """Wait until no other request is in flight, for at most MAX_WAIT_SECONDS."""
         with self._lock:
+            self._lock.wait_for(lambda: not self._requests, MAX_WAIT_SECONDS)
             self._creates += 1
             self._created_at = self._clock()
 
@@ -92,6 +105,8 @@ class ShopLoad:
         key = (str(request.method), match.route) if match and request.method in COMPARED_METHODS else None
         with self._lock:
             self._requests -= 1
+            if not self._requests:
+                self._lock.notify_all()
             self._requested_at = now = self._clock()
             if key:
                 self._compare(key, now - began_at, began_at)

@@ -14,6 +14,7 @@ from django.db import connections
 from django.db.models.signals import post_save
 from django.test import AsyncClient, Client, RequestFactory
 
+from bulk_import import shop_load
 from bulk_import.middleware import ImportedRowMiddleware
 from bulk_import.models import ImportedRow
 from bulk_import.shop_load import RECENT_SECONDS, ShopLoad
@@ -142,6 +143,28 @@ def test_no_request_is_lost_or_counted_twice_by_several_threads() -> None:
         thread.join()
 
     assert (process.load._requests, process.load._creates) == (0, 0)
+
+
+def test_a_create_call_gives_way_to_a_request_in_flight(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shop_load, "MAX_WAIT_SECONDS", 60)
+    began_at = process.load.begin_request()
+    create = threading.Thread(target=process.load.begin_create, daemon=True)
+    create.start()
+
+    create.join(0.05)
+    assert create.is_alive()
+
+    process.load.end_request(RequestFactory().get("/"), began_at)
+    create.join(10)
+    assert not create.is_alive()
+
+
+def test_a_create_call_does_not_wait_for_a_request_that_takes_long(process: Process) -> None:
+    process.load.begin_request()
+
+    process.load.begin_create()
+
+    assert process.load._creates == 1
 
 
 # --- in the middleware
