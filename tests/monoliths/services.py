@@ -132,7 +132,7 @@ def start_nginx(folder: Path, port: int, site_port: int, directives: str) -> lis
 
 def select(parameters: dict[str, Any], query: str) -> list[Any]:
     with psycopg.connect(**parameters) as connection:
-        return connection.execute(query).fetchall()  # type: ignore[arg-type] # a constant of a site
+        return connection.execute(query).fetchall()
 
 
 def package_folder(requirement: str) -> Path:

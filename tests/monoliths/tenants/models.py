@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
-from django_tenants.models import DomainMixin, TenantMixin
+from django_tenants.models import DomainMixin, TenantMixin  # type: ignore[import-not-found] # only its site has it
 
 
-class Tenant(TenantMixin):  # type: ignore[misc] # django-tenants is not installed when the types are checked
+class Tenant(TenantMixin):  # type: ignore[misc] # as above
     name: Any = models.CharField(max_length=20)
 
 
