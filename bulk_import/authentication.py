@@ -8,13 +8,15 @@ can create only the rows of one chunk. The token is valid until the chunk is cla
 from __future__ import annotations
 
 import hmac
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.core import signing
+from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
@@ -73,19 +75,24 @@ def verify(text: str, salt: str, max_age_seconds: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ProbeToken:
-    """The right to try a create endpoint as a user. Everything that the endpoint does in a database is rolled back."""
+    """The right to try a create endpoint once as a user. What the endpoint does in a database is rolled back."""
 
     target: str
     user_id: str
+    nonce: str = field(default_factory=lambda: secrets.token_urlsafe(12))
 
     def sign(self) -> str:
         """Return the token as signed text for `Authorization: Import <token>`."""
-        return PROBE_PREFIX + sign([self.target, self.user_id], PROBE_SALT)
+        return PROBE_PREFIX + sign([self.target, self.user_id, self.nonce], PROBE_SALT)
 
     @classmethod
     def verify(cls, text: str) -> Self:
         """Return the token of a signed text. Raises django.core.signing.BadSignature if it is forged or too old."""
         return cls(*verify(text.removeprefix(PROBE_PREFIX), PROBE_SALT, PROBE_MAX_AGE_SECONDS))
+
+    def use_up(self) -> bool:
+        """Return whether the token was not used before, and remember it in the default cache while it is valid."""
+        return bool(cache.add(f"bulk_import:probe:{self.nonce}", True, PROBE_MAX_AGE_SECONDS))
 
 
 class Worker:

@@ -8,8 +8,11 @@ outside the databases are not rolled back, so only targets that allow rehearsals
 from __future__ import annotations
 
 import hashlib
+import inspect
+import re
 import time
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +26,27 @@ from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle
 from bulk_import.authentication import ProbeToken
 from bulk_import.conf import Target, conf
 from bulk_import.errors import flatten_errors
-from bulk_import.models import database, durable_transaction, observe_atomic_request
+from bulk_import.models import database, durable_transaction, observe_atomic_request, table_places
 from bulk_import.rehearsal import rolled_back
 from bulk_import.target_views import ViewFormat, act_as, collect_errors, error_detail
-from bulk_import_wire.contract import VERDICT_HEADER, RowVerdict
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
 from bulk_import_wire.probe import ProbeReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django.http.response import HttpResponseBase
+
+CACHED_USERS = ("_cached_user", "_acached_user")
+"""Attributes in which Django's AuthenticationMiddleware keeps the user of the session, once something has read it.
+
+After that middleware, `act_as` replaces `request.user`. So only code that got hold of it earlier can have read it.
+"""
+
+SETS_MORE = re.compile(
+    r"\brequest\.(?:_request\.)?(?!(?:user|auth)\b)\w+\s*=(?!=)|\b(?:setattr|set_tenant|set_schema)\("
+)
+"""What the source of an authentication class looks like if it sets more than the user, for example the tenant."""
 
 MAX_ERRORS = 10
 """Most errors of the row in a report."""
@@ -44,28 +58,48 @@ MAX_TEXT_CHARACTERS = 300
 def answer_probe(
     request: HttpRequest, text: str, get_response: Callable[[HttpRequest], HttpResponseBase]
 ) -> JsonResponse:
-    """Call the view for a probe, roll it back, and return the report. Raises OuterTransaction."""
+    """Call the view for a probe, roll it back, and return the report. Raises OuterTransaction.
+
+    A token is good for one probe. So whoever has one cannot make the site work in a loop.
+    """
     try:
         token = ProbeToken.verify(text)
     except signing.BadSignature:
         return _refusal("invalid_token", HTTPStatus.UNAUTHORIZED, RowVerdict.STALE)
     target = conf().target(token.target) if token.target in conf().targets else None
-    user = get_user_model()._base_manager.filter(pk=token.user_id).first()  # noqa: SLF001 - documented API
-    if target is None or not target.rehearse or user is None:
+    if target is None or not target.rehearse or not token.use_up():
         return _refusal("invalid_token", HTTPStatus.FORBIDDEN, RowVerdict.STALE)
     if request.method != "POST" or request.path_info != target.create_path:
         return _refusal("wrong_endpoint", HTTPStatus.FORBIDDEN, RowVerdict.WRONG_ENDPOINT)
-    act_as(request, user)
-    body_sha256 = hashlib.sha256(request.body).hexdigest()  # before the view reads it as a stream
-    report = _try(request, target, body_sha256, get_response)
-    return _answer(report.to_dict(), HTTPStatus.OK, RowVerdict.NOT_CREATED)
+    report = ProbeReport(
+        view="No view",
+        status=HTTPStatus.FORBIDDEN,
+        verdict=RowVerdict.NOT_CREATED.value,
+        errors=[],
+        milliseconds=0,
+        user=token.user_id,
+        host=request.get_host(),
+        body_sha256=hashlib.sha256(request.body).hexdigest(),  # before the view reads it as a stream
+        ledger=database(),
+        isolation="",
+        key=request.headers.get(IDEMPOTENCY_KEY, ""),
+        places=table_places(),
+    )
+    user = get_user_model()._base_manager.filter(pk=token.user_id).first()  # noqa: SLF001 - documented API
+    if user is None or not user.is_active:
+        message = f"There is no active user with the ID {token.user_id} here."
+        report = replace(report, errors=[{"field": None, "code": "no_user", "message": message}])
+    else:
+        act_as(request, user)
+        report = _try(request, target, report, get_response)
+    return _answer(report.to_dict(), HTTPStatus.BAD_REQUEST, RowVerdict.NOT_CREATED)
 
 
 def _try(
-    request: HttpRequest, target: Target, body_sha256: str, get_response: Callable[[HttpRequest], HttpResponseBase]
+    request: HttpRequest, target: Target, report: ProbeReport, get_response: Callable[[HttpRequest], HttpResponseBase]
 ) -> ProbeReport:
-    """Call the view as `ImportedRowMiddleware` does, and return the report. Nothing is committed."""
-    using, errors = database(), collect_errors(request)
+    """Call the view as `ImportedRowMiddleware` does, and complete the report. Nothing is committed."""
+    using, errors = report.ledger, collect_errors(request)
     response: Any
     with durable_transaction(), rolled_back() as use:
         isolation = _isolation(using)
@@ -85,16 +119,14 @@ def _try(
     view = (getattr(response, "renderer_context", None) or {}).get("view")
     throttles, rows_per_second = _throttles(view)
     exception = errors[-1] if errors and not isinstance(errors[-1], APIException) else None
-    return ProbeReport(
+    return replace(
+        report,
         view=_dotted(getattr(request.resolver_match, "func", None)) or "No view",
         status=response.status_code,
         verdict=RowVerdict.CREATED.value if is_created else RowVerdict.NOT_CREATED.value,
         errors=[] if is_created else _errors(view, response, errors),
         milliseconds=milliseconds,
         user=str(getattr(getattr(view, "request", request).user, "pk", None) or ""),
-        host=request.get_host(),
-        body_sha256=body_sha256,
-        ledger=using,
         isolation=isolation,
         used=sorted(use.used),
         written=sorted(use.written),
@@ -105,6 +137,8 @@ def _try(
         throttles=throttles,
         rows_per_second=rows_per_second,
         location=response.headers.get("Location", ""),
+        is_user_read_early=any(hasattr(request, name) for name in CACHED_USERS),
+        setters=_setters(view),
         exception=f"{type(exception).__name__}: {exception}"[:MAX_TEXT_CHARACTERS] if exception else "",
     )
 
@@ -146,6 +180,25 @@ def _ignored(view: Any, target: Target) -> list[str]:
         fields = target.serializer_class(context={"request": view.request, "view": view}).fields
         return sorted(name for name in view.request.data if name not in fields or fields[name].read_only)
     return []
+
+
+def _setters(view: Any) -> list[str]:
+    """Return the authentication classes of the site whose source sets more than the user of the request."""
+    return sorted({name for found in _authenticators(view) if (name := _dotted(type(found))) and _sets_more(found)})
+
+
+def _authenticators(view: Any) -> list[Any]:
+    with suppress(Exception):  # as above
+        return list(view.get_authenticators())
+    return []
+
+
+def _sets_more(authenticator: Any) -> bool:
+    for base in type(authenticator).__mro__:
+        with suppress(OSError, TypeError):  # a class without Python source, such as object
+            if not base.__module__.startswith("rest_framework.") and SETS_MORE.search(inspect.getsource(base)):
+                return True
+    return False
 
 
 def _throttles(view: Any) -> tuple[list[str], float]:

@@ -7,6 +7,7 @@ Functions that the view passes to `transaction.on_commit` do not run. Effects ou
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,12 @@ from django.db import OperationalError, connections, transaction
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "COPY")
-"""First words of the SQL statements that count as writing."""
+WRITES = re.compile(
+    r"\s*(?:/\*.*?\*/\s*)*(?:(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|CALL)\b"
+    r"|WITH\b.*\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The beginning of a SQL statement that counts as writing. An instrumentation may have added comments before it."""
 
 
 @dataclass(slots=True)
@@ -39,7 +44,7 @@ def rolled_back() -> Iterator[DatabaseUse]:
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         use.used.add(context["connection"].alias)
-        if sql.lstrip().upper().startswith(WRITES):
+        if WRITES.match(sql):
             use.written.add(context["connection"].alias)
         return execute(sql, params, many, context)
 

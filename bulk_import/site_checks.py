@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.utils.module_loading import import_string
 from storages.backends.s3 import S3Storage
@@ -24,6 +26,7 @@ def check_site() -> Iterator[CheckMessage]:
     yield from _check_storages()
     yield from _check_cache()
     yield from _check_time_zone()
+    yield from _check_tenants()
 
 
 def _check_outer_transactions() -> Iterator[CheckMessage]:
@@ -90,3 +93,31 @@ def _check_time_zone() -> Iterator[CheckMessage]:
             hint='Set USE_TZ = True, or TIME_ZONE = "UTC".',
             id="bulk_import.E033",
         )
+
+
+def _check_tenants() -> Iterator[CheckMessage]:
+    """Check that the tenants of django-tenants share the tables of this app and of the users.
+
+    The worker API has one host, so it sees the tables of one schema. And if each tenant had a table of users of its
+    own, a user would see the imports of the users of other tenants with the same ID.
+    """
+    if not hasattr(settings, "TENANT_APPS"):
+        return
+    shared, of_tenants = set(_app_names("SHARED_APPS")), set(_app_names("TENANT_APPS"))
+    for name in ("bulk_import", apps.get_app_config(get_user_model()._meta.app_label).name):
+        if name not in shared or name in of_tenants:
+            yield Error(
+                f"The tables of {name} are not, or not only, in the shared schema of all tenants.",
+                hint=f"List {name!r} in SHARED_APPS, and not in TENANT_APPS.",
+                id="bulk_import.E034",
+            )
+
+
+def _app_names(setting: str) -> Iterator[str]:
+    """Yield the names of the apps in a setting, which may also list them by the path of their AppConfig."""
+    for entry in getattr(settings, setting, ()):
+        yield next((config.name for config in apps.get_app_configs() if _is_entry_of(entry, config)), entry)
+
+
+def _is_entry_of(entry: str, config: Any) -> bool:
+    return entry in {config.name, f"{type(config).__module__}.{type(config).__qualname__}"}

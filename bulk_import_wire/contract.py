@@ -238,6 +238,10 @@ class Claim(JsonObject):
     host_header: str = "Host"  # name of the header for `host`
     batch_rows: int = 1  # maximum number of rows in a batch call; with 1, send each row in a create call
 
+    def host_headers(self) -> dict[str, str]:
+        """Return the header for the host of the upload; none if the calls need none."""
+        return {self.host_header: self.host} if self.host else {}
+
     def create_call_headers(self) -> dict[str, str]:
         """Return the headers of the create calls of this claim, without IDEMPOTENCY_KEY."""
         return create_call_headers(self.token, self.token_header, self.language, self.host, self.host_header)

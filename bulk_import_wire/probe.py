@@ -3,7 +3,8 @@
 1. The caller asks the worker API for the calls of a user (`ProbeRequest`), which needs the worker secret.
 2. The worker API answers with one `ProbeCall` for each target. It contains a token of its own kind and a row.
 3. The caller sends each row to the create endpoint, with the headers of an import.
-4. The monolith's middleware answers with a `ProbeReport` instead of the view's response.
+4. The monolith's middleware answers with a `ProbeReport` instead of the view's response. Its status is 400, as for a
+   row that is rejected, so the answer also shows whether something replaces the answers to such rows.
 
 `bulk_import_wire.probe_findings` says what the report means.
 """
@@ -37,12 +38,15 @@ class ProbeCall(JsonObject):
     target: str
     claim: dict[str, Any] = field(default_factory=dict)  # a Claim, with a probe token instead of an import token
     row: str = ""  # the body of the call
+    key: str = ""  # its IDEMPOTENCY_KEY
     is_generated: bool = False  # whether the row was generated from the serializer
     user: str = ""  # primary key of the user
     success_statuses: list[int] = field(default_factory=list)
     serializer: str = ""  # dotted path of the target's serializer
+    places: dict[str, Any] = field(default_factory=dict)  # where the worker API sees tables, as in ProbeReport
     problem: str = ""
     fix: str = ""
+    is_allowed: bool = True  # False if the target does not allow rehearsals, so that its site has chosen the problem
 
     def to_claim(self) -> Claim:
         """Return the claim. Raises MessageError."""
@@ -72,6 +76,10 @@ class ProbeReport(JsonObject):
     throttles: list[str] = field(default_factory=list)  # such as "UserRateThrottle 1000/day"
     rows_per_second: float = 0.0  # the most that the throttles allow; 0 if they do not limit it
     location: str = ""  # where the view redirected to
+    key: str = ""  # the IDEMPOTENCY_KEY that arrived
+    places: dict[str, Any] = field(default_factory=dict)  # database and schema of this app's tables and of the users
+    is_user_read_early: bool = False  # whether something has read request.user before it was the user of the import
+    setters: list[str] = field(default_factory=list)  # authentication classes that set more than request.user
     exception: str = ""  # the exception that the view raised, if it is not one of DRF's
 
 

@@ -32,11 +32,35 @@ FIX_OUTER_TRANSACTION = (
     "Find it in MIDDLEWARE. It must not open one for this app's URLs and for requests with an import token."
 )
 
+FIX_REPLACED = "Let the proxy pass error answers on unchanged (nginx: proxy_intercept_errors off)."
+
 FIX_THROTTLE = (
     "Give the create view throttle_classes of its own, with a rate for imports: ScopedRateThrottle with 100/second."
 )
 
+FIX_PLACES = (
+    "Keep bulk_import and the users in one shared schema of one database. With django-tenants, list their apps in "
+    "SHARED_APPS and not in TENANT_APPS."
+)
+
+FIX_EARLY_USER = (
+    "Let this middleware read request.user in its process_view method, which runs when the user of the import is "
+    "known. If it only writes a log, you can ignore this."
+)
+
+FIX_GENERATED = (
+    "Pass --row FILE with a row that the endpoint accepts. If it misses a header or a query parameter that your "
+    "clients send, let the view have a default for it, because a create call has neither."
+)
+
 UNAUTHORIZED = (401, 403)
+
+
+def judge_unsent(call: ProbeCall) -> Finding:
+    """Return the finding for a probe that was not sent. It is only a warning if the settings do not allow probes."""
+    level = Level.ERROR if call.is_allowed else Level.WARNING
+    message = f"NOT CHECKED: whether a user's import creates rows here. {call.problem}"
+    return Finding(f"target {call.target}", level, message, call.fix)
 
 
 def judge_probe(call: ProbeCall, url: str, status: int, headers: Mapping[str, str], body: bytes) -> list[Finding]:
@@ -49,8 +73,9 @@ def judge_probe(call: ProbeCall, url: str, status: int, headers: Mapping[str, st
     except (ValueError, MessageError):
         message = f"{url} returned {status} with the {VERDICT_HEADER} header, but something changed the body."
         fix = "Exempt requests with an import token from the middleware or proxy that rewrites responses. Or run the "
-        return [Finding(subject, Level.ERROR, message, fix + "same release everywhere.")]
-    problems = [Finding(subject, level, message, fix) for level, message, fix in _problems(call, claim, report)]
+        return [Finding(subject, Level.ERROR, message, f"{fix}same release everywhere. {FIX_REPLACED}")]
+    found = [*_problems_of_the_way(call, claim, report), *_problems(call, report)]
+    problems = [Finding(subject, level, message, fix) for level, message, fix in found]
     is_created = report.verdict in {RowVerdict.CREATED, RowVerdict.UPDATED}
     return [*([Finding(subject, Level.OK, _summary(report))] if is_created else []), *problems] or [
         Finding(subject, Level.ERROR, f"{_summary(report)} No reason is known.", "Read the monolith's log.")
@@ -78,8 +103,8 @@ def judge_no_verdict(subject: str, url: str, status: int, headers: Mapping[str, 
     elif status == 404:  # noqa: PLR2004 - an HTTP status
         fix += f" {FIX_BASE_URL}"
     elif status == 400:  # noqa: PLR2004 - as above
-        message += f" Perhaps it does not know the host {claim.host}."
-        fix = f'Add {claim.host!r} to ALLOWED_HOSTS, or set "HOST_HEADER" in BULK_IMPORT. {fix}'
+        message += f" Perhaps the site does not know the host {claim.host}, or a proxy replaces answers of this status."
+        fix = f'Add {claim.host!r} to ALLOWED_HOSTS, or set "HOST_HEADER" in BULK_IMPORT. {FIX_REPLACED} {fix}'
     elif 300 <= status < 400:  # noqa: PLR2004 - as above
         message += f" It redirects to {headers.get('Location', '')}."
         where = "Use a base URL that answers without a redirect: with https, and with the host that the site expects. "
@@ -103,13 +128,17 @@ def _summary(report: ProbeReport) -> str:
     return " ".join(facts)
 
 
-def _problems(call: ProbeCall, claim: Claim, report: ProbeReport) -> Iterator[tuple[Level, str, str]]:
-    yield from _problems_of_the_way(call, claim, report)
+def _problems(call: ProbeCall, report: ProbeReport) -> Iterator[tuple[Level, str, str]]:
     yield from _problems_of_the_status(call, report)
     if others := [alias for alias in report.written if alias != report.ledger]:
         message = f"The endpoint writes to {', '.join(others)}, and the ledger is in {report.ledger}. One transaction "
         message += "cannot cover both, so rows can be created twice or counted wrongly."
         yield Level.ERROR, message, "Keep the rows, the users and bulk_import in one database."
+    elif report.verdict == RowVerdict.CREATED and report.ledger not in report.written:
+        message = f"The endpoint answered {report.status} but wrote nothing to {report.ledger}, so the row exists "
+        message += "elsewhere or is created later. An import would count it as created although this can still fail."
+        fix = "Let the view create the object in its own request, through Django's connection. If the status does not "
+        yield Level.ERROR, message, f"{fix}mean that an object was created, remove it from success_statuses."
     if report.isolation not in ISOLATION_LEVELS:
         fix = "Use read committed: check OPTIONS in DATABASES, and default_transaction_isolation of the role."
         yield Level.ERROR, f"The isolation level is {report.isolation}, so reports miss rows.", fix
@@ -129,6 +158,20 @@ def _problems(call: ProbeCall, claim: Claim, report: ProbeReport) -> Iterator[tu
 
 def _problems_of_the_way(call: ProbeCall, claim: Claim, report: ProbeReport) -> Iterator[tuple[Level, str, str]]:
     """Yield what happened to the request before it reached the view."""
+    if report.key != call.key:
+        message = f"The header {IDEMPOTENCY_KEY} arrived as {report.key!r}, so each row would be rejected."
+        yield Level.ERROR, message, f"Let proxies and middleware pass on {IDEMPOTENCY_KEY} unchanged."
+    for table, place in call.places.items():
+        if report.places.get(table) != place:
+            message = f"A create call finds the table {table} in {report.places.get(table)}, and the worker API in "
+            yield Level.ERROR, f"{message}{place}. So no worker finds the imports of this host.", FIX_PLACES
+    if report.is_user_read_early:
+        message = "A middleware reads request.user before ImportedRowMiddleware. An import has no session, so it sees "
+        yield Level.WARNING, f"{message}nobody, and may choose a wrong tenant or author.", FIX_EARLY_USER
+    if report.setters:
+        message = f"{', '.join(report.setters)} sets more than request.user. Authentication classes do not run for an "
+        fix = "Set it in a process_view method of a middleware, from request.user or from the host, for all requests."
+        yield Level.WARNING, f"{message}import, so the view may use a wrong tenant or default.", fix
     if report.body_sha256 != row_sha256(call.row):
         message = "The row did not arrive unchanged: something before the view rewrites the body of requests."
         fix = "Let the proxy or middleware that rewrites bodies pass requests with an import token unchanged."
@@ -183,8 +226,8 @@ def _problems_of_the_status(call: ProbeCall, report: ProbeReport) -> Iterator[tu
         message = f"{answered}. {report.exception or reasons}"
         yield Level.ERROR, message.rstrip(), "Read the traceback in the monolith's log, and send the row by hand."
     elif call.is_generated:
-        message = f"{answered} to the generated row {call.row}: {reasons}"
-        yield Level.WARNING, message, "Pass --row FILE with a row that the endpoint accepts."
+        message = f"NOT CHECKED: whether rows are created. {answered} to the generated row {call.row}: {reasons}"
+        yield Level.ERROR, message, FIX_GENERATED
     else:
         fix = "Pass a row that the endpoint accepts and that does not exist yet. If the row is right, look at what the "
         yield Level.ERROR, f"{answered} to the row: {reasons}", fix + "view's parser_classes make of it."

@@ -171,7 +171,7 @@ class ChunkSession:
             return await self.monolith.create(claim, key, row, timeout_seconds)
 
         def create_batch(rows: Sequence[Row], settle_by: float) -> AsyncGenerator[list[Answer]]:
-            return self.monolith.create_batch(self.message, claim.epoch, rows, settle_by)
+            return self.monolith.create_batch(self.message, claim, rows, settle_by)
 
         limit = self.limiters.limiter(claim.create_path, claim.concurrency)
         calls = RowCalls(create, limit, self.deadlines.settle_by, statistics=self.statistics)

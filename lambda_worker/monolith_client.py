@@ -122,7 +122,7 @@ class MonolithClient:
         return await self._post(claim.create_path, headers, row, timeout_seconds)
 
     async def create_batch(
-        self, message: ChunkMessage, epoch: int, rows: Sequence[Row], settle_by: float
+        self, message: ChunkMessage, claim: Claim, rows: Sequence[Row], settle_by: float
     ) -> AsyncGenerator[list[Answer]]:
         """Create several rows with one call, and yield the answers of the next rows whenever some arrive.
 
@@ -132,12 +132,13 @@ class MonolithClient:
         Raises BatchRefused if the monolith takes no batches, so no row was tried. Raises Unreachable if the call breaks
         off. Then the next row may have been created, and the rows after it were not tried.
         """
-        headers = self._worker_headers | {"Content-Type": BATCH_CONTENT_TYPE}
+        # The call has the host of its rows, so a gateway that sets headers by the host sets those of the rows.
+        headers = self._worker_headers | claim.host_headers() | {"Content-Type": BATCH_CONTENT_TYPE}
         path = self._config.worker_api_path + _chunk_path(message, "rows")
         reader = BatchReader(rows)
         with transport_errors():
             async with asyncio.timeout(call_timeout_seconds(settle_by - time.monotonic())):
-                response = await self._send(path, headers, batch_body(epoch, rows))
+                response = await self._send(path, headers, batch_body(claim.epoch, rows))
             try:
                 status = response.status_code
                 if status in BUSY:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bulk_import_wire.contract import MessageError
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import PROBE_PATH, ProbeCall, ProbeRequest
-from bulk_import_wire.probe_findings import FIX_BASE_URL, judge_probe
+from bulk_import_wire.probe_findings import FIX_BASE_URL, judge_probe, judge_unsent
 from lambda_worker.exceptions import Unreachable
 from lambda_worker.monolith_client import MonolithClient
 
@@ -50,10 +50,10 @@ async def _probe(monolith: MonolithClient, config: Config, request: ProbeRequest
     yield Finding("worker API", Level.OK, "The worker reaches the worker API, which accepts its secret.")
     for call in calls:
         if call.problem:
-            yield Finding(f"target {call.target}", Level.WARNING, call.problem, call.fix)
+            yield judge_unsent(call)
             continue
         claim = call.to_claim()
-        answer = await monolith.create(claim, f"{uuid.uuid4()}:0", call.row.encode(), ROW_TIMEOUT_SECONDS)
+        answer = await monolith.create(claim, call.key, call.row.encode(), ROW_TIMEOUT_SECONDS)
         url = config.base_url + claim.create_path
         for finding in judge_probe(call, url, answer.status, answer.headers, answer.body):
             yield finding

@@ -115,8 +115,7 @@ class UndoView(SubmittingView):
         job = self.get_job(job_id)
         check_supports(self.target, JobMode.UNDO, rehearse=rehearsal)
         check_may_import(self.target, request, JobMode.UNDO)
-        trace, host = traceparent_of(request), request.get_host()
-        return self.accepted(undo(self.target, job, rehearsal=rehearsal, traceparent=trace, host=host))
+        return self.accepted(undo(self.target, job, rehearsal=rehearsal, traceparent=traceparent_of(request)))
 
 
 class RetryView(ReopenView):

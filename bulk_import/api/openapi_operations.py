@@ -33,7 +33,7 @@ SECONDS: Schema = {"type": "integer", "minimum": 1}
 ERRORS = {
     400: "`invalid_rows`: The request or its rows are not valid. Nothing was imported.",
     401: "`not_authenticated`: The credentials are missing or wrong.",
-    403: "`permission_denied`: The user is not allowed to do this.",
+    403: "`permission_denied`: The user is not allowed to do this. `no_user`: The credentials belong to no user.",
     404: "`not_found`: We could not find this import, page or row.",
     409: "`import_not_ended`: The job has not ended yet. `sent_again`: Another import has its rows.",
     410: "`expired`: The rows or failures are no longer kept. See `expires_at` of the job.",

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.http import Http404
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from rest_framework import status
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.fields import ChoiceField
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -98,6 +99,13 @@ class TargetView(APIView):
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method != "OPTIONS" and hasattr(self, method.lower()):  # otherwise, DRF answers 405
             check_names(request, *self.query_parameters.get(method, ()))
+
+    def check_permissions(self, request: Request) -> None:
+        # A team or a device may have a token without a user. DRF would only say that it has no permission.
+        if request.successful_authenticator and not isinstance(request.user, get_user_model()):
+            message = _("These credentials belong to no user, but each import does. Send the credentials of a user.")
+            raise PermissionDenied(message, code="no_user")
+        super().check_permissions(request)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         # A DRF response is JSON, also if the client asked for the CSV that the view streams. It may be an error.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bulk_import.conf import conf
 from bulk_import.doctor.buckets import examine_failures, examine_payloads
 from bulk_import.doctor.endpoints import examine_create_calls, examine_endpoints, examine_permissions
 from bulk_import.doctor.monolith import examine_database, examine_secrets, examine_settings
@@ -31,10 +32,10 @@ def examine(
 ) -> Iterator[Finding]:
     """Run all examinations and yield their findings. Never raises.
 
-    `base_url` is the URL under which the worker reaches the monolith. Without it, the running server is not asked,
-    which is an error. If `user` is a user name, each create endpoint is tried as this user, and what it writes to
-    databases is rolled back. `rows` maps a target to the row that its endpoint gets, as JSON text. `host` is the host
-    under which the user reaches the site.
+    `base_url` is the URL under which the worker reaches the monolith. Without it, the running server is not asked. If
+    `user` is a user name, each create endpoint is tried as this user, and what it writes to databases is rolled back.
+    What is not tried is an error. `rows` maps a target to the row that its endpoint gets, as JSON text. `host` is the
+    host under which the user reaches the site.
     """
     examinations: list[Callable[[], Iterator[Finding]]] = [
         examine_settings,
@@ -49,7 +50,7 @@ def examine(
     if base_url and user:
         examinations.append(lambda: examine_endpoints(base_url, user, rows or {}, host))
     else:
-        examinations.append(lambda: examine_create_calls(base_url) if base_url else report_unchecked())
+        examinations.append(lambda: examine_create_calls(base_url, conf().targets) if base_url else report_unchecked())
         examinations.append(examine_permissions)
     for examination in examinations:
         try:

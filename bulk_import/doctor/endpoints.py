@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,10 +28,10 @@ from bulk_import_wire.contract import (
 )
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import ProbeCall, ProbeRequest
-from bulk_import_wire.probe_findings import judge_no_verdict, judge_probe
+from bulk_import_wire.probe_findings import judge_no_verdict, judge_probe, judge_unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 READS_AUTH = re.compile(r"\brequest\.auth\b")
 
@@ -61,6 +62,8 @@ def examine_endpoints(base_url: str, user: str, rows: Mapping[str, str], host: s
             reason = _message(answer) or "The other findings may say why."
             message = f"The endpoint was not tried: the worker API returned {answer.status_code}. {reason}"
             fix = "Pass a user and a target that exist on the running server, which must have the same release."
+            if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                fix = "Wait, and run the doctor again."
             yield Finding(f"target {name}", Level.ERROR, message, fix)
             continue
         for call in calls:
@@ -70,11 +73,13 @@ def examine_endpoints(base_url: str, user: str, rows: Mapping[str, str], host: s
 def _probe(base_url: str, call: ProbeCall) -> Iterator[Finding]:
     subject = f"target {call.target}"
     if call.problem:
-        yield Finding(subject, Level.WARNING, call.problem, call.fix)
+        if not call.is_allowed:
+            yield from examine_create_calls(base_url, [call.target])
+        yield judge_unsent(call)
         return
     claim = call.to_claim()
     url = base_url.rstrip("/") + claim.create_path
-    headers = {**claim.create_call_headers(), IDEMPOTENCY_KEY: f"{uuid.uuid4()}:0"}
+    headers = {**claim.create_call_headers(), IDEMPOTENCY_KEY: call.key}
     try:
         answer = _post(url, headers, call.row)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -83,15 +88,15 @@ def _probe(base_url: str, call: ProbeCall) -> Iterator[Finding]:
     yield from judge_probe(call, url, answer.status_code, answer.headers, answer.content)
 
 
-def examine_create_calls(base_url: str) -> Iterator[Finding]:
-    """Send each create endpoint a row with an invalid import token.
+def examine_create_calls(base_url: str, targets: Iterable[str]) -> Iterator[Finding]:
+    """Send the create endpoints of these targets a row with an invalid import token.
 
     ImportedRowMiddleware rejects the token and sets the verdict header. If that header does not arrive here, the
     worker would not get it either, and could not count a row as created.
     """
     settings = conf()
     host = httpx.URL(settings.public_url or base_url).netloc.decode() if settings.host_header else ""
-    for name in settings.targets:
+    for name in targets:
         subject, url = f"target {name}", base_url.rstrip("/") + settings.target(name).create_path
         claim = Claim(
             epoch=0,
@@ -130,7 +135,7 @@ def examine_permissions() -> Iterator[Finding]:
         message = "NOT CHECKED: whether a user's import creates rows here."
         if reading := sorted({found for permission in permissions for found in _reads_auth(permission)}):
             message += f" {', '.join(reading)} of the endpoint reads request.auth, which an import does not have."
-        yield Finding(f"target {name}", Level.WARNING, message, fix)
+        yield Finding(f"target {name}", Level.ERROR, message, fix)
 
 
 def _reads_auth(permission: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.checks import ERROR, run_checks
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from bulk_import.conf import conf
@@ -26,6 +26,8 @@ A smaller offset does no harm: import tokens are valid for an hour, and the data
 
 ISOLATION_LEVELS = {"read committed", "read uncommitted"}
 """Isolation levels of PostgreSQL in which each statement sees all earlier commits. A finish relies on this."""
+
+FIX_POOLING = "Set pool_mode = transaction in the configuration of PgBouncer, because an import needs transactions."
 
 MIN_DIFFERENT_CHARACTERS = 10
 """A secret with fewer different characters counts as weak. 32 random characters have about 25 different ones."""
@@ -49,7 +51,7 @@ def examine_database() -> Iterator[Finding]:
     connection = connections[database()]
     try:
         yield from _examine_tables(connection)
-        with connection.cursor() as cursor:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute("SELECT CURRENT_TIMESTAMP")
             (now,) = cursor.fetchone()
         yield from _examine_isolation(connection)
@@ -58,7 +60,7 @@ def examine_database() -> Iterator[Finding]:
             "database",
             Level.ERROR,
             f"The database does not respond: {one_line(error)}",
-            "Correct DATABASES, or start the database server.",
+            FIX_POOLING if "statement pooling" in str(error) else "Correct DATABASES, or start the database server.",
         )
         return
     if isinstance(now, str):  # SQLite

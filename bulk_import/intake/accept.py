@@ -86,7 +86,7 @@ def accept(
             check=check,
             notify=notify,
             traceparent=traceparent_of(request),
-            host=_host(request),
+            host=corrects.host if corrects else _host(request),  # rows are corrected where they were sent to
         )
 
 
@@ -112,7 +112,7 @@ def dry_run(
 
 
 def _host(request: Request) -> str:
-    """Return the host that the request was sent to; "" if the import was started by the management command."""
+    """Return the host that the request was sent to; "" if the management command started the import without a host."""
     return request.get_host() if request.META else ""
 
 

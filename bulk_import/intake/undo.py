@@ -18,6 +18,7 @@ from bulk_import_wire.contract import Outcome
 from bulk_import_wire.lines import refused_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from django.db.models import QuerySet
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from bulk_import.conf import Target
     from bulk_import.exceptions import BadImport
 
+PAGE_ROWS = 2000
+"""Records of the ledger that are read at once."""
 
-def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = "", host: str = "") -> UUID:
+
+def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = "") -> UUID:
     """Start a job that deletes the objects which `job` created, for its submitter, and return the ID of the new job.
 
+    It has the host of the import, wherever the request for the undo was sent to, because the host may be a tenant's.
     While such a job runs, this returns its ID. Raises BadImport if there is nothing to undo, Expired if the ledger is
     no longer kept, and QuotaExceeded.
     """
@@ -46,7 +51,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
     sha256 = hashlib.sha256(key.encode()).digest()
     check_open_job_quota(job.submitter)
     with Payload() as payload:
-        for record in rows_to_undo(job).order_by("index").iterator():
+        for record in _in_pages(rows_to_undo(job)):
             payload.append(undo_line(record))
         if not payload.line_bytes:
             raise _nothing_to_undo()
@@ -63,7 +68,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
             request_sha256=sha256,
             notify=job.notify,
             traceparent=traceparent,
-            host=host,
+            host=job.host,
         )
 
 
@@ -77,6 +82,14 @@ def rows_to_undo(job: ImportJob) -> QuerySet[ImportedRow]:
     if not rows.filter(outcome=Outcome.CREATED.value).exists():
         return rows.none()
     return rows.exclude(outcome=Outcome.UNCHANGED.value)
+
+
+def _in_pages(rows: QuerySet[ImportedRow]) -> Iterator[ImportedRow]:
+    """Yield the records in order. Not with `iterator`, whose cursor does not outlive a transaction behind PgBouncer."""
+    index = -1
+    while page := list(rows.filter(index__gt=index).order_by("index")[:PAGE_ROWS]):
+        yield from page
+        index = page[-1].index
 
 
 def undo_line(record: ImportedRow) -> bytes:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.exceptions import DisallowedHost
 from django.core.management.base import CommandError
 from django.http import HttpRequest
 from rest_framework.request import Request
@@ -41,12 +42,12 @@ class Exit(IntEnum):
     INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
-def request_of(name: str | None) -> Request:
+def request_of(name: str | None, host: str = "") -> Request:
     """Return a request from the user with this login name, for the target's permissions and serializer.
 
-    With None, it is the user of this process.
+    With None, it is the user of this process. `host` is the host that the request is for; "" if that does not matter.
 
-    Raises CommandError if the user does not exist or is not active.
+    Raises CommandError if the user does not exist or is not active, or if the site does not know the host.
     """
     name = name or getpass.getuser()
     model = get_user_model()
@@ -58,6 +59,12 @@ def request_of(name: str | None) -> Request:
         raise CommandError(f"The user {name} is not active.", returncode=Exit.REFUSED)
     plain = HttpRequest()
     plain.method = "POST"
+    if host:
+        plain.META |= {"HTTP_HOST": host, "SERVER_NAME": host, "SERVER_PORT": "443"}
+        try:
+            plain.get_host()
+        except DisallowedHost as error:
+            raise CommandError(str(error), returncode=Exit.REFUSED) from error
     # Permission classes may read the session, which SessionMiddleware adds to a real request. This one is never saved.
     plain.session = import_module(settings.SESSION_ENGINE).SessionStore()
     request = Request(plain)

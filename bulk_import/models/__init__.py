@@ -10,6 +10,7 @@ from bulk_import.models.database import (
     durable_transaction,
     observe_atomic_request,
     record_inserts,
+    table_places,
     without_atomic_requests,
 )
 from bulk_import.models.delivery import Channel, Delivery
@@ -55,5 +56,6 @@ __all__ = [
     "durable_transaction",
     "observe_atomic_request",
     "record_inserts",
+    "table_places",
     "without_atomic_requests",
 ]

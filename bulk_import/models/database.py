@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.db import connections, models, router, transaction
 
 from bulk_import.exceptions import OuterTransaction
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 SAVEPOINT = re.compile(r'(?:/\*.*?\*/\s*)?(ROLLBACK TO )?SAVEPOINT ("?\w+"?)', re.DOTALL)
 """A statement that begins a savepoint or rolls it back. An instrumentation may have added comments around it."""
 
+SCHEMA_OF_TABLE = (
+    "SELECT nspname FROM pg_namespace JOIN pg_class ON pg_class.relnamespace = pg_namespace.oid"
+    " WHERE pg_class.oid = to_regclass(%s)"
+)
+
 
 def database() -> str:
     """Return the alias of the database that this app writes to.
@@ -27,6 +33,22 @@ def database() -> str:
     For example, a worker has just claimed a chunk, but the replica still shows the chunk as free.
     """
     return router.db_for_write(apps.get_model("bulk_import", "ImportedRow"))
+
+
+def table_places() -> dict[str, str]:
+    """Return the database of the jobs and of the users, and on PostgreSQL their schemas: `{"table": "default.public"}`.
+
+    On a site that keeps each tenant in a schema or database of its own, the places may depend on the current tenant.
+    """
+    places = {}
+    for model in (apps.get_model("bulk_import", "ImportJob"), get_user_model()):
+        table, alias = model._meta.db_table, router.db_for_write(model)
+        places[table] = alias
+        if connections[alias].vendor == "postgresql":
+            with connections[alias].cursor() as cursor:
+                cursor.execute(SCHEMA_OF_TABLE, [connections[alias].ops.quote_name(table)])
+                places[table] = f"{alias}.{(cursor.fetchone() or ['nowhere'])[0]}"
+    return places
 
 
 @contextmanager

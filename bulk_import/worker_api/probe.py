@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth import get_user_model
 from django.urls import NoReverseMatch
 from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
 
 from bulk_import.authentication import ProbeToken
 from bulk_import.conf import Target, conf
 from bulk_import.intake.sample_row import sample_row
+from bulk_import.models import table_places
 from bulk_import.tracing import request_log_context
 from bulk_import.worker_api.errors import check_contract
 from bulk_import.worker_api.views import WorkerView
@@ -22,8 +25,19 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 
+class ProbeThrottle(SimpleRateThrottle):
+    """Limits the probes of the whole site, because each of them makes the create endpoint work."""
+
+    rate = "60/min"
+
+    def get_cache_key(self, request: Request, view: Any) -> str:  # noqa: ARG002 - DRF's signature
+        return "bulk_import:probes"
+
+
 class ProbeView(WorkerView):
     """Answers with one `ProbeCall` for each target, or for the target that the request names."""
+
+    throttle_classes = [ProbeThrottle]
 
     def post(self, request: Request) -> Response:
         check_contract(request)
@@ -34,8 +48,8 @@ class ProbeView(WorkerView):
                 message = f"There is no target {unknown.pop()!r}. The targets are: {', '.join(conf().targets)}."
                 return Response({"code": "unknown_target", "message": message}, status=404)
             users = get_user_model()
-            user = users._base_manager.filter(**{users.USERNAME_FIELD: asked.user}, is_active=True).first()  # noqa: SLF001 - documented API
-            if user is None:
+            user = users._base_manager.filter(**{users.USERNAME_FIELD: asked.user}).first()  # noqa: SLF001 - documented API
+            if user is None or not user.is_active:  # a user model need not have a column for it
                 message = f"There is no active user whose {users.USERNAME_FIELD} is {asked.user!r}."
                 return Response({"code": "unknown_user", "message": message}, status=404)
             return Response({"probes": [_probe(request, asked, conf().target(name), user).to_dict() for name in names]})
@@ -45,7 +59,8 @@ def _probe(request: Any, asked: ProbeRequest, target: Target, user: Any) -> Prob
     settings = conf()
     if not target.rehearse:
         message = "The endpoint was not tried, because the target does not allow rehearsals."
-        return ProbeCall(target.name, problem=message, fix=f'Set "rehearse": True in TARGETS["{target.name}"].')
+        fix = f'Set "rehearse": True in TARGETS["{target.name}"].'
+        return ProbeCall(target.name, problem=message, fix=fix, is_allowed=False)
     request.user = user  # for the fields of the serializer, which may depend on it
     try:
         row = asked.row or sample_row(target, request)
@@ -74,8 +89,10 @@ def _probe(request: Any, asked: ProbeRequest, target: Target, user: Any) -> Prob
         target.name,
         claim.to_dict(),
         row,
+        key=f"{uuid.uuid4()}:0",
         is_generated=not asked.row,
         user=str(user.pk),
         success_statuses=list(map(int, target.success_statuses)),
         serializer=f"{serializer.__module__}.{serializer.__qualname__}",
+        places=table_places(),
     )

@@ -135,8 +135,12 @@ class EventSource:
                 logger.info("returned to the queue message=%s", message_id)
 
 
-def check_queue(attributes: Mapping[str, str], function_timeout_seconds: int) -> None:
+def check_queue(
+    attributes: Mapping[str, str], function_timeout_seconds: int, *, is_dead_letter_queue: bool = False
+) -> None:
     """Log a warning for each attribute that differs from AWS's recommendation.
+
+    A dead-letter queue needs no redrive policy.
 
     Raises QueueError for a visibility timeout with which AWS would refuse to create an event source mapping.
     """
@@ -153,6 +157,8 @@ def check_queue(attributes: Mapping[str, str], function_timeout_seconds: int) ->
             VISIBILITY_FACTOR,
             function_timeout_seconds,
         )
+    if is_dead_letter_queue:
+        return
     policy = read_redrive_policy(attributes)
     if policy is None:
         logger.warning("the queue has no RedrivePolicy: SQS redelivers a failing message until it expires")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
+DEAD_LETTER_HANDLER = "lambda_worker.dead_letter.handler"
+
 MAX_BACKOFF_SECONDS = 30.0
 """Longest wait after a failure. It limits the CPU time that is spent on restarting a handler that cannot start."""
 
@@ -122,7 +124,8 @@ class Poller:
         attributes = self._queue_attributes()
         if attributes is None:
             return
-        check_queue(attributes, self._options.function_timeout)
+        is_dead_letter_queue = self._options.handler == DEAD_LETTER_HANDLER
+        check_queue(attributes, self._options.function_timeout, is_dead_letter_queue=is_dead_letter_queue)
         slots = self._options.concurrency
         with ThreadPoolExecutor(slots, thread_name_prefix="slot") as executor:
             runs = [executor.submit(self._run_slot, attributes["QueueArn"]) for _ in range(slots)]

@@ -310,6 +310,24 @@ def test_local_times_without_a_time_zone_are_refused(settings: Settings) -> None
     assert_reported("E033")
 
 
+@pytest.mark.parametrize(
+    ("shared", "of_tenants"),
+    [
+        (["django.contrib.auth"], ["products"]),
+        (["bulk_import", "django.contrib.auth"], ["bulk_import.apps.BulkImportConfig"]),
+        (["bulk_import", "django.contrib.auth"], ["django.contrib.auth"]),
+    ],
+)
+def test_imports_or_users_in_the_schema_of_each_tenant_are_refused(
+    settings: Settings, shared: list[str], of_tenants: list[str]
+) -> None:
+    settings.SHARED_APPS, settings.TENANT_APPS = ["bulk_import", "django.contrib.auth"], ["products"]
+    assert check_configuration() == []
+
+    settings.SHARED_APPS, settings.TENANT_APPS = shared, of_tenants
+    assert_reported("E034")
+
+
 class RevisionMiddleware:
     """Stands for the middleware of django-reversion, which opens a transaction around each request."""
 

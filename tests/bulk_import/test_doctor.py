@@ -18,7 +18,9 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
 from django.urls import clear_script_prefix
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     MethodNotAllowed,
     NotAuthenticated,
@@ -33,7 +35,7 @@ from rest_framework.test import APIClient
 
 from bulk_import.authentication import ProbeToken
 from bulk_import.models import ImportedRow
-from bulk_import_wire.contract import VERDICT_HEADER, Claim
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, Claim
 from bulk_import_wire.probe import ProbeCall, ProbeReport, ProbeRequest, row_sha256
 from bulk_import_wire.probe_findings import judge_probe
 from lambda_worker.__main__ import main as worker_main
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from pytest_django.live_server_helper import LiveServer
 
+    from bulk_import_wire.findings import Finding
     from tests.bulk_import.conftest import Aws
 
     Probe = Callable[[], list[dict[str, str]]]
@@ -103,7 +106,7 @@ def dead_letter_url(aws: Aws) -> str:
 def test_without_faults_every_finding_is_ok_and_nothing_is_left_behind(shop: Aws, live_server: LiveServer) -> None:
     code, findings = doctor("--base-url", live_server.url)
 
-    assert code == 0
+    assert code == 1  # no row was tried
     assert {finding["level"] for finding in findings[:-1]} == {"ok"}
     assert [finding["subject"] for finding in findings] == [
         "settings", "database", "clock", "secret", "clock", "payloads bucket", "failures bucket", "queue",
@@ -466,6 +469,7 @@ def test_a_monolith_that_is_not_running(shop: Aws) -> None:
     assert [finding["subject"] for finding in findings if finding["level"] == "error"] == [
         "worker API",
         "target products",
+        "target products",  # no user
     ]
 
 
@@ -527,11 +531,13 @@ def test_a_target_that_does_not_allow_rehearsals_is_not_probed(
     target = {**settings.BULK_IMPORT["TARGETS"]["products"], "rehearse": False}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
 
-    (found,) = probe()
+    way, found = probe()
     headers = {"Authorization": f"Import {ProbeToken('products', str(merchandiser.pk)).sign()}"}
     answer = APIClient().post("/products/", product("A"), format="json", headers=headers)
 
+    assert "carries the Bulk-Import-Row header" in way["message"]
     assert (found["level"], found["fix"]) == ("warning", 'Set "rehearse": True in TARGETS["products"].')
+    assert found["message"].startswith("NOT CHECKED")
     assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "stale")
 
 
@@ -578,7 +584,8 @@ def rolls_back(*_args: Any, **_kwargs: Any) -> Response:
         (answers(200), "error", 'Add "success_statuses": [200] to TARGETS["products"].'),
         (answers(302, headers={"Location": "/sign-in/"}), "error", "correct create_url"),
         (raises(NotAuthenticated()), "error", "request.auth"),
-        (raises(ValidationError({"sku": ["no"]})), "warning", "--row FILE"),
+        (raises(ValidationError({"sku": ["no"]})), "error", "--row FILE"),
+        (answers(201), "error", "in its own request"),
         (raises(Throttled()), "error", "ScopedRateThrottle"),
         (raises(UnsupportedMediaType("application/json")), "error", "JSONParser"),
         (raises(MethodNotAllowed("POST")), "error", "create_url"),
@@ -603,7 +610,15 @@ def report(**changes: Any) -> tuple[ProbeCall, bytes]:
     call = ProbeCall("products", Claim(0, 0, 0, "/products/", "t", "", [], "", 1, cancelled=False).to_dict(), "{}")
     call = replace(call, user="1", success_statuses=[201], serializer="shop.A")
     faultless = ProbeReport("shop.View", 201, "created", [], 5, "1", "shop.example", row_sha256("{}"), "default", "")
-    return call, json.dumps(replace(faultless, **changes).to_dict()).encode()
+    faultless = replace(faultless, written=["default"], key="job:0", places={"jobs": "default.public"})
+    return replace(call, key="job:0", places=faultless.places), json.dumps(
+        replace(faultless, **changes).to_dict()
+    ).encode()
+
+
+def judge(call: ProbeCall, body: bytes, status: int = 400, headers: dict[str, str] | None = None) -> list[Finding]:
+    headers = {VERDICT_HEADER: "not-created"} if headers is None else headers
+    return judge_probe(call, "http://shop/products/", status, headers, body)
 
 
 @pytest.mark.parametrize(
@@ -621,17 +636,27 @@ def report(**changes: Any) -> tuple[ProbeCall, bytes]:
         ),
         ({"milliseconds": 9000}, "warning", "9.0 s", "on_commit"),
         ({"written": ["other"]}, "error", "writes to other", "one database"),
+        ({"written": []}, "error", "wrote nothing to default", "success_statuses"),
+        ({"key": ""}, "error", "Idempotency-Key arrived as ''", "Idempotency-Key unchanged"),
+        (
+            {"places": {"jobs": "default.north"}},
+            "error",
+            "in default.north, and the worker API in default.public",
+            "SHARED",
+        ),
+        ({"is_user_read_early": True}, "warning", "sees nobody", "process_view"),
+        ({"setters": ["shop.Auth"]}, "warning", "shop.Auth sets more", "process_view"),
     ],
 )
 def test_the_report_of_a_probe_is_judged(changes: dict[str, Any], level: str, message: str, fix: str) -> None:
     call, body = report(**changes)
 
-    first, problem = judge_probe(call, "http://shop/products/", 200, {VERDICT_HEADER: "not-created"}, body)
+    first, problem = judge(call, body)
 
     assert (first.level, problem.level) == ("ok", level)
     assert message in problem.message
     assert fix in problem.fix
-    (fine,) = judge_probe(*report()[:1], "", 200, {VERDICT_HEADER: "not-created"}, report()[1])
+    (fine,) = judge(*report())
     assert fine.level == "ok"
 
 
@@ -639,7 +664,7 @@ def test_another_host_than_that_of_the_user_is_found() -> None:
     call, body = report()
     call = replace(call, claim={**call.claim, "host": "north.example"})
 
-    problem = judge_probe(call, "", 200, {VERDICT_HEADER: "not-created"}, body)[-1]
+    problem = judge(call, body)[-1]
 
     assert "shop.example instead of north.example" in problem.message
     assert "HOST_HEADER" in problem.fix
@@ -650,6 +675,7 @@ def test_another_host_than_that_of_the_user_is_found() -> None:
     [
         (401, {}, "TOKEN_HEADER"),
         (400, {}, "ALLOWED_HOSTS"),
+        (400, {}, "proxy_intercept_errors"),
         (404, {}, "BULK_IMPORT_BASE_URL"),
         (301, {"Location": "https://x/"}, "SECURE_PROXY_SSL_HEADER"),
         (503, {}, "Find it in MIDDLEWARE"),
@@ -659,7 +685,7 @@ def test_another_host_than_that_of_the_user_is_found() -> None:
     ],
 )
 def test_an_answer_that_is_no_report_names_its_probable_cause(status: int, headers: dict[str, str], word: str) -> None:
-    (problem,) = judge_probe(report()[0], "http://shop/products/", status, headers, b"<html>")
+    (problem,) = judge(report()[0], b"<html>", status, headers)
 
     assert (problem.level, word in problem.fix) == ("error", True), problem
 
@@ -680,7 +706,7 @@ def test_without_a_base_url_the_doctor_says_what_it_did_not_check(shop: Aws, mon
     code, findings = doctor()
 
     server, target = findings[-2:]
-    assert (code, server["level"], target["level"]) == (1, "error", "warning")
+    assert (code, server["level"], target["level"]) == (1, "error", "error")
     assert all(finding["message"].startswith("NOT CHECKED") for finding in (server, target))
     assert "TokenHasScope" in target["message"]
     assert ("--base-url" in server["fix"], "--user" in target["fix"]) == (True, True)
@@ -698,7 +724,7 @@ def test_a_session_that_the_view_began_is_rolled_back_too(merchandiser: Any, mon
 
     answer = APIClient().post("/products/", {}, format="json", headers=headers)
 
-    assert (answer.status_code, answer.json()["status"]) == (200, 400)
+    assert (answer.status_code, answer.json()["status"]) == (400, 400)
     assert not Session.objects.exists()
 
 
@@ -714,6 +740,67 @@ def test_a_probe_works_on_a_site_with_a_prefix(merchandiser: Any, settings: Sett
         clear_script_prefix()
 
     assert answer.json()["status"] == 400
+
+
+def current_user_middleware(get_response: Any) -> Any:
+    """Look at the user of the session at the beginning of each request, as some audit logs do."""
+
+    def answer(request: Any) -> Any:
+        request.author = request.user if request.user.is_authenticated else None
+        return get_response(request)
+
+    return answer
+
+
+class TenantAuthentication(BaseAuthentication):
+    def authenticate(self, request: Any) -> None:
+        request._request.tenant = "north"
+
+
+class HarmlessAuthentication(BaseAuthentication):
+    def authenticate(self, request: Any) -> None:
+        request._request.user = request.user == "nobody"
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_what_depends_on_the_signed_in_user_or_on_authentication_is_named(
+    merchandiser: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, worker: APIClient
+) -> None:
+    *others, last = settings.MIDDLEWARE
+    settings.MIDDLEWARE = [*others, f"{__name__}.current_user_middleware", last]
+    classes = [TenantAuthentication, HarmlessAuthentication]
+    monkeypatch.setattr(ProductViewSet, "authentication_classes", classes)
+    asked = ProbeRequest(merchandiser.get_username(), "products")
+    (call,) = worker.post("/bulk-import/worker/probe", asked.to_dict(), format="json").json()["probes"]
+    call = ProbeCall.from_dict(call)
+    headers = {**call.to_claim().create_call_headers(), IDEMPOTENCY_KEY: call.key}
+
+    answer = Client().post("/products/", call.row, content_type="application/json", headers=headers)
+    again = Client().post("/products/", call.row, content_type="application/json", headers=headers)
+
+    early, setter = judge(call, answer.content, answer.status_code, dict(answer.headers))[1:]
+    assert ("request.user before" in early.message, "process_view" in early.fix) == (True, True)
+    assert "TenantAuthentication sets more" in setter.message
+    assert "Harmless" not in setter.message
+    assert (again.status_code, again[VERDICT_HEADER]) == (403, "stale")  # a token is good for one probe
+    assert not Product.objects.exists()
+
+
+@pytest.mark.django_db
+def test_probes_are_limited_and_a_disabled_user_cannot_be_probed(worker: APIClient, merchandiser: Any) -> None:
+    asked = ProbeRequest(merchandiser.get_username(), "products", row="{}").to_dict()
+    answers = [worker.post("/bulk-import/worker/probe", asked, format="json") for _ in range(61)]
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429]
+    call = ProbeCall.from_dict(answers[0].json()["probes"][0])
+    merchandiser.is_active = False
+    merchandiser.save()
+    headers = {**call.to_claim().create_call_headers(), IDEMPOTENCY_KEY: call.key}
+
+    answer = Client().post("/products/", "{}", content_type="application/json", headers=headers)
+
+    (problem,) = judge(call, answer.content, answer.status_code, dict(answer.headers))
+    assert "There is no active user" in problem.message
 
 
 class Hosts(NamedTuple):

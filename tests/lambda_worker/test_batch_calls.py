@@ -19,6 +19,7 @@ from lambda_worker.row import Row
 from tests.lambda_worker.conftest import (
     WORKER_SECRET,
     Reply,
+    a_claim,
     a_config,
     a_message,
     a_row,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+CLAIM = a_claim(epoch=1, host="north.example")
 ROWS = [Row(index, a_row(index)) for index in (3, 4, 7)]
 LINES = [
     BatchLine(3, 201, {VERDICT_HEADER: RowVerdict.CREATED.value, LOAD_HEADER: "0.25"}),
@@ -49,7 +51,7 @@ def create_batch(url: str, settle_in: float = 20.0) -> tuple[list[Answer], Excep
         found: list[Answer] = []
         async with MonolithClient(a_config(url), "request") as client:
             try:
-                async for some in client.create_batch(a_message(), 1, ROWS, time.monotonic() + settle_in):
+                async for some in client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + settle_in):
                     found += some
             except (Unreachable, BatchRefused) as error:
                 return found, error
@@ -72,6 +74,7 @@ def test_a_batch_call_sends_the_rows_unchanged_and_each_row_gets_its_answer() ->
     assert request.headers["Authorization"] == f"Bearer {WORKER_SECRET}"
     assert request.headers["Content-Type"] == "application/x-ndjson"
     assert CONTRACT_HEADER in request.headers
+    assert request.headers["Host"] == "north.example"  # as the rows have it: a gateway may choose the tenant by it
     assert error is None
     assert [(answer.status, answer.row_verdict, answer.body) for answer in answers] == [
         (201, "created", b""),
@@ -93,7 +96,7 @@ def test_an_answer_arrives_before_the_next_row_is_created() -> None:
     async def call(url: str) -> int:
         count = 0
         async with MonolithClient(a_config(url), "request") as client:
-            async for some in client.create_batch(a_message(), 1, ROWS, time.monotonic() + 20):
+            async for some in client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + 20):
                 count += len(some)
                 has_arrived.set()
         return count
@@ -186,7 +189,7 @@ def test_the_connection_of_a_batch_call_is_used_again() -> None:
     async def call_twice(url: str) -> None:
         async with MonolithClient(a_config(url), "request") as client:
             for _call in range(2):
-                answers = client.create_batch(a_message(), 1, ROWS, time.monotonic() + 20)
+                answers = client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + 20)
                 assert [len(some) async for some in answers] == [3]
 
     connections = set()

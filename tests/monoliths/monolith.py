@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from bulk_import.local.processes import await_answer, free_port, stop_process
+from tests.monoliths.services import package_folder, pgbouncer, postgresql, select, start_nginx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PROJECT = Path(__file__).resolve().parents[2]
 SITES = Path(__file__).with_name("sites")
@@ -46,7 +47,7 @@ for alias in settings.DATABASES:
         call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
 users = get_user_model()
 user = users._default_manager.create_superuser(**{users.USERNAME_FIELD: sys.argv[1], "password": "anna"})
-print(signing.dumps(user.pk))
+print(signing.dumps(str(user.pk)))
 """
 """Creates the tables and the user, and prints the user's signed token."""
 
@@ -63,6 +64,7 @@ class Case:
     told: str = ""  # what the doctor says before the site is fixed
     is_refused: bool = False  # whether imports can never work on this site
     fix: str = ""  # lines that the doctor's words lead to
+    prefix: str = ""  # prefix below which the user and the worker reach the site
     fixed_prefix: str = ""  # prefix in the base URL that the doctor's words lead to
     report: str = ""  # what the doctor says when imports work
     bulk_path: str = "/items/bulk"
@@ -70,6 +72,18 @@ class Case:
     query: str = "SELECT sku FROM shop_item ORDER BY sku"
     stored: list[list[Any]] = field(default_factory=lambda: [["A"], ["B"]])
     server: str = "wsgi"
+    database: str = "sqlite"  # or "postgresql", or "pgbouncer" with its pool mode: "pgbouncer transaction"
+    databases: dict[str, Any] = field(default_factory=dict)  # further settings of the default database
+    package: str = ""  # a package that only this site needs
+    prepare: str = ""  # Python code that prepares the database, after the tables have been created
+    more: str = ""  # further lines for the settings, after those that bulk_import_init prints
+    row_count: int = 0  # with this many rows instead of `rows`
+    tenants: list[str] = field(default_factory=list)  # further hosts into which the same rows are imported
+    is_undone: bool = False  # whether the import is also read, sent again as an update, and undone
+    nginx: str = ""  # directives of the server in front of the site
+    nginx_fix: str = ""  # those to which the doctor's words lead
+    nginx_later: str = ""  # those with which the rows are sent again
+    logged_later: str = ""  # what the worker logs then
     commands: list[list[str]] = field(default_factory=list)
     page: str = ""  # page that must work
 
@@ -95,21 +109,46 @@ class Monolith:
 
     def __init__(self, name: str, folder: Path) -> None:
         literals = read_literals(SITES / f"{name}.py")
-        self.case = Case(**literals["CASE"])
+        self.case = case = Case(**literals["CASE"])
+        self.rows = [{**ROWS[0], "sku": f"S{number:03}"} for number in range(case.row_count)] or case.rows
+        self.host = case.host
         self.folder = folder
         self._parts = ExitStack()
         self._site: subprocess.Popen[bytes] | None = None
         self.port, self._aws_port = free_port(), free_port()
+        self._site_port = free_port() if case.nginx else self.port
+        self._front: subprocess.Popen[bytes] | None = None
+        self.nginx = case.nginx
         (folder / "urls.py").write_text((SITES / f"{name}.py").read_text())
         (folder / "config.py").write_text("".join(settings_lines(literals.get("SETTINGS", {}))))
+        packages = [package_folder(case.package)] if case.package else []
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_", "DJANGO"))},
-            "PYTHONPATH": os.pathsep.join(map(str, (folder, PROJECT))),
+            "PYTHONPATH": os.pathsep.join(map(str, (folder, PROJECT, *packages))),
             "DJANGO_SETTINGS_MODULE": "config",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.token = ""
-        self.prefix = ""
+        self.prefix = case.prefix
+        self._database: dict[str, Any] = {}
+        if case.database != "sqlite":
+            self._start_database()
+
+    def _start_database(self) -> None:
+        """Start PostgreSQL, and write it into the settings."""
+        self._database = self._parts.enter_context(postgresql())
+        self._use_database(self._database)
+
+    def _use_database(self, server: dict[str, Any]) -> None:
+        default = {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": server["host"],
+            "PORT": server.get("port", ""),
+            "USER": server["user"],
+            "NAME": server["dbname"],
+            **self.case.databases,
+        }
+        self.append("config.py", f'DATABASES["default"] = {default!r}')
 
     def __enter__(self) -> Self:
         return self
@@ -137,15 +176,21 @@ class Monolith:
 
     def install(self) -> None:
         """Paste what `bulk_import_init` prints, create the tables and the user."""
+        if self.case.package:
+            self.append("config.py", "INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]")
         printed = self.init()
         for name in ("config", "urls"):
             if lines := re.search(rf"^# {name}, at the end\n(.*?)(?=^# \S)", printed, re.MULTILINE | re.DOTALL):
                 self.append(f"{name}.py", lines[1])
         printed = printed.replace(":4566", f":{self._aws_port}")
         self.environment |= dict(re.findall(r"^export (\w+)=(\S+)", printed, re.MULTILINE))
-        prepared = self.run("-W", "ignore", "-c", PREPARE, self.case.user)
+        self.append("config.py", self.case.more)
+        prepared = self.run("-W", "ignore", "-c", PREPARE + self.case.prepare, self.case.user)
         assert prepared.returncode == 0, prepared.stderr
         self.token = prepared.stdout.strip()
+        name, _, pool_mode = self.case.database.partition(" ")
+        if name == "pgbouncer":
+            self._use_database(self._parts.enter_context(pgbouncer(self.folder, self._database, pool_mode)))
         for command in self.case.commands:
             done = self.manage(*command)
             assert done.returncode == 0, done.stderr
@@ -170,16 +215,25 @@ class Monolith:
         """Start the site, or start it again with other settings."""
         if self._site:
             stop_process(self._site)
-        server = ["-m", "django", "runserver", "--noreload", str(self.port)]
+        server = ["-m", "django", "runserver", "--noreload", str(self._site_port)]
         if self.case.server == "asgi":
             server = [str(PROJECT / "tests" / "monoliths" / "asgi_server.py"), str(self.port)]
         self._site = self._start(*server)
-        await_answer(f"http://127.0.0.1:{self.port}/", self._site)
+        await_answer(f"http://127.0.0.1:{self._site_port}/", self._site)
+        if self.nginx:
+            self.start_nginx()
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start_nginx(self) -> None:
+        """Start nginx in front of the site, or start it again with other directives."""
+        if self._front:
+            stop_process(self._front)
+        self._front = self._start(program=start_nginx(self.folder, self.port, self._site_port, self.nginx))
+        await_answer(f"http://127.0.0.1:{self.port}/", self._front)
+
+    def _start(self, *arguments: str, program: Sequence[str] = (sys.executable,)) -> subprocess.Popen[bytes]:
         log = self._parts.enter_context((self.folder / "log").open("a"))
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [*program, *arguments],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -192,12 +246,12 @@ class Monolith:
 
     def doctor(self) -> tuple[int, str]:
         """Return the exit code of the doctor and what it says."""
-        host = ["--host", self.case.host] if self.case.host else []
+        host = ["--host", self.host] if self.host else []
         done = self.manage("bulk_import_doctor", "--base-url", self.base_url, "--user", self.case.user, *host)
         return done.returncode, done.stdout + done.stderr
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Host": self.case.host} if self.case.host else {}
+        headers = {"Host": self.host} if self.host else {}
         if self.case.scheme == "Bearer":
             headers["Authorization"] = f"Bearer {self.token}"
         else:
@@ -205,14 +259,18 @@ class Monolith:
         url = f"http://127.0.0.1:{self.port}{path}"
         return httpx.request(method, url, headers=headers, trust_env=False, timeout=30, **options)
 
-    def upload(self) -> httpx.Response:
-        return self.send("POST", self.prefix + self.case.bulk_path, json=self.case.rows)
+    def upload(self, query: str = "", rows: list[dict[str, Any]] | None = None) -> httpx.Response:
+        return self.send("POST", self.prefix + self.case.bulk_path + query, json=rows or self.rows)
+
+    def path_of(self, location: str) -> str:
+        """Return the path of a job, as the user of the site reaches it here."""
+        path = httpx.URL(location).path
+        is_forced = "FORCE_SCRIPT_NAME" in (self.folder / "config.py").read_text() and not self.nginx
+        return path.removeprefix("/shop") if is_forced or not path.startswith(self.prefix) else path
 
     def finish(self, location: str) -> dict[str, Any]:
         """Wait until the job has ended, and return it."""
-        path = httpx.URL(location).path
-        if not path.startswith(self.prefix) or "FORCE_SCRIPT_NAME" in (self.folder / "config.py").read_text():
-            path = path.removeprefix("/shop")
+        path = self.path_of(location)
         give_up_at = time.monotonic() + DEADLINE_SECONDS
         while True:
             answer = self.send("GET", path)
@@ -223,6 +281,9 @@ class Monolith:
             time.sleep(0.2)
 
     def stored(self) -> list[list[Any]]:
+        if self._database:
+            query = self.case.query.replace("TENANT", self.host.partition(".")[0])
+            return json.loads(json.dumps(select(self._database, query)))  # type: ignore[no-any-return]
         with closing(sqlite3.connect(self.folder / "default.sqlite3")) as database:
             return json.loads(json.dumps(database.execute(self.case.query).fetchall()))  # type: ignore[no-any-return]
 

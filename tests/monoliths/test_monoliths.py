@@ -5,6 +5,7 @@ Without MONOLITHS=all, three of them run: those of the day.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from datetime import UTC, datetime
@@ -28,6 +29,35 @@ def chosen() -> list[str]:
         return names
     first = datetime.now(UTC).toordinal() * EACH_DAY
     return [names[(first + number) % len(names)] for number in range(EACH_DAY)]
+
+
+def check_import(monolith: Monolith) -> None:
+    """Import the rows, and check that each of them was created."""
+    accepted = monolith.upload()
+    assert accepted.status_code == 202, accepted.text
+    job = monolith.finish(accepted.headers["Location"])
+    created = len(monolith.rows)
+    assert (job["status"], job["counts"]["created"]) == ("succeeded", created), (job, monolith.log())
+    expected = [[row["sku"]] for row in monolith.rows] if monolith.case.row_count else monolith.case.stored
+    assert monolith.stored() == expected
+
+
+def check_update_and_undo(monolith: Monolith) -> None:
+    """Send the rows again with another name and one new row, read the results, and undo this second import."""
+    before = monolith.stored()
+    rows = [{**row, "name": "Changed"} for row in monolith.rows]
+    accepted = monolith.upload("?mode=upsert", [*rows, {**rows[0], "sku": "Z"}])
+    location = accepted.headers["Location"]
+    job = monolith.finish(location)
+    results = monolith.send("GET", monolith.path_of(location) + "/results")
+    outcomes = [json.loads(line)["outcome"] for line in results.text.splitlines()]
+    assert outcomes == ["updated"] * len(rows) + ["created"], (job, monolith.log())
+    assert monolith.stored() == [*before, ["Z"]]
+
+    undo = monolith.send("POST", monolith.path_of(location) + "/undo")
+    undone = monolith.finish(undo.headers["Location"])
+    assert undone["counts"]["deleted"] == 1, undone
+    assert monolith.stored() == before
 
 
 @pytest.mark.timeout(180)
@@ -55,18 +85,25 @@ def test_a_monolith_imports_or_is_told_the_line_to_change(name: str, tmp_path: P
                 assert (refused.status_code == 503, code) in {(True, 1), (False, 1)}, refused.text
                 return
             monolith.append("config.py", case.fix)
-            monolith.prefix = case.fixed_prefix
+            monolith.prefix, monolith.nginx = case.fixed_prefix or case.prefix, case.nginx_fix
             monolith.start_site()
         code, said = monolith.doctor()
         assert (code, "warning" in said, case.report in said) == (0, False, True), said
         assert monolith.stored() == []  # probes leave nothing
 
-        accepted = monolith.upload()
-        assert accepted.status_code == 202, accepted.text
-        job = monolith.finish(accepted.headers["Location"])
-
-        assert (job["status"], job["counts"]["created"]) == ("succeeded", 2), (job, monolith.log())
-        assert monolith.stored() == case.stored
+        check_import(monolith)
+        for host in case.tenants:
+            before, monolith.host = monolith.stored(), host
+            check_import(monolith)
+            monolith.host = case.host
+            assert monolith.stored() == before
+        if case.nginx_later:
+            assert case.logged_later not in monolith.log()
+            monolith.nginx = case.nginx_later
+            monolith.start_nginx()
+        if case.is_undone:
+            check_update_and_undo(monolith)
+            assert case.logged_later in monolith.log()
         if case.page:
             assert monolith.send("GET", case.page, follow_redirects=True).status_code == 200
         parts = descendants(local.pid)

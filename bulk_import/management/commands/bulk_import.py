@@ -55,6 +55,7 @@ ACTIONS = ("run", "undo")
 OPTIONS_OF_FILES = {
     "mode": JobMode.CREATE.value,
     "on_existing": None,
+    "host": "",
     "on_invalid": "reject",
     "dry_run": False,
     "idempotency_key": None,
@@ -107,6 +108,7 @@ class Command(BaseCommand):
             help="with --mode upsert: change objects that exist, skip their rows, or refuse the file (default: update)",
         )
         parser.add_argument("--user", help="the user who creates the rows (default: your login name on this machine)")
+        parser.add_argument("--host", default="", help="host of the site, if it chooses the tenant of the rows")
         parser.add_argument(
             "--on-invalid",
             choices=["reject", "skip"],
@@ -159,7 +161,7 @@ class Command(BaseCommand):
             problem = f"unexpected argument: {options['id']}" if options["id"] else "--target is missing"
             raise CommandError(f"{problem}. See --help.", returncode=Exit.REFUSED)
         target = conf().target(options["target"])
-        request = request_of(user)
+        request = request_of(user, options["host"])
         on_existing, rehearse = options["on_existing"], options["rehearse"]
         if on_existing and options["mode"] != JobMode.UPSERT:
             raise CommandError("--on-existing needs --mode upsert. See --help.", returncode=Exit.REFUSED)

@@ -84,6 +84,12 @@ def test_a_warning_names_each_attribute_that_differs_from_the_recommendation(
     assert all(warning in message for warning, message in zip(warnings, caplog.messages, strict=True))
 
 
+def test_a_dead_letter_queue_needs_no_redrive_policy(caplog: pytest.LogCaptureFixture) -> None:
+    check_queue({"VisibilityTimeout": "60"}, function_timeout_seconds=10, is_dead_letter_queue=True)
+
+    assert caplog.messages == []
+
+
 def test_a_visibility_timeout_one_second_below_the_functions_is_refused() -> None:
     with pytest.raises(QueueError):
         check_queue({"VisibilityTimeout": "9"}, function_timeout_seconds=10)

@@ -1,7 +1,8 @@
-"""A user without a user name."""
+"""A user with a UUID, without a user name, and without a column that says whether it is active."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -18,9 +19,9 @@ class AccountManager(BaseUserManager[Any]):
 
 
 class Account(AbstractBaseUser, PermissionsMixin):
+    id: Any = models.UUIDField(primary_key=True, default=uuid.uuid4)
     email: Any = models.EmailField(unique=True)
     is_staff: Any = models.BooleanField(default=False)
-    is_active: Any = models.BooleanField(default=True)
 
     USERNAME_FIELD = "email"
 

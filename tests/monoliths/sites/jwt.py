@@ -1,4 +1,4 @@
-"""Users sign in with an email address and a signed token, and the view is an APIView without a serializer class."""
+"""Users have UUIDs and sign in with an email address and a signed token. The view has no serializer class."""
 
 from typing import Any
 
