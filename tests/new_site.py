@@ -17,6 +17,7 @@ SETTINGS = """
 INSTALLED_APPS += ["rest_framework", "bulk_import"]
 MIDDLEWARE += ["bulk_import.middleware.ImportedRowMiddleware"]
 DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE"}
+EMAIL_TIMEOUT = 10
 S3 = "storages.backends.s3.S3Storage"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
