@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
 
-from bulk_import.existing_object import ExistingObject, lock_visible
+from bulk_import.existing_object import ExistingObject, later_writes, lock_visible
 from bulk_import.ledger import CreateCallError
 from bulk_import.models import ImportedRow
 from bulk_import.object_hash import object_hash
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def find_created_object(request: HttpRequest, call: CreateCall, target: Target) -> ExistingObject:
     """Lock and return the object of the row, and reroute the request to its detail view as a DELETE.
 
-    Raises CreateCallError if the object does not exist for the submitter, or has changed since it was created.
+    Raises CreateCallError if the object does not exist for the submitter, has changed since it was created, or belongs
+    to a later import too, which found that the object has the values of its row already.
     """
     endpoint = target.detail_endpoint
     if endpoint is None:  # it was removed while the job was running
@@ -50,6 +51,12 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
     if bytes(record.object_hash) != object_hash(type(instance), "pk", instance.pk):
         message = _("This object has changed since the import created it, so an undo does not delete it.")
         raise _refused(HTTPStatus.CONFLICT, "changed_since", message)
+    writes = later_writes(record.job_id, target, record.lookup)
+    # A later import that was undone as well does not need the object any more.
+    writes = writes.exclude(outcome=Outcome.UNCHANGED.value, job__undos__rehearsal=False)
+    if later := writes.values_list("job_id", flat=True).first():
+        message = _("The later import %(job)s contains this object too, so an undo does not delete it.")
+        raise _refused(HTTPStatus.CONFLICT, "superseded", message % {"job": later})
     existing = ExistingObject(endpoint, view, instance, record.lookup)
     existing.reroute(request, "DELETE")
     return existing

@@ -33,6 +33,7 @@ from bulk_import_wire.contract import Outcome, RowVerdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from django.db.models import QuerySet
     from django.http import HttpRequest
 
     from bulk_import.conf import Target
@@ -211,17 +212,24 @@ def parent_links(model: type[Any]) -> Iterator[str]:
             yield from (f"{link.name}__{path}" for path in parent_links(parent))
 
 
-def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:
-    """Raise CreateCallError if a job that was accepted later has written the object."""
-    accepted_at = Subquery(ImportJob.objects.filter(pk=call.job_id).values("created_at"))
-    is_later = Q(job__created_at__gt=accepted_at) | Q(job__created_at=accepted_at, job_id__gt=call.job_id)
-    writes = ImportedRow.objects.filter(
-        is_later, lookup=existing.lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
+def later_writes(job_id: UUID, target: Target, lookup: str) -> QuerySet[ImportedRow]:
+    """Return the records of later jobs that wrote the object with this lookup; none if the lookup is empty.
+
+    "Later" means that they were accepted after the job `job_id`.
+    """
+    accepted_at = Subquery(ImportJob.objects.filter(pk=job_id).values("created_at"))
+    is_later = Q(job__created_at__gt=accepted_at) | Q(job__created_at=accepted_at, job_id__gt=job_id)
+    writes: QuerySet[ImportedRow] = ImportedRow.objects.filter(
+        is_later, lookup=lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
     )
     # A job that skips what exists has written nothing to an object that it found.
     writes = writes.exclude(job__mode=JobMode.SKIP, outcome=Outcome.UNCHANGED.value)
-    # The condition that `lookup` is not empty lets the database use the partial index.
-    if later := writes.exclude(lookup="").values_list("job_id", flat=True).first():
+    return writes.exclude(lookup="")  # this condition lets the database use the partial index
+
+
+def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:
+    """Raise CreateCallError if a job that was accepted later has written the object."""
+    if later := later_writes(call.job_id, target, existing.lookup).values_list("job_id", flat=True).first():
         message = _("The later import %(job)s has already written this object.") % {"job": later}
         raise _refused(HTTPStatus.CONFLICT, message, target, code="superseded")
 

@@ -56,15 +56,20 @@ from bulk_import.models import (
     LockedChunk,
     database,
     durable_transaction,
-    observe_atomic_request,
     record_inserts,
 )
 from bulk_import.probe import answer_probe
 from bulk_import.rehearsal import rolled_back
-from bulk_import.row_response import forget_session, is_denied_for_this_row, with_error_codes
+from bulk_import.row_response import (
+    ViewAnswer,
+    call_view,
+    forget_session,
+    is_denied_for_this_row,
+    with_error_codes,
+)
 from bulk_import.shared_permissions import shared_permissions
 from bulk_import.shop_load import ShopLoad
-from bulk_import.target_views import act_as, collect_errors, error_detail
+from bulk_import.target_views import act_as, error_detail
 from bulk_import.tracing import request_log_context
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
@@ -178,7 +183,6 @@ class ImportedRowMiddleware:
         created the object in the meantime, and the second try changes it.
         """
         using = database()
-        response: Any
         with _committed_transaction(using):
             chunk = call.lock_chunk()
             call.check_not_stopped(chunk)
@@ -189,31 +193,29 @@ class ImportedRowMiddleware:
             record = call.write_record()
             existing = _find(request, call, target, chunk.mode)
             is_undo = chunk.mode == JobMode.UNDO
-            errors = collect_errors(request)
             inserts: list[str] = []
-            was_rolled_back = False
             with rolled_back() if chunk.is_rehearsal else record_inserts(using, inserts):
                 if existing and not is_undo and (chunk.mode == JobMode.SKIP or existing.is_unchanged()):
-                    response = JsonResponse({"id": existing.object_id})
+                    answer = ViewAnswer(JsonResponse({"id": existing.object_id}), errors=[])
                     record.outcome = Outcome.UNCHANGED.value
                 elif failed and not existing:
-                    response, errors = failed.response, failed.errors
+                    answer = failed.answer
                 else:
-                    response, was_rolled_back = self._call_view(request, using)
+                    answer = call_view(request, using, self.get_response)
+                response, errors = answer.response, answer.errors
                 if is_undo:
                     record.outcome = Outcome.DELETED.value
                     check_not_protected(errors)
-                # A project's EXCEPTION_HANDLER may answer an error with a success status; then `errors` has the error.
                 statuses = SUCCESS if existing else target.success_statuses
-                is_success = response.status_code in statuses and not errors
-                done = is_success and not (transaction.get_rollback(using=using) or was_rolled_back)
+                is_success = answer.is_success(statuses)
+                done = answer.is_done(statuses, using)
                 if done and chunk.is_rehearsal:
                     connections[using].check_constraints()  # as the commit of an import does
             if done:
                 is_rehearsal = chunk.is_rehearsal
                 fill_record(record, request, response, target, existing, is_rehearsal=is_rehearsal, inserts=inserts)
             elif chunk.mode in {JobMode.UPSERT, JobMode.SKIP} and not (is_success or existing or failed):
-                raise NothingCreated(response, errors)
+                raise NothingCreated(answer)
             else:
                 transaction.set_rollback(True, using=using)
         if done and not chunk.is_rehearsal and (shared := shared_permissions(request)):
@@ -228,12 +230,6 @@ class ImportedRowMiddleware:
             response = with_error_codes(response, error_detail(errors[-1]) if errors else None, statuses)
         response[VERDICT_HEADER] = verdict.value  # `value`, because WSGI servers accept only exact `str` objects
         return response
-
-    def _call_view(self, request: HttpRequest, using: str) -> tuple[HttpResponseBase, bool]:
-        """Return the response of the view, and whether the view rolled back its transaction of ATOMIC_REQUESTS."""
-        with observe_atomic_request(request, using) as was_rolled_back:
-            response = self.get_response(request)
-        return response, was_rolled_back()
 
     def _act_as_submitter(self, request: HttpRequest, chunk: LockedChunk) -> None:
         """Authenticate the request as the job's submitter, whatever authentication the view uses.
@@ -261,9 +257,9 @@ def _find(request: HttpRequest, call: CreateCall, target: Target, mode: str) -> 
 class NothingCreated(Exception):
     """The view did not create the object of an upsert. Raising this rolls back the transaction."""
 
-    def __init__(self, response: Any, errors: list[Exception]) -> None:
+    def __init__(self, answer: ViewAnswer) -> None:
         super().__init__()
-        self.response, self.errors = response, errors
+        self.answer = answer
 
 
 @contextmanager

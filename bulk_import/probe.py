@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 from django.core import signing
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, connections
 from django.http import HttpRequest, JsonResponse
 from rest_framework.exceptions import APIException
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle
@@ -26,9 +26,10 @@ from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle
 from bulk_import.authentication import ProbeToken
 from bulk_import.conf import Target, conf
 from bulk_import.errors import flatten_errors
-from bulk_import.models import database, durable_transaction, observe_atomic_request, table_places
+from bulk_import.models import database, durable_transaction, table_places
 from bulk_import.rehearsal import rolled_back
-from bulk_import.target_views import ViewFormat, act_as, collect_errors, error_detail
+from bulk_import.row_response import call_view
+from bulk_import.target_views import ViewFormat, act_as, error_detail
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
 from bulk_import_wire.probe import ProbeReport
 
@@ -99,17 +100,15 @@ def _try(
     request: HttpRequest, target: Target, report: ProbeReport, get_response: Callable[[HttpRequest], HttpResponseBase]
 ) -> ProbeReport:
     """Call the view as `ImportedRowMiddleware` does, and complete the report. Nothing is committed."""
-    using, errors = report.ledger, collect_errors(request)
-    response: Any
+    using = report.ledger
     with durable_transaction(), rolled_back() as use:
         isolation = _isolation(using)
         use.used.clear()
         began_at = time.perf_counter()
-        with observe_atomic_request(request, using) as was_rolled_back:
-            response = get_response(request)
+        answer = call_view(request, using, get_response)
         milliseconds = round((time.perf_counter() - began_at) * 1000)
-        is_created = response.status_code in target.success_statuses and not errors
-        is_created = is_created and not (transaction.get_rollback(using=using) or was_rolled_back())
+        response, errors = answer.response, answer.errors
+        is_created = answer.is_done(target.success_statuses, using)
         hooks = sum(len(connections[alias].run_on_commit) for alias in connections)
         if is_created:
             try:

@@ -1,22 +1,55 @@
-"""The response to a create call whose row was not created: whose fault it is, and the errors with their codes."""
+"""What the view answered to the call of a row: whether the row counts, and if not, whose fault it is and the errors."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import Http404, HttpResponse
 from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.errors import flatten_errors
-from bulk_import.target_views import ViewFormat
+from bulk_import.models import observe_atomic_request
+from bulk_import.target_views import ViewFormat, collect_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+
+@dataclass(frozen=True, slots=True)
+class ViewAnswer:
+    """The response of a view, and the exceptions that the view turned into it."""
+
+    response: Any
+    errors: list[Exception]
+    was_rolled_back: bool = False  # the transaction of the request, if the site uses ATOMIC_REQUESTS
+
+    def is_success(self, statuses: Container[int]) -> bool:
+        """Return whether the view answered one of these statuses, and did not answer an error with it."""
+        # A project's EXCEPTION_HANDLER may answer an error with a success status; then `errors` has the error.
+        return self.response.status_code in statuses and not self.errors
+
+    def is_done(self, statuses: Container[int], using: str) -> bool:
+        """Return whether the row counts: a success, and the view has not rolled back its own work.
+
+        Call it in the transaction in which the view ran.
+        """
+        return self.is_success(statuses) and not (transaction.get_rollback(using=using) or self.was_rolled_back)
+
+
+def call_view(request: HttpRequest, using: str, get_response: Callable[[HttpRequest], HttpResponseBase]) -> ViewAnswer:
+    """Call the view for a row, in a transaction of the database `using`. Import and probe call it in the same way."""
+    errors = collect_errors(request)
+    with observe_atomic_request(request, using) as was_rolled_back:
+        response = get_response(request)
+    return ViewAnswer(response, errors, was_rolled_back())
 
 
 def is_denied_for_this_row(response: Any) -> bool:

@@ -75,6 +75,9 @@ REQUEST_ID = "X-Request-ID"
 DEAD_LETTER = "dead_letter"
 """Code of the problem that is reported for the remaining rows when SQS gives up on a message (maxReceiveCount)."""
 
+BUSY = frozenset({429, 503})
+"""Statuses with which the monolith asks for a pause: the worker waits before it sends another row."""
+
 SUBMITTER_DISABLED = "submitter_disabled"
 """Code of the 403 to every create call of a job whose submitter is disabled."""
 

@@ -18,6 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BatchLine
 from bulk_import_wire.contract import (
+    BUSY,
     CONTRACT_HEADER,
     CONTRACT_VERSION,
     IDEMPOTENCY_KEY,
@@ -40,7 +41,7 @@ from lambda_worker.batches import BatchReader, batch_body
 from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, transport_errors
 from lambda_worker.deadlines import call_timeout_seconds
 from lambda_worker.exceptions import BatchRefused, ChunkReturned, Unreachable
-from lambda_worker.retries import BUSY, MAX_TRIES, backoff_seconds, retry_after_seconds
+from lambda_worker.retries import MAX_TRIES, backoff_seconds, retry_after_seconds
 from lambda_worker.tracing import trace_headers
 from lambda_worker.worker_api_errors import away, refusal
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from bulk_import_wire.contract import PauseCode, RowVerdict
+from bulk_import_wire.contract import BUSY, PauseCode, RowVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -97,7 +97,6 @@ CANCELLED = {RowVerdict.CANCELLED}
 PAUSED = {RowVerdict.PAUSED}
 ANY_VERDICT = NO_VERDICT | {*RowVerdict}
 
-BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}

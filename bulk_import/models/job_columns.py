@@ -142,7 +142,8 @@ class JobColumns(models.Model):
     corrected_by: uuid.UUID | None  # the newest job that corrects this one
     corrected_rows: int  # the rows of the largest import that corrects this job
     undone_by: uuid.UUID | None  # the newest job that undoes this one
-    undone_count: int  # the rows that were deleted again
+    undone_at: datetime | None  # when that job was accepted
+    run_by: uuid.UUID | None  # the job that imports the rows of this rehearsal
 
     # These need `with_counts`.
     created_count = OutcomeCount()

@@ -101,27 +101,39 @@ def reserve_chunks(target: str) -> list[UUID]:
     return reserved
 
 
-def return_lost_chunks(target: str) -> None:
+def expected_messages() -> int:
+    """Return how many messages the queue must have: one for each chunk that was sent and has not ended.
+
+    The result is 0 if no chunk was sent longer ago than MESSAGE_TIMEOUT. Then nobody has to count the messages.
+    """
+    sent = ImportChunk.objects.filter(status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING])
+    return sent.count() if sent.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT).exists() else 0
+
+
+def return_lost_chunks(target: str, *, messages_are_lost: bool) -> None:
     """Make chunks pending again whose worker or message is lost, so that they take their turn and get a new message.
 
     A worker that was killed sends no heartbeats, so its lease ends. SQS would deliver its message again only after the
     visibility timeout of the queue, which is half an hour.
 
     SQS loses no message, but an operator may purge the queue, and SQS deletes messages after the retention of the
-    queue.
+    queue. Pass `messages_are_lost` if the queue has fewer messages than `expected_messages`. Nobody knows which
+    ones are missing, so every chunk that was sent longer ago than MESSAGE_TIMEOUT gets another one.
 
     If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
     transaction.
     """
+    # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
+    jobs = ImportJob.objects.open().filter(target=target)
+    chunks = ImportChunk.objects.filter(job__in=jobs.values("pk"))
+    chunks.filter(status=ChunkStatus.PROCESSING, lease_expires_at__lt=Now() - LOST_WORKER_DELAY).return_to_pending()
+    if not messages_are_lost:
+        return
     # The messages of a paused job arrive when its pause is over, and the first claim then moves `paused_until`. The
     # circuit breaker sets no `paused_until`: after the longest pause, the first claim gives the job up.
     long_ago = Now() - MESSAGE_TIMEOUT
     gives_up_at = long_ago - timedelta(hours=conf().max_pause_hours)
     is_overdue = Q(paused_until__lt=long_ago) | Q(pause_code=PauseCode.MOST_ROWS_FAILED, paused_at__lt=gives_up_at)
-    # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
-    jobs = ImportJob.objects.open().filter(target=target)
-    chunks = ImportChunk.objects.filter(job__in=jobs.values("pk"))
-    chunks.filter(status=ChunkStatus.PROCESSING, lease_expires_at__lt=Now() - LOST_WORKER_DELAY).return_to_pending()
     waiting = jobs.filter(~Q(status=JobStatus.PAUSED) | is_overdue).values("pk")
     chunks.filter(queued_at__lt=long_ago, job__in=waiting).return_to_pending()
 

@@ -1,4 +1,4 @@
-"""Sends one SQS message for each chunk. Needs the permission sqs:SendMessage."""
+"""Sends one SQS message for each chunk. Needs the permissions sqs:SendMessage and sqs:GetQueueAttributes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
     from mypy_boto3_sqs.type_defs import SendMessageBatchResultTypeDef
 
     from bulk_import.models import ImportChunk
@@ -38,6 +39,13 @@ READ_TIMEOUT_SECONDS = 5
 """Timeouts of a request to SQS. They are short, because SQS normally responds within milliseconds, and because the
 client that sends the import waits for its response."""
 
+
+MESSAGE_COUNTS: list[QueueAttributeNameType] = [
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesDelayed",
+    "ApproximateNumberOfMessagesNotVisible",
+]
+"""The attributes of a queue whose sum is the number of its messages."""
 
 REFUSED_GROUP = "InvalidParameterValue"
 """Error code of a queue without fair queues. As SQS did before it had them, it accepts groups on FIFO queues only."""
@@ -72,6 +80,18 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
     return sent
 
 
+def count_messages() -> int:
+    """Return about how many messages the queue has: those that wait, are delayed, or were delivered to a worker.
+
+    Raises QueueUnavailable. SQS's numbers may be a minute old.
+    """
+    try:
+        answer = _configured_client().get_queue_attributes(QueueUrl=conf().queue_url, AttributeNames=MESSAGE_COUNTS)
+    except AWS_ERRORS as error:
+        raise QueueUnavailable("SQS did not say how many messages the queue has.") from error
+    return sum(int(answer["Attributes"][name]) for name in MESSAGE_COUNTS)
+
+
 def message_group(submitter_id: Any) -> str:
     """Return the MessageGroupId of a submitter's messages: a hash, so that the queue contains no personal data.
 
@@ -87,7 +107,7 @@ def without_groups(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _send(entries: list[dict[str, Any]]) -> SendMessageBatchResultTypeDef:
     """Send the messages. If the queue refuses them because of their groups, send them without groups."""
-    client = _client(json.dumps(conf().queue_client, sort_keys=True))
+    client = _configured_client()
     have_groups = "MessageGroupId" in entries[0]
     try:
         answer = client.send_message_batch(QueueUrl=conf().queue_url, Entries=entries)  # type: ignore[arg-type] # boto3 accepts plain dicts
@@ -98,6 +118,10 @@ def _send(entries: list[dict[str, Any]]) -> SendMessageBatchResultTypeDef:
     if have_groups and any(failed["Code"] == REFUSED_GROUP for failed in answer.get("Failed", [])):
         return _send(without_groups(entries))
     return answer
+
+
+def _configured_client() -> SQSClient:
+    return _client(json.dumps(conf().queue_client, sort_keys=True))
 
 
 @cache

@@ -17,10 +17,11 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from bulk_import.exceptions import QueueUnavailable
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, database, durable_transaction
-from bulk_import.models.window import reserve_chunks, return_lost_chunks
+from bulk_import.models.window import expected_messages, reserve_chunks, return_lost_chunks
 from bulk_import.outbox.notifications import send_due_emails
-from bulk_import.outbox.queue import MAX_BATCH_MESSAGES, send_messages
+from bulk_import.outbox.queue import MAX_BATCH_MESSAGES, count_messages, send_messages
 from bulk_import.outbox.webhooks import send_due_webhooks
 
 if TYPE_CHECKING:
@@ -86,12 +87,26 @@ def refill_windows() -> int:
     Returns how many messages were sent. Raises QueueUnavailable if SQS does not accept a batch.
     """
     reserved: list[UUID] = []
+    are_lost = _messages_are_lost()
     for target in ImportJob.objects.open().order_by().values_list("target", flat=True).distinct():
         with durable_transaction():
-            return_lost_chunks(target)
+            return_lost_chunks(target, messages_are_lost=are_lost)
             reserved += reserve_chunks(target)
     is_overdue = Q(queued_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
     return send_unsent_chunks(is_overdue | Q(pk__in=reserved))
+
+
+def _messages_are_lost() -> bool:
+    """Return whether the queue has fewer messages than it must have, also if SQS does not say how many there are.
+
+    While no worker runs, or none reaches the worker API, every message is still there, and a second one for each chunk
+    every MESSAGE_TIMEOUT would help nobody: after a day, workers would make a hundred times as many calls.
+    """
+    expected = expected_messages()
+    try:
+        return expected > 0 and count_messages() < expected
+    except QueueUnavailable:
+        return True
 
 
 def send_unsent_chunks(which: Q) -> int:

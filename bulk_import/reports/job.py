@@ -135,6 +135,7 @@ class ImportJobSerializer(serializers.Serializer[Any]):
     runs = serializers.UUIDField(
         source="runs_id", allow_null=True, help_text="The rehearsal whose rows this one imports."
     )
+    run_by = serializers.UUIDField(allow_null=True, help_text="The import of the rows of this rehearsal.")
     expires_at = serializers.SerializerMethodField(
         help_text="After this time the import cannot be retried, and its failures may be deleted."
     )

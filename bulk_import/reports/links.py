@@ -34,10 +34,15 @@ class LinkField(serializers.URLField):
 
 
 def can_be_undone(job: ImportJob) -> bool:
-    """Return whether an undo would find something that no undo has deleted, and the target has the endpoint for it."""
+    """Return whether the job has created something, was not undone since it ended, and its target has the endpoint.
+
+    What an undo did not delete is tried again by a retry of the undo, as for any other job.
+    """
     is_possible = job.is_terminal and not job.rehearsal and "ledger" not in job.expired and job.mode != JobMode.UNDO
     has_endpoint = bool(conf().targets.get(job.target, {}).get("detail_url"))
-    return is_possible and has_endpoint and job.created_count > job.undone_count
+    if not (is_possible and has_endpoint and job.created_count and job.finished_at):
+        return False
+    return job.undone_at is None or job.undone_at < job.finished_at  # a retry may have created more after the undo
 
 
 def is_sent_again(job: ImportJob) -> bool:

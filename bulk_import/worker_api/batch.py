@@ -24,7 +24,7 @@ from bulk_import.worker_api.errors import check_contract
 from bulk_import.worker_api.replay import Replay
 from bulk_import.worker_api.views import WorkerView, find_target
 from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
-from bulk_import_wire.contract import VERDICT_HEADER, MessageError, RowVerdict, create_call_headers
+from bulk_import_wire.contract import BUSY, VERDICT_HEADER, MessageError, RowVerdict, create_call_headers
 from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
@@ -48,9 +48,6 @@ STOPS = {
     RowVerdict.WRONG_ENDPOINT.value,
 }
 """The verdicts after which probably no further row of the chunk can be created. "" stands for an answer without one."""
-
-BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-"""The statuses with which the endpoint asks for a pause. The worker waits before it sends the other rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,12 @@ class Aws:
     queue_url: str
 
     def messages(self) -> list[ChunkMessage]:
-        """Receive all messages of the queue, in the order of their rows."""
+        """Receive and delete all messages of the queue. Return them in the order of their rows."""
         taken: list[ChunkMessage] = []
         while received := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
-            taken += [ChunkMessage.decode(message["Body"]) for message in received]
+            for message in received:
+                taken.append(ChunkMessage.decode(message["Body"]))
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
         return sorted(taken, key=lambda message: message.first_index)
 
     def payload(self, key: str) -> bytes:

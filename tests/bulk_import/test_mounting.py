@@ -120,6 +120,18 @@ def test_the_schema_has_the_urls_that_lead_somewhere(client_of_merchandiser: API
     assert not any("//" in path or "bulk{" in path for path in paths)
 
 
-def test_a_path_that_only_begins_like_the_api_is_not_the_api(client_of_merchandiser: APIClient, aws: Aws) -> None:
-    assert client_of_merchandiser.get("/warehouses/north/products/bulky").status_code == 404
-    assert "json" not in client_of_merchandiser.get("/warehouses/north/products/bulky")["Content-Type"]
+@pytest.mark.parametrize("rest", ["y", "template", "template/", "{job}", "{job}/failures"])
+def test_a_path_that_only_begins_like_the_api_is_not_the_api(
+    rest: str, client_of_merchandiser: APIClient, aws: Aws
+) -> None:
+    location = post_rows(client_of_merchandiser, [product("A")], "/warehouses/north/products/bulk")["Location"]
+
+    answer = client_of_merchandiser.get("/warehouses/north/products/bulk" + rest.format(job=location.split("/")[-1]))
+
+    assert answer.status_code == 404
+    assert "json" not in answer["Content-Type"]
+
+
+def test_both_mounts_have_a_template(client_of_merchandiser: APIClient) -> None:
+    for address in ("/products/bulk/template", "/warehouses/north/products/bulk/template"):
+        assert client_of_merchandiser.get(address).status_code == 200

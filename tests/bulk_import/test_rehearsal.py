@@ -109,6 +109,7 @@ def test_an_import_has_the_outcomes_that_its_rehearsal_forecast(
     imported = site.document(answer.json()["id"])
     assert imported["counts"] == counts
     assert (imported["runs"], imported["rehearsal"]) == (rehearsal, False)
+    assert (site.document(rehearsal)["run_by"], imported["run_by"]) == (imported["id"], None)
     assert Product.objects.filter(sku__startswith="NEW").count() == counts["created"] == len(ran)
     records = ImportedRow.objects.order_by("index").values_list("index", "outcome", "lookup")
     assert list(records.filter(job=rehearsal)) == list(records.filter(job=imported["id"]))

@@ -110,9 +110,53 @@ def test_an_undo_leaves_out_what_an_earlier_one_has_deleted(site: Site) -> None:
     answer = site.post(job_id, "undo")
 
     assert before["undone_by"] == undo
-    assert before["links"]["undo"]
+    assert before["links"]["undo"] is None
     assert (document["undone_by"], document["links"]["undo"]) == (again, None)
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_undo")
+
+
+def test_an_import_offers_an_undo_again_only_after_it_created_more(site: Site, run_worker: Any) -> None:
+    job_id = site.submit([product("A"), product("B", category="boats")])
+    run_worker()
+    offered = site.document(job_id)["links"]["undo"]
+    undo = site.post(job_id, "undo").json()["id"]
+    while_it_runs = site.document(job_id)["links"]["undo"]
+    Product.objects.all().delete()  # so that the undo does not find the object
+    run_worker()
+    afterwards = site.document(job_id)["links"]["undo"]
+    Category.objects.create(slug="boats", name="Boats")
+    site.post(job_id, "retry")
+    run_worker()
+
+    assert offered.endswith(f"/{job_id}/undo")
+    assert (while_it_runs, afterwards) == (None, None)
+    assert site.document(undo)["links"]["retry"]
+    assert site.document(job_id)["links"]["undo"] == offered
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"), [("upsert", "superseded"), ("upsert&on_existing=skip", ""), ("upsert&rehearse=true", "")]
+)
+def test_an_object_that_a_later_import_contains_too_stays(site: Site, options: str, outcome: str) -> None:
+    job_id = imported(site, "A", "B")
+    imported(site, "A", "C", path=f"/products/bulk?mode={options}")
+
+    site.post(job_id, "undo")
+
+    assert [code for _status, _verdict, code in site.carry_out()] == [outcome, ""]
+    stays = ["A"] if outcome else []
+    assert skus() == stays + (["C"] if "rehearse" not in options else [])
+
+
+def test_an_object_that_a_later_import_contains_too_is_deleted_when_that_one_was_undone(site: Site) -> None:
+    first = imported(site, "A", "B")
+    second = imported(site, "A", "C", path="/products/bulk?mode=upsert")
+
+    for job_id in (second, first):
+        site.post(job_id, "undo")
+        site.carry_out()
+
+    assert skus() == []
 
 
 def test_two_requests_at_the_same_time_start_one_undo(site: Site) -> None:

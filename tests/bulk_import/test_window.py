@@ -377,6 +377,28 @@ def test_the_sweep_sends_a_lost_message_again(ana: APIClient, worker: APIClient,
     assert aws.messages() == lost
 
 
+def test_messages_that_are_still_on_the_queue_are_not_sent_again(ana: APIClient, aws: Aws) -> None:
+    """While no worker reaches the site for a day, there would otherwise be a hundred messages for each chunk."""
+    submit(ana, "A", 6)
+    for _sweep in range(3):
+        ImportChunk.objects.update(queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
+        sweep()
+
+    assert len(aws.messages()) == WINDOW
+
+
+def test_messages_are_sent_again_if_sqs_does_not_say_how_many_there_are(
+    ana: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ana, "A", 6)
+    ImportChunk.objects.update(queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
+    monkeypatch.setattr("bulk_import.outbox.queue.MESSAGE_COUNTS", ["NoSuchAttribute"])  # as without the permission
+
+    sweep()
+
+    assert len(aws.messages()) == 2 * WINDOW
+
+
 def test_the_delayed_messages_of_a_paused_import_are_not_lost(ana: APIClient, worker: APIClient, aws: Aws) -> None:
     """Without a message, no worker would find out that the endpoint is available again."""
     submit(ana, "A", 3)

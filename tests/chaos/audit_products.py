@@ -205,6 +205,9 @@ def find_wrong_reasons(job: Job, codes: dict[int, str], history: History, existi
 def is_true(job: Job, index: int, code: str, history: History, existing: list[str]) -> bool:
     """Return whether a valid row of the job may have been rejected with this code."""
     body = job.rows[index].body
+    if job.mode == "undo" and code == "superseded" and job.undoes:
+        written = written_by_sku(history).get(body["lookup"], [])
+        return any(record.job.order > history.jobs[job.undoes].order for record in written)
     if job.mode == "undo":
         kind = {"not_found": "DELETE", "changed_since": "UPDATE"}.get(code)
         return any(write.kind == kind for write in history.writes if write.object_id == body["id"])

@@ -136,7 +136,7 @@ def _check_counts(audited: Audited) -> Iterator[Finding]:
 REFUSALS = {
     "update": {"not_found", "superseded"},
     "upsert": {"superseded"},
-    "undo": {"not_found", "changed_since", "only_updated"},
+    "undo": {"not_found", "changed_since", "only_updated", "superseded"},
 }
 """Codes of the rows that bulk import itself refuses, by mode."""
 

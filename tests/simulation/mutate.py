@@ -74,7 +74,7 @@ GUARANTEES = (
     Mutation(
         "the replacement of lost messages",
         "",
-        (("bulk_import/outbox/relay.py", "            return_lost_chunks(target)\n", ""),),
+        (("bulk_import/outbox/relay.py", "            return_lost_chunks(target, messages_are_lost=are_lost)\n", ""),),
     ),
     Mutation(
         "the order of updates",

@@ -164,6 +164,13 @@ class Sqs:
         self._end("SendMessageBatch", fault if fault not in {"partly", "twice"} else "")
         return {"Successful": sent, "Failed": failed}
 
+    def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
+        assert QueueUrl == QUEUE_URL
+        fault = self._begin("GetQueueAttributes")
+        self._end("GetQueueAttributes", fault)
+        first, *others = AttributeNames
+        return {"Attributes": {first: str(len(self.queue.messages)), **dict.fromkeys(others, "0")}}
+
     def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:
         assert QueueUrl == QUEUE_URL
         fault = self._begin("ChangeMessageVisibility")

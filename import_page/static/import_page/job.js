@@ -153,7 +153,7 @@ function showActions(job, existing) {
 function showFacts(job) {
   const name = job.file_name;
   const facts = [...(name ? [untrusted(name, 80), " · "] : []), t("accepted_at", { time: dateTime(job.created_at) })];
-  for (const relation of ["corrects", "corrected_by", "runs", "undoes", "undone_by"]) {
+  for (const relation of ["corrects", "corrected_by", "runs", "run_by", "undoes", "undone_by"]) {
     for (const id of [job[relation] ?? []].flat()) facts.push(" · ", h("a", { href: `?job=${id}` }, t(`see_${relation}`)));
   }
   if (job.rehearsal && draft?.rehearsal === job.id) facts.push(" · ", h("a", { href: "?" }, t("change_columns")));

@@ -55,6 +55,7 @@ KEYS = {
         "corrects",
         "corrected_by",
         "runs",
+        "run_by",
         "undoes",
         "undone_by",
         "links",

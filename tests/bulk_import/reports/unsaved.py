@@ -18,7 +18,8 @@ def unsaved_job(
     job = ImportJob(target="products", status=status, rows=rows, created_at=now)
     job.imports_ahead = None
     job.worker_lost_at = job.lost_lease_ends_at = job.corrected_by = job.undone_by = None
-    job.undone_count = job.corrected_rows = 0
+    job.undone_at = job.run_by = None
+    job.corrected_rows = 0
     if status == JobStatus.PAUSED:
         job.pause_code, job.paused_at, job.paused_until = PauseCode.ENDPOINT_AWAY, now, now + timedelta(seconds=30)
     if seconds is not None:
