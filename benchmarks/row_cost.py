@@ -50,8 +50,8 @@ TRANSACTION = "begin and commit"
 VIEW, PERMISSIONS, FIELDS = "view: everything else", "view: permissions", "view: build the serializer's fields"
 VALIDATE, SAVE, RENDER = "view: validate", "view: save", "view: render"
 REPLAY = "batch: request and answer of the row"
-STEPS = (HANDLER, PERMISSIONS, FIELDS, VALIDATE, SAVE, RENDER, VIEW, TRANSACTION, LOCK, RECORD, HASH, COMPLETE)
-STEPS += (MIDDLEWARE, REPLAY)
+STEPS = [HANDLER, PERMISSIONS, FIELDS, VALIDATE, SAVE, RENDER, VIEW, TRANSACTION, LOCK, RECORD, HASH, COMPLETE]
+STEPS += [MIDDLEWARE, REPLAY]
 LEDGER = (LOCK, RECORD, HASH, COMPLETE, MIDDLEWARE)
 
 
@@ -123,7 +123,7 @@ def claimed_chunk(rows: Sequence[bytes]) -> ImportChunk:
     job = ImportJob.objects.create(
         target="products", submitter=submitter, language="en", status="processing", rows=len(rows), request_sha256=b""
     )
-    return ImportChunk.objects.create(
+    chunk: ImportChunk = ImportChunk.objects.create(
         job=job,
         number=0,
         first_index=0,
@@ -134,6 +134,7 @@ def claimed_chunk(rows: Sequence[bytes]) -> ImportChunk:
         status="processing",
         epoch=1,
     )
+    return chunk
 
 
 def calls(way: str, prefix: str, count: int) -> list[Call]:
