@@ -55,6 +55,11 @@ class ViewFormat:
         renderer = next((renderer for renderer in self._view.get_renderers() if renderer.media_type == JSON), None)
         return None if renderer is None or type(renderer).render is JSONRenderer.render else renderer
 
+    @property
+    def has_own_parser(self) -> bool:
+        """Whether `read` may change a row."""
+        return self._parser is not None
+
     def read(self, row: Any) -> Any:
         """Return the row as the view's parser reads it. Raises whatever that parser raises."""
         if self._parser is None:

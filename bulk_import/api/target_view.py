@@ -29,7 +29,7 @@ from bulk_import.api.parameters import check_charset, check_names
 from bulk_import.conf import Target, conf
 from bulk_import.errors import error_response
 from bulk_import.intake.quotas import SubmissionThrottle
-from bulk_import.models import ImportJob, without_atomic_requests
+from bulk_import.models import ImportJob, JobStatus, without_atomic_requests
 from bulk_import.reports.job import ImportJobSerializer, poll_after_seconds
 from bulk_import.reports.links import job_path
 from bulk_import.tracing import request_log_context
@@ -134,7 +134,17 @@ class TargetView(APIView):
 
     def accepted(self, job_id: UUID) -> Response:
         """Return the response for a job that has been accepted: 202 with its `Location`."""
-        job = self.get_job(job_id)
+        return self._accepted(self.get_job(job_id))
+
+    def accepted_new(self, job: ImportJob) -> Response:
+        """Return the same for a job that this request has created. While no worker has touched it, this is faster."""
+        job.refresh_from_db(fields=["status"])
+        if job.status not in {JobStatus.PENDING, JobStatus.QUEUED}:
+            return self.accepted(job.pk)
+        job.annotate_as_new()
+        return self._accepted(job)
+
+    def _accepted(self, job: ImportJob) -> Response:
         headers = {
             "Location": self.request.build_absolute_uri(job_path(job)),
             "Retry-After": str(poll_after_seconds(job)),

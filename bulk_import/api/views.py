@@ -110,7 +110,7 @@ class ImportJobsView(SubmittingView):
             return self.accepted(job.pk)
         if options["dry_run"]:
             return self.check(request, upload, mode, list_rows=options["rows"])
-        job_id = accept(
+        new = accept(
             self.target,
             request,
             upload,
@@ -121,7 +121,7 @@ class ImportJobsView(SubmittingView):
             corrects=corrects,
             notify=options.get("notify", ""),
         )
-        return self.accepted(job_id)
+        return self.accepted_new(new)
 
     def check(self, request: Request, upload: Upload, mode: str, *, list_rows: bool) -> Any:
         """Return the result of a dry run: JSON, or all errors as CSV if the client asks for it."""

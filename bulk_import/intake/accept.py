@@ -29,7 +29,6 @@ from bulk_import_wire.logs import add_log_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from uuid import UUID
 
     from rest_framework.request import Request
 
@@ -57,13 +56,13 @@ def accept(
     corrects: ImportJob | None = None,
     check: Callable[[], None] | None = None,
     notify: str = "",
-) -> UUID:
-    """Validate the rows of an upload, submit them within the quotas of the user, and return the ID of the job.
+) -> ImportJob:
+    """Validate the rows of an upload, submit them within the quotas of the user, and return the job.
 
     Raises BadImport or Unavailable; in both cases there is no job.
     """
     check_open_job_quota(request.user)
-    check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
+    uses = check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
     with Payload() as payload:
         with slots.acquire(request.user):
             rows = upload.rows(target, request, mode)
@@ -71,7 +70,7 @@ def accept(
                 target, rows, request, payload, mode=mode, skip_invalid=skip_invalid, unknown=upload.unknown
             )
         result.check_valid(skip_invalid=skip_invalid, rehearsal=rehearsal)
-        check_row_quota(request.user, result.rows)
+        check_row_quota(request.user, result.rows, uses)
         return submit(
             target,
             request.user,
@@ -100,13 +99,13 @@ def dry_run(
 
     Raises BadImport or Busy.
     """
-    check_row_quota(request.user, rows=1)
+    uses = check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
         rows, unknown = upload.rows(target, request, mode), upload.unknown
         result = validate_rows(
             target, rows, request, mode=mode, check_database=True, unknown=unknown, list_rows=list_rows
         )
-    check_row_quota(request.user, result.rows)
+    check_row_quota(request.user, result.rows, uses)
     count_dry_run(request.user, result.rows)
     return result
 
@@ -133,25 +132,25 @@ def submit(
     notify: str = "",
     traceparent: str = "",
     host: str = "",
-) -> UUID:
-    """Store a payload, create its job and send the messages for the workers. Return the ID of the job.
+) -> ImportJob:
+    """Store a payload, create its job and send the messages for the workers. Return the job as it was created.
 
     With `rehearsal`, every row is tried and rolled back. `reading` says how the file named `file_name` was read.
     `corrects` is the job whose failed rows these rows correct, and `undoes` the job whose objects they delete. `notify`
     says who gets an email, see `recipients`. `traceparent` is the trace that the request belongs to, and `host` the
     host that it was sent to. `check` is called in the transaction, before the job is created.
 
-    If an identical request with the same Idempotency-Key has created a job meanwhile, this returns the ID of that
-    job. Raises StorageUnavailable; then there is no job.
+    If an identical request with the same Idempotency-Key has created a job meanwhile, this returns that job.
+    Raises StorageUnavailable; then there is no job.
     """
     job_id = uuid4()
     add_log_context(job_id=str(job_id))
-    stored = put_payload(target.name, job_id, payload.open())
+    stored = put_payload(target.name, job_id, payload.content())
     try:
         with durable_transaction():
             if check:
                 check()
-            job = ImportJob.objects.create(
+            job: ImportJob = ImportJob.objects.create(
                 id=job_id,
                 target=target.name,
                 submitter=submitter,
@@ -172,16 +171,16 @@ def submit(
             )
             job.record_origin()
             ImportChunk.objects.bulk_create(split_into_chunks(job, payload))
-            relay.send_next_chunks(target.name)
+            relay.send_next_chunks(target.name, job)
     except IntegrityError:
         # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.
         # The payload that this request stored stays unused until the bucket's lifecycle rule deletes it.
         existing = find_job(target, submitter, idempotency_key, request_sha256)
         if existing is None:
             raise
-        return existing.pk
+        return existing
     logger.info("Job %s was accepted: %d rows for %s", job_id, len(payload.line_bytes), target.name)
-    return job_id
+    return job
 
 
 def split_into_chunks(job: ImportJob, payload: Payload) -> Iterator[ImportChunk]:

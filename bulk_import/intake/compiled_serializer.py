@@ -1,14 +1,15 @@
 """Compiles a serializer to fast checks, so that most rows of an upload are validated without calling DRF.
 
 DRF calls about ten Python functions to validate one field. A fast check is a single function per field, made once per
-request, that decides one question: is this value certainly valid? Take this serializer:
+request, that decides one question: are the values that these rows have in this field certainly valid? Take this
+serializer:
 
     class ProductSerializer(serializers.Serializer):
         sku = serializers.CharField(max_length=64)
         stock = serializers.IntegerField(min_value=0)
         photo = PhotoField()  # a field class of the shop
 
-Its fast checks amount to:
+Its fast checks amount to this, for each value:
 
     sku    type(value) is str and 0 < len(value.strip()) <= 64 and the text contains no NUL character
     stock  type(value) is int and 0 <= value < 10**18
@@ -22,13 +23,15 @@ This is what happens to three different rows:
     {"sku": "A-1", "stock": 3.0, "photo": "a.jpg"}   A fast check does not pass. DRF validates the whole row and accepts
                                                      it, because it turns 3.0 into 3.
 
+First, the checks look at many rows together. If they do not pass, they look at each of these rows alone.
+
 So a fast check that does not pass does not mean that the row is invalid. It means that DRF must decide. Three rules
 make sure that errors, messages and values are always exactly those that DRF alone would produce:
 
 - A field gets a fast check only if its class, its methods and its validators are exactly known. This is why the code
   compares `type(field)` and does not use `isinstance`.
-- If any fast check of a row does not pass, DRF validates the whole row from the beginning. Nothing has happened to
-  the row before, because fast checks have no side effects.
+- If any fast check of a row alone does not pass, DRF validates the whole row from the beginning. Nothing has happened
+  to the row before, because fast checks have no side effects.
 - Code that we do not know (other field classes, other validators, `validate_<field>` methods, callable defaults) is
   always run by DRF, in the serializer's order and once per row.
 
@@ -40,6 +43,7 @@ from __future__ import annotations
 
 import sys
 from inspect import getattr_static
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -77,7 +81,7 @@ LIST_METHODS = FIELD_METHODS | {"run_child_validation", "validate"}
 class CompiledSerializer:
     """Validates rows exactly like the serializer that it was made from. Use `compile_serializer` to make one.
 
-    Call `passes_fast_checks(row)` first. If it returns True, call `validate(row)`. If it returns False, call the
+    Call `passes_fast_checks([row])` first. If it returns True, call `validate(row)`. If it returns False, call the
     `run_validation(row)` of the original serializer instead.
     """
 
@@ -105,17 +109,23 @@ class CompiledSerializer:
         """Whether every field has a fast check, so that DRF has nothing to validate in a row that passes them."""
         return not self._drf_fields
 
-    def passes_fast_checks(self, row: Any) -> bool:
-        """Return whether every field of the row that has a fast check is certainly valid."""
-        if type(row) is not dict:
+    def passes_fast_checks(self, rows: list[Any]) -> bool:
+        """Return whether, in each of the rows, every field that has a fast check is certainly valid."""
+        if not set(map(type, rows)) <= {dict}:
             return False
-        get = row.get
-        for name, passes, allows_null, may_be_absent in self._fast_checks:
-            value = get(name, ABSENT)
-            if passes(value) or (allows_null and value is None) or (may_be_absent and value is ABSENT):
-                continue
-            return False
+        for name, are_valid, allows_null, may_be_absent in self._fast_checks:
+            values = [row.get(name, ABSENT) for row in rows]
+            if allows_null:
+                values = [value for value in values if value is not None]
+            if may_be_absent:
+                values = [value for value in values if value is not ABSENT]
+            if not are_valid(values):
+                return False
         return True
+
+    def needs_drf(self, names: Collection[str]) -> bool:
+        """Return whether DRF has to validate a field of rows with these names, even if they pass the fast checks."""
+        return not all(is_skipped and field.field_name not in names for field, _method, is_skipped in self._drf_fields)
 
     def validate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Validate the remaining fields of a row that passes the fast checks.
@@ -214,7 +224,12 @@ def _list_check(field: Any) -> FastCheck | None:
     low = field.min_length if field.min_length is not None else 0
     low = low if field.allow_empty else max(low, 1)
     high = field.max_length if field.max_length is not None else sys.maxsize
-    return lambda value: type(value) is list and low <= len(value) <= high and all(map(passes_child, value))
+
+    def are_valid_lists(values: list[Any]) -> bool:
+        are_lists = all(type(value) is list and low <= len(value) <= high for value in values)
+        return are_lists and passes_child(list(chain.from_iterable(values)))
+
+    return are_valid_lists
 
 
 def _validate_method(field: Any) -> Callable[[Any], Any] | None:

@@ -165,7 +165,7 @@ def correct(
     """
     job = corrections.job
     check_can_be_corrected(job)
-    return accept(
+    new = accept(
         target,
         request,
         corrections,
@@ -177,6 +177,7 @@ def correct(
         check=None if rehearsal else partial(check_is_unchanged, job),
         notify=job.notify,
     )
+    return new.pk
 
 
 def check_is_unchanged(job: ImportJob) -> None:

@@ -1,10 +1,11 @@
-"""Fast checks for the values of single fields; see `compiled_serializer` for what a fast check is.
+"""Fast checks for the values that many rows have in one field; see `compiled_serializer` for what a fast check is.
 
 There is one function per kind of field. It reads the options of a DRF field once and returns the fast check, or None
 if the field has an option or a validator that the fast check could not follow exactly.
 
-A fast check returns True only for values that the DRF field accepts. It returns False for everything else, for null
-and for `ABSENT`. It never raises and has no side effects.
+A fast check takes a list of values, and returns True only if the DRF field accepts each of them. It returns False for
+everything else, and if one of them is null or `ABSENT`. It never raises and has no side effects. One call for many
+values takes a fraction of the time of many calls, because Python's own functions, such as `map`, then go through them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bulk_import.intake.endpoint_rules import UncheckedField
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    FastCheck = Callable[[Any], bool]
+    FastCheck = Callable[[list[Any]], bool]
 
 ABSENT = object()
 """Stands for the value of a field that the row does not contain."""
@@ -123,20 +124,24 @@ def _text_check(field: Any, limits: Limits) -> FastCheck | None:
     trims, allows_blank = field.trim_whitespace, field.allow_blank
     low, high, searches = limits.min_length, limits.max_length, limits.searches
 
-    def is_valid_text(value: Any) -> bool:
-        if type(value) is not str:
+    def are_valid_texts(values: list[Any]) -> bool:
+        if not set(map(type, values)) <= {str}:
             return False
-        text = value.strip() if trims else value
-        if not text:
-            return bool(allows_blank)
+        texts = list(map(str.strip, values)) if trims else values
+        lengths = set(map(len, texts))
+        if 0 in lengths and not allows_blank:
+            return False
+        lengths.discard(0)  # DRF accepts a blank text without looking at its length
+        if lengths and not (low <= min(lengths) and max(lengths) <= high):
+            return False
+        together = "".join(texts)
         return (
-            low <= len(text) <= high
-            and "\0" not in text
-            and (text.isascii() or _has_no_surrogates(text))
-            and (not searches or all(search(text) for search in searches))
+            "\0" not in together
+            and (together.isascii() or _has_no_surrogates(together))
+            and all(all(map(search, filter(None, texts))) for search in searches)
         )
 
-    return is_valid_text
+    return are_valid_texts
 
 
 def _has_no_surrogates(text: str) -> bool:
@@ -151,7 +156,7 @@ def _choice_check(field: Any, limits: Limits) -> FastCheck | None:
     if limits != Limits():
         return None
     allowed = {*field.choice_strings_to_values, *([""] if field.allow_blank else [])}
-    return lambda value: type(value) is str and value in allowed
+    return lambda values: set(map(type, values)) <= {str} and allowed.issuperset(values)
 
 
 def _integer_check(_field: Any, limits: Limits) -> FastCheck | None:
@@ -168,7 +173,7 @@ def _integer_check(_field: Any, limits: Limits) -> FastCheck | None:
             value = int(value)
         return type(value) is int and low <= value <= high
 
-    return is_valid_integer
+    return lambda values: all(map(is_valid_integer, values))
 
 
 def _round_up(number: Decimal) -> int:
@@ -190,29 +195,39 @@ def _decimal_check(field: Any, limits: Limits) -> FastCheck | None:
     matches = re.compile(rf"{sign}[0-9]{{1,{whole_digits}}}{fraction}").fullmatch
     needs_comparison = low > 0 or high.is_finite() or (low < 0 and low.is_finite())  # if not, the pattern is enough
 
-    def is_valid_decimal(value: Any) -> bool:
-        kind = type(value)
-        if kind is float or (kind is int and -INTEGER_LIMIT < value < INTEGER_LIMIT):
-            value = str(value)  # DRF converts the number to text, too
-        elif kind is not str:
+    def are_valid_decimals(values: list[Any]) -> bool:
+        texts = [str(value) if _is_plain_number(value) else value for value in values]  # as DRF does
+        if not (set(map(type, texts)) <= {str} and all(map(matches, texts))):
             return False
-        return matches(value) is not None and (not needs_comparison or low <= Decimal(value) <= high)
+        return not needs_comparison or all(low <= Decimal(text) <= high for text in texts)
 
-    return is_valid_decimal
+    return are_valid_decimals
+
+
+def _is_plain_number(value: Any) -> bool:
+    kind = type(value)
+    return kind is float or (kind is int and -INTEGER_LIMIT < value < INTEGER_LIMIT)
 
 
 def _boolean_check(field: Any, limits: Limits) -> FastCheck | None:
     if limits != Limits():
         return None
     words = {word for word in field.TRUE_VALUES | field.FALSE_VALUES if type(word) is str}
-    return lambda value: value is True or value is False or (type(value) is str and value.lower() in words)
+
+    def are_valid_booleans(values: list[Any]) -> bool:
+        kinds = set(map(type, values))
+        if not kinds <= {bool, str}:
+            return False
+        return str not in kinds or all(type(value) is bool or value.lower() in words for value in values)
+
+    return are_valid_booleans
 
 
 def _date_check(field: Any, limits: Limits) -> FastCheck | None:
     formats = getattr(field, "input_formats", api_settings.DATE_INPUT_FORMATS)
     if limits != Limits() or not formats or formats[0].lower() != ISO_8601:
         return None
-    return _is_iso_date
+    return lambda values: all(map(_is_iso_date, values))
 
 
 def _is_iso_date(value: Any) -> bool:
@@ -226,7 +241,7 @@ def _is_iso_date(value: Any) -> bool:
 
 
 def _unchecked_field_check(_field: Any, _limits: Limits) -> FastCheck:
-    return lambda value: value is not None and value is not ABSENT
+    return lambda values: not any(value is None or value is ABSENT for value in values)
 
 
 MAKERS: dict[type, Callable[[Any, Limits], FastCheck | None]] = {

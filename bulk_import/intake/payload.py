@@ -15,7 +15,7 @@ from django.conf import settings
 from bulk_import.models.row import row_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import IO
 
 WRITE_BYTES = 64 * 1024
@@ -46,13 +46,16 @@ class Payload:
 
     def append(self, line: bytes, line_number: int | None = None) -> None:
         """Add the payload line of a row, and the number of the row's line in the upload, if that has lines."""
-        self._unwritten += line
-        self._unwritten += b"\n"
+        self.extend([line], [line_number])
+
+    def extend(self, lines: Sequence[bytes], line_numbers: Iterable[int | None]) -> None:
+        """Add the payload lines of several rows, and their line numbers in the upload."""
+        self._unwritten += b"\n".join([*lines, b""])
         if len(self._unwritten) >= WRITE_BYTES:
             self._write()
-        self._line_bytes.append(len(line) + 1)
-        self._row_hashes += row_hash(line)
-        self._row_lines.append(line_number or 0)
+        self._line_bytes.extend([len(line) + 1 for line in lines])
+        self._row_hashes += b"".join(map(row_hash, lines))
+        self._row_lines.extend([number or 0 for number in line_numbers])
 
     @property
     def line_bytes(self) -> Sequence[int]:
@@ -74,6 +77,15 @@ class Payload:
         self._write()
         self._file.seek(0)
         return self._file
+
+    def content(self) -> bytes | IO[bytes]:
+        """Return the payload to store it: its bytes if they are in memory, otherwise the file.
+
+        For a file, boto3 first sends only the headers, and waits until S3 answers that it may continue.
+        """
+        file = self.open()
+        is_in_memory = sum(self._line_bytes) <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+        return file.read() if is_in_memory else file
 
     def _write(self) -> None:
         self._file.write(self._unwritten)

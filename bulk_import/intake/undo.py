@@ -56,7 +56,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
         if not payload.line_bytes:
             raise _nothing_to_undo()
         check_row_quota(job.submitter, len(payload.line_bytes))
-        return submit(
+        new = submit(
             target,
             job.submitter,
             payload,
@@ -70,6 +70,7 @@ def undo(target: Target, job: ImportJob, *, rehearsal: bool, traceparent: str = 
             traceparent=traceparent,
             host=job.host,
         )
+        return new.pk
 
 
 def rows_to_undo(job: ImportJob) -> QuerySet[ImportedRow]:

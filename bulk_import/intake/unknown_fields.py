@@ -33,3 +33,12 @@ class UnknownFields:
             return []
         message = _("There is no such field. Remove it, or correct its name.")
         return [{"field": name, "code": "unknown_field", "message": message} for name in unknown]
+
+    def accept(self, rows: list[dict[str, Any]], names: set[str]) -> bool:
+        """Note the unknown fields of several rows, which have fields of these names. Return whether none is refused."""
+        if names <= self.known:
+            return True
+        if not self.refuse and not names <= self.known.union(self.names):
+            for row in rows:
+                self.errors(row)
+        return not self.refuse

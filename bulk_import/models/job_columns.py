@@ -188,6 +188,13 @@ class JobColumns(models.Model):
     def __str__(self) -> str:
         return f"{self.target} {self.id}"
 
+    def annotate_as_new(self) -> None:
+        """Set what `for_reports` would annotate if nothing has happened to the job since it was created."""
+        self.totals = None
+        self.worker_lost_at = self.lost_lease_ends_at = None
+        self.corrected_by = self.undone_by = None
+        self.corrected_rows = self.undone_count = 0
+
     @property
     def on_existing(self) -> str | None:
         """What happens to a row whose object exists: "update", "skip" or "stop". None if the mode is not `upsert`."""

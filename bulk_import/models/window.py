@@ -69,8 +69,10 @@ LOCK_POLL_SECONDS = 0.02
 """Pause between two attempts to get the lock."""
 
 
-def reserve_chunks(target: str) -> list[UUID]:
+def reserve_chunks(target: str, new: ImportJob | None = None) -> list[UUID]:
     """Give the free places in the target's window to pending chunks, and return the IDs of these chunks.
+
+    Also sets `imports_ahead` of the job `new`, as `note_imports_ahead` would, because all jobs are known here.
 
     Call it at the end of a transaction, and send the messages after the commit: nothing else may wait for the window's
     lock for longer than necessary.
@@ -96,6 +98,8 @@ def reserve_chunks(target: str) -> list[UUID]:
             turns.serve(job)
         else:
             turns.drop(job)
+    if new:
+        new.imports_ahead = count_imports_ahead(jobs, {new.pk}).get(new.pk)
     if reserved:
         ImportChunk.objects.filter(pk__in=reserved).update(status=ChunkStatus.RESERVED, queued_at=Now())
     return reserved

@@ -70,13 +70,14 @@ def send_notifications_after_commit(job_id: UUID) -> None:
     transaction.on_commit(lambda: send_job_notifications(job_id), using=database(), robust=True)
 
 
-def send_next_chunks(target: str) -> None:
+def send_next_chunks(target: str, new: ImportJob | None = None) -> None:
     """Give free places in the target's window to pending chunks, and send their messages after the commit.
 
+    If the transaction has created the job `new`, this also notes how many imports come before it.
     Call it at the end of each transaction that adds pending chunks or frees a place. If the messages cannot be sent,
     the next sweep sends them.
     """
-    if reserved := reserve_chunks(target):
+    if reserved := reserve_chunks(target, new):
         # With robust=True, Django logs an error instead of raising it. By then the caller's change is committed.
         transaction.on_commit(lambda: send_unsent_chunks(Q(pk__in=reserved)), using=database(), robust=True)
 

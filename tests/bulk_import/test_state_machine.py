@@ -259,7 +259,7 @@ class JobMachine(RuleBasedStateMachine):
         self.undo_lines = payload.open().read().splitlines()
         names = ("mode", "rehearsal", "undoes", "idempotency_key", "request_sha256")
         fields = {name: columns[name] for name in names}
-        return ImportJob.objects.create(target="products", submitter=submitter, rows=len(self.undo_lines), **fields).pk
+        return ImportJob.objects.create(target="products", submitter=submitter, rows=len(self.undo_lines), **fields)
 
     # --- rules: time passes
 

@@ -257,4 +257,4 @@ def submit(target: Target, request: Request, upload: Upload, key: str | None, **
     """
     key = read_key(key)
     job = find_job(target, request.user, key, upload.sha256)
-    return job.pk if job else accept(target, request, upload, idempotency_key=key, **how)
+    return (job or accept(target, request, upload, idempotency_key=key, **how)).pk

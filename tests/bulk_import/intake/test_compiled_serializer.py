@@ -25,12 +25,13 @@ from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
-from bulk_import.intake import validation
+from bulk_import.intake import row_validator, validation
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
-from bulk_import.intake.validation import RowValidator, validate_rows
+from bulk_import.intake.row_validator import RowValidator
+from bulk_import.intake.validation import validate_rows
 from products.models import Category, Product
 from products.serializers import ProductSerializer
 from tests.bulk_import.conftest import product
@@ -390,14 +391,14 @@ def recorded() -> Iterator[list[Any]]:
     """Yield a list that contains, after the block, what was called and logged inside it."""
     CALLS.clear()
     handler = LogRecorder()
-    validation.logger.addHandler(handler)
-    validation.logger.propagate = False
+    row_validator.logger.addHandler(handler)
+    row_validator.logger.propagate = False
     calls: list[Any] = []
     try:
         yield calls
     finally:
-        validation.logger.removeHandler(handler)
-        validation.logger.propagate = True
+        row_validator.logger.removeHandler(handler)
+        row_validator.logger.propagate = True
         calls += CALLS
 
 
@@ -440,7 +441,7 @@ def compare_values(serializer_class: type[Any], candidates: list[Any]) -> int:
         with recorded() as calls_alone:
             expected = outcome(alone.run_validation, row)
         with recorded() as calls_helped:
-            passes = compiled is not None and compiled.passes_fast_checks(row)
+            passes = compiled is not None and compiled.passes_fast_checks([row])
             validate = compiled.validate if compiled and passes else helped.run_validation
             actual = outcome(validate, row)
         assert (actual, calls_helped) == (expected, calls_alone), row
@@ -458,6 +459,7 @@ def validated_import(raw_rows: list[RawRow], *, is_compiled: bool) -> tuple[Any,
             self._compiled = None
 
     with pytest.MonkeyPatch.context() as patch, recorded() as calls, Payload() as payload:
+        patch.setattr(validation, "BATCH_ROWS", 2)  # so that many batches have only valid rows
         if not is_compiled:
             patch.setattr(validation, "RowValidator", Uncompiled)
         result = validate_rows(target, raw_rows, request(), payload, skip_invalid=True)
@@ -613,7 +615,7 @@ def test_a_valid_product_is_validated_without_calling_drf(
     monkeypatch.setattr(serializers.Field, "run_validation", None)
 
     assert compiled
-    assert compiled.passes_fast_checks(row)
+    assert compiled.passes_fast_checks([row])
     assert compiled.validate(row) == {"sku": "T-1"}
 
 
@@ -698,7 +700,7 @@ def test_the_target_s_own_code_is_called_once_per_row_and_in_order() -> None:
     serializer = stripped(Own)
     compiled = compile_serializer(serializer)
     assert compiled
-    assert compiled.passes_fast_checks(row)
+    assert compiled.passes_fast_checks([row])
     with recorded() as calls:
         compiled.validate(row)
     assert calls == [("shout", "'x'"), ("validator", "5"), ("once", "'y'")]

@@ -571,7 +571,7 @@ def test_the_fast_path_for_flat_rows_gives_the_same_result(members: list[bytes],
 def outcome(raw: bytes, *, is_fast: bool) -> str | tuple[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         if not is_fast:
-            patch.setattr(json_rows, "_parse_flat_row", lambda _line: None)
+            patch.setattr(json_rows, "parse_flat_rows", lambda *_arguments: None)
         try:
             return repr(parse(raw))
         except RowError as error:

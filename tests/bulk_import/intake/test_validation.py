@@ -21,7 +21,8 @@ from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake import validation_result
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
-from bulk_import.intake.validation import MAX_STORED_ERRORS, RowValidator, stored_errors, validate_rows
+from bulk_import.intake.row_validator import RowValidator
+from bulk_import.intake.validation import MAX_STORED_ERRORS, stored_errors, validate_rows
 from bulk_import.intake.validation_result import MAX_LISTED_ERRORS, ValidationResult
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS
 from products.models import Category, Product

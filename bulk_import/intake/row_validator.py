@@ -1,0 +1,150 @@
+"""Validates rows with the target's own serializer, one alone or many at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.validators import UniqueValidator
+
+from bulk_import.conf import conf
+from bulk_import.errors import flatten_errors
+from bulk_import.intake.compiled_serializer import compile_serializer
+from bulk_import.intake.database_checks import DatabaseChecks
+from bulk_import.intake.endpoint_rules import skip_database_checks
+from bulk_import.intake.existing_rows import ExistingRows
+from bulk_import.intake.json_rows import parse_flat_rows
+from bulk_import.intake.unique_values import UniqueValues
+from bulk_import.models import PARTIAL_MODES, JobMode
+from bulk_import.reports.cells import CLEAR_MARK
+from bulk_import.target_views import ViewFormat, error_detail
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+    from bulk_import.conf import Target
+    from bulk_import.intake.raw_rows import RawRow
+    from bulk_import.intake.unknown_fields import UnknownFields
+
+logger = logging.getLogger(__name__)
+
+
+class RowValidator:
+    """Validates one row after another with a single serializer instance."""
+
+    def __init__(
+        self, target: Target, request: Request, mode: str = JobMode.CREATE, *, check_database: bool = False
+    ) -> None:
+        # An update needs only the fields that it changes, and the one that identifies the object.
+        partial = mode in PARTIAL_MODES
+        self._lookup = target.lookup if mode != JobMode.CREATE else ""
+        self.serializer: Any = target.create_serializer(request, partial=partial)
+        self._format = ViewFormat(self.serializer.context["view"])
+        unique_names = [
+            name
+            for name, field in self.serializer.fields.items()
+            if not field.read_only
+            and (name == self._lookup or any(isinstance(validator, UniqueValidator) for validator in field.validators))
+        ]
+        self.names = {name for name, field in self.serializer.fields.items() if not field.read_only}
+        self.unknown_fields: UnknownFields | None = None  # set by `validate_rows`, if they are to be noted
+        removed = skip_database_checks(self.serializer)
+        sources = {name: str(field.source) for name, field in self.serializer.fields.items() if not field.read_only}
+        self._unique_values = UniqueValues((name, sources[name]) for name in unique_names)
+        self._lookup_source = sources.get(self._lookup, "")
+        needed = {sources[name] for name in unique_names}
+        self.database_checks = None
+        if check_database:
+            self.database_checks = DatabaseChecks(removed, sources, self._format.field_name, is_update=partial)
+            needed |= self.database_checks.sources
+        self.existing_rows = None
+        if (endpoint := target.detail_endpoint) and (source := sources.get(target.lookup)):
+            self.existing_rows = ExistingRows(target, endpoint, request, mode, source, missing=self.missing)
+            needed.add(source)
+        self._compiled = compile_serializer(
+            self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
+        )
+
+    def with_cleared_fields(self, raw: RawRow) -> RawRow:
+        """Return the row of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
+        if not (self._lookup and raw.has_cells and CLEAR_MARK.encode() in raw.json):
+            return raw
+        row = json.loads(raw.json)
+        for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:
+            row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
+        return raw._replace(json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+    def validate(self, row: Any, index: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return the errors of a row, and the validated values of its unique and related fields.
+
+        Each error has `field`, `code` and `message`. If there are any, there are no values. If the target's own code
+        raises an unexpected exception, the row counts as valid. The create endpoint validates it again and reports
+        what is wrong.
+        """
+        try:
+            row = self._format.read(row)
+        except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
+            return self._reported(error), {}
+        unknown = self.unknown_fields.errors(row) if self.unknown_fields else []
+        # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
+        # exception of the target's code, which would let every row pass.
+        compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks([row]) else None
+        try:
+            validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
+            errors = self._missing_lookup(validated) or self._unique_values.errors(validated, index)
+            errors = self._format.name_fields(errors)
+        except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
+            return unknown + self._reported(error), {}
+        errors = unknown + errors
+        return errors, {} if errors else validated
+
+    def read_valid_rows(self, raws: list[RawRow], index: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
+        """Fast path for rows that are certainly valid: return their values and their payload lines.
+
+        `index` is the index of the first of them. Returns None if one of them may be invalid, or if only DRF or the
+        target's own code can tell. Then read and validate each row alone; nothing has happened to them yet.
+        """
+        if self._compiled is None or self._format.has_own_parser or any(raw.errors for raw in raws):
+            return None
+        flat = parse_flat_rows([self.with_cleared_fields(raw).json for raw in raws], conf().max_row_bytes)
+        if flat is None:
+            return None
+        rows, _lines = flat
+        names: set[str] = set().union(*rows)
+        if self.unknown_fields and not self.unknown_fields.accept(rows, names):
+            return None
+        if self._compiled.needs_drf(names) or not self._compiled.passes_fast_checks(rows):
+            return None
+        validated = list(map(self._compiled.validate, rows))
+        if any(map(self._missing_lookup, validated)) or not self._unique_values.add(validated, index):
+            return None
+        return flat
+
+    def missing(self, raw: bytes) -> list[dict[str, Any]]:
+        """Return an error for each required field that a row, which is valid as an update, does not have."""
+        row = self._format.read(json.loads(raw))
+        errors = [
+            {"field": name, "code": "required", "message": str(field.error_messages["required"])}
+            for name, field in self.serializer.fields.items()
+            if field.required and not field.read_only and name not in row
+        ]
+        return self._format.name_fields(errors)
+
+    def _reported(self, error: Exception) -> list[dict[str, Any]]:
+        """Return the errors of an exception of the target's parser or serializer; none if it is not about the row."""
+        if isinstance(error, serializers.ValidationError | ParseError):
+            return self._format.name_fields(list(flatten_errors(error_detail(error))))
+        # The text of the exception may contain values of the row, so it is not logged.
+        logger.warning("The serializer %s raised an exception for a row", type(self.serializer).__name__)
+        return []
+
+    def _missing_lookup(self, validated: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return an error if the row of an update does not say which object it is about."""
+        if not self._lookup or validated.get(self._lookup_source) not in {None, ""}:
+            return []
+        message = _("This field is needed to find the object.")
+        return [{"field": self._lookup, "code": "required", "message": message}]

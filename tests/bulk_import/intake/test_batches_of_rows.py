@@ -1,0 +1,97 @@
+"""Rows that are validated together give the same results as rows that are validated one by one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bulk_import.exceptions import BadImport
+from bulk_import.intake import validation
+from bulk_import.intake.payload import Payload
+from bulk_import.intake.raw_rows import RawRow
+from bulk_import.intake.row_validator import RowValidator
+from bulk_import.intake.validation import validate_rows
+from tests.bulk_import.conftest import product
+from tests.bulk_import.intake.test_validation import PRODUCTS, request
+
+
+def raw(number: int, **changed: Any) -> bytes:
+    return json.dumps({**product(f"T-{number}"), **changed}).encode()
+
+
+def validated(rows: list[bytes], **options: Any) -> Any:
+    """Return the result, the payload and what it knows of each line, or the error."""
+    with Payload() as payload:
+        uploaded = [RawRow(row, line) for line, row in enumerate(rows, 1)]
+        try:
+            result = validate_rows(PRODUCTS, uploaded, request(), payload, **options)
+        except BadImport as error:
+            return type(error), error.code, error.extra
+        known = list(payload.line_bytes), payload.row_hashes, list(payload.row_lines)
+        return result, payload.open().read(), *known
+
+
+ODD_ROWS: list[bytes] = [
+    raw(1),  # the same SKU as an earlier row
+    raw(9)[:-1] + b',"sku":"T-10"}',
+    raw(9)[:-1],
+    raw(9) + raw(10),
+    raw(9) + b"," + raw(10),
+    raw(9, price="-1.00"),
+    raw(9, price=" 1.00"),
+    raw(9, name='Tent: a ":b"'),
+    raw(9, name="Tent\0"),
+    raw(9, name="\ud800"),
+    raw(9, name=" "),
+    raw(9, sku=""),
+    raw(9, barcode=""),
+    raw(9, barcode="123"),
+    raw(9, extra=1),
+    raw(9, extra=[1]),
+    raw(9, extra=10**40),
+    raw(9, extra=10**20),
+    raw(9)[:-1] + b',"extra":1e999}',
+    raw(9)[:-1] + b',"extra":NaN}',
+    raw(9, extra="x" * 100_000),
+    raw(9, stock=True),
+    raw(9, stock="007"),
+    raw(9).replace(b"T-9", b"\xff"),
+    b"[]",
+    b"null",
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS, ids=lambda row: repr(row[-60:]))
+@pytest.mark.parametrize("unknown", ["ignore", "reject"])
+def test_an_unusual_row_gives_the_same_result_in_a_batch_as_alone(
+    odd: bytes, unknown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "BATCH_ROWS", 3)
+    rows = [raw(1), raw(2), raw(3), raw(4), odd, raw(5), raw(6), raw(2), raw(7, extra=2), raw(8, other=None)]
+
+    together = validated(rows, skip_invalid=True, unknown=unknown)
+    monkeypatch.setattr(RowValidator, "read_valid_rows", lambda *_arguments: None)
+
+    assert together == validated(rows, skip_invalid=True, unknown=unknown)
+
+
+def test_rows_that_are_certainly_valid_are_not_validated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "check_row", None)
+    rows = [raw(number, name="Tent: 2 kg", weight_kg=None, stock=3, extra=1) for number in range(250)]
+
+    result, payload, *_known = validated(rows)
+
+    assert (result.rows, result.invalid_rows, result.reading["ignored"]) == (250, 0, ["extra"])
+    assert [json.loads(line) for line in payload.splitlines()] == [json.loads(row) for row in rows]
+
+
+def test_the_limit_for_rows_also_applies_to_rows_that_are_validated_together(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(validation, "BATCH_ROWS", 2)
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_ROWS": 3}
+
+    assert validated([raw(number) for number in range(3)])[0].rows == 3
+    assert validated([raw(number) for number in range(4)])[1] == "too_many_rows"
