@@ -82,8 +82,7 @@ class Case:
     is_undone: bool = False  # whether the import is also read, sent again as an update, and undone
     nginx: str = ""  # directives of the server in front of the site
     nginx_fix: str = ""  # those to which the doctor's words lead
-    nginx_later: str = ""  # those with which the rows are sent again
-    logged_later: str = ""  # what the worker logs then
+    nginx_later: str = ""  # those with which the rows are sent again; they refuse batches
     commands: list[list[str]] = field(default_factory=list)
     page: str = ""  # page that must work
 

@@ -34,7 +34,6 @@ location ~ ^/shop/(bulk-import/worker/chunks/.*/rows)$ {
     proxy_set_header Host $http_host;
 }
 """,
-    "logged_later": "The rows of the chunk are sent one by one: The batch call was refused with status 413.",
     "prefix": "/shop",
     "more": """
 BULK_IMPORT["TARGETS"]["items"] |= {"detail_url": "item-detail", "lookup": "sku", "batch_rows": 100}
