@@ -117,9 +117,12 @@ class World:
             await epilogue(self)
 
     async def until_quiet(self) -> None:
-        """Wait until all jobs have ended and nothing is on its way, or until this takes too long."""
+        """Wait until all jobs have ended and nothing is on its way, or until something is wrong or takes too long."""
         give_up_at = max(self.plan.faults_end_at, clock.now) + PATIENCE_SECONDS
         while not self._is_over():
+            if self.loads.wrongly_accepted or self.windows.findings:
+                self.stuck = "stopped, because a check has failed"
+                return
             if clock.now > give_up_at:
                 self.stuck = f"not over {PATIENCE_SECONDS:.0f} s after the last fault"
                 return
