@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED
+from lambda_worker.retries import MAX_TRIES
 from tests.simulation.batches import Answered, created_rows
 from tests.simulation.virtual_time import Process, clock, database_time
 
@@ -45,7 +46,7 @@ class Loads:
         self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
         self.calls_of_row: Counter[str] = Counter()
         self.failed_calls_of_row: Counter[str] = Counter()
-        self.tries: Counter[tuple[Process, int, str]] = Counter()  # by process, number of its claim, and row
+        self._tries: Counter[tuple[Process, int, str]] = Counter()  # by process, number of its claim, and row
         self._claims: Counter[Process] = Counter()
         self._lost_answers: set[Process] = set()  # processes that do not know what became of one of their calls
         self._in_flight: dict[Process, int] = defaultdict(int)
@@ -64,8 +65,15 @@ class Loads:
             self._count(process, key)
             if verdict is None:
                 self._lost_answers.add(process)
-            self.tries[process, self._claims[process], key] += verdict == "not-created" and status in FAILURES
+            if verdict == "not-created" and status in FAILURES:
+                self._count_try(process, key)
             self.failed_calls_of_row[key] += verdict not in {"created", "replayed"}
+
+    def _count_try(self, process: Process, key: str) -> None:
+        tried = process, self._claims[process], key
+        self._tries[tried] += 1
+        if self._tries[tried] == MAX_TRIES + 1:
+            self.wrongly_accepted.append(f"row {key} was tried more than {MAX_TRIES} times in one delivery")
 
     def _count(self, process: Process, key: str) -> None:
         job_id, _, index = key.partition(":")

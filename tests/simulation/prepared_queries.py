@@ -248,7 +248,7 @@ def install() -> None:
     """Let querysets execute prepared statements. There is no way back."""
     recorded_querysets.install()
     queryset: Any = QuerySet
-    executing = {
+    executing: dict[str, Any] = {
         "_fetch_all": _fetch_all,
         "first": _first,
         "get": _get,

@@ -63,7 +63,8 @@ def install() -> None:
         setattr(queryset, name, function)
     queryset.__getattr__ = _getattr
     subquery: Any = Subquery
-    for replaced in (subquery, Exists):
+    exists: Any = Exists
+    for replaced in (subquery, exists):
         replaced.__init__ = _init_of_subquery(replaced.__init__)
     subquery.__getattr__ = _getattr_of_subquery
 

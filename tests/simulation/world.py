@@ -117,9 +117,12 @@ class World:
             await epilogue(self)
 
     async def until_quiet(self) -> None:
-        """Wait until all jobs have ended and nothing is on its way, or until this takes too long."""
+        """Wait until all jobs have ended and nothing is on its way, or until something is wrong or takes too long."""
         give_up_at = max(self.plan.faults_end_at, clock.now) + PATIENCE_SECONDS
         while not self._is_over():
+            if self.has_failed:
+                self.stuck = "stopped, because a check has failed"
+                return
             if clock.now > give_up_at:
                 self.stuck = f"not over {PATIENCE_SECONDS:.0f} s after the last fault"
                 return
@@ -132,6 +135,11 @@ class World:
             task.result()  # raises what went wrong in the simulation itself
         is_quiet = not self.queue.messages and not self.dead_letters.messages
         return is_quiet and not self.open_jobs() and not self.sql("SELECT 1 FROM bulk_import_delivery LIMIT 1")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a check has failed while the run lasts."""
+        return bool(self.loads.wrongly_accepted or self.windows.findings)
 
     def open_jobs(self) -> list[str]:
         """Return the IDs of the jobs that have not ended."""
