@@ -143,6 +143,7 @@ class JobColumns(models.Model):
     corrected_rows: int  # the rows of the largest import that corrects this job
     undone_by: uuid.UUID | None  # the newest job that undoes this one
     undone_count: int  # the rows that were deleted again
+    resumed_at: datetime | None = None  # when the last pause ended
 
     # These need `with_counts`.
     created_count = OutcomeCount()

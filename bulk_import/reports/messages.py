@@ -33,7 +33,9 @@ def message(job: ImportJob) -> str:
     `job` needs `for_reports`.
     """
     text = summary(job)
-    if job.is_terminal and (existing := existing_count(job)) and conf().targets.get(job.target, {}).get("detail_url"):
+    if job.mode == JobMode.SKIP and not is_nothing_new(job):
+        text = f"{text} {existed_text(job)}".strip()
+    elif job.is_terminal and (existing := existing_count(job)) and conf().targets.get(job.target, {}).get("detail_url"):
         text += " " + texts.EXISTING % {"existing_count": existing, "existing": grouped(existing)}
     if not job.is_terminal and any(job.recipients[:1]):
         text += " " + _("We will email you when it is done.")
@@ -57,10 +59,29 @@ def summary(job: ImportJob) -> str:
         template = texts.CHANGE_PAUSED_BY_BREAKER if is_change else texts.PAUSED_BY_BREAKER
     elif imports_ahead(job):
         template = texts.WAITING
+    elif job.is_terminal and is_nothing_new(job):
+        template = texts.ALL_EXISTED
     text = template % placeholders(job)
     if resumes_at := job.worker_resumes_at:
         text += " " + _("A worker was lost. Its rows resume at %(time)s.") % {"time": clock_time(resumes_at)}
     return text
+
+
+def is_nothing_new(job: ImportJob) -> bool:
+    """Return whether the objects of all rows existed, and were left as they are. `job` needs `with_counts`."""
+    return job.mode == JobMode.SKIP and job.unchanged_count == job.rows
+
+
+def existed_text(job: ImportJob) -> str:
+    """Return a sentence about the rows whose objects existed and were left as they are, or "".
+
+    It is only for a job that has ended. `job` needs `with_counts`.
+    """
+    count = job.unchanged_count if job.mode == JobMode.SKIP else existing_count(job)
+    if not count or not job.is_terminal or job.rehearsal or job.mode == JobMode.UNDO:
+        return ""
+    values = {"existed_count": count, "existed": grouped(count), "existed_things": things(job.target, count)}
+    return texts.EXISTED % values
 
 
 def clock_time(moment: datetime) -> str:

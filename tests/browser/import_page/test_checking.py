@@ -99,7 +99,7 @@ def test_without_a_rehearsal_the_check_says_what_it_cannot_know(shop: Shop, page
     wrong = rows(f"{prefix}-w", 120, category="kayaks")  # more than the API lists without being asked
     table = [*rows(prefix, 2), *wrong, *rows(f"{prefix}-x", 1, price="")]
     choose(page, "products.csv", as_csv(table))
-    expect(page.locator("#check-result")).to_have_text("121 of 123 rows have errors. Nothing has been imported yet.")
+    expect(page.locator("#check-result")).to_have_text("121 rows of 123 have errors. Nothing has been imported yet.")
     expect(page.locator("#check-problems li").first).to_contain_text("120 rowscategory: There is no category “kayaks”.")
     expect(page.locator("#check-limits")).to_contain_text("Only the import itself can check: validate")
     assert_accessible(page)
@@ -107,7 +107,7 @@ def test_without_a_rehearsal_the_check_says_what_it_cannot_know(shop: Shop, page
         page.get_by_role("button", name="Download all errors").click()
     assert downloading.value.path().read_text("utf-8-sig").count("kayaks") == 120 * 2  # the value and the reason
     page.reload()
-    expect(page.locator("#check-result")).to_contain_text("121 of 123 rows have errors.")  # the file is still there
+    expect(page.locator("#check-result")).to_contain_text("121 rows of 123 have errors.")  # the file is still there
     page.get_by_role("button", name="Import 2 rows and skip 121").click()
 
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
