@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from bulk_import.models import EventKind, JobMode, JobStatus
 from bulk_import.models.status import PENDING_ROWS
-from bulk_import.reports.messages import is_nothing_new, state_note
+from bulk_import.reports.messages import is_nothing_new, only_creates, state_note
 from bulk_import_wire.contract import Outcome, PauseCode
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def subject(job: ImportJob, topic: str) -> _StrPromise:
         return REHEARSAL_SUBJECT
     if job.is_terminal and is_nothing_new(job):
         return ALL_EXISTED_SUBJECT
-    return SUBJECTS[topic] if job.mode == JobMode.CREATE else CHANGE_SUBJECTS.get(topic, SUBJECTS[topic])
+    return SUBJECTS[topic] if only_creates(job) else CHANGE_SUBJECTS.get(topic, SUBJECTS[topic])
 
 
 def lead(job: ImportJob, topic: str) -> _StrPromise | str:
@@ -153,4 +153,4 @@ def lead(job: ImportJob, topic: str) -> _StrPromise | str:
         return f"{result} {state_note(job)}".strip()
     if topic == JobStatus.PAUSED and job.can_be_resumed:
         topic = PauseCode.MOST_ROWS_FAILED
-    return LEADS[topic] if job.mode == JobMode.CREATE else CHANGE_LEADS.get(topic, LEADS[topic])
+    return LEADS[topic] if only_creates(job) else CHANGE_LEADS.get(topic, LEADS[topic])

@@ -46,7 +46,7 @@ def message(job: ImportJob) -> str:
 
 def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
-    is_change = job.mode != JobMode.CREATE
+    is_change = not only_creates(job)
     template = (texts.CHANGE_MESSAGES if is_change else texts.MESSAGES)[JobStatus(job.status)]
     if job.mode == JobMode.UNDO or job.rehearsal:
         sentences = (_outcome_text(job), state_note(job))
@@ -65,6 +65,14 @@ def summary(job: ImportJob) -> str:
     if resumes_at := job.worker_resumes_at:
         text += " " + _("A worker was lost. Its rows resume at %(time)s.") % {"time": clock_time(resumes_at)}
     return text
+
+
+def only_creates(job: ImportJob) -> bool:
+    """Return whether the job creates an object for each row, also because there was nothing to skip so far.
+
+    `job` needs `with_counts`.
+    """
+    return job.mode == JobMode.CREATE or (job.mode == JobMode.SKIP and not job.unchanged_count)
 
 
 def is_nothing_new(job: ImportJob) -> bool:

@@ -307,8 +307,11 @@ def test_the_email_about_a_file_whose_products_existed_says_so(unchanged: int, s
 
     assert content.subject == subject
     assert sentence in content.text
+    job.created_count, job.unchanged_count = job.rows, 0
+    assert compose_in(job).subject == f"All {job.rows:,} products were created"
+    job.created_count, job.unchanged_count = 0, job.rows
     job.mode = "upsert"  # there, a row is unchanged because the object had its values
-    assert sentence not in compose_in(job).text
+    assert "existed already" not in compose_in(job).text
 
 
 def test_the_email_about_a_file_that_was_created_twice_says_so() -> None:
