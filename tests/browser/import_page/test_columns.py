@@ -179,6 +179,7 @@ def test_the_locale_of_a_file_is_found_only_if_its_values_mean_one_thing(
 def test_a_number_of_an_unknown_locale_is_asked_about(shop: Shop, page: Page, prefix: str) -> None:
     choose(page, "prices.csv", as_csv(rows(prefix, 1, price="1,200")))
     expect(page.locator("#columns-state")).to_have_text("Choose how numbers and dates are written.")
+    assert_accessible(page)
     page.get_by_label("Numbers and dates are written as in").select_option("en-GB")
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Import this 1 row").click()
