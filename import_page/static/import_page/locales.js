@@ -28,7 +28,7 @@ function numberIn(locale, text) {
   const sign = CURRENCIES[locale];
   const bare = (sign.length > 2 ? text.replace(new RegExp(`[${sign}]`), "") : text.replace(sign, "")).trim();
   const [separator, thousands] = WITH_COMMA.has(locale) ? [",", "\\."] : ["\\.", ","];
-  const pattern = new RegExp(`^-?(\\d+|\\d{1,3}(${thousands}\\d{3})+|\\d{1,3}([ \u00a0\u202f\u2009]\\d{3})+)(${separator}\\d+)?$`);
+  const pattern = new RegExp(`^-?(\\d+|[1-9]\\d{0,2}(${thousands}\\d{3})+|[1-9]\\d{0,2}([ \u00a0\u202f\u2009]\\d{3})+)(${separator}\\d+)?$`);
   if (!pattern.test(bare)) return null;
   const [whole, fraction] = bare.split(separator.at(-1));
   return whole.replace(/[^\d-]/g, "") + (fraction ? `.${fraction}` : "");
