@@ -281,7 +281,11 @@ def test_a_file_is_checked_and_imported_with_corrections_that_come_with_it(site:
         (7, "category"),
         (8, "weight_kg"),
     ]
-    changes = {1: {"price": "12.50"}, 3: {"category": "tents"}, 4: {"weight_kg": "1,25", "name": None}}
+    changes: dict[int, dict[str, Any]] = {
+        1: {"price": "12.50"},
+        3: {"category": "tents"},
+        4: {"weight_kg": "1,25", "name": None},
+    }
     again = send_file(site, table, changes, f"dry_run=true&{query}").json()
     assert [(error["line"], error["field"], error["code"]) for error in again["errors"]] == [(8, "name", "required")]
     assert again["reading"]["header_line"] == 2

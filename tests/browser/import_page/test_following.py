@@ -159,7 +159,7 @@ def seconds_left(page: Page, polls: list[Poll]) -> list[float | None]:
 
 def test_the_remaining_time_does_not_count_the_wait_in_the_queue_and_becomes_shorter(page: Page) -> None:
     done = [(0, "queued", 0), (600, "processing", 0), (610, "processing", 100), (612, "processing", 100)]
-    polls = [(seconds, status, 1000, rows) for seconds, status, rows in [*done, (620, "processing", 200)]]
+    polls: list[Poll] = [(seconds, status, 1000, rows) for seconds, status, rows in [*done, (620, "processing", 200)]]
 
     assert seconds_left(page, polls)[-3:] == [90, 88, 80]
 
