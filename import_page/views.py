@@ -12,6 +12,8 @@ from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LoginView
 from django.shortcuts import resolve_url
 from django.template.defaultfilters import filesizeformat
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
 from django.utils.translation import get_language
 from django.views.generic import TemplateView
 from django.views.generic.base import ContextMixin, View
@@ -75,7 +77,18 @@ class ImportPage(LoginRequiredMixin, StrictPage, TemplateView):
             "texts": texts,
             "example": kwargs.get("example"),
             "sign_in": resolve_url(settings.LOGIN_URL),
+            "admin_url": admin_url(self.request.user, target),
         }
+
+
+def admin_url(user: Any, target: PageTarget) -> str:
+    """Return the URL of the list of all users' imports of this target; "" if the user may not see it."""
+    if not (user.is_staff and user.has_perm("bulk_import.view_importjob")):
+        return ""
+    try:
+        return f"{reverse('admin:bulk_import_importjob_changelist')}?{urlencode({'target': target.name})}"
+    except NoReverseMatch:  # the site has no admin
+        return ""
 
 
 def fill_in(text: Any, target: PageTarget) -> Any:

@@ -191,7 +191,8 @@ class TargetSchema(AutoSchema):
         item = self.resolve_serializer(serializer, "request").ref
         rows = {"type": "array", "items": item, "minItems": 1, "maxItems": conf().max_rows}
         row = examples.row(serializer)
-        form = {"type": "object", "properties": {"file": {**STRING, "format": "binary"}}, "required": ["file"]}
+        parts = {"file": {**STRING, "format": "binary"}, "corrections": {**STRING, "description": CORRECTIONS_HELP}}
+        form = {"type": "object", "properties": parts, "required": ["file"]}
         binary = {**STRING, "format": "binary"}
         file_types = {"file": {"contentType": ", ".join((JSON, NDJSON, CSV, *WORKBOOKS))}}
         return {
@@ -220,6 +221,11 @@ class TargetSchema(AutoSchema):
             return serializer
         example = examples.job(self.import_target.name) if serializer is ImportJobSerializer else None
         return OpenApiResponse(serializer, description, [OpenApiExample("Example", example)] if example else [])
+
+
+CORRECTIONS_HELP = (
+    "The corrected fields of each row by its index, as JSON, as in `POST …/correct`. They replace what the file has."
+)
 
 
 def body(schema: Schema, description: str, example: Any = None, **options: Any) -> OpenApiRequest:

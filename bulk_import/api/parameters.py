@@ -78,6 +78,12 @@ class ImportOptions(CorrectionOptions, ReadingParameters):
         """Replace `mode` by the mode of the job, which depends on `on_existing` too."""
         if "on_existing" in attrs and attrs["mode"] != JobMode.UPSERT:
             raise BadImport(_("The parameter “on_existing” needs mode=upsert."), code="needs_upsert")
+        if attrs["dry_run"] and attrs["rehearse"]:
+            message = _(
+                "A dry run and a rehearsal are two different checks. Send either dry_run=true, which only validates "
+                "the rows, or rehearse=true, which also tries them with the endpoint."
+            )
+            raise BadImport(message, code="two_checks")
         return {**attrs, "mode": job_mode(attrs)}
 
 

@@ -1,8 +1,7 @@
 """Corrections: fields that replace those of an earlier job's rows. A new job then sends these rows again.
 
 The rows come from the payload of the earlier job, so nobody sends the file again. Each row is validated as if it came
-from an upload, because a correction may make it valid or invalid, and may make another row a duplicate or none. The
-texts of corrections are read with the locale and the decimal separators of the upload.
+from an upload, because a correction may make it valid or invalid, and may make another row a duplicate or none.
 """
 
 from __future__ import annotations
@@ -13,25 +12,21 @@ from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import UnsupportedMediaType
 
-from bulk_import.exceptions import BadImport, Expired
+from bulk_import.exceptions import Expired
 from bulk_import.intake.accept import accept
+from bulk_import.intake.changed_rows import MAX_CHANGES_BYTES, Changes, ChangesByIndex, read_changes, unknown_row
 from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.formats import JSON
-from bulk_import.intake.raw_rows import MEBIBYTE, RawRow
+from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.request_body import media_type_of, read_body
 from bulk_import.intake.run import find_run
-from bulk_import.intake.spreadsheets.cells import ColumnCells
-from bulk_import.intake.spreadsheets.damage import CODES_OF_CELLS
-from bulk_import.intake.spreadsheets.options import ReadingOptions
 from bulk_import.intake.spreadsheets.target_fields import target_fields
 from bulk_import.models import ImportJob, JobMode
 from bulk_import.models.row import unpack_lines
 from bulk_import.models.sent_again import check_may_be_imported
-from bulk_import.reports.failures import ROW
 from bulk_import.storage.payloads import read_payload_lines
 from bulk_import_wire.lines import read_refused_line
 
@@ -42,22 +37,6 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
-    from bulk_import.intake.spreadsheets.target_fields import TargetFields
-
-MAX_BYTES = 8 * MEBIBYTE
-"""Maximum size of the corrections of one request. A correction of one field takes about 50 bytes."""
-
-CODES_OF_THE_FILE = CODES_OF_CELLS | {"unknown_field"}
-"""The codes of errors that only the upload of the file could find. They stay until their field is corrected."""
-
-
-class Body(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a request: the corrected fields of each row, by index."""
-
-    rows: dict[int, dict[str, msgspec.Raw]]
-
-
-BODY = msgspec.json.Decoder(Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +44,7 @@ class Corrections:
     """A job with corrections of its rows. It takes the place of an `Upload`."""
 
     job: ImportJob
-    rows_by_index: dict[int, dict[str, msgspec.Raw]]
+    changes: ChangesByIndex
     sha256: bytes
     unknown: str = "ignore"
 
@@ -74,7 +53,7 @@ class Corrections:
         return self.job.file_name
 
     def rows(self, target: Target, request: Request, _mode: str) -> CorrectedRows:
-        return CorrectedRows(self.job, self.rows_by_index, target_fields(target, request))
+        return CorrectedRows(self.job, Changes(self.changes, target_fields(target, request), self.job.reading))
 
 
 class CorrectedRows:
@@ -83,70 +62,33 @@ class CorrectedRows:
     Raises BadImport if a correction is for another row. Iterating raises Expired and StorageUnavailable.
     """
 
-    def __init__(self, job: ImportJob, corrections: dict[int, dict[str, msgspec.Raw]], fields: TargetFields) -> None:
-        self._job, self._corrections, self._fields = job, corrections, fields
+    def __init__(self, job: ImportJob, changes: Changes) -> None:
+        self._job, self._changes = job, changes
         self.reading: dict[str, Any] = job.reading
-        conventions = {name: job.reading[name] for name in ("locale", "decimal") if name in job.reading}
-        self._options = ReadingOptions(**conventions, damage="accept")  # a person has typed the value
         self._done = set() if job.rehearsal else set(job.imported_rows.values_list("index", flat=True))
-        for index in corrections:
+        for index in changes.by_index:
             if index in self._done or not 0 <= index < job.rows:
-                message = _("There is no row with the index %(index)d that can be corrected.")
-                raise BadImport(message % {"index": index}, code="unknown_row")
+                raise unknown_row(index)
 
     def __iter__(self) -> Iterator[RawRow]:
+        is_table = self.reading.get("format") in {"csv", "spreadsheet"}
         chunks = self._job.chunks.order_by("number").values_list("row_lines", "row_count")
         lines = chain.from_iterable(unpack_lines(bytes(packed)) or repeat(0, rows) for packed, rows in chunks)
         for index, (stored, line) in enumerate(zip(read_payload_lines(self._job), lines, strict=False)):
             if index not in self._done:
-                yield self._corrected(stored.rstrip(b"\n"), line, self._corrections.get(index, {}))
-
-    def _corrected(self, stored: bytes, line: int, changes: dict[str, msgspec.Raw]) -> RawRow:
-        row, errors = read_refused_line(stored) or (stored, [])
-        kept = [error for error in errors if error["code"] in CODES_OF_THE_FILE and error["field"] not in changes]
-        changes, errors = self._read(changes)
-        kept += errors
-        is_table = self.reading.get("format") in {"csv", "spreadsheet"}
-        return RawRow(change_row(row, changes) if changes else row, line or None, has_cells=is_table, errors=kept)
-
-    def _read(self, changes: dict[str, msgspec.Raw]) -> tuple[dict[str, msgspec.Raw], list[dict[str, Any]]]:
-        """Return the changes with each text read like a cell of the upload, and the errors of ambiguous texts."""
-        read, errors = dict(changes), []
-        for name, raw in changes.items():
-            text = msgspec.json.decode(raw)
-            if isinstance(text, str) and name in self._fields.fields:
-                cells = ColumnCells(self._fields.fields[name], self._options)
-                cells.observe(text)
-                value, error = cells.read(text)
-                read[name] = msgspec.Raw(msgspec.json.encode(value))
-                errors += [{"field": name, **error}] if error else []
-        return read, errors
-
-
-def change_row(row: bytes, changes: dict[str, msgspec.Raw]) -> bytes:
-    """Return the row with these fields, and without those that are null. Its other values keep their bytes."""
-    try:
-        values = ROW.decode(row)
-    except msgspec.DecodeError:  # the row is no object
-        values = {}
-    values |= changes
-    removed = {name for name, value in changes.items() if bytes(value) == b"null"}
-    return msgspec.json.encode({name: value for name, value in values.items() if name not in removed})
+                row, errors = read_refused_line(stored.rstrip(b"\n")) or (stored.rstrip(b"\n"), [])
+                yield self._changes.apply(index, RawRow(row, line or None, has_cells=is_table, errors=errors))
 
 
 def read_corrections(request: Request, job: ImportJob) -> Corrections:
     """Read the body of a request. Raises BadImport, BodyTooLarge and UnsupportedMediaType."""
     if media_type_of(request) != JSON:
         raise UnsupportedMediaType(media_type_of(request), _("Send the corrections as JSON."))
-    body = read_body(request, MAX_BYTES)
-    try:
-        rows = BODY.decode(body).rows
-    except (msgspec.DecodeError, RecursionError) as error:
-        message = _("Send a JSON object with the corrected fields of each row: %(example)s.")
-        raise BadImport(message % {"example": '{"rows": {"17": {"price": "12.50"}}}'}) from error
+    body = read_body(request, MAX_CHANGES_BYTES)
+    changes = read_changes(body)
     digest = hashlib.sha256(f"correct {job.pk}?{request.META.get('QUERY_STRING', '')}\n".encode())
     digest.update(body)
-    return Corrections(job, rows, digest.digest())
+    return Corrections(job, changes, digest.digest())
 
 
 def correct(

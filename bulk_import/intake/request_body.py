@@ -1,4 +1,4 @@
-"""Reads the body of a request: rows in one of the `formats`, or a form with exactly one file.
+"""Reads the body of a request: rows in one of the `formats`, or a form with exactly one file and perhaps corrections.
 
 A body that is not a form may be compressed with `Content-Encoding: gzip` and may use chunked transfer encoding. The
 body is read piece by piece, so that reading stops as soon as it exceeds MAX_BODY_BYTES.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,14 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
+from bulk_import.intake.changed_rows import (
+    MAX_CHANGES_BYTES,
+    ChangedRows,
+    ChangedTable,
+    Changes,
+    ChangesByIndex,
+    read_changes,
+)
 from bulk_import.intake.file_name import clean_file_name, file_name_of
 from bulk_import.intake.formats import MEDIA_TYPES, SPLITTERS, SUFFIXES, TABLE, empty_file, format_of
 from bulk_import.intake.raw_rows import MEBIBYTE
@@ -44,6 +52,9 @@ PIECE_BYTES = 256 * 1024
 FORM_OVERHEAD_BYTES = 64 * 1024
 """Bytes that a form may have in addition to its file: boundaries, headers and other fields."""
 
+CORRECTIONS = "corrections"
+"""Name of the part of a form with corrections of the file's rows."""
+
 GZIP = 16 + zlib.MAX_WBITS
 """Tells zlib to expect the gzip format."""
 
@@ -57,6 +68,7 @@ class Upload:
     options: ReadingOptions
     sha256: bytes
     file_name: str = ""  # "" if the client sent none
+    changes: ChangesByIndex = field(default_factory=dict)  # the corrections that were sent with the file
 
     @property
     def unknown(self) -> str:
@@ -68,9 +80,14 @@ class Upload:
 
         Raises BadImport if it is not clear how to read the file. Iterating over malformed rows raises it too.
         """
-        if self.format == TABLE:
-            return Table(self.body, target_fields(target, request, is_update=mode in PARTIAL_MODES), self.options)
-        return SPLITTERS[self.format](self.body)
+        if self.format != TABLE and not self.changes:
+            return SPLITTERS[self.format](self.body)
+        fields = target_fields(target, request, is_update=mode in PARTIAL_MODES)
+        if self.format != TABLE:
+            return ChangedRows(SPLITTERS[self.format](self.body), Changes(self.changes, fields, {}))
+        table = Table(self.body, fields, self.options)
+        conventions = {"locale": self.options.locale, "decimal": self.options.decimal}
+        return ChangedTable(table, Changes(self.changes, fields, conventions)) if self.changes else table
 
 
 class UnreadBody(BaseParser):
@@ -100,16 +117,18 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
 
     Raises BodyTooLarge, BadImport for a body that is empty, incomplete or no table, and UnsupportedMediaType.
     """
-    media_type = media_type_of(request)
-    if media_type == "multipart/form-data":
-        media_type, body, name = _read_file(request)
-    else:
-        body, name = (
-            read_body(request, conf().max_body_bytes),
-            file_name_of(request.headers.get("Content-Disposition", "")),
-        )
-    upload = as_upload(_format(media_type, body), request.META.get("QUERY_STRING", ""), body, options)
-    return replace(upload, file_name=name)
+    media_type, query = media_type_of(request), request.META.get("QUERY_STRING", "")
+    if media_type != "multipart/form-data":
+        body = read_body(request, conf().max_body_bytes)
+        upload = as_upload(_format(media_type, body), query, body, options)
+        return replace(upload, file_name=file_name_of(request.headers.get("Content-Disposition", "")))
+    corrections = _read_corrections(request)
+    media_type, body, name = _read_file(request)
+    upload = replace(as_upload(_format(media_type, body), query, body, options), file_name=name)
+    if not corrections:
+        return upload
+    digest = hashlib.sha256(upload.sha256 + corrections).digest()
+    return replace(upload, changes=read_changes(corrections), sha256=digest)
 
 
 def as_upload(media_type: str, query: str, body: bytes, options: ReadingOptions | None = None) -> Upload:
@@ -127,7 +146,7 @@ def as_upload(media_type: str, query: str, body: bytes, options: ReadingOptions 
 def check_content_length(request: Request) -> None:
     """Raise BodyTooLarge if the Content-Length is too large. Call this before anything reads the body."""
     announced = int(request.META.get("CONTENT_LENGTH") or 0)
-    if announced > conf().max_body_bytes + FORM_OVERHEAD_BYTES:
+    if announced > conf().max_body_bytes + FORM_OVERHEAD_BYTES + MAX_CHANGES_BYTES:
         raise file_too_large()
 
 
@@ -221,6 +240,15 @@ def _stream(request: Request) -> Any:
     return django_request
 
 
+def _read_corrections(request: Request) -> bytes:
+    """Return the corrections in a form, which are a file or a field; b"" if there are none. Raises BodyTooLarge."""
+    sent = request.FILES.get(CORRECTIONS) or request.POST.get(CORRECTIONS, "")
+    content = sent.encode() if isinstance(sent, str) else sent.read(MAX_CHANGES_BYTES + 1)
+    if len(content) > MAX_CHANGES_BYTES:
+        raise file_too_large(MAX_CHANGES_BYTES)
+    return content
+
+
 def _read_file(request: Request) -> tuple[str, bytes, str]:
     """Return the media type, the content and the name of the only file of a form.
 
@@ -229,7 +257,7 @@ def _read_file(request: Request) -> tuple[str, bytes, str]:
     if not request.META.get("CONTENT_LENGTH"):
         message = _("A form needs a Content-Length. Send one, or send the file itself as the body of the request.")
         raise BadImport(message, code="length_required", status=411)
-    files = [file for name in request.FILES for file in request.FILES.getlist(name)]
+    files = [file for name in request.FILES if name != CORRECTIONS for file in request.FILES.getlist(name)]
     if len(files) != 1:
         message = _("Send exactly one file in the form. This form has %(files)d.")
         raise BadImport(message % {"files": len(files)}, code="not_one_file")

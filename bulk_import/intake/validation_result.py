@@ -100,9 +100,9 @@ class ValidationResult:
         if not self.invalid_rows or can_skip:
             return
         message = ngettext(
-            "%(invalid)d of %(rows)d rows is not valid, so nothing was imported. "
+            "%(invalid)d row of %(rows)d is not valid, so nothing was imported. "
             "Correct this row and send the file again.",
-            "%(invalid)d of %(rows)d rows are not valid, so nothing was imported. "
+            "%(invalid)d rows of %(rows)d are not valid, so nothing was imported. "
             "Correct these rows and send the file again.",
             self.invalid_rows,
         )
@@ -121,9 +121,9 @@ class ValidationResult:
         if not existing:
             return
         message = ngettext(
-            "The object of %(existing)d of %(rows)d rows exists already, so nothing was imported. Send "
+            "The object of %(existing)d row of %(rows)d exists already, so nothing was imported. Send "
             "on_existing=skip to leave it as it is, or on_existing=update to change it.",
-            "The objects of %(existing)d of %(rows)d rows exist already, so nothing was imported. Send "
+            "The objects of %(existing)d rows of %(rows)d exist already, so nothing was imported. Send "
             "on_existing=skip to leave them as they are, or on_existing=update to change them.",
             existing,
         )

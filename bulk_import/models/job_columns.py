@@ -144,6 +144,8 @@ class JobColumns(models.Model):
     undone_by: uuid.UUID | None  # the newest job that undoes this one
     undone_at: datetime | None  # when that job was accepted
     run_by: uuid.UUID | None  # the job that imports the rows of this rehearsal
+    undone_count: int  # the rows that were deleted again
+    resumed_at: datetime | None = None  # when the last pause ended
 
     # These need `with_counts`.
     created_count = OutcomeCount()

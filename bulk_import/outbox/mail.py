@@ -23,7 +23,7 @@ from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import.outbox import mail_texts as texts
 from bulk_import.reports.failures import file_name, job_table
 from bulk_import.reports.links import job_path
-from bulk_import.reports.messages import grouped, placeholders, things
+from bulk_import.reports.messages import existed_text, grouped, placeholders, things
 from bulk_import.reports.problems import problem_text
 from bulk_import.storage.failures import read_failures
 from bulk_import_wire.contract import Outcome, PauseCode
@@ -112,7 +112,7 @@ def compose(job: ImportJob, kind: str, attachment: Attachment | None, *, to_subm
         "topic": topic,
         "title": title(job),
         "subject": texts.subject(job, topic) % values,
-        "lead": texts.lead(job, topic) % values,
+        "lead": f"{texts.lead(job, topic) % values} {existed_text(job)}".strip(),
         "outcomes_title": _("Results"),
         "outcomes": list(outcomes(job)),
         "problems_title": _("Why rows were not created") if creates else _("Why rows were not imported"),

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from bulk_import.models import EventKind, JobMode, JobStatus
 from bulk_import.models.status import PENDING_ROWS
-from bulk_import.reports.messages import state_note
+from bulk_import.reports.messages import is_nothing_new, only_creates, state_note
 from bulk_import_wire.contract import Outcome, PauseCode
 
 if TYPE_CHECKING:
@@ -114,6 +114,11 @@ CHANGE_LEADS: dict[str, _StrPromise] = {
 """The texts of a job that does not only create objects, where they differ."""
 
 
+ALL_EXISTED_SUBJECT = ngettext_lazy(
+    "%(rows)s %(things)s existed already", "All %(rows)s %(things)s existed already", "row_count"
+)
+"""The subject for an import that was to skip existing objects and found nothing new."""
+
 UNDO_SUBJECT = gettext_lazy("Undo of an import: %(done)s of %(rows)s %(things)s deleted")
 REHEARSED_UNDO_SUBJECT = gettext_lazy("Rehearsal of an undo: %(done)s of %(rows)s %(things)s would be deleted")
 PAUSED_UNDO_SUBJECT = gettext_lazy("Undo of %(rows)s %(things)s paused: %(reason)s")
@@ -135,7 +140,9 @@ def subject(job: ImportJob, topic: str) -> _StrPromise:
         return REHEARSED_UNDO_SUBJECT if job.rehearsal else UNDO_SUBJECT
     if job.rehearsal:
         return REHEARSAL_SUBJECT
-    return SUBJECTS[topic] if job.mode == JobMode.CREATE else CHANGE_SUBJECTS.get(topic, SUBJECTS[topic])
+    if job.is_terminal and is_nothing_new(job):
+        return ALL_EXISTED_SUBJECT
+    return SUBJECTS[topic] if only_creates(job) else CHANGE_SUBJECTS.get(topic, SUBJECTS[topic])
 
 
 def lead(job: ImportJob, topic: str) -> _StrPromise | str:
@@ -146,4 +153,4 @@ def lead(job: ImportJob, topic: str) -> _StrPromise | str:
         return f"{result} {state_note(job)}".strip()
     if topic == JobStatus.PAUSED and job.can_be_resumed:
         topic = PauseCode.MOST_ROWS_FAILED
-    return LEADS[topic] if job.mode == JobMode.CREATE else CHANGE_LEADS.get(topic, LEADS[topic])
+    return LEADS[topic] if only_creates(job) else CHANGE_LEADS.get(topic, LEADS[topic])

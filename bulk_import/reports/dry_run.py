@@ -80,8 +80,8 @@ class BulkImportDryRunSerializer(serializers.Serializer[Any]):
 
     def get_message(self, result: Any) -> str:
         text = ngettext(
-            "%(valid)d of %(rows)d row is valid. Nothing was imported: this was a dry run.",
-            "%(valid)d of %(rows)d rows are valid. Nothing was imported: this was a dry run.",
+            "%(valid)d row of %(rows)d is valid. Nothing was imported: this was a dry run.",
+            "%(valid)d rows of %(rows)d are valid. Nothing was imported: this was a dry run.",
             result.valid_rows,
         )
         limits = _("Some rules are checked only when the rows are imported, for example rules over several fields.")

@@ -177,23 +177,29 @@ def entity_tag(document: dict[str, Any]) -> str:
 
 
 def rows_per_second(job: ImportJob) -> float | None:
-    """Return how many rows per second got an outcome since the job or its last retry started. None if unknown."""
+    """Return how many rows per second got an outcome since the job or its last retry started. None if unknown.
+
+    While a job runs that was paused, only the time since its last pause counts.
+    """
     rate = _rate(job)
     return round(rate, 1) if rate else None
 
 
 def eta_seconds(job: ImportJob) -> int | None:
-    """Return the seconds until the job ends at its present rate; None if unknown, or if it has ended."""
+    """Return the seconds until the job ends at its present rate; None if unknown, if it is paused or has ended."""
     rate = _rate(job)
-    return None if job.is_terminal or not rate else math.ceil(job.counts["pending"] / rate)
+    return None if job.is_terminal or job.is_paused or not rate else math.ceil(job.counts["pending"] / rate)
 
 
 def _rate(job: ImportJob) -> float | None:
     if not job.started_at:
         return None
+    start, rows = job.started_at, job.finished_rows - job.finished_rows_before
+    if job.resumed_at and job.resumed_at > start and not job.is_terminal:
+        start, rows = job.resumed_at, job.tried_since_resume
     # The clocks of this machine and of the database may differ, so the difference may be negative.
-    seconds = ((job.finished_at or timezone.now()) - job.started_at).total_seconds()
-    return (job.finished_rows - job.finished_rows_before) / seconds if seconds > 0 else None
+    seconds = ((job.finished_at or timezone.now()) - start).total_seconds()
+    return rows / seconds if seconds > 0 else None
 
 
 def poll_after_seconds(job: ImportJob) -> int:

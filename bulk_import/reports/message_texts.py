@@ -66,6 +66,20 @@ EXISTING = ngettext_lazy(
 )
 """What the message of a job adds if rows were rejected because their objects exist."""
 
+EXISTED = ngettext_lazy(
+    "%(existed)s %(existed_things)s existed already and was left unchanged.",
+    "%(existed)s %(existed_things)s existed already and were left unchanged.",
+    "existed_count",
+)
+"""What the texts of an ended import say about the rows whose objects existed."""
+
+ALL_EXISTED = ngettext_lazy(
+    "%(rows)s %(things)s existed already and was left unchanged.",
+    "All %(rows)s %(things)s existed already and were left unchanged.",
+    "row_count",
+)
+"""The message of an import that was to skip existing objects and found nothing new."""
+
 CHANGE_MESSAGES: dict[JobStatus, _StrPromise] = {
     JobStatus.PENDING: ngettext_lazy(
         "We received %(rows)s %(things)s and will import it as soon as our queue is available.",

@@ -33,7 +33,9 @@ def message(job: ImportJob) -> str:
     `job` needs `for_reports`.
     """
     text = summary(job)
-    if job.is_terminal and (existing := existing_count(job)) and conf().targets.get(job.target, {}).get("detail_url"):
+    if job.mode == JobMode.SKIP and not is_nothing_new(job):
+        text = f"{text} {existed_text(job)}".strip()
+    elif job.is_terminal and (existing := existing_count(job)) and conf().targets.get(job.target, {}).get("detail_url"):
         text += " " + texts.EXISTING % {"existing_count": existing, "existing": grouped(existing)}
     if not job.is_terminal and any(job.recipients[:1]):
         text += " " + _("We will email you when it is done.")
@@ -44,7 +46,7 @@ def message(job: ImportJob) -> str:
 
 def summary(job: ImportJob) -> str:
     """Return the message without the sentences that only the submitter sees. `job` needs `with_counts`."""
-    is_change = job.mode != JobMode.CREATE
+    is_change = not only_creates(job)
     template = (texts.CHANGE_MESSAGES if is_change else texts.MESSAGES)[JobStatus(job.status)]
     if job.mode == JobMode.UNDO or job.rehearsal:
         sentences = (_outcome_text(job), state_note(job))
@@ -57,10 +59,37 @@ def summary(job: ImportJob) -> str:
         template = texts.CHANGE_PAUSED_BY_BREAKER if is_change else texts.PAUSED_BY_BREAKER
     elif imports_ahead(job):
         template = texts.WAITING
+    elif job.is_terminal and is_nothing_new(job):
+        template = texts.ALL_EXISTED
     text = template % placeholders(job)
     if resumes_at := job.worker_resumes_at:
         text += " " + _("A worker was lost. Its rows resume at %(time)s.") % {"time": clock_time(resumes_at)}
     return text
+
+
+def only_creates(job: ImportJob) -> bool:
+    """Return whether the job creates an object for each row, also because there was nothing to skip so far.
+
+    `job` needs `with_counts`.
+    """
+    return job.mode == JobMode.CREATE or (job.mode == JobMode.SKIP and not job.unchanged_count)
+
+
+def is_nothing_new(job: ImportJob) -> bool:
+    """Return whether the objects of all rows existed, and were left as they are. `job` needs `with_counts`."""
+    return job.mode == JobMode.SKIP and job.unchanged_count == job.rows
+
+
+def existed_text(job: ImportJob) -> str:
+    """Return a sentence about the rows whose objects existed and were left as they are, or "".
+
+    It is only for a job that has ended. `job` needs `with_counts`.
+    """
+    count = job.unchanged_count if job.mode == JobMode.SKIP else existing_count(job)
+    if not count or not job.is_terminal or job.rehearsal or job.mode == JobMode.UNDO:
+        return ""
+    values = {"existed_count": count, "existed": grouped(count), "existed_things": things(job.target, count)}
+    return texts.EXISTED % values
 
 
 def clock_time(moment: datetime) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
 
 from bulk_import.models import ImportJob
@@ -261,6 +263,63 @@ def test_a_rehearsed_correction_does_not_run_after_a_retry(site: Site, run_worke
 
     assert (answer.status_code, answer.json()["code"]) == (409, "sent_again")
     assert set(Product.objects.values_list("sku", flat=True)) == {"A", "B"}
+
+
+def send_file(site: Site, table: str, changes: Any, query: str, key: str = "") -> Any:
+    """Send a file with corrections of its rows, without a job that has the file."""
+    form = {"file": SimpleUploadedFile("list.csv", table.encode()), "corrections": json.dumps({"rows": changes})}
+    return site.client.post(f"/products/bulk?{query}", form, headers={"Idempotency-Key": key} if key else {})
+
+
+def test_a_file_is_checked_and_imported_with_corrections_that_come_with_it(site: Site, run_worker: Any) -> None:
+    """The rows keep their lines. The texts are read with the locale of the file. A repeated request is the same job."""
+    table = TABLE.replace("B,Twin", "E,Twin")
+    query = 'locale=de-DE&decimal={"price":"."}'
+    wrong = send_file(site, table, {}, f"dry_run=true&{query}").json()
+    assert [(error["line"], error["field"]) for error in wrong["errors"]] == [
+        (4, "price"),
+        (7, "category"),
+        (8, "weight_kg"),
+    ]
+    changes: dict[int, dict[str, Any]] = {
+        1: {"price": "12.50"},
+        3: {"category": "tents"},
+        4: {"weight_kg": "1,25", "name": None},
+    }
+    again = send_file(site, table, changes, f"dry_run=true&{query}").json()
+    assert [(error["line"], error["field"], error["code"]) for error in again["errors"]] == [(8, "name", "required")]
+    assert again["reading"]["header_line"] == 2
+
+    changes[4]["name"] = "Pot"
+    first, second = (send_file(site, table, changes, query, key="k") for _twice in range(2))
+    assert (first.status_code, first.json()["id"]) == (202, second.json()["id"])
+    assert send_file(site, table, {1: {"price": "1.00"}}, query, key="k").json()["code"] == "idempotency_key_reused"
+    run_worker()
+    assert dict(Product.objects.values_list("sku", "weight_kg")) == {
+        "A": None,
+        "B": None,
+        "E": None,
+        "C": None,
+        "D": Decimal("1.250"),
+    }
+    assert str(Product.objects.get(sku="B").price) == "12.50"
+    assert Product.objects.get(sku="D").name == "Pot"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({9: {"name": "Mug"}}, "unknown_row"), ({-1: {"name": "Mug"}}, "unknown_row"), ([1], "malformed_body")],
+)
+def test_corrections_of_no_row_are_refused_and_leave_nothing(site: Site, changes: Any, code: str) -> None:
+    rows = json.dumps([product("A")])
+    for name in ("list.json", "list.jsonl"):
+        form = {
+            "file": SimpleUploadedFile(name, (rows if name == "list.json" else rows[1:-1]).encode()),
+            "corrections": SimpleUploadedFile("corrections", json.dumps({"rows": changes}).encode()),
+        }
+        answer = site.client.post("/products/bulk", form)
+        assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert not ImportJob.objects.exists()
 
 
 def test_of_a_correction_and_a_retry_at_the_same_time_one_is_refused(site: Site, run_worker: Any) -> None:

@@ -58,6 +58,8 @@ def test_a_file_that_is_sent_twice_succeeds_with_unchanged_rows(
         job = site.document(job_id)
         assert (job["status"], job["mode"], job["on_existing"]) == ("succeeded", "upsert", on_existing)
         assert job["counts"] == counts(created=created, unchanged=unchanged)
+        if on_existing == "skip" and unchanged:
+            assert job["message"] == "All 2 products existed already and were left unchanged."
 
 
 def test_a_row_that_is_skipped_changes_nothing_and_needs_no_permission_to_change(site: Site) -> None:

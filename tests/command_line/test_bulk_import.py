@@ -160,7 +160,7 @@ def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     wrong = bulk_import(stack, bad, "--user", "demo", "--dry-run")
 
     assert (right.returncode, wrong.returncode) == (0, 2)
-    assert "1 of 1 row is valid. Nothing was imported" in right.stdout
+    assert "1 row of 1 is valid. Nothing was imported" in right.stdout
     assert "column Preço: read as price\nprice: 39,90 is read as 39.90\nSupplier: ignored" in right.stdout
     assert "line 2: price: This field is required." in wrong.stderr
     assert "Job" not in right.stdout + wrong.stdout
@@ -179,7 +179,7 @@ def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path,
         (file, "--user", "visitor"): "You do not have permission to perform this action.",
         (tmp_path / "none.json", "--user", "demo"): "No such file",
         (odd, "--user", "demo"): "This is a ZIP archive.",
-        (file, "--user", "demo"): "1 of 2 rows is not valid, so nothing was imported.",
+        (file, "--user", "demo"): "1 row of 2 is not valid, so nothing was imported.",
     }.items():
         done = bulk_import(stack, *arguments)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 
 import import_page
 import products
@@ -96,6 +96,20 @@ def test_a_site_can_have_a_page_for_each_of_its_targets(client: Client, visitor:
     assert 'data-api="/products/bulk"' in products
     assert 'data-lookup="sku" data-rehearse>' in products
     assert client.get("/unknown/import/").status_code == 404
+
+
+def test_staff_who_may_see_all_imports_find_them_from_the_page(client: Client, visitor: User, settings: Any) -> None:
+    client.force_login(visitor)
+    assert TEXTS["en"]["only_yours"] in client.get("/products/import/").content.decode()
+    visitor.is_staff = True
+    visitor.save()
+    assert "importjob" not in client.get("/products/import/").content.decode()
+    visitor.user_permissions.add(Permission.objects.get(codename="view_importjob"))
+
+    page = client.get("/products/import/").content.decode()
+    assert client.get(re.search(r'"(/admin/[^"]+)"', page)[1]).status_code == 200  # type: ignore[index]
+    settings.ROOT_URLCONF = "tests.import_page.two_targets"  # a site without the admin
+    assert "importjob" not in client.get("/products/import/").content.decode()
 
 
 def test_each_language_has_the_same_texts_with_the_same_placeholders() -> None:

@@ -16,10 +16,10 @@ from bulk_import.intake.spreadsheets.locales import BLANKS, FALSE, TRUE, Locale
 
 OTHER_SEPARATOR = {",": ".", ".": ","}
 NUMBERS = {
-    ",": re.compile(rf"(?:\d{{1,3}}(?:\.\d{{3}})+|\d{{1,3}}(?:[{BLANKS}]\d{{3}})+|\d+)(?:,\d+)?", re.ASCII),
-    ".": re.compile(rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d{{1,3}}(?:[{BLANKS}]\d{{3}})+|\d+)(?:\.\d+)?", re.ASCII),
+    ",": re.compile(rf"(?:[1-9]\d{{0,2}}(?:\.\d{{3}})+|[1-9]\d{{0,2}}(?:[{BLANKS}]\d{{3}})+|\d+)(?:,\d+)?", re.ASCII),
+    ".": re.compile(rf"(?:[1-9]\d{{0,2}}(?:,\d{{3}})+|[1-9]\d{{0,2}}(?:[{BLANKS}]\d{{3}})+|\d+)(?:\.\d+)?", re.ASCII),
 }
-"""The numbers that are possible with each decimal separator."""
+"""The numbers that are possible with each decimal separator. Only a fraction begins with a zero: 0,850 is below one."""
 
 DATE = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?", re.ASCII)
 JAPANESE_DATE = re.compile(r"(\d{4})年(\d{1,2})月(\d{1,2})日", re.ASCII)

@@ -3,9 +3,11 @@
 // If the target allows it and the file is small enough to wait for, the check is a rehearsal: every row is tried and rolled
 // back. job.js shows it. Otherwise, the check is the answer to the dry run, and says what it cannot know.
 
+import { draftSource } from "./corrections.js";
 import { clear, draft, save } from "./draft.js";
 import { existingRows, groupErrors, interpretation, problemItems } from "./failures.js";
-import { $, announce, CAN_REHEARSE, download, fill, h, show, showError, untrusted } from "./page.js";
+import { closeGrid, openGrid } from "./grid.js";
+import { $, announce, CAN_REHEARSE, download, fill, h, show, showError, SKIPS_EXISTING, untrusted } from "./page.js";
 import { go, showStep } from "./steps.js";
 import { t } from "./texts.js";
 import { explain, isUnconfirmed, send } from "./upload.js";
@@ -23,13 +25,22 @@ export async function check() {
   return draft.rehearsal ? go(`?job=${draft.rehearsal}`) : rehearse();
 }
 
+const isDecided = () => Boolean(draft.options.on_existing || draft.options.mode);
+
 // Returns how many rows describe an object that exists, if the user has not decided yet what should happen with them.
 function existing() {
-  if (draft.options.on_existing || draft.options.mode) return 0;
+  if (isDecided()) return 0;
   return draft.result.existing_rows || existingRows(groupErrors(draft.result.errors));
 }
 
+// The same for a rehearsal of the draft.
+export function existingIn(job) {
+  if (draft?.rehearsal !== job.id || isDecided()) return 0;
+  return job.on_existing === "skip" ? job.counts.unchanged : existingRows(job.problems);
+}
+
 export function showCheck() {
+  closeGrid();
   showStep("check");
   const { rows, valid_rows: valid, invalid_rows: invalid, errors, error_count: count } = draft.result;
   const problems = groupErrors(errors);
@@ -44,11 +55,13 @@ export function showCheck() {
   const unknown = left.map(({ field, rule }) => (field ? `${field} (${rule})` : rule)).join(", ");
   fill("check-limits", compared.length ? t("compared", { fields: compared.join(", ") }) : "", " ", unknown ? t("cannot_know", { rules: unknown }) : "");
   const found = existing();
-  showExisting("check", found);
+  showExisting("check", found, check);
   const isOpen = Boolean(draft.unconfirmed);
   show("check-import", isOpen || (valid > 0 && !found));
   fill("check-import", isOpen ? t("send_again") : invalid ? t("import_valid", { count: valid, skipped: invalid }) : t("import_all", { count: rows }));
   show("check-rehearse", CAN_REHEARSE && !isOpen && !found);
+  const canFix = invalid > 0 && !isOpen && !found && draft.listed?.length > 0;
+  show("check-fix", canFix);
   show("check-advice", invalid > 0 && !isOpen && !found);
   fill("check-advice", t(valid ? "fix_or_skip" : "fix_all"));
   for (const id of ["check-columns", "check-other"]) $(id).disabled = isOpen;
@@ -58,8 +71,9 @@ export function showCheck() {
   $("check-title").focus();
 }
 
-// Asks once for the whole file what should happen with rows whose objects exist.
-export function showExisting(prefix, count) {
+// Asks once for the whole file what should happen with rows whose objects exist. `proceed` is called if they are skipped, which
+// the check has done already.
+export function showExisting(prefix, count, proceed) {
   const id = `${prefix}-existing`;
   show(id, count > 0 && draft);
   if (!count) return fill(id);
@@ -70,8 +84,9 @@ export function showExisting(prefix, count) {
   fill(id, h("legend", {}, t("existing_question", { count })), ...answers);
   $(id).onchange = async ({ target }) => {
     if (target.value === "stop") return showError(`${prefix}-trouble`, { message: t("existing_stopped") });
-    await save({ options: { ...draft.options, on_existing: target.value }, rehearsal: null });
-    return rehearseOrRead();
+    const isChecked = target.value === "skip" && SKIPS_EXISTING;
+    await save({ options: { ...draft.options, on_existing: target.value }, rehearsal: isChecked ? draft.rehearsal : null });
+    return isChecked ? proceed() : rehearseOrRead();
   };
 }
 
@@ -118,7 +133,7 @@ async function submit(parameters) {
 function prepare() {
   fill("check-title", untrusted(draft.name, 80));
   fill("check-result", h("p", {}, t("checking")));
-  for (const id of ["check-errors", "check-errors-csv", "check-existing", "check-import", "check-rehearse", "check-advice"]) show(id, false);
+  for (const id of ["check-errors", "check-errors-csv", "check-existing", "check-import", "check-rehearse", "check-fix", "check-advice"]) show(id, false);
   for (const id of ["check-limits", "check-reading"]) fill(id);
 }
 
@@ -132,6 +147,7 @@ async function downloadErrors() {
   }
 }
 
+$("check-fix").onclick = () => openGrid(draftSource(() => readAgain()), "check-title");
 $("check-errors-csv").onclick = downloadErrors;
 $("check-import").onclick = importRows;
 $("check-rehearse").onclick = rehearse;

@@ -5,18 +5,17 @@
 
 import { ApiError } from "./api.js";
 import { draft, save } from "./draft.js";
+import { closeGrid } from "./grid.js";
+import { findLocale, isLocalized, LOCALES } from "./locales.js";
 import { $, API, announce, FIELDS, fill, h, LOOKUP, show, showError, untrusted, uuid } from "./page.js";
 import { readFirstRows } from "./preview.js";
 import { showStep } from "./steps.js";
 import { LOCALE, percent, plainNumber, size, suffixOf, t } from "./texts.js";
 import { explain, send } from "./upload.js";
 
-const LOCALES = ["de-DE", "en-GB", "en-US", "es-ES", "fr-FR", "ja-JP", "pt-BR"];
 const QUESTIONS = new Set(["choose_sheet", "unknown_encoding", "wrong_encoding", "ambiguous_column"]);
 const IGNORE = "\0"; // value of the choice to ignore a column; no field has this name
-// Numbers and words that mean something only in the locale that wrote them: 12,50 or 1.234,50 or VERDADEIRO.
-const LOCALIZED =
-  /^\D{0,3}-?\d{1,3}([.\s]?\d{3})*,\d+\D{0,3}$|^(verdadeiro|falso|sim|não|wahr|falsch|ja|nein|vrai|faux|oui|sí|verdadero|はい|いいえ)$|^\d{1,2}[./]\d{1,2}[./]\d{4}$/i;
+const MINE = LOCALES.find((name) => name === LOCALE) ?? LOCALES.find((name) => name.startsWith(LOCALE.slice(0, 2)));
 
 let next = () => {}; // called when the columns are decided
 let samples = [];
@@ -29,6 +28,7 @@ const isTable = () => draft.result?.reading?.format !== "json";
 // Reads the file with a dry run. Then it calls `onDecided`, or shows the questions first.
 export async function read(onDecided) {
   next = onDecided;
+  closeGrid();
   showStep("columns");
   fill("columns-title", untrusted(draft.name, 80));
   fill("columns-facts", fileFacts());
@@ -37,10 +37,10 @@ export async function read(onDecided) {
   show("columns-busy", true);
   fill("columns-busy", t("checking"));
   try {
-    const { listed_rows: _, ...result } = await send({ dry_run: true, rows: true }, { // the answer has every error then
+    const { listed_rows: listed, ...result } = await send({ dry_run: true, rows: true }, { // the answer has every error then
       onProgress: (part) => part < 1 && fill("columns-busy", t("checking_part", { percent: percent(part) })),
     });
-    await save({ result, step: "columns" });
+    await save({ result, listed, step: "columns" });
   } catch (error) {
     show("columns-busy", false);
     if (error instanceof ApiError && QUESTIONS.has(error.code)) return ask(error.body);
@@ -51,6 +51,7 @@ export async function read(onDecided) {
   show("columns-busy", false);
   if (applyMemory()) return read(onDecided);
   samples = await readFirstRows(draft.file, draft.result.reading);
+  if (await takeOverLocale()) return read(onDecided);
   if (undecided().length || missing().length || needsLocale() || ambiguous().length) return showColumns();
   return next();
 }
@@ -122,26 +123,38 @@ function showState() {
   if (absent.length) texts.push(t("columns_missing", { fields: list(absent) }));
   const isLocaleOpen = needsLocale() && !$("locale").value;
   if (isLocaleOpen) texts.push(t("locale_open"));
-  if ($("columns-decimal").children.length > Object.keys(chosenDecimal()).length) texts.push(t("decimal_open"));
+  const questions = [...$("columns-decimal").children];
+  if (questions.some((one) => !one.querySelector("input:checked"))) texts.push(t("decimal_open"));
   fill("columns-state", texts.join(" ") || t("columns_decided"));
   $("columns-state").classList.toggle("wrong-rows", texts.length > 0);
   $("columns-next").disabled = texts.length > 0;
 }
 
-// Returns whether values of the file were refused that mean something in another locale.
-function needsLocale() {
-  if (draft.options.locale || draft.result.reading.format !== "csv") return false;
+// Returns the values of the file that were refused and that mean something in a locale, such as 12,50 or VERDADEIRO.
+function localizedValues() {
+  if (draft.options.locale || draft.result.reading.format !== "csv") return [];
   const columnOf = Object.fromEntries(draft.result.reading.columns.map(({ column, field }) => [field, column]));
   const rows = new Map(samples.map((row) => [row.line, row]));
-  return draft.result.errors.some(({ line, field }) => LOCALIZED.test(rows.get(line)?.cells[columnOf[field]]?.trim() ?? ""));
+  const texts = draft.result.errors.map(({ line, field }) => rows.get(line)?.cells[columnOf[field]]?.trim() ?? "");
+  return [...new Set(texts)].filter(isLocalized);
+}
+
+const needsLocale = () => localizedValues().length > 0;
+
+// Takes over the locale of the file if its values can be read in one way only: 12,50 has a decimal comma. The check shows how
+// they were read. Returns whether the file has to be read again.
+async function takeOverLocale() {
+  const locale = findLocale(localizedValues(), MINE);
+  if (!needsLocale() || !locale) return false;
+  await save({ options: { ...draft.options, locale } });
+  return true;
 }
 
 function showLocale() {
   const names = new Intl.DisplayNames(LOCALE, { type: "language" });
   const example = (name) => `${new Intl.NumberFormat(name).format(1234.5)}, ${new Intl.DateTimeFormat(name).format(new Date(2026, 11, 31))}`;
-  const mine = LOCALES.find((name) => name === LOCALE) ?? LOCALES.find((name) => name.startsWith(LOCALE.slice(0, 2)));
-  const others = LOCALES.filter((name) => name !== mine);
-  const choices = [mine, ...others].filter(Boolean).map((name) => h("option", { value: name }, `${names.of(name)}: ${example(name)}`));
+  const others = LOCALES.filter((name) => name !== MINE);
+  const choices = [MINE, ...others].filter(Boolean).map((name) => h("option", { value: name }, `${names.of(name)}: ${example(name)}`));
   fill("locale", h("option", { value: "" }, t(needsLocale() ? "choose_field" : "locale_none")), ...choices);
   $("locale").value = draft.options.locale ?? "";
   show("columns-locale", draft.result.reading.format !== "json");
@@ -149,22 +162,30 @@ function showLocale() {
 
 // Returns the fields with numbers that can mean two things, such as 1.200.
 const ambiguous = () => [...new Set(draft.result.errors.filter(({ code }) => code === "ambiguous_number").map(({ field }) => field))];
-const chosenDecimal = () =>
-  Object.fromEntries([...$("columns-decimal").querySelectorAll("input:checked")].map(({ dataset, value }) => [dataset.field, value]));
+const chosenDecimal = () => {
+  const chosen = [...$("columns-decimal").querySelectorAll("input:checked")];
+  return Object.fromEntries(chosen.flatMap(({ fields, value }) => fields.map((field) => [field, value])));
+};
 
-// Asks what the numbers of such a field mean. The answer is its decimal separator.
+// Returns the first value of a field that can mean two things.
+function ambiguousValue(field) {
+  const { column } = draft.result.reading.columns.find((one) => one.field === field) ?? {};
+  return samples.map(({ cells }) => cells[column]?.trim()).find((cell) => /^-?\d{1,3}[.,]\d{3}$/.test(cell)) ?? "1.200";
+}
+
+// Asks once what such numbers mean, for all fields that write them in the same way. The answer is their decimal separator.
 function showDecimal() {
-  const fields = new Set([...ambiguous(), ...Object.keys(draft.options.decimal ?? {})]);
-  fill("columns-decimal", ...[...fields].map((field) => {
-    const { column } = draft.result.reading.columns.find((one) => one.field === field) ?? {};
-    const value = samples.map(({ cells }) => cells[column]?.trim()).find((cell) => /^-?\d{1,3}[.,]\d{3}$/.test(cell)) ?? "1.200";
+  const fields = [...new Set([...ambiguous(), ...Object.keys(draft.options.decimal ?? {})])];
+  const groups = Object.values(Object.groupBy(fields, (field) => (ambiguousValue(field).includes(".") ? "." : ",")));
+  fill("columns-decimal", ...groups.map((group) => {
+    const [value, decided] = [ambiguousValue(group[0]), draft.options.decimal?.[group[0]]];
     const choices = [",", "."].map((decimal) => {
       const meaning = Number(value.replace(decimal === "," ? "." : ",", "").replace(",", "."));
-      const radio = h("input", { type: "radio", name: `decimal ${field}`, value: decimal, checked: draft.options.decimal?.[field] === decimal });
-      radio.dataset.field = field;
+      const radio = h("input", { type: "radio", name: `decimal ${group[0]}`, value: decimal, checked: decided === decimal });
+      radio.fields = group;
       return h("label", {}, radio, h("span", {}, plainNumber(meaning)));
     });
-    return h("fieldset", {}, h("legend", {}, t("decimal_question", { value, field })), ...choices);
+    return h("fieldset", {}, h("legend", {}, t("decimal_question", { value, field: group.join(", ") })), ...choices);
   }));
 }
 

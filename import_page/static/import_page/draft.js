@@ -7,10 +7,13 @@
 //   result            the API's answer to the dry run
 //   step              "columns" or "check"
 //   rehearsal         the ID of the job that has tried the rows
+//   id                of the draft
+//   listed            the rows with errors, if the check is a dry run: [{index, line, row}]
+//   corrections       the corrected fields of rows of the file, by index
 //   keys              the Idempotency-Key of each request, by its parameters
 //   unconfirmed       the parameters of an import that was sent without a clear answer
 
-import { API, USER } from "./page.js";
+import { API, USER, uuid } from "./page.js";
 
 const MAX_AGE_MS = 24 * 3600 * 1000;
 
@@ -35,12 +38,13 @@ function request(mode, act) {
 export async function load() {
   const found = await request("readonly", (store) => store.get(API));
   draft = found && found.user === USER && Date.now() - found.savedAt < MAX_AGE_MS ? found : null;
-  if (found && !draft) await clear();
+  if (found && !draft) await remove(found.id);
   return draft;
 }
 
 export async function start(values) {
-  draft = { ...values, options: {}, result: null, step: "columns", rehearsal: null, keys: {}, unconfirmed: null };
+  draft = { ...values, options: {}, result: null, listed: [], step: "columns", rehearsal: null, corrections: {}, keys: {}, unconfirmed: null };
+  draft.id = uuid();
   await save();
   return draft;
 }
@@ -53,6 +57,16 @@ export async function save(values = {}) {
 }
 
 export async function clear() {
+  const id = draft?.id;
   draft = null;
-  await request("readwrite", (store) => store.delete(API));
+  await remove(id);
+}
+
+// Another tab may have stored a draft of its own meanwhile, which stays.
+function remove(id) {
+  return request("readwrite", (store) => {
+    const found = store.get(API);
+    found.onsuccess = () => found.result?.id === id && store.delete(API);
+    return found;
+  });
 }

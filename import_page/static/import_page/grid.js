@@ -3,16 +3,13 @@
 // The edits are kept for this tab (sessionStorage), so a reload loses none of them.
 
 import { NoResponse } from "./api.js";
-import { sendCorrections } from "./corrections.js";
-import { loadFailures } from "./failures.js";
 import { $, announce, button, fill, h, LOOKUP, show, showError, untrusted } from "./page.js";
-import { go } from "./steps.js";
 import { t } from "./texts.js";
 
 const MAX_ROWS = 2_000;
 const PAGE_ROWS = 50;
 
-let job = null;
+let source = null; // see corrections.js
 let rows = []; // [{index, line, errors, raw, cells, values}]; `values` are the new texts of the cells that were changed
 let columns = [];
 let first = 0; // position of the first row on this page of the grid
@@ -20,10 +17,15 @@ let done = []; // batches of changes, for undo: [[row, column, value before or u
 
 const valueOf = (row, column) => row.values[column] ?? row.cells[column] ?? "";
 const isChanged = (row) => Object.keys(row.values).length > 0;
-const storageKey = () => `import-page edits ${job.id}`;
+const storageKey = () => `import-page edits ${source.key}`;
 
-export async function openGrid(shown) {
-  job = shown;
+// Shows the rows of a source, after the view whose title gets the focus when the grid is closed.
+export async function openGrid(shown, title) {
+  source = shown;
+  $("grid-close").onclick = () => {
+    showGrid(false);
+    $(title).focus();
+  };
   showGrid(true);
   fill("grid-title", t("grid_loading"));
   for (const id of ["grid-note", "grid-groups", "grid-rows", "grid-pages", "find-result"]) fill(id); // those of another job
@@ -32,21 +34,20 @@ export async function openGrid(shown) {
   showError("grid-trouble");
   let loaded;
   try {
-    loaded = await loadFailures(shown, MAX_ROWS);
+    loaded = await source.load(MAX_ROWS);
   } catch (error) {
     return showError("grid-trouble", error instanceof NoResponse ? { message: t("not_done") } : error);
   }
-  if (job !== shown) return; // the user has left in the meantime
+  if (source !== shown) return; // the user has left in the meantime
   rows = loaded.filter(({ raw }) => raw.startsWith("{"));
   const edits = JSON.parse(sessionStorage.getItem(storageKey()) ?? "{}");
   for (const row of rows) row.values = edits[row.index] ?? {};
   const wrong = rows.flatMap(({ errors }) => errors.map(({ field }) => field)).filter(Boolean);
   columns = [...new Set([LOOKUP, ...wrong, ...rows.flatMap(({ cells }) => Object.keys(cells))].filter(Boolean))];
   fill("grid-title", t("grid_title", { count: rows.length }));
-  const total = job.rows - job.counts.created - job.counts.updated - job.counts.unchanged;
-  fill("grid-note", total > rows.length ? t("grid_first", { shown: rows.length, count: total }) : "");
+  fill("grid-note", source.total > rows.length ? t("grid_first", { shown: rows.length, count: source.total }) : "");
   fill("find-column", ...columns.map((name) => h("option", { value: name }, name)));
-  fill("grid-send", t(job.rehearsal ? "grid_check" : "grid_import"));
+  fill("grid-send", t(source.isCheck ? "grid_check" : "grid_import"));
   showGroups();
   showRows();
   $("grid-title").focus();
@@ -55,12 +56,12 @@ export async function openGrid(shown) {
 
 function showGrid(isShown) {
   show("grid", isShown);
-  $("job").classList.toggle("is-fixing", isShown);
+  document.querySelector("main").classList.toggle("is-fixing", isShown);
 }
 
 export function closeGrid() {
   showGrid(false);
-  job = null;
+  source = null;
 }
 
 // ---------------------------------------------------------------------------------------------------- changes
@@ -208,10 +209,6 @@ $("grid").onkeydown = (event) => {
   }
 };
 $("grid-undo").onclick = undo;
-$("grid-close").onclick = () => {
-  showGrid(false);
-  $("job-title").focus();
-};
 $("find").onsubmit = (event) => {
   event.preventDefault();
   const [column, text, other] = ["find-column", "find-text", "find-other"].map((id) => $(id).value);
@@ -222,9 +219,10 @@ $("find").onsubmit = (event) => {
 $("grid-send").onclick = async () => {
   $("grid-send").disabled = true;
   showError("grid-trouble");
+  const key = storageKey();
   try {
-    const next = await sendCorrections(job, rows.filter(isChanged));
-    go(`?job=${next.id}`);
+    await source.send(rows.filter(isChanged));
+    sessionStorage.removeItem(key);
   } catch (error) {
     showError("grid-trouble", error instanceof NoResponse ? { message: t("not_done") } : error);
     $("grid-trouble").scrollIntoView({ block: "nearest" });

@@ -6,7 +6,7 @@ import { $, API, fill, h, show, untrusted, USER } from "./page.js";
 import { statusOf } from "./job_parts.js";
 import { dateTime, t } from "./texts.js";
 
-const MAX_SHOWN_JOBS = 8;
+const PAGE_ROWS = 10;
 const MAX_SHOWN_OBJECTS = 5;
 
 // Shows links to the first objects that an import created.
@@ -20,26 +20,43 @@ export async function showCreated(job) {
   show("created", found.length > 0);
 }
 
+let shown = []; // all jobs of the pages that were read
+let nextPage = null;
+
 export async function showHistory() {
-  let jobs = [];
+  shown = [];
+  await readPage(`${API}?page_size=${PAGE_ROWS}`);
+}
+
+async function readPage(url) {
   try {
-    jobs = (await (await call(`${API}?page_size=20`)).json()).results;
+    const { results, next } = await (await call(url)).json();
+    shown.push(...results);
+    nextPage = next;
   } catch {
     // The list is optional. A lasting problem is reported when the user chooses a file.
   }
-  const tried = new Set(jobs.map(({ runs }) => runs));
-  const corrected = new Map(jobs.filter(({ corrects }) => corrects).map((job) => [job.corrects, job.id]));
+  const tried = new Set(shown.map(({ runs }) => runs));
+  const corrections = new Map(shown.filter(({ corrects }) => corrects).map((job) => [job.corrects, job]).reverse());
   // A rehearsal that was imported, or corrected and rehearsed again, needs no line of its own.
-  const isPassed = ({ id, rehearsal }) => tried.has(id) || (rehearsal && corrected.has(id));
-  const shown = jobs.filter((job) => !isPassed(job)).slice(0, MAX_SHOWN_JOBS);
-  fill("history-jobs", ...shown.map((job) => {
-    const badge = h("span", { className: "badge" }, statusOf(job));
-    badge.dataset.status = job.rehearsal ? "" : job.status;
-    const facts = `${t("rows", { count: job.rows })} · ${dateTime(job.created_at)} · ${USER}`;
-    const name = job.file_name;
-    const link = h("a", { href: `?job=${job.id}` }, ...(name ? [untrusted(name, 60), " · "] : []), facts);
-    const chain = corrected.has(job.id) ? [h("a", { href: `?job=${corrected.get(job.id)}`, className: "hint" }, t("see_corrected_by"))] : [];
-    return h("li", {}, h("span", {}, link, " ", ...chain), badge);
-  }));
+  const isPassed = ({ id, rehearsal }) => tried.has(id) || (rehearsal && corrections.has(id));
+  fill("history-jobs", ...shown.filter((job) => !isPassed(job)).map((job) => lineOf(job, corrections.get(job.id))));
   show("history-list", shown.length > 0);
+  show("history-more", nextPage);
 }
+
+function lineOf(job, correction) {
+  const badge = h("span", { className: "badge" }, statusOf(job));
+  badge.dataset.status = job.rehearsal ? "" : job.status;
+  const facts = `${t("rows", { count: job.rows })} · ${dateTime(job.created_at)} · ${USER}`;
+  const name = job.file_name;
+  const link = h("a", { href: `?job=${job.id}` }, ...(name ? [untrusted(name, 60), " · "] : []), facts);
+  const isResolved = correction && !correction.rehearsal && correction.status === "succeeded";
+  const relation = isResolved ? "see_corrected_by" : "see_partly_corrected_by";
+  const chain = correction ? [" ", h("a", { href: `?job=${correction.id}`, className: "hint" }, t(relation))] : [];
+  const origin = job.corrects ? [" ", h("a", { href: `?job=${job.corrects}`, className: "hint" }, t("see_corrects"))] : [];
+  const undone = job.undone_by ? [" ", h("a", { href: `?job=${job.undone_by}`, className: "hint" }, t("see_undone_by"))] : [];
+  return h("li", {}, h("span", {}, link, ...chain, ...origin, ...undone), badge);
+}
+
+$("history-more").onclick = () => readPage(nextPage);

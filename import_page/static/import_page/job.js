@@ -1,9 +1,10 @@
 // A job: a rehearsal (the step "check"), an import (the steps "import" and "result") or an undo.
 
 import { ApiError, call, NoResponse } from "./api.js";
-import { showExisting } from "./check.js";
+import { existingIn, showExisting } from "./check.js";
+import { jobSource } from "./corrections.js";
 import { clear, draft } from "./draft.js";
-import { existingRows, interpretation, loadFailures, problemItems, rowsTable } from "./failures.js";
+import { interpretation, loadFailures, problemItems, rowsTable } from "./failures.js";
 import { closeGrid, openGrid } from "./grid.js";
 import { showCreated } from "./history.js";
 import { $, announce, API, button, CAN_REHEARSE, fill, h, show, showError, untrusted } from "./page.js";
@@ -76,7 +77,7 @@ function showJob(job) {
   $("job-status").dataset.status = job.rehearsal ? "" : job.status;
   fill("job-status", statusOf(job));
   const isStopping = job.cancel_requested_at && !ended;
-  fill("job-title", isStopping ? t("cancelling") : t(`title_${kind}_${ended ? job.status : "running"}`, { count: job.rows }));
+  fill("job-title", isStopping ? t("cancelling") : titleOf(job));
   fill("job-message", untrusted(job.message, 1000));
   document.title = ended ? statusOf(job) : `${percent(done)} · ${t("title")}`;
   showBar(job, done);
@@ -89,8 +90,8 @@ function showJob(job) {
   fill("stay", t(`may_close_${kind}`));
   show("results", ended && job.links.results);
   $("results-csv").href = `${job.links.results}?format=csv`;
-  const existing = job.rehearsal && ended && job.mode === "create" && draft?.rehearsal === job.id ? existingRows(job.problems) : 0;
-  if (!before || before.status !== job.status) showExisting("job", existing);
+  const existing = job.rehearsal && ended ? existingIn(job) : 0;
+  if (!before || before.status !== job.status) showExisting("job", existing, () => openJob(job.id));
   showActions(job, existing);
   showFacts(job);
   showProblems(job);
@@ -101,6 +102,12 @@ function showJob(job) {
   if (!before || before.status !== job.status || Math.floor(4 * done) > Math.floor(4 * (1 - before.counts.pending / before.rows))) {
     announce(ended || job.status === "paused" ? job.message : t("heard_progress", { percent: percent(done), status: statusOf(job) }));
   }
+}
+
+function titleOf(job) {
+  const isNothingNew = job.on_existing === "skip" && !job.rehearsal && job.counts.unchanged === job.rows;
+  if (isNothingNew) return t("title_existed");
+  return t(`title_${kindOf(job)}_${isEnded(job) ? job.status : "running"}`, { count: job.rows });
 }
 
 // Actions that delete something, and those after which rows are missing, are confirmed first. Returns the text of the question:
@@ -167,7 +174,7 @@ function showProblems(job) {
 }
 
 function confirmAndPerform(action, job) {
-  if (action === "fix") return openGrid(job);
+  if (action === "fix") return openGrid(jobSource(job), "job-title");
   const texts = question(action, job);
   if (!texts) return performAction(action);
   const dialog = $("confirm");

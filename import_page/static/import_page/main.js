@@ -4,8 +4,9 @@
 //   upload.js     the file and its requests    columns.js     the step "columns"
 //   check.js      the step "check"             job.js         rehearsals, imports and undos, with job_parts.js
 //   progress.js   polls a job                  failures.js    rows that were not created, and groups of reasons
-//   grid.js       corrects them                corrections.js sends corrected rows
+//   grid.js       corrects them                corrections.js where its rows come from and go to
 //   history.js    earlier imports              session.js     signing in again
+//   locales.js    how numbers and dates are written
 //   api.js        calls of the API             page.js, texts.js, preview.js   elements, texts, first rows of a file
 //
 // The template import.html contains all elements. The server writes into <main> what the modules have to know: see page.js.

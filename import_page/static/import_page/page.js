@@ -16,6 +16,9 @@ export const CAN_REHEARSE = "rehearse" in MAIN.dataset;
 export const MAX_BYTES = Number(MAIN.dataset.maxBytes);
 export const FIELDS = JSON.parse(document.getElementById("fields").textContent); // [{name, label, required}]
 
+const lookupField = FIELDS.find(({ name }) => name === LOOKUP);
+export const SKIPS_EXISTING = Boolean(lookupField?.required); // an import can leave alone what exists, if each row says what it is about
+
 export const $ = (id) => document.getElementById(id);
 export const show = (id, isShown) => ($(id).hidden = !isShown);
 export const fill = (id, ...children) => $(id).replaceChildren(...children);

@@ -4,10 +4,15 @@ import { ApiError, call, NoResponse } from "./api.js";
 import { TERMINAL_STATUSES } from "./steps.js";
 
 const FIRST_WAIT_SECONDS = 1;
-const MAX_POLL_SECONDS = 3; // while the page is visible, what it shows is never older
+const MAX_POLL_SECONDS = 2; // while the page is visible, what it shows is hardly older
+const START_SECONDS = 20; // so long after it was opened, the page asks every FIRST_WAIT_SECONDS, because the speed is still unknown
 const MAX_WAIT_SECONDS = 30; // between two attempts while the server does not answer
 const MAX_REQUEST_SECONDS = 30;
-const RATE_SECONDS = 60; // the speed is that of the last minute
+const RATE_SECONDS = 60; // the speed that is shown is that of the last minute
+// The remaining time follows from a shorter time, because the speed changes when other imports begin and end. At the start of an
+// import, it is the second half of the time so far: the workers begin slowly.
+const LEFT_SECONDS = { min: 5, max: 10 };
+const MAX_GAP_SECONDS = 5; // without a further finished row for longer than this, the import has become slower
 
 // Polls a job until it ends. Returns a function that stops polling.
 //   onJob(job)              after each successful request; job is null if the job has not changed
@@ -21,6 +26,7 @@ export function follow(url, { onJob, onRetry, onError }) {
   let etag = "";
   let failedAttempts = 0;
   let pending = null;
+  const startedAt = Date.now();
 
   const schedule = (seconds) => {
     clearTimeout(timer);
@@ -47,7 +53,7 @@ export function follow(url, { onJob, onRetry, onError }) {
       if (job) etag = response.headers.get("ETag") ?? "";
       onJob(job);
       if (job && TERMINAL_STATUSES.has(job.status)) stop();
-      else schedule(Math.min(Number(response.headers.get("Retry-After")) || FIRST_WAIT_SECONDS, MAX_POLL_SECONDS));
+      else schedule(waitAfter(response));
     } catch (error) {
       if (isStopped) return;
       pending = null;
@@ -66,6 +72,11 @@ export function follow(url, { onJob, onRetry, onError }) {
     }
   }
 
+  function waitAfter(response) {
+    if (Date.now() - startedAt < 1000 * START_SECONDS) return FIRST_WAIT_SECONDS;
+    return Math.min(Number(response.headers.get("Retry-After")) || FIRST_WAIT_SECONDS, MAX_POLL_SECONDS);
+  }
+
   function stop() {
     clearTimeout(timer);
     pending?.abort();
@@ -81,22 +92,34 @@ export function follow(url, { onJob, onRetry, onError }) {
   return stop;
 }
 
-// Measures the speed of the job in the last minute. `measure(job)` returns {rate, secondsLeft}, each null if unknown. It may
-// be called with the same job again later: the remaining time then has become shorter.
+// Measures the speed of the job. `measure(job)` returns {rate, secondsLeft}, each null if unknown. It may be called with the same
+// job again later: the remaining time then has become shorter.
 export function speedometer() {
-  let seen = []; // [time in ms, finished rows], whenever there were more finished rows
+  let seen = []; // [seconds, finished rows], whenever there were more finished rows
   return (job) => {
-    const now = Date.now();
+    const now = Date.now() / 1000;
     const finished = job.rows - job.counts.pending;
     if (job.status !== "processing") {
       seen = []; // the time in the queue or in a pause says nothing about the speed
       return { rate: job.rows_per_second, secondsLeft: job.eta_seconds };
     }
     if (seen.at(-1)?.[1] !== finished) seen.push([now, finished]);
-    while (seen.length > 2 && now - seen[1][0] > RATE_SECONDS * 1000) seen.shift();
-    const [start, before] = seen[0];
-    const measured = now - start > 5000 && finished > before ? (1000 * (finished - before)) / (now - start) : null;
-    const left = measured ? job.counts.pending / measured : job.eta_seconds;
-    return { rate: measured ?? job.rows_per_second, secondsLeft: left && Math.max(1, left - (now - seen.at(-1)[0]) / 1000) };
+    const [last] = seen.at(-1);
+    while (seen.length > 2 && last - seen[1][0] > RATE_SECONDS) seen.shift();
+    const span = Math.min(Math.max((last - seen[0][0]) / 2, LEFT_SECONDS.min), LEFT_SECONDS.max);
+    const soon = speed(seen, span, now);
+    const left = soon ? job.counts.pending / soon : job.eta_seconds;
+    return { rate: speed(seen, RATE_SECONDS, now) ?? job.rows_per_second, secondsLeft: left && Math.max(1, left - (now - last)) };
   };
+}
+
+// Returns the finished rows per second in the last `span` seconds, or null if it is unknown. It counts from one increase to
+// another one, because between two increases it is unknown how many rows are finished.
+function speed(seen, span, now) {
+  const [last, finished] = seen.at(-1);
+  const position = seen.findLastIndex(([time]) => last - time >= span - 0.5);
+  const [start, before] = seen[Math.max(position, 0)];
+  if (last - start < LEFT_SECONDS.min - 0.5) return null;
+  const gap = Math.max(MAX_GAP_SECONDS, 2 * (last - seen.at(-2)[0]));
+  return (finished - before) / (Math.max(last, now - gap) - start);
 }

@@ -33,8 +33,11 @@ export function size(bytes) {
   return new Intl.NumberFormat(LANGUAGE, style).format(bytes / factor);
 }
 
+// Small numbers of minutes and hours have halves: "2 minutes" for 91 seconds would be a third too much.
 export function duration(seconds) {
   const [unit, factor] = seconds < 90 ? ["second", 1] : seconds < 5400 ? ["minute", 60] : ["hour", 3600];
-  const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 };
-  return new Intl.NumberFormat(LANGUAGE, style).format(Math.ceil(seconds / factor));
+  const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 1 };
+  const steps = unit === "second" || seconds >= 10 * factor ? 1 : 2;
+  const value = Math.round((steps * seconds) / factor) / steps;
+  return new Intl.NumberFormat(LANGUAGE, style).format(unit === "second" ? Math.ceil(seconds) : value);
 }

@@ -2,7 +2,7 @@
 
 import { NoResponse, ApiError, upload } from "./api.js";
 import { draft, save, start } from "./draft.js";
-import { API, MAX_BYTES, parameter, uuid } from "./page.js";
+import { API, MAX_BYTES, parameter, SKIPS_EXISTING, uuid } from "./page.js";
 import { size, suffixOf, t } from "./texts.js";
 
 const MEDIA_TYPES = { json: "application/json", jsonl: "application/x-ndjson", ndjson: "application/x-ndjson" };
@@ -34,15 +34,33 @@ function compress(file) {
 }
 
 // Returns the query of a request with the draft's options and `more` parameters.
+//
+// Until the user has decided, what exists is skipped. So if another tab or user imports the same file after the check, the rows
+// are unchanged instead of wrong.
 function query(more) {
   const parameters = new URLSearchParams(more);
-  const { on_existing: onExisting, ...options } = draft.options;
-  if (onExisting) Object.assign(options, { mode: "upsert", on_existing: onExisting });
+  const { on_existing: decided, mode, ...options } = draft.options;
+  if (mode) options.mode = mode;
+  else if (decided || SKIPS_EXISTING) Object.assign(options, { mode: "upsert", on_existing: decided || "skip" });
   for (const [name, value] of Object.entries(options)) {
     if (value && typeof value === "object") Object.keys(value).length && parameters.set(name, JSON.stringify(value));
     else if (value) parameters.set(name, value);
   }
   return parameters.toString();
+}
+
+// Returns the body and the headers that send the file: itself, or with its corrections in a form.
+function content() {
+  const type = MEDIA_TYPES[suffixOf(draft.name)] ?? "text/csv";
+  if (!Object.keys(draft.corrections).length) {
+    const headers = { "Content-Type": type, "Content-Disposition": `attachment; filename*=UTF-8''${encodedName()}` };
+    if (!isCompressed(draft.name)) headers["Content-Encoding"] = "gzip";
+    return { body: draft.body, headers };
+  }
+  const form = new FormData(); // the browser sets its Content-Type
+  form.append("file", new File([draft.file], draft.name, { type }));
+  form.append("corrections", new Blob([JSON.stringify({ rows: draft.corrections })]), "corrections.json");
+  return { body: form, headers: {} };
 }
 
 // Sends the draft with these parameters, and returns the answer. Throws ApiError or NoResponse.
@@ -51,18 +69,14 @@ function query(more) {
 export async function send(more, { onProgress, signal, read } = {}) {
   if (draft.corrects && !more.dry_run) more = { ...more, corrects: draft.corrects };
   const sent = query(more);
-  const headers = {
-    "Content-Type": MEDIA_TYPES[suffixOf(draft.name)] ?? "text/csv",
-    "Content-Disposition": `attachment; filename*=UTF-8''${encodedName()}`,
-  };
+  const { body, headers } = content();
   if (more.format) headers.Accept = "*/*"; // the API would refuse another format than the one that is accepted
-  if (!isCompressed(draft.name)) headers["Content-Encoding"] = "gzip";
   if (!more.dry_run) {
     headers["Idempotency-Key"] = draft.keys[sent] ??= uuid();
     await save();
   }
   try {
-    const answer = await upload(`${API}?${sent}`, draft.body, { headers, onProgress, signal, read });
+    const answer = await upload(`${API}?${sent}`, body, { headers, onProgress, signal, read });
     if (draft) delete draft.keys[sent];
     return answer;
   } catch (error) {

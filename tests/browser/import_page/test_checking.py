@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.chromium import needs_chromium
 from tests.browser.import_page.steps import (
     DROP,
+    PAGE,
     PHONE,
     Shop,
     Visitors,
@@ -94,12 +96,79 @@ def test_what_exists_is_asked_once_and_a_file_sent_twice_never_fails(shop: Shop,
     expect(page.locator("#counts")).to_have_text("updated3")
 
 
+@pytest.mark.parametrize("is_rehearsed", [True, False])
+def test_a_file_that_is_checked_in_two_tabs_is_imported_twice_without_a_failure(
+    shop: Shop, page: Page, prefix: str, *, is_rehearsed: bool
+) -> None:
+    """Both checks end before the first import begins, so neither of them finds an existing row."""
+    other = page.context.new_page()
+    other.goto(PAGE)
+    for tab in () if is_rehearsed else (page, other):
+        without_rehearsals(tab)
+    for tab in (page, other):
+        choose(tab, "products.csv", as_csv(rows(prefix, 3)))
+        tab.get_by_role("button", name=re.compile("Import (these )?3 rows")).wait_for()
+    for tab, title, counted in (
+        (page, "All rows were imported", "created3"),
+        (other, "Nothing new: all rows existed already", "unchanged3"),
+    ):
+        tab.get_by_role("button", name=re.compile("Import (these )?3 rows")).click()
+        expect(tab.get_by_role("heading", name=title)).to_be_visible()
+        expect(badge(tab)).to_have_text("done")
+        expect(tab.locator("#counts")).to_have_text(counted)
+    expect(other.get_by_text("All 3 products existed already and were left unchanged.").first).to_be_visible()
+    assert_accessible(other)
+    assert len(shop.products(prefix)) == 3
+
+
+def test_the_import_of_one_tab_leaves_the_file_of_another_one(shop: Shop, page: Page, prefix: str) -> None:
+    choose(page, "first.json", rows(prefix, 1))
+    page.get_by_role("button", name="Import this 1 row").wait_for()
+    other = page.context.new_page()
+    other.goto(PAGE)
+    choose(other, "second.json", rows(f"{prefix}-b", 2))
+    other.get_by_role("button", name="Import these 2 rows").wait_for()
+    page.get_by_role("button", name="Import this 1 row").click()
+    expect(page.get_by_role("heading", name="All rows were imported")).to_be_visible()
+
+    other.goto(PAGE)
+    expect(other.get_by_role("button", name="Import these 2 rows")).to_be_visible()
+
+
+def test_rows_of_a_dry_run_are_corrected_without_choosing_the_file_again(
+    shop: Shop, visitors: Visitors, prefix: str
+) -> None:
+    """The target allows no rehearsal, so no job has the rows. The corrections stay after a reload."""
+    page = visitors.open(viewport=PHONE, color_scheme="dark")
+    without_rehearsals(page)
+    wrong = [*rows(f"{prefix}-w", 60, category="kayaks"), *rows(f"{prefix}-x", 2, price="cheap")]
+    choose(page, "products.csv", as_csv([*rows(prefix, 2), *wrong]))
+    page.get_by_role("button", name="Correct the rows here").click()
+    expect(page.get_by_role("heading", name="Correct 62 rows")).to_be_focused()
+    assert_accessible(page)
+    page.get_by_label("New value of category for 60 rows").fill("cookware")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Check again").click()
+    expect(page.locator("#check-result")).to_have_text("2 rows of 64 have errors. Nothing has been imported yet.")
+    page.reload()
+    page.get_by_role("button", name="Correct the rows here").click()
+    page.get_by_label("price, line 64").fill("9.50")
+    page.get_by_role("button", name="Check again").click()
+    expect(page.locator("#check-result")).to_have_text("1 row of 64 has an error. Nothing has been imported yet.")
+    page.get_by_role("button", name="Import 63 rows and skip 1").click()
+
+    expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()
+    expect(page.locator("#counts")).to_have_text("created63rejected1")
+    products = {row["sku"]: row for row in shop.all_products()}
+    assert (products[f"{prefix}-w-0"]["category"], products[f"{prefix}-x-0"]["price"]) == ("cookware", "9.50")
+
+
 def test_without_a_rehearsal_the_check_says_what_it_cannot_know(shop: Shop, page: Page, prefix: str) -> None:
     without_rehearsals(page)
     wrong = rows(f"{prefix}-w", 120, category="kayaks")  # more than the API lists without being asked
     table = [*rows(prefix, 2), *wrong, *rows(f"{prefix}-x", 1, price="")]
     choose(page, "products.csv", as_csv(table))
-    expect(page.locator("#check-result")).to_have_text("121 of 123 rows have errors. Nothing has been imported yet.")
+    expect(page.locator("#check-result")).to_have_text("121 rows of 123 have errors. Nothing has been imported yet.")
     expect(page.locator("#check-problems li").first).to_contain_text("120 rowscategory: There is no category “kayaks”.")
     expect(page.locator("#check-limits")).to_contain_text("Only the import itself can check: validate")
     assert_accessible(page)
@@ -107,7 +176,7 @@ def test_without_a_rehearsal_the_check_says_what_it_cannot_know(shop: Shop, page
         page.get_by_role("button", name="Download all errors").click()
     assert downloading.value.path().read_text("utf-8-sig").count("kayaks") == 120 * 2  # the value and the reason
     page.reload()
-    expect(page.locator("#check-result")).to_contain_text("121 of 123 rows have errors.")  # the file is still there
+    expect(page.locator("#check-result")).to_contain_text("121 rows of 123 have errors.")  # the file is still there
     page.get_by_role("button", name="Import 2 rows and skip 121").click()
 
     expect(page.get_by_role("heading", name="Some rows were not imported")).to_be_visible()

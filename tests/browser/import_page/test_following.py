@@ -138,24 +138,135 @@ def test_an_import_that_is_paused_because_nearly_every_row_failed_can_be_resumed
     expect(badge(page)).to_have_text("done")
 
 
-MEASURE = """async (module) => {
+MEASURE = """async ([module, polls]) => {
     const { speedometer } = await import(module.replace("main.js", "progress.js"));
     const measure = speedometer();
-    const now = Date.now();
-    const job = (status, done) => ({ rows: 1000, counts: { pending: 1000 - done }, status, eta_seconds: null });
-    const left = (seconds, ...state) => {
-        Date.now = () => now + 1000 * seconds;
-        return measure(job(...state)).secondsLeft;
-    };
-    left(0, "queued", 0);
-    left(600, "processing", 0);
-    return [left(610, "processing", 100), left(612, "processing", 100), left(620, "processing", 200)];
+    const start = Date.now();
+    return polls.map(([seconds, status, rows, done]) => {
+        Date.now = () => start + 1000 * seconds;
+        return measure({ rows, counts: { pending: rows - done }, status, eta_seconds: null }).secondsLeft;
+    });
 }"""
+Poll = tuple[float, str, int, int]
+
+
+def seconds_left(page: Page, polls: list[Poll]) -> list[float | None]:
+    """Return the remaining time that the page shows after each answer: seconds, status, rows, finished rows."""
+    module = page.locator("script[type=module]").get_attribute("src")
+    found: list[float | None] = page.evaluate(MEASURE, [module, polls])
+    return found
 
 
 def test_the_remaining_time_does_not_count_the_wait_in_the_queue_and_becomes_shorter(page: Page) -> None:
-    module = page.locator("script[type=module]").get_attribute("src")
-    first, later, last = page.evaluate(MEASURE, module)
+    done = [(0, "queued", 0), (600, "processing", 0), (610, "processing", 100), (612, "processing", 100)]
+    polls: list[Poll] = [(seconds, status, 1000, rows) for seconds, status, rows in [*done, (620, "processing", 200)]]
 
-    assert (first, last) == (90, 80)
-    assert later == pytest.approx(900 / (100 / 12) - 2)
+    assert seconds_left(page, polls)[-3:] == [90, 88, 80]
+
+
+def polls_of(speeds: list[tuple[float, float]], chunks: int, poll_seconds: float) -> list[Poll]:
+    """Simulate an import, and return the answers that a page gets.
+
+    `speeds` are the seconds of each phase and the rows per second in it; 0 is a pause. Each of the `chunks` that are
+    processed at the same time reports its finished rows every two seconds.
+    """
+    step = 0.1
+    finished = [0.0]
+    for seconds, speed in speeds:
+        finished += [finished[-1] + speed * step * number for number in range(1, round(seconds / step) + 1)]
+    total, end = int(finished[-1]), (len(finished) - 1) * step
+
+    def reported(seconds: float) -> int:
+        """Each chunk has a part of the finished rows, and its last heartbeat was up to two seconds ago."""
+        beats = [(seconds - chunk * 2 / chunks) // 2 * 2 + chunk * 2 / chunks for chunk in range(chunks)]
+        return int(sum(finished[max(0, round(beat / step))] for beat in beats) / chunks)
+
+    def is_paused(seconds: float) -> bool:
+        ends = 0.0
+        for length, speed in speeds:
+            ends += length
+            if seconds < ends:
+                return speed == 0
+        return False
+
+    times = [poll_seconds * number + 0.37 for number in range(int(end / poll_seconds))]
+    return [(time, "paused" if is_paused(time) else "processing", total, reported(time)) for time in times]
+
+
+SPEEDS: dict[str, tuple[list[tuple[float, float]], int]] = {
+    "constant": ([(120, 200)], 4),
+    "constant in one chunk": ([(120, 30)], 1),
+    "slow": ([(300, 0.7)], 1),
+    "a slow start": ([(3, 40), (90, 200)], 4),
+    "half as fast while another import runs": ([(60, 200), (60, 100), (60, 200)], 4),
+    "a shop that slows down": ([(40, 200), (80, 60)], 2),
+    "a pause": ([(40, 150), (45, 0), (60, 150)], 4),
+}
+
+
+@pytest.mark.parametrize("name", SPEEDS)
+def test_ten_seconds_after_each_change_the_remaining_time_is_right_within_a_quarter(page: Page, name: str) -> None:
+    """What will change later cannot be known, so the true time is that at the present speed."""
+    speeds, chunks = SPEEDS[name]
+    polls = polls_of(speeds, chunks, poll_seconds=2)
+
+    judged = 0
+    for (seconds, status, total, done), shown in zip(polls, seconds_left(page, polls), strict=True):
+        starts = 0.0
+        for length, speed in speeds:
+            if starts + 12 <= seconds < starts + length:  # ten seconds, and the wait for the next answer
+                finished = sum_until(speeds, seconds)
+                left = (total - finished) / speed if speed else None
+                if left and left > 8:
+                    assert status == "processing"
+                    assert shown == pytest.approx(left, rel=0.25), (seconds, done)
+                    judged += 1
+            starts += length
+    assert judged > 15
+
+
+def sum_until(speeds: list[tuple[float, float]], seconds: float) -> float:
+    """Return the number of rows that are finished after so many seconds."""
+    finished = 0.0
+    for length, speed in speeds:
+        finished += speed * min(length, max(seconds, 0))
+        seconds -= length
+    return finished
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45.2, "46 seconds"), (91, "1.5 minutes"), (125, "2 minutes"), (1900, "32 minutes")]
+)
+def test_a_remaining_time_is_not_rounded_by_more_than_a_fifth(page: Page, seconds: float, text: str) -> None:
+    module = page.locator("script[type=module]").get_attribute("src")
+    show = 'async ([module, seconds]) => (await import(module.replace("main.js", "texts.js"))).duration(seconds)'
+
+    assert page.evaluate(show, [module, seconds]) == text
+
+
+def test_what_staff_do_is_shown_at_once(shop: Shop, page: Page, prefix: str) -> None:
+    """A pause and a cancel by staff, and the end of the pause."""
+    with shop.poller_stopped():
+        job = start_import(shop, page, rows(prefix, 5))
+
+        def act(statement: str) -> None:
+            code = (
+                "from django.contrib.auth.models import User; from django.db import transaction; "
+                "from bulk_import.models import ImportJob; from bulk_import.operations import cancel; "
+                f"job = ImportJob.objects.for_reports().get(pk='{job}'); staff = User.objects.get(username='admin'); "
+                f"\n{statement}"
+            )
+            shop.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
+            set_visibility(page, hidden=False)  # makes the page poll now
+
+        act("with transaction.atomic(): job.pause_by_staff(staff)")
+        expect(badge(page)).to_have_text("paused")
+        expect(page.locator("#job-message")).to_contain_text("The import continues when staff resume it.")
+        expect(page.locator("#pace")).not_to_contain_text("left")
+        act("with transaction.atomic(): job.resume_by_staff(staff)")
+        expect(badge(page)).not_to_have_text("paused")
+        act("cancel(job, actor=staff)")
+        expect(page.get_by_role("heading", name="Cancelling")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel the import")).to_have_count(0)
+
+    expect(page.get_by_role("heading", name="The import was cancelled")).to_be_visible()

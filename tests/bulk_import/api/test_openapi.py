@@ -71,7 +71,16 @@ schemathesis.openapi.media_type("application/x-ndjson", good_rows.map(as_lines))
 for table_type in ("text/csv", XLSX, XLS, ODS):  # the bytes say that it is a CSV
     schemathesis.openapi.media_type(table_type, good_rows.map(as_table))
 
-CODES_OF_ROWS = {"invalid_rows", "no_rows", "unknown_column", "unknown_field", "wrong_encoding", "needs_upsert"}
+CODES_OF_ROWS = {
+    "invalid_rows",
+    "no_rows",
+    "unknown_column",
+    "unknown_field",
+    "wrong_encoding",
+    "needs_upsert",
+    "two_checks",
+    "unknown_row",
+}
 """Codes of errors that depend on the content of the file, or on two parameters, and not only on the form of one."""
 
 

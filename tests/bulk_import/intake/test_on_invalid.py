@@ -47,7 +47,7 @@ def test_one_invalid_row_refuses_the_whole_import(client_of_merchandiser: APICli
     refusal = answer.json()
     assert (answer.status_code, refusal["code"]) == (400, "invalid_rows")
     assert (refusal["error_count"], refusal["invalid_rows"]) == (1, 1)
-    assert refusal["message"].startswith("1 of 2 rows is not valid")
+    assert refusal["message"].startswith("1 row of 2 is not valid")
     assert (ImportJob.objects.count(), aws.payload_keys(), aws.messages()) == (0, [], [])
 
 
@@ -175,7 +175,7 @@ def test_a_dry_run_stores_nothing(client_of_merchandiser: APIClient, aws: Aws) -
     result = dry_run(client_of_merchandiser, [product("A"), product("B", price="x"), product("C")])
 
     assert result["message"] == (
-        "2 of 3 rows are valid. Nothing was imported: this was a dry run. "
+        "2 rows of 3 are valid. Nothing was imported: this was a dry run. "
         "Some rules are checked only when the rows are imported, for example rules over several fields."
     )
     assert (result["rows"], result["valid_rows"], result["invalid_rows"]) == (3, 2, 1)

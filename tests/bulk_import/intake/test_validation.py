@@ -330,7 +330,7 @@ def test_up_to_a_hundred_errors_are_listed() -> None:
 
 
 def test_an_import_with_invalid_rows_is_refused_with_both_counts() -> None:
-    with pytest.raises(BadImport, match="2 of 3 rows are not valid") as refusal:
+    with pytest.raises(BadImport, match="2 rows of 3 are not valid") as refusal:
         validate({}, product("T-1"), None).check_valid(skip_invalid=False)
 
     assert (refusal.value.status, refusal.value.extra["invalid_rows"]) == (400, 2)

@@ -291,6 +291,37 @@ def test_the_email_about_changes_counts_every_row_that_was_imported(
 
 
 @pytest.mark.parametrize(
+    ("unchanged", "subject", "sentence"),
+    [
+        (120, "All 121 products were imported", "120 products existed already and were left unchanged."),
+        (1, "All 2 products were imported", "1 product existed already and was left unchanged."),
+        (0, "All 1,200 products existed already", "1,200 products existed already and were left unchanged."),
+    ],
+)
+def test_the_email_about_a_file_whose_products_existed_says_so(unchanged: int, subject: str, sentence: str) -> None:
+    created = 1 if unchanged else 0
+    job = make_job("succeeded", (unchanged or 1200) + created, created, 0, 0, 0, mode="skip")
+    job.unchanged_count = unchanged or 1200
+
+    content = compose_in(job)
+
+    assert content.subject == subject
+    assert sentence in content.text
+    job.created_count, job.unchanged_count = job.rows, 0
+    assert compose_in(job).subject == f"All {job.rows:,} products were created"
+    job.created_count, job.unchanged_count = 0, job.rows
+    job.mode = "upsert"  # there, a row is unchanged because the object had its values
+    assert "existed already" not in compose_in(job).text
+
+
+def test_the_email_about_a_file_that_was_created_twice_says_so() -> None:
+    problem = {"field": "sku", "code": "unique", "message": "Taken", "count": 120, "first_index": 0}
+    job = make_job("partially_succeeded", 120, 0, 120, 0, 0, problems=[problem])
+
+    assert "120 products existed already and were left unchanged." in compose_in(job).text
+
+
+@pytest.mark.parametrize(
     ("fields", "subject"),
     [
         ({"mode": "undo"}, "Undo of 5 products paused: the create endpoint does not answer"),

@@ -172,6 +172,19 @@ def test_a_slow_job_has_an_eta_even_if_its_rate_rounds_to_zero() -> None:
     assert eta_seconds(unsaved_job(rows=11, seconds=1000, created=1)) in {10_000, 10_001}
 
 
+def test_the_eta_after_a_pause_is_that_of_the_time_since_the_pause() -> None:
+    resumed = unsaved_job(rows=1000, seconds=3600, created=600)
+    resumed.resumed_at, resumed.tried_since_resume = timezone.now() - timedelta(seconds=10), 100
+
+    assert rows_per_second(resumed) == pytest.approx(10.0, abs=0.1)
+    assert eta_seconds(resumed) in {40, 41}
+    resumed.status = JobStatus.PAUSED
+    assert eta_seconds(resumed) is None
+    resumed.status = JobStatus.PROCESSING
+    resumed.started_at = timezone.now() - timedelta(seconds=5)  # a retry started after the pause
+    assert eta_seconds(resumed) in {3, 4}
+
+
 @pytest.mark.parametrize("status", sorted(TERMINAL_STATUSES))
 def test_an_ended_job_has_no_eta(status: JobStatus) -> None:
     assert eta_seconds(unsaved_job(status, seconds=10, created=5)) is None

@@ -91,6 +91,16 @@ OTHER_FILES = {
     "by hand, the thousands separator is named": File(
         b"sku;weight_kg\nA-1;1.200\n", [{"sku": "A-1", "weight_kg": "1200"}], {**BR, "decimal": {"weight_kg": ","}}
     ),
+    "by hand, a decimal comma after a zero": File(
+        b"sku;weight_kg\nA-1;1.200\nA-2;0,850\n",
+        [{"sku": "A-1", "weight_kg": "1200"}, {"sku": "A-2", "weight_kg": "0.850"}],
+        BR,
+    ),
+    "by hand, a decimal comma although the point is named": File(
+        b"sku;weight_kg\nA-1;1.200\nA-2;0,850\n",
+        [{"sku": "A-1", "weight_kg": "1.200"}, {"sku": "A-2", "weight_kg": "0,850"}],
+        {**BR, "decimal": {"weight_kg": "."}},
+    ),
     "by hand, whole thousands are ambiguous": File(
         b"sku;stock\nA-1;2.000\n", [{"sku": "A-1", "stock": "2.000"}], BR, unread=[(2, "stock", "ambiguous_number")]
     ),

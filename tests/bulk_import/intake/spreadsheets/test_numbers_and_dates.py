@@ -57,6 +57,8 @@ def test_dates_in_both_orders_are_ambiguous_unless_only_one_order_is_possible() 
         ("en-US", "$1,234.50", "1234.50"),
         ("en-US", "1.200", "1.200"),
         ("de-DE", "12.50", "12.50"),
+        ("de-DE", "0.850", "0.850"),  # thousands do not begin with a zero
+        ("en-US", "0,850", "0,850"),
         ("en-US", "12,50", "12,50"),  # the serializer refuses it
         ("pt-BR", "12,5 kg", "12,5 kg"),
         ("pt-BR", "1.23,5", "1.23,5"),
