@@ -64,7 +64,7 @@ def test_a_release_is_checked_on_all_versions_that_the_metadata_names() -> None:
 @pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_systemd_finds_nothing_but_the_missing_shop(path: Path) -> None:
-    command = [str(SYSTEMD), "verify", path]
+    command = [str(SYSTEMD), "verify", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     found = [line for line in done.stderr.splitlines() if path.name in line]

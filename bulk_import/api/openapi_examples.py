@@ -45,10 +45,8 @@ def job(target: str) -> dict[str, Any]:
         started_at=STARTED_AT,
         finished_at=STARTED_AT + timedelta(seconds=6),
     )
+    ended.annotate_as_new()
     ended.totals = dict.fromkeys(map(str, Outcome), 0) | {"created": 1991, "rejected": 3}
-    ended.worker_lost_at = ended.lost_lease_ends_at = None
-    ended.undone_by = ended.undone_at = ended.run_by = None
-    ended.corrected_rows = 0
     document: dict[str, Any] = json.loads(JSONRenderer().render(ImportJobSerializer(ended).data))
     return document
 

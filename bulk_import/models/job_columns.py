@@ -144,8 +144,7 @@ class JobColumns(models.Model):
     undone_by: uuid.UUID | None  # the newest job that undoes this one
     undone_at: datetime | None  # when that job was accepted
     run_by: uuid.UUID | None  # the job that imports the rows of this rehearsal
-    undone_count: int  # the rows that were deleted again
-    resumed_at: datetime | None = None  # when the last pause ended
+    resumed_at: datetime | None  # when the last pause ended
 
     # These need `with_counts`.
     created_count = OutcomeCount()
@@ -194,8 +193,8 @@ class JobColumns(models.Model):
         """Set what `for_reports` would annotate if nothing has happened to the job since it was created."""
         self.totals = None
         self.worker_lost_at = self.lost_lease_ends_at = None
-        self.corrected_by = self.undone_by = None
-        self.corrected_rows = self.undone_count = 0
+        self.corrected_by = self.undone_by = self.undone_at = self.run_by = self.resumed_at = None
+        self.corrected_rows = 0
 
     @property
     def on_existing(self) -> str | None:

@@ -25,15 +25,12 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
 
         `corrected_by` is the ID of the last job that corrects rows of this one, and `corrected_rows` the number of rows
         of the largest one that is no rehearsal. `run_by` is the ID of the job that imports the rows of this rehearsal.
-        `undone_by` is the ID of the last job that deletes what this job has created, `undone_at` the time at which that
-        job was accepted, and `undone_count` the number of rows that all such jobs have deleted. Rehearsals of an undo
-        do not count. `resumed_at` is the end of the last pause.
+        `undone_by` is the ID of the last job that deletes what this job has created, and `undone_at` the time at which that
+        job was accepted. Rehearsals of an undo do not count. `resumed_at` is the end of the last pause.
         """
         corrections = self.model.objects.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
         imports = corrections.filter(rehearsal=False)
         undos = self.model.objects.filter(undoes=OuterRef("pk"), rehearsal=False).order_by("-created_at", "-pk")
-        chunks = ImportChunk.objects.filter(job__undoes=OuterRef("pk"), job__rehearsal=False).order_by()
-        deleted = chunks.values("job__undoes").annotate(total=Sum("deleted")).values("total")
         resumed = ImportEvent.objects.filter(job=OuterRef("pk"), kind=EventKind.RESUMED).order_by("-at")
         related = {
             "corrected_by": Subquery(corrections.values("pk")[:1]),
@@ -41,7 +38,6 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
             "undone_by": Subquery(undos.values("pk")[:1]),
             "undone_at": Subquery(undos.values("created_at")[:1]),
             "run_by": Subquery(self.model.objects.filter(runs=OuterRef("pk")).values("pk")[:1]),
-            "undone_count": Coalesce(Subquery(deleted), 0),
             "resumed_at": Subquery(resumed.values("at")[:1]),
         }
         return self.with_counts().annotate(**related).select_related("submitter")

@@ -261,4 +261,5 @@ def install() -> None:
     }
     for name, function in executing.items():
         originals[name] = getattr(queryset, name)
-        setattr(queryset, name, wraps(originals[name])(function))
+        wrapper: Any = wraps(originals[name])
+        setattr(queryset, name, wrapper(function))
