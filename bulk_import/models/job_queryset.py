@@ -25,8 +25,8 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
 
         `corrected_by` is the ID of the last job that corrects rows of this one, and `corrected_rows` the number of rows
         of the largest one that is no rehearsal. `run_by` is the ID of the job that imports the rows of this rehearsal.
-        `undone_by` is the ID of the last job that deletes what this job has created, and `undone_at` the time at which that
-        job was accepted. Rehearsals of an undo do not count. `resumed_at` is the end of the last pause.
+        `undone_by` is the ID of the last job that deletes what this job has created, and `undone_at` the time at which
+        that job was accepted. Rehearsals of an undo do not count. `resumed_at` is the end of the last pause.
         """
         corrections = self.model.objects.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
         imports = corrections.filter(rehearsal=False)

@@ -60,6 +60,7 @@ class Queue:
     dead_letters: Queue | None = None
     messages: list[Message] = field(default_factory=list)
     sent: list[Message] = field(default_factory=list)  # every message so far
+    most: Counter[str] = field(default_factory=Counter)  # most messages with the same body at the same time
     lost: int = 0  # messages that the retention deleted
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,6 +68,7 @@ class Queue:
         message = Message(body, attributes, visible_at=clock.now + delay_seconds)
         self.messages.append(message)
         self.sent.append(message)
+        self.most[body] = max(self.most[body], sum(other.body == body for other in self.messages))
         self._changed.set()
         return message
 
@@ -131,7 +133,6 @@ class Sqs:
     queue: Queue
     fault_of: Callable[[str], str]
     on_send: Callable[[Message], None]
-    copies: Counter[str] = field(default_factory=Counter)  # bodies of messages with which workers replaced others
 
     def send_message(
         self,
@@ -146,8 +147,6 @@ class Sqs:
         message = self.queue.send(MessageBody, MessageAttributes, DelaySeconds)
         self.on_send(message)
         self._end("SendMessage", fault)
-        # If the worker gets no answer, it keeps the message that it wanted to replace, so there are two from now on.
-        self.copies[MessageBody] += 1
         return {"MessageId": message.id}
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:
