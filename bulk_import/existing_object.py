@@ -213,7 +213,7 @@ def parent_links(model: type[Any]) -> Iterator[str]:
 
 def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:
     """Raise CreateCallError if a job that was accepted later has written the object."""
-    accepted_at = Subquery(ImportJob.objects.filter(pk=call.job_id).values("created_at"))
+    accepted_at = Subquery(ImportJob.objects.filter(pk=call.job_id).values("created_at")[:1])
     is_later = Q(job__created_at__gt=accepted_at) | Q(job__created_at=accepted_at, job_id__gt=call.job_id)
     writes = ImportedRow.objects.filter(
         is_later, lookup=existing.lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
