@@ -28,6 +28,11 @@ FIX_BASE_URL = (
     "(FORCE_SCRIPT_NAME, --root-path) exactly if the server expects the prefix in a request."
 )
 
+FIX_NOTHING_WRITTEN = (
+    "Let the endpoint answer after it has created the object, and with 400 if it creates none. An endpoint that leaves "
+    "the creation to a task, or answers 200 with an error in the body, cannot be used."
+)
+
 FIX_OUTER_TRANSACTION = (
     "Find it in MIDDLEWARE. It must not open one for this app's URLs and for requests with an import token."
 )
@@ -106,6 +111,9 @@ def _summary(report: ProbeReport) -> str:
 def _problems(call: ProbeCall, claim: Claim, report: ProbeReport) -> Iterator[tuple[Level, str, str]]:
     yield from _problems_of_the_way(call, claim, report)
     yield from _problems_of_the_status(call, report)
+    if report.verdict == RowVerdict.CREATED and not report.written:
+        message = f"{report.view} answered {report.status} to the row {call.row}, but wrote nothing to a database. "
+        yield Level.ERROR, f"{message}Imports would count such a row as created.", FIX_NOTHING_WRITTEN
     if others := [alias for alias in report.written if alias != report.ledger]:
         message = f"The endpoint writes to {', '.join(others)}, and the ledger is in {report.ledger}. One transaction "
         message += "cannot cover both, so rows can be created twice or counted wrongly."
@@ -161,7 +169,9 @@ def _problems_of_the_status(call: ProbeCall, report: ProbeReport) -> Iterator[tu
         message = f"{answered}, but nothing would be kept: {reasons or 'it rolled back its transaction'}."
         yield Level.ERROR, message, "Let the view answer an error status when it creates nothing."
     elif 200 <= status < 300:  # noqa: PLR2004 - as above
-        yield Level.ERROR, f"{answered} to a creation.", f'Add "success_statuses": [{status}] to {target}.'
+        expected = (f"{answered} to a creation.", f'Add "success_statuses": [{status}] to {target}.')
+        nothing = (f"{answered}, but wrote nothing to a database.", FIX_NOTHING_WRITTEN)
+        yield Level.ERROR, *(expected if report.written else nothing)
     elif 300 <= status < 400:  # noqa: PLR2004 - as above
         message = f"{answered}: it redirects to {report.location}."
         yield Level.ERROR, message, "Let the view answer API clients without a redirect, or correct create_url."

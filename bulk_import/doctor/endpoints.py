@@ -11,6 +11,8 @@ import json
 import re
 import uuid
 from contextlib import suppress
+from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,12 +29,15 @@ from bulk_import_wire.contract import (
 )
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import ProbeCall, ProbeRequest
-from bulk_import_wire.probe_findings import judge_no_verdict, judge_probe
+from bulk_import_wire.probe_findings import FIX_NOTHING_WRITTEN, judge_no_verdict, judge_probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 READS_AUTH = re.compile(r"\brequest\.auth\b")
+
+EMPTY_ROW = "{}"
+"""A row without fields. An endpoint that answers it with a success, and writes nothing, hides errors."""
 
 TIMEOUT_SECONDS = 30
 """Timeout of each call. A worker's create call has the same timeout."""
@@ -80,7 +85,12 @@ def _probe(base_url: str, call: ProbeCall) -> Iterator[Finding]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield no_answer(subject, url, error)
         return
-    yield from judge_probe(call, url, answer.status_code, answer.headers, answer.content)
+    findings = judge_probe(call, url, answer.status_code, answer.headers, answer.content)
+    yield from findings
+    if findings[0].level == Level.OK and call.row != EMPTY_ROW and set(call.success_statuses) != {HTTPStatus.CREATED}:
+        # The endpoint may answer 200 to everything, with the errors of a row in the body.
+        empty = _probe(base_url, replace(call, row=EMPTY_ROW))
+        yield from (finding for finding in empty if finding.fix == FIX_NOTHING_WRITTEN)
 
 
 def examine_create_calls(base_url: str) -> Iterator[Finding]:
