@@ -217,7 +217,7 @@ def later_writes(job_id: UUID, target: Target, lookup: str) -> QuerySet[Imported
 
     "Later" means that they were accepted after the job `job_id`.
     """
-    accepted_at = Subquery(ImportJob.objects.filter(pk=job_id).values("created_at"))
+    accepted_at = Subquery(ImportJob.objects.filter(pk=job_id).values("created_at")[:1])
     is_later = Q(job__created_at__gt=accepted_at) | Q(job__created_at=accepted_at, job_id__gt=job_id)
     writes: QuerySet[ImportedRow] = ImportedRow.objects.filter(
         is_later, lookup=lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES

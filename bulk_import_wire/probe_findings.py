@@ -28,6 +28,12 @@ FIX_BASE_URL = (
     "(FORCE_SCRIPT_NAME, --root-path) exactly if the server expects the prefix in a request."
 )
 
+FIX_NOTHING_WRITTEN = (
+    "Let the view create the object in its own request, through Django's connection, and answer 400 if it creates "
+    "none. An endpoint that leaves the creation to a task, or answers 200 with an error in the body, cannot be used. If the "
+    "status does not mean that an object was created, remove it from success_statuses."
+)
+
 FIX_OUTER_TRANSACTION = (
     "Find it in MIDDLEWARE. It must not open one for this app's URLs and for requests with an import token."
 )
@@ -135,10 +141,8 @@ def _problems(call: ProbeCall, report: ProbeReport) -> Iterator[tuple[Level, str
         message += "cannot cover both, so rows can be created twice or counted wrongly."
         yield Level.ERROR, message, "Keep the rows, the users and bulk_import in one database."
     elif report.verdict == RowVerdict.CREATED and report.ledger not in report.written:
-        message = f"The endpoint answered {report.status} but wrote nothing to {report.ledger}, so the row exists "
-        message += "elsewhere or is created later. An import would count it as created although this can still fail."
-        fix = "Let the view create the object in its own request, through Django's connection. If the status does not "
-        yield Level.ERROR, message, f"{fix}mean that an object was created, remove it from success_statuses."
+        message = f"The endpoint answered {report.status} to the row {call.row}, but wrote nothing to {report.ledger}. "
+        yield Level.ERROR, f"{message}An import would count it as created.", FIX_NOTHING_WRITTEN
     if report.isolation not in ISOLATION_LEVELS:
         fix = "Use read committed: check OPTIONS in DATABASES, and default_transaction_isolation of the role."
         yield Level.ERROR, f"The isolation level is {report.isolation}, so reports miss rows.", fix
@@ -204,7 +208,9 @@ def _problems_of_the_status(call: ProbeCall, report: ProbeReport) -> Iterator[tu
         message = f"{answered}, but nothing would be kept: {reasons or 'it rolled back its transaction'}."
         yield Level.ERROR, message, "Let the view answer an error status when it creates nothing."
     elif 200 <= status < 300:  # noqa: PLR2004 - as above
-        yield Level.ERROR, f"{answered} to a creation.", f'Add "success_statuses": [{status}] to {target}.'
+        expected = (f"{answered} to a creation.", f'Add "success_statuses": [{status}] to {target}.')
+        nothing = (f"{answered}, but wrote nothing to a database.", FIX_NOTHING_WRITTEN)
+        yield Level.ERROR, *(expected if report.written else nothing)
     elif 300 <= status < 400:  # noqa: PLR2004 - as above
         message = f"{answered}: it redirects to {report.location}."
         yield Level.ERROR, message, "Let the view answer API clients without a redirect, or correct create_url."

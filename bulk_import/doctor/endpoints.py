@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,15 @@ from bulk_import_wire.contract import (
 )
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import ProbeCall, ProbeRequest
-from bulk_import_wire.probe_findings import judge_no_verdict, judge_probe, judge_unsent
+from bulk_import_wire.probe_findings import FIX_NOTHING_WRITTEN, judge_no_verdict, judge_probe, judge_unsent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 READS_AUTH = re.compile(r"\brequest\.auth\b")
+
+EMPTY_ROW = "{}"
+"""A row without fields. An endpoint that answers it with a success, and writes nothing, hides errors."""
 
 TIMEOUT_SECONDS = 30
 """Timeout of each call. A worker's create call has the same timeout."""
@@ -46,28 +50,37 @@ def examine_endpoints(base_url: str, user: str, rows: Mapping[str, str], host: s
     """
     for name in conf().targets:
         asked = ProbeRequest(user, name, host, rows.get(name, ""))
-        url = worker_api_url(base_url, "bulk-import-probe")
-        headers = {
-            "Authorization": f"Bearer {next(iter(conf().worker_secrets), '')}",
-            CONTRACT_HEADER: str(CONTRACT_VERSION),
-        }
-        try:
-            answer = _post(url, headers, json.dumps(asked.to_dict()))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            yield no_answer(f"target {name}", url, error)
-            continue
-        try:
-            calls = [ProbeCall.from_dict(call) for call in answer.json()["probes"]]
-        except (ValueError, KeyError, TypeError):
-            reason = _message(answer) or "The other findings may say why."
-            message = f"The endpoint was not tried: the worker API returned {answer.status_code}. {reason}"
-            fix = "Pass a user and a target that exist on the running server, which must have the same release."
-            if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                fix = "Wait, and run the doctor again."
-            yield Finding(f"target {name}", Level.ERROR, message, fix)
-            continue
-        for call in calls:
-            yield from _probe(base_url, call)
+        findings = list(_examine_endpoint(base_url, asked))
+        yield from findings
+        if findings[0].level == Level.OK and set(conf().target(name).success_statuses) != {HTTPStatus.CREATED}:
+            # The endpoint may answer 200 to everything, with the errors of a row in the body.
+            empty = _examine_endpoint(base_url, replace(asked, row=EMPTY_ROW))
+            yield from (finding for finding in empty if finding.fix == FIX_NOTHING_WRITTEN)
+
+
+def _examine_endpoint(base_url: str, asked: ProbeRequest) -> Iterator[Finding]:
+    url = worker_api_url(base_url, "bulk-import-probe")
+    headers = {
+        "Authorization": f"Bearer {next(iter(conf().worker_secrets), '')}",
+        CONTRACT_HEADER: str(CONTRACT_VERSION),
+    }
+    try:
+        answer = _post(url, headers, json.dumps(asked.to_dict()))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield no_answer(f"target {asked.target}", url, error)
+        return
+    try:
+        calls = [ProbeCall.from_dict(call) for call in answer.json()["probes"]]
+    except (ValueError, KeyError, TypeError):
+        reason = _message(answer) or "The other findings may say why."
+        message = f"The endpoint was not tried: the worker API returned {answer.status_code}. {reason}"
+        fix = "Pass a user and a target that exist on the running server, which must have the same release."
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            fix = "Wait, and run the doctor again."
+        yield Finding(f"target {asked.target}", Level.ERROR, message, fix)
+        return
+    for call in calls:
+        yield from _probe(base_url, call)
 
 
 def _probe(base_url: str, call: ProbeCall) -> Iterator[Finding]:

@@ -79,6 +79,7 @@ def _find_serializer(view: Any, path: str) -> str:
 
 
 def _class_for(view: Any, request: Any) -> Any:
+    view.action_map = {"post": "create"}  # a ViewSet may choose its serializer by the action
     view.request = view.initialize_request(request)
     return view.get_serializer_class()
 

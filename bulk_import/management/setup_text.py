@@ -36,11 +36,6 @@ CONNECTIONS = {
 
 BUCKETS = {PAYLOADS_STORAGE: "BULK_IMPORT_PAYLOADS_BUCKET", FAILURES_STORAGE: "BULK_IMPORT_FAILURES_BUCKET"}
 
-DEFAULT_STORAGES = """\
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-"""
-
 
 def settings_text(found: FoundEndpoint) -> str:
     """Return the lines for the end of the settings module."""
@@ -53,13 +48,16 @@ def _settings_lines(found: FoundEndpoint) -> Iterator[str]:
     if MIDDLEWARE in middleware[:-1]:
         yield f'MIDDLEWARE = [name for name in MIDDLEWARE if name != "{MIDDLEWARE}"]\n'
     if middleware[-1:] != [MIDDLEWARE]:
-        others = "*MIDDLEWARE, " if _is_in_module("MIDDLEWARE") else ""
+        others = "*MIDDLEWARE, " if _is_in_module("MIDDLEWARE") else "".join(f'"{name}", ' for name in middleware)
         yield f'MIDDLEWARE = [{others}"{MIDDLEWARE}"]  # must be the last one\n\n'
     yield from _bulk_import_lines(found)
     missing = [alias for alias in BUCKETS if alias not in settings.STORAGES]
     if missing:
         yield "\nSTORAGES = {\n"
-        yield "    **STORAGES,\n" if _is_in_module("STORAGES") else DEFAULT_STORAGES
+        existing = (
+            f'    "{alias}": {json.dumps(storage, default=repr)},\n' for alias, storage in settings.STORAGES.items()
+        )
+        yield "    **STORAGES,\n" if _is_in_module("STORAGES") else "".join(existing)
         for alias in missing:
             yield f'    "{alias}": {{\n        "BACKEND": "storages.backends.s3.S3Storage",\n'
             yield f'        "OPTIONS": {{"bucket_name": os.environ["{BUCKETS[alias]}"]}},\n    }},\n'
@@ -103,8 +101,15 @@ def _target_lines(found: FoundEndpoint, indent: str) -> str:
 
 
 def _is_in_module(name: str) -> bool:
-    """Return whether the settings module defines this setting, so that a line at its end can refer to it."""
-    module = importlib.import_module(settings.SETTINGS_MODULE) if settings.SETTINGS_MODULE else None
+    """Return whether the settings module defines this setting, so that a line at its end can refer to it.
+
+    It does not define Django's defaults, nor what another program adds. A line that referred to those would fail, and
+    one that left them out would remove them, so such a line repeats their values.
+    """
+    try:
+        module = importlib.import_module(settings.SETTINGS_MODULE) if settings.SETTINGS_MODULE else None
+    except ImportError:  # with Dynaconf, this is the path of a file
+        module = None
     return hasattr(module, name)
 
 

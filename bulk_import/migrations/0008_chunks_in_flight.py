@@ -61,7 +61,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="importchunk",
             index=models.Index(
-                condition=models.Q(("status", "pending")), fields=["job", "number"], name="bulk_import_chunk_pending"
+                models.F("job"),
+                models.F("number"),
+                condition=models.Q(("status", "pending")),
+                name="bulk_import_chunk_pending",
             ),
         ),
         migrations.AddIndex(

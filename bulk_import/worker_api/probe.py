@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth import get_user_model
 from django.urls import NoReverseMatch
+from rest_framework.fields import FileField, ImageField
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 
@@ -55,6 +56,19 @@ class ProbeView(WorkerView):
             return Response({"probes": [_probe(request, asked, conf().target(name), user).to_dict() for name in names]})
 
 
+FIX_FILES = (
+    "Set required=False for the field and add the files later, or accept them as text with the Base64FileField of "
+    "drf-extra-fields."
+)
+
+
+def _required_files(target: Target, request: Any) -> list[str]:
+    """Return the required fields that accept only an uploaded file. A subclass may read the file from text."""
+    fields = target.create_serializer(request).fields
+    only_files = {FileField.to_internal_value, ImageField.to_internal_value}
+    return [name for name, field in fields.items() if field.required and type(field).to_internal_value in only_files]
+
+
 def _probe(request: Any, asked: ProbeRequest, target: Target, user: Any) -> ProbeCall:
     settings = conf()
     if not target.rehearse:
@@ -70,6 +84,9 @@ def _probe(request: Any, asked: ProbeRequest, target: Target, user: Any) -> Prob
     except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
         message = f"No row can be generated from the serializer: {type(error).__name__}: {error}"
         return ProbeCall(target.name, problem=message, fix="Pass a row with --row FILE.")
+    if not asked.row and (files := _required_files(target, request)):
+        message = f"The endpoint requires a file in {', '.join(files)}, and rows are JSON, which has no files."
+        return ProbeCall(target.name, problem=message, fix=FIX_FILES)
     claim = Claim(
         epoch=0,
         lease_seconds=0,

@@ -11,9 +11,11 @@ from unittest.mock import patch
 
 import django
 import pytest
+from django.apps import apps
 from django.core.checks import run_checks
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.db.models import UniqueConstraint
 from django.http import HttpResponse
 from django.urls import include, path
 
@@ -401,3 +403,12 @@ def test_read_committed_is_not_reported(options: dict[str, Any], monkeypatch: py
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
 
     assert check_configuration() == []
+
+
+@pytest.mark.parametrize("model", [*apps.get_app_config("bulk_import").get_models()])
+def test_no_index_has_the_fields_of_a_unique_constraint(model: Any) -> None:
+    """NetBox's system check refuses such a model, even if the index is partial."""
+    indexed = {tuple(index.fields) for index in model._meta.indexes}
+    unique = {tuple(found.fields) for found in model._meta.constraints if isinstance(found, UniqueConstraint)}
+
+    assert not indexed & unique

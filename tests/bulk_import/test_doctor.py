@@ -31,7 +31,9 @@ from rest_framework.exceptions import (
 )
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.response import Response
+from rest_framework.serializers import CharField, FileField, Serializer
 from rest_framework.test import APIClient
+from rest_framework.viewsets import ModelViewSet
 
 from bulk_import.authentication import ProbeToken
 from bulk_import.models import ImportedRow
@@ -541,6 +543,22 @@ def test_a_target_that_does_not_allow_rehearsals_is_not_probed(
     assert (answer.status_code, answer[VERDICT_HEADER]) == (403, "stale")
 
 
+class ScanSerializer(Serializer[Any]):
+    name = CharField()
+    scan = FileField()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_required_file_cannot_be_in_a_row(probe: Probe, settings: Settings) -> None:
+    target = {**settings.BULK_IMPORT["TARGETS"]["products"], "serializer": f"{__name__}.ScanSerializer"}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": target}}
+
+    (found,) = probe()
+
+    assert "a file in scan" in found["message"]
+    assert "required=False" in found["fix"]
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("token", ["Import probe.forged", "Bearer wrong"])
 def test_a_probe_needs_the_worker_secret(client: Any, token: str) -> None:
@@ -555,6 +573,15 @@ def test_a_probe_needs_the_worker_secret(client: Any, token: str) -> None:
 def answers(status: int, **options: Any) -> ViewMethod:
     def create(_view: Any, _request: Any, *_args: Any, **_kwargs: Any) -> Response:
         return Response({}, status=status, **options)
+
+    return create
+
+
+def creates(status: int) -> ViewMethod:
+    def create(view: Any, request: Any, *args: Any, **kwargs: Any) -> Response:
+        response: Response = ModelViewSet.create(view, request, *args, **kwargs)
+        response.status_code = status
+        return response
 
     return create
 
@@ -581,7 +608,8 @@ def rolls_back(*_args: Any, **_kwargs: Any) -> Response:
 @pytest.mark.parametrize(
     ("create", "level", "fix"),
     [
-        (answers(200), "error", 'Add "success_statuses": [200] to TARGETS["products"].'),
+        (creates(200), "error", 'Add "success_statuses": [200] to TARGETS["products"].'),
+        (answers(202), "error", "to a task"),
         (answers(302, headers={"Location": "/sign-in/"}), "error", "correct create_url"),
         (raises(NotAuthenticated()), "error", "request.auth"),
         (raises(ValidationError({"sku": ["no"]})), "error", "--row FILE"),
@@ -603,6 +631,30 @@ def test_a_probe_names_what_got_in_the_way(
     problem = next(finding for finding in probe() if finding["level"] != "ok")
 
     assert (problem["level"], fix in problem["fix"]) == (level, True), problem
+
+
+def hides_errors(view: Any, request: Any, *_args: Any, **_kwargs: Any) -> Response:
+    serializer = view.get_serializer(data=request.data)
+    if not serializer.is_valid():
+        return Response({"success": False, "errors": serializer.errors})
+    serializer.save()
+    return Response({"success": True, "data": serializer.data})
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_an_endpoint_that_answers_200_to_a_wrong_row_is_found(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    products = {**settings.BULK_IMPORT["TARGETS"]["products"], "success_statuses": [200]}
+    settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": products}}
+    monkeypatch.setattr(ProductViewSet, "create", creates(200))
+    assert {finding["level"] for finding in probe()} == {"ok"}
+
+    monkeypatch.setattr(ProductViewSet, "create", hides_errors)
+    (problem,) = (finding for finding in probe() if finding["level"] != "ok")
+
+    assert (problem["level"], "to the row {}, but wrote nothing" in problem["message"]) == ("error", True)
 
 
 def report(**changes: Any) -> tuple[ProbeCall, bytes]:

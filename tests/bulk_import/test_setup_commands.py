@@ -12,8 +12,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from django.urls import path
+from rest_framework.permissions import BasePermission
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
 
+from bulk_import.management.arguments import request_of
 from bulk_import.management.quiet import CLIENTS
 from bulk_import.versions import check_versions
 from tests.bulk_import.conftest import WORKER_SECRET
@@ -26,12 +30,36 @@ if TYPE_CHECKING:
     from tests.bulk_import.conftest import Aws
 
 
+class One(Serializer[Any]):
+    pass
+
+
+class Other(Serializer[Any]):
+    pass
+
+
+class ByAction(GenericViewSet[Any]):
+    serializer_class = Other
+
+    def create(self, request: Any) -> None:
+        pass
+
+    def get_serializer_class(self) -> Any:
+        return One if self.action == "create" else Other
+
+
+class ReadsAuth(BasePermission):
+    def has_permission(self, request: Any, view: Any) -> bool:  # noqa: ARG002 - DRF's signature
+        return request.auth is None and request.user.is_authenticated
+
+
 class Plain(APIView):
     def post(self, request: Any) -> HttpResponse:  # noqa: ARG002 - DRF's signature
         return HttpResponse(status=201)
 
 
 urlpatterns = [
+    path("by-action/", ByAction.as_view({"post": "create"}), name="by-action"),
     path("plain/", Plain.as_view(), name="plain"),
     path("plain.<format>", Plain.as_view(), name="plain"),  # as DRF's format suffixes
     path("stores/<int:store>/items/", Plain.as_view(), name="items"),
@@ -84,7 +112,7 @@ def test_a_wrong_url_name_gets_suggestions(arguments: list[str], says: str) -> N
 def test_suggestions_begin_with_the_most_similar_names(settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
 
-    with pytest.raises(CommandError, match=r"POST: items, plain$"):  # each only once
+    with pytest.raises(CommandError, match=r"POST: items, plain, by-action$"):  # each only once
         printed("item-list")
 
 
@@ -92,6 +120,32 @@ def test_settings_that_the_module_does_not_define_are_not_extended(settings: Set
     settings.SETTINGS_MODULE = "tests.bulk_import.test_setup_commands"
     settings.MIDDLEWARE = []
     assert '\nMIDDLEWARE = ["bulk_import.middleware' in "\n" + printed("products:product-list", "--part", "settings")
+
+
+def test_settings_that_are_in_a_file_of_dynaconf_are_repeated(settings: Settings) -> None:
+    settings.SETTINGS_MODULE = "/etc/shop/settings.py"
+    settings.MIDDLEWARE = ["shop.middleware.One"]
+    settings.STORAGES = {"default": {"BACKEND": "shop.Storage"}}
+
+    text = printed("products:product-list", "--part", "settings")
+
+    assert 'MIDDLEWARE = ["shop.middleware.One", "bulk_import.middleware' in text
+    assert '    "default": {"BACKEND": "shop.Storage"},\n' in text
+
+
+def test_a_serializer_that_depends_on_the_action_is_that_of_create(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+
+    assert f'"serializer": "{__name__}.One"' in printed("by-action", "--part", "settings")
+
+
+@pytest.mark.django_db
+def test_on_the_command_line_a_permission_class_may_read_auth(django_user_model: Any) -> None:
+    django_user_model.objects.create_user("anna")
+    request = request_of("anna")
+
+    assert ReadsAuth().has_permission(request, None)
+    assert request.user.get_username() == "anna"
 
 
 @pytest.mark.parametrize(("name", "says"), [("plain", "--serializer"), ("items", "--kwargs"), ("page", "DRF view")])
