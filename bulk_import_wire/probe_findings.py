@@ -30,8 +30,8 @@ FIX_BASE_URL = (
 
 FIX_NOTHING_WRITTEN = (
     "Let the view create the object in its own request, through Django's connection, and answer 400 if it creates "
-    "none. An endpoint that leaves the creation to a task, or answers 200 with an error in the body, cannot be used. If the "
-    "status does not mean that an object was created, remove it from success_statuses."
+    "none. An endpoint that leaves the creation to a task, or answers 200 with an error in the body, cannot be used. "
+    "If the status does not mean that an object was created, remove it from success_statuses."
 )
 
 FIX_OUTER_TRANSACTION = (

@@ -1,17 +1,22 @@
-"""gunicorn's configuration for the demo and the benchmarks."""
+"""gunicorn's configuration for the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
 import gc
 from typing import Any
 
+from django.urls import get_resolver
 
-def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """Exclude the application from garbage collection. gunicorn calls this in each worker that has loaded it.
+preload_app = True  # load the application once, before gunicorn forks its workers
+
+
+def when_ready(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Load the views, and exclude the application from garbage collection. gunicorn calls this before it forks.
 
     A full collection looks at every object of the process, and stops all of its threads meanwhile. Most of the objects
     belong to the loaded application and are never garbage. Creates allocate many objects, so an import would cause many
     full collections, and each of them would delay the requests of the shop's users.
     """
+    get_resolver().url_patterns  # noqa: B018 - Django loads the views when it first needs them
     gc.collect()
     gc.freeze()

@@ -60,17 +60,18 @@ def pytest_runtest_makereport(
     return report
 
 
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "shop"}
+"""Fixtures of tests that use the database. The shop of `test_pipeline.py` is a process, which uses DATABASE_URL."""
+
+
+def runs_on_postgresql(item: pytest.Item) -> bool:
+    """Return whether a test can give another result on PostgreSQL than on SQLite."""
+    uses_database = DATABASE_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    return bool(uses_database or item.get_closest_marker("django_db")) and not item.get_closest_marker("one_database")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, leave out the tests that use no database, or always SQLite. They run in the other parts."""
-    if not os.environ.get("DATABASE_URL", "").startswith("postgres"):
-        return
-    database_fixtures = {"db", "transactional_db", "live_server"}
-    left_out = [
-        item
-        for item in items
-        if item.path.name != "test_pipeline.py"  # its shop is another process, which uses DATABASE_URL
-        and not item.get_closest_marker("django_db")
-        and not database_fixtures.intersection(getattr(item, "fixturenames", ()))
-    ]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    """On PostgreSQL, leave out the tests that need no database, or any. They run in the other parts, with SQLite."""
+    if os.environ.get("DATABASE_URL", "").startswith("postgres"):
+        config.hook.pytest_deselected(items=[item for item in items if not runs_on_postgresql(item)])
+        items[:] = filter(runs_on_postgresql, items)

@@ -13,13 +13,13 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.db import connections
 from django.utils import timezone
-from playwright.sync_api import Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import_wire.calls import Calls
 from bulk_import_wire.contract import PauseCode
 from bulk_import_wire.problems import problem
-from tests.browser.chromium import ARGUMENTS, CHROMIUM
+from tests.browser.chromium import chromium, needs_chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +28,21 @@ if TYPE_CHECKING:
     from pytest_django.live_server_helper import LiveServer
 
 
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser(django_db_setup: None) -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as monkeypatch, chromium() as browser:
+        # Playwright's sync API runs an event loop in this thread, where Django would refuse to touch the database.
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield browser
+        connections.close_all()  # Django closes only the connections outside the event loop
+
+
 @pytest.fixture
-def page(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
     """A browser page. The test fails if the page logs an error, or sends a request to another server."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    # Playwright's sync API runs an event loop in this thread, where Django would refuse to touch the database.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
     complaints: list[str] = []
 
     def hear(logged: ConsoleMessage) -> None:
@@ -46,15 +54,12 @@ def page(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         if not request.url.startswith((f"{live_server.url}/", "data:")):
             complaints.append(f"asked {request.url}")
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        opened = browser.new_page(base_url=live_server.url, viewport={"width": 1366, "height": 900}, locale="en-GB")
-        opened.on("console", hear)
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.on("request", see)
-        yield opened
-        browser.close()
-        connections.close_all()  # Django closes only the connections outside the event loop
+    opened = browser.new_page(base_url=live_server.url, viewport={"width": 1366, "height": 900}, locale="en-GB")
+    opened.on("console", hear)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", see)
+    yield opened
+    opened.close()
     assert complaints == []
 
 

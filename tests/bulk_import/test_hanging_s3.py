@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database, pytest.mark.timeout(30)]
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from bulk_import_wire.message import ChunkMessage
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 
 def renamed(value: Any, rename: Any) -> Any:

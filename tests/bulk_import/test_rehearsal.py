@@ -23,6 +23,7 @@ from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import claim, in_threads, post_rows, product
 from tests.bulk_import.retention.retained import expire, set_end_days_ago
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ KINDS = {
 }
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=9, unique_by=lambda kind: kind))
 def test_an_import_has_the_outcomes_that_its_rehearsal_forecast(
     kinds: list[str], site: Site, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,7 @@ Hypothesis calls the rules of `JobMachine` in random order with random arguments
 worker, a user or the relay can do at any time, such as a late finish of a stale worker, and checks whether it was
 accepted or refused. The invariant at the end is checked after every rule.
 
-With STATE_MACHINE_EXAMPLES=3000, this runs that many sequences instead of a hundred on each database.
+With STATE_MACHINE_EXAMPLES=3000, this runs that many sequences instead of a hundred, also on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, PAUSES_UNTIL_R
 from bulk_import.models.window import reserve_chunks
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Finish, Outcome, PauseCode
 from bulk_import_wire.problems import problem
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 3600
 """Longer than any test takes, so a lease expires only by the rule `expire_lease`."""
 
-EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", examples(100)))
 
 numbers = st.integers(0, 2)
 

@@ -125,7 +125,6 @@ class Monolith:
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_", "DJANGO"))},
             "PYTHONPATH": os.pathsep.join(map(str, (folder, PROJECT, *packages))),
             "DJANGO_SETTINGS_MODULE": "config",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.token = ""
         self.prefix = case.prefix

@@ -39,7 +39,6 @@ class GuideRunner:
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BULK_", "DJANGO"))},
             "PYTHONPATH": str(PROJECT),  # instead of pip install
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.exit_codes: dict[str, int] = {}
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shop() -> Iterator[Shop]:
+    """One shop for all modules, because its processes take longer to start than most modules to run."""
     with local_stack() as stack:
         monolith = stack.start_monolith()
         poller = stack.start_poller()

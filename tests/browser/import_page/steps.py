@@ -51,8 +51,12 @@ class Shop:
         return sorted(product["sku"] for product in self.all_products() if product["sku"].startswith(prefix))
 
     def all_products(self) -> list[dict[str, Any]]:
+        return self.pages("/products/")
+
+    def pages(self, first: str) -> list[dict[str, Any]]:
+        """Return the elements of a list, from all of its pages."""
         found: list[dict[str, Any]] = []
-        page: str | None = "/products/"
+        page: str | None = first
         while page:
             answer = self.http.get(page).json()
             found += answer["results"]
@@ -60,7 +64,8 @@ class Shop:
         return found
 
     def jobs(self) -> int:
-        return len(self.http.get("/products/bulk?page_size=100").json()["results"])
+        """Return the number of imports of this user."""
+        return len(self.pages("/products/bulk?page_size=100"))
 
     @contextmanager
     def poller_stopped(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import_wire.contract import DEAD_LETTER, PauseCode
 from tests.bulk_import import second_target
 from tests.bulk_import.conftest import Aws, post_rows, product
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -108,7 +109,9 @@ def _no_quota(settings: Settings) -> None:
 @pytest.mark.filterwarnings("default")  # what the attack sends may make Django and DRF warn
 @pytest.mark.usefixtures("transactional_db", "aws", "merchandiser", "_no_quota")
 @bulk_api.parametrize()
-@hypothesis_settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(
+    max_examples=examples(25), derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+)
 def test_no_request_surprises_the_api(case: Any) -> None:
     ImportJob.objects.all().delete()
     response = case.call()

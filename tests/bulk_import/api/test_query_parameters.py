@@ -13,7 +13,7 @@ from tests.bulk_import.conftest import Aws, post_bytes, post_rows, product
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 ROW = b'[{"sku": "A", "name": "Tent", "price": "1.00", "currency": "EUR", "category": "tents"}]'
 

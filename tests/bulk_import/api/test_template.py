@@ -19,7 +19,7 @@ from tests.bulk_import.conftest import make_user
 if TYPE_CHECKING:
     from pytest_django import Settings
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 PATH = "/products/bulk/template"
 FIELDS = [

@@ -33,7 +33,7 @@ BODIES = {
     CSV: HEADER + ROW,
 }
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 
 def read(split: Callable[[bytes], Iterable[RawRow]], body: bytes) -> list[tuple[Any, int | None]]:

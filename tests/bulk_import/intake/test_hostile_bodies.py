@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
+pytestmark = pytest.mark.one_database
+
 PROCESSOR_SECONDS = 4
 """Processor time of a body until it is refused. All need less than 2 s, and most a tenth of it. The system counts more
 for the same work if other processes share the processor."""

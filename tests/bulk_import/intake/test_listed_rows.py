@@ -13,7 +13,7 @@ from tests.bulk_import.conftest import post_rows, product
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 CHECK = "/products/bulk?dry_run=true"
 TABLE = "sku,name,price,currency,category\n" + "".join(f"S{n},=Mug,x{n},EUR,tents\n" for n in range(150))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 SUBMITTER = "merchandiser@shop.example"
 PROMISE = "We will email you when it is done."

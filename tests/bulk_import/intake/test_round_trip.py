@@ -13,12 +13,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.bulk_import.conftest import Aws, post_bytes, product
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 PATH = "/products/bulk"
 CONTENT_TYPES = [
@@ -34,7 +35,7 @@ CONTENT_TYPES = [
 
 # All examples share one client, bucket and queue. What one example leaves there does not affect the next one.
 several = hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 # PostgreSQL refuses NUL characters, and lone surrogates cannot be encoded as UTF-8.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_django import Settings
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 PROJECT = Path(__file__).resolve().parents[3]
 GUIDE = (PROJECT / "docs" / "webhooks.md").read_text()

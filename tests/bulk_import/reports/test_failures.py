@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from pytest_django import Settings
 
+pytestmark = pytest.mark.one_database
+
 BUCKET = "bulk-import-failures"
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 FIELDS = [

@@ -22,7 +22,7 @@ ROW = ["A", "Tent", "12.50", "EUR", "tents", "Nord"]
 WORKBOOK = xlsx(HEADER, ROW)
 DRY_RUN = "/products/bulk?dry_run=true"
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 
 @pytest.mark.parametrize(
