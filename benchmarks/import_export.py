@@ -28,6 +28,7 @@ def main(path: str) -> None:
         class Meta:
             model = Product
             import_id_fields = ["sku"]
+            clean_model_instances = True  # so that it refuses what the endpoint refuses
 
     rows = json.loads(Path(path).read_text())
     data = tablib.Dataset(*(list(row.values()) for row in rows), headers=list(rows[0]))
