@@ -144,7 +144,7 @@ class JobColumns(models.Model):
     undone_by: uuid.UUID | None  # the newest job that undoes this one
     undone_at: datetime | None  # when that job was accepted
     run_by: uuid.UUID | None  # the job that imports the rows of this rehearsal
-    resumed_at: datetime | None  # when the last pause ended
+    resumed_at: datetime | None = None  # when the last pause ended; only with `for_reports`
 
     # These need `with_counts`.
     created_count = OutcomeCount()
