@@ -85,23 +85,22 @@ def wrap_steps(watch: Stopwatch) -> None:
     from rest_framework.response import Response  # noqa: PLC0415
     from rest_framework.serializers import ModelSerializer, Serializer  # noqa: PLC0415
 
-    from bulk_import import ledger_record  # noqa: PLC0415
+    from bulk_import import ledger_record, middleware  # noqa: PLC0415
     from bulk_import.ledger import CreateCall  # noqa: PLC0415
-    from bulk_import.middleware import ImportedRowMiddleware  # noqa: PLC0415
     from bulk_import.models import ImportedRow  # noqa: PLC0415
     from bulk_import.worker_api.replay import Replay  # noqa: PLC0415
     from products.views import ProductViewSet  # noqa: PLC0415
 
     for owner, name, step in [
         (WSGIHandler, "__call__", HANDLER),
-        (ImportedRowMiddleware, "_answer_create", MIDDLEWARE),
+        (middleware.ImportedRowMiddleware, "_answer_create", MIDDLEWARE),
         (CreateCall, "lock_chunk", LOCK),
         (CreateCall, "write_record", RECORD),
         (ImportedRow, "complete", COMPLETE),
         (ledger_record, "object_hash", HASH),
         (type(connections["default"]), "set_autocommit", TRANSACTION),
         (type(connections["default"]), "commit", TRANSACTION),
-        (ImportedRowMiddleware, "_call_view", VIEW),
+        (middleware, "call_view", VIEW),
         (ProductViewSet, "check_permissions", PERMISSIONS),
         (ModelSerializer, "get_fields", FIELDS),
         (Serializer, "is_valid", VALIDATE),

@@ -88,7 +88,7 @@ def test_it_skips_what_exists_or_refuses_it(stack: LocalStack, file: Path) -> No
 
     assert [done.returncode for done in (skip, again, stop, twice)] == [0, 0, 2, 1]
     assert "2 created" in skip.stdout
-    assert again.stdout.rstrip().endswith("All 2 products were imported: 2 unchanged.")
+    assert "All 2 products existed already and were left unchanged." in again.stdout
     assert "rows_exist" in stop.stderr
     assert "2 of them exist already." in twice.stderr
 

@@ -188,7 +188,7 @@ EXPECTED_SURVIVORS = (
     Mutation(
         "the reaction of the limiter to latency",
         "",
-        (("lambda_worker/limiter.py", "        if is_too_high:\n", "        if False:\n"),),
+        (("lambda_worker/limiter.py", "        if is_too_high and not 1", "        if False and not 1"),),
     ),
     Mutation(
         "the wait between two calls of the worker API",
