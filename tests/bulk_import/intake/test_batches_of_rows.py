@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jiter
 import pytest
 from rest_framework import serializers
 
 from bulk_import.exceptions import BadImport
-from bulk_import.intake import json_rows, row_batch
+from bulk_import.intake import row_batch
 from bulk_import.intake.compiled_serializer import FieldCheck
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
@@ -123,13 +124,13 @@ def test_an_unusual_row_is_the_only_one_of_its_batch_that_the_slow_parser_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parsed: list[bytes] = []
-    slow = json_rows.jiter.from_json
+    slow = jiter.from_json
 
     def note(row: bytes, **options: Any) -> Any:
         parsed.append(row)
         return slow(row, **options)
 
-    monkeypatch.setattr(json_rows.jiter, "from_json", note)
+    monkeypatch.setattr(jiter, "from_json", note)
     rows = [raw(1), raw(2), raw(3, extra=[1]), raw(4)]
 
     assert validated(rows)[0].invalid_rows == 0
