@@ -156,6 +156,7 @@ def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
 @pytest.mark.parametrize("path", ["/products/bulk", DRY_RUN])
 def test_rows_that_were_accepted_during_the_validation_count(
     path: str,
+    *,
     client_of_merchandiser: APIClient,
     merchandiser: Any,
     aws: Aws,
