@@ -137,6 +137,15 @@ def test_an_unusual_row_is_the_only_one_of_its_batch_that_the_slow_parser_reads(
     assert parsed == [rows[2]]
 
 
+def test_a_refused_field_is_an_error_of_each_row_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", 2)
+    rows = [raw(1, extra=1), raw(2), raw(3), raw(4, extra=1)]
+
+    result = validated(rows, skip_invalid=True, unknown="reject")[0]
+
+    assert [(error["index"], error["code"]) for error in result.errors] == [(0, "unknown_field"), (3, "unknown_field")]
+
+
 def test_large_rows_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsed rows take many times as much memory as their bytes."""
     monkeypatch.setattr(row_batch, "MAX_BATCH_BYTES", 1000)
