@@ -14,7 +14,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-sqlite test-browser test-worker test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-postgresql test-sqlite test-browser test-worker test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,9 @@ bench-drain: $(VENV)/.dev ## Measure how many rows a second become products, on 
 bench-row: $(VENV)/.dev ## Measure what a row costs the monolith, as a single call and in a batch
 	@$(BIN)/python -m benchmarks.row_cost $(ARGS)
 	@$(BIN)/python tests/with_postgresql.py $(BIN)/python -m benchmarks.row_cost $(ARGS)
+
+bench-odd: $(VENV)/.dev ## Measure how long the validation takes if some rows are unusual
+	@$(BIN)/python -m benchmarks.odd_rows $(ARGS)
 
 bench-neighbours: $(VENV)/.dev ## Measure how long other requests take while an import runs
 	@$(BIN)/python -m benchmarks.neighbours $(ARGS)

@@ -62,7 +62,7 @@ def accept(
     Raises BadImport or Unavailable; in both cases there is no job.
     """
     check_open_job_quota(request.user)
-    uses = check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
+    check_row_quota(request.user, rows=1)  # do not validate rows for a user whose quota is used up
     with Payload() as payload:
         with slots.acquire(request.user):
             rows = upload.rows(target, request, mode)
@@ -70,7 +70,7 @@ def accept(
                 target, rows, request, payload, mode=mode, skip_invalid=skip_invalid, unknown=upload.unknown
             )
         result.check_valid(skip_invalid=skip_invalid, rehearsal=rehearsal)
-        check_row_quota(request.user, result.rows, uses)
+        check_row_quota(request.user, result.rows)  # reads again what other requests of the user have sent meanwhile
         return submit(
             target,
             request.user,
@@ -99,13 +99,13 @@ def dry_run(
 
     Raises BadImport or Busy.
     """
-    uses = check_row_quota(request.user, rows=1)
+    check_row_quota(request.user, rows=1)
     with slots.acquire(request.user):
         rows, unknown = upload.rows(target, request, mode), upload.unknown
         result = validate_rows(
             target, rows, request, mode=mode, check_database=True, unknown=unknown, list_rows=list_rows
         )
-    check_row_quota(request.user, result.rows, uses)
+    check_row_quota(request.user, result.rows)
     count_dry_run(request.user, result.rows)
     return result
 

@@ -23,14 +23,15 @@ This is what happens to three different rows:
     {"sku": "A-1", "stock": 3.0, "photo": "a.jpg"}   A fast check does not pass. DRF validates the whole row and accepts
                                                      it, because it turns 3.0 into 3.
 
-First, the checks look at many rows together. If they do not pass, they look at each of these rows alone.
+A check first looks at the values of many rows together. If it does not pass, it looks at each value alone, so an
+unusual row does not slow down the rows around it.
 
 So a fast check that does not pass does not mean that the row is invalid. It means that DRF must decide. Three rules
 make sure that errors, messages and values are always exactly those that DRF alone would produce:
 
 - A field gets a fast check only if its class, its methods and its validators are exactly known. This is why the code
   compares `type(field)` and does not use `isinstance`.
-- If any fast check of a row alone does not pass, DRF validates the whole row from the beginning. Nothing has happened
+- If any fast check of a row does not pass, DRF validates the whole row from the beginning. Nothing has happened
   to the row before, because fast checks have no side effects.
 - Code that we do not know (other field classes, other validators, `validate_<field>` methods, callable defaults) is
   always run by DRF, in the serializer's order and once per row.
@@ -44,7 +45,7 @@ from __future__ import annotations
 import sys
 from inspect import getattr_static
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
@@ -63,7 +64,7 @@ from bulk_import.intake.field_checks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from bulk_import.intake.field_checks import FastCheck
 
@@ -78,10 +79,29 @@ LIST_METHODS = FIELD_METHODS | {"run_child_validation", "validate"}
 """The methods of a ListSerializer that DRF calls to validate a list."""
 
 
+class FieldCheck(NamedTuple):
+    """The fast check of one field, with what the field accepts instead of a value."""
+
+    name: str
+    are_valid: FastCheck
+    allows_null: bool
+    may_be_absent: bool
+
+    def passes(self, rows: Iterable[dict[str, Any]]) -> bool:
+        """Return whether the field is certainly valid in each of the rows."""
+        name = self.name
+        values = [row.get(name, ABSENT) for row in rows]
+        if self.allows_null:
+            values = [value for value in values if value is not None]
+        if self.may_be_absent:
+            values = [value for value in values if value is not ABSENT]
+        return self.are_valid(values)
+
+
 class CompiledSerializer:
     """Validates rows exactly like the serializer that it was made from. Use `compile_serializer` to make one.
 
-    Call `passes_fast_checks([row])` first. If it returns True, call `validate(row)`. If it returns False, call the
+    Call `certain(rows)` first. For each row that it returns, call `validate(row)`. For the other rows, call the
     `run_validation(row)` of the original serializer instead.
     """
 
@@ -90,7 +110,7 @@ class CompiledSerializer:
         writable = [field for field in serializer.fields.values() if not field.read_only]
         with_check = [field for field in writable if field.field_name in fast_checks]
         self._fast_checks = [
-            (field.field_name, fast_checks[field.field_name], field.allow_null, _may_be_absent(field))
+            FieldCheck(field.field_name, fast_checks[field.field_name], field.allow_null, _may_be_absent(field))
             for field in with_check
         ]
         self._drf_fields = [
@@ -109,23 +129,17 @@ class CompiledSerializer:
         """Whether every field has a fast check, so that DRF has nothing to validate in a row that passes them."""
         return not self._drf_fields
 
-    def passes_fast_checks(self, rows: list[Any]) -> bool:
+    def are_certain(self, rows: list[Any]) -> bool:
         """Return whether, in each of the rows, every field that has a fast check is certainly valid."""
-        if not set(map(type, rows)) <= {dict}:
-            return False
-        for name, are_valid, allows_null, may_be_absent in self._fast_checks:
-            values = [row.get(name, ABSENT) for row in rows]
-            if allows_null:
-                values = [value for value in values if value is not None]
-            if may_be_absent:
-                values = [value for value in values if value is not ABSENT]
-            if not are_valid(values):
-                return False
-        return True
+        return set(map(type, rows)) <= {dict} and all(check.passes(rows) for check in self._fast_checks)
 
-    def needs_drf(self, names: Collection[str]) -> bool:
-        """Return whether DRF has to validate a field of rows with these names, even if they pass the fast checks."""
-        return not all(is_skipped and field.field_name not in names for field, _method, is_skipped in self._drf_fields)
+    def certain(self, rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
+        """Return those of the rows, with their keys, in which every field that has a fast check is certainly valid."""
+        certain = {key: row for key, row in rows.items() if type(row) is dict}
+        for check in self._fast_checks:
+            if not check.passes(certain.values()):
+                certain = {key: row for key, row in certain.items() if check.passes([row])}
+        return certain
 
     def validate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Validate the remaining fields of a row that passes the fast checks.
@@ -212,7 +226,7 @@ def _nested_check(serializer: Any) -> FastCheck | None:
     compiled = compile_serializer(serializer)
     if compiled is None or not compiled.has_only_fast_checks:
         return None
-    return compiled.passes_fast_checks
+    return compiled.are_certain
 
 
 def _list_check(field: Any) -> FastCheck | None:

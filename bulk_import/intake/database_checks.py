@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from bulk_import.intake.endpoint_rules import RemovedRule
-    from bulk_import.intake.validation import CheckedRow
+    from bulk_import.intake.row_batch import CheckedRow
 
 logger = logging.getLogger(__name__)
 

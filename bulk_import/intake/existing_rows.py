@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bulk_import.conf import Target
     from bulk_import.detail_endpoint import DetailEndpoint
-    from bulk_import.intake.validation import CheckedRow
+    from bulk_import.intake.row_batch import CheckedRow
 
 logger = logging.getLogger(__name__)
 

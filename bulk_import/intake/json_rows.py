@@ -40,9 +40,6 @@ SMALL = msgspec.Meta(gt=-FAST_NUMBER_LIMIT, lt=FAST_NUMBER_LIMIT)
 FlatRow = dict[str, str | Annotated[int, SMALL] | Annotated[float, SMALL] | bool | None]
 """The type of a row without nested values and without large numbers."""
 
-MAX_FAST_BYTES = 1024 * 1024
-"""Rows that are larger together are not parsed at once, because parsed rows take many times as much memory."""
-
 WINDOW_BYTES = 256 * 1024
 """Bytes of an array that `_split_window` splits at once. Splitting takes several times this amount of memory."""
 
@@ -142,8 +139,8 @@ def to_payload_line(raw: bytes) -> bytes:
 def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
     """Fast path for rows without nested values: return the values of several rows, and their payload lines.
 
-    Returns None if one of the rows is too large or malformed, or has anything that may be refused. Then parse each row
-    alone.
+    Returns None if one of the rows is too large or malformed, or has anything that may be refused. Then call
+    `parse_row` for each of them.
 
     msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
     are counted: in a payload line, every name is followed by a colon. If a name occurs twice, there are more colons
@@ -155,8 +152,6 @@ def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dic
     try:
         lines = list(map(to_payload_line, raws))
         array = b"[%b]" % b",".join(lines)
-        if len(array) > MAX_FAST_BYTES:
-            return None
         rows: list[dict[str, Any]] = FLAT_ROW_DECODER.decode(array)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None

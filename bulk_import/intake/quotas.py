@@ -20,9 +20,6 @@ from bulk_import.models import ImportEvent, ImportJob
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
-Uses = list[tuple[datetime, int]]
-"""When rows were used, and how many."""
-
 OPEN_JOBS_RETRY_SECONDS = 60
 """Value of Retry-After when a user has too many open jobs. It cannot be known when one of them will finish."""
 
@@ -44,14 +41,11 @@ def check_open_job_quota(submitter: Any) -> None:
         raise QuotaExceeded(message % {"limit": limit}, retry_after_seconds=OPEN_JOBS_RETRY_SECONDS)
 
 
-def check_row_quota(submitter: Any, rows: int, uses: Uses | None = None) -> Uses:
+def check_row_quota(submitter: Any, rows: int) -> None:
     """Raise QuotaExceeded if these rows and those of the last 24 hours exceed MAX_ROWS_PER_DAY.
 
     `rows` is the number of new rows. The rows of dry runs count too. Raises BodyTooLarge if the new rows exceed the
     quota alone, because waiting would not help then.
-
-    Returns the uses of the last 24 hours. A second check in the same request can pass them as `uses`, so that they are
-    not read again.
     """
     limit = conf().max_rows_per_day
     if rows > limit:
@@ -59,15 +53,13 @@ def check_row_quota(submitter: Any, rows: int, uses: Uses | None = None) -> Uses
             "This file has %(rows)d rows. You may import %(limit)d rows in 24 hours. Split it into several files."
         )
         raise BodyTooLarge(message % {"limit": limit, "rows": rows}, code="too_many_rows")
-    uses = recent_uses(submitter) if uses is None else uses
-    sent, wait = _count(uses, limit - rows)
+    sent, wait = _recent_rows(submitter, limit - rows)
     if wait:
         message = _(
             "You may import or check %(limit)d rows in 24 hours. You have sent %(sent)d. Try again later, or send "
             "fewer rows."
         )
         raise QuotaExceeded(message % {"limit": limit, "sent": sent}, retry_after_seconds=wait)
-    return uses
 
 
 def check_retry_quota(submitter: Any, rows: int) -> None:
@@ -76,7 +68,7 @@ def check_retry_quota(submitter: Any, rows: int) -> None:
     A user who has sent and retried nothing in the last 24 hours may retry any number of rows.
     """
     limit = conf().max_rows_per_day
-    sent, wait = _count(recent_uses(submitter), limit - rows)
+    sent, wait = _recent_rows(submitter, limit - rows)
     if wait:
         message = _(
             "You may import %(limit)d rows in 24 hours. You have imported %(sent)d, and you retry %(rows)d. "
@@ -85,20 +77,15 @@ def check_retry_quota(submitter: Any, rows: int) -> None:
         raise QuotaExceeded(message % {"limit": limit, "sent": sent, "rows": rows}, retry_after_seconds=wait)
 
 
-def recent_uses(submitter: Any) -> Uses:
-    """Return when the user sent, checked and retried rows in the last 24 hours, and how many, from the oldest on."""
-    now = timezone.now()
-    sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
-    retried = ImportEvent.objects.filter(actor=submitter, job__submitter=submitter, at__gt=now - DAY, rows__gt=0)
-    return sorted([*sent, *retried.values_list("at", "rows"), *dry_runs(submitter, now)])
-
-
-def _count(uses: Uses, allowed: int) -> tuple[int, int]:
-    """Return the number of rows of these uses, and how long the user must wait.
+def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
+    """Return how many rows the user sent, checked and retried in the last 24 hours, and how long the user must wait.
 
     The wait is the number of seconds until at most `allowed` of these rows still count. It is 0 if that is so now.
     """
     now = timezone.now()
+    sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
+    retried = ImportEvent.objects.filter(actor=submitter, job__submitter=submitter, at__gt=now - DAY, rows__gt=0)
+    uses = sorted([*sent, *retried.values_list("at", "rows"), *dry_runs(submitter, now)])
     total = left = sum(rows for _at, rows in uses)
     wait = 0
     for at, rows in uses:

@@ -1,4 +1,4 @@
-"""Validates rows with the target's own serializer, one alone or many at once."""
+"""Validates rows with the target's own serializer. DRF sees only those that are not certainly valid."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.validators import UniqueValidator
 
-from bulk_import.conf import conf
 from bulk_import.errors import flatten_errors
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.existing_rows import ExistingRows
-from bulk_import.intake.json_rows import parse_flat_rows
 from bulk_import.intake.unique_values import UniqueValues
 from bulk_import.models import PARTIAL_MODES, JobMode
 from bulk_import.reports.cells import CLEAR_MARK
@@ -34,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class RowValidator:
-    """Validates one row after another with a single serializer instance."""
+    """Validates the rows of an import with a single serializer instance."""
 
     def __init__(
         self, target: Target, request: Request, mode: str = JobMode.CREATE, *, check_database: bool = False
@@ -78,51 +76,46 @@ class RowValidator:
             row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
         return raw._replace(json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
-    def validate(self, row: Any, index: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Return the errors of a row, and the validated values of its unique and related fields.
+    def validate(self, rows: dict[int, Any]) -> tuple[dict[int, list[dict[str, Any]]], dict[int, dict[str, Any]]]:
+        """Return the errors of each invalid row, and the validated values of the unique and related fields of each row.
 
-        Each error has `field`, `code` and `message`. If there are any, there are no values. If the target's own code
+        The keys are the indexes of the rows. Each error has `field`, `code` and `message`. If the target's own code
         raises an unexpected exception, the row counts as valid. The create endpoint validates it again and reports
         what is wrong.
         """
-        try:
-            row = self._format.read(row)
-        except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
-            return self._reported(error), {}
-        unknown = self.unknown_fields.errors(row) if self.unknown_fields else []
+        errors: dict[int, list[dict[str, Any]]] = {}
+        validated: dict[int, dict[str, Any]] = {}
+        rows = self._read(rows, errors)
+        if self.unknown_fields:
+            errors |= self.unknown_fields.errors(rows)
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
-        compiled = self._compiled if self._compiled and self._compiled.passes_fast_checks([row]) else None
-        try:
-            validated = compiled.validate(row) if compiled else self.serializer.run_validation(row)
-            errors = self._missing_lookup(validated) or self._unique_values.errors(validated, index)
-            errors = self._format.name_fields(errors)
-        except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
-            return unknown + self._reported(error), {}
-        errors = unknown + errors
-        return errors, {} if errors else validated
+        certain = self._compiled.certain(rows) if self._compiled else {}
+        validate_certain = self._compiled.validate if self._compiled else self.serializer.run_validation
+        for index, row in rows.items():
+            try:
+                values = validate_certain(row) if index in certain else self.serializer.run_validation(row)
+                found = self._missing_lookup(values) or self._unique_values.errors(values, index)
+                found = self._format.name_fields(found) if found else found
+            except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
+                found, values = self._reported(error), {}
+            validated[index] = values
+            if found:
+                errors[index] = errors.get(index, []) + found
+        return errors, validated
 
-    def read_valid_rows(self, raws: list[RawRow], index: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
-        """Fast path for rows that are certainly valid: return their values and their payload lines.
-
-        `index` is the index of the first of them. Returns None if one of them may be invalid, or if only DRF or the
-        target's own code can tell. Then read and validate each row alone; nothing has happened to them yet.
-        """
-        if self._compiled is None or self._format.has_own_parser or any(raw.errors for raw in raws):
-            return None
-        flat = parse_flat_rows([self.with_cleared_fields(raw).json for raw in raws], conf().max_row_bytes)
-        if flat is None:
-            return None
-        rows, _lines = flat
-        names: set[str] = set().union(*rows)
-        if self.unknown_fields and not self.unknown_fields.accept(rows, names):
-            return None
-        if self._compiled.needs_drf(names) or not self._compiled.passes_fast_checks(rows):
-            return None
-        validated = list(map(self._compiled.validate, rows))
-        if any(map(self._missing_lookup, validated)) or not self._unique_values.add(validated, index):
-            return None
-        return flat
+    def _read(self, rows: dict[int, Any], errors: dict[int, list[dict[str, Any]]]) -> dict[int, Any]:
+        """Return the rows as the view's parser reads them. Add the errors of those that it refuses."""
+        if not self._format.has_own_parser:
+            return rows
+        read = {}
+        for index, row in rows.items():
+            try:
+                read[index] = self._format.read(row)
+            except Exception as error:  # noqa: BLE001 - the target's own parser may raise anything
+                if found := self._reported(error):
+                    errors[index] = found
+        return read
 
     def missing(self, raw: bytes) -> list[dict[str, Any]]:
         """Return an error for each required field that a row, which is valid as an update, does not have."""

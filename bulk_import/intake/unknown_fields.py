@@ -22,8 +22,14 @@ class UnknownFields:
     refuse: bool
     names: list[str] = field(default_factory=list)
 
-    def errors(self, row: Any) -> list[dict[str, Any]]:
-        """Note the unknown fields of a row. Return their errors if they are refused."""
+    def errors(self, rows: dict[int, Any]) -> dict[int, list[dict[str, Any]]]:
+        """Note the unknown fields of several rows. Return the errors of each row that has any, with the row's key."""
+        noted = self.known if self.refuse else self.known.union(self.names)
+        if set().union(*[row for row in rows.values() if type(row) is dict]) <= noted:
+            return {}
+        return {key: errors for key, row in rows.items() if (errors := self._errors(row))}
+
+    def _errors(self, row: Any) -> list[dict[str, Any]]:
         if type(row) is not dict or row.keys() <= self.known:
             return []
         unknown = [name[:MAX_NAME_CHARACTERS] for name in row if name not in self.known][:MAX_NAMES]
@@ -33,12 +39,3 @@ class UnknownFields:
             return []
         message = _("There is no such field. Remove it, or correct its name.")
         return [{"field": name, "code": "unknown_field", "message": message} for name in unknown]
-
-    def accept(self, rows: list[dict[str, Any]], names: set[str]) -> bool:
-        """Note the unknown fields of several rows, which have fields of these names. Return whether none is refused."""
-        if names <= self.known:
-            return True
-        if not self.refuse and not names <= self.known.union(self.names):
-            for row in rows:
-                self.errors(row)
-        return not self.refuse

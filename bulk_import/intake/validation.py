@@ -9,16 +9,16 @@ with the database; see `database_checks`.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row, to_payload_line
+from bulk_import.intake.json_rows import to_payload_line
 from bulk_import.intake.raw_rows import ReadRows
+from bulk_import.intake.row_batch import Batch, split_into_batches
 from bulk_import.intake.row_validator import RowValidator
 from bulk_import.intake.spreadsheets.damage import CODES_OF_CELLS
 from bulk_import.intake.unknown_fields import UnknownFields
@@ -36,31 +36,13 @@ if TYPE_CHECKING:
     from bulk_import.conf import Target
     from bulk_import.intake.payload import Payload
     from bulk_import.intake.raw_rows import RawRow
-
-BATCH_ROWS = 100
-"""Rows that are read and validated at once. If one of them is not certainly valid, each one is validated alone."""
+    from bulk_import.intake.row_batch import CheckedRow
 
 MAX_STORED_ERRORS = 10
 """Maximum number of errors that the payload stores for one invalid row. A row with a long list can have thousands.
 
 The errors of its cells are all stored: there is at most one for each field, and only the file shows them.
 """
-
-
-@dataclass(slots=True)
-class CheckedRow:
-    """A row of an upload after its validation."""
-
-    index: int
-    raw: RawRow
-    line: bytes | None  # the row's payload line; None if the row cannot be read
-    errors: list[dict[str, Any]]
-    validated: dict[str, Any]  # the validated values that `RowValidator` was asked for; {} if the row is invalid
-    is_skipped: bool = False  # whether the object of the row exists, and is to stay as it is
-
-    @property
-    def where(self) -> dict[str, int]:
-        return {"index": self.index} if self.raw.line is None else {"index": self.index, "line": self.raw.line}
 
 
 def validate_rows(
@@ -101,7 +83,7 @@ def validate_rows(
 
     def store_valid(lines: list[bytes], line_numbers: Iterable[int]) -> None:
         result.rows += len(lines)
-        if payload is not None and is_stored():
+        if lines and payload is not None and is_stored():
             payload.extend(lines, line_numbers)
 
     checked = check_rows(validator, rows, result, None if checks or existing else store_valid)
@@ -125,63 +107,38 @@ def check_rows(
     result: ValidationResult,
     store_valid: Callable[[list[bytes], Iterable[int]], None] | None,
 ) -> Iterator[CheckedRow]:
-    """Read and validate one row after another, without the database.
+    """Read and validate the rows, without the database.
 
-    The payload lines and the line numbers of rows that are certainly valid go to `store_valid`, many at once. Only the
-    other rows are yielded. Without `store_valid`, all rows are yielded.
+    The payload lines and the line numbers of valid rows go to `store_valid`, many at once. Only the invalid rows are
+    yielded. Without `store_valid`, all rows are yielded. Both happens in the order of the rows.
 
     Sets `result.is_malformed` if a row cannot be read. Raises BadImport if there are too many rows or values.
     """
-    settings = conf()
+    limit = conf().max_rows
     line_numbers = array("I")
     values = 0
-    remaining = iter(rows)
-    while batch := list(islice(remaining, BATCH_ROWS)):
-        first = len(line_numbers)
-        line_numbers.extend([row.line or 0 for row in batch])
-        is_small = (
-            len(line_numbers) <= settings.max_rows and max(len(row.json) for row in batch) <= settings.max_row_bytes
-        )
-        if store_valid and is_small and (valid := validator.read_valid_rows(batch, first)):
-            parsed, lines = valid
-            values += sum(map(len, parsed))
-            check_values(values, len(line_numbers))
-            store_valid(lines, line_numbers[first:])
-            continue
-        for index, uploaded in enumerate(batch, first):
-            if index == settings.max_rows:
-                message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
-                raise BodyTooLarge(message % {"limit": settings.max_rows}, code="too_many_rows")
-            checked, row_values = check_row(validator, uploaded, index)
-            values += row_values
-            if checked.line is None:
-                result.is_malformed |= checked.errors[0]["code"] in UNREADABLE_ROW_CODES
-            for found in checked.errors:
-                if "first_index" in found and (line := line_numbers[found["first_index"]]):
-                    found["first_line"] = line
-            check_values(values, index + 1)
-            yield checked
-
-
-def check_row(validator: RowValidator, uploaded: RawRow, index: int) -> tuple[CheckedRow, int]:
-    """Read and validate one row alone. Return it, and its number of values."""
-    row = validator.with_cleared_fields(uploaded)
-    checked = CheckedRow(index, row, None, [], {})
-    try:
-        value, checked.line, values = parse_row(row.json, conf().max_row_bytes)
-    except RowError as error:
-        checked.errors = [{"field": None, "code": error.code, "message": error.message}]
-        return checked, row.json.count(b",")  # about as many as the row has
-    checked.errors, checked.validated = validator.validate(value, index)
-    if row.errors:
-        checked.errors, checked.validated = join_errors(row.errors, checked.errors), {}
-    return checked, values
-
-
-def join_errors(of_cells: Iterable[dict[str, Any]], of_row: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the errors of a row. If a cell could not be read, what the serializer says about its field is left out."""
-    unread = {error["field"] for error in of_cells}
-    return [*of_cells, *(error for error in of_row if error["field"] not in unread)]
+    for uploaded in split_into_batches(rows):
+        first, end = len(line_numbers), len(line_numbers) + len(uploaded)
+        if end > limit:
+            message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
+            raise BodyTooLarge(message % {"limit": limit}, code="too_many_rows")
+        line_numbers.extend([row.line or 0 for row in uploaded])
+        batch = Batch([validator.with_cleared_fields(row) for row in uploaded], first)
+        values += batch.values
+        check_values(values, end)
+        result.is_malformed |= batch.is_malformed
+        batch.validate(validator)
+        for found in chain.from_iterable(batch.errors.values()):
+            if "first_index" in found and (line := line_numbers[found["first_index"]]):
+                found["first_line"] = line
+        unstored = first
+        for index in sorted(batch.errors) if store_valid else range(first, end):
+            if store_valid:
+                store_valid(batch.lines[unstored - first : index - first], line_numbers[unstored:index])
+                unstored = index + 1
+            yield batch.checked_row(index)
+        if store_valid:
+            store_valid(batch.lines[unstored - first :], line_numbers[unstored:])
 
 
 def stored_errors(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:

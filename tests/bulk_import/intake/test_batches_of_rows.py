@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jiter
 import pytest
+from rest_framework import serializers
 
 from bulk_import.exceptions import BadImport
-from bulk_import.intake import validation
+from bulk_import.intake import row_batch
+from bulk_import.intake.compiled_serializer import FieldCheck
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
-from bulk_import.intake.row_validator import RowValidator
 from bulk_import.intake.validation import validate_rows
 from tests.bulk_import.conftest import product
 from tests.bulk_import.intake.test_validation import PRODUCTS, request
@@ -29,6 +31,8 @@ def validated(rows: list[bytes], **options: Any) -> Any:
             result = validate_rows(PRODUCTS, uploaded, request(), payload, **options)
         except BadImport as error:
             return type(error), error.code, error.extra
+        if result.is_malformed:
+            return result, None  # there is no job, so the payload is not used
         known = list(payload.line_bytes), payload.row_hashes, list(payload.row_lines)
         return result, payload.open().read(), *known
 
@@ -68,17 +72,18 @@ ODD_ROWS: list[bytes] = [
 def test_an_unusual_row_gives_the_same_result_in_a_batch_as_alone(
     odd: bytes, unknown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "BATCH_ROWS", 3)
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", 3)
     rows = [raw(1), raw(2), raw(3), raw(4), odd, raw(5), raw(6), raw(2), raw(7, extra=2), raw(8, other=None)]
 
     together = validated(rows, skip_invalid=True, unknown=unknown)
-    monkeypatch.setattr(RowValidator, "read_valid_rows", lambda *_arguments: None)
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", 1)
 
     assert together == validated(rows, skip_invalid=True, unknown=unknown)
 
 
 def test_rows_that_are_certainly_valid_are_not_validated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "check_row", None)
+    monkeypatch.setattr(row_batch, "parse_row", None)
+    monkeypatch.setattr(serializers.Serializer, "run_validation", None)
     rows = [raw(number, name="Tent: 2 kg", weight_kg=None, stock=3, extra=1) for number in range(250)]
 
     result, payload, *_known = validated(rows)
@@ -87,10 +92,73 @@ def test_rows_that_are_certainly_valid_are_not_validated_one_by_one(monkeypatch:
     assert [json.loads(line) for line in payload.splitlines()] == [json.loads(row) for row in rows]
 
 
+def test_an_unusual_row_is_the_only_one_of_its_batch_that_is_examined_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows with an unusual value would otherwise make all rows around them slow."""
+    passes, run_validation = FieldCheck.passes, serializers.Serializer.run_validation
+    alone: list[str] = []  # the field whose check looked at a row alone
+    by_drf: list[str] = []
+
+    def note_check(check: FieldCheck, rows: Any) -> bool:
+        alone.extend([check.name] if len(rows) == 1 else [])
+        return passes(check, rows)
+
+    def note_drf(serializer: Any, row: Any) -> Any:
+        by_drf.append(row["sku"])
+        return run_validation(serializer, row)
+
+    monkeypatch.setattr(FieldCheck, "passes", note_check)
+    monkeypatch.setattr(serializers.Serializer, "run_validation", note_drf)
+    monkeypatch.setattr(row_batch, "parse_row", None)
+    rows = [raw(number) for number in range(100)]
+    rows[20], rows[50], rows[70] = raw(20, price="-1.00"), raw(50, stock=3.0), raw(19)
+
+    result, payload, *_known = validated(rows, skip_invalid=True)
+
+    assert [error["index"] for error in result.errors] == [20, 70]
+    assert by_drf == ["T-20", "T-50"]
+    assert alone == ["price"] * 100 + ["stock"] * 99
+    assert len(payload.splitlines()) == 100
+
+
+def test_an_unusual_row_is_the_only_one_of_its_batch_that_the_slow_parser_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[bytes] = []
+    slow = jiter.from_json
+
+    def note(row: bytes, **options: Any) -> Any:
+        parsed.append(row)
+        return slow(row, **options)
+
+    monkeypatch.setattr(jiter, "from_json", note)
+    rows = [raw(1), raw(2), raw(3, extra=[1]), raw(4)]
+
+    assert validated(rows)[0].invalid_rows == 0
+    assert parsed == [rows[2]]
+
+
+def test_a_refused_field_is_an_error_of_each_row_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", 2)
+    rows = [raw(1, extra=1), raw(2), raw(3), raw(4, extra=1)]
+
+    result = validated(rows, skip_invalid=True, unknown="reject")[0]
+
+    assert [(error["index"], error["code"]) for error in result.errors] == [(0, "unknown_field"), (3, "unknown_field")]
+
+
+def test_large_rows_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed rows take many times as much memory as their bytes."""
+    monkeypatch.setattr(row_batch, "MAX_BATCH_BYTES", 1000)
+    small, large = RawRow(raw(1)), RawRow(raw(2, name="x" * 1000))
+
+    assert [len(batch) for batch in row_batch.split_into_batches([small, small])] == [2]
+    assert [len(batch) for batch in row_batch.split_into_batches([small, large, small])] == [1, 1, 1]
+
+
 def test_the_limit_for_rows_also_applies_to_rows_that_are_validated_together(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    monkeypatch.setattr(validation, "BATCH_ROWS", 2)
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", 2)
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "MAX_ROWS": 3}
 
     assert validated([raw(number) for number in range(3)])[0].rows == 3

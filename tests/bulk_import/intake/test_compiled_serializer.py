@@ -25,8 +25,8 @@ from rest_framework.validators import UniqueValidator
 
 from bulk_import.conf import Target
 from bulk_import.errors import flatten_errors
-from bulk_import.intake import row_validator, validation
-from bulk_import.intake.compiled_serializer import compile_serializer
+from bulk_import.intake import row_batch, row_validator, validation
+from bulk_import.intake.compiled_serializer import FieldCheck, compile_serializer
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
@@ -441,7 +441,7 @@ def compare_values(serializer_class: type[Any], candidates: list[Any]) -> int:
         with recorded() as calls_alone:
             expected = outcome(alone.run_validation, row)
         with recorded() as calls_helped:
-            passes = compiled is not None and compiled.passes_fast_checks([row])
+            passes = compiled is not None and compiled.are_certain([row])
             validate = compiled.validate if compiled and passes else helped.run_validation
             actual = outcome(validate, row)
         assert (actual, calls_helped) == (expected, calls_alone), row
@@ -459,7 +459,7 @@ def validated_import(raw_rows: list[RawRow], *, is_compiled: bool) -> tuple[Any,
             self._compiled = None
 
     with pytest.MonkeyPatch.context() as patch, recorded() as calls, Payload() as payload:
-        patch.setattr(validation, "BATCH_ROWS", 2)  # so that many batches have only valid rows
+        patch.setattr(row_batch, "BATCH_ROWS", 2)  # so that many batches have only valid rows, and many only one
         if not is_compiled:
             patch.setattr(validation, "RowValidator", Uncompiled)
         result = validate_rows(target, raw_rows, request(), payload, skip_invalid=True)
@@ -615,7 +615,7 @@ def test_a_valid_product_is_validated_without_calling_drf(
     monkeypatch.setattr(serializers.Field, "run_validation", None)
 
     assert compiled
-    assert compiled.passes_fast_checks([row])
+    assert compiled.are_certain([row])
     assert compiled.validate(row) == {"sku": "T-1"}
 
 
@@ -700,7 +700,7 @@ def test_the_target_s_own_code_is_called_once_per_row_and_in_order() -> None:
     serializer = stripped(Own)
     compiled = compile_serializer(serializer)
     assert compiled
-    assert compiled.passes_fast_checks([row])
+    assert compiled.are_certain([row])
     with recorded() as calls:
         compiled.validate(row)
     assert calls == [("shout", "'x'"), ("validator", "5"), ("once", "'y'")]
@@ -714,7 +714,7 @@ def test_a_bug_in_a_fast_check_is_not_mistaken_for_an_exception_of_the_target() 
     def raise_error(_value: Any) -> bool:
         raise LookupError("a bug")
 
-    validator._compiled._fast_checks.insert(0, ("sku", raise_error, False, False))
+    validator._compiled._fast_checks.insert(0, FieldCheck("sku", raise_error, False, False))
 
     with pytest.raises(LookupError, match="a bug"):
-        validator.validate(product("T-1"), index=0)
+        validator.validate({0: product("T-1")})

@@ -10,6 +10,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from bulk_import.intake.quotas import count_dry_run, dry_runs
+from bulk_import.intake.validation import validate_rows
 from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobStatus
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
@@ -149,6 +150,30 @@ def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
     assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
     assert int(answer["Retry-After"]) == pytest.approx(DAY_SECONDS - 1800, abs=30)
     assert ImportJob.objects.count() == 3
+    assert aws.payload_keys() == []
+
+
+@pytest.mark.parametrize("path", ["/products/bulk", DRY_RUN])
+def test_rows_that_were_accepted_during_the_validation_count(
+    path: str,
+    *,
+    client_of_merchandiser: APIClient,
+    merchandiser: Any,
+    aws: Aws,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, all requests that are sent at the same time could use the same rest of the quota."""
+    set_quota(settings, MAX_ROWS_PER_DAY=10)
+
+    def validate_slowly(*arguments: Any, **options: Any) -> Any:
+        make_job(merchandiser, rows=9)  # meanwhile, another process accepts this import
+        return validate_rows(*arguments, **options)
+
+    monkeypatch.setattr("bulk_import.intake.accept.validate_rows", validate_slowly)
+    answer = post_rows(client_of_merchandiser, [product("A"), product("B")], path)
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
     assert aws.payload_keys() == []
 
 

@@ -134,8 +134,8 @@ def request() -> Any:
 
 
 def errors_of(row: Any, target: Target = PRODUCTS) -> list[dict[str, Any]]:
-    errors, _validated = RowValidator(target, request()).validate(row, index=0)
-    return errors
+    errors, _validated = RowValidator(target, request()).validate({0: row})
+    return errors.get(0, [])
 
 
 def validate(*rows: Any, target: Target = PRODUCTS) -> ValidationResult:
@@ -282,8 +282,9 @@ def test_a_row_is_valid_if_the_target_s_code_raises_an_unexpected_exception(capl
     """The exception is logged without the content of the row."""
     validator = RowValidator(CATALOGUE, request())
 
-    assert validator.validate({"title": "crash"}, index=0) == ([], {})
-    assert validator.validate({"title": "Tents of all sizes"}, index=1)[0] != []
+    errors, validated = validator.validate({0: {"title": "crash"}, 1: {"title": "Tents of all sizes"}})
+
+    assert (list(errors), validated) == ([1], {0: {}, 1: {}})
     assert caplog.messages == ["The serializer CatalogueSerializer raised an exception for a row"]
 
 
