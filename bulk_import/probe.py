@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import sysconfig
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -48,6 +51,9 @@ SETS_MORE = re.compile(
     r"\brequest\.(?:_request\.)?(?!(?:user|auth)\b)\w+\s*=(?!=)|\b(?:setattr|set_tenant|set_schema)\("
 )
 """What the source of an authentication class looks like if it sets more than the user, for example the tenant."""
+
+LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
+"""Folders of code that the site has not written: Python, the installed packages and this app."""
 
 MAX_ERRORS = 10
 """Most errors of the row in a report."""
@@ -138,8 +144,16 @@ def _try(
         location=response.headers.get("Location", ""),
         is_user_read_early=any(hasattr(request, name) for name in CACHED_USERS),
         setters=_setters(view),
-        exception=f"{type(exception).__name__}: {exception}"[:MAX_TEXT_CHARACTERS] if exception else "",
+        exception=_describe(exception) if exception else "",
     )
+
+
+def _describe(exception: Exception) -> str:
+    """Return the type, the text and the place of the exception: the last line that is in no library."""
+    frames = traceback.extract_tb(exception.__traceback__)
+    of_the_site = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
+    place = f" ({of_the_site[-1].filename}, line {of_the_site[-1].lineno})" if of_the_site else ""
+    return f"{type(exception).__name__}: {exception}"[:MAX_TEXT_CHARACTERS] + place
 
 
 def _isolation(using: str) -> str:

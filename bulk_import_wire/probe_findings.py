@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, Claim, MessageError, RowVerdict
@@ -10,7 +11,7 @@ from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import ProbeReport, row_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from bulk_import_wire.probe import ProbeCall
 
@@ -33,6 +34,16 @@ FIX_NOTHING_WRITTEN = (
     "none. An endpoint that leaves the creation to a task, or answers 200 with an error in the body, cannot be used. "
     "If the status does not mean that an object was created, remove it from success_statuses."
 )
+
+EMPTY_ROW = "{}"
+"""A row without fields. An endpoint that answers it with a success, and writes nothing, hides errors."""
+
+FIX_LOG = (
+    "Read the traceback in the site's log. With DEBUG = False, Django logs it only if LOGGING has a handler for the "
+    "logger django.request."
+)
+
+FIX_CRASH = "If the view fails only because this row is generated, pass --row FILE with a row that it accepts."
 
 FIX_OUTER_TRANSACTION = (
     "Find it in MIDDLEWARE. It must not open one for this app's URLs and for requests with an import token."
@@ -84,8 +95,21 @@ def judge_probe(call: ProbeCall, url: str, status: int, headers: Mapping[str, st
     problems = [Finding(subject, level, message, fix) for level, message, fix in found]
     is_created = report.verdict in {RowVerdict.CREATED, RowVerdict.UPDATED}
     return [*([Finding(subject, Level.OK, _summary(report))] if is_created else []), *problems] or [
-        Finding(subject, Level.ERROR, f"{_summary(report)} No reason is known.", "Read the monolith's log.")
+        Finding(subject, Level.ERROR, f"{_summary(report)} No reason is known.", FIX_LOG)
     ]
+
+
+def may_hide_errors(first: Finding, success_statuses: Collection[int]) -> bool:
+    """Return whether to probe the endpoint with EMPTY_ROW too. `first` is the first finding for a row with fields.
+
+    An endpoint whose successes are not only 201 may answer 200 to everything, with the errors of a row in the body.
+    """
+    return first.level == Level.OK and set(success_statuses) != {HTTPStatus.CREATED}
+
+
+def judge_empty_row(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield those findings for a probe with EMPTY_ROW that count. The endpoint should reject this row."""
+    return (finding for finding in findings if finding.fix == FIX_NOTHING_WRITTEN)
 
 
 def judge_no_verdict(subject: str, url: str, status: int, headers: Mapping[str, str], claim: Claim) -> Finding:
@@ -118,6 +142,9 @@ def judge_no_verdict(subject: str, url: str, status: int, headers: Mapping[str, 
     elif status == 503:  # noqa: PLR2004 - as above
         message += " Perhaps a middleware opens a database transaction around the request."
         fix = f"{FIX_OUTER_TRANSACTION} {fix}"
+    elif status >= 500:  # noqa: PLR2004 - as above
+        message += " Something in front of it failed: another middleware, the server or a proxy."
+        fix = f"{FIX_LOG} If the log has none, look at the proxy. {fix}"
     return Finding(subject, Level.ERROR, message, fix)
 
 
@@ -125,6 +152,7 @@ def _summary(report: ProbeReport) -> str:
     databases = ", ".join(f"{alias}{' (written)' if alias in report.written else ''}" for alias in report.used)
     facts = [
         f"{report.view} answered {report.status} in {report.milliseconds} ms: {report.verdict}, and rolled back.",
+        "If the view sent emails or changed anything else outside the databases, this has really happened.",
         f"Host {report.host}{f', tenant {report.tenant}' if report.tenant else ''}.",
         f"Databases: {databases or 'none'}{f'; {report.isolation}' if report.isolation else ''}.",
         f"Throttles: {', '.join(report.throttles) or 'none'}.",
@@ -230,7 +258,7 @@ def _problems_of_the_status(call: ProbeCall, report: ProbeReport) -> Iterator[tu
         yield Level.ERROR, message, FIX_THROTTLE
     elif status >= 500:  # noqa: PLR2004 - as above
         message = f"{answered}. {report.exception or reasons}"
-        yield Level.ERROR, message.rstrip(), "Read the traceback in the monolith's log, and send the row by hand."
+        yield Level.ERROR, message.rstrip(), f"{FIX_LOG} {FIX_CRASH}" if call.is_generated else FIX_LOG
     elif call.is_generated:
         message = f"NOT CHECKED: whether rows are created. {answered} to the generated row {call.row}: {reasons}"
         yield Level.ERROR, message, FIX_GENERATED

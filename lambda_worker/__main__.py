@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from bulk_import_wire.findings import Level
 from bulk_import_wire.probe import ProbeRequest
+from lambda_worker.config import ConfigurationError
 from lambda_worker.poller.event_source import QueueError
 from lambda_worker.poller.execution_environment import configure_logging
 from lambda_worker.poller.poller import Options, Poller, PortInUseError
@@ -109,7 +110,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json-logs", action="store_true", help="log one JSON object per line")
     probing = parser.add_argument_group(
-        "probe", "Try the create endpoints as a user. The monolith rolls everything back."
+        "probe",
+        "Try the create endpoints as a user. The monolith rolls back what they write to databases. It cannot roll back "
+        "other effects, such as emails.",
     )
     probing.add_argument("--probe", metavar="USER", help="name of the user; the other options here are for a probe")
     probing.add_argument("--target", default="", help="name of the target; all targets by default")
@@ -126,7 +129,11 @@ def _probe(given: argparse.Namespace) -> int:
     from lambda_worker.probe import probe  # noqa: PLC0415 - as above
 
     row = given.row.read_text() if given.row else ""
-    findings = asyncio.run(probe(config(), ProbeRequest(given.probe, given.target, given.host, row)))
+    try:
+        findings = asyncio.run(probe(config(), ProbeRequest(given.probe, given.target, given.host, row)))
+    except ConfigurationError as error:
+        logger.error("%s", error)  # noqa: TRY400 - a traceback does not help to correct the configuration
+        return EXIT_MISCONFIGURED
     for finding in findings:
         print(finding)  # noqa: T201 - the output of this command
     return EXIT_BROKEN if any(finding.level == Level.ERROR for finding in findings) else 0

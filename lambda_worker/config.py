@@ -30,7 +30,7 @@ SECRETS = {
 class ConfigurationError(Exception):
     """The worker is not configured completely. The message names what an operator has to set.
 
-    No code catches this error. It ends the invocation, and Lambda logs it under this name.
+    It ends the invocation, and Lambda logs it under this name.
     """
 
 
@@ -59,7 +59,7 @@ class Config:
             raise ConfigurationError("Set " + ", ".join(missing))
         base_url = environ["BULK_IMPORT_BASE_URL"].rstrip("/")
         if not is_http_url(base_url):
-            raise ConfigurationError("BULK_IMPORT_BASE_URL must be like https://shop.example")
+            raise ConfigurationError("BULK_IMPORT_BASE_URL must be like https://shop.example, with http:// or https://")
         return cls(
             base_url=base_url,
             worker_secret=environ.get("BULK_IMPORT_WORKER_SECRET", ""),

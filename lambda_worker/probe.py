@@ -1,18 +1,26 @@
 """`python -m lambda_worker --probe USER`: asks the monolith for probes, and sends them as the worker sends rows.
 
 It shows what the doctor cannot see from the monolith's machine: whether the worker reaches the site, with its own
-secret, host names and proxies. Nothing is created, because the monolith rolls back each probe.
+secret, host names and proxies. No object is created, because the monolith rolls back what a probe writes to databases.
 """
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.contract import MessageError
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import PROBE_PATH, ProbeCall, ProbeRequest
-from bulk_import_wire.probe_findings import FIX_BASE_URL, judge_probe, judge_unsent
+from bulk_import_wire.probe_findings import (
+    EMPTY_ROW,
+    FIX_BASE_URL,
+    judge_empty_row,
+    judge_probe,
+    judge_unsent,
+    may_hide_errors,
+)
 from lambda_worker.exceptions import Unreachable
 from lambda_worker.monolith_client import MonolithClient
 
@@ -49,11 +57,18 @@ async def _probe(monolith: MonolithClient, config: Config, request: ProbeRequest
         return
     yield Finding("worker API", Level.OK, "The worker reaches the worker API, which accepts its secret.")
     for call in calls:
-        if call.problem:
-            yield judge_unsent(call)
-            continue
-        claim = call.to_claim()
-        answer = await monolith.create(claim, call.key, call.row.encode(), ROW_TIMEOUT_SECONDS)
-        url = config.base_url + claim.create_path
-        for finding in judge_probe(call, url, answer.status, answer.headers, answer.body):
+        findings = await _send(monolith, config, call)
+        for finding in findings:
             yield finding
+        if request.row != EMPTY_ROW and may_hide_errors(findings[0], call.success_statuses):
+            asked = replace(request, target=call.target, row=EMPTY_ROW)
+            for finding in judge_empty_row([found async for found in _probe(monolith, config, asked)]):
+                yield finding
+
+
+async def _send(monolith: MonolithClient, config: Config, call: ProbeCall) -> list[Finding]:
+    if call.problem:
+        return [judge_unsent(call)]
+    claim = call.to_claim()
+    answer = await monolith.create(claim, call.key, call.row.encode(), ROW_TIMEOUT_SECONDS)
+    return judge_probe(call, config.base_url + claim.create_path, answer.status, answer.headers, answer.body)

@@ -42,4 +42,6 @@ def refusal(verb: str, answer: Answer) -> Exception:
     # A 400 can mean that the worker and the monolith are different releases. The message is kept, because it can be
     # processed after one of them is upgraded.
     reason = str(document.get("message", ""))[:200] if code in {"malformed", "unsupported_contract"} else ""
+    if code == "authentication_failed":
+        reason = "Set BULK_IMPORT_WORKER_SECRET of the worker to one of the site's WORKER_SECRETS."
     return ChunkReturned(f"The monolith returned {verb} with {answer.status} {code}. {reason}".rstrip())

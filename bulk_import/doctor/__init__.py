@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bulk_import.conf import conf
 from bulk_import.doctor.buckets import examine_failures, examine_payloads
 from bulk_import.doctor.endpoints import examine_create_calls, examine_endpoints, examine_permissions
-from bulk_import.doctor.monolith import examine_database, examine_secrets, examine_settings
+from bulk_import.doctor.monolith import examine_database, examine_relay, examine_secrets, examine_settings
 from bulk_import.doctor.queues import examine_queue
 from bulk_import.doctor.worker_api import examine_worker_api
 from bulk_import_wire.findings import Finding, Level
@@ -44,6 +44,7 @@ def examine(
         examine_payloads,
         examine_failures,
         lambda: examine_queue(function_timeout_seconds),
+        examine_relay,
     ]
     if base_url:
         examinations.append(lambda: examine_worker_api(base_url))

@@ -29,15 +29,19 @@ from bulk_import_wire.contract import (
 )
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.probe import ProbeCall, ProbeRequest
-from bulk_import_wire.probe_findings import FIX_NOTHING_WRITTEN, judge_no_verdict, judge_probe, judge_unsent
+from bulk_import_wire.probe_findings import (
+    EMPTY_ROW,
+    judge_empty_row,
+    judge_no_verdict,
+    judge_probe,
+    judge_unsent,
+    may_hide_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 READS_AUTH = re.compile(r"\brequest\.auth\b")
-
-EMPTY_ROW = "{}"
-"""A row without fields. An endpoint that answers it with a success, and writes nothing, hides errors."""
 
 TIMEOUT_SECONDS = 30
 """Timeout of each call. A worker's create call has the same timeout."""
@@ -52,10 +56,8 @@ def examine_endpoints(base_url: str, user: str, rows: Mapping[str, str], host: s
         asked = ProbeRequest(user, name, host, rows.get(name, ""))
         findings = list(_examine_endpoint(base_url, asked))
         yield from findings
-        if findings[0].level == Level.OK and set(conf().target(name).success_statuses) != {HTTPStatus.CREATED}:
-            # The endpoint may answer 200 to everything, with the errors of a row in the body.
-            empty = _examine_endpoint(base_url, replace(asked, row=EMPTY_ROW))
-            yield from (finding for finding in empty if finding.fix == FIX_NOTHING_WRITTEN)
+        if may_hide_errors(findings[0], conf().target(name).success_statuses):
+            yield from judge_empty_row(_examine_endpoint(base_url, replace(asked, row=EMPTY_ROW)))
 
 
 def _examine_endpoint(base_url: str, asked: ProbeRequest) -> Iterator[Finding]:

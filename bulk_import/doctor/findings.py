@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionError  # noqa: A004 - botocore's name
 
 from bulk_import_wire.findings import Finding, Level
 
@@ -24,11 +25,17 @@ BAD_CREDENTIALS = {
 BAD_CLOCK = {"RequestTimeTooSkewed", "SignatureExpired"}
 """AWS's error codes for a request whose time differs too much from AWS's clock."""
 
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
 FIX_CREDENTIALS = (
     "Give the monolith's process valid credentials: an IAM role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
 )
 FIX_NETWORK = (
     "Check that this machine can reach the service: AWS_ENDPOINT_URL, region, DNS, proxy, security group, VPC endpoint."
+)
+FIX_LOCAL = (
+    "Start manage.py bulk_import_local, which runs S3 and SQS on this machine, with the environment of the site. If it "
+    "runs, correct AWS_ENDPOINT_URL."
 )
 FIX_CLOCK = "Synchronize the clocks of the monolith's machines and of the database server by NTP, for example chrony."
 
@@ -57,7 +64,10 @@ def aws_finding(subject: str, code: str, error: Exception) -> Finding:
         return Finding(subject, Level.ERROR, f"AWS did not accept the credentials: {code}", FIX_CREDENTIALS)
     if code in BAD_CLOCK:
         return Finding(subject, Level.ERROR, f"AWS did not accept the clock of this machine: {code}", FIX_CLOCK)
-    return Finding(subject, Level.ERROR, one_line(error), FIX_NETWORK)
+    fix = FIX_NETWORK
+    if isinstance(error, ConnectionError) and urlsplit(str(error.kwargs.get("endpoint_url"))).hostname in LOOPBACK:
+        fix = FIX_LOCAL
+    return Finding(subject, Level.ERROR, one_line(error), fix)
 
 
 def one_line(error: Exception) -> str:

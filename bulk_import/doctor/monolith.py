@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.checks import ERROR, run_checks
 from django.db import DatabaseError, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 
 from bulk_import.conf import conf
 from bulk_import.doctor.findings import compare_clocks, one_line
-from bulk_import.models import database
+from bulk_import.models import ImportChunk, database
 from bulk_import_wire.findings import Finding, Level
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ ISOLATION_LEVELS = {"read committed", "read uncommitted"}
 """Isolation levels of PostgreSQL in which each statement sees all earlier commits. A finish relies on this."""
 
 FIX_POOLING = "Set pool_mode = transaction in the configuration of PgBouncer, because an import needs transactions."
+
+MAX_UNSENT_SECONDS = 180
+"""How long the message of a chunk may wait for the relay, which should run at least once a minute."""
 
 MIN_DIFFERENT_CHARACTERS = 10
 """A secret with fewer different characters counts as weak. 32 random characters have about 25 different ones."""
@@ -90,6 +94,16 @@ def _examine_tables(connection: Any) -> Iterator[Finding]:
         )
     else:
         yield Finding("database", Level.OK, "All migrations are applied and all constraints exist.")
+
+
+def examine_relay() -> Iterator[Finding]:
+    """Report chunks that the relay should have sent already."""
+    overdue = timezone.now() - timedelta(seconds=MAX_UNSENT_SECONDS)
+    if count := ImportChunk.objects.unsent().filter(queued_at__lt=overdue).count():
+        message = f"{count} chunks were not sent to the queue for more than {MAX_UNSENT_SECONDS} s."
+        fix = "Run manage.py bulk_import_relay once a minute; on your machine, manage.py bulk_import_local does. If it "
+        fix += "runs, correct the findings about the queue, or read its log."
+        yield Finding("relay", Level.ERROR, message, fix)
 
 
 def _examine_isolation(connection: Any) -> Iterator[Finding]:

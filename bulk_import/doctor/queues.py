@@ -47,9 +47,9 @@ def examine_queue(function_timeout_seconds: int) -> Iterator[Finding]:
     except AWS_ERRORS as error:
         code = code_of(error)
         if code in NO_QUEUE:
-            yield Finding(
-                "queue", Level.ERROR, f"The queue {queue_url} does not exist.", "Create it, or correct QUEUE_URL."
-            )
+            message = f"The queue {queue_url} does not exist in {sqs.meta.region_name}."
+            fix = "Create it, correct QUEUE_URL, or correct the region (AWS_DEFAULT_REGION)."
+            yield Finding("queue", Level.ERROR, message, fix)
             return
         if code in DENIED:
             yield denied("queue", "sqs:SendMessage", "the monolith's role", Level.ERROR)

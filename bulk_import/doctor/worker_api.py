@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from bulk_import.conf import conf
+from bulk_import.doctor.findings import one_line
 from bulk_import.exceptions import OuterTransaction
 from bulk_import.site_paths import find_path
 from bulk_import_wire.contract import ClaimRequest
 from bulk_import_wire.findings import Finding, Level
 from bulk_import_wire.message import ChunkMessage
-from bulk_import_wire.probe_findings import FIX_BASE_URL, FIX_OUTER_TRANSACTION
+from bulk_import_wire.probe_findings import FIX_BASE_URL, FIX_LOG, FIX_OUTER_TRANSACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,11 +105,17 @@ def _judge_claim(answer: httpx.Response, *, is_wrong_secret: bool) -> Finding | 
         reason = "The request is forbidden."
         fix = "Let the worker pass the firewall, and exempt this path from middleware that blocks requests."
     else:
-        reason, fix = FAILURES.get(code, ("It failed.", "Read the reason in the monolith's log."))
+        reason, fix = FAILURES.get(code, ("It failed.", FIX_LOG))
     return Finding("worker API", Level.ERROR, f"The worker API returned {status}. {reason}", fix)
 
 
 def no_answer(subject: str, url: str, error: Exception) -> Finding:
     """Return the finding for a call without a response."""
-    fix = "Start the monolith, pass the base URL that the worker uses, or open the network path to it."
-    return Finding(subject, Level.ERROR, f"{url} does not respond: {type(error).__name__}", fix)
+    fix = "Start the site, pass the base URL that the worker uses, or open the network path to it."
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+        fix = "Write the base URL with http:// or https:// at the beginning, for example https://shop.example."
+    elif "SSL" in str(error):
+        fix = "If the server does not use TLS there, write http://, or correct the port. If it does, correct its "
+        fix += "certificate, which the worker has to trust."
+    message = f"{url} does not respond: {type(error).__name__}: {one_line(error)}"
+    return Finding(subject, Level.ERROR, message, fix)

@@ -101,7 +101,11 @@ def undo_line(record: ImportedRow) -> bytes:
     if not record.object_id:
         return refused_line(row, _reason("no_id", _("The endpoint did not tell us the ID of this object.")))
     if not record.object_hash:
-        return refused_line(row, _reason("uncertain", _("We cannot tell whether the import created this object.")))
+        message = _(
+            "We cannot tell whether the import created this object. The endpoint may have changed one that existed, or "
+            "the site allowed no undo (detail_url) when the import ran."
+        )
+        return refused_line(row, _reason("uncertain", message))
     return row
 
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.urls import clear_script_prefix
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     MethodNotAllowed,
@@ -36,10 +38,11 @@ from rest_framework.test import APIClient
 from rest_framework.viewsets import ModelViewSet
 
 from bulk_import.authentication import ProbeToken
-from bulk_import.models import ImportedRow
+from bulk_import.models import ImportChunk, ImportedRow
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, Claim
 from bulk_import_wire.probe import ProbeCall, ProbeReport, ProbeRequest, row_sha256
 from bulk_import_wire.probe_findings import judge_probe
+from lambda_worker import handler as worker_handler
 from lambda_worker.__main__ import main as worker_main
 from products.models import Category, Product
 from products.views import ProductViewSet
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 
     from bulk_import_wire.findings import Finding
     from tests.bulk_import.conftest import Aws
+    from tests.bulk_import.site import Site
 
     Probe = Callable[[], list[dict[str, str]]]
     ViewMethod = Callable[..., Response]
@@ -273,7 +277,7 @@ def test_s3_that_cannot_be_reached(shop: Aws, settings: Settings) -> None:
     problem = only_finding()
 
     assert problem["subject"] == "failures bucket"
-    assert "can reach the service" in problem["fix"]
+    assert "manage.py bulk_import_local" in problem["fix"]
 
 
 class Answering(ThreadingHTTPServer):
@@ -356,7 +360,23 @@ def test_a_clock_that_is_off_by_an_hour(shop: Aws, settings: Settings) -> None:
 def test_a_queue_that_does_not_exist(shop: Aws, settings: Settings) -> None:
     shop.sqs.delete_queue(QueueUrl=shop.queue_url)
 
-    assert only_finding()["message"] == f"The queue {shop.queue_url} does not exist."
+    problem = only_finding()
+
+    assert problem["message"] == f"The queue {shop.queue_url} does not exist in us-east-1."
+    assert "AWS_DEFAULT_REGION" in problem["fix"]
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_messages_that_no_relay_has_sent(shop: Aws, site: Site) -> None:
+    job_id = site.submit([product("A")])
+    ImportChunk.objects.filter(job=job_id).update(status="reserved", queued_at=timezone.now())
+    assert "relay" not in {finding["subject"] for finding in doctor()[1]}
+
+    ImportChunk.objects.filter(job=job_id).update(queued_at=timezone.now() - timedelta(hours=1))
+    problem = only_finding()
+
+    assert (problem["subject"], "manage.py bulk_import_relay" in problem["fix"]) == ("relay", True)
 
 
 @pytest.mark.django_db
@@ -464,6 +484,16 @@ def test_an_unexpected_answer_names_its_probable_cause(shop: Aws, status: int, b
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("prefix", ["https://", ""])
+def test_a_base_url_with_a_wrong_scheme_or_none(shop: Aws, prefix: str) -> None:
+    with answering(200) as url:
+        _, findings = doctor("--base-url", prefix + url.removeprefix("http://"))
+
+    problem = next(finding for finding in findings if finding["subject"] == "worker API")
+    assert "http://" in problem["fix"], problem
+
+
+@pytest.mark.django_db
 def test_a_monolith_that_is_not_running(shop: Aws) -> None:
     code, findings = doctor("--base-url", "http://127.0.0.1:9")
 
@@ -503,25 +533,39 @@ def test_a_probe_goes_through_the_real_view_and_creates_nothing(
 
     (found,) = [finding for finding in findings if finding["subject"] == "target products"]
     assert (code, found["level"]) == (0, "ok")
-    for fact in ("products.views.ProductViewSet answered 201", "default (written)", "Throttles: ", "rolled back"):
+    for fact in (
+        "products.views.ProductViewSet answered 201",
+        "default (written)",
+        "Throttles: ",
+        "rolled back",
+        "emails",
+    ):
         assert fact in found["message"]
     assert not Product.objects.exists()
 
 
 @pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("run_worker", "live_server", "merchandiser")
 def test_the_worker_makes_the_same_probe(
-    merchandiser: Any, live_server: LiveServer, run_worker: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     row = tmp_path / "row.json"
     row.write_text(json.dumps(product("A")))
 
-    assert worker_main(["--probe", merchandiser.get_username(), "--row", str(row)]) == 0
+    assert worker_main(["--probe", "merchandiser", "--row", str(row)]) == 0
     assert worker_main(["--probe", "nobody"]) == 1
 
+    monkeypatch.setenv("BULK_IMPORT_BASE_URL", "127.0.0.1:8000")
+    worker_handler._environment.cache_clear()
+    assert worker_main(["--probe", "nobody"]) == 2
     printed = capsys.readouterr().out
     assert "ok      target products: products.views.ProductViewSet answered 201" in printed
     assert "There is no active user whose username is 'nobody'." in printed
+    assert "BULK_IMPORT_BASE_URL must be like https://shop.example" in caplog.text
     assert not Product.objects.exists()
 
 
@@ -641,10 +685,10 @@ def hides_errors(view: Any, request: Any, *_args: Any, **_kwargs: Any) -> Respon
     return Response({"success": True, "data": serializer.data})
 
 
-@pytest.mark.usefixtures("_tents")
+@pytest.mark.usefixtures("_tents", "run_worker")
 @pytest.mark.django_db(transaction=True)
 def test_an_endpoint_that_answers_200_to_a_wrong_row_is_found(
-    probe: Probe, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     products = {**settings.BULK_IMPORT["TARGETS"]["products"], "success_statuses": [200]}
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, "TARGETS": {"products": products}}
@@ -655,6 +699,20 @@ def test_an_endpoint_that_answers_200_to_a_wrong_row_is_found(
     (problem,) = (finding for finding in probe() if finding["level"] != "ok")
 
     assert (problem["level"], "to the row {}, but wrote nothing" in problem["message"]) == ("error", True)
+    assert worker_main(["--probe", "merchandiser"]) == 1
+    assert "to the row {}, but wrote nothing" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_tents")
+@pytest.mark.django_db(transaction=True)
+def test_an_exception_in_the_view_is_named_with_its_place(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProductViewSet, "create", raises(ZeroDivisionError("oh")))
+
+    (problem,) = probe()
+
+    assert "ZeroDivisionError: oh" in problem["message"]
+    assert __file__ in problem["message"]
+    assert "--row FILE" in problem["fix"]  # the row was generated
 
 
 def report(**changes: Any) -> tuple[ProbeCall, bytes]:
@@ -730,6 +788,7 @@ def test_another_host_than_that_of_the_user_is_found() -> None:
         (400, {}, "proxy_intercept_errors"),
         (404, {}, "BULK_IMPORT_BASE_URL"),
         (301, {"Location": "https://x/"}, "SECURE_PROXY_SSL_HEADER"),
+        (500, {}, "django.request"),
         (503, {}, "Find it in MIDDLEWARE"),
         (403, {VERDICT_HEADER: "wrong-endpoint"}, "BULK_IMPORT_BASE_URL"),
         (401, {VERDICT_HEADER: "stale"}, "TOKEN_KEYS"),

@@ -8,12 +8,16 @@ import pytest
 from django.contrib.auth.models import Permission
 from rest_framework.response import Response
 
+from bulk_import.intake.undo import undo_line
+from bulk_import.models import ImportedRow
 from products.models import Category, Product
 from products.serializers import ProductSerializer
 from products.views import ProductViewSet
 from tests.bulk_import.conftest import product
 
 if TYPE_CHECKING:
+    from pytest_django import Settings
+
     from tests.bulk_import.site import Site
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,6 +75,19 @@ def test_an_object_that_the_endpoint_only_changed_is_not_deleted(site: Site, mon
 
     assert undone(site, job_id) == ["uncertain", ""]
     assert [found.sku for found in Product.objects.all()] == ["OLD"]
+
+
+def test_an_import_from_before_detail_url_was_set_names_this_reason(site: Site, settings: Settings) -> None:
+    configured = settings.BULK_IMPORT
+    products = {name: value for name, value in configured["TARGETS"]["products"].items() if name != "detail_url"}
+    products.pop("lookup", None)
+    settings.BULK_IMPORT = {**configured, "TARGETS": {**configured["TARGETS"], "products": products}}
+    job_id = site.submit([product("A")])
+    site.carry_out()
+    settings.BULK_IMPORT = configured
+
+    assert undone(site, job_id) == ["uncertain"]
+    assert b"detail_url" in undo_line(ImportedRow.objects.get(job=job_id))
 
 
 def test_an_id_that_is_too_long_for_the_ledger_is_not_cut(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

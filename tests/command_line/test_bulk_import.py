@@ -179,7 +179,7 @@ def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path,
         (file, "--user", "visitor"): "You do not have permission to perform this action.",
         (tmp_path / "none.json", "--user", "demo"): "No such file",
         (odd, "--user", "demo"): "This is a ZIP archive.",
-        (file, "--user", "demo"): "1 row of 2 is not valid, so nothing was imported.",
+        (file, "--user", "demo"): "To import the valid rows without the others, pass --on-invalid skip.",
     }.items():
         done = bulk_import(stack, *arguments)
 
@@ -193,6 +193,7 @@ def test_it_exits_with_3_if_a_service_is_not_available(stack: LocalStack, file: 
 
     assert (no_s3.returncode, no_database.returncode) == (3, 3), no_s3.stderr + no_database.stderr
     assert "unable to open database file" in no_database.stderr
+    assert "bulk_import_doctor says what to change" in no_s3.stderr
 
 
 def test_it_exits_with_130_if_interrupted_and_the_import_continues(stack: LocalStack, file: Path) -> None:

@@ -320,6 +320,12 @@ def test_a_call_carries_the_version_of_the_contract() -> None:
     assert request.headers[CONTRACT_HEADER] == str(CONTRACT_VERSION)
 
 
+def test_a_rejected_secret_names_the_variable_to_correct() -> None:
+    error, _ = answered("claim", json_reply(401, {"code": "authentication_failed"}))
+
+    assert "BULK_IMPORT_WORKER_SECRET" in str(error)
+
+
 def test_a_long_code_in_a_refusal_is_shortened() -> None:
     error, _ = answered("claim", json_reply(400, {"code": "x" * 10_000}))
 

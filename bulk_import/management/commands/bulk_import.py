@@ -27,7 +27,7 @@ from bulk_import.management.arguments import Exit, describe, find_job_of, read_f
 from bulk_import.management.progress import follow, progress_line, read_job
 from bulk_import.models import ON_EXISTING, ImportJob, JobMode, JobStatus
 from bulk_import.reports.dry_run import BulkImportDryRunSerializer
-from bulk_import.reports.messages import message
+from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import error_text, problem_text
 
 if TYPE_CHECKING:
@@ -48,6 +48,19 @@ MAX_LISTED_ERRORS = 20
 REDRAW_LINE = "\r\x1b[K"
 """Moves a terminal's cursor to the start of the line, and clears the line."""
 
+
+SKIP_HINT = " To import the valid rows without the others, pass --on-invalid skip."
+
+DOCTOR_HINT = "manage.py bulk_import_doctor says what to change."
+
+WAITING_POLLS = 15
+"""Number of polls, a second apart, after which a job that no worker has started is probably waiting for one."""
+
+WAITING_HINT = (
+    "No worker has started this import yet. Either none is running (on your machine: manage.py bulk_import_local), or "
+    "none reaches the site: its log and “python -m lambda_worker --probe USER” say why. The import waits for a worker, "
+    "also if you interrupt this command."
+)
 
 ACTIONS = ("run", "undo")
 """Arguments that name an action on a job. For a file with such a name, write `./run`."""
@@ -141,16 +154,18 @@ class Command(BaseCommand):
             raise
         except BadImport as error:
             self.print_errors(error.extra.get("errors", []))
-            raise CommandError(f"{error.message} ({error.code})", returncode=Exit.REFUSED) from error
+            hint = SKIP_HINT if error.code == "invalid_rows" and options["on_invalid"] == "reject" else ""
+            raise CommandError(f"{error.message} ({error.code}){hint}", returncode=Exit.REFUSED) from error
         except APIException as error:  # raised by the create endpoint's permissions
             raise CommandError(str(error.detail), returncode=Exit.REFUSED) from error
         except Unavailable as error:
-            raise CommandError(str(error), returncode=Exit.UNAVAILABLE) from error
+            raise CommandError(f"{error} {DOCTOR_HINT}", returncode=Exit.UNAVAILABLE) from error
         except KeyboardInterrupt as error:
             raise CommandError("Interrupted.", returncode=Exit.INTERRUPTED) from error
         except Exception as error:
             logger.exception("The command bulk_import failed")
-            raise CommandError(f"{type(error).__name__}: {error}", returncode=Exit.UNAVAILABLE) from error
+            text = f"{type(error).__name__}: {error}. {DOCTOR_HINT}"
+            raise CommandError(text, returncode=Exit.UNAVAILABLE) from error
 
     def import_file(self, *, file: str, user: str | None, on_invalid: str, **options: Any) -> UUID | None:
         """Check the permission, read the file, then validate or submit its rows.
@@ -231,12 +246,16 @@ class Command(BaseCommand):
         """
         is_terminal = self.stdout.isatty()
         last_status = ""
-        for job in follow(job_id):
+        for polls, job in enumerate(follow(job_id)):
+            if polls == WAITING_POLLS and job.status == JobStatus.QUEUED and not imports_ahead(job):
+                self.stderr.write(f"\n{WAITING_HINT}" if is_terminal else WAITING_HINT)
             if is_terminal:
                 self.stdout.write(f"{REDRAW_LINE}{progress_line(job)}", ending="")
                 self.stdout.flush()
             elif job.status != last_status:
                 self.stdout.write(progress_line(job))
+            if job.status == JobStatus.PAUSED != last_status:
+                self.stderr.write(f"\n{message(job)}" if is_terminal else message(job))
             last_status = job.status
         if is_terminal:
             self.stdout.write("")  # ends the line that was redrawn

@@ -46,7 +46,8 @@ class Command(BaseCommand):
             "--user",
             default="",
             metavar="NAME",
-            help="try a row of each target as this user, over HTTP; what the site writes to databases is rolled back",
+            help="try a row of each target as this user, over HTTP. What the site writes to databases is rolled back, "
+            "but emails that the view sends are sent",
         )
         parser.add_argument(
             "--row",
