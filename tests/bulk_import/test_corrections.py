@@ -322,6 +322,27 @@ def test_corrections_of_no_row_are_refused_and_leave_nothing(site: Site, changes
     assert not ImportJob.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (b'"\xff"', "malformed_body"),
+        (b'["\xff"]', "malformed_body"),
+        (b"1e999", "invalid_rows"),
+        (b"1" * 5000, "invalid_rows"),
+    ],
+)
+def test_a_correction_that_is_no_json_value_is_refused(site: Site, value: bytes, code: str) -> None:
+    content = b'{"rows": {"0": {"name": %b}}}' % value
+    form = {
+        "file": SimpleUploadedFile("list.json", json.dumps([product("A")]).encode()),
+        "corrections": SimpleUploadedFile("corrections", content),
+    }
+
+    answer = site.client.post("/products/bulk", form)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
 def test_of_a_correction_and_a_retry_at_the_same_time_one_is_refused(site: Site, run_worker: Any) -> None:
     first = left_by_a_cancel(site, run_worker)
 
