@@ -23,6 +23,13 @@ HOUR = timedelta(hours=1)
 Uses = list[tuple[datetime, int]]
 """When rows were used, and how many."""
 
+FEW_ROWS = 1000
+"""Rows that are validated in a fraction of a second.
+
+While more rows are validated, which may take a minute, other requests of the user may be accepted. So the quota is
+read again afterwards.
+"""
+
 OPEN_JOBS_RETRY_SECONDS = 60
 """Value of Retry-After when a user has too many open jobs. It cannot be known when one of them will finish."""
 
@@ -51,7 +58,7 @@ def check_row_quota(submitter: Any, rows: int, uses: Uses | None = None) -> Uses
     quota alone, because waiting would not help then.
 
     Returns the uses of the last 24 hours. A second check in the same request can pass them as `uses`, so that they are
-    not read again.
+    not read again for up to FEW_ROWS rows.
     """
     limit = conf().max_rows_per_day
     if rows > limit:
@@ -59,7 +66,8 @@ def check_row_quota(submitter: Any, rows: int, uses: Uses | None = None) -> Uses
             "This file has %(rows)d rows. You may import %(limit)d rows in 24 hours. Split it into several files."
         )
         raise BodyTooLarge(message % {"limit": limit, "rows": rows}, code="too_many_rows")
-    uses = recent_uses(submitter) if uses is None else uses
+    if uses is None or rows > FEW_ROWS:
+        uses = recent_uses(submitter)
     sent, wait = _count(uses, limit - rows)
     if wait:
         message = _(

@@ -9,7 +9,8 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from bulk_import.intake.quotas import count_dry_run, dry_runs
+from bulk_import.intake.quotas import FEW_ROWS, count_dry_run, dry_runs
+from bulk_import.intake.validation import validate_rows
 from bulk_import.models import TERMINAL_STATUSES, ImportJob, JobStatus
 from tests.bulk_import.conftest import Aws, make_user, post_rows, product
 
@@ -150,6 +151,23 @@ def test_rows_over_the_daily_quota_are_429_until_enough_are_a_day_old(
     assert int(answer["Retry-After"]) == pytest.approx(DAY_SECONDS - 1800, abs=30)
     assert ImportJob.objects.count() == 3
     assert aws.payload_keys() == []
+
+
+@pytest.mark.parametrize("path", ["/products/bulk", DRY_RUN])
+def test_rows_that_were_accepted_while_many_rows_were_validated_count(
+    client_of_merchandiser: APIClient, merchandiser: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    set_quota(settings, MAX_ROWS_PER_DAY=FEW_ROWS + 1)
+
+    def validate(*args: Any, **kwargs: Any) -> Any:
+        result = validate_rows(*args, **kwargs)
+        make_job(merchandiser)
+        return result
+
+    monkeypatch.setattr("bulk_import.intake.accept.validate_rows", validate)
+    answer = post_rows(client_of_merchandiser, [product(str(n)) for n in range(FEW_ROWS + 1)], path)
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
 
 
 def test_jobs_older_than_a_day_do_not_count(
