@@ -51,13 +51,13 @@ def find_created_object(request: HttpRequest, call: CreateCall, target: Target) 
     if bytes(record.object_hash) != object_hash(type(instance), "pk", instance.pk):
         message = _("This object has changed since the import created it, so an undo does not delete it.")
         raise _refused(HTTPStatus.CONFLICT, "changed_since", message)
-    writes = later_writes(record.job_id, target, record.lookup)
+    existing = ExistingObject(endpoint, view, instance, record.lookup)
+    writes = later_writes(record.job_id, target, existing)
     # A later import that was undone as well does not need the object any more.
     writes = writes.exclude(outcome=Outcome.UNCHANGED.value, job__undos__rehearsal=False)
     if later := writes.values_list("job_id", flat=True).first():
         message = _("The later import %(job)s contains this object too, so an undo does not delete it.")
         raise _refused(HTTPStatus.CONFLICT, "superseded", message % {"job": later})
-    existing = ExistingObject(endpoint, view, instance, record.lookup)
     existing.reroute(request, "DELETE")
     return existing
 

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import Model, Q, Subquery
@@ -212,16 +213,23 @@ def parent_links(model: type[Any]) -> Iterator[str]:
             yield from (f"{link.name}__{path}" for path in parent_links(parent))
 
 
-def later_writes(job_id: UUID, target: Target, lookup: str) -> QuerySet[ImportedRow]:
-    """Return the records of later jobs that wrote the object with this lookup; none if the lookup is empty.
+def later_writes(job_id: UUID, target: Target, existing: ExistingObject) -> QuerySet[ImportedRow]:
+    """Return the records of later jobs that wrote the object; none if its lookup is empty.
 
-    "Later" means that they were accepted after the job `job_id`.
+    "Later" means that they were accepted after the job `job_id`. Another tenant may have an object with the same
+    lookup, so the ID counts as well, unless the ledger does not have it for certain. If each tenant has tables of its
+    own, IDs repeat too, so the host of the upload counts.
     """
-    accepted_at = Subquery(ImportJob.objects.filter(pk=job_id).values("created_at")[:1])
+    job = ImportJob.objects.filter(pk=job_id)
+    accepted_at = Subquery(job.values("created_at")[:1])
     is_later = Q(job__created_at__gt=accepted_at) | Q(job__created_at=accepted_at, job_id__gt=job_id)
+    ids = {"", existing.object_id, existing.object_id.replace("-", "")}  # a response may show a UUID without hyphens
+    is_same = Q(object_id__in=ids) | Q(outcome=Outcome.CREATED.value, object_hash=b"")
     writes: QuerySet[ImportedRow] = ImportedRow.objects.filter(
-        is_later, lookup=lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
+        is_later, is_same, lookup=existing.lookup, job__target=target.name, job__rehearsal=False, outcome__in=WRITES
     )
+    if hasattr(settings, "TENANT_APPS"):
+        writes = writes.filter(job__host=Subquery(job.values("host")[:1]))
     # A job that skips what exists has written nothing to an object that it found.
     writes = writes.exclude(job__mode=JobMode.SKIP, outcome=Outcome.UNCHANGED.value)
     return writes.exclude(lookup="")  # this condition lets the database use the partial index
@@ -229,7 +237,7 @@ def later_writes(job_id: UUID, target: Target, lookup: str) -> QuerySet[Imported
 
 def _check_not_superseded(call: CreateCall, target: Target, existing: ExistingObject) -> None:
     """Raise CreateCallError if a job that was accepted later has written the object."""
-    if later := later_writes(call.job_id, target, existing.lookup).values_list("job_id", flat=True).first():
+    if later := later_writes(call.job_id, target, existing).values_list("job_id", flat=True).first():
         message = _("The later import %(job)s has already written this object.") % {"job": later}
         raise _refused(HTTPStatus.CONFLICT, message, target, code="superseded")
 

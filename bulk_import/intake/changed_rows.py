@@ -44,8 +44,9 @@ BODY = msgspec.json.Decoder(Body)
 def read_changes(body: bytes) -> ChangesByIndex:
     """Return the corrections in a JSON document. Raises BadImport if it has another form."""
     try:
+        body.decode()  # msgspec does not look into the values yet
         return BODY.decode(body).rows
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         message = _("Send a JSON object with the corrected fields of each row: %(example)s.")
         raise BadImport(message % {"example": '{"rows": {"17": {"price": "12.50"}}}'}) from error
 
@@ -78,8 +79,9 @@ class Changes:
         """Return the changes with each text read like a cell of the upload, and the errors of ambiguous texts."""
         read, errors = dict(changes), []
         for name, raw in changes.items():
-            text = msgspec.json.decode(raw)
-            if isinstance(text, str) and name in self._fields.fields:
+            # Only a text is decoded here. Another value may be refused when the row is parsed, such as 1e999.
+            if bytes(raw).startswith(b'"') and name in self._fields.fields:
+                text = msgspec.json.decode(raw, type=str)
                 cells = ColumnCells(self._fields.fields[name], self._options)
                 cells.observe(text)
                 value, error = cells.read(text)

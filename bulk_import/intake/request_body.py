@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
@@ -103,11 +103,17 @@ class UnreadBody(BaseParser):
 
 
 class FileForm(MultiPartParser):
-    """Parses a form. Raises BadImport if the form is malformed, no matter which code reads the form first."""
+    """Parses a form. Raises BadImport if the form is malformed, no matter which code reads the form first.
+
+    Raises BodyTooLarge if its fields exceed Django's DATA_UPLOAD_MAX_MEMORY_SIZE, which does not count files.
+    """
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
             return super().parse(stream, media_type, parser_context)
+        except RequestDataTooBig as error:
+            message = _("The fields of this form are too large. Send the corrections as a file of the form.")
+            raise BodyTooLarge(message) from error
         except (ParseError, SuspiciousOperation) as error:
             raise BadImport(_("This form is not valid multipart/form-data. Send it again.")) from error
 

@@ -55,7 +55,8 @@ def _settings_lines(found: FoundEndpoint) -> Iterator[str]:
     if missing:
         yield "\nSTORAGES = {\n"
         existing = (
-            f'    "{alias}": {json.dumps(storage, default=repr)},\n' for alias, storage in settings.STORAGES.items()
+            f'    "{alias}": {json.loads(json.dumps(storage, default=str))!r},\n'  # a path becomes text
+            for alias, storage in settings.STORAGES.items()
         )
         yield "    **STORAGES,\n" if _is_in_module("STORAGES") else "".join(existing)
         for alias in missing:

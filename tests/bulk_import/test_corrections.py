@@ -19,6 +19,8 @@ from tests.bulk_import.retention.retained import expire, set_end_days_ago
 from tests.counts import counts
 
 if TYPE_CHECKING:
+    from pytest_django import Settings
+
     from tests.bulk_import.site import Site
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -320,6 +322,40 @@ def test_corrections_of_no_row_are_refused_and_leave_nothing(site: Site, changes
         answer = site.client.post("/products/bulk", form)
         assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert not ImportJob.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (b'"\xff"', "malformed_body"),
+        (b'["\xff"]', "malformed_body"),
+        (b"1e999", "invalid_rows"),
+        (b"1" * 5000, "invalid_rows"),
+    ],
+)
+def test_a_correction_that_is_no_json_value_is_refused(site: Site, value: bytes, code: str) -> None:
+    content = b'{"rows": {"0": {"name": %b}}}' % value
+    form = {
+        "file": SimpleUploadedFile("list.json", json.dumps([product("A")]).encode()),
+        "corrections": SimpleUploadedFile("corrections", content),
+    }
+
+    answer = site.client.post("/products/bulk", form)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+def test_corrections_that_are_too_large_for_a_field_can_be_sent_as_a_file(site: Site, settings: Settings) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    content = json.dumps({"rows": {"0": {"description": "x" * 1000}}})
+
+    def send(corrections: Any) -> Any:
+        file = SimpleUploadedFile("list.json", json.dumps([product("A")]).encode())
+        return site.client.post("/products/bulk", {"file": file, "corrections": corrections})
+
+    refused = send(content)
+    assert (refused.status_code, "as a file" in refused.json()["message"]) == (413, True)
+    assert send(SimpleUploadedFile("corrections.json", content.encode())).status_code == 202
 
 
 def test_of_a_correction_and_a_retry_at_the_same_time_one_is_refused(site: Site, run_worker: Any) -> None:

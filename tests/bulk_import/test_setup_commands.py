@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections import defaultdict
 from contextlib import suppress
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -125,12 +127,16 @@ def test_settings_that_the_module_does_not_define_are_not_extended(settings: Set
 def test_settings_that_are_in_a_file_of_dynaconf_are_repeated(settings: Settings) -> None:
     settings.SETTINGS_MODULE = "/etc/shop/settings.py"
     settings.MIDDLEWARE = ["shop.middleware.One"]
-    settings.STORAGES = {"default": {"BACKEND": "shop.Storage"}}
+    storages = {"default": {"BACKEND": "shop.Storage", "OPTIONS": {"location": Path("/srv"), "signed": False}}}
+    settings.STORAGES = storages
 
     text = printed("products:product-list", "--part", "settings")
 
     assert 'MIDDLEWARE = ["shop.middleware.One", "bulk_import.middleware' in text
-    assert '    "default": {"BACKEND": "shop.Storage"},\n' in text
+    defined: dict[str, Any] = {"environ": defaultdict(str)}
+    exec(text.replace("os.environ", "environ"), defined)  # noqa: S102 - the lines are Python
+    repeated = {"BACKEND": "shop.Storage", "OPTIONS": {"location": "/srv", "signed": False}}
+    assert defined["STORAGES"]["default"] == repeated
 
 
 def test_a_serializer_that_depends_on_the_action_is_that_of_create(settings: Settings) -> None:

@@ -172,6 +172,21 @@ def test_the_row_of_an_older_job_does_not_overwrite_a_newer_one(make_call: Any) 
     assert str(Product.objects.get().price) == "2.00"
 
 
+@pytest.mark.parametrize("tables", ["shared", "own"])
+def test_a_newer_job_of_another_tenant_wrote_another_object(make_call: Any, settings: Settings, tables: str) -> None:
+    """Both tenants have an object with this SKU. In tables of their own, the two objects have the same ID as well."""
+    stored("A")
+    older, newer = make_call({"sku": "A", "price": "1.00"}), make_call({"sku": "A", "price": "2.00"})
+    assert outcome(newer.send())[1] == "updated"
+    if tables == "shared":
+        ImportedRow.objects.update(object_id=stored("B").pk)
+    else:
+        settings.TENANT_APPS = ["products"]
+        ImportJob.objects.filter(pk=newer.message.job_id).update(host="south.shop.example")
+
+    assert outcome(older.send())[1] == "updated"
+
+
 def test_a_newer_job_overwrites_an_older_one_also_if_that_created_the_object(make_call: Any) -> None:
     older, newer = make_call(product("A")), make_call({"sku": "A", "price": "2.00"})
 

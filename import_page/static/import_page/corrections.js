@@ -59,7 +59,7 @@ export function draftSource(readAgain) {
     async send(rows) {
       const corrections = { ...draft.corrections };
       for (const [index, changes] of asChanges(rows)) corrections[index] = { ...corrections[index], ...changes };
-      await save({ corrections, rehearsal: null });
+      await save({ corrections, rehearsal: null, keys: {} }); // other rows are another request
       await readAgain();
     },
   };

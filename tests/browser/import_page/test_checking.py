@@ -163,6 +163,17 @@ def test_rows_of_a_dry_run_are_corrected_without_choosing_the_file_again(
     assert (products[f"{prefix}-w-0"]["category"], products[f"{prefix}-x-0"]["price"]) == ("cookware", "9.50")
 
 
+def test_rows_are_corrected_after_the_answer_to_their_rehearsal_was_lost(page: Page, prefix: str) -> None:
+    """The corrected rows are another request, so they have another Idempotency-Key."""
+    with losing_responses(page, "*rehearse=true*"):
+        choose(page, "products.csv", as_csv([*rows(prefix, 2), *rows(f"{prefix}-w", 1, category="kayaks")]))
+        page.get_by_role("button", name="Correct the rows here").click()
+    page.get_by_label("category, line 4").fill("cookware")
+    page.get_by_role("button", name="Check again").click()
+
+    expect(page.get_by_role("button", name="Import these 3 rows")).to_be_visible()
+
+
 def test_without_a_rehearsal_the_check_says_what_it_cannot_know(shop: Shop, page: Page, prefix: str) -> None:
     without_rehearsals(page)
     wrong = rows(f"{prefix}-w", 120, category="kayaks")  # more than the API lists without being asked
@@ -230,7 +241,7 @@ def test_an_import_is_sent_again_with_the_same_key_after_a_lost_response(shop: S
 
 
 @contextmanager
-def losing_responses(page: Page) -> Iterator[None]:
+def losing_responses(page: Page, url: str = "*/products/bulk?*") -> Iterator[None]:
     """The server handles submissions, but the browser does not receive the responses."""
     devtools = page.context.new_cdp_session(page)
 
@@ -238,7 +249,7 @@ def losing_responses(page: Page) -> Iterator[None]:
         devtools.send("Fetch.failRequest", {"requestId": paused["requestId"], "errorReason": "ConnectionReset"})
 
     devtools.on("Fetch.requestPaused", lose)
-    devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*/products/bulk?*", "requestStage": "Response"}]})
+    devtools.send("Fetch.enable", {"patterns": [{"urlPattern": url, "requestStage": "Response"}]})
     yield
     devtools.send("Fetch.disable")
     devtools.detach()
