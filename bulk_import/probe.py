@@ -10,13 +10,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import sysconfig
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -31,7 +28,7 @@ from bulk_import.conf import Target, conf
 from bulk_import.errors import flatten_errors
 from bulk_import.models import database, durable_transaction, table_places
 from bulk_import.rehearsal import rolled_back
-from bulk_import.row_response import call_view
+from bulk_import.row_response import call_view, exception_place
 from bulk_import.target_views import ViewFormat, act_as, error_detail
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
 from bulk_import_wire.probe import ProbeReport
@@ -51,9 +48,6 @@ SETS_MORE = re.compile(
     r"\brequest\.(?:_request\.)?(?!(?:user|auth)\b)\w+\s*=(?!=)|\b(?:setattr|set_tenant|set_schema)\("
 )
 """What the source of an authentication class looks like if it sets more than the user, for example the tenant."""
-
-LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
-"""Folders of code that the site has not written: Python, the installed packages and this app."""
 
 MAX_ERRORS = 10
 """Most errors of the row in a report."""
@@ -144,16 +138,8 @@ def _try(
         location=response.headers.get("Location", ""),
         is_user_read_early=any(hasattr(request, name) for name in CACHED_USERS),
         setters=_setters(view),
-        exception=_describe(exception) if exception else "",
+        exception=f"{exception_place(exception)}: {exception}"[:MAX_TEXT_CHARACTERS] if exception else "",
     )
-
-
-def _describe(exception: Exception) -> str:
-    """Return the type, the text and the place of the exception: the last line that is in no library."""
-    frames = traceback.extract_tb(exception.__traceback__)
-    of_the_site = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
-    place = f" ({of_the_site[-1].filename}, line {of_the_site[-1].lineno})" if of_the_site else ""
-    return f"{type(exception).__name__}: {exception}"[:MAX_TEXT_CHARACTERS] + place
 
 
 def _isolation(using: str) -> str:

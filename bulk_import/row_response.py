@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import sysconfig
+import traceback
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
@@ -14,13 +18,19 @@ from rest_framework.exceptions import APIException, ErrorDetail
 
 from bulk_import.errors import flatten_errors
 from bulk_import.models import observe_atomic_request
-from bulk_import.target_views import ViewFormat, collect_errors
+from bulk_import.target_views import ViewFormat, collect_errors, error_detail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+
+logger = logging.getLogger(__name__)
+
+LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
+"""Folders of code that the site has not written: Python, the installed packages and this app."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,18 @@ def call_view(request: HttpRequest, using: str, get_response: Callable[[HttpRequ
     errors = collect_errors(request)
     with observe_atomic_request(request, using) as was_rolled_back:
         response = get_response(request)
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and errors and error_detail(errors[-1]) is None:
+        # Django logs the traceback, but with DEBUG = False only for sites whose LOGGING asks for it.
+        logger.error("The view raised %s", exception_place(errors[-1]))  # not its text, which may contain the row
     return ViewAnswer(response, errors, was_rolled_back())
+
+
+def exception_place(exception: Exception) -> str:
+    """Return the type of the exception, and where it was raised: the last line that is in no library."""
+    frames = traceback.extract_tb(exception.__traceback__)
+    of_the_site = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
+    place = f" in {of_the_site[-1].filename}, line {of_the_site[-1].lineno}" if of_the_site else ""
+    return f"{type(exception).__name__}{place}"
 
 
 def is_denied_for_this_row(response: Any) -> bool:

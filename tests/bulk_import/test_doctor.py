@@ -705,13 +705,16 @@ def test_an_endpoint_that_answers_200_to_a_wrong_row_is_found(
 
 @pytest.mark.usefixtures("_tents")
 @pytest.mark.django_db(transaction=True)
-def test_an_exception_in_the_view_is_named_with_its_place(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_the_view_is_named_and_logged_with_its_place(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(ProductViewSet, "create", raises(ZeroDivisionError("oh")))
 
     (problem,) = probe()
 
-    assert "ZeroDivisionError: oh" in problem["message"]
-    assert __file__ in problem["message"]
+    assert f"ZeroDivisionError in {__file__}, line " in problem["message"]
+    assert ": oh" in problem["message"]
+    assert f"The view raised ZeroDivisionError in {__file__}, line " in caplog.text
     assert "--row FILE" in problem["fix"]  # the row was generated
 
 
