@@ -76,6 +76,7 @@ from bulk_import_wire.contract import (
     IMPORT_SCHEME,
     LOAD_HEADER,
     SUBMITTER_DISABLED,
+    UNUSED,
     VERDICT_HEADER,
     Outcome,
     RowVerdict,
@@ -144,6 +145,8 @@ class ImportedRowMiddleware:
             response = self._handle_create(request, token)
         finally:
             load = self.shop_load.end_create()
+        if load == UNUSED and connections[database()].vendor == "sqlite":
+            load = 0.0  # more calls in flight would only wait for SQLite's write lock
         response[LOAD_HEADER] = f"{load:.2f}"
         return response
 
