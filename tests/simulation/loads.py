@@ -97,7 +97,9 @@ class Loads:
                 self._check_create(sender, key)
             return
         chunk_id, verb = request.path.replace("-", "").split("/")[-2:]
-        if b"ledger_disagrees" in response.content and sender not in self._lost_answers:
+        # A row may be refused, and be created all the same by a copy of its call that arrives later.
+        is_copied = any(fault.hits and getattr(fault, "kind", "") == "twice" for fault in self._world.plan.faults)
+        if b"ledger_disagrees" in response.content and sender not in self._lost_answers and not is_copied:
             self.wrongly_accepted.append("the report of a worker that lost no answer does not add up")
         if response.status != 200:
             return

@@ -25,11 +25,15 @@ SELECT job.id, target, submitter_id, job.status, pause_code, front_at IS NOT NUL
   count(*) FILTER (WHERE job.status != 'paused' AND (
     chunk.status = 'reserved' OR chunk.status = 'queued' AND failed_deliveries = 0
     OR chunk.status = 'processing' AND lease_expires_at > ?)),
-  count(*) FILTER (WHERE chunk.status = 'pending')
+  count(*) FILTER (WHERE chunk.status = 'pending'),
+  count(*) FILTER (WHERE chunk.status IN ('reserved', 'queued', 'processing'))
 FROM bulk_import_importjob job JOIN bulk_import_importchunk chunk ON chunk.job_id = job.id
 WHERE finished_at IS NULL GROUP BY job.id
 """
-"""Query for the open jobs, each with the number of its chunks that have a place, and of those that wait for one."""
+"""Query for the open jobs, each with the number of its chunks that have a place, that wait for one, and that were sent.
+
+A chunk whose delivery failed was sent, and has no place any more.
+"""
 
 
 class Windows:
@@ -64,9 +68,11 @@ class Windows:
         if any(status == "paused" for _id, _target, _user, status, *_ in jobs):
             return  # a paused job gets a place that is not counted
         taken: dict[object, int] = {}
-        for _id, _target, user, _status, _code, _is_front, is_cancelled, places, _pending in jobs:
+        for _id, _target, user, _status, _code, _is_front, is_cancelled, places, *_ in jobs:
             taken[user] = taken.get(user, 0) + (0 if is_cancelled else int(str(places)))
-        waiting = {row[2] for row in jobs if row[8]}
+        # A job whose deliveries all fail waits for them, instead of sending its whole file.
+        most = 2 * self._world.plan.chunks_in_flight
+        waiting = {row[2] for row in jobs if row[8] and int(str(row[9])) < most}
         for row in jobs:
             is_exempt = row[5] or row[6]
             if row[0] in served and not is_exempt:
