@@ -92,7 +92,6 @@ class ConcurrencyLimiter:
         self._most_in_flight = 0  # during these calls
         self._shop_load = 0.0  # sum of the loads that these calls reported
         self._is_unused = True  # whether all of these calls reported that nobody else uses the shop
-        self._lowest = 1  # the limit that is never too high now
         self._call_seconds = 0.0  # the latency in the last window
         self._window_load = 0.0  # the load that it reported
         self._idle_seconds = 0.0  # the idle latency, after the first window
@@ -160,8 +159,8 @@ class ConcurrencyLimiter:
         `shop_load` is what the response says about the monolith's other requests: from 0.0 (they are as fast as in
         quiet times) to 1.0 (they are being slowed down), or UNUSED (there are none). None means that the response does
         not say, and counts as 0.0. A load of 0.5 means that only half of the calls in flight are welcome. So the limit
-        falls to half in the next window, and again in each window while the load stays, until it is 1. If
-        nobody else uses the shop during a whole window, LOWEST_IF_UNUSED calls in flight are never too many.
+        falls to half in the next window, and again in each window while the load stays, until it is 1. If nobody else
+        uses the shop during a whole window, LOWEST_IF_UNUSED calls in flight are never too many.
         """
         self._recorded_at = self._clock()
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
@@ -176,11 +175,11 @@ class ConcurrencyLimiter:
         self._shop_load += max(0.0, shop_load or 0.0)
         if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW):
             fastest = sorted(self._window)[: -(len(self._window) // SLOWEST_SHARE)]
-            self._lowest = LOWEST_IF_UNUSED if self._is_unused else 1
-            self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window))
+            lowest = LOWEST_IF_UNUSED if self._is_unused else 1
+            self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window), lowest)
 
-    def _judge(self, seconds: float, shop_load: float) -> None:
-        """Adapt the limit to the mean latency and the mean load of a full window."""
+    def _judge(self, seconds: float, shop_load: float, lowest: int) -> None:
+        """Adapt the limit to the mean latency and the mean load of a full window. `lowest` is never too high."""
         if not self._windows:
             self._idle_seconds = seconds
         self._call_seconds, self._window_load = seconds, shop_load
@@ -189,13 +188,13 @@ class ConcurrencyLimiter:
         served = calls * self._idle_seconds / seconds if seconds > self._idle_seconds else calls
         welcome = served * (1 - shop_load)
         is_too_high = calls - welcome > WAITING_CALLS + WAITING_SHARE * calls
-        if self._limit == 1 or not is_too_high or (self._hold_windows and self._lowest == 1):
+        if self._limit == 1 or not is_too_high or (self._hold_windows and lowest == 1):
             self._update_idle_seconds(seconds)
-        if is_too_high and not 1 < self._limit <= self._lowest:
+        if is_too_high and not 1 < self._limit <= lowest:
             self._reduce(round(welcome))
         elif self._hold_windows:
             self._hold_windows -= 1
-            self._move(max(self._limit, self._lowest))
+            self._move(max(self._limit, lowest))
         elif calls < self._limit:
             self._start_window()  # these calls do not show whether the endpoint can serve more than the limit
         else:
