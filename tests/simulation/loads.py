@@ -97,9 +97,7 @@ class Loads:
                 self._check_create(sender, key)
             return
         chunk_id, verb = request.path.replace("-", "").split("/")[-2:]
-        # A row may be refused, and be created all the same by a copy of its call that arrives later.
-        is_copied = any(fault.hits and getattr(fault, "kind", "") == "twice" for fault in self._world.plan.faults)
-        if b"ledger_disagrees" in response.content and sender not in self._lost_answers and not is_copied:
+        if b"ledger_disagrees" in response.content and sender not in self._lost_answers and not self._has_copies():
             self.wrongly_accepted.append("the report of a worker that lost no answer does not add up")
         if response.status != 200:
             return
@@ -131,6 +129,10 @@ class Loads:
         has_copy = any(other.body == message.body and other is not message for other in others)
         if is_open and not has_copy and not any(fault.loses_messages and fault.hits for fault in world.plan.faults):
             self.wrongly_accepted.append("a worker deleted the only message of a chunk that has not ended")
+
+    def _has_copies(self) -> bool:
+        """Return whether a call was sent twice. The endpoint may refuse a row, and accept a copy that arrives later."""
+        return any(fault.hits and getattr(fault, "kind", "") == "twice" for fault in self._world.plan.faults)
 
     def note_death(self, call: Call) -> None:
         """Note a finish that was committed although its answer was lost, so that its repetition counts as one."""

@@ -54,12 +54,7 @@ def shape(value: Any, values: list[Any], *, is_name: bool = False) -> Any:  # no
     if kind is dict:
         return kind, *[(name, shape(item, values, is_name=is_name)) for name, item in value.items()]
     if kind is Q:
-        children = [
-            (child[0], shape(child[1], values, is_name=is_name))
-            if type(child) is tuple
-            else shape(child, values, is_name=is_name)
-            for child in value.children
-        ]
+        children = _changed_children(value, lambda child: shape(child, values, is_name=is_name))
         return kind, value.connector, value.negated, *children
     if isinstance(value, models.Model):
         return shape(value.pk, values, is_name=is_name)
@@ -72,6 +67,11 @@ def shape(value: Any, values: list[Any], *, is_name: bool = False) -> Any:  # no
         args, kwargs = value._constructor_args
         return kind, shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
     raise NotPrepared
+
+
+def _changed_children(condition: Q, change: Callable[[Any], Any]) -> list[Any]:
+    """Return the children of the condition after the change: of a comparison, only its value is changed."""
+    return [(child[0], change(child[1])) if type(child) is tuple else change(child) for child in condition.children]
 
 
 def shape_of_call(call: tuple[str, Any, Any], values: list[Any]) -> Any:
@@ -92,12 +92,7 @@ def _marked(value: Any, numbers: Iterator[int], *, is_name: bool = False) -> Any
     if kind is dict:
         return {name: _marked(item, numbers, is_name=is_name) for name, item in value.items()}
     if kind is Q:
-        children = [
-            (child[0], _marked(child[1], numbers, is_name=is_name))
-            if type(child) is tuple
-            else _marked(child, numbers, is_name=is_name)
-            for child in value.children
-        ]
+        children = _changed_children(value, lambda child: _marked(child, numbers, is_name=is_name))
         return Q.create(children, value.connector, negated=value.negated)
     if isinstance(value, models.Model):
         return _marked(value.pk, numbers, is_name=is_name)
