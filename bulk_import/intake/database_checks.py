@@ -17,7 +17,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -30,6 +29,7 @@ from rest_framework.relations import ManyRelatedField, PrimaryKeyRelatedField, S
 from rest_framework.validators import UniqueValidator
 
 from bulk_import.errors import OUT_OF_ORDER, flatten_errors
+from bulk_import.intake.row_batch import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -97,7 +97,7 @@ class DatabaseChecks:
 
         Raises an exception of OUT_OF_ORDER if the database cannot work now.
         """
-        for batch in in_batches(rows):
+        for batch in in_batches(rows, ROWS_PER_QUERY):
             valid = [row for row in batch if not (row.errors or row.is_skipped)]
             for check in self._checks:
                 if check.is_exact:
@@ -188,13 +188,6 @@ class Check:
     def _find(self, keys: set[Any]) -> set[Any]:
         """Return those of the keys that the column contains."""
         return find_values(self.queryset(), self.lookup, keys) if keys else set()
-
-
-def in_batches(rows: Iterable[CheckedRow]) -> Iterator[list[CheckedRow]]:
-    """Yield the rows in lists of ROWS_PER_QUERY."""
-    remaining = iter(rows)
-    while batch := list(islice(remaining, ROWS_PER_QUERY)):
-        yield batch
 
 
 def find_values(queryset: Any, lookup: str, values: set[Any]) -> set[Any]:

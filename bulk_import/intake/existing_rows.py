@@ -15,8 +15,9 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException
 
 from bulk_import.errors import OUT_OF_ORDER
-from bulk_import.intake.database_checks import find_values, in_batches
+from bulk_import.intake.database_checks import ROWS_PER_QUERY, find_values
 from bulk_import.intake.modes import detail_view
+from bulk_import.intake.row_batch import in_batches
 from bulk_import.models import JobMode, database
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class ExistingRows:
 
         With the mode `skip`, a row whose object exists has `is_skipped`. Raises an exception of OUT_OF_ORDER.
         """
-        for batch in in_batches(rows):
+        for batch in in_batches(rows, ROWS_PER_QUERY):
             valid = [row for row in batch if not row.errors and self._value(row) is not None]
             found = self._find({self._value(row) for row in valid})
             if self.count is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulk_import.conf import conf
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_flat_rows, parse_row
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from bulk_import.intake.raw_rows import RawRow
     from bulk_import.intake.row_validator import RowValidator
+
+Row = TypeVar("Row")
 
 BATCH_ROWS = 100
 """Rows of a batch. With more of them, a row takes hardly less time."""
@@ -41,10 +43,16 @@ class CheckedRow:
         return {"index": self.index} if self.raw.line is None else {"index": self.index, "line": self.raw.line}
 
 
+def in_batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Yield the rows in lists of this size."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
 def split_into_batches(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:
     """Yield the rows in lists of BATCH_ROWS, or each one alone if they have more than MAX_BATCH_BYTES together."""
-    remaining = iter(rows)
-    while batch := list(islice(remaining, BATCH_ROWS)):
+    for batch in in_batches(rows, BATCH_ROWS):
         if sum([len(row.json) for row in batch]) > MAX_BATCH_BYTES:
             yield from ([row] for row in batch)
         else:

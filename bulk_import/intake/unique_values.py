@@ -26,7 +26,7 @@ class UniqueValues:
         new: list[tuple[dict[Any, int], Any]] = []
         for name, source, first_index in self._fields:
             value = validated.get(source)
-            if value is None or value == "":  # several rows may have none
+            if value is None or value == "":  # several rows may lack a value
                 continue
             if value in first_index:
                 message = _("An earlier row of this import has the same %(field)s.") % {"field": name}
