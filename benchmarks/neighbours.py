@@ -39,7 +39,7 @@ PAUSE_SECONDS = 0.1
 
 PRODUCTS = 100  # number of products that the shop has at the beginning
 
-METHODS = ("GET", "POST")
+METHODS = ("GET", "POST")  # of the visitors
 
 WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
 

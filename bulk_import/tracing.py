@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import REQUEST_ID, TRACEPARENT, trace_id
 from bulk_import_wire.logs import log_context
+from bulk_import_wire.tracing import REQUEST_ID, TRACEPARENT, trace_id
 
 try:
     from opentelemetry.propagate import inject

@@ -10,12 +10,13 @@ This module uses the standard library only, so that both sides can import it. It
 
 Each call and each answer of the worker API carries CONTRACT_HEADER.
 
+The headers that connect the log lines of both sides are in `bulk_import_wire.tracing`.
+
 The SQS message is in `bulk_import_wire.message`, and the formats of the lines in S3 are in `bulk_import_wire.lines`.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
@@ -66,12 +67,6 @@ take twice as long or longer). While there are no other requests, it is "-1.00" 
 UNUSED = -1.0
 """Value in LOAD_HEADER while nobody else uses the shop."""
 
-TRACEPARENT = "traceparent"
-"""Message attribute, and header of every call of the worker: the W3C trace context of the POST, unchanged."""
-
-REQUEST_ID = "X-Request-ID"
-"""Header of every call of the worker: the ID of the invocation. It connects the log lines of both sides."""
-
 DEAD_LETTER = "dead_letter"
 """Code of the problem that is reported for the remaining rows when SQS gives up on a message (maxReceiveCount)."""
 
@@ -83,17 +78,6 @@ SUBMITTER_DISABLED = "submitter_disabled"
 
 PAUSED_TOO_LONG = "paused_too_long"
 """Code of the problem of the rows that were left when a job was paused for too long."""
-
-_TRACEPARENT_FORMAT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-def trace_id(traceparent: str) -> str:
-    """Return the trace ID of a trace context, 32 hexadecimal digits, or "" if the context is not valid.
-
-    See https://www.w3.org/TR/trace-context/.
-    """
-    match = _TRACEPARENT_FORMAT.fullmatch(traceparent)
-    return match[1] if match else ""
 
 
 class RowVerdict(StrEnum):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
 
-from bulk_import_wire.contract import TRACEPARENT, JsonObject, MessageError, UnknownVersion
+from bulk_import_wire.contract import JsonObject, MessageError, UnknownVersion
+from bulk_import_wire.tracing import TRACEPARENT
 
 MESSAGE_VERSION = 1
 """Version of the message format. A worker refuses every other version."""

@@ -24,7 +24,6 @@ from bulk_import_wire.contract import (
     IDEMPOTENCY_KEY,
     LOAD_HEADER,
     MAX_ANSWER_BYTES,
-    REQUEST_ID,
     UNUSED,
     VERDICT_HEADER,
     Claim,
@@ -37,6 +36,7 @@ from bulk_import_wire.contract import (
     ReleaseAnswer,
     RowVerdict,
 )
+from bulk_import_wire.tracing import REQUEST_ID
 from lambda_worker.batches import BatchReader, batch_body
 from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, transport_errors
 from lambda_worker.deadlines import call_timeout_seconds
@@ -77,7 +77,7 @@ class Answer:
 
     @property
     def shop_load(self) -> float | None:
-        """The load in LOAD_HEADER, from 0.0 to 1.0, or UNUSED. None if there is none, or if it is no such number."""
+        """The load in LOAD_HEADER: from 0.0 to 1.0, or UNUSED. None without the header, or with another value in it."""
         try:
             load = float(self.headers.get(LOAD_HEADER, ""))
         except ValueError:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import TRACEPARENT, trace_id
 from bulk_import_wire.logs import log_context
+from bulk_import_wire.tracing import TRACEPARENT, trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 
+FIX_FILES = (
+    "Set required=False for the field and add the files later, or accept them as text with the Base64FileField of "
+    "drf-extra-fields."
+)
+
+
 class ProbeThrottle(SimpleRateThrottle):
     """Limits the probes of the whole site, because each of them makes the create endpoint work."""
 
@@ -54,12 +60,6 @@ class ProbeView(WorkerView):
                 message = f"There is no active user whose {users.USERNAME_FIELD} is {asked.user!r}."
                 return Response({"code": "unknown_user", "message": message}, status=404)
             return Response({"probes": [_probe(request, asked, conf().target(name), user).to_dict() for name in names]})
-
-
-FIX_FILES = (
-    "Set required=False for the field and add the files later, or accept them as text with the Base64FileField of "
-    "drf-extra-fields."
-)
 
 
 def _required_files(target: Target, request: Any) -> list[str]:
