@@ -6,19 +6,24 @@ or remember results that never change. Nothing of this project is replaced.
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import connections
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
+from django.db.backends.sqlite3.base import FORMAT_QMARK_REGEX, SQLiteCursorWrapper
 from django.db.models import expressions
 from django.db.models.expressions import BaseExpression, Col
 from django.db.models.sql.compiler import SQLCompiler
+from django.utils.translation import trans_real
 from rest_framework.fields import DictField, Field, ListField
 from rest_framework.relations import ManyRelatedField
 from rest_framework.serializers import BaseSerializer
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
+_original_copy_of_field: Any = Field.__deepcopy__
 _converters_of_fields: dict[Any, list[Any]] = {}
 
 
@@ -27,8 +32,13 @@ def install() -> None:
     # A connection belongs to a thread or task, and here is only one thread, in which each request runs to its end.
     found = connections["default"]
     connections._connections = SimpleNamespace(default=found)  # type: ignore[attr-defined]
-    replaced: Any = BaseExpression, Col, SQLCompiler
-    expression, column, compiler = replaced
+    trans_real._active = SimpleNamespace()  # type: ignore[attr-defined]
+    for signal in (request_started, request_finished):  # the connection stays open, and no queries are kept
+        signal.disconnect(close_old_connections)
+        signal.disconnect(reset_queries)
+    replaced: Any = BaseExpression, Col, SQLCompiler, SQLiteCursorWrapper
+    expression, column, compiler, cursor = replaced
+    cursor.convert_query = _convert_query
     expression.copy = _copy
     column.identity = property(_identity)
     column.as_sql = _column_as_sql
@@ -39,6 +49,18 @@ def install() -> None:
     fields[0].__deepcopy__ = _copy_of_field
 
 
+def _convert_query(_self: Any, query: str, *, param_names: Any = None) -> str:
+    """Return the SQL with the placeholders of SQLite. Django replaces them in each execution."""
+    if param_names is not None:
+        raise NotImplementedError
+    return _with_question_marks(query)
+
+
+@cache
+def _with_question_marks(query: str) -> str:
+    return FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%")
+
+
 def _copy(self: Any) -> Any:
     """Return a shallow copy, as `copy.copy` does after it has found out how."""
     copied = object.__new__(type(self))
@@ -46,8 +68,10 @@ def _copy(self: Any) -> Any:
     return copied
 
 
-def _copy_of_field(self: Any, _memo: Any) -> Any:
-    """Return a copy of a field of a serializer class, which is bound to no serializer. DRF creates it anew."""
+def _copy_of_field(self: Any, memo: Any) -> Any:
+    """Return a copy of a field of a serializer class. DRF creates it anew, as it must if the field is bound already."""
+    if self.parent is not None:
+        return _original_copy_of_field(self, memo)
     copied = object.__new__(type(self))
     copied.__dict__.update(self.__dict__)
     if "_validators" in copied.__dict__:
