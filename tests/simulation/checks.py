@@ -55,6 +55,8 @@ def every_job_ends(world: World) -> Iterator[Finding]:
             yield Finding("stuck", f"job {audited.job.number} is {audited.status}: {world.stuck}")
     if world.stuck and all(audited.status in TERMINAL for audited in jobs):
         yield Finding("stuck", f"all jobs have ended, but the run is {world.stuck}")
+    for text in world.network.errors:
+        yield Finding("misreported", f"{text} was answered with 500")
     for text in world.people.refused:
         yield Finding("misreported", f"a user got {text}")
     for job in world.plan.jobs:
