@@ -336,16 +336,16 @@ def test_two_imports_get_fair_shares_and_keep_the_endpoint_busy(servers: int, sp
 
         async def import_chunks(number: int, rows: int) -> None:
             worker = limiters()
-            while now() < 100 + 6000 / servers:
+            while now() < 600 + 6000 / servers:
                 importing = Import(endpoint, worker.limiter("/", cap=256))
                 await importing(rows)
                 created[number] += rows
 
         async with asyncio.TaskGroup() as imports:
-            imports.create_task(import_chunks(0, 1000))
+            imports.create_task(import_chunks(0, 200))
             await asyncio.sleep(100)
             created[0] = 0
-            imports.create_task(import_chunks(1, 1000))
+            imports.create_task(import_chunks(1, 200))
         return created
 
     created = run(rows_created())

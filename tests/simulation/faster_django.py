@@ -45,7 +45,7 @@ def install() -> None:
     compiler.get_converters = _get_converters
     fields: Any = Field, (BaseSerializer, ListField, DictField, ManyRelatedField)
     for field in fields[1]:
-        field.__deepcopy__ = fields[0].__deepcopy__
+        field.__deepcopy__ = _original_copy_of_field
     fields[0].__deepcopy__ = _copy_of_field
 
 
@@ -69,7 +69,7 @@ def _copy(self: Any) -> Any:
 
 
 def _copy_of_field(self: Any, memo: Any) -> Any:
-    """Return a copy of a field of a serializer class. DRF creates it anew, as it must if the field is bound already."""
+    """Return a copy of a field. DRF creates it anew, which is necessary only if it is bound, as the child of a list."""
     if self.parent is not None:
         return _original_copy_of_field(self, memo)
     copied = object.__new__(type(self))
