@@ -23,8 +23,8 @@ from rest_framework.serializers import BaseSerializer
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
-_original_copy_of_field: Any = Field.__deepcopy__
 _converters_of_fields: dict[Any, list[Any]] = {}
+_original_copy_of_field: Any = Field.__deepcopy__
 
 
 def install() -> None:
