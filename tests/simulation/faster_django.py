@@ -19,7 +19,8 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import trans_real
 from rest_framework.fields import DictField, Field, ListField
 from rest_framework.relations import ManyRelatedField
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.utils import model_meta
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
@@ -47,6 +48,9 @@ def install() -> None:
     for field in fields[1]:
         field.__deepcopy__ = _original_copy_of_field
     fields[0].__deepcopy__ = _copy_of_field
+    serializer: Any = Serializer
+    serializer.get_fields = _get_fields
+    model_meta.get_field_info = cache(model_meta.get_field_info)
 
 
 def _convert_query(_self: Any, query: str, *, param_names: Any = None) -> str:
@@ -77,6 +81,11 @@ def _copy_of_field(self: Any, memo: Any) -> Any:
     if "_validators" in copied.__dict__:
         copied._validators = [*copied._validators]
     return copied
+
+
+def _get_fields(self: Any) -> dict[str, Any]:
+    """Return copies of the declared fields. Django keeps a memo while it copies them, which they do not need."""
+    return {name: field.__deepcopy__({}) for name, field in self._declared_fields.items()}
 
 
 def _identity(self: Any) -> tuple[Any, ...]:

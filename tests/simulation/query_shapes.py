@@ -78,6 +78,8 @@ def shape_of_call(call: tuple[str, Any, Any], values: list[Any]) -> Any:
     """Return what the SQL depends on in a recorded call, and append its values."""
     name, args, kwargs = call
     is_name = name not in FILTERS
+    if is_name and not kwargs and all(type(arg) is str for arg in args):
+        return name, args
     return name, shape(args, values, is_name=is_name), shape(kwargs, values, is_name=is_name)
 
 
