@@ -44,6 +44,7 @@ def install() -> None:
     column.identity = property(_identity)
     column.as_sql = _column_as_sql
     compiler.get_converters = _get_converters
+    compiler.has_composite_fields = lambda _self, _fields: False  # `_get_converters` refuses them
     fields: Any = Field, (BaseSerializer, ListField, DictField, ManyRelatedField)
     for field in fields[1]:
         field.__deepcopy__ = _original_copy_of_field

@@ -11,6 +11,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.simulation.shop"
+APPEND_SLASH = False  # otherwise Django resolves each path without a final slash twice
 
 INSTALLED_APPS = [
     "django.contrib.auth",
