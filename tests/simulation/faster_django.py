@@ -51,7 +51,7 @@ def install() -> None:
     fields[0].__deepcopy__ = _copy_of_field
     serializer: Any = Serializer
     serializer.get_fields = _get_fields
-    model_meta.get_field_info = cache(model_meta.get_field_info)
+    model_meta.get_field_info = _get_field_info
 
 
 def _convert_query(_self: Any, query: str, *, param_names: Any = None) -> str:
@@ -82,6 +82,14 @@ def _copy_of_field(self: Any, memo: Any) -> Any:
     if "_validators" in copied.__dict__:
         copied._validators = [*copied._validators]
     return copied
+
+
+def _get_field_info(model: Any) -> Any:
+    """Return what DRF knows about the fields of a model, or of the model of an object."""
+    return _field_info_of_model(model if isinstance(model, type) else type(model))
+
+
+_field_info_of_model = cache(model_meta.get_field_info)
 
 
 def _get_fields(self: Any) -> dict[str, Any]:
