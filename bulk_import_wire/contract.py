@@ -176,10 +176,12 @@ def _has_type(value: object, expected: Any) -> bool:
 
     The comparison is exact, so a bool is not accepted as an int although `isinstance(True, int)` is true.
     """
+    if type(value) is expected:
+        return True
     if get_origin(expected) is list:
         (item_type,) = get_args(expected)
         return isinstance(value, list) and all(_has_type(item, item_type) for item in value)
-    return type(value) is (get_origin(expected) or expected)
+    return type(value) is get_origin(expected)
 
 
 @dataclass(frozen=True, slots=True)
