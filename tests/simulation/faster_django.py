@@ -13,7 +13,8 @@ from typing import Any
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.sqlite3.base import FORMAT_QMARK_REGEX, SQLiteCursorWrapper
-from django.db.models import expressions
+from django.db.models import Model, expressions
+from django.db.models.base import ModelState
 from django.db.models.expressions import BaseExpression, Col
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import trans_real
@@ -37,8 +38,9 @@ def install() -> None:
     for signal in (request_started, request_finished):  # the connection stays open, and no queries are kept
         signal.disconnect(close_old_connections)
         signal.disconnect(reset_queries)
-    replaced: Any = BaseExpression, Col, SQLCompiler, SQLiteCursorWrapper
-    expression, column, compiler, cursor = replaced
+    replaced: Any = BaseExpression, Col, SQLCompiler, SQLiteCursorWrapper, Model
+    expression, column, compiler, cursor, model = replaced
+    model.from_db = classmethod(_from_db)
     cursor.convert_query = _convert_query
     expression.copy = _copy
     column.identity = property(_identity)
@@ -95,6 +97,15 @@ _field_info_of_model = cache(model_meta.get_field_info)
 def _get_fields(self: Any) -> dict[str, Any]:
     """Return copies of the declared fields. Django keeps a memo while it copies them, which they do not need."""
     return {name: field.__deepcopy__({}) for name, field in self._declared_fields.items()}
+
+
+def _from_db(cls: Any, db: str, names: Any, values: Any) -> Any:
+    """Return an object with the values of a row. No model here has an `__init__` of its own, or a receiver of it."""
+    found = cls.__new__(cls)
+    found._state = ModelState()
+    found._state.adding, found._state.db = False, db
+    found.__dict__.update(zip(names, values, strict=True))
+    return found
 
 
 def _identity(self: Any) -> tuple[Any, ...]:
