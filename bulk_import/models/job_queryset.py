@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.db.models import F, Min, OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject, Now
 
 from bulk_import.models.chunk import ImportChunk
+from bulk_import.models.database import database
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import TERMINAL_STATUSES
 from bulk_import_wire.contract import Outcome
@@ -28,18 +30,7 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         `undone_by` is the ID of the last job that deletes what this job has created, and `undone_at` the time at which
         that job was accepted. Rehearsals of an undo do not count. `resumed_at` is the end of the last pause.
         """
-        corrections = self.model.objects.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
-        imports = corrections.filter(rehearsal=False)
-        undos = self.model.objects.filter(undoes=OuterRef("pk"), rehearsal=False).order_by("-created_at", "-pk")
-        resumed = ImportEvent.objects.filter(job=OuterRef("pk"), kind=EventKind.RESUMED).order_by("-at")
-        related = {
-            "corrected_by": Subquery(corrections.values("pk")[:1]),
-            "corrected_rows": Coalesce(Subquery(imports.order_by("-rows").values("rows")[:1]), 0),
-            "undone_by": Subquery(undos.values("pk")[:1]),
-            "undone_at": Subquery(undos.values("created_at")[:1]),
-            "run_by": Subquery(self.model.objects.filter(runs=OuterRef("pk")).values("pk")[:1]),
-            "resumed_at": Subquery(resumed.values("at")[:1]),
-        }
+        related = _related_columns(self.model, database())
         return self.with_counts().annotate(**related).select_related("submitter")
 
     def with_counts(self) -> Self:
@@ -48,18 +39,7 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         The counts are the sums over the job's chunks. `worker_lost_at` and `lost_lease_ends_at` are the last heartbeat
         and the end of the lease of the first worker that is lost.
         """
-        # A join with GROUP BY would read the chunks of every job of the user before it could return the first page. A
-        # subquery reads only the chunks of the jobs on that page. It can return one column, so it returns JSON.
-        chunks = ImportChunk.objects.filter(job=OuterRef("pk")).order_by().values("job")
-        sums = JSONObject(**{str(outcome): Sum(str(outcome)) for outcome in Outcome})
-        totals = Subquery(chunks.annotate(totals=sums).values("totals"))
-        lost = ImportChunk.objects.lost().filter(job=OuterRef("pk")).order_by().values("job")
-        lost_at = Min(Coalesce("heartbeat_at", "lease_expires_at"))
-        return self.annotate(
-            totals=totals,
-            worker_lost_at=Subquery(lost.annotate(first=lost_at).values("first")),
-            lost_lease_ends_at=Subquery(lost.annotate(first=Min("lease_expires_at")).values("first")),
-        )
+        return self.annotate(**_count_columns(database()))
 
     def locked(self, job_id: uuid.UUID) -> ImportJob:
         """Lock the job until the transaction ends, and return it with `paused_for`. Raises ImportJob.DoesNotExist.
@@ -77,3 +57,37 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
     def open(self) -> Self:
         """Return the jobs that have not ended."""
         return self.exclude(status__in=TERMINAL_STATUSES)
+
+
+@cache  # building the subqueries takes longer than executing them
+def _related_columns(job_model: type[ImportJob], _database: str) -> dict[str, Any]:
+    """Return the annotations of `for_reports` in this database, besides the counts."""
+    jobs = job_model.objects
+    corrections = jobs.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
+    imports = corrections.filter(rehearsal=False)
+    undos = jobs.filter(undoes=OuterRef("pk"), rehearsal=False).order_by("-created_at", "-pk")
+    resumed = ImportEvent.objects.filter(job=OuterRef("pk"), kind=EventKind.RESUMED).order_by("-at")
+    return {
+        "corrected_by": Subquery(corrections.values("pk")[:1]),
+        "corrected_rows": Coalesce(Subquery(imports.order_by("-rows").values("rows")[:1]), 0),
+        "undone_by": Subquery(undos.values("pk")[:1]),
+        "undone_at": Subquery(undos.values("created_at")[:1]),
+        "run_by": Subquery(jobs.filter(runs=OuterRef("pk")).values("pk")[:1]),
+        "resumed_at": Subquery(resumed.values("at")[:1]),
+    }
+
+
+@cache
+def _count_columns(_database: str) -> dict[str, Any]:
+    """Return the annotations of `with_counts` in this database."""
+    # A join with GROUP BY would read the chunks of every job of the user before it could return the first page. A
+    # subquery reads only the chunks of the jobs on that page. It can return one column, so it returns JSON.
+    chunks = ImportChunk.objects.filter(job=OuterRef("pk")).order_by().values("job")
+    sums = JSONObject(**{str(outcome): Sum(str(outcome)) for outcome in Outcome})
+    lost = ImportChunk.objects.lost().filter(job=OuterRef("pk")).order_by().values("job")
+    lost_at = Min(Coalesce("heartbeat_at", "lease_expires_at"))
+    return {
+        "totals": Subquery(chunks.annotate(totals=sums).values("totals")),
+        "worker_lost_at": Subquery(lost.annotate(first=lost_at).values("first")),
+        "lost_lease_ends_at": Subquery(lost.annotate(first=Min("lease_expires_at")).values("first")),
+    }

@@ -103,8 +103,15 @@ def _shape_of_queryset(value: Any, values: list[Any], _is_name: bool) -> Any:
 def _shape_of_subquery(value: Any, values: list[Any], _is_name: bool) -> Any:
     if not is_recorded(value):
         raise NotPrepared
+    if known := value.__dict__.get("_shape"):
+        return known
     queryset, args, kwargs = value.__dict__["_recorded"]
-    return type(value), shape(queryset, values), shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
+    count = len(values)
+    arguments = shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
+    found = type(value), shape(queryset, values), *arguments
+    if len(values) == count:  # nothing of it can change, and the code may use it in many queries
+        value._shape = found
+    return found
 
 
 def _shape_of_expression(value: Any, values: list[Any], _is_name: bool) -> Any:
