@@ -136,6 +136,7 @@ class Simulator:
         with override_settings(BULK_IMPORT=settings):
             result = self._execute(plan, verbose=verbose)
         gc.collect()  # none happens during a run, so that each run is repeatable
+        gc.freeze()  # what is left stays, such as prepared statements
         return result
 
     def _reset(self, plan: Plan) -> None:
