@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
+from django.apps import apps
 from django.db import models
 from django.db.models import F, Min, OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject, Now
@@ -30,7 +31,7 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         `undone_by` is the ID of the last job that deletes what this job has created, and `undone_at` the time at which
         that job was accepted. Rehearsals of an undo do not count. `resumed_at` is the end of the last pause.
         """
-        related = _related_columns(self.model, database())
+        related = _related_columns(database())
         return self.with_counts().annotate(**related).select_related("submitter")
 
     def with_counts(self) -> Self:
@@ -60,8 +61,9 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
 
 
 @cache  # building the subqueries takes longer than executing them
-def _related_columns(job_model: type[ImportJob], _database: str) -> dict[str, Any]:
+def _related_columns(_database: str) -> dict[str, Any]:
     """Return the annotations of `for_reports` in this database, besides the counts."""
+    job_model: Any = apps.get_model("bulk_import", "ImportJob")  # it uses this module
     jobs = job_model.objects
     corrections = jobs.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
     imports = corrections.filter(rehearsal=False)

@@ -23,7 +23,7 @@ LEASE_SECONDS = 60
 """The lease of `recovery`, and the default of the setting."""
 
 RUNS = 200
-"""Number of runs of the first test. They take about 45 seconds of CPU time, in two processes."""
+"""Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
 
 
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
