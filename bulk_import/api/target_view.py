@@ -138,7 +138,8 @@ class TargetView(APIView):
 
     def accepted_new(self, job: ImportJob) -> Response:
         """Return the same for a job that this request has created. While no worker has touched it, this is faster."""
-        job.refresh_from_db(fields=["status"])
+        if getattr(job, "imports_ahead", None) is None:  # otherwise it waits for its turn, and no worker knows it
+            job.refresh_from_db(fields=["status"])
         if job.status not in {JobStatus.PENDING, JobStatus.QUEUED}:
             return self.accepted(job.pk)
         job.annotate_as_new()

@@ -17,6 +17,7 @@ from rest_framework.throttling import UserRateThrottle
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, QuotaExceeded
 from bulk_import.models import ImportEvent, ImportJob
+from bulk_import.models.usage import count_open_jobs, count_recent_rows
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -36,7 +37,7 @@ class SubmissionThrottle(UserRateThrottle):
 def check_open_job_quota(submitter: Any) -> None:
     """Raise QuotaExceeded if the user already has MAX_OPEN_JOBS unfinished jobs."""
     limit = conf().max_open_jobs
-    if ImportJob.objects.filter(submitter=submitter).open().count() >= limit:
+    if count_open_jobs(submitter) >= limit:
         message = _("You have %(limit)d unfinished imports, which is the limit. Wait until one of them finishes.")
         raise QuotaExceeded(message % {"limit": limit}, retry_after_seconds=OPEN_JOBS_RETRY_SECONDS)
 
@@ -83,9 +84,13 @@ def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
     The wait is the number of seconds until at most `allowed` of these rows still count. It is 0 if that is so now.
     """
     now = timezone.now()
+    checked = dry_runs(submitter, now)
+    total = count_recent_rows(submitter, now - DAY) + sum(rows for _at, rows in checked)
+    if total <= allowed:
+        return total, 0
     sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
     retried = ImportEvent.objects.filter(actor=submitter, job__submitter=submitter, at__gt=now - DAY, rows__gt=0)
-    uses = sorted([*sent, *retried.values_list("at", "rows"), *dry_runs(submitter, now)])
+    uses = sorted([*sent, *retried.values_list("at", "rows"), *checked])
     total = left = sum(rows for _at, rows in uses)
     wait = 0
     for at, rows in uses:

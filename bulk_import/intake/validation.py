@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.json_rows import to_payload_line
+from bulk_import.intake.flat_rows import to_payload_line
 from bulk_import.intake.raw_rows import ReadRows
 from bulk_import.intake.row_batch import Batch, split_into_batches
 from bulk_import.intake.row_validator import RowValidator
