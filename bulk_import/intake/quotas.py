@@ -9,7 +9,9 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.throttling import UserRateThrottle
@@ -17,7 +19,7 @@ from rest_framework.throttling import UserRateThrottle
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, QuotaExceeded
 from bulk_import.models import ImportEvent, ImportJob
-from bulk_import.models.usage import count_open_jobs, count_recent_rows
+from bulk_import.models.kept_query import Parameter, kept_query
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -37,7 +39,7 @@ class SubmissionThrottle(UserRateThrottle):
 def check_open_job_quota(submitter: Any) -> None:
     """Raise QuotaExceeded if the user already has MAX_OPEN_JOBS unfinished jobs."""
     limit = conf().max_open_jobs
-    if count_open_jobs(submitter) >= limit:
+    if len(list(_open_jobs(submitter=submitter.pk))) >= limit:
         message = _("You have %(limit)d unfinished imports, which is the limit. Wait until one of them finishes.")
         raise QuotaExceeded(message % {"limit": limit}, retry_after_seconds=OPEN_JOBS_RETRY_SECONDS)
 
@@ -84,13 +86,8 @@ def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
     The wait is the number of seconds until at most `allowed` of these rows still count. It is 0 if that is so now.
     """
     now = timezone.now()
-    checked = dry_runs(submitter, now)
-    total = count_recent_rows(submitter, now - DAY) + sum(rows for _at, rows in checked)
-    if total <= allowed:
-        return total, 0
-    sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
-    retried = ImportEvent.objects.filter(actor=submitter, job__submitter=submitter, at__gt=now - DAY, rows__gt=0)
-    uses = sorted([*sent, *retried.values_list("at", "rows"), *checked])
+    since = {"submitter": submitter.pk, "since": now - DAY}
+    uses = sorted([*_sent_rows(**since), *_retried_rows(**since), *dry_runs(submitter, now)])
     total = left = sum(rows for _at, rows in uses)
     wait = 0
     for at, rows in uses:
@@ -99,6 +96,31 @@ def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
         left -= rows  # when this use is a day old, its rows no longer count
         wait = math.ceil((at + DAY - now).total_seconds())
     return total, wait
+
+
+def _submitter() -> Parameter:
+    return Parameter("submitter", get_user_model()._meta.pk)
+
+
+def _since() -> Parameter:
+    return Parameter("since", ImportJob._meta.get_field("created_at"))
+
+
+@kept_query
+def _open_jobs() -> Any:
+    return ImportJob.objects.open().filter(submitter=_submitter()).order_by().values_list("pk")
+
+
+@kept_query
+def _sent_rows() -> Any:
+    own = ImportJob.objects.filter(submitter=_submitter(), created_at__gt=_since())
+    return own.order_by().values_list("created_at", "rows")
+
+
+@kept_query
+def _retried_rows() -> Any:
+    own = ImportEvent.objects.filter(actor=_submitter(), job__submitter=F("actor"), at__gt=_since(), rows__gt=0)
+    return own.order_by().values_list("at", "rows")
 
 
 def count_dry_run(submitter: Any, rows: int) -> None:

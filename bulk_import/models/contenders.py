@@ -1,27 +1,23 @@
-"""Reads the jobs that contend for the places of a window. Every upload and every chunk that ends needs them.
-
-So the SQL of both queries is kept, as in `row`.
-"""
+"""Reads the jobs that contend for the places of a window. Every upload and every chunk that ends needs them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
-from django.db import connections
+from django.db.models import Count, Exists, Max, OuterRef, Q
+from django.db.models.functions import Now
 
 from bulk_import.conf import conf
 from bulk_import.models.chunk import ImportChunk
-from bulk_import.models.database import database
 from bulk_import.models.fair_choice import Contender
 from bulk_import.models.job import ImportJob
-from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, TERMINAL_STATUSES, ChunkStatus, JobStatus
+from bulk_import.models.kept_query import Parameter, kept_query
+from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus, JobStatus
 from bulk_import_wire.contract import PauseCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 RECENT = timedelta(minutes=5)
 """How long we remember who got a place. A submitter that got none for this time comes first if there is a tie."""
@@ -38,94 +34,67 @@ time, and other imports would wait behind them.
 """
 
 
+TARGET = Parameter("target", ImportJob._meta.get_field("target"))
+
+
 def read_contenders(target: str) -> Iterator[Contender]:
     """Yield the target's jobs that have chunks in flight, got a place lately, or wait for one. Runs two queries.
 
     Yields nothing if no job waits. That is frequent, and then it runs only the first query.
     """
-    jobs = _fetch(_waiting_query(database()), target)
+    jobs = list(_waiting_jobs(target=target))
     if not jobs:
         return
     window = conf().chunks_in_flight
-    activity = {pk: numbers for pk, *numbers in _fetch(_activity_query(database()), target)}
-    for pk, submitter_id, is_cancelled, created_at, rows, front_at, status in jobs:
+    activity = {pk: numbers for pk, *numbers in _activity(target=target)}
+    for pk, submitter_id, created_at, rows, front_at, status, cancelled_at in jobs:
         in_flight, outstanding, served_at, *_known = activity.pop(pk, (0, 0, None))
         # A job that a worker paused keeps one chunk on the queue, whose worker finds out whether rows can be created
         # again. Without it, the job would never resume, and never be given up.
         most = 1 if status == JobStatus.PAUSED else MAX_OUTSTANDING_WINDOWS * window
         yield Contender(
-            UUID(str(pk)),  # SQLite has no UUID type and returns text
+            pk,
             submitter_id,
-            _unix_time(created_at) + rows / ROWS_PER_SECOND,
-            _unix_time(front_at),
+            created_at.timestamp() + rows / ROWS_PER_SECOND,
+            front_at.timestamp() if front_at else 0,
             in_flight,
-            _unix_time(served_at),
+            served_at.timestamp() if served_at else 0,
             room=most - outstanding,
-            is_cancelled=bool(is_cancelled),
+            is_cancelled=cancelled_at is not None,
         )
-    for pk, (in_flight, _outstanding, served_at, submitter_id, is_cancelled) in activity.items():
-        served = _unix_time(served_at)
-        yield Contender(UUID(str(pk)), submitter_id, 0, 0, in_flight, served, is_cancelled=bool(is_cancelled))
+    for pk, (in_flight, _outstanding, served_at, submitter_id, cancelled_at) in activity.items():
+        served = served_at.timestamp() if served_at else 0
+        yield Contender(pk, submitter_id, 0, 0, in_flight, served, is_cancelled=cancelled_at is not None)
 
 
-def _fetch(sql: str, target: str) -> list[Any]:
-    with connections[database()].cursor() as cursor:
-        cursor.execute(sql, [target])
-        rows: list[Any] = cursor.fetchall()
-    return rows
-
-
-def _unix_time(value: datetime | str | None) -> float:
-    """Return a time as a number; 0 for None. SQLite has no type for times, so theirs is text or has no time zone."""
-    if value is None:
-        return 0
-    time = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
-@cache
-def _waiting_query(using: str) -> str:
-    """Return the SQL that selects the open jobs with a pending chunk, without those that staff have paused."""
-    quote = connections[using].ops.quote_name
-    is_open = f"status NOT IN ({_texts(TERMINAL_STATUSES)})"
-    return (
-        "SELECT id, submitter_id, cancel_requested_at IS NOT NULL, created_at, rows, front_at, status"  # noqa: S608 - our own names
-        f" FROM {quote(ImportJob._meta.db_table)} job"
-        f" WHERE target = %s AND {is_open} AND pause_code <> '{PauseCode.STAFF.value}'"
-        f" AND EXISTS (SELECT 1 FROM {quote(ImportChunk._meta.db_table)} chunk"
-        f" WHERE chunk.job_id = job.id AND chunk.status = '{ChunkStatus.PENDING.value}')"
+@kept_query
+def _waiting_jobs() -> Any:
+    """Return the open jobs with a pending chunk, without those that staff have paused: they get no place."""
+    pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
+    waiting = ImportJob.objects.open().filter(Exists(pending), target=TARGET).exclude(pause_code=PauseCode.STAFF)
+    return waiting.order_by().values_list(
+        "pk", "submitter_id", "created_at", "rows", "front_at", "status", "cancel_requested_at"
     )
 
 
-@cache
-def _activity_query(using: str) -> str:
-    """Return the SQL that selects the jobs with outstanding chunks, or with chunks that got a place lately.
+@kept_query
+def _activity() -> Any:
+    """Return the jobs with outstanding chunks, or with chunks that got a place lately.
 
     Each has the number of its chunks that have a place, of its outstanding chunks, and the time of its last place.
     """
-    quote = connections[using].ops.quote_name
-    # As Django writes `Now()` and `Now() - RECENT`. SQLite has no type for times and compares them as text.
-    if connections[using].vendor == "postgresql":
-        now, lately = "STATEMENT_TIMESTAMP()", f"STATEMENT_TIMESTAMP() - INTERVAL '{RECENT.total_seconds()} seconds'"
-    else:
-        now = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
-        lately = f"django_format_dtdelta('-', {now}, {RECENT // timedelta(microseconds=1)})"
-    is_outstanding = f"chunk.status IN ({_texts(OUTSTANDING_CHUNK_STATUSES)})"
-    has_place = (
-        f"(chunk.status = '{ChunkStatus.RESERVED.value}'"
-        f" OR chunk.status = '{ChunkStatus.QUEUED.value}' AND chunk.failed_deliveries = 0"
-        f" OR chunk.status = '{ChunkStatus.PROCESSING.value}' AND chunk.lease_expires_at > {now})"
-        f" AND job.status <> '{JobStatus.PAUSED.value}'"
-    )
+    is_outstanding = Q(status__in=OUTSTANDING_CHUNK_STATUSES)
+    waits_for_worker = Q(status=ChunkStatus.RESERVED) | Q(status=ChunkStatus.QUEUED, failed_deliveries=0)
+    is_leased = Q(status=ChunkStatus.PROCESSING, lease_expires_at__gt=Now())
+    has_place = (waits_for_worker | is_leased) & ~Q(job__status=JobStatus.PAUSED)
+    chunks = ImportChunk.objects.filter(is_outstanding | Q(queued_at__gt=Now() - RECENT), job__target=TARGET)
     return (
-        f"SELECT chunk.job_id, COUNT(CASE WHEN {has_place} THEN 1 END), COUNT(CASE WHEN {is_outstanding} THEN 1 END),"  # noqa: S608 - our own names
-        " MAX(chunk.queued_at), job.submitter_id, job.cancel_requested_at IS NOT NULL"
-        f" FROM {quote(ImportChunk._meta.db_table)} chunk"
-        f" JOIN {quote(ImportJob._meta.db_table)} job ON job.id = chunk.job_id"
-        f" WHERE job.target = %s AND ({is_outstanding} OR chunk.queued_at > {lately})"
-        " GROUP BY chunk.job_id, job.submitter_id, job.cancel_requested_at"
+        chunks.order_by()
+        .values("job_id")
+        .annotate(
+            in_flight=Count("pk", filter=has_place),
+            outstanding=Count("pk", filter=is_outstanding),
+            served_at=Max("queued_at"),
+        )
+        .values_list("job_id", "in_flight", "outstanding", "served_at", "job__submitter_id", "job__cancel_requested_at")
     )
-
-
-def _texts(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names))
