@@ -142,7 +142,9 @@ class CompiledSerializer:
 
     def certain(self, rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
         """Return those of the rows, with their keys, in which every field that has a fast check is certainly valid."""
-        certain = {key: row for key, row in rows.items() if type(row) is dict}
+        certain = rows
+        if set(map(type, rows.values())) != {dict}:
+            certain = {key: row for key, row in rows.items() if type(row) is dict}
         for check in self._fast_checks:
             if not check.passes(certain.values()):
                 certain = {key: row for key, row in certain.items() if check.passes([row])}
@@ -172,10 +174,13 @@ class CompiledSerializer:
         columns = {}
         for name, source, default, read_value in self._needed_values:
             absent = None if default is empty or self._is_partial else default
-            columns[source] = [
-                absent if value is ABSENT else None if value is None else read_value(value)
-                for value in _column(name, rows)
-            ]
+            values = _column(name, rows)
+            if None in values or ABSENT in values:
+                columns[source] = [
+                    absent if value is ABSENT else None if value is None else read_value(value) for value in values
+                ]
+            else:
+                columns[source] = list(map(read_value, values))
         return columns
 
     def _validate_with_drf(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -127,22 +127,33 @@ def count_dry_run(submitter: Any, rows: int) -> None:
     """Count the rows of a dry run for the row quota of the user.
 
     A dry run leaves nothing in the database. So its rows are counted in Django's cache, as DRF's throttles do, with one
-    counter for each hour.
+    number for each hour.
 
-    The count is read and then written, which is not atomic: of two dry runs at the same time, one may not count. A
-    quota tolerates this. `cache.incr` is not used, for two reasons. It fails if the cache has dropped the counter. And
-    in FileBasedCache and DatabaseCache, it replaces the timeout of the counter with the cache's default timeout.
+    The numbers are read and then written, which is not atomic: of two dry runs at the same time, one may not count. A
+    quota tolerates this.
     """
-    key = _dry_run_key(submitter, timezone.now())
-    cache.set(key, cache.get(key, 0) + rows, timeout=(DAY + HOUR).total_seconds())
+    this_hour = _hour(timezone.now())
+    counts = _dry_run_counts(submitter, this_hour)
+    counts[this_hour] = counts.get(this_hour, 0) + rows
+    cache.set(_dry_run_key(submitter), list(counts.items()), timeout=(DAY + HOUR).total_seconds())
 
 
 def dry_runs(submitter: Any, now: datetime) -> list[tuple[datetime, int]]:
     """Return the rows that the user has checked in dry runs in the last 24 hours, as (end of the hour, rows)."""
-    hours = [now - hours * HOUR for hours in range(24)]
-    keys = {_dry_run_key(submitter, hour): hour for hour in hours}
-    return [(keys[key], rows) for key, rows in cache.get_many(keys).items()]
+    this_hour = _hour(now)
+    counts = _dry_run_counts(submitter, this_hour)
+    return [(now - (this_hour - hour) * HOUR, rows) for hour, rows in counts.items()]
 
 
-def _dry_run_key(submitter: Any, at: datetime) -> str:
-    return f"bulk_import:dry_run_rows:{submitter.pk}:{at:%Y%m%d%H}"
+def _dry_run_counts(submitter: Any, this_hour: int) -> dict[int, int]:
+    """Return the rows of each of the last 24 hours, by the number of the hour."""
+    return {hour: rows for hour, rows in cache.get(_dry_run_key(submitter), []) if hour > this_hour - DAY // HOUR}
+
+
+def _dry_run_key(submitter: Any) -> str:
+    return f"bulk_import:dry_run_rows:{submitter.pk}"
+
+
+def _hour(at: datetime) -> int:
+    """Return the number of hours since 1970."""
+    return int(at.timestamp() // HOUR.total_seconds())

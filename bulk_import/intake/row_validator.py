@@ -69,9 +69,12 @@ class RowValidator:
             self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
         )
 
-    def with_cleared_fields(self, raw: RawRow) -> RawRow:
-        """Return the row of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
-        if not (self._lookup and raw.has_cells and CLEAR_MARK.encode() in raw.json):
+    def with_cleared_fields(self, raws: list[RawRow]) -> list[RawRow]:
+        """Return the rows of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
+        return list(map(self._with_cleared_fields, raws)) if self._lookup else raws
+
+    def _with_cleared_fields(self, raw: RawRow) -> RawRow:
+        if not (raw.has_cells and CLEAR_MARK.encode() in raw.json):
             return raw
         row = json.loads(raw.json)
         for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:

@@ -123,7 +123,7 @@ def check_rows(
             message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
             raise BodyTooLarge(message % {"limit": limit}, code="too_many_rows")
         line_numbers.extend([row.line or 0 for row in uploaded])
-        batch = Batch([validator.with_cleared_fields(row) for row in uploaded], first)
+        batch = Batch(validator.with_cleared_fields(uploaded), first)
         values += batch.values
         check_values(values, end)
         result.is_malformed |= batch.is_malformed

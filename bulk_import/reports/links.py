@@ -76,7 +76,7 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
 
-    def to_representation(self, job: ImportJob) -> dict[str, str | None]:
+    def to_representation(self, job: ImportJob) -> dict[str, Any]:
         """Return the URLs, which are absolute if the context has a request, and paths otherwise."""
         request, url = self.context.get("request"), job_path(job)  # the same for all links, so it is built once
         url = request.build_absolute_uri(url) if request else url
