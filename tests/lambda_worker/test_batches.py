@@ -182,6 +182,15 @@ def test_batches_grow_to_a_second_of_work_and_rows_that_had_no_turn_are_sent_in_
     assert endpoint.batches[-1] == list(range(96, 100))
 
 
+def test_a_batch_has_a_quarter_of_a_second_of_work_if_so_much_is_left() -> None:
+    endpoint = Endpoint(seconds=0.01)
+    endpoint.run(200)
+
+    first, *others, _last = map(len, endpoint.batches)
+    assert first == FEW_ROWS
+    assert min(others) >= 24
+
+
 def test_a_slow_endpoint_gets_single_calls() -> None:
     endpoint = Endpoint(seconds=2)
 
