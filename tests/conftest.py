@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from functools import cache
@@ -11,6 +12,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from django.db import connections, transaction
 from django.test import TransactionTestCase
+from httpx._transports import default as httpx_transports
 from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
@@ -35,6 +37,17 @@ TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defin
 # Each new boto3 session parses the same JSON files again, which takes 100 ms of CPU time. Parse each file once.
 _parse = JSONFileLoader().load_file
 JSONFileLoader.load_file = staticmethod(cache(_parse))  # type: ignore[method-assign]
+
+# Each new client of httpx reads all certificates, which takes 15 ms. No test sends a request with TLS through it.
+httpx_transports.create_ssl_context = cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let all stacks of the tests start with a copy of the first one's database."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREPARED_SQLITE", str(tmp_path_factory.mktemp("prepared") / "db.sqlite3"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +81,12 @@ def runs_on_postgresql(item: pytest.Item) -> bool:
     """Return whether a test can give another result on PostgreSQL than on SQLite."""
     uses_database = DATABASE_FIXTURES.intersection(getattr(item, "fixturenames", ()))
     return bool(uses_database or item.get_closest_marker("django_db")) and not item.get_closest_marker("one_database")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the imported modules from garbage collection, which looks at all other objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
