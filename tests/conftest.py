@@ -15,6 +15,8 @@ from django.test import TransactionTestCase
 from httpx._transports import default as httpx_transports
 from moto.server import ThreadedMotoServer
 
+from bulk_import.local.moto_server import speed_up_requests
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -54,6 +56,7 @@ def _prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def aws_url() -> Iterator[str]:
     """Start a moto server for S3 and SQS and return its URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    speed_up_requests()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
