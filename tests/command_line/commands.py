@@ -5,6 +5,7 @@ To load Django takes half a second of processor time, which is most of what a co
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -14,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
 import django
-from django.core.management import execute_from_command_line, load_command_class
+from django.core.checks import run_checks
+from django.core.management import execute_from_command_line
 
 from demo.stack import PROJECT
 
@@ -54,7 +56,8 @@ class Commands:
 def serve() -> None:
     """Run the command of each line of the standard input, and print its exit code."""
     django.setup()
-    load_command_class("bulk_import", "bulk_import")
+    run_checks()  # loads all views
+    gc.freeze()  # otherwise a collection in a fork copies all of it
     for line in sys.stdin:
         call = json.loads(line)
         child = os.fork()
