@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 MIN_WINDOW = 8
 """Minimum number of calls in a window, for a low limit. A single call may be slow by chance."""
 
+BATCH_WINDOW = 2
+"""How many times as many rows a window has if the calls are batches.
+
+A wrong judgement lasts longer then: see HOLD_WINDOWS.
+"""
+
 WINDOW_ROUNDS = 2
 """Number of calls in a window, as a multiple of the limit. In a single round, the fastest calls would end first."""
 
@@ -178,7 +184,7 @@ class ConcurrencyLimiter:
         self._window.append(seconds)
         self._is_unused &= shop_load == UNUSED
         self._shop_load += max(0.0, shop_load or 0.0)
-        if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW):
+        if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW) * (BATCH_WINDOW if rows > 1 else 1):
             fastest = sorted(self._window)[: -(len(self._window) // SLOWEST_SHARE)]
             lowest = LOWEST_IF_UNUSED if self._is_unused else 1
             self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window), lowest)
@@ -223,7 +229,7 @@ class ConcurrencyLimiter:
 
     def _reduce(self, limit: int) -> None:
         self._step = 1
-        self._hold_windows = HOLD_WINDOWS * max(1, self._call_rows // MIN_WINDOW)
+        self._hold_windows = HOLD_WINDOWS * max(1, self._call_rows // (BATCH_WINDOW * MIN_WINDOW))
         self._move(limit)
 
     def _move(self, limit: int) -> None:

@@ -155,12 +155,14 @@ def test_the_limit_holds_the_fewest_calls_that_keep_the_endpoint_busy(
     assert mean(limits) <= highest_limit
 
 
-@pytest.mark.parametrize(("servers", "most_in_flight"), [(1, 1.35), (4, 6)])
-def test_an_endpoint_gets_hardly_more_batches_than_it_can_serve(servers: int, most_in_flight: float) -> None:
+@pytest.mark.parametrize(("servers", "spread", "most_in_flight"), [(1, 0, 1.3), (4, 0.3, 5.5), (8, 0.3, 10.5)])
+def test_an_endpoint_gets_hardly_more_batches_than_it_can_serve(
+    servers: int, spread: float, most_in_flight: float
+) -> None:
     """A batch that is one too many occupies a thread of the server until it ends."""
 
     async def rate_and_batches() -> tuple[float, list[int]]:
-        importing = Import(Endpoint(servers), a_limit(cap=16), call_rows=100)
+        importing = Import(Endpoint(servers, spread=spread), a_limit(cap=16), call_rows=100)
         await importing(4000)  # searches
         importing.in_flight.clear()
         return await importing(40_000), importing.in_flight
