@@ -17,7 +17,7 @@ The SQS message is in `bulk_import_wire.message`, and the formats of the lines i
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
 from typing import Any, Self, get_args, get_origin, get_type_hints
@@ -142,7 +142,7 @@ class JsonObject:
     """
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, data: object) -> Self:

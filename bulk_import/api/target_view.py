@@ -33,7 +33,6 @@ from bulk_import.models import ImportJob, JobStatus, without_atomic_requests
 from bulk_import.reports.job import ImportJobSerializer, poll_after_seconds
 from bulk_import.reports.links import job_path
 from bulk_import.tracing import request_log_context
-from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +87,7 @@ class TargetView(APIView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         request.encoding = "utf-8"  # of the query: by default, Django decodes it with the charset of the body
-        with request_log_context(request), log_context(job_id=str(kwargs.get("job_id", ""))):
+        with request_log_context(request, job_id=str(kwargs.get("job_id", ""))):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

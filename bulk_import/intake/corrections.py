@@ -21,7 +21,7 @@ from bulk_import.intake.changed_rows import MAX_CHANGES_BYTES, Changes, ChangesB
 from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.formats import JSON
 from bulk_import.intake.raw_rows import RawRow
-from bulk_import.intake.request_body import media_type_of, read_body
+from bulk_import.intake.request_body import host_and_query, media_type_of, read_body
 from bulk_import.intake.run import find_run
 from bulk_import.intake.spreadsheets.target_fields import target_fields
 from bulk_import.models import ImportJob, JobMode
@@ -86,7 +86,7 @@ def read_corrections(request: Request, job: ImportJob) -> Corrections:
         raise UnsupportedMediaType(media_type_of(request), _("Send the corrections as JSON."))
     body = read_body(request, MAX_CHANGES_BYTES)
     changes = read_changes(body)
-    digest = hashlib.sha256(f"correct {job.pk}?{request.META.get('QUERY_STRING', '')}\n".encode())
+    digest = hashlib.sha256(f"correct {job.pk} {host_and_query(request)}\n".encode())
     digest.update(body)
     return Corrections(job, changes, digest.digest())
 

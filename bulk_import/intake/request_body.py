@@ -123,7 +123,7 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
 
     Raises BodyTooLarge, BadImport for a body that is empty, incomplete or no table, and UnsupportedMediaType.
     """
-    media_type, query = media_type_of(request), request.META.get("QUERY_STRING", "")
+    media_type, query = media_type_of(request), host_and_query(request)
     if media_type != "multipart/form-data":
         body = read_body(request, conf().max_body_bytes)
         upload = as_upload(_format(media_type, body), query, body, options)
@@ -135,6 +135,11 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
         return upload
     digest = hashlib.sha256(upload.sha256 + corrections).digest()
     return replace(upload, changes=read_changes(corrections), sha256=digest)
+
+
+def host_and_query(request: Request) -> str:
+    """Return what an Idempotency-Key covers besides the body. The host counts, because it may choose the tenant."""
+    return f"{request.get_host()}?{request.META.get('QUERY_STRING', '')}"
 
 
 def as_upload(media_type: str, query: str, body: bytes, options: ReadingOptions | None = None) -> Upload:

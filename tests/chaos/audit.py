@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,14 @@ MANY_ROWS = 5
 
 TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 CHUNKS = f"SELECT status, row_count, {', '.join(DONE + NOT_DONE)} FROM bulk_import_importchunk WHERE job_id = %s"  # noqa: S608 - constants
+
+UNEXPECTED_ERROR = re.compile(r"Internal Server Error: (?=/products/bulk|/bulk-import/)(\S+)")
+"""What Django logs when one of our own views raises an exception that nobody thought of."""
+
+
+def find_unexpected_errors(log: str) -> list[str]:
+    """Return a sentence for each request that one of our views answered 500. If something is away, they answer 503."""
+    return [f"{path} was answered 500" for path in UNEXPECTED_ERROR.findall(log)]
 
 
 def audit_run(shop: Shop, submitted: list[tuple[Submission, UUID]], plan: Plan) -> Findings:

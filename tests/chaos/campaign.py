@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.chaos.audit import TERMINAL, audit_run
+from tests.chaos.audit import TERMINAL, audit_run, find_unexpected_errors
 from tests.chaos.faults import AWAY, HANGING, Faults
 from tests.chaos.findings import Findings
 from tests.chaos.jobs import read_jobs
@@ -117,10 +117,12 @@ class _Chaos:
             self._audit()
         run.failed_rows = self._failed_rows()
         run.seconds = time.monotonic() - self._began_at
-        if run.findings:
-            with self._shop.log.open(errors="replace") as log:
-                log.seek(log_size)
-                run.log = log.read()
+        with self._shop.log.open(errors="replace") as log:
+            log.seek(log_size)
+            run.log = log.read()
+        run.findings.misreported += find_unexpected_errors(run.log)
+        if not run.findings:
+            run.log = ""
         return run
 
     def _wait(self, until: float) -> None:

@@ -67,6 +67,13 @@ def every_job_ends(world: World) -> Iterator[Finding]:
 
 
 @check
+def no_error_is_unexpected(world: World) -> Iterator[Finding]:
+    """Our views answer 503 if something does not work. A 500 means an exception that nobody thought of."""
+    for text in world.network.errors:
+        yield Finding("misreported", f"{text} was answered with 500")
+
+
+@check
 def each_row_exists_once(world: World) -> Iterator[Finding]:
     existing = Counter(sku for (sku,) in world.sql("SELECT sku FROM products_product"))
     for audited in world.audited:
@@ -254,8 +261,9 @@ two are always expected.
 @check
 def an_outage_causes_few_calls(world: World) -> Iterator[Finding]:
     messages: Counter[str] = Counter()
-    for body, count in world.queue.most.items():
-        messages[json.loads(body)["chunk_id"]] += count
+    for queue in (world.queue, world.dead_letters):  # their workers make the same calls
+        for body, count in queue.most.items():
+            messages[json.loads(body)["chunk_id"]] += count
     for (chunk_id, hour), claims in world.loads.claims.items():
         if claims > MAX_CLAIMS_PER_HOUR * max(messages[chunk_id], 2):
             yield Finding(

@@ -20,6 +20,7 @@ from rest_framework.serializers import BaseSerializer
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
 _converters_of_fields: dict[Any, list[Any]] = {}
+_original_copy_of_field: Any = Field.__deepcopy__
 
 
 def install() -> None:
@@ -35,7 +36,7 @@ def install() -> None:
     compiler.get_converters = _get_converters
     fields: Any = Field, (BaseSerializer, ListField, DictField, ManyRelatedField)
     for field in fields[1]:
-        field.__deepcopy__ = fields[0].__deepcopy__
+        field.__deepcopy__ = _original_copy_of_field
     fields[0].__deepcopy__ = _copy_of_field
 
 
@@ -46,8 +47,10 @@ def _copy(self: Any) -> Any:
     return copied
 
 
-def _copy_of_field(self: Any, _memo: Any) -> Any:
-    """Return a copy of a field of a serializer class, which is bound to no serializer. DRF creates it anew."""
+def _copy_of_field(self: Any, memo: Any) -> Any:
+    """Return a copy of a field. DRF creates it anew, which is necessary only if it is bound, as the child of a list."""
+    if self.parent is not None:
+        return _original_copy_of_field(self, memo)
     copied = object.__new__(type(self))
     copied.__dict__.update(self.__dict__)
     if "_validators" in copied.__dict__:

@@ -60,6 +60,7 @@ class Network:
     random: Random
     after_call: list[Callable[[Call, Response], None]] = field(default_factory=list)
     calls: int = 0
+    errors: list[str] = field(default_factory=list)  # requests to our views that the monolith answered with a 500
 
     async def send(self, point: str, request: Request, sender: Process | None = None) -> tuple[Response, bool]:
         """Send a request, and return its answer and whether it is cut. Raises httpx.TransportError."""
@@ -84,6 +85,8 @@ class Network:
                 self.world.loads.note_death(call)
             else:
                 self.world.trace(call.point, call.request.path, handled.status, handled.headers.get("bulk-import-row"))
+                if handled.status == HTTPStatus.INTERNAL_SERVER_ERROR and call.point != "create":
+                    self.errors.append(f"{call.request.method} {call.request.path}")
                 for listener in self.after_call:
                     listener(call, handled)
                 response = response if fate.page else handled

@@ -66,11 +66,17 @@ class Queue:
 
     def send(self, body: str, attributes: dict[str, Any], delay_seconds: float) -> Message:
         message = Message(body, attributes, visible_at=clock.now + delay_seconds)
-        self.messages.append(message)
         self.sent.append(message)
-        self.most[body] = max(self.most[body], sum(other.body == body for other in self.messages))
-        self._changed.set()
+        self.take(message)
         return message
+
+    def take(self, message: Message) -> None:
+        """Add a message that was sent, or that became a dead letter, and wake up the receivers."""
+        self.messages.append(message)
+        self.most[message.body] = max(
+            self.most[message.body], sum(other.body == message.body for other in self.messages)
+        )
+        self._changed.set()
 
     def send_all_again(self) -> None:
         """Send each message again, as if it had been on its way all the time."""
@@ -99,17 +105,12 @@ class Queue:
         if message.receives >= self.max_receives and self.dead_letters:
             self.messages.remove(message)
             message.visible_at, message.receives = clock.now, 0
-            self.dead_letters.messages.append(message)
-            self.dead_letters.wake()
+            self.dead_letters.take(message)
             return False
         message.receives += 1
         message.receipt = str(uuid4())
         message.visible_at = clock.now + self.visibility_seconds
         return True
-
-    def wake(self) -> None:
-        """Let the receivers look at the messages again."""
-        self._changed.set()
 
     def delete(self, receipt: str) -> None:
         self.messages = [message for message in self.messages if message.receipt != receipt]

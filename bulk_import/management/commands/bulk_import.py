@@ -185,7 +185,8 @@ class Command(BaseCommand):
         check_may_import(target, request, mode)
         reading = {name: options[name] for name in map(str, ReadingParameters().fields) if options.get(name)}
         query = f"on_invalid={on_invalid}" + (f"&mode={mode}" if mode != JobMode.CREATE else "")
-        query += ("&rehearse=true" if rehearse else "") + (f"&{urlencode(reading)}" if reading else "")
+        query += (f"&host={options['host']}" if options["host"] else "") + ("&rehearse=true" if rehearse else "")
+        query += f"&{urlencode(reading)}" if reading else ""
         upload = read_file(Path(file), query, read_options(reading))
         if options["dry_run"]:
             self.print_validation(dry_run(target, request, upload, mode))

@@ -120,6 +120,17 @@ def test_the_same_key_with_another_request_is_422(
     assert ImportJob.objects.count() == len(aws.payload_keys()) == 1
 
 
+def test_the_same_key_at_another_host_is_422(client_of_merchandiser: APIClient, aws: Aws, settings: Settings) -> None:
+    """Another host may belong to another tenant. Its rows must not be taken for those of the first one."""
+    settings.ALLOWED_HOSTS = ["north.example", "south.example"]
+    extra: Any = {"format": "json", "HTTP_IDEMPOTENCY_KEY": "key"}
+    hosts = ["north.example", "south.example", "north.example"]
+    answers = [client_of_merchandiser.post(PATH, [product("A")], **extra, HTTP_HOST=host) for host in hosts]
+
+    assert [answer.status_code for answer in answers] == [202, 422, 202]
+    assert ImportJob.objects.get().host == "north.example"
+
+
 def test_the_same_body_as_another_content_type_is_422(client_of_merchandiser: APIClient, aws: Aws) -> None:
     headers = {"Idempotency-Key": "key"}
     body = json.dumps(product("A")).encode()

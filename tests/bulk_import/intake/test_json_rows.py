@@ -458,7 +458,7 @@ def split(body: bytes, window_bytes: int) -> tuple[list[bytes], Any]:
 
 
 @given(rows=ALIKE, indent=st.none() | st.integers(0, 1), window=st.integers(1, 200), place=st.integers(0), by=BROKEN_BY)
-@hypothesis_settings(max_examples=1000)
+@hypothesis_settings(max_examples=500)
 def test_windows_give_the_same_rows_as_splitting_one_by_one(
     rows: list[Any], indent: int | None, window: int, place: int, by: bytes
 ) -> None:
