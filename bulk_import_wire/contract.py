@@ -142,6 +142,7 @@ class JsonObject:
     """
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields. Lists and objects in them are the same, not copies."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
@@ -175,10 +176,12 @@ def _has_type(value: object, expected: Any) -> bool:
 
     The comparison is exact, so a bool is not accepted as an int although `isinstance(True, int)` is true.
     """
+    if type(value) is expected:
+        return True
     if get_origin(expected) is list:
         (item_type,) = get_args(expected)
         return isinstance(value, list) and all(_has_type(item, item_type) for item in value)
-    return type(value) is (get_origin(expected) or expected)
+    return type(value) is get_origin(expected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ API_TIMEOUT_SECONDS = 30
 MAX_API_WAIT_SECONDS = 5.0
 """Longest Retry-After of the worker API that a call waits for. A delivery has little time to report."""
 
+VERDICTS = frozenset(RowVerdict)
+
 AnswerBody = TypeVar("AnswerBody", Claim, HeartbeatAnswer, ReleaseAnswer)
 
 
@@ -73,7 +75,7 @@ class Answer:
     def row_verdict(self) -> str:
         """The value of VERDICT_HEADER, or "" if there is none or it is unknown."""
         verdict = self.headers.get(VERDICT_HEADER, "")
-        return verdict if verdict in set(RowVerdict) else ""
+        return verdict if verdict in VERDICTS else ""
 
     @property
     def shop_load(self) -> float | None:

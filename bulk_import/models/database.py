@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -32,7 +33,12 @@ def database() -> str:
     The app also reads from this database, and never from a replica, because a replica may not have the last commit yet.
     For example, a worker has just claimed a chunk, but the replica still shows the chunk as free.
     """
-    return router.db_for_write(apps.get_model("bulk_import", "ImportedRow"))
+    return router.db_for_write(_ledger())
+
+
+@cache  # this module cannot import it, and each query asks for the database
+def _ledger() -> type[models.Model]:
+    return apps.get_model("bulk_import", "ImportedRow")
 
 
 def table_places() -> dict[str, str]:

@@ -6,16 +6,22 @@ or remember results that never change. Nothing of this project is replaced.
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import connections
-from django.db.models import expressions
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
+from django.db.backends.sqlite3.base import FORMAT_QMARK_REGEX, SQLiteCursorWrapper
+from django.db.models import Model, expressions
+from django.db.models.base import ModelState
 from django.db.models.expressions import BaseExpression, Col
 from django.db.models.sql.compiler import SQLCompiler
+from django.utils.translation import trans_real
 from rest_framework.fields import DictField, Field, ListField
 from rest_framework.relations import ManyRelatedField
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.utils import model_meta
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
@@ -28,16 +34,38 @@ def install() -> None:
     # A connection belongs to a thread or task, and here is only one thread, in which each request runs to its end.
     found = connections["default"]
     connections._connections = SimpleNamespace(default=found)  # type: ignore[attr-defined]
-    replaced: Any = BaseExpression, Col, SQLCompiler
-    expression, column, compiler = replaced
+    trans_real._active = SimpleNamespace()  # type: ignore[attr-defined]
+    for signal in (request_started, request_finished):  # the connection stays open, and no queries are kept
+        signal.disconnect(close_old_connections)
+        signal.disconnect(reset_queries)
+    replaced: Any = BaseExpression, Col, SQLCompiler, SQLiteCursorWrapper, Model
+    expression, column, compiler, cursor, model = replaced
+    model.from_db = classmethod(_from_db)
+    cursor.convert_query = _convert_query
     expression.copy = _copy
     column.identity = property(_identity)
     column.as_sql = _column_as_sql
     compiler.get_converters = _get_converters
+    compiler.has_composite_fields = lambda _self, _fields: False  # `_get_converters` refuses them
     fields: Any = Field, (BaseSerializer, ListField, DictField, ManyRelatedField)
     for field in fields[1]:
         field.__deepcopy__ = _original_copy_of_field
     fields[0].__deepcopy__ = _copy_of_field
+    serializer: Any = Serializer
+    serializer.get_fields = _get_fields
+    model_meta.get_field_info = _get_field_info
+
+
+def _convert_query(_self: Any, query: str, *, param_names: Any = None) -> str:
+    """Return the SQL with the placeholders of SQLite. Django replaces them in each execution."""
+    if param_names is not None:
+        raise NotImplementedError
+    return _with_question_marks(query)
+
+
+@cache
+def _with_question_marks(query: str) -> str:
+    return FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%")
 
 
 def _copy(self: Any) -> Any:
@@ -56,6 +84,28 @@ def _copy_of_field(self: Any, memo: Any) -> Any:
     if "_validators" in copied.__dict__:
         copied._validators = [*copied._validators]
     return copied
+
+
+def _get_field_info(model: Any) -> Any:
+    """Return what DRF knows about the fields of a model, or of the model of an object."""
+    return _field_info_of_model(model if isinstance(model, type) else type(model))
+
+
+_field_info_of_model = cache(model_meta.get_field_info)
+
+
+def _get_fields(self: Any) -> dict[str, Any]:
+    """Return copies of the declared fields. Django keeps a memo while it copies them, which they do not need."""
+    return {name: field.__deepcopy__({}) for name, field in self._declared_fields.items()}
+
+
+def _from_db(cls: Any, db: str, names: Any, values: Any) -> Any:
+    """Return an object with the values of a row. No model here has an `__init__` of its own, or a receiver of it."""
+    found = cls.__new__(cls)
+    found._state = ModelState()
+    found._state.adding, found._state.db = False, db
+    found.__dict__.update(zip(names, values, strict=True))
+    return found
 
 
 def _identity(self: Any) -> tuple[Any, ...]:

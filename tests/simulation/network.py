@@ -158,5 +158,5 @@ class WorkerTransport(httpx.AsyncBaseTransport):
 
 
 def basic_authentication(username: str) -> dict[str, str]:
-    """Return the header with which a user of the site authenticates. The password is the name."""
+    """Return the header with which a user of the site authenticates."""
     return {"authorization": "Basic " + base64.b64encode(f"{username}:{username}".encode()).decode()}

@@ -27,7 +27,10 @@ from tests.simulation import recorded_querysets
 from tests.simulation.query_shapes import MARKERS, NotPrepared, Place, forms, marked_calls, shape, shape_of_call
 from tests.simulation.recorded_querysets import originals, recorded, replay
 
-_statements: dict[Any, Statement | None] = {}
+_statements: dict[Any, Any] = {}
+UNKNOWN = object()
+"""In place of the statement of a kind that was not executed before. None stands for a kind that Django builds."""
+
 check = False
 differences: list[str] = []
 """What `check` has found."""
@@ -80,17 +83,20 @@ def _statement(queryset: Any, kind: str, changes: list[tuple[Any, Any]] = []) ->
         if len(values) > count:
             return None
         key = type(queryset), queryset.model, kind, calls, *written
-        if key not in _statements:
-            _statements[key] = None
+        statement = _statements.get(key, UNKNOWN)  # looked up only once, because hashing the key takes long
+        if statement is UNKNOWN:
+            statement = None
             with suppress(Exception):  # Django raises it again when it builds the query
-                _statements[key] = _prepare(queryset, kind, changes, values)
+                statement = _prepare(queryset, kind, changes, values)
+            _statements[key] = statement
     except NotPrepared:
         return None
-    if statement := _statements[key]:
+    if statement:
         statement.bind(values + [value for _field, value in changes if _is_value(value)])
         if check:
             _check(statement, queryset, kind, changes, values)
-    return statement
+    found: Statement | None = statement
+    return found
 
 
 def _prepare(queryset: Any, kind: str, changes: list[tuple[Any, Any]], values: list[Any]) -> Statement:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FILTERS = {"filter", "exclude"}
 """The calls whose arguments are values. The arguments of the others are names, and so the SQL depends on them."""
 
-CONSTANTS = {bool, float, timedelta}
+CONSTANTS = {type(None), bool, float, timedelta}
 COLLECTIONS = {tuple, list, set, frozenset}
 MARKERS: dict[type, Callable[[int], Any]] = {
     str: lambda number: f"marker {number}",
@@ -36,7 +37,7 @@ class NotPrepared(Exception):
     """The statement cannot be prepared, so Django builds it as usual."""
 
 
-def shape(value: Any, values: list[Any], *, is_name: bool = False) -> Any:  # noqa: C901, PLR0911 - one case for each type
+def shape(value: Any, values: list[Any], *, is_name: bool = False) -> Any:
     """Return what the SQL depends on, and append the values that are parameters of it. A name is none."""
     kind = type(value)
     if kind in MARKERS:
@@ -45,28 +46,72 @@ def shape(value: Any, values: list[Any], *, is_name: bool = False) -> Any:  # no
             return kind, value
         values.append(value)
         return kind
-    if value is None or kind in CONSTANTS or isinstance(value, Enum | type):
-        return kind, value
+    return _shape_of_kind(kind)(value, values, is_name)
+
+
+@cache  # a few kinds of values are looked at again and again
+def _shape_of_kind(kind: Any) -> Callable[[Any, list[Any], bool], Any]:  # noqa: PLR0911 - one case for each kind
+    """Return the function that returns the shape of a value of this type, which is not in MARKERS."""
+    if kind in CONSTANTS or issubclass(kind, Enum | type):
+        return _shape_of_constant
     if kind is slice:
-        return kind, value.start, value.stop
+        return _shape_of_slice
     if kind in COLLECTIONS:
-        return kind, *[shape(item, values, is_name=is_name) for item in value]
+        return _shape_of_collection
     if kind is dict:
-        return kind, *[(name, shape(item, values, is_name=is_name)) for name, item in value.items()]
+        return _shape_of_dict
     if kind is Q:
-        children = _changed_children(value, lambda child: shape(child, values, is_name=is_name))
-        return kind, value.connector, value.negated, *children
-    if isinstance(value, models.Model):
-        return shape(value.pk, values, is_name=is_name)
-    if isinstance(value, QuerySet) and is_recorded(value):
-        return kind, value.model, *[shape_of_call(call, values) for call in value._calls]  # type: ignore[attr-defined]
-    if isinstance(value, Subquery) and is_recorded(value):
-        queryset, args, kwargs = value.__dict__["_recorded"]
-        return kind, shape(queryset, values), shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
-    if hasattr(value, "_constructor_args"):
-        args, kwargs = value._constructor_args
-        return kind, shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
-    raise NotPrepared
+        return _shape_of_condition
+    if issubclass(kind, models.Model):
+        return _shape_of_object
+    if issubclass(kind, QuerySet):
+        return _shape_of_queryset
+    return _shape_of_subquery if issubclass(kind, Subquery) else _shape_of_expression
+
+
+def _shape_of_constant(value: Any, _values: list[Any], _is_name: bool) -> Any:
+    return type(value), value
+
+
+def _shape_of_slice(value: Any, _values: list[Any], _is_name: bool) -> Any:
+    return slice, value.start, value.stop
+
+
+def _shape_of_collection(value: Any, values: list[Any], is_name: bool) -> Any:
+    return type(value), *[shape(item, values, is_name=is_name) for item in value]
+
+
+def _shape_of_dict(value: Any, values: list[Any], is_name: bool) -> Any:
+    return dict, *[(name, shape(item, values, is_name=is_name)) for name, item in value.items()]
+
+
+def _shape_of_condition(value: Any, values: list[Any], is_name: bool) -> Any:
+    children = _changed_children(value, lambda child: shape(child, values, is_name=is_name))
+    return Q, value.connector, value.negated, *children
+
+
+def _shape_of_object(value: Any, values: list[Any], is_name: bool) -> Any:
+    return shape(value.pk, values, is_name=is_name)
+
+
+def _shape_of_queryset(value: Any, values: list[Any], _is_name: bool) -> Any:
+    if not is_recorded(value):
+        raise NotPrepared
+    return type(value), value.model, *[shape_of_call(call, values) for call in value._calls]
+
+
+def _shape_of_subquery(value: Any, values: list[Any], _is_name: bool) -> Any:
+    if not is_recorded(value):
+        raise NotPrepared
+    queryset, args, kwargs = value.__dict__["_recorded"]
+    return type(value), shape(queryset, values), shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
+
+
+def _shape_of_expression(value: Any, values: list[Any], _is_name: bool) -> Any:
+    if not hasattr(value, "_constructor_args"):
+        raise NotPrepared
+    args, kwargs = value._constructor_args
+    return type(value), shape(args, values, is_name=True), shape(kwargs, values, is_name=True)
 
 
 def _changed_children(condition: Q, change: Callable[[Any], Any]) -> list[Any]:
@@ -78,6 +123,8 @@ def shape_of_call(call: tuple[str, Any, Any], values: list[Any]) -> Any:
     """Return what the SQL depends on in a recorded call, and append its values."""
     name, args, kwargs = call
     is_name = name not in FILTERS
+    if is_name and not kwargs and all(type(arg) is str for arg in args):
+        return name, args
     return name, shape(args, values, is_name=is_name), shape(kwargs, values, is_name=is_name)
 
 

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import random
-import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +56,8 @@ faster_django.install()
 prepared_queries.install()
 circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
-RUNS_PER_COLLECTION = 50
-"""Runs between two garbage collections. No collection happens during a run, so that each run is repeatable."""
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name = 'sqlite_sequence'"
+"""Query for all tables. The last one has the last ID of each other table."""
 
 WARM_UP_SEEDS = range(-6, 0)
 """Seeds that are executed first. Modules that are imported during a run could draw from its random numbers."""
@@ -87,8 +86,6 @@ class Simulator:
     """Executes runs one after the other, each with a fresh database."""
 
     def __init__(self) -> None:
-        self._template = sqlite3.connect(":memory:")
-        self._runs = 0
         self._prepare_database()
         for seed in WARM_UP_SEEDS:
             self.run(Plan.of_seed(seed))
@@ -97,9 +94,9 @@ class Simulator:
         gc.disable()
 
     def _prepare_database(self) -> None:
-        """Create the tables and the users, and keep a copy for each run. No SKU or slug is unique in the database.
+        """Create the tables and the users, and keep a copy of all rows for each run.
 
-        If they were unique, that would hide that an object is created twice.
+        No SKU or slug is unique in the database, because that would hide that an object is created twice.
         """
         call_command("migrate", verbosity=0, run_syncdb=True)
         # The app requires a lookup field that is unique. Only the model says so.
@@ -116,13 +113,11 @@ class Simulator:
             User.objects.create_superuser(name, f"{name}@shop.example", name)
         Category.objects.create(slug="tents", name="tents")
         connection.connection.executescript(windows.TRIGGERS + writes.TRIGGERS)
-        connection.connection.backup(self._template)
+        read = connection.connection.execute
+        self._rows = {name: read(f'SELECT * FROM "{name}"').fetchall() for (name,) in read(TABLES).fetchall()}  # noqa: S608 - constants
 
     def run(self, plan: Plan, keep: Collection[int] | None = None, *, verbose: bool = False) -> Result:
         """Execute a run with the faults at these positions of the plan, or with all of them."""
-        self._runs += 1
-        if self._runs % RUNS_PER_COLLECTION == 0:
-            gc.collect()
         if keep is not None:
             plan.faults = [plan.faults[place] for place in keep]
         logging.disable(logging.NOTSET if verbose else logging.CRITICAL)
@@ -139,17 +134,30 @@ class Simulator:
             "MAX_FAILED_SHARE": plan.max_failed_share,
         }
         with override_settings(BULK_IMPORT=settings):
-            return self._execute(plan, verbose=verbose)
+            result = self._execute(plan, verbose=verbose)
+        gc.collect()  # none happens during a run, so that each run is repeatable
+        return result
 
     def _reset(self, plan: Plan) -> None:
         virtual_time.clock.now = 0.0
         random.seed(f"process {plan.seed}")
-        self._template.backup(connection.connection)
+        self._reset_database()
         insert = "INSERT INTO products_category (name, slug, is_open) VALUES (?, ?, 1)"
         connection.connection.executemany(insert, plan.objects.items())
         connection.connection.execute("DELETE FROM simulation_write")
         ContentType.objects.clear_cache()
         cache.clear()
+
+    def _reset_database(self) -> None:
+        """Give each table the rows that it had before the first run. The prepared statements of SQLite stay valid."""
+        database = connection.connection
+        database.execute("BEGIN")
+        for table, rows in self._rows.items():
+            database.execute(f'DELETE FROM "{table}"')  # noqa: S608 - a constant
+            if rows:
+                places = ", ".join("?" * len(rows[0]))
+                database.executemany(f'INSERT INTO "{table}" VALUES ({places})', rows)  # noqa: S608 - constants
+        database.execute("COMMIT")
 
     @staticmethod
     def _execute(plan: Plan, *, verbose: bool) -> Result:

@@ -26,13 +26,13 @@ else:
 
 
 class CategorySerializer(CategoryModelSerializer):
+    id = serializers.IntegerField(read_only=True)
+    name = serializers.CharField(max_length=100)
+    slug = serializers.SlugField()  # nothing looks for duplicates
+
     class Meta:
         model = Category
         fields = ["id", "name", "slug"]
-        extra_kwargs: dict[str, Any] = {
-            "name": {"validators": []},
-            "slug": {"validators": []},
-        }  # nothing looks for duplicates
 
 
 class CategoryView(CategoryViewSet):

@@ -20,7 +20,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = super().get_new_connection(conn_params)
-        connection.create_function("STRFTIME", 2, lambda _format, _now: database_time())
+        # `deterministic` lets SQLite call it once for each statement, as the time is the same for all rows.
+        connection.create_function("STRFTIME", 2, lambda _format, _now: database_time(), deterministic=True)
         self.execute_wrappers.append(self._execute)
         return connection
 
