@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import OperationalError, connection
 
-from bulk_import.middleware import ImportedRowMiddleware
-from bulk_import.shop_load import ShopLoad
-from tests.simulation.virtual_time import Process, clock, current_process
+from tests.simulation.virtual_time import Process, current_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,10 +63,6 @@ class Monolith:
     after_process: Callable[[], None]  # called when a process has ended or died
     requests: int = 0
     _handler: Any = field(default_factory=WSGIHandler)
-
-    def __post_init__(self) -> None:
-        # It uses virtual time, and it does not wait for requests of other simulations on this machine.
-        ImportedRowMiddleware.shop_load = ShopLoad(clock=lambda: clock.now, shared_file="")
 
     def handle(self, request: Request, death: Death | None = None) -> Response:
         """Return the response to a request. Raises Died."""
