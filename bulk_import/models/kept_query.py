@@ -23,8 +23,8 @@ class Parameter(Expression):
         super().__init__(output_field=field)
         self.name = name
 
-    def as_sql(self, *_args: Any, **_kwargs: Any) -> tuple[str, list[Any]]:
-        return "%s", [self]
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:  # noqa: ARG002 - Django's signature
+        return "%s", (self,)
 
 
 def kept_query(build: Callable[[], QuerySet[Any, Any]]) -> Callable[..., Iterator[tuple[Any, ...]]]:
