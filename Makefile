@@ -14,7 +14,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-sqlite test-browser test-worker test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-postgresql test-postgresql-parts test-sqlite test-browser test-worker test-pipeline test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -25,12 +25,16 @@ demo: $(VENV)/.run ## Run one import and print its report: a sample, or FILE=pro
 serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-# Many tests wait for processes and for answers, so all parts run at the same time. The one that waits most is the first.
+# Many tests wait for processes and for answers, so all parts run at the same time. No part is much longer than the
+# others, because one that runs alone at the end uses only one core.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j5 --output-sync=target test-system test-postgresql test-browser test-sqlite test-worker)
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j7 --output-sync=target test-pipeline test-system test-postgresql test-postgresql-parts test-sqlite test-browser test-worker)
 
 test-postgresql: $(VENV)/.dev
-	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest tests/bulk_import tests/products tests/pipeline/test_pipeline.py
+	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import tests/products tests/pipeline/test_pipeline.py
+
+test-postgresql-parts: $(VENV)/.dev
+	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/test_*.py' tests/bulk_import
 
 test-sqlite: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/bulk_import
@@ -41,8 +45,11 @@ test-worker: $(VENV)/.dev
 test-browser: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/browser tests/monoliths
 
+test-pipeline: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/pipeline tests/chaos tests/command_line
+
 test-system: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/bulk_import --ignore=tests/lambda_worker --ignore=tests/browser --ignore=tests/monoliths
+	$(BIN)/python -m pytest $(foreach other,bulk_import lambda_worker browser monoliths pipeline chaos command_line,--ignore=tests/$(other))
 
 chaos: $(VENV)/.dev ## Import while faults are injected, and check every row: RUNS=20 SEED=1
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)

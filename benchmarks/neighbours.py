@@ -43,8 +43,8 @@ METHODS = ("GET", "POST")  # of the visitors
 
 WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
 
-NOTHING, DEFAULTS, BATCHES = "no import", "default settings", "batches"
-SETTINGS: dict[str, int | None] = {DEFAULTS: None, BATCHES: None, "1 call per chunk": 1, "4 calls per chunk": 4}
+NOTHING, DEFAULTS, BATCHES = "no import", "default", "batches"
+SETTINGS: dict[str, int | None] = {DEFAULTS: None, BATCHES: None, "1-call": 1, "4-calls": 4}
 """The imports that are measured, with the cap for the calls in flight per chunk. Two chunks run at the same time."""
 
 
@@ -99,13 +99,16 @@ def visit_together(shop: Shop, requests: int, prefix: str, url: str) -> Measurem
     return Measurement(seconds, rate)
 
 
-def measure(shop: Shop, requests: int, rows: int, ceiling_rows: int) -> tuple[float, dict[str, Measurement]]:
-    """Return the ceiling in rows a second, and the measurement without an import and of each setting."""
+def measure(
+    shop: Shop, imports: Sequence[str], requests: int, rows: int, ceiling_rows: int
+) -> tuple[float, dict[str, Measurement]]:
+    """Return the ceiling in rows a second, and the measurement without an import and of each of these imports."""
     for row in rows_of("OLD", PRODUCTS):
         shop.http.post("/products/", json=row).raise_for_status()
     measurements = {NOTHING: visit_together(shop, requests, "IDLE", shop.single.url)}
     run(shop, CEILING, "CEILING", ceiling_rows)
-    for number, (label, calls) in enumerate(SETTINGS.items()):
+    for number, label in enumerate(imports):
+        calls = SETTINGS[label]
         prefix, monolith = f"SET{number}", shop.batches if label == BATCHES else shop.single
         with importing(shop, rows_of(prefix, rows), monolith, calls):
             while not shop.created(prefix):
@@ -121,10 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=2_000, help="requests of all visitors per measurement")
     parser.add_argument("--rows", type=int, default=30_000, help="rows of an import, which is cancelled at the end")
     parser.add_argument("--ceiling-rows", type=int, default=2_000)
+    parser.add_argument("--imports", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which to measure")
+    parser.add_argument("--view-waits-ms", type=int, default=0, help="how long each view waits for its database")
     options = parser.parse_args(arguments)
-    with open_shop() as shop:
+    with open_shop(VIEW_WAITS_MS=str(options.view_waits_ms)) as shop:
         database = shop.stack.database_url.partition(":")[0]
-        ceiling, measurements = measure(shop, options.requests, options.rows, options.ceiling_rows)
+        ceiling, measurements = measure(shop, options.imports, options.requests, options.rows, options.ceiling_rows)
     idle = measurements[NOTHING]
     console = Console(width=120)
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
@@ -141,14 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rates = [f"{found.rows_a_second:.0f}", f"{found.rows_a_second / ceiling:.2f}"] if label != NOTHING else []
         table.add_row(label, *ms, *ratios, *rates)
     console.print(table)
-    default, batches = measurements[DEFAULTS], measurements[BATCHES]
-    last = {
-        "p99_ratio": round(default.percentile(99) / idle.percentile(99), 2),
-        "p95_ratio": round(default.percentile(95) / idle.percentile(95), 2),
-        "p99_ratio_batches": round(batches.percentile(99) / idle.percentile(99), 2),
-        "ratio_to_ceiling": round(default.rows_a_second / ceiling, 3),
-        "database": database,
-    }
+    last: dict[str, object] = {"database": database}
+    for label, ending in [(DEFAULTS, ""), (BATCHES, "_batches")]:
+        if found := measurements.get(label):
+            last[f"p99_ratio{ending}"] = round(found.percentile(99) / idle.percentile(99), 2)
+            last[f"p95_ratio{ending}"] = round(found.percentile(95) / idle.percentile(95), 2)
+            last[f"ratio_to_ceiling{ending}"] = round(found.rows_a_second / ceiling, 3)
     sys.stdout.write(json.dumps(last) + "\n")
     return 0
 

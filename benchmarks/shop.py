@@ -197,13 +197,16 @@ class Shop:
 
 
 @contextmanager
-def open_shop() -> Iterator[Shop]:
-    """Start a shop on the empty database of DATABASE_URL, or on SQLite. Raises RuntimeError if a tool is missing."""
+def open_shop(**variables: str) -> Iterator[Shop]:
+    """Start a shop on the empty database of DATABASE_URL, or on SQLite. Raises RuntimeError if a tool is missing.
+
+    `variables` are further environment variables of the shop.
+    """
     if missing := [tool for tool in ("wrk", "node") if not shutil.which(tool)]:
         raise RuntimeError(f"Please install {' and '.join(missing)}: apt-get install wrk nodejs")
     with ExitStack() as cleanup:
         stack = cleanup.enter_context(local_stack(database_url=os.environ.get("DATABASE_URL")))
-        stack.environment["DJANGO_SETTINGS_MODULE"] = "benchmarks.accept_settings"
+        stack.environment |= {"DJANGO_SETTINGS_MODULE": "benchmarks.accept_settings", **variables}
         os.sched_setaffinity(0, {SENDER_CORE})
         monoliths = []
         for url, batch_rows in [(stack.url, 1), (f"http://127.0.0.1:{free_port()}", MAX_BATCH_ROWS)]:

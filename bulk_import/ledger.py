@@ -22,11 +22,8 @@ from bulk_import.conf import conf
 from bulk_import.models import ImportChunk, ImportedRow, LockedChunk
 from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
-from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from django.http import HttpRequest
 
     from bulk_import.conf import Target
@@ -95,10 +92,11 @@ class CreateCall:
             message = f"A create call needs the header {IDEMPOTENCY_KEY}: <job id>:<row index>."
             raise CreateCallError(400, "invalid_key", message, RowVerdict.NOT_CREATED) from error
 
-    def log_context(self) -> AbstractContextManager[None]:
-        """Return a context in which all log lines, including those of the target's own code, contain the row's IDs."""
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        """The row's IDs, which all log lines contain, including those of the target's own code."""
         chunk_id, epoch = str(self.token.chunk_id), self.token.epoch
-        return log_context(job_id=str(self.job_id), chunk_id=chunk_id, epoch=epoch, row_index=self.index)
+        return {"job_id": str(self.job_id), "chunk_id": chunk_id, "epoch": epoch, "row_index": self.index}
 
     def check_endpoint(self, request: HttpRequest, target: Target) -> None:
         """Raise CreateCallError if the request is not for the create endpoint of the target."""

@@ -155,7 +155,7 @@ class ImportedRowMiddleware:
             if token.startswith(PROBE_PREFIX):
                 return answer_probe(request, token, self.get_response)
             call = CreateCall.from_request(request, token)
-            with request_log_context(request), call.log_context():
+            with request_log_context(request, **call.log_fields):
                 return self._create_once(request, call)
         except CreateCallError as error:
             return error.response()

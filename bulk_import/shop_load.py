@@ -3,8 +3,10 @@
 Each response to a create call tells the worker this load (LOAD_HEADER), and the worker makes fewer calls while it is
 high. So an import slows down for the people who use the shop, and not only when its own calls become slow.
 
-Each create call also gives way: it waits until this process serves no other request, for at most MAX_WAIT_SECONDS. So a
-person who opens a page competes with the row that is being created now, but not with the next rows.
+Each create call also gives way: it waits until no process of the site on this machine serves another request, for at
+most MAX_WAIT_SECONDS. So a person who opens a page competes with the row that is being created now, but not with the
+next rows. The processes know of each other by a file lock: a process shares it while it serves a request, and a create
+call finds out whether anybody has it. No request waits for this lock.
 
 The load is a comparison with quiet times, when the process creates no rows. The process remembers the average duration
 of the requests to each URL pattern in quiet times. Later it divides the duration of each request by this average.
@@ -21,9 +23,10 @@ from __future__ import annotations
 
 import math
 import time
-from threading import Condition
+from threading import Lock
 from typing import TYPE_CHECKING
 
+from bulk_import.file_lock import FileLock
 from bulk_import_wire.contract import UNUSED
 
 if TYPE_CHECKING:
@@ -51,6 +54,13 @@ Most pages take less time. Each row waits at most once, so that an import goes o
 during a request that takes minutes.
 """
 
+PAUSE_SECONDS = 0.0005
+"""How long a create call sleeps before it looks for the first time, and again, whether another request is in flight.
+
+It always sleeps once. Without that, the threads of two batches would pass Python's global lock to each other, and the
+thread of the server that accepts requests would get it only after some hundred milliseconds.
+"""
+
 WEIGHT = 0.1
 """Weight of each request in the moving averages, so that they cover about the last ten requests."""
 
@@ -62,13 +72,19 @@ class ShopLoad:
     """The load of one process. Its methods can be called from any thread. Only `begin_create` may wait.
 
     Call `begin_request` and `end_request` for each request that is not a worker's, and `begin_create` and `end_create`
-    for each create call. `clock` returns seconds.
+    for each create call. `clock` returns seconds. `shared_file` is a file that all processes of the site can read.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-        # Protects all fields below, and wakes up create calls. It is never held while a request is served.
-        self._lock = Condition()
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+        shared_file: str = __file__,
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._serving = FileLock(shared_file)  # shared while this process serves another request
+        self._probe = FileLock(shared_file)  # another owner, which finds out whether any process serves one
+        self._lock = Lock()  # protects all fields; it is never held while a request is served
         self._creates = 0  # create calls in flight
         self._created_at = -math.inf  # when a create call last began or ended
         self._requests = 0  # other requests in flight
@@ -77,11 +93,22 @@ class ShopLoad:
         self._quiet_seconds: dict[tuple[str, str], float] = {}  # average duration in quiet times, by method and route
 
     def begin_create(self) -> None:
-        """Wait until no other request is in flight, for at most MAX_WAIT_SECONDS."""
+        """Wait until no process serves another request, for at most MAX_WAIT_SECONDS."""
+        ends_at = self._clock() + MAX_WAIT_SECONDS
+        self._sleep(PAUSE_SECONDS)
+        while self._is_shop_serving() and self._clock() < ends_at:
+            self._sleep(PAUSE_SECONDS)
         with self._lock:
-            self._lock.wait_for(lambda: not self._requests, MAX_WAIT_SECONDS)
             self._creates += 1
             self._created_at = self._clock()
+
+    def _is_shop_serving(self) -> bool:
+        """Return whether this process or another one serves a request that is not a worker's."""
+        with self._lock:
+            if self._requests or not self._probe.acquire():
+                return True
+            self._probe.release()
+            return False
 
     def end_create(self) -> float:
         """Return the load for the response: from 0.0 (as fast as in quiet times) to 1.0, or UNUSED."""
@@ -98,6 +125,7 @@ class ShopLoad:
             if not self._requests and now - self._requested_at >= RECENT_SECONDS:
                 self._slowdown = 1.0
             self._requests += 1
+            self._serving.acquire(shared=True)  # in vain if a create call looks at this moment; nobody waits for that
             return now
 
     def end_request(self, request: HttpRequest, began_at: float) -> None:
@@ -106,7 +134,7 @@ class ShopLoad:
         with self._lock:
             self._requests -= 1
             if not self._requests:
-                self._lock.notify_all()
+                self._serving.release()
             self._requested_at = now = self._clock()
             if key:
                 self._compare(key, now - began_at, began_at)

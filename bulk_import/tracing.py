@@ -45,9 +45,10 @@ def request_id_of(request: HttpRequest | Request) -> str:
     return request_id if _REQUEST_ID.fullmatch(request_id) else ""
 
 
-def request_log_context(request: HttpRequest | Request) -> AbstractContextManager[None]:
-    """Return a context in which log lines have the request's ID and its trace ID."""
+def request_log_context(request: HttpRequest | Request, **others: str | int) -> AbstractContextManager[None]:
+    """Return a context in which log lines have the request's ID, its trace ID and the other fields."""
     return log_context(
         request_id=request_id_of(request),
         trace_id=trace_id(traceparent_of(request)),
+        **others,
     )

@@ -7,6 +7,7 @@ Lambda. Each is a separate process. All state is in one temporary folder.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -126,8 +127,26 @@ def local_stack(port: int = 0, database_url: str | None = None) -> Iterator[Loca
         log = cleanup.enter_context((folder / LOG).open("w"))
         aws_url = cleanup.enter_context(demo_aws(log))
         stack = LocalStack(folder, log, port or free_port(), aws_url, database_url)
-        stack.run("-m", "demo.prepare")
+        if database_url:
+            stack.run("-m", "demo.prepare")
+        else:
+            prepare_sqlite(stack)
         yield stack
+
+
+def prepare_sqlite(stack: LocalStack) -> None:
+    """Fill the SQLite database of a stack.
+
+    The environment variable PREPARED_SQLITE names a file that keeps a copy for the next stacks. The tests set it,
+    because they start many stacks and the migrations take longer than everything else.
+    """
+    kept = os.environ.get("PREPARED_SQLITE")
+    if kept and Path(kept).exists():
+        shutil.copyfile(kept, stack.sqlite)
+        return
+    stack.run("-m", "demo.prepare")
+    if kept:
+        shutil.copyfile(stack.sqlite, kept)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ BATCH_SECONDS = 1.0
 """Work in a batch. The monolith ends a batch after about a second, and the rows that it did not reach come back."""
 
 FEW_ROWS = 8
-"""Rows of a batch while it is not known how long a row takes, and fewest rows of a batch if so many are left.
+"""Rows of a batch while it is not known how long a row takes, and fewest rows of a batch if there is time for them.
 
 The first answer of a batch also contains the round trip. It is the slowest of its batch, and the limiter does not count
 the slowest of eight.
@@ -49,12 +49,13 @@ class BatchSize:
         """Remove the rows of the next call from the front of `left`, which must not be empty, and return them.
 
         A batch is about BATCH_SECONDS of work. It leaves rows for the other calls in flight, and for one more, so that
-        all of them end at about the same time and the limiter can try a higher limit. While the shop's other requests
-        are being slowed down, it is shorter: they get their turn more easily between two calls than within a batch.
+        all of them end at about the same time and the limiter can try a higher limit. But it has at least a quarter of
+        that work, because each call also waits for the network. While the shop's other requests are being slowed down,
+        it is shorter: they get their turn more easily between two calls than within a batch.
         """
         seconds = BATCH_SECONDS * (1 - limit.shop_load)
         in_time = int(seconds / limit.call_seconds) if limit.call_seconds else FEW_ROWS
-        share = max(math.ceil(len(left) / (limit.limit + 1)), FEW_ROWS)
+        share = max(math.ceil(len(left) / (limit.limit + 1)), FEW_ROWS, in_time // 4)
         rows = [left.popleft()]
         free_bytes = MAX_BATCH_BYTES - MAX_HEAD_BYTES - len(rows[0].body)
         while left and len(rows) < min(self.most, in_time, share) and not (rows[0].is_alone or left[0].is_alone):

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 MIN_WINDOW = 8
 """Minimum number of calls in a window, for a low limit. A single call may be slow by chance."""
 
+BATCH_WINDOW = 2
+"""How many times as many rows a window has if the calls are batches.
+
+A wrong judgement lasts longer then: see HOLD_WINDOWS.
+"""
+
 WINDOW_ROUNDS = 2
 """Number of calls in a window, as a multiple of the limit. In a single round, the fastest calls would end first."""
 
@@ -36,7 +42,11 @@ anything then.
 """
 
 HOLD_WINDOWS = 4
-"""Number of windows for which the limit does not grow after it was too high."""
+"""Number of windows for which the limit does not grow after it was too high.
+
+If the calls are batches, it is the windows of so many batches: a batch that is one too many goes on for a second, and
+occupies one of the server's threads.
+"""
 
 IDLE_WEIGHT = 0.125
 """Weight of each new window in the moving average of the idle latency."""
@@ -98,6 +108,7 @@ class ConcurrencyLimiter:
         self._windows = 0  # number of windows in the idle latency
         self._step = 1  # by how much the limit grows next
         self._hold_windows = 0  # number of windows before the limit may grow again
+        self._call_rows = 1  # number of rows of the last call
 
     @property
     def limit(self) -> int:
@@ -151,8 +162,8 @@ class ConcurrencyLimiter:
         self._in_flight -= 1
         self._changed.set()
 
-    def record(self, seconds: float, *, overloaded: bool, shop_load: float | None = None) -> None:
-        """Record a call that has just ended, or one row of a batch call that goes on.
+    def record(self, seconds: float, *, overloaded: bool, shop_load: float | None = None, rows: int = 1) -> None:
+        """Record a call that has just ended, or one row of a batch call that goes on and has so many `rows`.
 
         `seconds` is how long it took. `overloaded` means that it got a 429 or 503, timed out or got no response.
 
@@ -162,7 +173,7 @@ class ConcurrencyLimiter:
         falls to half in the next window, and again in each window while the load stays, until it is 1. If nobody else
         uses the shop during a whole window, LOWEST_IF_UNUSED calls in flight are never too many.
         """
-        self._recorded_at = self._clock()
+        self._recorded_at, self._call_rows = self._clock(), rows
         # Ignore a call that started before the limit last changed. For example, if 16 calls are in flight together and
         # all get a 503, only the first one halves the limit.
         if self._recorded_at - seconds < self._moved_at:
@@ -173,13 +184,16 @@ class ConcurrencyLimiter:
         self._window.append(seconds)
         self._is_unused &= shop_load == UNUSED
         self._shop_load += max(0.0, shop_load or 0.0)
-        if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW):
+        if len(self._window) >= max(WINDOW_ROUNDS * self._limit, MIN_WINDOW) * (BATCH_WINDOW if rows > 1 else 1):
             fastest = sorted(self._window)[: -(len(self._window) // SLOWEST_SHARE)]
             lowest = LOWEST_IF_UNUSED if self._is_unused else 1
             self._judge(sum(fastest) / len(fastest), self._shop_load / len(self._window), lowest)
 
     def _judge(self, seconds: float, shop_load: float, lowest: int) -> None:
         """Adapt the limit to the mean latency and the mean load of a full window. `lowest` is never too high."""
+        if self._call_rows > 1 and self._most_in_flight > self._limit:
+            self._start_window()  # a batch from before the limit fell still goes on, and slows down these calls
+            return
         if not self._windows:
             self._idle_seconds = seconds
         self._call_seconds, self._window_load = seconds, shop_load
@@ -215,7 +229,7 @@ class ConcurrencyLimiter:
 
     def _reduce(self, limit: int) -> None:
         self._step = 1
-        self._hold_windows = HOLD_WINDOWS
+        self._hold_windows = HOLD_WINDOWS * max(1, self._call_rows // (BATCH_WINDOW * MIN_WINDOW))
         self._move(limit)
 
     def _move(self, limit: int) -> None:

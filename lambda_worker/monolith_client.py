@@ -38,7 +38,7 @@ from bulk_import_wire.contract import (
 )
 from bulk_import_wire.tracing import REQUEST_ID
 from lambda_worker.batches import BatchReader, batch_body
-from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, transport_errors
+from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, tls_context, transport_errors
 from lambda_worker.deadlines import call_timeout_seconds
 from lambda_worker.exceptions import BatchRefused, ChunkReturned, Unreachable
 from lambda_worker.retries import MAX_TRIES, backoff_seconds, retry_after_seconds
@@ -110,7 +110,7 @@ class MonolithClient:
             "User-Agent": "django-bulk-import",
             REQUEST_ID: request_id,
         }
-        self._transport = transport or AiohttpTransport(client=new_session)
+        self._transport = transport or AiohttpTransport(verify=tls_context(), client=new_session)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()

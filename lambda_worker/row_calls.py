@@ -97,7 +97,7 @@ class RowCalls:
                         seconds = (time.monotonic() - turn_at) / len(answers)
                         for answer in answers:
                             row = waiting.popleft()
-                            self._record(row, answer, seconds)
+                            self._record(row, answer, seconds, len(rows))
                             yield row, answer
                             if waiting:
                                 waiting[0].signs_before = self.health.signs_of_life
@@ -118,13 +118,14 @@ class RowCalls:
         self._started += 1
         row.call_number = self._started
 
-    def _record(self, row: Row, answer: Answer | None, seconds: float) -> None:
-        """Record how a call of the row went. `seconds` is how long it took."""
+    def _record(self, row: Row, answer: Answer | None, seconds: float, rows: int = 1) -> None:
+        """Record how a call of the row went. `seconds` is how long it took, and `rows` how many rows the call has."""
         if not row.calls:
             self.retries.earn()
         row.calls += 1
         self.statistics.count(answer, seconds)
-        self.limit.record(seconds, overloaded=is_busy(answer), shop_load=answer.shop_load if answer else None)
+        load = answer.shop_load if answer else None
+        self.limit.record(seconds, overloaded=is_busy(answer), shop_load=load, rows=rows)
         if is_usable(answer):
             self.health.record_answered()
         else:

@@ -6,6 +6,7 @@ The serializers validate the parameters and also describe them in the OpenAPI sc
 from __future__ import annotations
 
 import codecs
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -148,7 +149,7 @@ def check_names(request: Request, *serializer_classes: type[serializers.Serializ
 
     Without this check, a dry run with a misspelled name would import the rows. DRF itself reads `format`.
     """
-    known = {"format"}.union(*(serializer_class().fields for serializer_class in serializer_classes))
+    known = {"format"}.union(*map(_field_names, serializer_classes))
     errors = {}
     for name, values in request.query_params.lists():
         if name not in known:
@@ -160,6 +161,11 @@ def check_names(request: Request, *serializer_classes: type[serializers.Serializ
     if errors:
         listed = list(errors.items())[:MAX_LISTED_NAMES]
         raise serializers.ValidationError({name[:MAX_NAME_CHARACTERS]: found for name, found in listed})
+
+
+@cache
+def _field_names(serializer_class: type[serializers.Serializer[Any]]) -> frozenset[str]:
+    return frozenset(serializer_class().fields)
 
 
 def check_charset(request: Request) -> None:

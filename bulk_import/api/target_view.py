@@ -33,7 +33,6 @@ from bulk_import.models import ImportJob, JobStatus, without_atomic_requests
 from bulk_import.reports.job import ImportJobSerializer, poll_after_seconds
 from bulk_import.reports.links import job_path
 from bulk_import.tracing import request_log_context
-from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +87,7 @@ class TargetView(APIView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         request.encoding = "utf-8"  # of the query: by default, Django decodes it with the charset of the body
-        with request_log_context(request), log_context(job_id=str(kwargs.get("job_id", ""))):
+        with request_log_context(request, job_id=str(kwargs.get("job_id", ""))):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -138,7 +137,8 @@ class TargetView(APIView):
 
     def accepted_new(self, job: ImportJob) -> Response:
         """Return the same for a job that this request has created. While no worker has touched it, this is faster."""
-        job.refresh_from_db(fields=["status"])
+        if getattr(job, "imports_ahead", None) is None:  # otherwise it waits for its turn, and no worker knows it
+            job.refresh_from_db(fields=["status"])
         if job.status not in {JobStatus.PENDING, JobStatus.QUEUED}:
             return self.accepted(job.pk)
         job.annotate_as_new()

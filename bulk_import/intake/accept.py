@@ -21,6 +21,7 @@ from bulk_import.intake.quotas import check_open_job_quota, check_row_quota, cou
 from bulk_import.intake.validation import validate_rows
 from bulk_import.intake.validation_slots import slots
 from bulk_import.models import ImportChunk, ImportJob, JobMode, durable_transaction
+from bulk_import.models.new_chunks import insert_chunks
 from bulk_import.models.row import ROW_HASH_BYTES, pack_lines
 from bulk_import.outbox import relay
 from bulk_import.storage.payloads import put_payload
@@ -170,7 +171,7 @@ def submit(
                 host=host,
             )
             job.record_origin()
-            ImportChunk.objects.bulk_create(split_into_chunks(job, payload))
+            insert_chunks(split_into_chunks(job, payload))
             relay.send_next_chunks(target.name, job)
     except IntegrityError:
         # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.

@@ -71,9 +71,9 @@ class Changes:
         changes = self.by_index.get(index, {})
         kept = [error for error in row.errors if error["code"] in CODES_OF_THE_FILE and error["field"] not in changes]
         if not changes:
-            return row._replace(errors=kept)
+            return msgspec.structs.replace(row, errors=kept)
         changes, errors = self._read(changes)
-        return row._replace(json=change_row(row.json, changes), errors=kept + errors)
+        return msgspec.structs.replace(row, json=change_row(row.json, changes), errors=kept + errors)
 
     def _read(self, changes: dict[str, msgspec.Raw]) -> tuple[dict[str, msgspec.Raw], list[dict[str, Any]]]:
         """Return the changes with each text read like a cell of the upload, and the errors of ambiguous texts."""

@@ -173,7 +173,12 @@ def _integer_check(_field: Any, limits: Limits) -> FastCheck | None:
             value = int(value)
         return type(value) is int and low <= value <= high
 
-    return lambda values: all(map(is_valid_integer, values))
+    def are_valid_integers(values: list[Any]) -> bool:
+        if set(map(type, values)) == {int}:
+            return low <= min(values) and max(values) <= high
+        return all(map(is_valid_integer, values))
+
+    return are_valid_integers
 
 
 def _round_up(number: Decimal) -> int:
@@ -192,12 +197,17 @@ def _decimal_check(field: Any, limits: Limits) -> FastCheck | None:
     low, high = limits.min_value, limits.max_value
     sign = "-?" if low < 0 else ""
     fraction = rf"(?:\.[0-9]{{1,{places}}})?" if places else ""
-    matches = re.compile(rf"{sign}[0-9]{{1,{whole_digits}}}{fraction}").fullmatch
+    are_decimals = re.compile(rf"(?:{sign}[0-9]{{1,{whole_digits}}}{fraction}\n)*").fullmatch  # one on each line
     needs_comparison = low > 0 or high.is_finite() or (low < 0 and low.is_finite())  # if not, the pattern is enough
 
     def are_valid_decimals(values: list[Any]) -> bool:
-        texts = [str(value) if _is_plain_number(value) else value for value in values]  # as DRF does
-        if not (set(map(type, texts)) <= {str} and all(map(matches, texts))):
+        texts = values
+        if not set(map(type, texts)) <= {str}:
+            texts = [str(value) if _is_plain_number(value) else value for value in values]  # as DRF does
+            if not set(map(type, texts)) <= {str}:
+                return False
+        lines = "\n".join([*texts, ""])
+        if lines.count("\n") != len(texts) or not are_decimals(lines):
             return False
         return not needs_comparison or all(low <= Decimal(text) <= high for text in texts)
 
@@ -241,7 +251,7 @@ def _is_iso_date(value: Any) -> bool:
 
 
 def _unchecked_field_check(_field: Any, _limits: Limits) -> FastCheck:
-    return lambda values: not any(value is None or value is ABSENT for value in values)
+    return lambda values: not (None in values or ABSENT in values)
 
 
 MAKERS: dict[type, Callable[[Any, Limits], FastCheck | None]] = {

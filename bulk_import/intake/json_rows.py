@@ -1,7 +1,7 @@
 """Turns the bytes of a JSON array into rows. Accepts only strict JSON in UTF-8.
 
 `split_array` splits the array into raw rows, and `parse_row` parses one of them. The payload stores the bytes of a
-row as the client sent them, so a number keeps all its digits.
+row as the client sent them, so a number keeps all its digits. Only a row that has several lines loses its blanks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import re
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jiter
 import msgspec
@@ -19,10 +19,11 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
+from bulk_import.intake.flat_rows import parse_flat_rows, to_payload_line
 from bulk_import.intake.parser_reasons import plain_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 MAX_DEPTH = 32
 """Maximum number of levels of nested arrays and objects. The array around the rows is the first level."""
@@ -32,13 +33,6 @@ MAX_INTEGER_DIGITS = 30
 
 No integer field of Django stores as many (a BigIntegerField stores 19), and Python still computes fast with them.
 """
-
-FAST_NUMBER_LIMIT = 10**9
-"""Numbers below this size need no further checks. It is far below MAX_INTEGER_DIGITS and below 64 bits."""
-
-SMALL = msgspec.Meta(gt=-FAST_NUMBER_LIMIT, lt=FAST_NUMBER_LIMIT)
-FlatRow = dict[str, str | Annotated[int, SMALL] | Annotated[float, SMALL] | bool | None]
-"""The type of a row without nested values and without large numbers."""
 
 WINDOW_BYTES = 256 * 1024
 """Bytes of an array that `_split_window` splits at once. Splitting takes several times this amount of memory."""
@@ -52,9 +46,6 @@ ROW_START = re.compile(rb'\{[ \t\n\r]*"[^"\\]{0,255}"')
 """The opening brace and the first field name of a row that is an object."""
 
 RAW_ROWS_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
-
-FLAT_ROW_DECODER = msgspec.json.Decoder(list[FlatRow])
-"""Decodes an array of rows. It stops at the first value that needs a closer look."""
 
 ROW_END_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 """Finds where a row ends. It accepts slightly more than JSON (NaN, lone surrogates), which `parse_row` refuses.
@@ -129,35 +120,6 @@ def parse_row(raw: bytes, max_row_bytes: int) -> tuple[Any, bytes, int]:
         raise RowError(MALFORMED_ROW, message % {"reason": plain_reason(str(error))}) from error
     values = _check_value(row, depth=2)
     return row, to_payload_line(raw), values
-
-
-def to_payload_line(raw: bytes) -> bytes:
-    """Return the same JSON on one line, without blanks between its parts. Numbers and texts keep their bytes."""
-    return msgspec.json.format(raw, indent=-1)
-
-
-def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
-    """Fast path for rows without nested values: return the values of several rows, and their payload lines.
-
-    Returns None if one of the rows is too large or malformed, or has anything that may be refused. Then call
-    `parse_row` for each of them.
-
-    msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
-    are counted: in a payload line, every name is followed by a colon. If a name occurs twice, there are more colons
-    than values. If a text contains a colon, there are too many as well, so only those after a quotation mark are
-    counted then, which takes longer. If a text contains these two characters, each row is parsed alone.
-    """
-    if max(map(len, raws)) > max_row_bytes:
-        return None
-    try:
-        lines = list(map(to_payload_line, raws))
-        array = b"[%b]" % b",".join(lines)
-        rows: list[dict[str, Any]] = FLAT_ROW_DECODER.decode(array)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    values = sum(map(len, rows))
-    has_unique_names = array.count(b":") == values or array.count(b'":') == values
-    return (rows, lines) if has_unique_names and b"\\u0000" not in array else None
 
 
 def _check_value(value: Any, depth: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
 
-from bulk_import.models.row import row_hash
+from bulk_import.models.row import row_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ class Payload:
         if len(self._unwritten) >= WRITE_BYTES:
             self._write()
         self._line_bytes.extend([len(line) + 1 for line in lines])
-        self._row_hashes += b"".join(map(row_hash, lines))
+        self._row_hashes += row_hashes(lines)
         self._row_lines.extend([number or 0 for number in line_numbers])
 
     @property

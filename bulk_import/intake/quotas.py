@@ -9,7 +9,9 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.throttling import UserRateThrottle
@@ -17,6 +19,7 @@ from rest_framework.throttling import UserRateThrottle
 from bulk_import.conf import conf
 from bulk_import.exceptions import BodyTooLarge, QuotaExceeded
 from bulk_import.models import ImportEvent, ImportJob
+from bulk_import.models.kept_query import Parameter, kept_query
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -36,7 +39,7 @@ class SubmissionThrottle(UserRateThrottle):
 def check_open_job_quota(submitter: Any) -> None:
     """Raise QuotaExceeded if the user already has MAX_OPEN_JOBS unfinished jobs."""
     limit = conf().max_open_jobs
-    if ImportJob.objects.filter(submitter=submitter).open().count() >= limit:
+    if len(list(_open_jobs(submitter=submitter.pk))) >= limit:
         message = _("You have %(limit)d unfinished imports, which is the limit. Wait until one of them finishes.")
         raise QuotaExceeded(message % {"limit": limit}, retry_after_seconds=OPEN_JOBS_RETRY_SECONDS)
 
@@ -83,9 +86,8 @@ def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
     The wait is the number of seconds until at most `allowed` of these rows still count. It is 0 if that is so now.
     """
     now = timezone.now()
-    sent = ImportJob.objects.filter(submitter=submitter, created_at__gt=now - DAY).values_list("created_at", "rows")
-    retried = ImportEvent.objects.filter(actor=submitter, job__submitter=submitter, at__gt=now - DAY, rows__gt=0)
-    uses = sorted([*sent, *retried.values_list("at", "rows"), *dry_runs(submitter, now)])
+    since = {"submitter": submitter.pk, "since": now - DAY}
+    uses = sorted([*_sent_rows(**since), *_retried_rows(**since), *dry_runs(submitter, now)])
     total = left = sum(rows for _at, rows in uses)
     wait = 0
     for at, rows in uses:
@@ -96,26 +98,62 @@ def _recent_rows(submitter: Any, allowed: int) -> tuple[int, int]:
     return total, wait
 
 
+def _submitter() -> Parameter:
+    return Parameter("submitter", get_user_model()._meta.pk)
+
+
+def _since() -> Parameter:
+    return Parameter("since", ImportJob._meta.get_field("created_at"))
+
+
+@kept_query
+def _open_jobs() -> Any:
+    return ImportJob.objects.open().filter(submitter=_submitter()).order_by().values_list("pk")
+
+
+@kept_query
+def _sent_rows() -> Any:
+    own = ImportJob.objects.filter(submitter=_submitter(), created_at__gt=_since())
+    return own.order_by().values_list("created_at", "rows")
+
+
+@kept_query
+def _retried_rows() -> Any:
+    own = ImportEvent.objects.filter(actor=_submitter(), job__submitter=F("actor"), at__gt=_since(), rows__gt=0)
+    return own.order_by().values_list("at", "rows")
+
+
 def count_dry_run(submitter: Any, rows: int) -> None:
     """Count the rows of a dry run for the row quota of the user.
 
     A dry run leaves nothing in the database. So its rows are counted in Django's cache, as DRF's throttles do, with one
-    counter for each hour.
+    number for each hour.
 
-    The count is read and then written, which is not atomic: of two dry runs at the same time, one may not count. A
-    quota tolerates this. `cache.incr` is not used, for two reasons. It fails if the cache has dropped the counter. And
-    in FileBasedCache and DatabaseCache, it replaces the timeout of the counter with the cache's default timeout.
+    The numbers are read and then written, which is not atomic: of two dry runs at the same time, one may not count. A
+    quota tolerates this.
     """
-    key = _dry_run_key(submitter, timezone.now())
-    cache.set(key, cache.get(key, 0) + rows, timeout=(DAY + HOUR).total_seconds())
+    this_hour = _hour(timezone.now())
+    counts = _dry_run_counts(submitter, this_hour)
+    counts[this_hour] = counts.get(this_hour, 0) + rows
+    cache.set(_dry_run_key(submitter), list(counts.items()), timeout=(DAY + HOUR).total_seconds())
 
 
 def dry_runs(submitter: Any, now: datetime) -> list[tuple[datetime, int]]:
     """Return the rows that the user has checked in dry runs in the last 24 hours, as (end of the hour, rows)."""
-    hours = [now - hours * HOUR for hours in range(24)]
-    keys = {_dry_run_key(submitter, hour): hour for hour in hours}
-    return [(keys[key], rows) for key, rows in cache.get_many(keys).items()]
+    this_hour = _hour(now)
+    counts = _dry_run_counts(submitter, this_hour)
+    return [(now - (this_hour - hour) * HOUR, rows) for hour, rows in counts.items()]
 
 
-def _dry_run_key(submitter: Any, at: datetime) -> str:
-    return f"bulk_import:dry_run_rows:{submitter.pk}:{at:%Y%m%d%H}"
+def _dry_run_counts(submitter: Any, this_hour: int) -> dict[int, int]:
+    """Return the rows of each of the last 24 hours, by the number of the hour."""
+    return {hour: rows for hour, rows in cache.get(_dry_run_key(submitter), []) if hour > this_hour - DAY // HOUR}
+
+
+def _dry_run_key(submitter: Any) -> str:
+    return f"bulk_import:dry_run_rows:{submitter.pk}"
+
+
+def _hour(at: datetime) -> int:
+    """Return the number of hours since 1970."""
+    return int(at.timestamp() // HOUR.total_seconds())

@@ -197,13 +197,14 @@ def read_body(request: Request, limit: int) -> bytes:
         message = _("The content encoding “%(coding)s” is not supported. Send the file with gzip or uncompressed.")
         raise UnsupportedMediaType(coding, message % {"coding": coding})
     stream = _stream(request)
-    body = bytearray()
-    received = 0
+    pieces: list[bytes] = []  # a bytearray that grows would leave holes in the memory of the process
+    size = received = 0
     decompressor = zlib.decompressobj(GZIP) if coding == "gzip" else None
     while piece := _read_piece(stream):
         received += len(piece)
-        body += piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - len(body))
-        if max(received, len(body)) > limit:
+        pieces.append(piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - size))
+        size += len(pieces[-1])
+        if max(received, size) > limit:
             raise file_too_large(limit)
     # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so only the
     # Content-Length shows that the rest is missing.
@@ -211,7 +212,7 @@ def read_body(request: Request, limit: int) -> bytes:
         raise _incomplete()
     if decompressor and not decompressor.eof:
         raise BadImport(_("The gzip data is incomplete. Compress the file and send it again."))
-    return bytes(body)
+    return b"".join(pieces)
 
 
 def _read_piece(stream: Any) -> bytes:

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
@@ -54,6 +55,7 @@ class RowValidator:
         sources = {name: str(field.source) for name, field in self.serializer.fields.items() if not field.read_only}
         self._unique_values = UniqueValues((name, sources[name]) for name in unique_names)
         self._lookup_source = sources.get(self._lookup, "")
+        self._needs_values = check_database or mode != JobMode.CREATE
         needed = {sources[name] for name in unique_names}
         self.database_checks = None
         if check_database:
@@ -67,21 +69,24 @@ class RowValidator:
             self.serializer, needed_values=[name for name, source in sources.items() if source in needed]
         )
 
-    def with_cleared_fields(self, raw: RawRow) -> RawRow:
-        """Return the row of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
-        if not (self._lookup and raw.has_cells and CLEAR_MARK.encode() in raw.json):
+    def with_cleared_fields(self, raws: list[RawRow]) -> list[RawRow]:
+        """Return the rows of an update with null, or an empty text, in place of each cell that is CLEAR_MARK."""
+        return list(map(self._with_cleared_fields, raws)) if self._lookup else raws
+
+    def _with_cleared_fields(self, raw: RawRow) -> RawRow:
+        if not (raw.has_cells and CLEAR_MARK.encode() in raw.json):
             return raw
         row = json.loads(raw.json)
         for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:
             row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
-        return raw._replace(json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        return msgspec.structs.replace(raw, json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def validate(self, rows: dict[int, Any]) -> tuple[dict[int, list[dict[str, Any]]], dict[int, dict[str, Any]]]:
         """Return the errors of each invalid row, and the validated values of the unique and related fields of each row.
 
         The keys are the indexes of the rows. Each error has `field`, `code` and `message`. If the target's own code
         raises an unexpected exception, the row counts as valid. The create endpoint validates it again and reports
-        what is wrong.
+        what is wrong. The values may be missing if they are neither compared with the database nor looked up.
         """
         errors: dict[int, list[dict[str, Any]]] = {}
         validated: dict[int, dict[str, Any]] = {}
@@ -91,6 +96,8 @@ class RowValidator:
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
         certain = self._compiled.certain(rows) if self._compiled else {}
+        if len(certain) == len(rows) and self._are_valid(certain):
+            return errors, validated
         validate_certain = self._compiled.validate if self._compiled else self.serializer.run_validation
         for index, row in rows.items():
             try:
@@ -103,6 +110,13 @@ class RowValidator:
             if found:
                 errors[index] = errors.get(index, []) + found
         return errors, validated
+
+    def _are_valid(self, certain: dict[int, Any]) -> bool:
+        """Return whether rows that pass all fast checks need no further look. Then their unique values are noted."""
+        rows = certain.values()
+        if self._needs_values or not self._compiled or not self._compiled.leaves_nothing_to_drf(rows):
+            return False
+        return self._unique_values.add_new(self._compiled.needed_columns(rows), list(certain))
 
     def _read(self, rows: dict[int, Any], errors: dict[int, list[dict[str, Any]]]) -> dict[int, Any]:
         """Return the rows as the view's parser reads them. Add the errors of those that it refuses."""

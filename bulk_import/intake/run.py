@@ -13,6 +13,7 @@ from bulk_import.exceptions import Expired
 from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.quotas import check_open_job_quota, check_row_quota
 from bulk_import.models import ImportChunk, ImportJob, durable_transaction
+from bulk_import.models.new_chunks import insert_chunks
 from bulk_import.models.sent_again import check_may_be_imported
 from bulk_import.outbox import relay
 
@@ -85,5 +86,5 @@ def create_run(rehearsal: ImportJob, traceparent: str) -> UUID:
     )
     job.record_origin()
     chunks = rehearsal.chunks.order_by("number").values(*CHUNK_COLUMNS)
-    ImportChunk.objects.bulk_create(ImportChunk(job_id=job_id, **chunk) for chunk in chunks)
+    insert_chunks(ImportChunk(job_id=job_id, **chunk) for chunk in chunks)
     return job_id

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+LACKING = frozenset({None, ""})
+"""The values of rows that lack a value. Several rows may."""
 
 
 class UniqueValues:
@@ -26,7 +29,7 @@ class UniqueValues:
         new: list[tuple[dict[Any, int], Any]] = []
         for name, source, first_index in self._fields:
             value = validated.get(source)
-            if value is None or value == "":  # several rows may lack a value
+            if value is None or value == "":
                 continue
             if value in first_index:
                 message = _("An earlier row of this import has the same %(field)s.") % {"field": name}
@@ -38,3 +41,26 @@ class UniqueValues:
             for first_index, value in new:
                 first_index[value] = index
         return errors
+
+    def add_new(self, columns: dict[str, list[Any]], indexes: Sequence[int]) -> bool:
+        """Add the values of several rows, if none of them occurs twice. Otherwise add nothing and return False.
+
+        `columns` are the validated values of each field. A field that no row has may be missing. This takes a fraction
+        of the time of `errors` for each row.
+        """
+        new = []
+        try:
+            for _name, source, first_index in self._fields:
+                values = columns.get(source, [])
+                found = dict(zip(values, indexes, strict=False))
+                lacking = sum(map(values.count, LACKING & found.keys()))
+                for value in LACKING & found.keys():
+                    del found[value]
+                if len(found) + lacking < len(values) or not first_index.keys().isdisjoint(found):
+                    return False
+                new.append((first_index, found))
+        except TypeError:  # a value that cannot be in a dict, such as a list
+            return False
+        for first_index, found in new:
+            first_index.update(found)
+        return True

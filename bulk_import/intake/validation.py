@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.json_rows import to_payload_line
+from bulk_import.intake.flat_rows import to_payload_line
 from bulk_import.intake.raw_rows import ReadRows
 from bulk_import.intake.row_batch import Batch, split_into_batches
 from bulk_import.intake.row_validator import RowValidator
@@ -123,7 +123,7 @@ def check_rows(
             message = _("This file has more than %(limit)d rows, which is the limit. Split it into several files.")
             raise BodyTooLarge(message % {"limit": limit}, code="too_many_rows")
         line_numbers.extend([row.line or 0 for row in uploaded])
-        batch = Batch([validator.with_cleared_fields(row) for row in uploaded], first)
+        batch = Batch(validator.with_cleared_fields(uploaded), first)
         values += batch.values
         check_values(values, end)
         result.is_malformed |= batch.is_malformed

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from moto import backends
 from moto.server import main
 from moto.sqs import models
 from moto.sqs.models import Queue
@@ -39,6 +40,12 @@ def speed_up_queues() -> None:
     vars(models)["unix_time_millis"] = lambda: time.time() * 1000
 
 
+def speed_up_requests() -> None:
+    """Find the names of moto's services once. moto lists a folder for them with each request, a quarter of its time."""
+    services = frozenset(backends.list_of_moto_modules())
+    vars(backends)["list_of_moto_modules"] = lambda: services
+
+
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args: Any, **options: Any) -> Any:
@@ -52,4 +59,5 @@ if __name__ == "__main__":
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     guard_queues()
     speed_up_queues()
+    speed_up_requests()
     main(["--port", sys.argv[1]])

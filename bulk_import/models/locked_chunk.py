@@ -16,6 +16,7 @@ from django.db import connections
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 from bulk_import.models.job import ImportJob
+from bulk_import.models.kept_query import convert_columns
 from bulk_import.models.row import ROW_HASH_BYTES
 from bulk_import.models.status import PAUSES_UNTIL_RESUMED, TERMINAL_STATUSES, ChunkStatus
 
@@ -128,13 +129,9 @@ def _locking_query(using: str) -> str:
 def _read_user(using: str, columns: Sequence[Any]) -> Any:
     """Return the user with these columns of the query; None if there is no user."""
     names, pk, converters = _user_columns(using)
-    values = list(columns)
-    if values[pk] is None:
+    if columns[pk] is None:
         return None
-    for position, (convert_all, column) in converters.items():
-        for convert in convert_all:
-            values[position] = convert(values[position], column, connections[using])
-    return get_user_model().from_db(using, names, values)
+    return get_user_model().from_db(using, names, convert_columns(columns, converters, connections[using]))
 
 
 @cache

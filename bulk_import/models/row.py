@@ -17,7 +17,7 @@ from bulk_import.models.status import OUTCOME_LABELS
 from bulk_import_wire.contract import LEDGER_OUTCOMES, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 ROW_HASH_BYTES = 8
 """Length of the hash that a chunk stores for each of its rows.
@@ -39,7 +39,12 @@ MAX_LOOKUP_CHARACTERS = 255
 
 def row_hash(row: bytes) -> bytes:
     """Return the hash of a row in the payload, ROW_HASH_BYTES long. A create call must have exactly these bytes."""
-    return hashlib.sha256(row).digest()[:ROW_HASH_BYTES]
+    return row_hashes([row])
+
+
+def row_hashes(rows: Iterable[bytes]) -> bytes:
+    """Return the `row_hash` of each row, one after the other."""
+    return b"".join([hashlib.sha256(row).digest()[:ROW_HASH_BYTES] for row in rows])
 
 
 def pack_lines(lines: Sequence[int]) -> bytes:

@@ -22,44 +22,31 @@ import hashlib
 import logging
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import connections
-from django.db.models import Count, Exists, Max, OuterRef, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from bulk_import.conf import conf
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
+from bulk_import.models.contenders import read_contenders
 from bulk_import.models.database import database
-from bulk_import.models.fair_choice import Contender, Turns, count_imports_ahead
+from bulk_import.models.fair_choice import Turns, count_imports_ahead
 from bulk_import.models.job import ImportJob
-from bulk_import.models.status import OUTSTANDING_CHUNK_STATUSES, ChunkStatus, JobStatus
+from bulk_import.models.status import ChunkStatus, JobStatus
 from bulk_import_wire.contract import PauseCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
-RECENT = timedelta(minutes=5)
-"""How long we remember who got a place. A submitter that got none for this time comes first if there is a tie."""
-
 MESSAGE_TIMEOUT = timedelta(minutes=15)
 """Age after which a message counts as lost. A delayed message arrives within this time: SQS delays it for at most 15
 minutes. Usually a worker takes a message within seconds, because at most one window of messages is on the queue."""
-
-ROWS_PER_SECOND = 100
-"""Usual rate of one worker. It only decides how much later than a large job a small one may come to overtake it."""
-
-MAX_OUTSTANDING_WINDOWS = 2
-"""Most chunks of a job that have a message, as a multiple of the window.
-
-A chunk whose delivery failed has no place, so that it does not block the others. Without this limit, all chunks of a
-job could fail one after the other, for example while S3 is unavailable. Their messages would all come back at the same
-time, and other imports would wait behind them.
-"""
 
 LOCK_SECONDS = 2
 """Longest wait for another process that reserves chunks, which takes milliseconds. If that process hangs, the chunks
@@ -85,7 +72,7 @@ def reserve_chunks(target: str, new: ImportJob | None = None) -> list[UUID]:
     if not _lock_window(target):
         logger.warning("Another process is reserving chunks of %s; the relay reserves the rest later", target)
         return []
-    jobs = list(_contenders(target))
+    jobs = list(read_contenders(target))
     free = conf().chunks_in_flight - sum(job.in_flight for job in jobs)
     reserved: list[UUID] = []
     turns = Turns(jobs)
@@ -153,7 +140,7 @@ def note_imports_ahead(jobs: Iterable[ImportJob]) -> None:
         if job.status == JobStatus.PENDING:
             waiting.setdefault(job.target, []).append(job)
     for target, jobs_of_target in waiting.items():
-        counts = count_imports_ahead(_contenders(target), {job.pk for job in jobs_of_target})
+        counts = count_imports_ahead(read_contenders(target), {job.pk for job in jobs_of_target})
         for job in jobs_of_target:
             job.imports_ahead = counts.get(job.pk)
 
@@ -176,59 +163,6 @@ def _lock_window(target: str) -> bool:
             if time.monotonic() > give_up_at:
                 return False
             time.sleep(LOCK_POLL_SECONDS)
-
-
-def _contenders(target: str) -> Iterator[Contender]:
-    """Yield the target's jobs that have chunks in flight, got a place lately, or wait for one. Runs two queries.
-
-    Yields nothing if no job waits. That is frequent, and then it runs only the first query.
-    """
-    pending = ImportChunk.objects.filter(job=OuterRef("pk"), status=ChunkStatus.PENDING)
-    # Staff paused the job: it gets no place until they resume it.
-    waiting = ImportJob.objects.open().filter(Exists(pending), target=target).exclude(pause_code=PauseCode.STAFF)
-    columns = ("pk", "submitter_id", "created_at", "rows", "front_at", "status", "cancel_requested_at")
-    jobs = list(waiting.order_by().values_list(*columns))
-    if not jobs:
-        return
-    window = conf().chunks_in_flight
-    activity = {row["job_id"]: row for row in _activity(target)}
-    for pk, submitter_id, created_at, rows, front_at, status, cancelled_at in jobs:
-        known = activity.pop(pk, {"in_flight": 0, "outstanding": 0, "served_at": None})
-        # A job that a worker paused keeps one chunk on the queue, whose worker finds out whether rows can be created
-        # again. Without it, the job would never resume, and never be given up.
-        most = 1 if status == JobStatus.PAUSED else MAX_OUTSTANDING_WINDOWS * window
-        yield Contender(
-            pk,
-            submitter_id,
-            created_at.timestamp() + rows / ROWS_PER_SECOND,
-            front_at.timestamp() if front_at else 0,
-            known["in_flight"],
-            known["served_at"].timestamp() if known["served_at"] else 0,
-            room=most - known["outstanding"],
-            is_cancelled=cancelled_at is not None,
-        )
-    for pk, row in activity.items():
-        served_at = row["served_at"].timestamp() if row["served_at"] else 0
-        is_cancelled = row["job__cancel_requested_at"] is not None
-        yield Contender(pk, row["job__submitter_id"], 0, 0, row["in_flight"], served_at, is_cancelled=is_cancelled)
-
-
-def _activity(target: str) -> Any:
-    """Return the jobs with outstanding chunks, or with chunks that got a place lately, each with its numbers."""
-    is_outstanding = Q(status__in=OUTSTANDING_CHUNK_STATUSES)
-    waits_for_worker = Q(status=ChunkStatus.RESERVED) | Q(status=ChunkStatus.QUEUED, failed_deliveries=0)
-    is_leased = Q(status=ChunkStatus.PROCESSING, lease_expires_at__gt=Now())
-    has_place = (waits_for_worker | is_leased) & ~Q(job__status=JobStatus.PAUSED)
-    chunks = ImportChunk.objects.filter(is_outstanding | Q(queued_at__gt=Now() - RECENT), job__target=target)
-    return (
-        chunks.order_by()
-        .values("job_id", "job__submitter_id", "job__cancel_requested_at")
-        .annotate(
-            in_flight=Count("pk", filter=has_place),
-            outstanding=Count("pk", filter=is_outstanding),
-            served_at=Max("queued_at"),
-        )
-    )
 
 
 def _lock_pending_chunks(job_id: UUID, most: int) -> list[UUID]:

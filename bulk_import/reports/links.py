@@ -15,22 +15,12 @@ if TYPE_CHECKING:
 
 
 class LinkField(serializers.URLField):
-    """The job's URL with a suffix, or null if the job does not have this link now.
-
-    The URL is absolute if the context has a request, and a path otherwise.
-    """
+    """The job's URL with a suffix, or null if the job does not have this link now."""
 
     def __init__(self, suffix: str = "", has_link: Callable[[ImportJob], bool] | None = None, **options: Any) -> None:
         super().__init__(source="*", allow_null=has_link is not None, **options)
         self.suffix = suffix
         self.has_link = has_link
-
-    def to_representation(self, job: ImportJob) -> str | None:  # type: ignore[override] # with `source="*"`, DRF passes the job itself
-        if self.has_link and not self.has_link(job):
-            return None
-        request = self.context.get("request")
-        path = job_path(job) + self.suffix
-        return request.build_absolute_uri(path) if request else path
 
 
 def can_be_undone(job: ImportJob) -> bool:
@@ -85,6 +75,16 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
     )
     undo = LinkField("/undo", can_be_undone, help_text="`POST` deletes the objects that the import created.")
     cancel = LinkField("", lambda job: job.can_be_cancelled, help_text="`DELETE` cancels the import.")
+
+    def to_representation(self, job: ImportJob) -> dict[str, Any]:
+        """Return the URLs, which are absolute if the context has a request, and paths otherwise."""
+        request, url = self.context.get("request"), job_path(job)  # the same for all links, so it is built once
+        url = request.build_absolute_uri(url) if request else url
+        links: dict[str, Any] = self.fields
+        return {
+            name: url + link.suffix if link.has_link is None or link.has_link(job) else None
+            for name, link in links.items()
+        }
 
 
 def job_path(job: ImportJob) -> str:

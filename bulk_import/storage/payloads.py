@@ -1,7 +1,7 @@
 """The payloads bucket: stores, reads and deletes the rows of a job.
 
     <bucket of STORAGES["bulk_import_payloads"]>/<its location>/
-        <target>/<job id>.jsonl      one compact row per line
+        <target>/<job id>.jsonl      one row per line, as it was sent
 
 A payload is written once and never changed. Workers read byte ranges of it. Needs s3:PutObject, s3:GetObject
 (also for the HEAD request in `put_payload`), and s3:DeleteObject for `retention`.

@@ -25,7 +25,6 @@ from bulk_import.worker_api.replay import Replay
 from bulk_import.worker_api.views import WorkerView, find_target
 from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
 from bulk_import_wire.contract import BUSY, VERDICT_HEADER, MessageError, RowVerdict, create_call_headers
-from bulk_import_wire.logs import log_context
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -87,7 +86,7 @@ class BatchView(WorkerView):
 
     def post(self, request: Request, chunk_id: UUID) -> Any:
         check_contract(request)
-        with request_log_context(request), log_context(chunk_id=str(chunk_id)):
+        with request_log_context(request, chunk_id=str(chunk_id)):
             batch: Any = request.data
             if not isinstance(batch, Batch):  # DRF does not call the parser for an empty body
                 raise MessageError("the body is empty")

@@ -85,6 +85,7 @@ class Replay:
         Django closes a connection that is older than CONN_MAX_AGE at the end of each request, so also at the end of
         each row. By default, it would open a new connection for each row, and the batch call itself would lose its own.
         """
+        self._keep_connections()
         try:
             yield
         finally:
@@ -114,14 +115,13 @@ class Replay:
 
     def _call(self, environ: dict[str, Any]) -> tuple[HttpResponseBase, bytes]:
         """Make a call as a server does, and return the response and its body."""
-        self._keep_connections()
         with _one_builds:
             handler = _handler()
         response: HttpResponseBase = handler(environ, lambda *_arguments: None)
         try:
             return response, _read(response)
         finally:
-            self._keep_connections()  # also those that the row has opened
+            self._keep_connections()  # those that the row has opened, before Django may close them
             response.close()
 
 

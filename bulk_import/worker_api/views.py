@@ -45,7 +45,7 @@ from bulk_import_wire.contract import (
     Release,
     ReleaseAnswer,
 )
-from bulk_import_wire.logs import add_log_context, log_context
+from bulk_import_wire.logs import add_log_context
 from bulk_import_wire.message import ChunkMessage
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class ChunkView(WorkerView):
 
     def post(self, request: Request, chunk_id: UUID) -> Response:
         check_contract(request)
-        with request_log_context(request), log_context(chunk_id=str(chunk_id)), durable_transaction():
+        with request_log_context(request, chunk_id=str(chunk_id)), durable_transaction():
             return self.handle(request.data, chunk_id)
 
     def handle(self, body: object, chunk_id: UUID) -> Response:

@@ -25,7 +25,9 @@ from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from rest_framework.test import APIClient
 
+from bulk_import.middleware import ImportedRowMiddleware
 from bulk_import.models import ImportChunk, ImportedRow
+from bulk_import.shop_load import ShopLoad
 from bulk_import.worker_api import replay
 from bulk_import_wire.contract import Claim, ClaimRequest, Finish, Release
 from bulk_import_wire.message import ChunkMessage
@@ -94,6 +96,12 @@ def _fresh_process() -> None:
     cache.clear()
     deactivate()
     replay._handler.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _alone_on_the_machine() -> None:
+    """Let create calls not wait for the requests of other tests that run at the same time."""
+    ImportedRowMiddleware.shop_load = ShopLoad(shared_file="")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bulk_import_wire.message import ChunkMessage
     from tests.bulk_import.conftest import Aws
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 
 calls: list[str] = []
 """The SKUs of the create calls that UnusualView received."""

@@ -228,6 +228,7 @@ def denied(shop: Aws) -> Iterator[Callable[[str, str], None]]:
         shop.s3.delete_bucket_policy(Bucket=bucket)
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize(("bucket", "subject"), [(PAYLOADS, "payloads bucket"), (FAILURES, "failures bucket")])
 def test_a_bucket_that_does_not_exist(shop: Aws, bucket: str, subject: str) -> None:
@@ -238,6 +239,7 @@ def test_a_bucket_that_does_not_exist(shop: Aws, bucket: str, subject: str) -> N
     assert (problem["subject"], problem["message"]) == (subject, f"The bucket {bucket} does not exist.")
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("bucket", "action"),
@@ -257,6 +259,7 @@ def test_a_missing_permission_is_named(denied: Callable[[str, str], None], shop:
     assert problem["message"] == f"AccessDenied: {action} is not allowed in {bucket}."
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_every_missing_permission_in_the_failures_bucket_is_named(shop: Aws, settings: Settings) -> None:
     with answering(403, b"<Error><Code>AccessDenied</Code></Error>") as url:
@@ -270,6 +273,7 @@ def test_every_missing_permission_in_the_failures_bucket_is_named(shop: Aws, set
     ]
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_s3_that_cannot_be_reached(shop: Aws, settings: Settings) -> None:
     use_at(settings, "bulk_import_failures", "http://127.0.0.1:9")
@@ -332,6 +336,7 @@ def use_at(settings: Settings, alias: str, url: str) -> None:
     settings.STORAGES = {**settings.STORAGES, alias: storage}
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_an_s3_service_without_conditional_writes(shop: Aws, settings: Settings) -> None:
     with answering(200) as url:
@@ -342,6 +347,7 @@ def test_an_s3_service_without_conditional_writes(shop: Aws, settings: Settings)
     assert any("If-None-Match" in finding["message"] for finding in findings)
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_a_clock_that_is_off_by_an_hour(shop: Aws, settings: Settings) -> None:
     with answering(200, X_Late="1") as url:
@@ -356,6 +362,7 @@ def test_a_clock_that_is_off_by_an_hour(shop: Aws, settings: Settings) -> None:
 # --- SQS
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_a_queue_that_does_not_exist(shop: Aws, settings: Settings) -> None:
     shop.sqs.delete_queue(QueueUrl=shop.queue_url)
@@ -379,6 +386,7 @@ def test_messages_that_no_relay_has_sent(shop: Aws, site: Site) -> None:
     assert (problem["subject"], "manage.py bulk_import_relay" in problem["fix"]) == ("relay", True)
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_a_dead_letter_queue_that_does_not_exist(shop: Aws) -> None:
     shop.sqs.delete_queue(QueueUrl=dead_letter_url(shop))
@@ -386,6 +394,7 @@ def test_a_dead_letter_queue_that_does_not_exist(shop: Aws) -> None:
     assert only_finding()["subject"] == "dead-letter queue"
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("attributes", "level", "word"),
@@ -408,6 +417,7 @@ def test_a_queue_with_wrong_attributes(shop: Aws, attributes: dict[str, Any], le
     assert word in only_finding(level=level)["message"]
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_the_visibility_timeout_is_compared_with_the_given_function_timeout(shop: Aws) -> None:
     shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "900"})
@@ -416,6 +426,7 @@ def test_the_visibility_timeout_is_compared_with_the_given_function_timeout(shop
     assert only_finding("--function-timeout", "900")["subject"] == "queue"
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("attributes", "level"), [({"VisibilityTimeout": "3600"}, "warning"), ({"RedrivePolicy": "own"}, "error")]
@@ -430,6 +441,7 @@ def test_a_dead_letter_queue_with_wrong_attributes(shop: Aws, attributes: dict[s
     assert only_finding(level=level)["subject"] == "dead-letter queue"
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("code", "word"),
@@ -450,6 +462,7 @@ def test_an_error_from_sqs(shop: Aws, settings: Settings, code: str, word: str) 
 # --- The worker API
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_a_monolith_with_other_secrets(shop: Aws) -> None:
     with answering(401, b'{"code": "authentication_failed"}') as url:
@@ -459,6 +472,7 @@ def test_a_monolith_with_other_secrets(shop: Aws) -> None:
     assert "rejected a secret of this process" in problem["message"]
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("status", "body", "word"),
@@ -483,6 +497,7 @@ def test_an_unexpected_answer_names_its_probable_cause(shop: Aws, status: int, b
     assert "ImportedRowMiddleware" in target["fix"]
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 @pytest.mark.parametrize("prefix", ["https://", ""])
 def test_a_base_url_with_a_wrong_scheme_or_none(shop: Aws, prefix: str) -> None:
@@ -493,6 +508,7 @@ def test_a_base_url_with_a_wrong_scheme_or_none(shop: Aws, prefix: str) -> None:
     assert "http://" in problem["fix"], problem
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db
 def test_a_monolith_that_is_not_running(shop: Aws) -> None:
     code, findings = doctor("--base-url", "http://127.0.0.1:9")

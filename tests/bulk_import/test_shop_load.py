@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -15,24 +19,31 @@ from django.db.models.signals import post_save
 from django.test import AsyncClient, Client, RequestFactory
 
 from bulk_import import shop_load
+from bulk_import.file_lock import FileLock
 from bulk_import.middleware import ImportedRowMiddleware
 from bulk_import.models import ImportedRow
 from bulk_import.shop_load import RECENT_SECONDS, ShopLoad
 from bulk_import_wire.contract import LOAD_HEADER, UNUSED, VERDICT_HEADER
+from demo.stack import PROJECT
 from products.models import Product
 from tests.bulk_import.conftest import Aws, claim, post_rows, product
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
 
 class Process:
-    """A process of the shop whose clock is moved by hand."""
+    """A process of the shop whose clock is moved by hand. It is alone on its machine."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.load = ShopLoad(clock=lambda: self.now)
+        self.load = ShopLoad(clock=lambda: self.now, sleep=self.sleep, shared_file="")
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     def serve(self, seconds: float, route: str = "products/", method: str = "GET") -> None:
         """Serve one request that is not a worker's."""
@@ -129,7 +140,7 @@ class PreemptedLoad(ShopLoad):
 def test_no_request_is_lost_or_counted_twice_by_several_threads() -> None:
     """A request that were lost would count as in flight forever, and the load would never become zero."""
     process = Process()
-    process.load = PreemptedLoad()
+    process.load = PreemptedLoad(shared_file="")
 
     def work() -> None:
         for _request in range(10):
@@ -145,26 +156,86 @@ def test_no_request_is_lost_or_counted_twice_by_several_threads() -> None:
     assert (process.load._requests, process.load._creates) == (0, 0)
 
 
-def test_a_create_call_gives_way_to_a_request_in_flight(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shop_load, "MAX_WAIT_SECONDS", 60)
+def test_a_create_call_gives_way_to_a_request_in_flight(process: Process) -> None:
     began_at = process.load.begin_request()
-    create = threading.Thread(target=process.load.begin_create, daemon=True)
-    create.start()
+    waits = []
 
-    create.join(0.05)
-    assert create.is_alive()
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            process.load.end_request(RequestFactory().get("/"), began_at)
 
-    process.load.end_request(RequestFactory().get("/"), began_at)
-    create.join(10)
-    assert not create.is_alive()
+    process.load._sleep = sleep
+    process.load.begin_create()
+
+    assert len(waits) == 3
 
 
 def test_a_create_call_does_not_wait_for_a_request_that_takes_long(process: Process) -> None:
     process.load.begin_request()
+    began_at = process.now
 
     process.load.begin_create()
 
     assert process.load._creates == 1
+    assert process.now - began_at == pytest.approx(shop_load.MAX_WAIT_SECONDS, abs=shop_load.PAUSE_SECONDS)
+
+
+OTHER_PROCESS = """
+import os, signal, sys
+from django.test import RequestFactory
+from bulk_import.shop_load import ShopLoad
+
+load = ShopLoad(shared_file=sys.argv[1])
+began_at = load.begin_request()
+if os.fork() == 0:  # a program that the request starts, and that outlives it
+    print("serving", flush=True)
+    signal.pause()
+sys.stdin.readline()
+load.end_request(RequestFactory().get("/"), began_at)
+print("idle", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("end", ["answers", "is killed"])
+def test_a_create_call_gives_way_to_a_request_of_another_process(tmp_path: Path, end: str) -> None:
+    """The other process has a child that goes on after its end."""
+    shared_file = tmp_path / "shared"
+    shared_file.touch()
+    command = [sys.executable, "-c", OTHER_PROCESS, str(shared_file)]
+    waits: list[float] = []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=PROJECT, start_new_session=True) as other:
+        assert other.stdout
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) != 3:
+                return
+            if end == "answers":
+                print(file=other.stdin, flush=True)
+                assert other.stdout
+                assert other.stdout.readline() == "idle\n"
+            else:
+                other.kill()
+                other.wait()
+
+        try:
+            assert other.stdout.readline() == "serving\n"
+            ShopLoad(lambda: sum(waits), sleep, str(shared_file)).begin_create()
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)  # also the child
+
+    assert len(waits) == 3
+
+
+def test_a_file_that_cannot_be_locked_makes_nobody_wait(tmp_path: Path) -> None:
+    lock = FileLock(str(tmp_path / "library.zip" / "shop_load.py"))
+
+    assert lock.acquire(shared=True)
+    assert FileLock(str(tmp_path / "library.zip" / "shop_load.py")).acquire()
+    lock.release()
 
 
 # --- in the middleware
@@ -172,7 +243,7 @@ def test_a_create_call_does_not_wait_for_a_request_that_takes_long(process: Proc
 
 @pytest.fixture(autouse=True)
 def _process_without_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImportedRowMiddleware, "shop_load", ShopLoad())
+    monkeypatch.setattr(ImportedRowMiddleware, "shop_load", ShopLoad(shared_file=""))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from bulk_import.local.processes import stop_process
 from bulk_import.management.arguments import read_file
 from demo.stack import LocalStack, local_stack
 from tests.bulk_import.intake.spreadsheets.workbooks import xlsx
+from tests.command_line.commands import Commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,14 @@ def rows(prefix: str, count: int, **fields: Any) -> list[dict[str, Any]]:
     return [{"sku": f"{prefix}-{number}", **basis} for number in range(count)]
 
 
-def bulk_import(stack: LocalStack, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def bulk_import(stack: LocalStack) -> Iterator[Commands]:
+    with Commands(stack.environment) as commands:
+        yield commands
+
+
+def start_anew(stack: LocalStack, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a shell does."""
     command = [sys.executable, "manage.py", "bulk_import", *map(str, arguments)]
     return subprocess.run(
         command, cwd=PROJECT, env={**stack.environment, **environment}, capture_output=True, text=True, check=False
@@ -55,7 +63,7 @@ def bulk_import(stack: LocalStack, *arguments: object, **environment: str) -> su
 
 def test_it_exits_with_0_if_every_row_was_created(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps(rows("all", 120)))
-    done = bulk_import(stack, file, "--target", "products", "--user", "demo", "--watch")
+    done = start_anew(stack, file, "--target", "products", "--user", "demo", "--watch")
 
     assert done.returncode == 0, done.stderr
     assert "We received 120 products" in done.stdout
@@ -63,22 +71,22 @@ def test_it_exits_with_0_if_every_row_was_created(stack: LocalStack, file: Path)
     assert done.stdout.rstrip().endswith("All 120 products were created.")
 
 
-def test_it_updates_what_exists(stack: LocalStack, file: Path) -> None:
+def test_it_updates_what_exists(bulk_import: Commands, file: Path) -> None:
     file.write_text(json.dumps(rows("mode", 3)))
-    assert bulk_import(stack, file, "--user", "demo", "--watch").returncode == 0
+    assert bulk_import(file, "--user", "demo", "--watch").returncode == 0
     file.write_text(json.dumps([{"sku": "mode-0", "price": "1.00"}, {"sku": "mode-1"}]))
 
-    done = bulk_import(stack, file, "--user", "demo", "--mode", "update", "--watch")
+    done = bulk_import(file, "--user", "demo", "--mode", "update", "--watch")
 
     assert done.returncode == 0, done.stderr
     assert "2/2  1 updated, 1 unchanged" in done.stdout
     assert done.stdout.rstrip().endswith("All 2 products were imported: 1 updated, 1 unchanged.")
 
 
-def test_it_skips_what_exists_or_refuses_it(stack: LocalStack, file: Path) -> None:
+def test_it_skips_what_exists_or_refuses_it(bulk_import: Commands, file: Path) -> None:
     file.write_text(json.dumps(rows("twice", 2)))
     skip, again, stop, twice = (
-        bulk_import(stack, file, "--user", "demo", *arguments, "--watch")
+        bulk_import(file, "--user", "demo", *arguments, "--watch")
         for arguments in [
             *[["--mode", "upsert", "--on-existing", "skip"]] * 2,
             ["--mode", "upsert", "--on-existing", "stop"],
@@ -93,22 +101,23 @@ def test_it_skips_what_exists_or_refuses_it(stack: LocalStack, file: Path) -> No
     assert "2 of them exist already." in twice.stderr
 
 
-def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_1_and_prints_the_problems_if_some_rows_were_not_created(
+    bulk_import: Commands, file: Path
+) -> None:
     file.write_text(json.dumps([*rows("some", 3), *rows("kayak", 2, category="kayaks"), {"sku": "bare"}]))
-    done = bulk_import(stack, file, "--user", "demo", "--on-invalid", "skip", "--watch")
+    done = bulk_import(file, "--user", "demo", "--on-invalid", "skip", "--watch")
 
     assert done.returncode == 1, done.stderr
     assert "category: There is no category “kayaks”. (2 rows, first at index 3)" in done.stderr
     assert "3 of 6 products were created." in done.stderr
 
 
-def test_it_exits_with_0_if_accepted_and_the_key_finds_the_same_import(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_0_if_accepted_and_the_key_finds_the_same_import(bulk_import: Commands, file: Path) -> None:
     file.write_text(json.dumps(rows("key", 2)))
     first, again = (
-        bulk_import(stack, file, "--user", "demo", "--idempotency-key", "night-1", *watch)
-        for watch in ([], ["--watch"])
+        bulk_import(file, "--user", "demo", "--idempotency-key", "night-1", *watch) for watch in ([], ["--watch"])
     )
-    other = bulk_import(stack, file, "--user", "demo", "--idempotency-key", "night-1", "--on-invalid", "skip")
+    other = bulk_import(file, "--user", "demo", "--idempotency-key", "night-1", "--on-invalid", "skip")
 
     assert (first.returncode, again.returncode, other.returncode) == (0, 0, 2)
     assert first.stdout.splitlines()[-1].startswith("Job ")
@@ -116,22 +125,22 @@ def test_it_exits_with_0_if_accepted_and_the_key_finds_the_same_import(stack: Lo
     assert "idempotency_key_reused" in other.stderr
 
 
-def test_a_rehearsal_imports_nothing(stack: LocalStack, file: Path) -> None:
+def test_a_rehearsal_imports_nothing(bulk_import: Commands, file: Path) -> None:
     file.write_text(json.dumps(rows("stage", 2)))
-    again = [bulk_import(stack, file, "--user", "demo", "--rehearse", "--watch") for _ in range(2)]
+    again = [bulk_import(file, "--user", "demo", "--rehearse", "--watch") for _ in range(2)]
 
     assert [done.returncode for done in again] == [0, 0]
     assert "This was a rehearsal, and nothing was imported. 2 of 2 products would be imported." in again[1].stdout
 
 
-def test_a_rehearsal_is_run_and_its_import_is_undone(stack: LocalStack, file: Path) -> None:
+def test_a_rehearsal_is_run_and_its_import_is_undone(bulk_import: Commands, file: Path) -> None:
     file.write_text(json.dumps(rows("back", 2)))
     user = ("--user", "demo")
-    rehearsal = job_of(bulk_import(stack, file, *user, "--rehearse", "--watch"))
-    run = bulk_import(stack, "run", rehearsal, *user, "--watch")
-    forecast = bulk_import(stack, "undo", job_of(run), *user, "--rehearse", "--watch")
-    undone = bulk_import(stack, "undo", job_of(run), *user, "--watch")
-    again = bulk_import(stack, "undo", job_of(run), *user, "--watch")
+    rehearsal = job_of(bulk_import(file, *user, "--rehearse", "--watch"))
+    run = bulk_import("run", rehearsal, *user, "--watch")
+    forecast = bulk_import("undo", job_of(run), *user, "--rehearse", "--watch")
+    undone = bulk_import("undo", job_of(run), *user, "--watch")
+    again = bulk_import("undo", job_of(run), *user, "--watch")
 
     assert "2/2  2 created" in run.stdout, run.stderr
     assert "nothing was deleted. 2 of 2 products would be deleted." in forecast.stdout, forecast.stderr
@@ -144,7 +153,7 @@ def test_a_rehearsal_is_run_and_its_import_is_undone(stack: LocalStack, file: Pa
         ("undo", "x"): "There is no import x of demo.",
         ("undo",): "There is no import",
     }.items():
-        refused = bulk_import(stack, *arguments, *user)
+        refused = bulk_import(*arguments, *user)
         assert (refused.returncode, text in refused.stderr) == (2, True), refused.stderr
 
 
@@ -152,12 +161,12 @@ def job_of(done: subprocess.CompletedProcess[str]) -> str:
     return next(line.removeprefix("Job ") for line in done.stdout.splitlines() if line.startswith("Job "))
 
 
-def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
+def test_a_dry_run_only_validates(bulk_import: Commands, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("sku;name;Preço;currency;category;Supplier\nDRY-1;Pot;39,90;EUR;cookware;Nord\n")
     bad.write_text("sku;name;price;currency;category\nDRY-1;Pot;;EUR;cookware\n")
-    right = bulk_import(stack, good, "--user", "demo", "--dry-run", "--locale", "pt-BR")
-    wrong = bulk_import(stack, bad, "--user", "demo", "--dry-run")
+    right = bulk_import(good, "--user", "demo", "--dry-run", "--locale", "pt-BR")
+    wrong = bulk_import(bad, "--user", "demo", "--dry-run")
 
     assert (right.returncode, wrong.returncode) == (0, 2)
     assert "1 row of 1 is valid. Nothing was imported" in right.stdout
@@ -166,7 +175,9 @@ def test_a_dry_run_only_validates(stack: LocalStack, tmp_path: Path) -> None:
     assert "Job" not in right.stdout + wrong.stdout
 
 
-def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path, tmp_path: Path) -> None:
+def test_it_exits_with_2_if_the_import_is_refused(
+    stack: LocalStack, bulk_import: Commands, file: Path, tmp_path: Path
+) -> None:
     odd = tmp_path / "products.docx"
     odd.write_bytes(b"PK\x03\x04")
     file.write_text(json.dumps([*rows("no", 1), {"sku": "bare"}]))
@@ -181,22 +192,24 @@ def test_it_exits_with_2_if_the_import_is_refused(stack: LocalStack, file: Path,
         (odd, "--user", "demo"): "This is a ZIP archive.",
         (file, "--user", "demo"): "To import the valid rows without the others, pass --on-invalid skip.",
     }.items():
-        done = bulk_import(stack, *arguments)
+        done = bulk_import(*arguments)
 
         assert (done.returncode, text in done.stderr) == (2, True), done.stderr
 
 
 def test_it_exits_with_3_if_a_service_is_not_available(stack: LocalStack, file: Path) -> None:
     file.write_text(json.dumps(rows("away", 1)))
-    no_s3 = bulk_import(stack, file, "--user", "demo", AWS_ENDPOINT_URL="http://127.0.0.1:9")
-    no_database = bulk_import(stack, file, "--user", "demo", DATABASE_URL="sqlite:////nowhere/db.sqlite3")
+    no_s3 = start_anew(stack, file, "--user", "demo", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    no_database = start_anew(stack, file, "--user", "demo", DATABASE_URL="sqlite:////nowhere/db.sqlite3")
 
     assert (no_s3.returncode, no_database.returncode) == (3, 3), no_s3.stderr + no_database.stderr
     assert "unable to open database file" in no_database.stderr
     assert "bulk_import_doctor says what to change" in no_s3.stderr
 
 
-def test_it_exits_with_130_if_interrupted_and_the_import_continues(stack: LocalStack, file: Path) -> None:
+def test_it_exits_with_130_if_interrupted_and_the_import_continues(
+    stack: LocalStack, bulk_import: Commands, file: Path
+) -> None:
     file.write_text(json.dumps(rows("stop", 600)))
     key = ["--idempotency-key", "stopped"]
     with_sigint = ["env", "--default-signal=INT"]  # a shell's background processes ignore SIGINT
@@ -221,7 +234,7 @@ def test_it_exits_with_130_if_interrupted_and_the_import_continues(stack: LocalS
                 break
         watching.send_signal(signal.SIGINT)
         watching.communicate()
-    again = bulk_import(stack, file, "--user", "demo", "--watch", *key)
+    again = bulk_import(file, "--user", "demo", "--watch", *key)
 
     assert watching.returncode == 130
     assert again.returncode == 0
@@ -242,8 +255,8 @@ def test_on_a_terminal_the_progress_is_one_line(stack: LocalStack, file: Path) -
     assert "120/120" in shown
 
 
-def test_the_help_lists_the_exit_codes(stack: LocalStack) -> None:
-    shown = bulk_import(stack, "--help").stdout
+def test_the_help_lists_the_exit_codes(bulk_import: Commands) -> None:
+    shown = bulk_import("--help").stdout
 
     assert all(f"  {code} " in shown for code in (0, 1, 2, 3, 130))
 

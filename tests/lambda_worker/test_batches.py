@@ -33,6 +33,7 @@ from tests.lambda_worker.test_row_dispatch import CREATED, FORBIDDEN, NOT_CREATE
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from lambda_worker.failure_file import RowFailure
     from lambda_worker.monolith_client import Answer
 
 pytestmark = pytest.mark.timeout(20)
@@ -126,15 +127,23 @@ class Endpoint:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
-    def run(self, count: int, *, cap: int = 1, most: int = MAX_BATCH_ROWS, stop_in: float = NEVER) -> RowDispatch:
-        """Dispatch so many rows."""
+    def run(
+        self,
+        count: int,
+        *,
+        cap: int = 1,
+        most: int = MAX_BATCH_ROWS,
+        stop_in: float = NEVER,
+        unfinished: Sequence[RowFailure] = (),
+    ) -> RowDispatch:
+        """Dispatch so many rows, and those that an earlier delivery has tried."""
 
         async def main() -> RowDispatch:
             now = simulated_now()
             limit, retries = ConcurrencyLimiter(cap, simulated_now), RetryQueue(RetryBudget(simulated_now))
             calls = RowCalls(self.create, limit, now + stop_in + 10, retries, self.create_batch, BatchSize(most))
             self.dispatch = RowDispatch(calls, now + stop_in)
-            await self.dispatch.run((index, a_row(index)) for index in range(count))
+            await self.dispatch.run(((index, a_row(index)) for index in range(count)), unfinished)
             return self.dispatch
 
         return simulate(main())
@@ -173,6 +182,15 @@ def test_batches_grow_to_a_second_of_work_and_rows_that_had_no_turn_are_sent_in_
     assert endpoint.batches[-1] == list(range(96, 100))
 
 
+def test_a_batch_has_a_quarter_of_a_second_of_work_if_so_much_is_left() -> None:
+    endpoint = Endpoint(seconds=0.01)
+    endpoint.run(200)
+
+    first, *others, _last = map(len, endpoint.batches)
+    assert first == FEW_ROWS
+    assert min(others) >= 24
+
+
 def test_a_slow_endpoint_gets_single_calls() -> None:
     endpoint = Endpoint(seconds=2)
 
@@ -202,6 +220,18 @@ def test_a_row_that_kills_its_process_is_found_and_the_others_are_created() -> N
     (broken,) = (batch for batch in endpoint.batches if 30 in batch)
     assert set(broken[broken.index(30) :]) <= set(endpoint.alone)
     assert max(map(len, endpoint.batches[endpoint.batches.index(broken) + 1 :])) <= len(broken) // 2
+
+
+@pytest.mark.parametrize("most", [1, MAX_BATCH_ROWS])
+def test_several_rows_that_kill_their_process_are_found_although_nothing_else_is_left(most: int) -> None:
+    deadly = {30, 31, 60}
+    endpoint = Endpoint(lambda index, _tried: DIES if index in deadly else an_answer(201, CREATED), has_heartbeats=True)
+
+    first = endpoint.run(100, most=most)
+    second = endpoint.run(0, most=most, unfinished=first.unfinished)
+
+    assert (first.done.total(), first.failures, {row.index for row in first.unfinished}) == (97, [], deadly)
+    assert (by_index(second.failures), second.stopped_by) == (dict.fromkeys(deadly, Outcome.FAILED), None)
 
 
 def test_a_row_whose_answer_is_lost_is_not_created_twice() -> None:

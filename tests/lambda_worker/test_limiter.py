@@ -113,23 +113,28 @@ class Import:
 
     endpoint: Endpoint
     limit: ConcurrencyLimiter
-    limits: list[int] = field(default_factory=list)  # after each call
+    call_rows: int = 1  # rows of a batch
+    limits: list[int] = field(default_factory=list)  # after each row
+    in_flight: list[int] = field(default_factory=list)  # calls, after each row
 
     async def __call__(self, rows: int) -> float:
         """Send so many rows, and return the rows per second."""
         started = now()
         async with asyncio.TaskGroup() as calls:
-            for _row in range(rows):
+            for _call in range(rows // self.call_rows):
                 await self.limit.acquire()
                 calls.create_task(self._call())
         return rows / (now() - started)
 
     async def _call(self) -> None:
-        started = now()
-        accepted = await self.endpoint.answer()
-        self.limit.record(now() - started, overloaded=not accepted, shop_load=self.endpoint.shop_load)
+        for _row in range(self.call_rows):
+            started = now()
+            accepted = await self.endpoint.answer()
+            load = self.endpoint.shop_load
+            self.limit.record(now() - started, overloaded=not accepted, shop_load=load, rows=self.call_rows)
+            self.limits.append(self.limit.limit)
+            self.in_flight.append(self.limit._in_flight)
         self.limit.release()
-        self.limits.append(self.limit.limit)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +153,23 @@ def test_the_limit_holds_the_fewest_calls_that_keep_the_endpoint_busy(
     rate, limits = run(rate_and_limits())
     assert rate >= lowest_rate * servers
     assert mean(limits) <= highest_limit
+
+
+@pytest.mark.parametrize(("servers", "spread", "most_in_flight"), [(1, 0, 1.3), (4, 0.3, 5.5), (8, 0.3, 10.5)])
+def test_an_endpoint_gets_hardly_more_batches_than_it_can_serve(
+    servers: int, spread: float, most_in_flight: float
+) -> None:
+    """A batch that is one too many occupies a thread of the server until it ends."""
+
+    async def rate_and_batches() -> tuple[float, list[int]]:
+        importing = Import(Endpoint(servers, spread=spread), a_limit(cap=16), call_rows=100)
+        await importing(4000)  # searches
+        importing.in_flight.clear()
+        return await importing(40_000), importing.in_flight
+
+    rate, in_flight = run(rate_and_batches())
+    assert rate >= 0.95 * servers
+    assert mean(in_flight) <= most_in_flight
 
 
 def test_the_limit_doubles_from_one_until_calls_wait() -> None:

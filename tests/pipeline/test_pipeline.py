@@ -216,6 +216,7 @@ def test_one_message_delivered_many_times_at_once_creates_each_row_once(shop: Sh
     assert job["counts"]["created"] == len(shop.skus("copies")) == 100
 
 
+@pytest.mark.one_database  # `make chaos` kills pollers on PostgreSQL
 def test_a_killed_poller_loses_no_row_and_creates_none_twice(shop: Shop) -> None:
     """To save time, messages become visible again 12 s after the kill instead of 60 s."""
     shop.sqs.set_queue_attributes(QueueUrl=shop.queue_url, Attributes={"VisibilityTimeout": "12"})
@@ -294,6 +295,7 @@ def messages_left(shop: Shop) -> int:
     return sum(int(attributes[name]) for name in names)
 
 
+@pytest.mark.one_database  # tests/bulk_import/test_window.py shows the same order on PostgreSQL
 @pytest.mark.parametrize("user", ["demo", "admin"])
 def test_ten_rows_end_before_the_large_imports_that_were_sent_before(shop: Shop, user: str) -> None:
     """The same user sent the large imports, or another one."""

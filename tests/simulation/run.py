@@ -26,7 +26,9 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
+from bulk_import.middleware import ImportedRowMiddleware
 from bulk_import.models import circuit_breaker
+from bulk_import.shop_load import ShopLoad
 from products.models import Category, Product
 from tests.simulation import (  # noqa: F401 - some of them only register the faults and checks
     checks,
@@ -164,6 +166,8 @@ class Simulator:
     def _execute(plan: Plan, *, verbose: bool) -> Result:
         world = World(plan, verbose=verbose)
         surroundings.set_current(world)
+        # It uses virtual time, and it does not wait for requests of other simulations on this machine.
+        ImportedRowMiddleware.shop_load = ShopLoad(clock=lambda: virtual_time.clock.now, shared_file="")
         result = Result(plan)
         try:
             world.loop.run_until_complete(world.run())

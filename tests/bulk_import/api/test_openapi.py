@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ import jsonschema
 import pytest
 import schemathesis
 from django.core.management import call_command
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck
@@ -35,6 +38,8 @@ from tests.bulk_import.conftest import Aws, post_rows, product
 from tests.examples import examples
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_django import Settings
     from rest_framework.test import APIClient
 
@@ -47,7 +52,10 @@ def call_compressed(environ: dict[str, Any], start_response: Any) -> Any:
     if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and not is_form:
         body = gzip.compress(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return get_wsgi_application()(environ, start_response)
+    return monolith()(environ, start_response)
+
+
+monolith = cache(get_wsgi_application)
 
 
 loaded = schemathesis.openapi.from_wsgi("/api/schema/?format=json", call_compressed)
@@ -106,8 +114,18 @@ def _no_quota(settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, **limits}
 
 
+@pytest.fixture
+def _one_connection() -> Iterator[None]:
+    """Keep the connection to the database, as Django's test client does: a new one would take longer than a request."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
 @pytest.mark.filterwarnings("default")  # what the attack sends may make Django and DRF warn
-@pytest.mark.usefixtures("transactional_db", "aws", "merchandiser", "_no_quota")
+@pytest.mark.usefixtures("transactional_db", "aws", "merchandiser", "_no_quota", "_one_connection")
 @bulk_api.parametrize()
 @hypothesis_settings(
     max_examples=examples(25), derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)

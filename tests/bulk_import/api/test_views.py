@@ -62,13 +62,13 @@ def test_the_trailing_slash_does_not_matter(client_of_merchandiser: APIClient, a
 
 
 def test_the_payload_holds_the_rows_as_they_were_sent(client_of_merchandiser: APIClient, aws: Aws) -> None:
-    """Numbers keep their digits, one row is one line."""
+    """Numbers keep their digits, one row is one line. A row that was sent on several lines loses its blanks."""
     body = b'[ {"sku":"A","name":"T\\u00e9nt", "price": 12.50, "currency":"EUR","category":"tents"} ,\n{"sku":"B",\n'
     body += b'"name":"x","price":"1","currency":"EUR","category":"tents","weight_kg":0.100}]'
     post_rows(client_of_merchandiser, body)
 
     assert aws.payload(ImportJob.objects.get().payload_key) == (
-        b'{"sku":"A","name":"T\\u00e9nt","price":12.50,"currency":"EUR","category":"tents"}\n'
+        b'{"sku":"A","name":"T\\u00e9nt", "price": 12.50, "currency":"EUR","category":"tents"}\n'
         b'{"sku":"B","name":"x","price":"1","currency":"EUR","category":"tents","weight_kg":0.100}\n'
     )
 

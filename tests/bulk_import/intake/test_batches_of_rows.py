@@ -81,6 +81,23 @@ def test_an_unusual_row_gives_the_same_result_in_a_batch_as_alone(
     assert together == validated(rows, skip_invalid=True, unknown=unknown)
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [raw(9)[:-2] + b"}", b'{"}', raw(10) + b"," + raw(11)],
+        [raw(9)[:-1], b'"extra":1}', raw(10) + b"," + raw(11)],
+        [raw(9)[:-1] + b"\r", b'"extra":1}', raw(10) + b"," + raw(11)],
+    ],
+)
+def test_pieces_that_would_be_rows_together_are_not(pieces: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three lines, of which the first two would be one row, and the last one is two rows."""
+    together = validated(pieces, skip_invalid=True)
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", 1)
+
+    assert together == validated(pieces, skip_invalid=True)
+    assert together[0].invalid_rows == len(pieces)
+
+
 def test_rows_that_are_certainly_valid_are_not_validated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_batch, "parse_row", None)
     monkeypatch.setattr(serializers.Serializer, "run_validation", None)
