@@ -148,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table)
     last: dict[str, object] = {"database": database}
     for label, ending in [(DEFAULTS, ""), (BATCHES, "_batches")]:
-        if found := measurements.get(label):
+        if label in measurements:
+            found = measurements[label]
             last[f"p99_ratio{ending}"] = round(found.percentile(99) / idle.percentile(99), 2)
             last[f"p95_ratio{ending}"] = round(found.percentile(95) / idle.percentile(95), 2)
             last[f"ratio_to_ceiling{ending}"] = round(found.rows_a_second / ceiling, 3)
