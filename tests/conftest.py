@@ -39,7 +39,7 @@ TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defin
 TransactionTestCase._should_reload_connections = lambda _case: False  # type: ignore[attr-defined]
 
 # Each new boto3 session reads the same files again, which takes 150 ms. Let all sessions share what was read.
-botocore.session.create_loader = cache(botocore.session.create_loader)  # type: ignore[attr-defined]
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 # Each new client of httpx reads all certificates, which takes 15 ms. No test sends a request with TLS through it.
 httpx_transports.create_ssl_context = cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]

@@ -175,7 +175,7 @@ def _integer_check(_field: Any, limits: Limits) -> FastCheck | None:
 
     def are_valid_integers(values: list[Any]) -> bool:
         if set(map(type, values)) == {int}:
-            return low <= min(values) and max(values) <= high
+            return bool(low <= min(values) and max(values) <= high)
         return all(map(is_valid_integer, values))
 
     return are_valid_integers

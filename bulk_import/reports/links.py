@@ -80,7 +80,7 @@ class ImportJobLinksSerializer(serializers.Serializer[ImportJob]):
         """Return the URLs, which are absolute if the context has a request, and paths otherwise."""
         request, url = self.context.get("request"), job_path(job)  # the same for all links, so it is built once
         url = request.build_absolute_uri(url) if request else url
-        links: dict[str, Any] = self.fields
+        links: Any = self.fields
         return {
             name: url + link.suffix if link.has_link is None or link.has_link(job) else None
             for name, link in links.items()

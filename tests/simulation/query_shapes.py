@@ -46,7 +46,8 @@ def shape(value: Any, values: list[Any], *, is_name: bool = False) -> Any:
             return kind, value
         values.append(value)
         return kind
-    return _shape_of_kind(kind)(value, values, is_name)
+    shape_of_kind: Any = _shape_of_kind
+    return shape_of_kind(kind)(value, values, is_name)
 
 
 @cache  # a few kinds of values are looked at again and again
