@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import OperationalError, connection
 
-from bulk_import.middleware import ImportedRowMiddleware
-from bulk_import.shop_load import ShopLoad
 from tests.simulation.virtual_time import Process, clock, current_process
 
 if TYPE_CHECKING:
@@ -67,6 +65,9 @@ class Monolith:
     _handler: Any = field(default_factory=WSGIHandler)
 
     def __post_init__(self) -> None:
+        from bulk_import.middleware import ImportedRowMiddleware  # noqa: PLC0415 - needs Django's settings
+        from bulk_import.shop_load import ShopLoad  # noqa: PLC0415
+
         # It uses virtual time, and it does not wait for requests of other simulations on this machine.
         ImportedRowMiddleware.shop_load = ShopLoad(clock=lambda: clock.now, shared_file="")
 
