@@ -139,7 +139,7 @@ def count_dry_run(submitter: Any, rows: int) -> None:
 
 
 def dry_runs(submitter: Any, now: datetime) -> list[tuple[datetime, int]]:
-    """Return the rows that the user has checked in dry runs in the last 24 hours, as (end of the hour, rows)."""
+    """Return the rows that the user has checked in the last 24 hours: for each hour, a time in it and their number."""
     this_hour = _hour(now)
     counts = _dry_run_counts(submitter, this_hour)
     return [(now - (this_hour - hour) * HOUR, rows) for hour, rows in counts.items()]

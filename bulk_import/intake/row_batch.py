@@ -100,11 +100,10 @@ class Batch:
 
     def validate(self, validator: RowValidator) -> None:
         """Validate the rows that can be read."""
-        errors, self._validated = validator.validate(self._rows)
-        of_cells = [(index, raw.errors) for index, raw in enumerate(self.raws, self.first_index) if raw.errors]
-        for index, found in of_cells:
-            if index in self._rows:
-                errors[index] = join_errors(found, errors.get(index, []))
+        of_cells = {index: raw.errors for index, raw in enumerate(self.raws, self.first_index) if raw.errors}
+        errors, self._validated = validator.validate(self._rows, of_cells.keys())
+        for index in of_cells.keys() & self._rows.keys():
+            errors[index] = join_errors(of_cells[index], errors.get(index, []))
         self.errors |= errors
 
     def checked_row(self, index: int) -> CheckedRow:

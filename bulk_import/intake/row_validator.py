@@ -23,6 +23,8 @@ from bulk_import.reports.cells import CLEAR_MARK
 from bulk_import.target_views import ViewFormat, error_detail
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rest_framework.request import Request
 
     from bulk_import.conf import Target
@@ -81,12 +83,15 @@ class RowValidator:
             row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
         return msgspec.structs.replace(raw, json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
-    def validate(self, rows: dict[int, Any]) -> tuple[dict[int, list[dict[str, Any]]], dict[int, dict[str, Any]]]:
+    def validate(
+        self, rows: dict[int, Any], invalid: Collection[int] = ()
+    ) -> tuple[dict[int, list[dict[str, Any]]], dict[int, dict[str, Any]]]:
         """Return the errors of each invalid row, and the validated values of the unique and related fields of each row.
 
-        The keys are the indexes of the rows. Each error has `field`, `code` and `message`. If the target's own code
-        raises an unexpected exception, the row counts as valid. The create endpoint validates it again and reports
-        what is wrong. The values may be missing if they are neither compared with the database nor looked up.
+        The keys are the indexes of the rows. `invalid` has the keys of rows with errors that are known already. Each
+        error has `field`, `code` and `message`. If the target's own code raises an unexpected exception, the row counts
+        as valid. The create endpoint validates it again and reports what is wrong. The values may be missing if they
+        are neither compared with the database nor looked up.
         """
         errors: dict[int, list[dict[str, Any]]] = {}
         validated: dict[int, dict[str, Any]] = {}
@@ -96,13 +101,15 @@ class RowValidator:
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
         certain = self._compiled.certain(rows) if self._compiled else {}
-        if len(certain) == len(rows) and self._are_valid(certain):
+        invalid = {*invalid, *errors}
+        if not invalid and len(certain) == len(rows) and self._are_valid(certain):
             return errors, validated
         validate_certain = self._compiled.validate if self._compiled else self.serializer.run_validation
         for index, row in rows.items():
             try:
                 values = validate_certain(row) if index in certain else self.serializer.run_validation(row)
-                found = self._missing_lookup(values) or self._unique_values.errors(values, index)
+                is_valid = index not in invalid
+                found = self._missing_lookup(values) or self._unique_values.errors(values, index, is_valid=is_valid)
                 found = self._format.name_fields(found) if found else found
             except Exception as error:  # noqa: BLE001 - the target's own code may raise anything
                 found, values = self._reported(error), {}

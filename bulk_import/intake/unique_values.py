@@ -23,8 +23,11 @@ class UniqueValues:
         # For each field, also the index of the first row with each value.
         self._fields: list[tuple[str, str, dict[Any, int]]] = [(name, source, {}) for name, source in fields]
 
-    def errors(self, validated: dict[str, Any], index: int) -> list[dict[str, Any]]:
-        """Return an error for each value of the row that an earlier valid row has. Without errors, add its values."""
+    def errors(self, validated: dict[str, Any], index: int, *, is_valid: bool = True) -> list[dict[str, Any]]:
+        """Return an error for each value of the row that an earlier valid row has. Without errors, add its values.
+
+        `is_valid` is False if the row has other errors.
+        """
         errors = []
         new: list[tuple[dict[Any, int], Any]] = []
         for name, source, first_index in self._fields:
@@ -37,7 +40,7 @@ class UniqueValues:
                 errors.append(error)
             new.append((first_index, value))
         # An invalid row is not imported, so its other values stay available to later rows.
-        if not errors:
+        if is_valid and not errors:
             for first_index, value in new:
                 first_index[value] = index
         return errors

@@ -11,7 +11,6 @@ from django.db.models import F, Min, OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject, Now
 
 from bulk_import.models.chunk import ImportChunk
-from bulk_import.models.database import database
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.status import TERMINAL_STATUSES
 from bulk_import_wire.contract import Outcome
@@ -31,7 +30,7 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         `undone_by` is the ID of the last job that deletes what this job has created, and `undone_at` the time at which
         that job was accepted. Rehearsals of an undo do not count. `resumed_at` is the end of the last pause.
         """
-        related = _related_columns(database())
+        related = _related_columns()
         return self.with_counts().annotate(**related).select_related("submitter")
 
     def with_counts(self) -> Self:
@@ -40,7 +39,7 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         The counts are the sums over the job's chunks. `worker_lost_at` and `lost_lease_ends_at` are the last heartbeat
         and the end of the lease of the first worker that is lost.
         """
-        return self.annotate(**_count_columns(database()))
+        return self.annotate(**_count_columns())
 
     def locked(self, job_id: uuid.UUID) -> ImportJob:
         """Lock the job until the transaction ends, and return it with `paused_for`. Raises ImportJob.DoesNotExist.
@@ -61,8 +60,8 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
 
 
 @cache  # building the subqueries takes longer than executing them
-def _related_columns(_database: str) -> dict[str, Any]:
-    """Return the annotations of `for_reports` in this database, besides the counts."""
+def _related_columns() -> dict[str, Any]:
+    """Return the annotations of `for_reports`, besides the counts."""
     job_model: Any = apps.get_model("bulk_import", "ImportJob")  # it uses this module
     jobs = job_model.objects
     corrections = jobs.filter(corrects=OuterRef("pk")).order_by("-created_at", "-pk")
@@ -80,8 +79,8 @@ def _related_columns(_database: str) -> dict[str, Any]:
 
 
 @cache
-def _count_columns(_database: str) -> dict[str, Any]:
-    """Return the annotations of `with_counts` in this database."""
+def _count_columns() -> dict[str, Any]:
+    """Return the annotations of `with_counts`."""
     # A join with GROUP BY would read the chunks of every job of the user before it could return the first page. A
     # subquery reads only the chunks of the jobs on that page. It can return one column, so it returns JSON.
     chunks = ImportChunk.objects.filter(job=OuterRef("pk")).order_by().values("job")

@@ -62,8 +62,6 @@ def _literal(default: Any) -> str:
     """Return the default of a column, which is None, a number, a text without quotation marks, or empty JSON."""
     if default is None:
         return "NULL"
-    return (
-        str(default)
-        if isinstance(default, int)
-        else f"'{default if isinstance(default, str) else json.dumps(default)}'"
-    )
+    if isinstance(default, int):
+        return str(default)
+    return f"'{default if isinstance(default, str) else json.dumps(default)}'"

@@ -1,4 +1,4 @@
-"""Queries whose SQL is kept: they return what the ORM returns, with the values of each call."""
+"""Queries whose SQL is kept: they return what the ORM returns, with the values of each call, in every thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from bulk_import.models import ImportJob
 from bulk_import.models.kept_query import Parameter, kept_query
-from tests.bulk_import.conftest import post_rows, product
+from tests.bulk_import.conftest import in_threads, post_rows, product
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
@@ -41,6 +41,8 @@ def test_a_kept_query_returns_what_the_orm_returns(client_of_merchandiser: APICl
     def kept() -> Any:
         builds.append(1)
         return jobs(Parameter("since", ImportJob._meta.get_field("created_at")))
+
+    in_threads(lambda: list(kept(since=timezone.now())))  # so it is built with a connection that is closed afterwards
 
     for since in (first.created_at - timedelta(seconds=1), first.created_at, second.created_at, timezone.now()):
         with CaptureQueriesContext(connection) as queries:

@@ -163,6 +163,23 @@ def test_a_refused_field_is_an_error_of_each_row_that_has_it(monkeypatch: pytest
     assert [(error["index"], error["code"]) for error in result.errors] == [(0, "unknown_field"), (3, "unknown_field")]
 
 
+@pytest.mark.parametrize("batch_rows", [1, 2, 5])
+def test_a_duplicate_of_a_row_that_is_refused_for_another_reason_does_not_count(
+    batch_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_batch, "BATCH_ROWS", batch_rows)
+    unclear = [{"field": "stock", "code": "ambiguous_number", "message": "Is this 1 or 1,000?"}]
+    rows = [RawRow(raw(1), 2, errors=unclear), RawRow(raw(2, extra=1)), *[RawRow(raw(number)) for number in (1, 2, 1)]]
+
+    result = validate_rows(PRODUCTS, rows, request(), skip_invalid=True, unknown="reject")
+
+    assert [(error["index"], error["code"], error.get("first_index")) for error in result.errors] == [
+        (0, "ambiguous_number", None),
+        (1, "unknown_field", None),
+        (4, "duplicate", 2),
+    ]
+
+
 def test_large_rows_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsed rows take many times as much memory as their bytes."""
     monkeypatch.setattr(row_batch, "MAX_BATCH_BYTES", 1000)
