@@ -14,7 +14,7 @@ SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requireme
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-postgresql-parts test-sqlite test-browser test-worker test-pipeline test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test test-postgresql test-postgresql-parts test-sqlite test-sqlite-parts test-browser test-worker test-pipeline test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 # Many tests wait for processes and for answers, so all parts run at the same time. No part is much longer than the
 # others, because one that runs alone at the end uses only one core.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j7 --output-sync=target test-pipeline test-system test-postgresql test-postgresql-parts test-sqlite test-browser test-worker)
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j8 --output-sync=target test-pipeline test-system test-postgresql test-postgresql-parts test-sqlite test-sqlite-parts test-browser test-worker)
 
 test-postgresql: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import tests/products tests/pipeline/test_pipeline.py
@@ -37,7 +37,10 @@ test-postgresql-parts: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/test_*.py' tests/bulk_import
 
 test-sqlite: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/bulk_import
+	$(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import
+
+test-sqlite-parts: $(VENV)/.dev
+	$(BIN)/python -m pytest --ignore-glob='tests/bulk_import/test_*.py' tests/bulk_import
 
 test-worker: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/lambda_worker

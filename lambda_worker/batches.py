@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bulk_import_wire.batch import BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
 from bulk_import_wire.contract import MAX_ANSWER_BYTES, MessageError
+from lambda_worker.limiter import BATCH_WINDOW, MIN_WINDOW
 
 if TYPE_CHECKING:
     from collections import deque
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 BATCH_SECONDS = 1.0
 """Work in a batch. The monolith ends a batch after about a second, and the rows that it did not reach come back."""
 
-FEW_ROWS = 8
+FEW_ROWS = BATCH_WINDOW * MIN_WINDOW
 """Rows of a batch while it is not known how long a row takes, and fewest rows of a batch if there is time for them.
 
-The first answer of a batch also contains the round trip. It is the slowest of its batch, and the limiter does not count
-the slowest of eight.
+After so many rows, the limiter knows it. The first answer of a batch also contains the round trip. It is the slowest of
+its batch, and the limiter does not count the slowest two.
 """
 
 MAX_HEAD_BYTES = 2048

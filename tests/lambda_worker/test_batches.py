@@ -194,10 +194,10 @@ def test_a_batch_has_a_quarter_of_a_second_of_work_if_so_much_is_left() -> None:
 def test_a_slow_endpoint_gets_single_calls() -> None:
     endpoint = Endpoint(seconds=2)
 
-    endpoint.run(20)
+    endpoint.run(40)
 
-    assert [len(batch) for batch in endpoint.batches] == [FEW_ROWS] * 8  # each creates one row in its time
-    assert endpoint.alone == list(range(8, 20))
+    assert [len(batch) for batch in endpoint.batches] == [FEW_ROWS] * FEW_ROWS  # each creates one row in its time
+    assert endpoint.alone == list(range(FEW_ROWS, 40))
 
 
 def test_a_loaded_shop_gets_single_calls() -> None:
@@ -205,7 +205,7 @@ def test_a_loaded_shop_gets_single_calls() -> None:
 
     assert endpoint.run(40).done.total() == 40
     assert [len(batch) for batch in endpoint.batches] == [FEW_ROWS]
-    assert endpoint.alone == list(range(8, 40))
+    assert endpoint.alone == list(range(FEW_ROWS, 40))
 
 
 def test_a_row_that_kills_its_process_is_found_and_the_others_are_created() -> None:
