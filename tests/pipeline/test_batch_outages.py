@@ -134,7 +134,7 @@ def test_a_row_without_an_answer_is_found_and_the_others_of_its_batch_are_create
     (failure,) = site.failures(job)
     assert (failure["index"], failure["status"] in statuses) == (place, True), failure
     assert site.stored(who) == ROWS - 1
-    # The first batch has eight rows, so the rows after the bad one are sent alone.
+    # The rows of the first batch after the bad one are sent alone.
     alone = re.findall(r"a create call of (\S+)", log)
     assert {*skus[place:FEW_ROWS]} <= {*alone}
     assert not {*skus[:place]} & {*alone}
