@@ -26,8 +26,10 @@ def transport_errors() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        # Do not repeat the error's text. Some errors quote the headers, which contain the token.
-        raise Unreachable(type(error).__name__) from error
+        # Do not repeat the error's text. Some errors quote the headers, which contain the token. The cause of an error
+        # of httpx is the one of aiohttp, which is more exact: httpx calls a wrong certificate a ConnectTimeout.
+        cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
+        raise Unreachable(type(cause or error).__name__) from error
 
 
 def new_session() -> aiohttp.ClientSession:
