@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from weakref import WeakSet
 
 try:
     import fcntl
@@ -29,8 +30,7 @@ class FileLock:
         self._path = path
         self._descriptor: int | None = None
         self._is_usable = fcntl is not None
-        if fcntl:
-            os.register_at_fork(after_in_child=self._close)  # otherwise the child would have the lock of its parent
+        _locks.add(self)
 
     def acquire(self, *, shared: bool = False) -> bool:
         """Try to get the lock, and return whether that worked. Several owners can share it, if all of them want to."""
@@ -48,7 +48,8 @@ class FileLock:
     def release(self) -> None:
         """Release the lock, if this instance has it."""
         if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            with suppress(OSError):  # something may have closed all files of the process
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _lock(self, operation: int) -> None:
         """Lock the file. Raises BlockingIOError if another owner has it, and OSError if it cannot be locked."""
@@ -63,3 +64,16 @@ class FileLock:
             with suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = None
+
+
+_locks: WeakSet[FileLock] = WeakSet()
+
+
+def _close_all() -> None:
+    """Close the files that a new process has inherited. Otherwise it would have the locks of its parent."""
+    for lock in _locks:
+        lock._close()  # noqa: SLF001 - this module's own class
+
+
+if fcntl:
+    os.register_at_fork(after_in_child=_close_all)

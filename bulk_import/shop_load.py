@@ -6,7 +6,8 @@ high. So an import slows down for the people who use the shop, and not only when
 Each create call also gives way: it waits until no process of the site on this machine serves another request, for at
 most MAX_WAIT_SECONDS. So a person who opens a page competes with the row that is being created now, but not with the
 next rows. The processes know of each other by a file lock: a process shares it while it serves a request, and a create
-call finds out whether anybody has it. No request waits for this lock.
+call finds out whether anybody has it. No request waits for this lock. The lock is on the file of this module. So
+processes know of each other if they have the same copy of it, and those in other containers do not.
 
 The load is a comparison with quiet times, when the process creates no rows. The process remembers the average duration
 of the requests to each URL pattern in quiet times. Later it divides the duration of each request by this average.
@@ -58,7 +59,7 @@ PAUSE_SECONDS = 0.0005
 """How long a create call sleeps before it looks for the first time, and again, whether another request is in flight.
 
 It always sleeps once, so that the other threads of the process can run. Otherwise, the rows of a batch follow each
-other without a pause, and the server accepts new requests late. This about halved the p99 of visitors during batches.
+other without a pause, and the server accepts new requests late. docs/performance.md shows what that is worth.
 """
 
 WEIGHT = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from lambda_worker.exceptions import Unreachable
 from lambda_worker.resolver import ThreadResolver
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -26,14 +26,16 @@ def transport_errors() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        # Do not repeat the error's text. Some errors quote the headers, which contain the token.
-        raise Unreachable(type(error).__name__) from error
+        # Do not repeat the error's text. Some errors quote the headers, which contain the token. The cause of an error
+        # of httpx is the one of aiohttp, which is more exact: httpx calls a wrong certificate a ConnectTimeout.
+        cause = error.__cause__ if isinstance(error, httpx.HTTPError) else None
+        raise Unreachable(type(cause or error).__name__) from error
 
 
 def new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # There is no limit here, because ConcurrencyLimiter limits the calls.
-        connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver()),
+        connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver(), ssl=tls_context()),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )
@@ -41,8 +43,11 @@ def new_session() -> aiohttp.ClientSession:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Return the TLS settings. They are cached: reading the certificates takes 15 ms, and each chunk has a client."""
-    return httpx.create_ssl_context()
+    """Return the TLS settings: trust the certificate authorities of the system, or of SSL_CERT_FILE.
+
+    They are cached because reading the certificates takes 15 ms, and each invocation has a client.
+    """
+    return ssl.create_default_context()
 
 
 @lru_cache(maxsize=32)

@@ -78,21 +78,24 @@ class RowDispatch:
         was created, the last row is the control (see `with_control_row`): unless it is created, the job is paused.
         """
         self._left.extend(Row(index, body) for index, body in rows)
-        tried_before = deque(map(Row.tried_before, unfinished))
+        tried_before = [Row.tried_before(failure) for failure in unfinished]
+        # If all rows of the delivery were tried before, they take turns. No other row can show that the endpoint works,
+        # so if several of them got no answer at the same time, none of them would ever fail.
+        take_turns = not self._left
         async with self._tasks:
-            while self._left and tried_before:
-                self._open_rows += 1
-                self._tasks.create_task(self._retry(tried_before.popleft()))
+            if not take_turns:
+                for row in tried_before:
+                    self._open_rows += 1
+                    self._tasks.create_task(self._retry(row))
             await self._start_rows()
             self._all_started = True
             self._update_health()
             self.calls.retries.close()
-            # If all rows of the delivery were tried before, they take turns. No other row can show that the endpoint
-            # works, so if several of them got no answer at the same time, none of them would ever fail.
-            for row in tried_before:
-                self._open_rows += 1
-                self._update_health()
-                await self._retry(row)
+            if take_turns:
+                for row in tried_before:
+                    self._open_rows += 1
+                    self._update_health()
+                    await self._retry(row)
         # Decide this only now. A row that is still retried may find out more, for example that the chunk is stale.
         self._decide_on_set_aside_rows()
         if self.is_cancelled:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bulk_import_wire.message import ChunkMessage
     from tests.bulk_import.conftest import Aws
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 calls: list[str] = []
 """The SKUs of the create calls that UnusualView received."""
@@ -101,6 +101,7 @@ def broken(*arguments: str) -> dict[str, str]:
 # --- Tenants by host
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_unusual")
 @pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host"])
 def test_rows_are_created_under_the_host_of_the_submitter(
@@ -138,6 +139,7 @@ def test_an_undo_and_a_correction_have_the_host_of_their_import(
     assert [job.host for job in ImportJob.objects.all()] == ["north.example"] * 3
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_unusual")
 def test_the_command_line_names_the_host_of_the_tenant(
     aws: Aws, merchandiser: Any, run_worker: Any, settings: Settings, tmp_path: Path
@@ -159,6 +161,7 @@ class TeamAuthentication(BaseAuthentication):
         return AnonymousUser(), "token of a team"
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_unusual")
 def test_credentials_without_a_user_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UnusualView, "authentication_classes", [TeamAuthentication])
@@ -169,6 +172,7 @@ def test_credentials_without_a_user_are_refused_with_the_reason(monkeypatch: pyt
     assert "Send the credentials of a user." in refused.json()["message"]
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_unusual")
 def test_without_a_host_header_the_rows_are_created_under_the_host_of_the_base_url(
     client_of_merchandiser: APIClient, run_worker: Any, settings: Settings, live_server: LiveServer
@@ -181,6 +185,7 @@ def test_without_a_host_header_the_rows_are_created_under_the_host_of_the_base_u
     assert Product.objects.get().description == live_server.url.removeprefix("http://")
 
 
+@pytest.mark.one_database
 def test_the_create_calls_of_the_doctor_reach_a_site_that_knows_only_its_public_host(
     live_server: LiveServer, settings: Settings
 ) -> None:
@@ -201,6 +206,7 @@ def _below_a_prefix(settings: Settings) -> Iterator[None]:
     clear_script_prefix()
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_below_a_prefix")
 def test_a_site_below_a_prefix_imports(client_of_merchandiser: APIClient, run_worker: Any) -> None:
     submit(client_of_merchandiser, "A", "B")
@@ -210,11 +216,13 @@ def test_a_site_below_a_prefix_imports(client_of_merchandiser: APIClient, run_wo
     assert Product.objects.count() == 2
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_below_a_prefix", "working_shop")
 def test_the_doctor_finds_no_fault_in_a_site_below_a_prefix(live_server: LiveServer) -> None:
     assert broken("--base-url", live_server.url) == {}
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("working_shop")
 def test_the_doctor_reports_a_base_url_with_a_wrong_prefix(live_server: LiveServer) -> None:
     found = broken("--base-url", f"{live_server.url}/elsewhere")
@@ -223,6 +231,7 @@ def test_the_doctor_reports_a_base_url_with_a_wrong_prefix(live_server: LiveServ
     assert all("BULK_IMPORT_BASE_URL" in fix for fix in found.values())
 
 
+@pytest.mark.one_database
 def test_a_call_that_reaches_another_path_has_its_own_verdict(messages: list[ChunkMessage], worker: APIClient) -> None:
     headers = {
         "Authorization": f"Import {claim(worker, messages[0]).token}",
@@ -251,6 +260,7 @@ def live_server(settings: Settings, transactional_db: None) -> Iterator[LiveServ
     server.stop()
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_gateway")
 def test_a_gateway_that_rejects_the_token_is_named_as_such(client_of_merchandiser: APIClient, run_worker: Any) -> None:
     submit(client_of_merchandiser, "A")
@@ -262,6 +272,7 @@ def test_a_gateway_that_rejects_the_token_is_named_as_such(client_of_merchandise
     assert "Authorization header" in str(job.get_pause_code_display())
 
 
+@pytest.mark.one_database
 @pytest.mark.usefixtures("_gateway", "working_shop")
 def test_another_header_for_the_token_passes_the_gateway(
     client_of_merchandiser: APIClient, run_worker: Any, settings: Settings, live_server: LiveServer
@@ -275,6 +286,7 @@ def test_another_header_for_the_token_passes_the_gateway(
     assert broken("--base-url", live_server.url) == {}
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("setting", [{"TOKEN_HEADER": ""}, {"TOKEN_HEADER": "X_Y"}, {"HOST_HEADER": "a b"}])
 def test_a_setting_that_is_not_the_name_of_a_header_is_reported(setting: dict[str, str], settings: Settings) -> None:
     settings.BULK_IMPORT = {**settings.BULK_IMPORT, **setting}
@@ -329,6 +341,7 @@ def test_the_statuses_of_a_creation_are_a_setting_of_the_target(
     assert Product.objects.count() == 2
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("statuses", [[], [400], ["201"], 201])
 def test_statuses_that_are_not_successes_are_reported(statuses: Any, settings: Settings) -> None:
     target = {**settings.BULK_IMPORT["TARGETS"]["products"], "success_statuses": statuses}
@@ -340,6 +353,7 @@ def test_statuses_that_are_not_successes_are_reported(statuses: Any, settings: S
 # --- Nested errors of DRF
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "detail",
     [

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +239,26 @@ def test_a_file_that_cannot_be_locked_makes_nobody_wait(tmp_path: Path) -> None:
     lock.release()
 
 
+def test_a_lock_whose_file_was_closed_makes_no_request_fail(tmp_path: Path) -> None:
+    """A program that becomes a daemon closes all files of its process."""
+    shared_file = tmp_path / "shared"
+    shared_file.touch()
+    lock = FileLock(str(shared_file))
+    lock.acquire(shared=True)
+    assert lock._descriptor is not None
+    os.close(lock._descriptor)
+
+    lock.release()
+
+    assert lock.acquire(shared=True)
+
+
+def test_a_lock_that_nobody_needs_any_more_is_forgotten(tmp_path: Path) -> None:
+    known = weakref.ref(FileLock(str(tmp_path)))
+
+    assert known() is None
+
+
 # --- in the middleware
 
 
@@ -299,7 +320,13 @@ def test_only_create_calls_get_the_load_and_only_with_the_setting(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_under_asgi_create_calls_get_the_load_and_other_requests_are_served(create_call: dict[str, Any]) -> None:
+def test_under_asgi_create_calls_get_the_load_and_other_requests_are_served(
+    create_call: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []  # the threads in which a create call gives way
+    load = ShopLoad(sleep=lambda _seconds: waiting.append(threading.get_ident()), shared_file="")
+    monkeypatch.setattr(ImportedRowMiddleware, "shop_load", load)
+
     async def serve() -> list[Any]:
         client = AsyncClient()
         answers = [await client.get("/products/"), await client.post(**create_call), await client.post(**create_call)]
@@ -311,6 +338,8 @@ def test_under_asgi_create_calls_get_the_load_and_other_requests_are_served(crea
     assert [answer.get(VERDICT_HEADER) for answer in answers] == [None, "created", "replayed"]
     assert [answer.get(LOAD_HEADER) for answer in answers] == [None, "0.00", "0.00"]
     assert Product.objects.count() == 1
+    assert len(waiting) == 2
+    assert threading.get_ident() not in waiting  # the event loop of this thread goes on
 
 
 @pytest.mark.django_db(transaction=True)

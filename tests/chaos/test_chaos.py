@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from django.core.handlers.exception import convert_exception_to_response
+from django.test import RequestFactory
 
 from demo.stack import PROJECT
+from tests.chaos.audit import find_unexpected_errors
 from tests.chaos.campaign import audit_again, run_seed
 from tests.chaos.mutate import MUTATIONS, Mutation
 from tests.chaos.plan import Plan
@@ -14,6 +17,8 @@ from tests.chaos.shop import Shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from django.http import HttpRequest, HttpResponse
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -42,6 +47,17 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     assert first.events == second.events
     assert first.submissions == second.submissions
     assert first.events != Plan(8).events
+
+
+def test_an_exception_in_one_of_our_own_views_is_found_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_request: HttpRequest) -> HttpResponse:
+        raise RuntimeError("a bug")
+
+    for path in ("/products/bulk/1", "/bulk-import/worker/claim", "/products/"):
+        convert_exception_to_response(fail)(RequestFactory().get(path))
+
+    found = find_unexpected_errors(caplog.text)
+    assert found == ["/products/bulk/1 was answered 500", "/bulk-import/worker/claim was answered 500"]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

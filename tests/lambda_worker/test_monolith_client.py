@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
@@ -25,6 +33,7 @@ from bulk_import_wire.contract import (
     ReleaseAnswer,
     RowVerdict,
 )
+from lambda_worker import connections as monolith_connections
 from lambda_worker import monolith_client
 from lambda_worker.exceptions import (
     ChunkClosed,
@@ -61,6 +70,7 @@ from tests.lambda_worker.conftest import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from bulk_import_wire.contract import Claim
 
@@ -151,6 +161,55 @@ def test_every_transport_error_becomes_unreachable(behave: Callable[[socket.sock
 def test_an_endpoint_that_stops_in_the_middle_is_unreachable_after_the_timeout(said: bytes) -> None:
     with misbehaving(say_and_hang(said)) as url, pytest.raises(Unreachable, match="TimeoutError"):
         create(url, timeout_seconds=0.1)
+
+
+@pytest.mark.parametrize("is_trusted", [False, True])
+def test_only_a_certificate_that_the_system_trusts_is_accepted(
+    is_trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE names the certificates that OpenSSL takes for those of the system."""
+    file = self_signed_certificate(tmp_path)
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(file)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+
+    async def call() -> Answer:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_side)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, MonolithClient(a_config(url), "the-invocation") as client:
+            return await client.create(a_claim(), KEY, a_row(7), ENOUGH_SECONDS)
+
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setattr(monolith_connections, "tls_context", monolith_connections.tls_context.__wrapped__)
+    with nullcontext() if is_trusted else pytest.raises(Unreachable, match="ClientConnectorCertificateError"):
+        assert asyncio.run(call()).status == HTTPStatus.CREATED
+
+
+def self_signed_certificate(folder: Path) -> Path:
+    """Return the path of a file with a new key and its certificate for 127.0.0.1."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the monolith")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / "monolith.pem"
+    file.write_bytes(private + certificate.public_bytes(encoding))
+    return file
 
 
 @pytest.mark.parametrize("path", ["/a\nb", "/\x00", "/\ud800", "/" + "a" * 70_000])

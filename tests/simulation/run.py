@@ -61,6 +61,9 @@ circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the 
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name = 'sqlite_sequence'"
 """Query for all tables. The last one has the last ID of each other table."""
 
+RUNS_PER_FULL_COLLECTION = 50
+"""Runs between two garbage collections that look at all objects. The others look only at those of the last run."""
+
 WARM_UP_SEEDS = range(-6, 0)
 """Seeds that are executed first. Modules that are imported during a run could draw from its random numbers."""
 
@@ -88,11 +91,10 @@ class Simulator:
     """Executes runs one after the other, each with a fresh database."""
 
     def __init__(self) -> None:
+        self._runs = 0
         self._prepare_database()
         for seed in WARM_UP_SEEDS:
             self.run(Plan.of_seed(seed))
-        gc.collect()
-        gc.freeze()
         gc.disable()
 
     def _prepare_database(self) -> None:
@@ -137,8 +139,11 @@ class Simulator:
         }
         with override_settings(BULK_IMPORT=settings):
             result = self._execute(plan, verbose=verbose)
+        self._runs += 1
+        if self._runs % RUNS_PER_FULL_COLLECTION == 0:
+            gc.unfreeze()
         gc.collect()  # none happens during a run, so that each run is repeatable
-        gc.freeze()  # what is left stays, such as prepared statements
+        gc.freeze()  # most of what is left stays, such as prepared statements
         return result
 
     def _reset(self, plan: Plan) -> None:
