@@ -25,10 +25,10 @@ demo: $(VENV)/.run ## Run one import and print its report: a sample, or FILE=pro
 serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-# Many tests wait for processes and for answers, so all parts run at the same time. No part is much longer than the
-# others, because one that runs alone at the end uses only one core.
+# Many tests wait for processes and for answers, so five parts run at the same time. Those that wait most are the first, and
+# no part is much longer than the others, because one that runs alone at the end uses only one core.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j8 --output-sync=target test-pipeline test-system test-postgresql test-postgresql-parts test-sqlite test-sqlite-parts test-browser test-worker)
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j5 --output-sync=target test-pipeline test-system test-browser test-postgresql test-sqlite test-worker test-postgresql-parts test-sqlite-parts)
 
 test-postgresql: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import tests/products tests/pipeline/test_pipeline.py

@@ -139,7 +139,7 @@ def test_when_the_time_is_over_a_copy_continues_with_the_remaining_rows(
     monolith.replies = {1: [refused], **{index: [Reply(after=never)] for index in range(3, 50)}}
     queue.send(buckets.store(rows).encode())
     function = start()
-    function.timeout_seconds = 5
+    function.timeout_seconds = 12
 
     assert queue.deliver(function) == []
 
