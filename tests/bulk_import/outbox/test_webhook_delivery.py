@@ -164,7 +164,6 @@ def test_a_receiver_that_hangs_delays_no_email_and_only_one_webhook_per_sweep(
     assert len({delivery.id for delivery in receiver.deliveries}) == 2  # the second sweep starts with another webhook
 
 
-@pytest.mark.usefixtures("_short_timeouts")
 def test_the_body_of_the_response_is_not_read(ended_job: ImportJob, receiver: Receiver) -> None:
     receiver.answer = receiver.talk
 
