@@ -126,8 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ceiling-rows", type=int, default=2_000)
     parser.add_argument("--imports", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which to measure")
     parser.add_argument("--view-waits-ms", type=int, default=0, help="how long each view waits for its database")
+    parser.add_argument("--threads", type=int, default=4, help="threads of each of the two processes of the server")
     options = parser.parse_args(arguments)
-    with open_shop(VIEW_WAITS_MS=str(options.view_waits_ms)) as shop:
+    with open_shop(VIEW_WAITS_MS=str(options.view_waits_ms), GUNICORN_THREADS=str(options.threads)) as shop:
         database = shop.stack.database_url.partition(":")[0]
         ceiling, measurements = measure(shop, options.imports, options.requests, options.rows, options.ceiling_rows)
     idle = measurements[NOTHING]

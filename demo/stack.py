@@ -36,7 +36,7 @@ DEAD_LETTER_QUEUE = "bulk-import-dead-letters"
 FUNCTION_TIMEOUT_SECONDS = 10
 VISIBILITY_TIMEOUT_SECONDS = recommended_visibility_seconds(FUNCTION_TIMEOUT_SECONDS)
 """SQS redelivers the message of a killed poller after this time."""
-START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
+START_GUNICORN = ["-m", "gunicorn", "settings.wsgi", "--workers=2", "--log-level=warning"]
 START_GUNICORN += ["--config=python:demo.gunicorn_conf"]
 START_GUNICORN += ["--graceful-timeout=10"]  # also how long a worker finishes its requests after gunicorn was killed
 START_POLLER = ["-m", "lambda_worker", f"--function-timeout={FUNCTION_TIMEOUT_SECONDS}", "--wait-seconds=1"]
@@ -88,11 +88,13 @@ class LocalStack:
     def start_monolith(self, url: str = "", **variables: str) -> subprocess.Popen[bytes]:
         """Start gunicorn at `url`, by default at that of the stack, and wait until it answers.
 
-        `variables` are further environment variables. Raises RuntimeError if it does not answer.
+        `variables` are further environment variables. GUNICORN_THREADS is the number of threads of each process.
+        Raises RuntimeError if it does not answer.
         """
         url = url or self.url
         bind = "--bind=" + url.removeprefix("http://")
-        monolith = self._start([*START_GUNICORN, bind], variables)
+        threads = (self.environment | variables).get("GUNICORN_THREADS", "4")
+        monolith = self._start([*START_GUNICORN, f"--threads={threads}", bind], variables)
         try:
             await_answer(f"{url}/admin/login/", monolith)
         except RuntimeError as error:
