@@ -23,6 +23,7 @@ from bulk_import.models.kept_query import Parameter, kept_query
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
+SINCE = Parameter("since", ImportJob._meta.get_field("created_at"))
 OPEN_JOBS_RETRY_SECONDS = 60
 """Value of Retry-After when a user has too many open jobs. It cannot be known when one of them will finish."""
 
@@ -39,7 +40,7 @@ class SubmissionThrottle(UserRateThrottle):
 def check_open_job_quota(submitter: Any) -> None:
     """Raise QuotaExceeded if the user already has MAX_OPEN_JOBS unfinished jobs."""
     limit = conf().max_open_jobs
-    if len(list(_open_jobs(submitter=submitter.pk))) >= limit:
+    if len(_open_jobs(submitter=submitter.pk)) >= limit:
         message = _("You have %(limit)d unfinished imports, which is the limit. Wait until one of them finishes.")
         raise QuotaExceeded(message % {"limit": limit}, retry_after_seconds=OPEN_JOBS_RETRY_SECONDS)
 
@@ -102,10 +103,6 @@ def _submitter() -> Parameter:
     return Parameter("submitter", get_user_model()._meta.pk)
 
 
-def _since() -> Parameter:
-    return Parameter("since", ImportJob._meta.get_field("created_at"))
-
-
 @kept_query
 def _open_jobs() -> Any:
     return ImportJob.objects.open().filter(submitter=_submitter()).order_by().values_list("pk")
@@ -113,13 +110,13 @@ def _open_jobs() -> Any:
 
 @kept_query
 def _sent_rows() -> Any:
-    own = ImportJob.objects.filter(submitter=_submitter(), created_at__gt=_since())
+    own = ImportJob.objects.filter(submitter=_submitter(), created_at__gt=SINCE)
     return own.order_by().values_list("created_at", "rows")
 
 
 @kept_query
 def _retried_rows() -> Any:
-    own = ImportEvent.objects.filter(actor=_submitter(), job__submitter=F("actor"), at__gt=_since(), rows__gt=0)
+    own = ImportEvent.objects.filter(actor=_submitter(), job__submitter=F("actor"), at__gt=SINCE, rows__gt=0)
     return own.order_by().values_list("at", "rows")
 
 

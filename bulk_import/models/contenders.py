@@ -42,7 +42,7 @@ def read_contenders(target: str) -> Iterator[Contender]:
 
     Yields nothing if no job waits. That is frequent, and then it runs only the first query.
     """
-    jobs = list(_waiting_jobs(target=target))
+    jobs = _waiting_jobs(target=target)
     if not jobs:
         return
     window = conf().chunks_in_flight

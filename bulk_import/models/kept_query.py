@@ -11,7 +11,7 @@ from django.db.models import Expression
 from bulk_import.models.database import database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from django.db.models import Field, QuerySet
 
@@ -27,8 +27,8 @@ class Parameter(Expression):
         return "%s", (self,)
 
 
-def kept_query(build: Callable[[], QuerySet[Any, Any]]) -> Callable[..., Iterator[tuple[Any, ...]]]:
-    """Return a function that runs the query of a `values_list`, and yields its rows.
+def kept_query(build: Callable[[], QuerySet[Any, Any]]) -> Callable[..., list[tuple[Any, ...]]]:
+    """Return a function that runs the query of a `values_list`, and returns its rows.
 
     It takes the value of each Parameter of the query by name. `build` is called once for each database.
     """
@@ -39,7 +39,7 @@ def kept_query(build: Callable[[], QuerySet[Any, Any]]) -> Callable[..., Iterato
         sql, parameters = compiler.as_sql()
         return sql, tuple(parameters), compiler.get_converters([column for column, *_name in compiler.select])
 
-    def run(**values: Any) -> Iterator[tuple[Any, ...]]:
+    def run(**values: Any) -> list[tuple[Any, ...]]:
         connection = connections[database()]
         sql, parameters, converters = built(connection.alias)
         with connection.cursor() as cursor:
@@ -53,8 +53,7 @@ def kept_query(build: Callable[[], QuerySet[Any, Any]]) -> Callable[..., Iterato
                 ],
             )
             rows = cursor.fetchall()
-        for row in rows:
-            yield tuple(convert_columns(row, converters, connection))
+        return [tuple(convert_columns(row, converters, connection)) for row in rows]
 
     return run
 

@@ -42,10 +42,10 @@ def test_a_kept_query_returns_what_the_orm_returns(client_of_merchandiser: APICl
         builds.append(1)
         return jobs(Parameter("since", ImportJob._meta.get_field("created_at")))
 
-    in_threads(lambda: list(kept(since=timezone.now())))  # so it is built with a connection that is closed afterwards
+    in_threads(lambda: kept(since=timezone.now()))  # so it is built with a connection that is closed afterwards
 
     for since in (first.created_at - timedelta(seconds=1), first.created_at, second.created_at, timezone.now()):
         with CaptureQueriesContext(connection) as queries:
-            assert list(kept(since=since)) == list(jobs(since))
+            assert kept(since=since) == list(jobs(since))
         assert len(queries) == 2
-    assert len(list(kept(since=first.created_at))) == len(builds) == 1
+    assert len(kept(since=first.created_at)) == len(builds) == 1
