@@ -28,8 +28,8 @@ from rest_framework.fields import get_error_detail
 from rest_framework.relations import ManyRelatedField, PrimaryKeyRelatedField, SlugRelatedField
 from rest_framework.validators import UniqueValidator
 
+from bulk_import.batching import in_batches
 from bulk_import.errors import OUT_OF_ORDER, flatten_errors
-from bulk_import.intake.row_batch import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

@@ -14,10 +14,10 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException
 
+from bulk_import.batching import in_batches
 from bulk_import.errors import OUT_OF_ORDER
 from bulk_import.intake.database_checks import ROWS_PER_QUERY, find_values
 from bulk_import.intake.modes import detail_view
-from bulk_import.intake.row_batch import in_batches
 from bulk_import.models import JobMode, database
 
 if TYPE_CHECKING:

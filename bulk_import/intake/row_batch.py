@@ -6,9 +6,9 @@ A row of a batch that cannot be read, or that is not certainly valid, does not a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from bulk_import.batching import in_batches
 from bulk_import.conf import conf
 from bulk_import.intake.flat_rows import parse_flat_rows
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from bulk_import.intake.raw_rows import RawRow
     from bulk_import.intake.row_validator import RowValidator
-
-Row = TypeVar("Row")
 
 BATCH_ROWS = 200
 """Rows of a batch. With more of them, a row takes hardly less time."""
@@ -42,13 +40,6 @@ class CheckedRow:
     @property
     def where(self) -> dict[str, int]:
         return {"index": self.index} if self.raw.line is None else {"index": self.index, "line": self.raw.line}
-
-
-def in_batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Yield the rows in lists of this size."""
-    remaining = iter(rows)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 def split_into_batches(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from bulk_import.batching import in_batches
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.database import database
 
@@ -37,8 +37,7 @@ def insert_chunks(chunks: Iterable[ImportChunk]) -> None:
     using = database()
     connection = connections[using]
     fields, beginning, places = _insert_statement(using)
-    remaining = iter(chunks)
-    while some := list(islice(remaining, MAX_CHUNKS)):
+    for some in in_batches(chunks, MAX_CHUNKS):
         values = [
             field.get_db_prep_save(getattr(chunk, field.attname), connection) for chunk in some for field in fields
         ]
