@@ -51,8 +51,9 @@ cause no load.
 MAX_WAIT_SECONDS = 0.02
 """Longest time for which a create call waits for other requests.
 
-Most pages take less time. Each row waits at most once, so that an import goes on in a shop that is never idle, and
-during a request that takes minutes.
+Most pages take less time. A wait in vain halves this time for the next create calls, down to PAUSE_SECONDS, and any
+other wait doubles it. So create calls stop waiting in a shop whose requests take long, for example because they wait
+for a slow database, and during a request that takes minutes.
 """
 
 PAUSE_SECONDS = 0.0005
@@ -88,6 +89,7 @@ class ShopLoad:
         self._lock = Lock()  # protects all fields; it is never held while a request is served
         self._creates = 0  # create calls in flight
         self._created_at = -math.inf  # when a create call last began or ended
+        self._max_wait = MAX_WAIT_SECONDS  # of the next create call
         self._requests = 0  # other requests in flight
         self._requested_at = -math.inf  # when another request last ended
         self._slowdown = 1.0  # moving average of the recent requests, as a multiple of quiet times
@@ -95,11 +97,13 @@ class ShopLoad:
 
     def begin_create(self) -> None:
         """Wait until no process serves another request, for at most MAX_WAIT_SECONDS."""
-        ends_at = self._clock() + MAX_WAIT_SECONDS
+        ends_at = self._clock() + self._max_wait
         self._sleep(PAUSE_SECONDS)
-        while self._is_shop_serving() and self._clock() < ends_at:
+        while (is_in_vain := self._is_shop_serving()) and self._clock() < ends_at:
             self._sleep(PAUSE_SECONDS)
         with self._lock:
+            max_wait = self._max_wait / 2 if is_in_vain else self._max_wait * 2
+            self._max_wait = min(max(PAUSE_SECONDS, max_wait), MAX_WAIT_SECONDS)
             self._creates += 1
             self._created_at = self._clock()
 

@@ -58,6 +58,12 @@ class Process:
         self.load.begin_create()
         return round(self.load.end_create(), 2)
 
+    def wait(self) -> float:
+        """Answer a create call, and return for how many seconds it gave way."""
+        began_at = self.now
+        self.create()
+        return self.now - began_at
+
     def import_while_serving(self, seconds: float, requests: int = 50) -> float:
         """Serve requests that take so long while an import runs, and return the last load."""
         for _request in range(requests):
@@ -172,14 +178,20 @@ def test_a_create_call_gives_way_to_a_request_in_flight(process: Process) -> Non
     assert len(waits) == 3
 
 
-def test_a_create_call_does_not_wait_for_a_request_that_takes_long(process: Process) -> None:
+def test_create_calls_wait_ever_shorter_for_a_request_that_takes_long(process: Process) -> None:
+    longest, pause = shop_load.MAX_WAIT_SECONDS, shop_load.PAUSE_SECONDS
+    began_at = process.load.begin_request()
+
+    waits = [process.wait() for _create in range(8)]
+
+    assert waits == pytest.approx([longest / 2**create for create in range(8)], abs=1.1 * pause)
+
+    process.load.end_request(RequestFactory().get("/"), began_at)
+    for _create in range(8):
+        process.wait()  # not in vain
     process.load.begin_request()
-    began_at = process.now
 
-    process.load.begin_create()
-
-    assert process.load._creates == 1
-    assert process.now - began_at == pytest.approx(shop_load.MAX_WAIT_SECONDS, abs=shop_load.PAUSE_SECONDS)
+    assert process.wait() == pytest.approx(longest, abs=pause)
 
 
 OTHER_PROCESS = """
