@@ -1,8 +1,9 @@
 """`make bench-neighbours`: measures how long the visitors of a shop wait while an import runs.
 
 Several visitors use the shop at the same time: a page of products, one product, a new product. They are measured
-without an import, with an import with the default settings, and with imports with a fixed number of calls in flight.
-The rate of each import is compared with the ceiling: `wrk`, which sends one call per row while nobody visits the shop.
+without an import, with an import with the default settings, with batches, with imports with a fixed number of calls in
+flight, and with calls at equal intervals. The rate of each import is compared with the ceiling: `wrk`, which sends one
+call per row while nobody visits the shop.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.drain import CEILING, rows_of, run
-from benchmarks.shop import importing, open_shop
+from benchmarks.shop import importing, open_shop, pacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
 
     from benchmarks.shop import Shop
 
@@ -43,9 +46,13 @@ METHODS = ("GET", "POST")  # of the visitors
 
 WAIT_SECONDS = 30  # timeout of a request; a visitor would not wait longer
 
-NOTHING, DEFAULTS, BATCHES = "no import", "default", "batches"
-SETTINGS: dict[str, int | None] = {DEFAULTS: None, BATCHES: None, "1-call": 1, "4-calls": 4}
-"""The imports that are measured, with the cap for the calls in flight per chunk. Two chunks run at the same time."""
+NOTHING, DEFAULTS, BATCHES, PACED = "no import", "default", "batches", "paced"
+SETTINGS: dict[str, int | None] = {DEFAULTS: None, BATCHES: None, "1-call": 1, "4-calls": 4, PACED: None}
+"""The imports that are measured, with the cap for the calls in flight per chunk. Two chunks run at the same time.
+
+PACED is no import. It sends one call per row at equal intervals, and shows how much any sender of this rate must
+disturb the visitors.
+"""
 
 
 @dataclass
@@ -99,24 +106,29 @@ def visit_together(shop: Shop, requests: int, prefix: str, url: str) -> Measurem
     return Measurement(seconds, rate)
 
 
-def measure(
-    shop: Shop, imports: Sequence[str], requests: int, rows: int, ceiling_rows: int
-) -> tuple[float, dict[str, Measurement]]:
+def sending(shop: Shop, label: str, rows: list[dict[str, Any]], calls_a_second: float) -> AbstractContextManager[None]:
+    """Return a context manager that sends rows as the label says. `calls_a_second` is the rate of PACED."""
+    if label == PACED:
+        return pacing(shop, rows, shop.single, calls_a_second)
+    return importing(shop, rows, shop.batches if label == BATCHES else shop.single, SETTINGS[label])
+
+
+def measure(shop: Shop, options: argparse.Namespace) -> tuple[float, dict[str, Measurement]]:
     """Return the ceiling in rows a second, and the measurement without an import and of each of these imports."""
     for row in rows_of("OLD", PRODUCTS):
         shop.http.post("/products/", json=row).raise_for_status()
-    measurements = {NOTHING: visit_together(shop, requests, "IDLE", shop.single.url)}
-    run(shop, CEILING, "CEILING", ceiling_rows)
-    for number, label in enumerate(imports):
-        calls = SETTINGS[label]
+    measurements = {NOTHING: visit_together(shop, options.requests, "IDLE", shop.single.url)}
+    run(shop, CEILING, "CEILING", options.ceiling_rows)
+    ceiling = shop.rows_a_second("CEILING")
+    for number, label in enumerate(options.imports):
         prefix, monolith = f"SET{number}", shop.batches if label == BATCHES else shop.single
-        with importing(shop, rows_of(prefix, rows), monolith, calls):
+        with sending(shop, label, rows_of(prefix, options.rows), options.paced_share * ceiling):
             while not shop.created(prefix):
                 time.sleep(0.1)
-            measurements[label] = visit_together(shop, requests, prefix, monolith.url)
-            if shop.created(prefix) == rows:
+            measurements[label] = visit_together(shop, options.requests, prefix, monolith.url)
+            if shop.created(prefix) == options.rows:
                 raise RuntimeError("The import ended before the visitors were done. Use more --rows.")
-    return shop.rows_a_second("CEILING"), measurements
+    return ceiling, measurements
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,12 +137,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=30_000, help="rows of an import, which is cancelled at the end")
     parser.add_argument("--ceiling-rows", type=int, default=2_000)
     parser.add_argument("--imports", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which to measure")
+    parser.add_argument("--paced-share", type=float, default=0.6, help="rate of `paced`, as a share of the ceiling")
     parser.add_argument("--view-waits-ms", type=int, default=0, help="how long each view waits for its database")
     parser.add_argument("--threads", type=int, default=4, help="threads of each of the two processes of the server")
     options = parser.parse_args(arguments)
     with open_shop(VIEW_WAITS_MS=str(options.view_waits_ms), GUNICORN_THREADS=str(options.threads)) as shop:
         database = shop.stack.database_url.partition(":")[0]
-        ceiling, measurements = measure(shop, options.imports, options.requests, options.rows, options.ceiling_rows)
+        ceiling, measurements = measure(shop, options)
     idle = measurements[NOTHING]
     console = Console(width=120)
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())

@@ -249,6 +249,24 @@ def importing(shop: Shop, rows: list[dict[str, Any]], monolith: Monolith, calls:
         stop_process(poller)
 
 
+@contextmanager
+def pacing(shop: Shop, rows: list[dict[str, Any]], monolith: Monolith, calls_a_second: float) -> Iterator[None]:
+    """Send the create calls of rows at equal intervals while the block runs."""
+    path = shop.stack.folder / f"{uuid4()}.paced"
+    headers = {"Content-Type": "application/json"}
+    calls = [(headers | own, body) for own, body in shop.calls_of_a_worker(rows)]
+    path.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    arguments = [f"{monolith.url}/products/", str(path), str(calls_a_second)]
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.paced_calls", *arguments], cwd=HERE.parent)  # noqa: S603 - ours
+    try:
+        pinned(process, SENDER_CORE)
+        yield
+        if process.poll() is not None:
+            raise RuntimeError("The calls ended before the visitors were done.")
+    finally:
+        stop_process(process)
+
+
 def pinned(process: subprocess.Popen[bytes], core: int) -> subprocess.Popen[bytes]:
     """Bind a process to one CPU core, with all processes that it has started and will start."""
     for pid in family_of(process):

@@ -51,7 +51,9 @@ def test_the_drain_benchmark_prints_json_as_its_last_line() -> None:
 
 
 def test_the_neighbours_benchmark_prints_json_as_its_last_line() -> None:
-    last = figures("neighbours", "--imports", "default", "--requests", "32", "--rows", "2000", "--ceiling-rows", "20")
+    last = figures(
+        "neighbours", "--imports", "default", "paced", "--requests", "32", "--rows", "2000", "--ceiling-rows", "20"
+    )
 
     assert {"p99_ratio", "p95_ratio", "ratio_to_ceiling", "database"} == last.keys()
     assert last["ratio_to_ceiling"] > 0
