@@ -28,7 +28,10 @@ by trial.
 
 
 OBJECT_HASH_BYTES = 8
-"""Length of the hash of an object's columns. It is short, because the ledger has one for each row."""
+"""Length of the hash of an object's columns. It is short, because the ledger has one for each row.
+
+On SQLite, the ledger stores it in hexadecimal digits, which are twice as long.
+"""
 
 MAX_ID_CHARACTERS = 64
 """Length of the longest object ID that the ledger stores."""
@@ -110,17 +113,25 @@ class ImportedRow(models.Model):
         long to build it as the database takes to run it. Django's signals of models are not sent.
         """
         fields, sql = _insert_statement(database())
-        self._execute(sql, [(field, field.pre_save(self, add=True)) for field in fields])
+        self._execute(sql, self._prepared(fields, add=True))
 
-    def complete(self) -> None:
-        """Store what became of the row: the fields `outcome`, `object_id`, `lookup` and `object_hash`."""
-        fields, sql = _complete_statement(database())
-        self._execute(sql, [(field, getattr(self, field.attname)) for field in fields])
+    def complete(self, hash_query: tuple[str, list[Any]] | None = None) -> None:
+        """Store what became of the row: the fields `outcome`, `object_id` and `lookup`.
 
-    def _execute(self, sql: str, values: list[tuple[models.Field[Any, Any], Any]]) -> None:
+        `hash_query` is the SQL, with its parameters, that selects the `object_hash` of a created object.
+        """
+        hash_sql, hash_parameters = hash_query or ("", [])
+        changes, keys, sql = _complete_statement(database(), hash_sql)
+        self._execute(sql, [*self._prepared(changes), *hash_parameters, *self._prepared(keys)])
+
+    def _prepared(self, fields: Iterable[models.Field[Any, Any]], *, add: bool = False) -> list[Any]:
+        """Return the values of these fields as parameters of a statement."""
         connection = connections[database()]
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [field.get_db_prep_save(value, connection) for field, value in values])
+        return [field.get_db_prep_save(field.pre_save(self, add=add), connection) for field in fields]
+
+    def _execute(self, sql: str, parameters: list[Any]) -> None:
+        with connections[database()].cursor() as cursor:
+            cursor.execute(sql, parameters)
 
 
 @cache
@@ -135,11 +146,14 @@ def _insert_statement(using: str) -> tuple[list[Any], str]:
 
 
 @cache
-def _complete_statement(using: str) -> tuple[list[Any], str]:
-    """Return the fields that a row sets at its end and those that identify it, and the SQL that updates its record."""
+def _complete_statement(using: str, hash_sql: str) -> tuple[list[Any], list[Any], str]:
+    """Return the fields that a row sets at its end, those that identify it, and the SQL that updates its record."""
     quote = connections[using].ops.quote_name
-    names = ("outcome", "object_id", "lookup", "object_hash", "job", "index")
-    fields: list[Any] = [ImportedRow._meta.get_field(name) for name in names]
-    *changes, job_is, index_is = (f"{quote(str(field.column))} = %s" for field in fields)
+    fields: list[Any] = [ImportedRow._meta.get_field(name) for name in ("outcome", "object_id", "lookup")]
+    keys: list[Any] = [ImportedRow._meta.get_field(name) for name in ("job", "index")]
+    changes = [f"{quote(str(field.column))} = %s" for field in fields]
+    if hash_sql:
+        changes.append(f"object_hash = COALESCE(({hash_sql}), object_hash)")  # it is empty if there is no such object
+    condition = " AND ".join(f"{quote(str(field.column))} = %s" for field in keys)
     table = quote(ImportedRow._meta.db_table)
-    return fields, f"UPDATE {table} SET {', '.join(changes)} WHERE {job_is} AND {index_is}"  # noqa: S608 - our own names
+    return fields, keys, f"UPDATE {table} SET {', '.join(changes)} WHERE {condition}"  # noqa: S608 - our own names
