@@ -139,7 +139,12 @@ def calls(way: str, prefix: str, count: int) -> list[Call]:
     """Return the calls of a worker that create new rows."""
     from bulk_import.authentication import ImportToken  # noqa: PLC0415
     from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BatchHead  # noqa: PLC0415
-    from bulk_import_wire.contract import IDEMPOTENCY_KEY, create_call_headers  # noqa: PLC0415
+    from bulk_import_wire.contract import (  # noqa: PLC0415
+        CONTRACT_HEADER,
+        CONTRACT_VERSION,
+        IDEMPOTENCY_KEY,
+        create_call_headers,
+    )
 
     rows = [compact({**row, "sku": f"{prefix}-{n}"}).encode() for n, row in enumerate(make_rows(count))]
     found: list[Call] = []
@@ -148,7 +153,11 @@ def calls(way: str, prefix: str, count: int) -> list[Call]:
         chunk = claimed_chunk(some)
         if way == BATCHES:
             head = json.dumps(BatchHead(1, [*range(len(some))]).to_dict()).encode()
-            headers = {"Authorization": f"Bearer {WORKER_SECRET}", "Content-Type": BATCH_CONTENT_TYPE}
+            headers = {
+                "Authorization": f"Bearer {WORKER_SECRET}",
+                "Content-Type": BATCH_CONTENT_TYPE,
+                CONTRACT_HEADER: str(CONTRACT_VERSION),  # without it, the batch would count as a request of a visitor
+            }
             found.append((f"/bulk-import/worker/chunks/{chunk.pk}/rows", headers, b"\n".join([head, *some])))
         else:
             headers = create_call_headers(ImportToken(chunk.pk, 1).sign(), "Authorization", "en", "", "")
