@@ -113,7 +113,7 @@ class ImportedRow(models.Model):
         long to build it as the database takes to run it. Django's signals of models are not sent.
         """
         fields, sql = _insert_statement(database())
-        self._execute(sql, self._prepared(fields, add=True))
+        self._execute(sql, [(field, field.pre_save(self, add=True)) for field in fields])
 
     def complete(self, hash_query: tuple[str, list[Any]] | None = None) -> None:
         """Store what became of the row: the fields `outcome`, `object_id` and `lookup`.
@@ -121,17 +121,15 @@ class ImportedRow(models.Model):
         `hash_query` is the SQL, with its parameters, that selects the `object_hash` of a created object.
         """
         hash_sql, hash_parameters = hash_query or ("", [])
-        changes, keys, sql = _complete_statement(database(), hash_sql)
-        self._execute(sql, [*self._prepared(changes), *hash_parameters, *self._prepared(keys)])
+        keys, sql = _complete_statement(database(), hash_sql)
+        changes = [self.outcome, self.object_id, self.lookup, *hash_parameters]
+        self._execute(sql, [(field, getattr(self, field.attname)) for field in keys], changes)
 
-    def _prepared(self, fields: Iterable[models.Field[Any, Any]], *, add: bool = False) -> list[Any]:
-        """Return the values of these fields as parameters of a statement."""
+    def _execute(self, sql: str, values: list[tuple[models.Field[Any, Any], Any]], first: Sequence[Any] = ()) -> None:
+        """Execute a statement with these values of fields. `first` are parameters that come before them."""
         connection = connections[database()]
-        return [field.get_db_prep_save(field.pre_save(self, add=add), connection) for field in fields]
-
-    def _execute(self, sql: str, parameters: list[Any]) -> None:
-        with connections[database()].cursor() as cursor:
-            cursor.execute(sql, parameters)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*first, *(field.get_db_prep_save(value, connection) for field, value in values)])
 
 
 @cache
@@ -146,14 +144,15 @@ def _insert_statement(using: str) -> tuple[list[Any], str]:
 
 
 @cache
-def _complete_statement(using: str, hash_sql: str) -> tuple[list[Any], list[Any], str]:
-    """Return the fields that a row sets at its end, those that identify it, and the SQL that updates its record."""
+def _complete_statement(using: str, hash_sql: str) -> tuple[list[Any], str]:
+    """Return the fields that identify a record, and the SQL that stores what became of its row.
+
+    Its parameters are the outcome, the object's ID and the lookup, those of `hash_sql`, and the values of the fields.
+    """
     quote = connections[using].ops.quote_name
-    fields: list[Any] = [ImportedRow._meta.get_field(name) for name in ("outcome", "object_id", "lookup")]
     keys: list[Any] = [ImportedRow._meta.get_field(name) for name in ("job", "index")]
-    changes = [f"{quote(str(field.column))} = %s" for field in fields]
-    if hash_sql:
-        changes.append(f"object_hash = COALESCE(({hash_sql}), object_hash)")  # it is empty if there is no such object
+    # Without such an object, the record keeps its empty hash.
+    object_hash = f", object_hash = COALESCE(({hash_sql}), object_hash)" if hash_sql else ""
     condition = " AND ".join(f"{quote(str(field.column))} = %s" for field in keys)
-    table = quote(ImportedRow._meta.db_table)
-    return fields, keys, f"UPDATE {table} SET {', '.join(changes)} WHERE {condition}"  # noqa: S608 - our own names
+    changes = f"outcome = %s, object_id = %s, lookup = %s{object_hash}"
+    return keys, f"UPDATE {quote(ImportedRow._meta.db_table)} SET {changes} WHERE {condition}"  # noqa: S608 - our own
