@@ -10,7 +10,7 @@ from django.db import DatabaseError, connections
 from bulk_import.existing_object import lookup_text, read_lookup
 from bulk_import.models import database
 from bulk_import.models.row import MAX_ID_CHARACTERS, MAX_LOOKUP_CHARACTERS
-from bulk_import.object_hash import object_hash
+from bulk_import.object_hash import hash_query
 from bulk_import_wire.contract import Outcome
 
 if TYPE_CHECKING:
@@ -51,24 +51,27 @@ def fill_record(
         record.lookup = _created_lookup(request, response, target)
     if len(record.object_id) > MAX_ID_CHARACTERS:
         record.object_id = ""  # the beginning of an ID may be the ID of another object
+    created_hash = None
     if record.outcome == Outcome.CREATED and record.object_id and endpoint:
-        record.object_hash = _created_hash(request, endpoint, record.object_id, inserts)
-    record.complete()
+        created_hash = _created_hash(request, endpoint, record.object_id, inserts)
+    record.complete(created_hash)
 
 
-def _created_hash(request: HttpRequest, endpoint: DetailEndpoint, object_id: str, inserts: Collection[str]) -> bytes:
-    """Return the hash of the created object; b"" if the view did not insert the object that its response names."""
+def _created_hash(
+    request: HttpRequest, endpoint: DetailEndpoint, object_id: str, inserts: Collection[str]
+) -> tuple[str, list[Any]] | None:
+    """Return the query of the created object's hash; None if the view did not insert the object of its response."""
     queryset: Any = endpoint.view_class.queryset
     try:
         model = endpoint.view(request).get_queryset().model if queryset is None else queryset.model
         table = connections[database()].ops.quote_name(model._meta.db_table)
         if not any(table in statement for statement in inserts):
-            return b""
-        return object_hash(model, endpoint.id_field, object_id)
+            return None
+        return hash_query(model, endpoint.id_field, object_id)
     except DatabaseError:
         raise
     except Exception:  # noqa: BLE001 - the target's own code may raise anything, but the object has been created
-        return b""
+        return None
 
 
 def _created_id(response: Any, endpoint: DetailEndpoint | None) -> str:

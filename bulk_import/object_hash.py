@@ -1,12 +1,15 @@
-"""The hash of an object's own columns. It tells later whether the object has changed since an import created it."""
+"""The hash of an object's own columns. It tells later whether the object has changed since an import created it.
+
+The database computes the hash, so that the ledger can store it with the same statement that completes the record.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
+from django.db.models import BinaryField, F, Func
 from django.db.models.expressions import RawSQL
 
 from bulk_import.models import database
@@ -16,34 +19,48 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 
+class Hash(Func):
+    """SQL: the first OBJECT_HASH_BYTES of a hash of these values. SQLite returns them in hexadecimal digits."""
+
+    output_field = BinaryField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = f"substring(sha256(convert_to(ROW(%(expressions)s)::text, 'UTF8')), 1, {OBJECT_HASH_BYTES})"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        # `quote` tells NULL, texts and numbers apart. SHA256 is a function that Django adds to SQLite.
+        template = f"CAST(substr(SHA256(quote(%(expressions)s)), 1, {2 * OBJECT_HASH_BYTES}) AS BLOB)"
+        return self.as_sql(compiler, connection, template=template, arg_joiner=") || ',' || quote(", **context)
+
+
 def object_hash(model: type[Model], field: str, value: Any) -> bytes:
-    """Return the hash of the object with this value of a unique field, as the database has it; b"" if there is none.
+    """Return the hash of the object with this value of a unique field, as the database has it; b"" if there is none."""
+    with connections[database()].cursor() as cursor:
+        cursor.execute(*hash_query(model, field, value))
+        stored = cursor.fetchone()
+    return bytes(stored[0]) if stored else b""  # psycopg returns a memoryview
+
+
+def hash_query(model: type[Model], field: str, value: Any) -> tuple[str, list[Any]]:
+    """Return the SQL, with its parameters, that selects the hash of the object with this value of a unique field.
 
     The hash covers the columns of the object's own tables. Relations from other tables are not compared.
     """
     using = database()
-    columns, sql, identity = _query(using, model, field)
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [identity.get_db_prep_value(identity.get_prep_value(value), connection)])
-        stored = cursor.fetchone()
-    if stored is None:
-        return b""
-    # psycopg returns bytes as a memoryview, whose `repr` is not its content.
-    values = [bytes(value) if isinstance(value, memoryview) else value for value in stored]
-    text = repr(list(zip(columns, values, strict=True)))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:OBJECT_HASH_BYTES]
+    sql, identity = _query(using, model, field)
+    return sql, [identity.get_db_prep_value(identity.get_prep_value(value), connections[using])]
 
 
 @cache
-def _query(using: str, model: type[Model], field: str) -> tuple[list[str], str, Any]:
-    """Return the columns of an object, the SQL that selects them, and the field that identifies the object.
+def _query(using: str, model: type[Model], field: str) -> tuple[str, Any]:
+    """Return the SQL that selects the hash of an object, and the field that identifies the object.
 
     The SQL is kept, because every created row needs it, and building it takes ten times as long as running it.
     """
-    columns = [column.attname for column in model._meta.concrete_fields]
+    columns = [F(column.attname) for column in model._meta.concrete_fields]
     manager = model._base_manager.using(using)  # noqa: SLF001 - documented API
-    query = manager.filter(**{field: RawSQL("%s", [None])}).order_by().values_list(*columns).query
+    query = manager.filter(**{field: RawSQL("%s", [None])}).order_by().values_list(Hash(*columns)).query
     sql, _params = query.get_compiler(using).as_sql()
     condition: Any = query.where.children[0]
-    return columns, sql, condition.lhs.output_field
+    return sql, condition.lhs.output_field

@@ -28,7 +28,10 @@ by trial.
 
 
 OBJECT_HASH_BYTES = 8
-"""Length of the hash of an object's columns. It is short, because the ledger has one for each row."""
+"""Length of the hash of an object's columns. It is short, because the ledger has one for each row.
+
+On SQLite, the ledger stores it in hexadecimal digits, which are twice as long.
+"""
 
 MAX_ID_CHARACTERS = 64
 """Length of the longest object ID that the ledger stores."""
@@ -112,15 +115,21 @@ class ImportedRow(models.Model):
         fields, sql = _insert_statement(database())
         self._execute(sql, [(field, field.pre_save(self, add=True)) for field in fields])
 
-    def complete(self) -> None:
-        """Store what became of the row: the fields `outcome`, `object_id`, `lookup` and `object_hash`."""
-        fields, sql = _complete_statement(database())
-        self._execute(sql, [(field, getattr(self, field.attname)) for field in fields])
+    def complete(self, hash_query: tuple[str, list[Any]] | None = None) -> None:
+        """Store what became of the row: the fields `outcome`, `object_id` and `lookup`.
 
-    def _execute(self, sql: str, values: list[tuple[models.Field[Any, Any], Any]]) -> None:
+        `hash_query` is the SQL, with its parameters, that selects the `object_hash` of a created object.
+        """
+        hash_sql, hash_parameters = hash_query or ("", [])
+        keys, sql = _complete_statement(database(), hash_sql)
+        changes = [self.outcome, self.object_id, self.lookup, *hash_parameters]
+        self._execute(sql, [(field, getattr(self, field.attname)) for field in keys], changes)
+
+    def _execute(self, sql: str, values: list[tuple[models.Field[Any, Any], Any]], first: Sequence[Any] = ()) -> None:
+        """Execute a statement with these values of fields. `first` are parameters that come before them."""
         connection = connections[database()]
         with connection.cursor() as cursor:
-            cursor.execute(sql, [field.get_db_prep_save(value, connection) for field, value in values])
+            cursor.execute(sql, [*first, *(field.get_db_prep_save(value, connection) for field, value in values)])
 
 
 @cache
@@ -135,11 +144,15 @@ def _insert_statement(using: str) -> tuple[list[Any], str]:
 
 
 @cache
-def _complete_statement(using: str) -> tuple[list[Any], str]:
-    """Return the fields that a row sets at its end and those that identify it, and the SQL that updates its record."""
+def _complete_statement(using: str, hash_sql: str) -> tuple[list[Any], str]:
+    """Return the fields that identify a record, and the SQL that stores what became of its row.
+
+    Its parameters are the outcome, the object's ID and the lookup, those of `hash_sql`, and the values of the fields.
+    """
     quote = connections[using].ops.quote_name
-    names = ("outcome", "object_id", "lookup", "object_hash", "job", "index")
-    fields: list[Any] = [ImportedRow._meta.get_field(name) for name in names]
-    *changes, job_is, index_is = (f"{quote(str(field.column))} = %s" for field in fields)
-    table = quote(ImportedRow._meta.db_table)
-    return fields, f"UPDATE {table} SET {', '.join(changes)} WHERE {job_is} AND {index_is}"  # noqa: S608 - our own names
+    keys: list[Any] = [ImportedRow._meta.get_field(name) for name in ("job", "index")]
+    # Without such an object, the record keeps its empty hash.
+    object_hash = f", object_hash = COALESCE(({hash_sql}), object_hash)" if hash_sql else ""
+    condition = " AND ".join(f"{quote(str(field.column))} = %s" for field in keys)
+    changes = f"outcome = %s, object_id = %s, lookup = %s{object_hash}"
+    return keys, f"UPDATE {quote(ImportedRow._meta.db_table)} SET {changes} WHERE {condition}"  # noqa: S608 - our own

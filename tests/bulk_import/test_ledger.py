@@ -107,7 +107,7 @@ def test_a_create_call_needs_the_same_few_queries_however_large_the_job_is(
 
     own_queries = [query["sql"] for query in queries_of_worker if "bulk_import" in query["sql"]]
     assert [query.split()[0] for query in own_queries] == ["SELECT", "INSERT", "UPDATE"]
-    assert len(queries_of_worker) <= len(queries_of_person) + 5
+    assert len(queries_of_worker) <= len(queries_of_person) + 4
 
 
 def test_a_row_is_created_with_its_ledger_record(importer: Importer) -> None:

@@ -194,6 +194,17 @@ def test_create_calls_wait_ever_shorter_for_a_request_that_takes_long(process: P
     assert process.wait() == pytest.approx(longest, abs=pause)
 
 
+def test_a_create_call_lets_other_threads_run_only_while_the_shop_is_used(process: Process) -> None:
+    ended_at = process.now
+    process.create()
+    assert process.now - ended_at == pytest.approx(shop_load.PAUSE_SECONDS)
+
+    process.now += RECENT_SECONDS
+    began_at = process.now
+    process.create()
+    assert process.now == began_at
+
+
 OTHER_PROCESS = """
 import os, signal, sys
 from django.test import RequestFactory
