@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 FAST_NUMBER_LIMIT = 10**9
 """Numbers below this size need no further checks. It is far below MAX_INTEGER_DIGITS and below 64 bits."""
@@ -16,9 +15,6 @@ FAST_NUMBER_LIMIT = 10**9
 SMALL = msgspec.Meta(gt=-FAST_NUMBER_LIMIT, lt=FAST_NUMBER_LIMIT)
 FlatRow = dict[str, str | Annotated[int, SMALL] | Annotated[float, SMALL] | bool | None]
 """The type of a row without nested values and without large numbers."""
-
-FIRST_AND_LAST, OBJECT_BRACES = itemgetter(0, -1), tuple(b"{}")
-"""The first and the last byte of a row, and those of an object."""
 
 FLAT_ROW_DECODER = msgspec.json.Decoder(list[FlatRow])
 """Decodes an array of rows. It stops at the first value that needs a closer look."""
@@ -39,39 +35,61 @@ def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dic
 
     Returns None if one of the rows is too large or malformed, or has anything that may be refused. Then call
     `parse_row` for each of them.
+    """
+    if max(map(len, raws)) > max_row_bytes:
+        return None
+    lines = list(raws)
+    try:
+        if b"\n" in (text := b"".join(lines)) or b"\r" in text:
+            lines = list(map(to_payload_line, raws))
+        rows = _parse_lines(b"[%b]" % b",\n".join(lines))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return None if rows is None or len(rows) != len(lines) else (rows, lines)
+
+
+def split_flat_rows(window: bytes, max_row_bytes: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
+    """Fast path for a part of an array, from the beginning of a row to the end of one: split and parse it at once.
+
+    Returns the same as `parse_flat_rows`, and None in the same cases. Then the part has to be split in another way. The
+    part may not be JSON, and nothing is known of the places where its rows begin.
+
+    Wherever a row seems to follow another one, a line break is added. If this place was inside a text, the result is
+    not JSON any more.
+    """
+    array = b"[%b]" % window.replace(b"}, {", b"},\n{").replace(b"},{", b"},\n{")
+    try:
+        rows = _parse_lines(array)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if rows is None:
+        return None
+    lines = array[1:-1].split(b",\n")
+    return None if max(map(len, lines)) > max_row_bytes else (rows, lines)
+
+
+def _parse_lines(array: bytes) -> list[dict[str, Any]] | None:
+    """Parse an array of rows without nested values, in which each row has a line of its own.
+
+    Returns None if a row has another place, or has anything that may be refused. Raises DecodeError, ValueError and
+    RecursionError if the array is malformed.
+
+    A text contains no line break, and a row no other object. So a line break between `},` and `{` is always between two
+    rows. If there are no other line breaks, each line is one row.
 
     msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
     are counted: each is followed by a colon. If a name occurs twice, there are more colons than values. If a text
     contains a colon, there are too many as well. Then the blanks are removed and only the colons after a quotation mark
     are counted, which takes longer. If a text contains these two characters, each row is parsed alone.
     """
-    if max(map(len, raws)) > max_row_bytes:
+    line_breaks = array.count(b"\n")
+    if line_breaks != array.count(b"},\n{") or b"\r" in array:
         return None
-    try:
-        lines = list(raws)
-        array = _join(lines)
-        if not _are_separate(lines, array):
-            array = _join(map(_without_blanks, raws))  # raises DecodeError for a row that is not JSON on its own
-            lines = list(map(to_payload_line, raws))
-        rows: list[dict[str, Any]] = FLAT_ROW_DECODER.decode(array)
-        values = sum(map(len, rows))
-        if array.count(b":") != values and b"".join(map(_without_blanks, raws)).count(b'":') != values:
-            return None
-    except (msgspec.DecodeError, ValueError, RecursionError, IndexError):  # IndexError: a row without any bytes
+    if b"\\" in array and b"\\u0000" in array:  # the search for one byte takes hardly any time
         return None
-    has_nul = b"\\" in array and b"\\u0000" in array  # the search for one byte takes hardly any time
-    return (rows, lines) if len(rows) == len(lines) and not has_nul else None
-
-
-def _join(lines: Iterable[bytes]) -> bytes:
-    return b"[%b]" % b",\n".join(lines)
-
-
-def _are_separate(lines: list[bytes], array: bytes) -> bool:
-    """Return whether each of these rows is on one line, and begins and ends with a brace.
-
-    If msgspec then reads as many rows in the array as there are lines, each line is a row on its own. No text contains
-    a line break, and no row a nested object. So the first brace of a line begins a row, and its last one ends a row.
-    """
-    has_one_line_each = array.count(b"\n") == len(lines) - 1 and b"\r" not in array
-    return has_one_line_each and set(map(FIRST_AND_LAST, lines)) == {OBJECT_BRACES}
+    rows: list[dict[str, Any]] = FLAT_ROW_DECODER.decode(array)
+    if len(rows) != line_breaks + 1:
+        return None
+    values = sum(map(len, rows))
+    has_each_name_once = array.count(b":") == values or _without_blanks(array).count(b'":') == values
+    return rows if has_each_name_once else None

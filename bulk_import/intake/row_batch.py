@@ -70,8 +70,9 @@ class Batch:
         self._rows: dict[int, Any] = {}  # the values of the rows that can be read
         self._validated: dict[int, dict[str, Any]] = {}
         jsons = [raw.json for raw in raws]
+        rows = [raw.fields for raw in raws]
         max_row_bytes = conf().max_row_bytes
-        if flat := parse_flat_rows(jsons, max_row_bytes):
+        if flat := (rows, jsons) if all(rows) else parse_flat_rows(jsons, max_row_bytes):
             rows, self.lines = flat
             self._rows = dict(enumerate(rows, first_index))
             self.values = sum(map(len, rows))
