@@ -185,7 +185,7 @@ def _split_window(body: bytes, start: int, row_start: bytes, max_row_bytes: int)
             raws = [bytes(row) for row in RAW_ROWS_DECODER.decode(b"[%b]" % window)]
         except (msgspec.DecodeError, RecursionError):
             continue
-        return ([], start) if max(map(len, raws)) > max_row_bytes else (list(map(RawRow, raws)), end)
+        return ([], start) if max(map(len, raws), default=0) > max_row_bytes else (list(map(RawRow, raws)), end)
     return [], start
 
 

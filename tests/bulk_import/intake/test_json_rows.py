@@ -598,3 +598,26 @@ def test_a_flat_row_is_parsed_only_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_name_with_a_nul_is_refused() -> None:
     with pytest.raises(RowError, match="NUL"):
         parse(b'{"a\\u0000":"x"}')
+
+
+@pytest.mark.parametrize("between", [", ", ",", ",\n", " ,\r\n  "])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_without_nested_values_are_split_and_parsed_at_once(
+    between: str, indent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_rows, "RAW_ROWS_DECODER", None)
+    monkeypatch.setattr(json_rows, "ROW_END_DECODER", None)
+    rows = [{"sku": f"A-{number}", "name": 'Tent: ], "2"\n\\', "stock": number} for number in range(10_000)]
+    body = f"[{between.join(json.dumps(row, indent=indent) for row in rows)}]\n".encode()
+
+    found = list(json_rows.split_array(body))
+
+    assert [row.fields for row in found] == rows
+    assert [row.json for row in found] == [json.dumps(row, indent=indent).encode() for row in rows]
+
+
+@pytest.mark.parametrize("text", ["{", "}", "}, {", '"},{"sku":"', "},\n{", ",", "]", "\\"])
+def test_a_text_may_look_like_the_border_of_two_rows(text: str) -> None:
+    rows = [{"sku": text, "name": text}, {"sku": "A-1", text: 1}, {"sku": text}]
+
+    assert [json.loads(row) for row in split_array(json.dumps(rows).encode())] == rows
