@@ -147,6 +147,8 @@ class CompiledSerializer:
         `columns` are those of the rows.
         """
         for check in self._fast_checks:
+            if check.may_be_absent and check.name not in columns.names:
+                continue
             if not check.passes(values := columns[check.name]):
                 are_certain = [check.passes([value]) for value in values]
                 rows = dict(compress(rows.items(), are_certain))

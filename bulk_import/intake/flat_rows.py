@@ -49,10 +49,10 @@ def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dic
         return None
     array = b"[%b]" % b",".join(raws)
     rows = _parse_array(array)
-    # If each of them begins with one of the braces, there is no other brace in it, and it is one row.
-    if rows is None or len(rows) != len(raws) or not all(raw.startswith(b"{") for raw in raws):
+    if rows is None or not len(rows) == len(raws) == array.count(b"{"):
         return None
-    return rows, to_payload_lines(raws)
+    # If each of them begins with one of the braces, there is no other brace in it, and it is one row.
+    return (rows, to_payload_lines(raws)) if all(raw.startswith(b"{") for raw in raws) else None
 
 
 def split_flat_rows(window: bytes, max_row_bytes: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
@@ -60,18 +60,20 @@ def split_flat_rows(window: bytes, max_row_bytes: int) -> tuple[list[dict[str, A
 
     Returns the values and the bytes of its rows, or None in the same cases as `parse_flat_rows`. Then the part has to
     be split in another way. It may be malformed.
+
+    A row without nested values has one opening brace. If there are only as many of them as rows, no text contains one,
+    so a row begins at each of them.
     """
     rows = _parse_array(b"[%b]" % window)
     if rows is None:
         return None
-    raws = [b"{" + rest.rstrip(BETWEEN_ROWS) for rest in window.split(b"{")[1:]]
-    return None if max(map(len, raws), default=0) > max_row_bytes else (rows, raws)
+    _nothing, *rests = window.split(b"{")
+    raws = [b"{" + rest.rstrip(BETWEEN_ROWS) for rest in rests]
+    return None if len(rows) != len(raws) or max(map(len, raws), default=0) > max_row_bytes else (rows, raws)
 
 
 def _parse_array(array: bytes) -> list[dict[str, Any]] | None:
     """Return the values of an array of rows; None if it is malformed, or has anything that may be refused.
-
-    If this returns rows, there is an opening brace where each of them begins, and nowhere else, not even in a text.
 
     msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
     are counted: each is followed by a colon. If a name occurs twice, there are more colons than values. If a text
@@ -87,4 +89,4 @@ def _parse_array(array: bytes) -> list[dict[str, Any]] | None:
             return None
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return rows if array.count(b"{") == len(rows) else None
+    return rows

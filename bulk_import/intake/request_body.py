@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from bulk_import.conf import Target
     from bulk_import.intake.raw_rows import RawRow
 
-PIECE_BYTES = MEBIBYTE
-"""Bytes of the body that are read, and decompressed, at a time. With fewer of them, gunicorn needs more time."""
+PIECE_BYTES = 256 * 1024
+"""Bytes that are read at a time if the request does not say how many it has."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """Bytes that a form may have in addition to its file: boundaries, headers and other fields."""
@@ -204,7 +204,9 @@ def read_body(request: Request, limit: int) -> bytes:
     pieces: list[bytes] = []  # a bytearray that grows would leave holes in the memory of the process
     size = received = 0
     decompressor = zlib.decompressobj(GZIP) if coding == "gzip" else None
-    while piece := _read_piece(stream):
+    announced = int(request.META.get("CONTENT_LENGTH") or 0)
+    piece_bytes = min(announced, limit + 1) or PIECE_BYTES  # few large pieces take less time than many small ones
+    while piece := _read_piece(stream, piece_bytes):
         received += len(piece)
         pieces.append(piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - size))
         size += len(pieces[-1])
@@ -212,16 +214,16 @@ def read_body(request: Request, limit: int) -> bytes:
             raise file_too_large(limit)
     # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so only the
     # Content-Length shows that the rest is missing.
-    if received < int(request.META.get("CONTENT_LENGTH") or 0):
+    if received < announced:
         raise _incomplete()
     if decompressor and not decompressor.eof:
         raise BadImport(_("The gzip data is incomplete. Compress the file and send it again."))
     return b"".join(pieces)
 
 
-def _read_piece(stream: Any) -> bytes:
+def _read_piece(stream: Any, piece_bytes: int) -> bytes:
     try:
-        piece: bytes = stream.read(PIECE_BYTES)
+        piece: bytes = stream.read(piece_bytes)
     except Exception as error:  # each server raises its own exception when a connection breaks
         raise _incomplete() from error
     return piece

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pytest_django import Settings
 
+    from bulk_import.intake.raw_rows import RawRow
+
 DEEP = 100_000
 
 # Each document with a part of its message: where it is malformed, or what is wrong with it.
@@ -507,7 +509,7 @@ def test_rows_that_do_not_begin_alike_are_not_parsed_again_and_again(monkeypatch
     attempts: list[int] = []
     split_window = json_rows._split_window
 
-    def record(body: bytes, start: int, row_start: bytes, max_row_bytes: int) -> tuple[list[bytes], int]:
+    def record(body: bytes, start: int, row_start: bytes, max_row_bytes: int) -> tuple[list[RawRow], int]:
         attempts.append(start)
         return split_window(body, start, row_start, max_row_bytes)
 
