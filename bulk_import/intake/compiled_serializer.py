@@ -51,7 +51,6 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
 from rest_framework.fields import SkipField, empty, get_error_detail
 
-from bulk_import.intake.columns import ABSENT, Columns
 from bulk_import.intake.endpoint_rules import return_unchanged
 from bulk_import.intake.field_checks import (
     FIELD_METHODS,
@@ -62,6 +61,7 @@ from bulk_import.intake.field_checks import (
     read_validators,
     value_reader,
 )
+from bulk_import.intake.row_columns import ABSENT, Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

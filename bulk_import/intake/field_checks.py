@@ -22,8 +22,8 @@ from rest_framework import ISO_8601, serializers
 from rest_framework.settings import api_settings
 from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
-from bulk_import.intake.columns import ABSENT
 from bulk_import.intake.endpoint_rules import UncheckedField
+from bulk_import.intake.row_columns import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,11 +12,11 @@ from rest_framework.exceptions import ParseError
 from rest_framework.validators import UniqueValidator
 
 from bulk_import.errors import flatten_errors
-from bulk_import.intake.columns import Columns
 from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.existing_rows import ExistingRows
+from bulk_import.intake.row_columns import Columns
 from bulk_import.intake.unique_values import UniqueValues
 from bulk_import.models import PARTIAL_MODES, JobMode
 from bulk_import.reports.cells import CLEAR_MARK
