@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from bulk_import.intake.raw_rows import RawRow
 
 PIECE_BYTES = 256 * 1024
-"""Bytes that are read at a time if the request does not say how many it has."""
+"""Bytes that are read at a time if the body is compressed, or if the request does not say how many it has."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """Bytes that a form may have in addition to its file: boundaries, headers and other fields."""
@@ -205,7 +205,8 @@ def read_body(request: Request, limit: int) -> bytes:
     size = received = 0
     decompressor = zlib.decompressobj(GZIP) if coding == "gzip" else None
     announced = int(request.META.get("CONTENT_LENGTH") or 0)
-    piece_bytes = min(announced, limit + 1) or PIECE_BYTES  # few large pieces take less time than many small ones
+    # To read and join many pieces takes time. A compressed body is not kept, so only one piece of it is in memory.
+    piece_bytes = PIECE_BYTES if decompressor else min(announced, limit + 1) or PIECE_BYTES
     while piece := _read_piece(stream, piece_bytes):
         received += len(piece)
         pieces.append(piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - size))
