@@ -85,7 +85,7 @@ class CorrectView(ReopenView):
         key = read_key(request.headers.get("Idempotency-Key"))
         with reading.acquire(request.user):
             corrections = read_corrections(request, job)
-        if existing := find_job(self.target, request.user, key, corrections.sha256):
+        if key and (existing := find_job(self.target, request.user, key, corrections.sha256)):
             return self.accepted(existing.pk)
         new_id = correct(
             self.target,

@@ -182,7 +182,20 @@ def check_charset(request: Request) -> None:
 def read_parameters(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
     """Return the validated query parameters. Raises ValidationError, which becomes a 400."""
     # DRF ignores empty values in a QueryDict, so `dry_run=` would start a real import. It rejects them in a plain dict.
-    serializer = serializer_class(data=request.query_params.dict(), context={"request": request})
+    given = request.query_params.dict()
+    return _validate(serializer_class, given, request) if given else {**_defaults(serializer_class)}
+
+
+@cache
+def _defaults(serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """Return the parameters of a request without any. DRF takes half a millisecond to find them."""
+    return _validate(serializer_class, {})
+
+
+def _validate(
+    serializer_class: type[serializers.Serializer[Any]], given: dict[str, str], request: Request | None = None
+) -> dict[str, Any]:
+    serializer = serializer_class(data=given, context={"request": request})
     serializer.is_valid(raise_exception=True)
     parameters: dict[str, Any] = serializer.validated_data
     return parameters

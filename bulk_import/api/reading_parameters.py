@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -82,5 +83,5 @@ class ReadingParameters(serializers.Serializer[Any]):
 
 def reading_options(parameters: dict[str, Any]) -> ReadingOptions:
     """Return the options in the validated parameters, which may contain others."""
-    names = ReadingParameters().fields.keys() & parameters.keys()
-    return ReadingOptions(**{name: parameters[name] for name in names})
+    names = [option.name for option in fields(ReadingOptions)]
+    return ReadingOptions(**{name: parameters[name] for name in names if name in parameters})

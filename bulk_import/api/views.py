@@ -106,7 +106,7 @@ class ImportJobsView(SubmittingView):
         key = read_key(request.headers.get("Idempotency-Key"))
         with reading.acquire(request.user):
             upload = read_upload(request, reading_options(options))
-        if job := find_job(self.target, request.user, key, upload.sha256):
+        if key and (job := find_job(self.target, request.user, key, upload.sha256)):
             return self.accepted(job.pk)
         if options["dry_run"]:
             return self.check(request, upload, mode, list_rows=options["rows"])

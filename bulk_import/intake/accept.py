@@ -7,7 +7,8 @@ lifecycle rule deletes it. If it dies after the second step, the relay sends the
 from __future__ import annotations
 
 import logging
-from itertools import count
+from bisect import bisect
+from itertools import accumulate, count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -81,7 +82,7 @@ def accept(
             reading=result.reading,
             file_name=upload.file_name,
             idempotency_key=idempotency_key,
-            request_sha256=upload.sha256,
+            request_sha256=upload.sha256 if idempotency_key else b"",
             corrects=corrects,
             check=check,
             notify=notify,
@@ -176,7 +177,7 @@ def submit(
     except IntegrityError:
         # Two identical requests ran at the same time, and the unique constraint let only the other one create a job.
         # The payload that this request stored stays unused until the bucket's lifecycle rule deletes it.
-        existing = find_job(target, submitter, idempotency_key, request_sha256)
+        existing = find_job(target, submitter, idempotency_key, request_sha256) if idempotency_key else None
         if existing is None:
             raise
         return existing
@@ -187,28 +188,22 @@ def submit(
 def split_into_chunks(job: ImportJob, payload: Payload) -> Iterator[ImportChunk]:
     """Yield chunks of at most CHUNK_ROWS rows and, unless a single row is larger, MAX_CHUNK_BYTES bytes."""
     max_rows = conf().chunk_rows
-    numbers = count()
-    first_index = first_byte = row_count = byte_count = 0
-
-    def chunk() -> ImportChunk:
-        end = first_index + row_count
-        return ImportChunk(
+    index = first_byte = 0
+    for number in count():
+        sizes = payload.line_bytes[index : index + max_rows]
+        if not sizes:
+            return
+        if sum(sizes) > MAX_CHUNK_BYTES:
+            sizes = sizes[: max(1, bisect(list(accumulate(sizes)), MAX_CHUNK_BYTES))]
+        end, byte_count = index + len(sizes), sum(sizes)
+        yield ImportChunk(
             job=job,
-            number=next(numbers),
-            first_index=first_index,
-            row_count=row_count,
+            number=number,
+            first_index=index,
+            row_count=len(sizes),
             first_byte=first_byte,
             byte_count=byte_count,
-            row_hashes=bytes(payload.row_hashes[first_index * ROW_HASH_BYTES : end * ROW_HASH_BYTES]),
-            row_lines=pack_lines(payload.row_lines[first_index:end]),
+            row_hashes=bytes(payload.row_hashes[index * ROW_HASH_BYTES : end * ROW_HASH_BYTES]),
+            row_lines=pack_lines(payload.row_lines[index:end]),
         )
-
-    for size in payload.line_bytes:
-        if row_count and (row_count == max_rows or byte_count + size > MAX_CHUNK_BYTES):
-            yield chunk()
-            first_index += row_count
-            first_byte += byte_count
-            row_count = byte_count = 0
-        row_count += 1
-        byte_count += size
-    yield chunk()
+        index, first_byte = end, first_byte + byte_count

@@ -73,7 +73,7 @@ class Changes:
         if not changes:
             return msgspec.structs.replace(row, errors=kept)
         changes, errors = self._read(changes)
-        return msgspec.structs.replace(row, json=change_row(row.json, changes), errors=kept + errors)
+        return row.changed(change_row(row.json, changes), kept + errors)
 
     def _read(self, changes: dict[str, msgspec.Raw]) -> tuple[dict[str, msgspec.Raw], list[dict[str, Any]]]:
         """Return the changes with each text read like a cell of the upload, and the errors of ambiguous texts."""

@@ -44,8 +44,7 @@ from __future__ import annotations
 
 import sys
 from inspect import getattr_static
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -54,7 +53,6 @@ from rest_framework.fields import SkipField, empty, get_error_detail
 
 from bulk_import.intake.endpoint_rules import return_unchanged
 from bulk_import.intake.field_checks import (
-    ABSENT,
     FIELD_METHODS,
     MAKERS,
     Limits,
@@ -63,9 +61,10 @@ from bulk_import.intake.field_checks import (
     read_validators,
     value_reader,
 )
+from bulk_import.intake.row_columns import ABSENT, Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
 
     from bulk_import.intake.field_checks import FastCheck
 
@@ -88,9 +87,8 @@ class FieldCheck(NamedTuple):
     allows_null: bool
     may_be_absent: bool
 
-    def passes(self, rows: Iterable[dict[str, Any]]) -> bool:
-        """Return whether the field is certainly valid in each of the rows."""
-        values = _column(self.name, rows)
+    def passes(self, values: list[Any]) -> bool:
+        """Return whether each of these values of the field is certainly valid."""
         if self.allows_null and None in values:
             values = [value for value in values if value is not None]
         if self.may_be_absent and ABSENT in values:
@@ -101,8 +99,8 @@ class FieldCheck(NamedTuple):
 class CompiledSerializer:
     """Validates rows exactly like the serializer that it was made from. Use `compile_serializer` to make one.
 
-    Call `certain(rows)` first. For each row that it returns, call `validate(row)`. For the other rows, call the
-    `run_validation(row)` of the original serializer instead.
+    Call `certain(rows, columns)` first. For each row that it returns, call `validate(row)`. For the other rows, call
+    the `run_validation(row)` of the original serializer instead.
     """
 
     def __init__(self, serializer: Any, fast_checks: dict[str, FastCheck], needed_values: Collection[str]) -> None:
@@ -129,26 +127,33 @@ class CompiledSerializer:
         """Whether every field has a fast check, so that DRF has nothing to validate in a row that passes them."""
         return not self._drf_fields
 
-    def leaves_nothing_to_drf(self, rows: Iterable[dict[str, Any]]) -> bool:
-        """Return whether DRF would do nothing for the fields without a fast check, because no row has such a field."""
+    def leaves_nothing_to_drf(self, names: Collection[str]) -> bool:
+        """Return whether DRF would do nothing in rows with these fields for the fields without a fast check."""
         return all(
-            is_skipped_if_absent and not any(field.field_name in row for row in rows)
+            is_skipped_if_absent and field.field_name not in names
             for field, _validate_method, is_skipped_if_absent in self._drf_fields
         )
 
     def are_certain(self, rows: list[Any]) -> bool:
         """Return whether, in each of the rows, every field that has a fast check is certainly valid."""
-        return set(map(type, rows)) <= {dict} and all(check.passes(rows) for check in self._fast_checks)
+        if not set(map(type, rows)) <= {dict}:
+            return False
+        columns = Columns(rows)
+        return all(check.passes(columns[check.name]) for check in self._fast_checks)
 
-    def certain(self, rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-        """Return those of the rows, with their keys, in which every field that has a fast check is certainly valid."""
-        certain = rows
-        if set(map(type, rows.values())) != {dict}:
-            certain = {key: row for key, row in rows.items() if type(row) is dict}
+    def certain(self, rows: dict[int, dict[str, Any]], columns: Columns) -> dict[int, dict[str, Any]]:
+        """Return those of the rows, with their keys, in which every field that has a fast check is certainly valid.
+
+        `columns` are those of the rows.
+        """
         for check in self._fast_checks:
-            if not check.passes(certain.values()):
-                certain = {key: row for key, row in certain.items() if check.passes([row])}
-        return certain
+            if check.may_be_absent and check.name not in columns.names:
+                continue
+            if not check.passes(values := columns[check.name]):
+                are_certain = [check.passes([value]) for value in values]
+                rows = dict(compress(rows.items(), are_certain))
+                columns = Columns(list(rows.values()))
+        return rows
 
     def validate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Validate the remaining fields of a row that passes the fast checks.
@@ -166,22 +171,22 @@ class CompiledSerializer:
                 validated[source] = None if value is None else read_value(value)
         return validated
 
-    def needed_columns(self, rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    def needed_columns(self, columns: Columns) -> dict[str, list[Any]]:
         """Return the validated values that rows which pass the fast checks have in the needed fields, by source.
 
         The value of an absent field is its default, or None if it has none. `validate` returns the same for each row.
         """
-        columns = {}
+        needed = {}
         for name, source, default, read_value in self._needed_values:
             absent = None if default is empty or self._is_partial else default
-            values = _column(name, rows)
+            values = columns[name]
             if None in values or ABSENT in values:
-                columns[source] = [
+                needed[source] = [
                     absent if value is ABSENT else None if value is None else read_value(value) for value in values
                 ]
             else:
-                columns[source] = list(map(read_value, values))
-        return columns
+                needed[source] = list(map(read_value, values))
+        return needed
 
     def _validate_with_drf(self, row: dict[str, Any]) -> dict[str, Any]:
         """Validate the fields without a fast check, as DRF's `Serializer.to_internal_value` does."""
@@ -205,14 +210,6 @@ class CompiledSerializer:
         if errors:
             raise serializers.ValidationError(errors)
         return validated
-
-
-def _column(name: str, rows: Iterable[dict[str, Any]]) -> list[Any]:
-    """Return the value of the field in each of the rows, or ABSENT."""
-    try:
-        return list(map(itemgetter(name), rows))  # twice as fast, and most rows have all fields
-    except KeyError:
-        return [row.get(name, ABSENT) for row in rows]
 
 
 def compile_serializer(serializer: Any, needed_values: Collection[str] = ()) -> CompiledSerializer | None:

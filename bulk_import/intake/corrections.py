@@ -17,7 +17,7 @@ from rest_framework.exceptions import UnsupportedMediaType
 
 from bulk_import.exceptions import Expired
 from bulk_import.intake.accept import accept
-from bulk_import.intake.changed_rows import MAX_CHANGES_BYTES, Changes, ChangesByIndex, read_changes, unknown_row
+from bulk_import.intake.changed_rows import MAX_CHANGES_BYTES, Changes, read_changes, unknown_row
 from bulk_import.intake.conflicts import check_has_ended, conflict
 from bulk_import.intake.formats import JSON
 from bulk_import.intake.raw_rows import RawRow
@@ -44,7 +44,7 @@ class Corrections:
     """A job with corrections of its rows. It takes the place of an `Upload`."""
 
     job: ImportJob
-    changes: ChangesByIndex
+    body: bytes  # the document; read in `rows`, because the corrections in it take many times as much memory
     sha256: bytes
     unknown: str = "ignore"
 
@@ -53,7 +53,9 @@ class Corrections:
         return self.job.file_name
 
     def rows(self, target: Target, request: Request, _mode: str) -> CorrectedRows:
-        return CorrectedRows(self.job, Changes(self.changes, target_fields(target, request), self.job.reading))
+        """Return the corrected rows. Raises BadImport if the document is malformed."""
+        changes = Changes(read_changes(self.body), target_fields(target, request), self.job.reading)
+        return CorrectedRows(self.job, changes)
 
 
 class CorrectedRows:
@@ -81,14 +83,13 @@ class CorrectedRows:
 
 
 def read_corrections(request: Request, job: ImportJob) -> Corrections:
-    """Read the body of a request. Raises BadImport, BodyTooLarge and UnsupportedMediaType."""
+    """Read the body of a request. Raises BodyTooLarge and UnsupportedMediaType."""
     if media_type_of(request) != JSON:
         raise UnsupportedMediaType(media_type_of(request), _("Send the corrections as JSON."))
     body = read_body(request, MAX_CHANGES_BYTES)
-    changes = read_changes(body)
     digest = hashlib.sha256(f"correct {job.pk} {host_and_query(request)}\n".encode())
     digest.update(body)
-    return Corrections(job, changes, digest.digest())
+    return Corrections(job, body, digest.digest())
 
 
 def correct(

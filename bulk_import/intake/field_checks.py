@@ -23,14 +23,12 @@ from rest_framework.settings import api_settings
 from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
 from bulk_import.intake.endpoint_rules import UncheckedField
+from bulk_import.intake.row_columns import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     FastCheck = Callable[[list[Any]], bool]
-
-ABSENT = object()
-"""Stands for the value of a field that the row does not contain."""
 
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -137,7 +135,7 @@ def _text_check(field: Any, limits: Limits) -> FastCheck | None:
         together = "".join(texts)
         return (
             "\0" not in together
-            and (together.isascii() or _has_no_surrogates(together))
+            and _has_no_surrogates(together)
             and all(all(map(search, filter(None, texts))) for search in searches)
         )
 
@@ -145,11 +143,13 @@ def _text_check(field: Any, limits: Limits) -> FastCheck | None:
 
 
 def _has_no_surrogates(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    for encoding in ("latin-1", "utf-8"):  # Latin-1 takes hardly any time, and many languages need no other characters
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        return True
+    return False
 
 
 def _choice_check(field: Any, limits: Limits) -> FastCheck | None:

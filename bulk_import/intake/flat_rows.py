@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 FAST_NUMBER_LIMIT = 10**9
 """Numbers below this size need no further checks. It is far below MAX_INTEGER_DIGITS and below 64 bits."""
@@ -17,16 +16,22 @@ SMALL = msgspec.Meta(gt=-FAST_NUMBER_LIMIT, lt=FAST_NUMBER_LIMIT)
 FlatRow = dict[str, str | Annotated[int, SMALL] | Annotated[float, SMALL] | bool | None]
 """The type of a row without nested values and without large numbers."""
 
-FIRST_AND_LAST, OBJECT_BRACES = itemgetter(0, -1), tuple(b"{}")
-"""The first and the last byte of a row, and those of an object."""
-
 FLAT_ROW_DECODER = msgspec.json.Decoder(list[FlatRow])
 """Decodes an array of rows. It stops at the first value that needs a closer look."""
+
+BETWEEN_ROWS = b", \t\r\n"
+"""The bytes that may be between two rows of an array."""
 
 
 def to_payload_line(raw: bytes) -> bytes:
     """Return a row of valid JSON on one line. Only a row that has several lines changes: it loses its blanks."""
     return _without_blanks(raw) if b"\n" in raw or b"\r" in raw else raw
+
+
+def to_payload_lines(raws: Sequence[bytes]) -> list[bytes]:
+    """Return the `to_payload_line` of each row."""
+    together = b"".join(raws)  # one search takes less time than many
+    return list(map(to_payload_line, raws) if b"\n" in together or b"\r" in together else raws)
 
 
 def _without_blanks(raw: bytes) -> bytes:
@@ -39,39 +44,49 @@ def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dic
 
     Returns None if one of the rows is too large or malformed, or has anything that may be refused. Then call
     `parse_row` for each of them.
+    """
+    if max(map(len, raws)) > max_row_bytes:
+        return None
+    array = b"[%b]" % b",".join(raws)
+    rows = _parse_array(array)
+    if rows is None or not len(rows) == len(raws) == array.count(b"{"):
+        return None
+    # If each of them begins with one of the braces, there is no other brace in it, and it is one row.
+    return (rows, to_payload_lines(raws)) if all(raw.startswith(b"{") for raw in raws) else None
+
+
+def split_flat_rows(window: bytes, max_row_bytes: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
+    """Fast path for a part of an array, from the beginning of a row to the end of one: split and parse it at once.
+
+    Returns the values and the bytes of its rows, or None in the same cases as `parse_flat_rows`. Then the part has to
+    be split in another way. It may be malformed.
+
+    A row without nested values has one opening brace. If there are only as many of them as rows, no text contains one,
+    so a row begins at each of them.
+    """
+    rows = _parse_array(b"[%b]" % window)
+    if rows is None:
+        return None
+    _nothing, *rests = window.split(b"{")
+    raws = [b"{" + rest.rstrip(BETWEEN_ROWS) for rest in rests]
+    return None if len(rows) != len(raws) or max(map(len, raws), default=0) > max_row_bytes else (rows, raws)
+
+
+def _parse_array(array: bytes) -> list[dict[str, Any]] | None:
+    """Return the values of an array of rows; None if it is malformed, or has anything that may be refused.
 
     msgspec is as strict as jiter and takes a third of the time, but it does not report duplicate names. So the names
     are counted: each is followed by a colon. If a name occurs twice, there are more colons than values. If a text
     contains a colon, there are too many as well. Then the blanks are removed and only the colons after a quotation mark
     are counted, which takes longer. If a text contains these two characters, each row is parsed alone.
     """
-    if max(map(len, raws)) > max_row_bytes:
+    if b"\\" in array and b"\\u0000" in array:  # the search for one byte takes hardly any time
         return None
     try:
-        lines = list(raws)
-        array = _join(lines)
-        if not _are_separate(lines, array):
-            array = _join(map(_without_blanks, raws))  # raises DecodeError for a row that is not JSON on its own
-            lines = list(map(to_payload_line, raws))
         rows: list[dict[str, Any]] = FLAT_ROW_DECODER.decode(array)
         values = sum(map(len, rows))
-        if array.count(b":") != values and b"".join(map(_without_blanks, raws)).count(b'":') != values:
+        if array.count(b":") != values and _without_blanks(array).count(b'":') != values:
             return None
-    except (msgspec.DecodeError, ValueError, RecursionError, IndexError):  # IndexError: a row without any bytes
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    has_nul = b"\\" in array and b"\\u0000" in array  # the search for one byte takes hardly any time
-    return (rows, lines) if len(rows) == len(lines) and not has_nul else None
-
-
-def _join(lines: Iterable[bytes]) -> bytes:
-    return b"[%b]" % b",\n".join(lines)
-
-
-def _are_separate(lines: list[bytes], array: bytes) -> bool:
-    """Return whether each of these rows is on one line, and begins and ends with a brace.
-
-    If msgspec then reads as many rows in the array as there are lines, each line is a row on its own. No text contains
-    a line break, and no row a nested object. So the first brace of a line begins a row, and its last one ends a row.
-    """
-    has_one_line_each = array.count(b"\n") == len(lines) - 1 and b"\r" not in array
-    return has_one_line_each and set(map(FIRST_AND_LAST, lines)) == {OBJECT_BRACES}
+    return rows

@@ -68,11 +68,6 @@ def format_of(body: bytes, media_type: str) -> str:
     return media_type
 
 
-def split_json(body: bytes) -> Iterator[RawRow]:
-    """Yield the elements of a JSON array."""
-    return map(RawRow, split_array(body))
-
-
 def split_lines(body: bytes) -> Iterator[RawRow]:
     """Yield the lines of JSON Lines, without blank ones. Raises BodyTooLarge if there are too many lines."""
     limit = max_lines()
@@ -83,7 +78,7 @@ def split_lines(body: bytes) -> Iterator[RawRow]:
             yield RawRow(row, number)
 
 
-SPLITTERS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {JSON: split_json, JSON_LINES: split_lines}
+SPLITTERS: dict[str, Callable[[bytes], Iterator[RawRow]]] = {JSON: split_array, JSON_LINES: split_lines}
 """The functions that split JSON and JSON Lines into rows."""
 
 

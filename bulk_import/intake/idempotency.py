@@ -41,12 +41,10 @@ def read_key(header: str | None) -> str:
 
 
 def find_job(target: Target, submitter: Any, key: str, request_sha256: bytes) -> ImportJob | None:
-    """Return the job that this request created before; None if there is none.
+    """Return the job that this request created before; None if there is none. `key` must not be empty.
 
     Raises BadImport if a different request used the key.
     """
-    if not key:
-        return None
     job = ImportJob.objects.filter(target=target.name, submitter=submitter, idempotency_key=key).first()
     if job and bytes(job.request_sha256) != request_sha256:
         message = _("This Idempotency-Key was already used for a different request. Send a new key with a new import.")

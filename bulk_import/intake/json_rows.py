@@ -10,7 +10,7 @@ import codecs
 import json
 import math
 import re
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jiter
@@ -19,8 +19,9 @@ from django.utils.translation import gettext as _
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.flat_rows import parse_flat_rows, to_payload_line
+from bulk_import.intake.flat_rows import parse_flat_rows, split_flat_rows, to_payload_line
 from bulk_import.intake.parser_reasons import plain_reason
+from bulk_import.intake.raw_rows import RawRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +39,12 @@ WINDOW_BYTES = 256 * 1024
 """Bytes of an array that `_split_window` splits at once. Splitting takes several times this amount of memory."""
 
 WINDOW_ATTEMPTS = 3
-"""How many possible ends of a window are tried before its rows are split one by one."""
+"""How many places where a row may begin are tried as the end of a window, before its rows are split one by one."""
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BLANK_BYTES = b" \t\n\r"
 BLANKS = re.compile(rb"[ \t\n\r]*")
+CLOSING_BRACKET = ord("]")
 ROW_START = re.compile(rb'\{[ \t\n\r]*"[^"\\]{0,255}"')
 """The opening brace and the first field name of a row that is an object."""
 
@@ -66,11 +69,11 @@ class RowError(Exception):
         self.code, self.message = code, message
 
 
-def split_array(body: bytes) -> Iterator[bytes]:
-    """Split a JSON array into the raw bytes of its elements, in order.
+def split_array(body: bytes) -> Iterator[RawRow]:
+    """Split a JSON array into its elements, in order.
 
     Raises BadImport if the array is malformed, and BodyTooLarge for an element that is too large. An element itself may
-    still be malformed; `parse_row` finds that out.
+    still be malformed, unless it has `fields`; `parse_row` finds that out.
     """
     position = _find_first_row(body)
     max_row_bytes = conf().max_row_bytes
@@ -81,15 +84,18 @@ def split_array(body: bytes) -> Iterator[bytes]:
     while True:
         if row_start and position >= one_by_one_until:
             rows, end = _split_window(body, position, row_start[0], max_row_bytes)
-            if rows:
-                yield from rows
-                index, position = index + len(rows), end
+            if not rows:
+                one_by_one_until = position + WINDOW_BYTES
                 continue
-            one_by_one_until = position + WINDOW_BYTES
-        end = _find_row_end(body, position, index, max_row_bytes)
-        yield body[position:end]
-        index += 1
-        position = _skip_blanks(body, end)
+            yield from rows
+            index, position = index + len(rows), end
+            if body[position] != CLOSING_BRACKET:
+                continue
+        else:
+            end = _find_row_end(body, position, index, max_row_bytes)
+            yield RawRow(body[position:end])
+            index += 1
+            position = _skip_blanks(body, end)
         match body[position : position + 1]:
             case b",":
                 position = _skip_blanks(body, position + 1)
@@ -156,30 +162,43 @@ def _find_first_row(body: bytes) -> int:
     return position
 
 
-def _split_window(body: bytes, start: int, row_start: bytes, max_row_bytes: int) -> tuple[list[bytes], int]:
-    """Split many rows at once, starting at `start`; return them and the position of the next row.
+def _split_window(body: bytes, start: int, row_start: bytes, max_row_bytes: int) -> tuple[list[RawRow], int]:
+    """Split many rows at once, starting at `start`. Return them and the position of the next row or of the array's end.
 
     Returns no rows if this part of the array cannot be split safely. Then the rows have to be split one by one.
 
-    A window must end exactly where a row begins. To find such a place without parsing, we search backwards for the
-    start of the first row, for example `{"sku"`. The same bytes may also occur inside a row, so we then parse
-    everything before them as an array. If that succeeds, everything before them is complete rows, so a new row begins
-    there.
+    A window must end exactly where a row begins, or at the end of the array. To find such a place without parsing, we
+    search backwards for the start of the first row, for example `{"sku"`. The same bytes may also occur inside a row,
+    so we then parse everything before them as an array. If that succeeds, everything before them is complete rows, so
+    a new row begins there.
     """
+    for end in _window_ends(body, start, row_start):
+        window = body[start:end].rstrip(BLANK_BYTES)
+        if body[end] != CLOSING_BRACKET:
+            if not window.endswith(b","):
+                continue
+            window = window[:-1]
+        if flat := split_flat_rows(window, max_row_bytes):
+            fields, lines = flat
+            return list(map(RawRow, lines, repeat(None), repeat(False), repeat(()), fields)), end
+        try:
+            raws = [bytes(row) for row in RAW_ROWS_DECODER.decode(b"[%b]" % window)]
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        return ([], start) if max(map(len, raws), default=0) > max_row_bytes else (list(map(RawRow, raws)), end)
+    return [], start
+
+
+def _window_ends(body: bytes, start: int, row_start: bytes) -> Iterator[int]:
+    """Yield positions where a window may end: that of the last byte, if it is near, and those where rows may begin."""
     end = start + WINDOW_BYTES
+    if end >= len(body):
+        yield start + len(body[start:].rstrip(BLANK_BYTES)) - 1
     for _attempt in range(WINDOW_ATTEMPTS):
         end = body.rfind(row_start, start + 1, end)
         if end == -1:
-            break
-        window = body[start:end].rstrip(b" \t\n\r")
-        if not window.endswith(b","):
-            continue
-        try:
-            rows = [bytes(row) for row in RAW_ROWS_DECODER.decode(b"[%b]" % window[:-1])]
-        except (msgspec.DecodeError, RecursionError):
-            continue
-        return ([], start) if max(map(len, rows)) > max_row_bytes else (rows, end)
-    return [], start
+            return
+        yield end
 
 
 def _skip_blanks(body: bytes, position: int) -> int:

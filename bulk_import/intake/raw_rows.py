@@ -23,6 +23,11 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):  # made for each row, in a 
     line: int | None = None
     has_cells: bool = False  # whether the values are those of cells
     errors: list[dict[str, Any]] | tuple[()] = ()
+    fields: dict[str, Any] | None = None  # the parsed row, if it was parsed together with the rows around it
+
+    def changed(self, json: bytes, errors: list[dict[str, Any]] | tuple[()]) -> RawRow:
+        """Return the same row with other JSON and other errors."""
+        return msgspec.structs.replace(self, json=json, errors=errors, fields=None)
 
 
 @runtime_checkable

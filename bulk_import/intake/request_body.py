@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from bulk_import.intake.changed_rows import (
     ChangedRows,
     ChangedTable,
     Changes,
-    ChangesByIndex,
     read_changes,
 )
 from bulk_import.intake.file_name import clean_file_name, file_name_of
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from bulk_import.intake.raw_rows import RawRow
 
 PIECE_BYTES = 256 * 1024
-"""Bytes of the body that are read, and decompressed, at a time."""
+"""Bytes that are read at a time if the body is compressed, or if the request does not say how many it has."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """Bytes that a form may have in addition to its file: boundaries, headers and other fields."""
@@ -59,16 +59,23 @@ GZIP = 16 + zlib.MAX_WBITS
 """Tells zlib to expect the gzip format."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Upload:
-    """The body of a request in one of the `formats`, and a hash of its content and parameters."""
+    """The body of a request in one of the `formats`."""
 
     format: str
     body: bytes
     options: ReadingOptions
-    sha256: bytes
+    described: str  # the media type, the host and the query
     file_name: str = ""  # "" if the client sent none
-    changes: ChangesByIndex = field(default_factory=dict)  # the corrections that were sent with the file
+    corrections: bytes = b""  # those that were sent with the file; read in `rows`, because they take much memory
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """The hash of the content and the parameters, by which a repeated request is recognized."""
+        digest = hashlib.sha256(f"{self.described}\n".encode())
+        digest.update(self.body)
+        return hashlib.sha256(digest.digest() + self.corrections).digest()
 
     @property
     def unknown(self) -> str:
@@ -78,16 +85,18 @@ class Upload:
     def rows(self, target: Target, request: Request, mode: str = JobMode.CREATE) -> Iterable[RawRow]:
         """Return the rows, which can be iterated only once. A Table also says how the file was read.
 
-        Raises BadImport if it is not clear how to read the file. Iterating over malformed rows raises it too.
+        Raises BadImport if it is not clear how to read the file, or if the corrections are malformed. Iterating over
+        malformed rows raises it too.
         """
-        if self.format != TABLE and not self.changes:
+        if self.format != TABLE and not self.corrections:
             return SPLITTERS[self.format](self.body)
+        changes = read_changes(self.corrections) if self.corrections else {}
         fields = target_fields(target, request, is_update=mode in PARTIAL_MODES)
         if self.format != TABLE:
-            return ChangedRows(SPLITTERS[self.format](self.body), Changes(self.changes, fields, {}))
+            return ChangedRows(SPLITTERS[self.format](self.body), Changes(changes, fields, {}))
         table = Table(self.body, fields, self.options)
         conventions = {"locale": self.options.locale, "decimal": self.options.decimal}
-        return ChangedTable(table, Changes(self.changes, fields, conventions)) if self.changes else table
+        return ChangedTable(table, Changes(changes, fields, conventions)) if changes else table
 
 
 class UnreadBody(BaseParser):
@@ -130,11 +139,8 @@ def read_upload(request: Request, options: ReadingOptions) -> Upload:
         return replace(upload, file_name=file_name_of(request.headers.get("Content-Disposition", "")))
     corrections = _read_corrections(request)
     media_type, body, name = _read_file(request)
-    upload = replace(as_upload(_format(media_type, body), query, body, options), file_name=name)
-    if not corrections:
-        return upload
-    digest = hashlib.sha256(upload.sha256 + corrections).digest()
-    return replace(upload, changes=read_changes(corrections), sha256=digest)
+    upload = as_upload(_format(media_type, body), query, body, options)
+    return replace(upload, file_name=name, corrections=corrections)
 
 
 def host_and_query(request: Request) -> str:
@@ -149,9 +155,7 @@ def as_upload(media_type: str, query: str, body: bytes, options: ReadingOptions 
     """
     if not body or body.isspace():
         raise empty_file(media_type)
-    digest = hashlib.sha256(f"{media_type}?{query}\n".encode())
-    digest.update(body)
-    return Upload(format_of(body, media_type), body, options or ReadingOptions(), digest.digest())
+    return Upload(format_of(body, media_type), body, options or ReadingOptions(), f"{media_type}?{query}")
 
 
 def check_content_length(request: Request) -> None:
@@ -200,7 +204,10 @@ def read_body(request: Request, limit: int) -> bytes:
     pieces: list[bytes] = []  # a bytearray that grows would leave holes in the memory of the process
     size = received = 0
     decompressor = zlib.decompressobj(GZIP) if coding == "gzip" else None
-    while piece := _read_piece(stream):
+    announced = int(request.META.get("CONTENT_LENGTH") or 0)
+    # To read and join many pieces takes time. A compressed body is not kept, so only one piece of it is in memory.
+    piece_bytes = PIECE_BYTES if decompressor else min(announced, limit + 1) or PIECE_BYTES
+    while piece := _read_piece(stream, piece_bytes):
         received += len(piece)
         pieces.append(piece if decompressor is None else _decompress(decompressor, piece, limit + 1 - size))
         size += len(pieces[-1])
@@ -208,16 +215,16 @@ def read_body(request: Request, limit: int) -> bytes:
             raise file_too_large(limit)
     # When a connection breaks, some servers just end the stream. The first half of a CSV is a valid CSV, so only the
     # Content-Length shows that the rest is missing.
-    if received < int(request.META.get("CONTENT_LENGTH") or 0):
+    if received < announced:
         raise _incomplete()
     if decompressor and not decompressor.eof:
         raise BadImport(_("The gzip data is incomplete. Compress the file and send it again."))
     return b"".join(pieces)
 
 
-def _read_piece(stream: Any) -> bytes:
+def _read_piece(stream: Any, piece_bytes: int) -> bytes:
     try:
-        piece: bytes = stream.read(PIECE_BYTES)
+        piece: bytes = stream.read(piece_bytes)
     except Exception as error:  # each server raises its own exception when a connection breaks
         raise _incomplete() from error
     return piece

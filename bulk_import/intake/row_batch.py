@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulk_import.batching import in_batches
 from bulk_import.conf import conf
-from bulk_import.intake.flat_rows import parse_flat_rows
+from bulk_import.intake.flat_rows import parse_flat_rows, to_payload_lines
 from bulk_import.intake.json_rows import UNREADABLE_ROW_CODES, RowError, parse_row
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class Batch:
         self._validated: dict[int, dict[str, Any]] = {}
         jsons = [raw.json for raw in raws]
         max_row_bytes = conf().max_row_bytes
-        if flat := parse_flat_rows(jsons, max_row_bytes):
+        parsed = [raw.fields for raw in raws if raw.fields is not None]
+        are_parsed = len(parsed) == len(raws)
+        if flat := (parsed, to_payload_lines(jsons)) if are_parsed else parse_flat_rows(jsons, max_row_bytes):
             rows, self.lines = flat
             self._rows = dict(enumerate(rows, first_index))
             self.values = sum(map(len, rows))

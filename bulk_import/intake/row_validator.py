@@ -6,7 +6,6 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
@@ -17,6 +16,7 @@ from bulk_import.intake.compiled_serializer import compile_serializer
 from bulk_import.intake.database_checks import DatabaseChecks
 from bulk_import.intake.endpoint_rules import skip_database_checks
 from bulk_import.intake.existing_rows import ExistingRows
+from bulk_import.intake.row_columns import Columns
 from bulk_import.intake.unique_values import UniqueValues
 from bulk_import.models import PARTIAL_MODES, JobMode
 from bulk_import.reports.cells import CLEAR_MARK
@@ -81,7 +81,7 @@ class RowValidator:
         row = json.loads(raw.json)
         for name in [name for name, cell in row.items() if cell == CLEAR_MARK]:
             row[name] = None if getattr(self.serializer.fields.get(name), "allow_null", False) else ""
-        return msgspec.structs.replace(raw, json=json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        return raw.changed(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"), raw.errors)
 
     def validate(
         self, rows: dict[int, Any], invalid: Collection[int] = ()
@@ -96,13 +96,17 @@ class RowValidator:
         errors: dict[int, list[dict[str, Any]]] = {}
         validated: dict[int, dict[str, Any]] = {}
         rows = self._read(rows, errors)
+        objects = rows
+        if set(map(type, rows.values())) != {dict}:
+            objects = {index: row for index, row in rows.items() if type(row) is dict}
+        columns = Columns(list(objects.values()))
         if self.unknown_fields:
-            errors |= self.unknown_fields.errors(rows)
+            errors |= self.unknown_fields.errors(objects, columns.names)
         # The fast checks are our own code. They run outside the `try`, so that a bug in them is not mistaken for an
         # exception of the target's code, which would let every row pass.
-        certain = self._compiled.certain(rows) if self._compiled else {}
+        certain = self._compiled.certain(objects, columns) if self._compiled else {}
         invalid = {*invalid, *errors}
-        if not invalid and len(certain) == len(rows) and self._are_valid(certain):
+        if not invalid and len(certain) == len(rows) and self._are_valid(list(certain), columns):
             return errors, validated
         validate_certain = self._compiled.validate if self._compiled else self.serializer.run_validation
         for index, row in rows.items():
@@ -118,12 +122,11 @@ class RowValidator:
                 errors[index] = errors.get(index, []) + found
         return errors, validated
 
-    def _are_valid(self, certain: dict[int, Any]) -> bool:
+    def _are_valid(self, indexes: list[int], columns: Columns) -> bool:
         """Return whether rows that pass all fast checks need no further look. Then their unique values are noted."""
-        rows = certain.values()
-        if self._needs_values or not self._compiled or not self._compiled.leaves_nothing_to_drf(rows):
+        if self._needs_values or not self._compiled or not self._compiled.leaves_nothing_to_drf(columns.names):
             return False
-        return self._unique_values.add_new(self._compiled.needed_columns(rows), list(certain))
+        return self._unique_values.add_new(self._compiled.needed_columns(columns), indexes)
 
     def _read(self, rows: dict[int, Any], errors: dict[int, list[dict[str, Any]]]) -> dict[int, Any]:
         """Return the rows as the view's parser reads them. Add the errors of those that it refuses."""

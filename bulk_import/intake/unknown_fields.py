@@ -22,15 +22,18 @@ class UnknownFields:
     refuse: bool
     names: list[str] = field(default_factory=list)
 
-    def errors(self, rows: dict[int, Any]) -> dict[int, list[dict[str, Any]]]:
-        """Note the unknown fields of several rows. Return the errors of each row that has any, with the row's key."""
+    def errors(self, rows: dict[int, dict[str, Any]], names: set[str]) -> dict[int, list[dict[str, Any]]]:
+        """Note the unknown fields of several rows. Return the errors of each row that has any, with the row's key.
+
+        `names` are all fields of the rows.
+        """
         noted = self.known if self.refuse else self.known.union(self.names)
-        if set().union(*[row for row in rows.values() if type(row) is dict]) <= noted:
+        if names <= noted:
             return {}
         return {key: errors for key, row in rows.items() if (errors := self._errors(row))}
 
-    def _errors(self, row: Any) -> list[dict[str, Any]]:
-        if type(row) is not dict or row.keys() <= self.known:
+    def _errors(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        if row.keys() <= self.known:
             return []
         unknown = [name[:MAX_NAME_CHARACTERS] for name in row if name not in self.known][:MAX_NAMES]
         new = [name for name in unknown if name not in self.names]

@@ -18,6 +18,7 @@ from rest_framework import serializers
 from bulk_import.conf import conf
 from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
 from bulk_import.models.event import KINDS_WITHOUT_WEBHOOK
+from bulk_import.reports.copied_fields import CopiedFields
 from bulk_import.reports.links import ImportJobLinksSerializer
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
@@ -53,7 +54,7 @@ class StatusField(serializers.ChoiceField):
         super().__init__(JobStatus.choices, **options)
 
 
-class ImportJobCountsSerializer(serializers.Serializer[dict[str, int]]):
+class ImportJobCountsSerializer(CopiedFields, serializers.Serializer[dict[str, int]]):
     """The number of rows with each outcome. `pending` rows have no outcome yet. The sum is always `rows`."""
 
     created = serializers.IntegerField(min_value=0)
@@ -90,7 +91,7 @@ class ImportJobLostWorkerSerializer(serializers.Serializer[ImportJob]):
         return instance if instance.worker_resumes_at else None
 
 
-class ImportJobSerializer(serializers.Serializer[Any]):
+class ImportJobSerializer(CopiedFields, serializers.Serializer[Any]):
     """One accepted import. Load a job with `for_reports()` before you render it."""
 
     id = serializers.UUIDField()

@@ -6,6 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from bulk_import.reports.copied_fields import CopiedFields
+
 
 class BulkImportColumnSerializer(serializers.Serializer[dict[str, Any]]):
     """A column of the file, and the field that it was read as."""
@@ -30,7 +32,7 @@ class BulkImportValueSerializer(serializers.Serializer[dict[str, Any]]):
         return {**super().get_fields(), "from": serializers.CharField(help_text="The value in the file.")}
 
 
-class BulkImportReadingSerializer(serializers.Serializer[dict[str, Any]]):
+class BulkImportReadingSerializer(CopiedFields, serializers.Serializer[dict[str, Any]]):
     """How the file was read. JSON has only `format` and `ignored`. A job without a file has nothing of it."""
 
     format = serializers.ChoiceField(["json", "csv", "spreadsheet"], required=False)

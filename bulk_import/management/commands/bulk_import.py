@@ -276,5 +276,5 @@ def submit(target: Target, request: Request, upload: Upload, key: str | None, **
     `how` are further arguments of `accept`.
     """
     key = read_key(key)
-    job = find_job(target, request.user, key, upload.sha256)
+    job = find_job(target, request.user, key, upload.sha256) if key else None
     return (job or accept(target, request, upload, idempotency_key=key, **how)).pk

@@ -12,7 +12,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
 
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake.formats import split_json, split_lines
+from bulk_import.intake.formats import split_lines
+from bulk_import.intake.json_rows import split_array
 from bulk_import.intake.spreadsheets.table import Table
 from tests.bulk_import.conftest import Aws, post_bytes, post_rows, product
 
@@ -68,7 +69,7 @@ def csrf_client(merchandiser: Any) -> APIClient:
 
 
 def test_the_rows_of_an_array_have_no_line() -> None:
-    assert read(split_json, b'[{"a": 1}, 2]') == [({"a": 1}, None), (2, None)]
+    assert read(split_array, b'[{"a": 1}, 2]') == [({"a": 1}, None), (2, None)]
 
 
 def test_a_line_of_json_lines_is_a_row() -> None:

@@ -6,8 +6,7 @@ import pytest
 from django.utils.translation import override
 
 from bulk_import.exceptions import BadImport
-from bulk_import.intake.formats import split_json
-from bulk_import.intake.json_rows import RowError, parse_row
+from bulk_import.intake.json_rows import RowError, parse_row, split_array
 from bulk_import.intake.parser_reasons import plain_reason
 from bulk_import.intake.spreadsheets.table import Table
 
@@ -57,7 +56,7 @@ def test_a_malformed_row_has_a_plain_reason(row: bytes, reason: str) -> None:
 )
 def test_a_malformed_array_has_a_plain_reason(row: bytes, reason: str) -> None:
     with pytest.raises(BadImport, match=f": {reason}. Correct it"):
-        list(split_json(b"[" + row + b"]"))
+        list(split_array(b"[" + row + b"]"))
 
 
 @pytest.mark.parametrize(
