@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from bulk_import_wire.contract import Finish
 
 
+FINISHED_COLUMNS = (
+    *("created", "updated", "unchanged", "deleted", "rejected", "failed", "unprocessed"),
+    *("problems", "failures_key", "lease_expires_at", "ended_at", "calls", "status"),
+)
+"""The columns that change when a chunk ends."""
+
+
 class ImportChunk(LeasedChunk):
     """Consecutive rows of a job. Each chunk has one SQS message, and one worker at a time works on it."""
 
@@ -46,7 +53,7 @@ class ImportChunk(LeasedChunk):
         self.lease_expires_at, self.ended_at = None, Now()
         self.calls = calls_column(calls).get("calls", self.calls)
         self.status = ChunkStatus.DEAD if is_dead else ChunkStatus.DONE
-        self.save()
+        self.save(update_fields=FINISHED_COLUMNS)
         if not is_dead:
             self.job.mark_progress()
         job = self.job.handle_finished_chunk(self)

@@ -89,7 +89,7 @@ class ImportJob(PausableJob):
             job.clear_pause()
             job.cancel_pending_mail()  # the email about the end replaces every earlier one
             job.record(EventKind.ENDED, note=job.status, mail_after=timedelta(0))
-        job.save()
+        job.save(update_fields=["problems", "finished_at", *PAUSE_COLUMNS])
         return job
 
     # --- cancel, retry, redrive

@@ -297,5 +297,5 @@ class JobColumns(models.Model):
     def counts(self) -> dict[str, int]:
         """The number of rows for each outcome, and as `pending` the rows without one. Needs `with_counts`."""
         counts = {str(outcome): getattr(self, f"{outcome}_count") for outcome in Outcome}
-        counts["pending"] = self.rows - self.finished_rows
+        counts["pending"] = self.rows - sum(counts.values())
         return counts

@@ -8,6 +8,7 @@ client, and it delays the sweep by at most SWEEP_SECONDS + TIMEOUT_SECONDS.
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +50,17 @@ def send_due_webhooks(transport: httpx.AsyncBaseTransport | None = None) -> int:
     """
     if not conf().webhook_url:
         return 0
-    return deliver_due(Channel.WEBHOOK, partial(send_webhook, transport=transport), seconds=SWEEP_SECONDS)
+    with closing(asyncio.Runner()) as runner:  # one event loop for all webhooks, which the first of them creates
+        send = partial(send_webhook, runner=runner, transport=transport)
+        return deliver_due(Channel.WEBHOOK, send, seconds=SWEEP_SECONDS)
 
 
-def send_webhook(delivery: Delivery, transport: httpx.AsyncBaseTransport | None = None) -> None:
-    """Send one webhook. Raises DeliveryFailed if the receiver does not respond with 2xx."""
+def send_webhook(delivery: Delivery, runner: asyncio.Runner, transport: httpx.AsyncBaseTransport | None) -> None:
+    """Send one webhook in this event loop. Raises DeliveryFailed if the receiver does not respond with 2xx."""
     event = delivery.event
     content = JSONRenderer().render(document(event))
     try:
-        status = asyncio.run(post(content, signature_headers(str(event.pk), content), transport))
+        status = runner.run(post(content, signature_headers(str(event.pk), content), transport))
     except (httpx.HTTPError, OSError) as error:  # not the error's text: it may contain the URL
         raise DeliveryFailed(type(error).__name__) from error
     if status not in SUCCESS:

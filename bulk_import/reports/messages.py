@@ -152,8 +152,8 @@ def placeholders(job: ImportJob) -> dict[str, Any]:
 
 def outcomes_text(job: ImportJob) -> str:
     """Return the outcomes of the rows that were imported, such as "3 created, 1,200 updated"."""
-    counts = ((name, job.counts[name]) for name in LEDGER_OUTCOMES)
-    return ", ".join(f"{grouped(count)} {OUTCOME_LABELS[name]}" for name, count in counts if count)
+    counts = job.counts
+    return ", ".join(f"{grouped(counts[name])} {OUTCOME_LABELS[name]}" for name in LEDGER_OUTCOMES if counts[name])
 
 
 def grouped(number: int) -> str:

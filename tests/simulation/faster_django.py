@@ -12,7 +12,6 @@ from typing import Any
 
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
-from django.db.backends.sqlite3.base import FORMAT_QMARK_REGEX, SQLiteCursorWrapper
 from django.db.models import Model, expressions
 from django.db.models.base import ModelState
 from django.db.models.expressions import BaseExpression, Col
@@ -38,10 +37,9 @@ def install() -> None:
     for signal in (request_started, request_finished):  # the connection stays open, and no queries are kept
         signal.disconnect(close_old_connections)
         signal.disconnect(reset_queries)
-    replaced: Any = BaseExpression, Col, SQLCompiler, SQLiteCursorWrapper, Model
-    expression, column, compiler, cursor, model = replaced
+    replaced: Any = BaseExpression, Col, SQLCompiler, Model
+    expression, column, compiler, model = replaced
     model.from_db = classmethod(_from_db)
-    cursor.convert_query = _convert_query
     expression.copy = _copy
     column.identity = property(_identity)
     column.as_sql = _column_as_sql
@@ -54,18 +52,6 @@ def install() -> None:
     serializer: Any = Serializer
     serializer.get_fields = _get_fields
     model_meta.get_field_info = _get_field_info
-
-
-def _convert_query(_self: Any, query: str, *, param_names: Any = None) -> str:
-    """Return the SQL with the placeholders of SQLite. Django replaces them in each execution."""
-    if param_names is not None:
-        raise NotImplementedError
-    return _with_question_marks(query)
-
-
-@cache
-def _with_question_marks(query: str) -> str:
-    return FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%")
 
 
 def _copy(self: Any) -> Any:

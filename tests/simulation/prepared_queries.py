@@ -20,7 +20,6 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import connections, models, transaction
 from django.db.models import Count, QuerySet, sql
 from django.db.models.deletion import Collector
-from django.db.models.query import MAX_GET_RESULTS
 from django.db.models.sql.constants import ROW_COUNT, SINGLE
 
 from tests.simulation import recorded_querysets
@@ -182,9 +181,9 @@ def _first(self: Any) -> Any:
 
 
 def _get(self: Any, *args: Any, **kwargs: Any) -> Any:
-    if "_calls" not in self.__dict__ or any(name == "__getitem__" for name, *_ in self._calls):
+    if "_calls" not in self.__dict__ or any(call[0] == "__getitem__" for call in self._calls):
         return originals["get"](self, *args, **kwargs)
-    found = list(self.filter(*args, **kwargs).order_by()[:MAX_GET_RESULTS])
+    found = list(recorded(self, "get", args, kwargs))
     if len(found) == 1:
         return found[0]
     if not found:

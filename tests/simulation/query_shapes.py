@@ -18,7 +18,7 @@ from tests.simulation.recorded_querysets import is_recorded, replay
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FILTERS = {"filter", "exclude"}
+FILTERS = {"filter", "exclude", "get"}
 """The calls whose arguments are values. The arguments of the others are names, and so the SQL depends on them."""
 
 CONSTANTS = {type(None), bool, float, timedelta}
@@ -131,6 +131,8 @@ def shape_of_call(call: tuple[str, Any, Any], values: list[Any]) -> Any:
     """Return what the SQL depends on in a recorded call, and append its values."""
     name, args, kwargs = call
     is_name = name not in FILTERS
+    if not args and not is_name:
+        return name, *[(argument, shape(value, values)) for argument, value in kwargs.items()]
     if is_name and not kwargs and all(type(arg) is str for arg in args):
         return name, args
     return name, shape(args, values, is_name=is_name), shape(kwargs, values, is_name=is_name)

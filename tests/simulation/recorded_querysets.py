@@ -11,6 +11,7 @@ from typing import Any
 from django.db import models
 from django.db.models import QuerySet, sql
 from django.db.models.expressions import Exists, Subquery
+from django.db.models.query import MAX_GET_RESULTS
 
 RECORDED = (
     *("filter", "exclude", "annotate", "alias", "order_by", "distinct", "reverse", "values", "values_list", "using"),
@@ -49,7 +50,7 @@ def replay(queryset: Any, calls: Any) -> Any:
     using, hints = queryset.__dict__["_origin"]
     originals["__init__"](built, queryset.model, sql.Query(queryset.model), using, hints)
     for name, args, kwargs in calls:
-        built = _first_row(built) if name == "first" else originals[name](built, *args, **kwargs)
+        built = BUILDERS.get(name, originals.get(name))(built, *args, **kwargs)
     return built
 
 
@@ -138,3 +139,11 @@ def _all(self: Any) -> Any:
 
 def _first_row(queryset: Any) -> Any:
     return (queryset if queryset.ordered else queryset.order_by("pk"))[:1]
+
+
+def _only_row(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+    return queryset.filter(*args, **kwargs).order_by()[:MAX_GET_RESULTS]
+
+
+BUILDERS: dict[str, Any] = {"first": _first_row, "get": _only_row}
+"""The functions that define the queryset of a call that is executed at once."""

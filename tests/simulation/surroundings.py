@@ -33,6 +33,10 @@ def set_current(world: World) -> None:
     _worlds[:] = [world]
 
 
+def forget_current() -> None:
+    _worlds.clear()
+
+
 class SimulatedS3Storage(S3Storage):  # type: ignore[misc] # the package has no type hints
     """A storage of django-storages whose client is the simulated S3."""
 

@@ -108,7 +108,7 @@ class World:
         pollers.append(Poller(self, self.dead_letters, True, 1, plan.function_seconds))
         for poller in pollers:
             self.keep(self.loop.create_task(poller.run()))
-        self.keep(self.loop.create_task(self._run_relay()))
+        self.call_later(RELAY_SECONDS, self._run_relay)
         await self.until_quiet()
 
     async def run_epilogue(self) -> None:
@@ -146,14 +146,16 @@ class World:
         ended = "('succeeded', 'partially_succeeded', 'failed', 'cancelled')"
         return [row[0] for row in self.sql(f"SELECT id FROM bulk_import_importjob WHERE status NOT IN {ended}")]  # noqa: S608 - a constant
 
-    async def _run_relay(self) -> None:
-        """Run `manage.py bulk_import_relay` from time to time."""
-        while True:
-            await asyncio.sleep(RELAY_SECONDS)
-            if self._is_sweep_useful():
-                fault = self.fates.next("sweep")
-                death = Death(fault.step) if isinstance(fault, RelayDies) else None
-                self.run_in_monolith("sweep", self._sweep, death)
+    def _run_relay(self) -> None:
+        """Run `manage.py bulk_import_relay` now and from time to time.
+
+        This is no task: webhooks run in an event loop of their own, and Python 3.14 runs no task inside another one.
+        """
+        self.call_later(RELAY_SECONDS, self._run_relay)
+        if self._is_sweep_useful():
+            fault = self.fates.next("sweep")
+            death = Death(fault.step) if isinstance(fault, RelayDies) else None
+            self.run_in_monolith("sweep", self._sweep, death)
 
     def _is_sweep_useful(self) -> bool:
         """Return whether a sweep may find something to do. If it finds nothing, it only takes time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.sqlite3 import base
@@ -10,6 +12,24 @@ from tests.simulation.virtual_time import database_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """A cursor that calls the hook before each statement, and that knows the SQL of repeated statements."""
+
+    wrapper: DatabaseWrapper
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        self.wrapper.before_step(query)
+        if params is None:
+            return sqlite3.Cursor.execute(self, query)
+        return sqlite3.Cursor.execute(self, _with_question_marks(query), params)
+
+
+@cache
+def _with_question_marks(query: str) -> str:
+    """Return the SQL with the placeholders of SQLite. Django replaces them in each execution."""
+    return base.FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%")
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -22,12 +42,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection = super().get_new_connection(conn_params)
         # `deterministic` lets SQLite call it once for each statement, as the time is the same for all rows.
         connection.create_function("STRFTIME", 2, lambda _format, _now: database_time(), deterministic=True)
-        self.execute_wrappers.append(self._execute)
         return connection
 
-    def _execute(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        self.before_step(sql)
-        return execute(sql, params, many, context)
+    def create_cursor(self, name: str | None = None) -> Any:  # noqa: ARG002 - Django's signature
+        found = self.connection.cursor(factory=Cursor)
+        found.wrapper = self
+        return found
 
     def _commit(self) -> None:
         self.before_step("before commit")
