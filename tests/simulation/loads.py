@@ -27,7 +27,7 @@ FAILURES = {500, 504}
 
 @dataclass
 class ChunkCalls:
-    """The create calls of one process for one chunk."""
+    """The create calls of one process for one delivery of a chunk."""
 
     started_at: float
     calls: int = 0
@@ -43,7 +43,7 @@ class Loads:
         self.wrongly_accepted: list[str] = []
         self.max_in_flight = 0
         self.claims: Counter[tuple[str, int]] = Counter()  # by chunk and hour
-        self.chunks: dict[tuple[Process, str, int], ChunkCalls] = {}
+        self.chunks: dict[tuple[Process, int, str, int], ChunkCalls] = {}  # by process, number of its claim, and chunk
         self.calls_of_row: Counter[str] = Counter()
         self.failed_calls_of_row: Counter[str] = Counter()
         self._tries: Counter[tuple[Process, int, str]] = Counter()  # by process, number of its claim, and row
@@ -77,7 +77,7 @@ class Loads:
 
     def _count(self, process: Process, key: str) -> None:
         job_id, _, index = key.partition(":")
-        place = (process, job_id, int(index) // self._world.plan.chunk_rows)
+        place = (process, self._claims[process], job_id, int(index) // self._world.plan.chunk_rows)
         counted = self.chunks.setdefault(place, ChunkCalls(process.started_at))
         counted.calls += 1
         counted.rows.add(int(index))
