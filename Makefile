@@ -12,9 +12,11 @@ REQUIREMENTS := lambda_worker/requirements.txt requirements.txt requirements-dev
 # uv runs these two tools in environments of their own, because the project does not import them.
 SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
+# The parts of `make test`, in the order in which they start.
+PARTS := $(addprefix test-,page worker pipeline system browser chaos postgresql-parts sqlite-parts postgresql sqlite)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql test-postgresql-parts test-sqlite test-sqlite-parts test-browser test-worker test-pipeline test-system monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
+.PHONY: help demo serve test $(PARTS) monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
 
 help: ## List all commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -25,10 +27,10 @@ demo: $(VENV)/.run ## Run one import and print its report: a sample, or FILE=pro
 serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-# Many tests wait for processes and for answers, so five parts run at the same time. Those that wait most are the first, and
-# no part is much longer than the others, because one that runs alone at the end uses only one core.
+# Many tests wait for processes and for answers, so seven parts run at the same time. Those that wait most are the first.
+# Those that need processor time follow. Several of them are left at the end, because one alone would use only one core.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j5 --output-sync=target test-pipeline test-system test-browser test-postgresql test-sqlite test-worker test-postgresql-parts test-sqlite-parts)
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j7 --output-sync=target $(PARTS))
 
 test-postgresql: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import tests/products tests/pipeline/test_pipeline.py
@@ -45,11 +47,17 @@ test-sqlite-parts: $(VENV)/.dev
 test-worker: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/lambda_worker
 
+test-page: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/browser/import_page
+
 test-browser: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/browser tests/monoliths
+	$(BIN)/python -m pytest --ignore=tests/browser/import_page tests/browser tests/monoliths
 
 test-pipeline: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/pipeline tests/chaos tests/command_line
+	$(BIN)/python -m pytest tests/pipeline
+
+test-chaos: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/chaos tests/command_line
 
 test-system: $(VENV)/.dev
 	$(BIN)/python -m pytest $(foreach other,bulk_import lambda_worker browser monoliths pipeline chaos command_line,--ignore=tests/$(other))

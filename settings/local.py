@@ -109,6 +109,7 @@ BULK_IMPORT = {
     "PUBLIC_URL": PUBLIC_URL,
     "JOB_PAGE_URL": PUBLIC_URL + "/{target}/import/?job={id}",
     "NOTIFY_DOMAINS": ["shop.example"],
+    "SUBMISSION_RATE": "1000/min",  # in the browser tests, one user uploads far more often than a person can
 }
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"

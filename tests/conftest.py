@@ -88,9 +88,10 @@ def runs_on_postgresql(item: pytest.Item) -> bool:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the imported modules from garbage collection, which looks at all other objects again and again."""
+    """Exclude the imported modules from garbage collection, and collect less often. The tests have enough memory."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -41,7 +41,7 @@ def test_the_memory_benchmark_prints_json_as_its_last_line() -> None:
 
 @pytest.mark.skipif(not find_spec("import_export"), reason="needs django-import-export")
 def test_the_drain_benchmark_prints_json_as_its_last_line() -> None:
-    sizes = ["--rows", "60", "--runs", "1", "--rows-at-once", "20", "--rows-one-by-one", "5"]
+    sizes = ["--rows", "20", "--runs", "1", "--rows-at-once", "10", "--rows-one-by-one", "5"]
     last = figures("drain", *sizes, "--round-trip-ms", "5")
 
     assert (last["rows_lost"], last["rows_lost_at_once"]) == (0, 0)
@@ -51,9 +51,8 @@ def test_the_drain_benchmark_prints_json_as_its_last_line() -> None:
 
 
 def test_the_neighbours_benchmark_prints_json_as_its_last_line() -> None:
-    last = figures(
-        "neighbours", "--imports", "default", "paced", "--requests", "32", "--rows", "2000", "--ceiling-rows", "20"
-    )
+    sizes = ["--requests", "12", "--rows", "1000", "--ceiling-rows", "20"]
+    last = figures("neighbours", "--imports", "default", "paced", *sizes)
 
     assert {"p99_ratio", "p95_ratio", "ratio_to_ceiling", "database"} == last.keys()
     assert last["ratio_to_ceiling"] > 0

@@ -17,11 +17,12 @@ from bulk_import.models import EventKind, ImportJob, JobStatus
 from bulk_import.outbox.mail import Attachment, compose
 from bulk_import_wire.contract import PauseCode
 from bulk_import_wire.problems import problem
-from tests.browser.chromium import CHROMIUM, chromium
+from tests.browser.chromium import chromium, needs_chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = needs_chromium
 
 DESKTOP, PHONE = {"width": 760, "height": 600}, {"width": 375, "height": 667}
 SCRIPT = "<script>document.title = 'run'</script><img src=//evil.example/x onerror=alert(1)>"
@@ -35,8 +36,6 @@ ATTACHMENT = Attachment("products-failures-6bb4a9f6.csv", b"", 326)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
     with chromium() as launched:
         yield launched
 

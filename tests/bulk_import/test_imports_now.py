@@ -174,7 +174,7 @@ def test_what_is_stuck_is_named_with_what_to_do(staff: Client) -> None:
 
     text = shown(staff)
 
-    assert "A chunk has been waiting for a worker for 1 min 30 s." in text
+    assert re.search(r"A chunk has been waiting for a worker for 1 min [345]\d s\.", text)
     assert "Check that a worker runs" in text
     assert "ana 1,160 1" in text  # rows that wait, and the imports that they belong to
     assert "1 chunk is dead." in text

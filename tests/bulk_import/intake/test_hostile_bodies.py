@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.one_database
 
+CODES_OF_ROWS = {"invalid_rows", "too_many_errors"}
+"""Codes of the bodies whose rows were validated."""
+
 PROCESSOR_SECONDS = 4
 """Processor time of a body until it is refused. All need less than 2 s, and most a tenth of it. The system counts more
 for the same work if other processes share the processor."""
@@ -51,18 +54,20 @@ def check(media_type: str, body: bytes, *, skip_invalid: bool) -> BadImport | No
     return None
 
 
-@pytest.mark.parametrize("skip_invalid", [False, True])
 @pytest.mark.parametrize("name", HOSTILE_BODIES)
-def test_a_hostile_body_is_refused_within_seconds(name: str, *, skip_invalid: bool) -> None:
+def test_a_hostile_body_is_refused_within_seconds(name: str) -> None:
     hostile = HOSTILE_BODIES[name]
     body = hostile.make()
-    began = time.process_time()
-    refused = check(hostile.media_type, body, skip_invalid=skip_invalid)
-    took = time.process_time() - began
+    for skip_invalid in (False, True):
+        began = time.process_time()
+        refused = check(hostile.media_type, body, skip_invalid=skip_invalid)
+        took = time.process_time() - began
 
-    assert refused is not None
-    assert refused.code in hostile.codes
-    assert took < PROCESSOR_SECONDS
+        assert refused is not None
+        assert refused.code in hostile.codes
+        assert took < PROCESSOR_SECONDS
+        if refused.code not in CODES_OF_ROWS:
+            break  # no row was validated, so it makes no difference what happens to invalid ones
 
 
 @pytest.mark.django_db

@@ -99,7 +99,7 @@ def test_after_a_malformed_answer_of_the_worker_api_no_message_is_lost(
     function = start()
     monolith.replies = {call: [reply]}
 
-    function.timeout_seconds = 4
+    function.timeout_seconds = 8
     queue.deliver(function)
 
     assert monolith.finishes == []
@@ -121,7 +121,7 @@ def test_a_201_without_a_verdict_does_not_count_as_created(
     monolith.replies = {index: [Reply(201, b"<html>")] for index in range(len(ROWS))}
     queue.send(buckets.store(ROWS).encode())
     function = start()
-    function.timeout_seconds = 6
+    function.timeout_seconds = 8
 
     queue.deliver(function)
 
@@ -165,7 +165,7 @@ def test_when_the_time_is_over_before_any_row_the_message_is_redelivered(
     body = buckets.store(ROWS).encode()
     queue.send(body)
     function = start()
-    function.timeout_seconds = 4
+    function.timeout_seconds = 8
 
     assert queue.deliver(function) == [body]
 
