@@ -50,7 +50,8 @@ def replay(queryset: Any, calls: Any) -> Any:
     using, hints = queryset.__dict__["_origin"]
     originals["__init__"](built, queryset.model, sql.Query(queryset.model), using, hints)
     for name, args, kwargs in calls:
-        built = BUILDERS.get(name, originals.get(name))(built, *args, **kwargs)
+        build = BUILDERS.get(name) or originals[name]
+        built = build(built, *args, **kwargs)
     return built
 
 
