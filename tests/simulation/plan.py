@@ -36,15 +36,6 @@ SEEDS_PER_LARGE_JOB = 100
 LARGE_ROWS = (40, 120)
 """Fewest and most rows of a large import."""
 
-LONG_FUNCTION_SECONDS = 20.0
-"""A function that may run for longer than this has no short lease.
-
-It can wait for a single row for all of its time, and with a short lease it sends hundreds of heartbeats meanwhile.
-"""
-
-LONG_FUNCTION_LEASE_SECONDS = 10
-"""Shortest lease of such a function."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -101,7 +92,7 @@ class Plan:
             seed,
             pollers=random.randint(1, 3),
             batch_size=random.choice([1, 1, 1, 3]),
-            function_seconds=random.choice([8.0, 8.0, 8.0, 20.0, 20.0, 40.0]),
+            function_seconds=random.choice([8.0, 8.0, 8.0, 20.0, 20.0, 60.0]),
             lease_seconds=random.choice([3, 10, 10, 30]),
             concurrency=random.choice([1, 3, 4, 8]),
             batch_rows=Random(f"batches {seed}").choice([1, 1, 3, 20]),
@@ -111,8 +102,6 @@ class Plan:
             latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
             clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],
         )
-        if plan.function_seconds > LONG_FUNCTION_SECONDS:
-            plan.lease_seconds = max(plan.lease_seconds, LONG_FUNCTION_LEASE_SECONDS)
         if seed % SEEDS_PER_LARGE_JOB == 0:
             plan.jobs = [_draw_job(random, plan, 0, "products", random.randint(*LARGE_ROWS))]
         elif plan.shares_objects:

@@ -29,7 +29,6 @@ from django.utils import timezone
 from bulk_import.middleware import ImportedRowMiddleware
 from bulk_import.models import circuit_breaker
 from bulk_import.shop_load import ShopLoad
-from bulk_import.worker_api import views
 from products.models import Category, Product
 from tests.simulation import (  # noqa: F401 - some of them only register the faults and checks
     checks,
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 timezone.now = virtual_time.now_of_django
 faster_django.install()
 prepared_queries.install()
-views.HEARTBEAT_SECONDS = 5  # a worker that waits for the endpoint sends many, and most of them change nothing
 circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name = 'sqlite_sequence'"

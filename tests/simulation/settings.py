@@ -81,7 +81,7 @@ BULK_IMPORT: dict[str, Any] = {
     "WEBHOOK_URL": "https://receiver.example/",
     "WEBHOOK_SECRETS": [known_secrets.WEBHOOK_SECRET],
     "LEASE_SECONDS": 10,
-    "PAUSE_SECONDS": 60,
+    "PAUSE_SECONDS": 20,
     "MAX_PAUSE_HOURS": 1,
     "SUBMISSION_RATE": "100000/min",
     "MAX_OPEN_JOBS": 1000,
