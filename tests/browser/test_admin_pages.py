@@ -218,6 +218,7 @@ def test_staff_pause_and_resume_an_import(page: Page) -> None:
     page.get_by_role("link", name="Pause").click()
     take_screenshot(page, "6-confirm")
     expect(page.get_by_text("No further row is created until staff resume the import.")).to_be_visible()
+    page.wait_for_load_state()  # without the script, the second request would answer that nothing changed
     page.get_by_role("button", name="Pause").dblclick()
 
     expect(page.get_by_text("The import was paused.")).to_be_visible()
