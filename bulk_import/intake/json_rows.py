@@ -36,7 +36,7 @@ No integer field of Django stores as many (a BigIntegerField stores 19), and Pyt
 """
 
 WINDOW_BYTES = 256 * 1024
-"""Bytes of an array that `_split_window` splits at once. Splitting takes several times this amount of memory."""
+"""Bytes of an array that `_split_window` splits at once. If its rows have few bytes, they take 20 MB of memory."""
 
 WINDOW_ATTEMPTS = 3
 """How many places where a row may begin are tried as the end of a window, before its rows are split one by one."""
