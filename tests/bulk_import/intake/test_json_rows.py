@@ -480,6 +480,15 @@ def test_windows_give_the_same_rows_as_splitting_one_by_one(
         assert split(body, window) == split(body, 0)
 
 
+def test_a_window_may_begin_where_a_row_is_missing() -> None:
+    body = b'[{"a":1},,{"a":2}]'
+
+    rows, error = split(body, 5)
+
+    assert (rows, error) == split(body, 0)
+    assert (rows, error[0]) == ([b'{"a":1}'], "malformed_body")
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_rows_that_begin_alike_are_split_in_windows(indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"sku": f"A-{number}", "parts": [{"sku": "{", "of": number}]} for number in range(10_000)]
