@@ -19,6 +19,8 @@ FlatRow = dict[str, str | Annotated[int, SMALL] | Annotated[float, SMALL] | bool
 FLAT_ROW_DECODER = msgspec.json.Decoder(list[FlatRow])
 """Decodes an array of rows. It stops at the first value that needs a closer look."""
 
+RAW_ROWS_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
+
 BETWEEN_ROWS = b", \t\r\n"
 """The bytes that may be between two rows of an array."""
 
@@ -49,10 +51,11 @@ def parse_flat_rows(raws: Sequence[bytes], max_row_bytes: int) -> tuple[list[dic
         return None
     array = b"[%b]" % b",".join(raws)
     rows = _parse_array(array)
-    if rows is None or not len(rows) == len(raws) == array.count(b"{"):
+    if rows is None or len(rows) != len(raws):
         return None
-    # If each of them begins with one of the braces, there is no other brace in it, and it is one row.
-    return (rows, to_payload_lines(raws)) if all(raw.startswith(b"{") for raw in raws) else None
+    # If each of several begins with one of the braces, there is no other brace in it, and it is one row.
+    are_separate = len(raws) == 1 or (array.count(b"{") == len(raws) and all(raw.startswith(b"{") for raw in raws))
+    return (rows, to_payload_lines(raws)) if are_separate else None
 
 
 def split_flat_rows(window: bytes, max_row_bytes: int) -> tuple[list[dict[str, Any]], list[bytes]] | None:
@@ -60,16 +63,23 @@ def split_flat_rows(window: bytes, max_row_bytes: int) -> tuple[list[dict[str, A
 
     Returns the values and the bytes of its rows, or None in the same cases as `parse_flat_rows`. Then the part has to
     be split in another way. It may be malformed.
-
-    A row without nested values has one opening brace. If there are only as many of them as rows, no text contains one,
-    so a row begins at each of them.
     """
     rows = _parse_array(b"[%b]" % window)
     if rows is None:
         return None
+    raws = _split_at_braces(window) if window.count(b"{") == len(rows) else split_raw_rows(window)
+    return None if max(map(len, raws), default=0) > max_row_bytes else (rows, raws)
+
+
+def _split_at_braces(window: bytes) -> list[bytes]:
+    """Split rows without nested values and without an opening brace in a text, so that a row begins at each of them."""
     _nothing, *rests = window.split(b"{")
-    raws = [b"{" + rest.rstrip(BETWEEN_ROWS) for rest in rests]
-    return None if len(rows) != len(raws) or max(map(len, raws), default=0) > max_row_bytes else (rows, raws)
+    return [b"{" + rest.rstrip(BETWEEN_ROWS) for rest in rests]
+
+
+def split_raw_rows(window: bytes) -> list[bytes]:
+    """Split the part of an array. Raises DecodeError or RecursionError if it is malformed outside of texts."""
+    return [bytes(row) for row in RAW_ROWS_DECODER.decode(b"[%b]" % window)]
 
 
 def _parse_array(array: bytes) -> list[dict[str, Any]] | None:

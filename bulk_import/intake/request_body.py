@@ -204,7 +204,7 @@ def read_body(request: Request, limit: int) -> bytes:
     pieces: list[bytes] = []  # a bytearray that grows would leave holes in the memory of the process
     size = received = 0
     decompressor = zlib.decompressobj(GZIP) if coding == "gzip" else None
-    announced = int(request.META.get("CONTENT_LENGTH") or 0)
+    announced = max(0, int(request.META.get("CONTENT_LENGTH") or 0))  # `read` has no limit if the size is negative
     # To read and join many pieces takes time. A compressed body is not kept, so only one piece of it is in memory.
     piece_bytes = PIECE_BYTES if decompressor else min(announced, limit + 1) or PIECE_BYTES
     while piece := _read_piece(stream, piece_bytes):

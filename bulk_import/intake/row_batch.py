@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bulk_import.batching import in_batches
 from bulk_import.conf import conf
 from bulk_import.intake.flat_rows import parse_flat_rows, to_payload_lines
@@ -104,7 +106,8 @@ class Batch:
         at = index - self.first_index
         errors = self.errors.get(index, [])
         validated = {} if errors else self._validated.get(index, {})
-        return CheckedRow(index, self.raws[at], self.lines[at] or None, errors, validated)
+        raw = msgspec.structs.replace(self.raws[at], fields=None)  # the parsed row takes many times as much memory
+        return CheckedRow(index, raw, self.lines[at] or None, errors, validated)
 
 
 def join_errors(of_cells: Iterable[dict[str, Any]], of_row: list[dict[str, Any]]) -> list[dict[str, Any]]:

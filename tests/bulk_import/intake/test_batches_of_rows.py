@@ -12,6 +12,7 @@ from rest_framework import serializers
 from bulk_import.exceptions import BadImport
 from bulk_import.intake import row_batch
 from bulk_import.intake.compiled_serializer import FieldCheck
+from bulk_import.intake.json_rows import split_array
 from bulk_import.intake.payload import Payload
 from bulk_import.intake.raw_rows import RawRow
 from bulk_import.intake.validation import validate_rows
@@ -148,10 +149,19 @@ def test_an_unusual_row_is_the_only_one_of_its_batch_that_the_slow_parser_reads(
         return slow(row, **options)
 
     monkeypatch.setattr(jiter, "from_json", note)
-    rows = [raw(1), raw(2), raw(3, extra=[1]), raw(4)]
+    rows = [raw(1), raw(2, name="{size}"), raw(3, extra=[1]), raw(4)]
 
     assert validated(rows)[0].invalid_rows == 0
     assert parsed == [rows[2]]
+
+
+def test_a_row_is_not_kept_in_its_parsed_form() -> None:
+    """It would take many times as much memory while the row waits for the rows that are looked up with it."""
+    (uploaded,) = split_array(b"[%b]" % raw(1))
+    batch = row_batch.Batch([uploaded], 0)
+
+    assert uploaded.fields
+    assert batch.checked_row(0).raw == RawRow(raw(1))
 
 
 def test_a_refused_field_is_an_error_of_each_row_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.handlers.asgi import ASGIRequest
+from rest_framework.request import Request
 from rest_framework.test import APIClient
 
 from bulk_import.exceptions import BadImport, BodyTooLarge
 from bulk_import.intake.formats import split_lines
 from bulk_import.intake.json_rows import split_array
+from bulk_import.intake.request_body import PIECE_BYTES, read_body
 from bulk_import.intake.spreadsheets.table import Table
 from tests.bulk_import.conftest import Aws, post_bytes, post_rows, product
 
@@ -70,6 +74,24 @@ def csrf_client(merchandiser: Any) -> APIClient:
 
 def test_the_rows_of_an_array_have_no_line() -> None:
     assert read(split_array, b'[{"a": 1}, 2]') == [({"a": 1}, None), (2, None)]
+
+
+def test_a_body_is_read_in_pieces_if_its_length_is_negative() -> None:
+    """A server may pass on such a length. With a negative size, `read` would return the whole body, however large."""
+    sizes: list[int] = []
+
+    class Stream(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            sizes.append(size or 0)
+            return super().read(size)
+
+    headers = [(b"content-type", JSON.encode()), (b"content-length", b"-1")]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    request = Request(ASGIRequest(scope, Stream(b"[" * 11)))
+
+    with pytest.raises(BodyTooLarge):
+        read_body(request, limit=10)
+    assert sizes == [PIECE_BYTES]
 
 
 def test_a_line_of_json_lines_is_a_row() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bulk_import.conf import conf
 from bulk_import.exceptions import BadImport, BodyTooLarge
-from bulk_import.intake import json_rows
+from bulk_import.intake import flat_rows, json_rows
 from bulk_import.intake.flat_rows import to_payload_line
 from bulk_import.intake.json_rows import RowError
 
@@ -480,6 +480,15 @@ def test_windows_give_the_same_rows_as_splitting_one_by_one(
         assert split(body, window) == split(body, 0)
 
 
+def test_a_window_may_begin_where_a_row_is_missing() -> None:
+    body = b'[{"a":1},,{"a":2}]'
+
+    rows, error = split(body, 5)
+
+    assert (rows, error) == split(body, 0)
+    assert (rows, error[0]) == ([b'{"a":1}'], "malformed_body")
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_rows_that_begin_alike_are_split_in_windows(indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"sku": f"A-{number}", "parts": [{"sku": "{", "of": number}]} for number in range(10_000)]
@@ -607,10 +616,21 @@ def test_a_name_with_a_nul_is_refused() -> None:
 def test_rows_without_nested_values_are_split_and_parsed_at_once(
     between: str, indent: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_rows, "RAW_ROWS_DECODER", None)
+    monkeypatch.setattr(flat_rows, "RAW_ROWS_DECODER", None)
     monkeypatch.setattr(json_rows, "ROW_END_DECODER", None)
     rows = [{"sku": f"A-{number}", "name": 'Tent: ], "2"\n\\', "stock": number} for number in range(10_000)]
     body = f"[{between.join(json.dumps(row, indent=indent) for row in rows)}]\n".encode()
+
+    found = list(json_rows.split_array(body))
+
+    assert [row.fields for row in found] == rows
+    assert [row.json for row in found] == [json.dumps(row, indent=indent).encode() for row in rows]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_with_braces_in_their_texts_are_parsed_only_once(indent: int | None) -> None:
+    rows = [{"sku": f"A-{number}", "name": 'Tent {size}: "}, {', "stock": number} for number in range(10_000)]
+    body = f"[{', '.join(json.dumps(row, indent=indent) for row in rows)}]".encode()
 
     found = list(json_rows.split_array(body))
 
