@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
-from django.db.models import BinaryField, F, Func
+from django.db.models import BinaryField, F, Func, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 
 from bulk_import.models import database
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 
-class Hash(Func):
+MAX_INTEGER_BITS = 63
+"""Size of the largest integer that a database can have as an ID. SQLite refuses larger ones with an error."""
+
+
+class ObjectHash(Func):
     """SQL: the first OBJECT_HASH_BYTES of a hash of these values. SQLite returns them in hexadecimal digits."""
 
     output_field = BinaryField()
@@ -29,9 +33,13 @@ class Hash(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        # `quote` tells NULL, texts and numbers apart. SHA256 is a function that Django adds to SQLite.
-        template = f"CAST(substr(SHA256(quote(%(expressions)s)), 1, {2 * OBJECT_HASH_BYTES}) AS BLOB)"
-        return self.as_sql(compiler, connection, template=template, arg_joiner=") || ',' || quote(", **context)
+        # `quote` tells NULL, texts and numbers apart. It cuts texts at a NUL character, so they become blobs first.
+        # SHA256 is a function that Django adds to SQLite.
+        whole = "CASE typeof({0}) WHEN 'text' THEN CAST({0} AS BLOB) ELSE {0} END".format("%(expressions)s")
+        text = TextField()  # otherwise, Django makes a number of what `quote` returns for a decimal column
+        columns = [Func(column, template=f"quote({whole})", output_field=text) for column in self.source_expressions]
+        template = f"CAST(substr(SHA256(%(expressions)s), 1, {2 * OBJECT_HASH_BYTES}) AS BLOB)"
+        return Func(*columns).as_sql(compiler, connection, template=template, arg_joiner=" || ',' || ", **context)
 
 
 def object_hash(model: type[Model], field: str, value: Any) -> bytes:
@@ -45,11 +53,17 @@ def object_hash(model: type[Model], field: str, value: Any) -> bytes:
 def hash_query(model: type[Model], field: str, value: Any) -> tuple[str, list[Any]]:
     """Return the SQL, with its parameters, that selects the hash of the object with this value of a unique field.
 
-    The hash covers the columns of the object's own tables. Relations from other tables are not compared.
+    The hash covers the columns of the object's own tables. Relations from other tables are not compared. The field may
+    also be unique only for each tenant. Then the SQL selects the hash of the newest object with this value.
+
+    Raises an exception if no object can have this value, which depends on the field.
     """
     using = database()
     sql, identity = _query(using, model, field)
-    return sql, [identity.get_db_prep_value(identity.get_prep_value(value), connections[using])]
+    prepared = identity.get_db_prep_value(identity.get_prep_value(value), connections[using])
+    if isinstance(prepared, int) and prepared.bit_length() > MAX_INTEGER_BITS:
+        raise OverflowError(f"{field} is too large.")
+    return sql, [prepared]
 
 
 @cache
@@ -59,8 +73,9 @@ def _query(using: str, model: type[Model], field: str) -> tuple[str, Any]:
     The SQL is kept, because every created row needs it, and building it takes ten times as long as running it.
     """
     columns = [F(column.attname) for column in model._meta.concrete_fields]
-    manager = model._base_manager.using(using)  # noqa: SLF001 - documented API
-    query = manager.filter(**{field: RawSQL("%s", [None])}).order_by().values_list(Hash(*columns)).query
+    # No manager of the model is used, because it may hide objects.
+    found: QuerySet[Any] = QuerySet(model, using=using).filter(**{field: RawSQL("%s", [None])})
+    query = found.order_by("-pk").values_list(ObjectHash(*columns))[:1].query
     sql, _params = query.get_compiler(using).as_sql()
     condition: Any = query.where.children[0]
     return sql, condition.lhs.output_field

@@ -51,9 +51,15 @@ cause no load.
 MAX_WAIT_SECONDS = 0.02
 """Longest time for which a create call waits for other requests.
 
-Most pages take less time. A wait in vain halves this time for the next create calls, down to PAUSE_SECONDS, and any
-other wait doubles it. So create calls stop waiting in a shop whose requests take long, for example because they wait
-for a slow database, and during a request that takes minutes.
+Most pages take less time.
+"""
+
+MAX_CALLS_PER_WAIT = 64
+"""Of the create calls that find a request in flight, at least every 64th waits for it.
+
+At first, each of them waits. After a wait in vain, every second one waits, then every fourth, and so on, until a wait
+is not in vain. So an import hardly waits in a shop whose requests take long, for example because they wait for a slow
+database, and during a request that takes minutes. Soon after such a request, each create call waits again.
 """
 
 PAUSE_SECONDS = 0.0005
@@ -90,7 +96,8 @@ class ShopLoad:
         self._lock = Lock()  # protects all fields; it is never held while a request is served
         self._creates = 0  # create calls in flight
         self._created_at = -math.inf  # when a create call last began or ended
-        self._max_wait = MAX_WAIT_SECONDS  # of the next create call
+        self._calls_per_wait = 1  # of the create calls that find a request in flight, every n-th waits
+        self._calls_since_wait = 0  # create calls that have found a request in flight since one of them waited
         self._requests = 0  # other requests in flight
         self._requested_at = -math.inf  # when another request last ended
         self._slowdown = 1.0  # moving average of the recent requests, as a multiple of quiet times
@@ -99,16 +106,26 @@ class ShopLoad:
     def begin_create(self) -> None:
         """Wait until no process serves another request, for at most MAX_WAIT_SECONDS."""
         now = self._clock()
-        ends_at = now + self._max_wait
         if self._is_used(now):
             self._sleep(PAUSE_SECONDS)
-        while (is_in_vain := self._is_shop_serving()) and self._clock() < ends_at:
-            self._sleep(PAUSE_SECONDS)
+        if self._is_shop_serving():
+            self._give_way(until=now + MAX_WAIT_SECONDS)
         with self._lock:
-            max_wait = self._max_wait / 2 if is_in_vain else self._max_wait * 2
-            self._max_wait = min(max(PAUSE_SECONDS, max_wait), MAX_WAIT_SECONDS)
             self._creates += 1
             self._created_at = self._clock()
+
+    def _give_way(self, until: float) -> None:
+        """Wait until no process serves another request, or until this time. Do not wait if that was in vain before."""
+        with self._lock:
+            self._calls_since_wait += 1
+            calls_per_wait = self._calls_per_wait
+            if self._calls_since_wait < calls_per_wait:
+                return
+            self._calls_since_wait = 0
+        while (is_in_vain := self._is_shop_serving()) and self._clock() < until:
+            self._sleep(PAUSE_SECONDS)
+        with self._lock:
+            self._calls_per_wait = min(2 * calls_per_wait, MAX_CALLS_PER_WAIT) if is_in_vain else 1
 
     def _is_shop_serving(self) -> bool:
         """Return whether this process or another one serves a request that is not a worker's."""

@@ -81,9 +81,7 @@ class JobColumns(models.Model):
     payload_key = models.CharField(max_length=1024)
     payload_etag = models.CharField(max_length=100)
     idempotency_key = models.CharField(max_length=255, blank=True)  # the client's header; "" if it sent none
-    request_sha256 = models.BinaryField(
-        max_length=32
-    )  # hash of the request that the key is valid for; b"" without a key
+    request_sha256 = models.BinaryField(max_length=32)  # of the request that the key is valid for; b"" without a key
     traceparent = models.CharField(max_length=55, blank=True)  # W3C trace context of the POST and its create calls
     problems = models.JSONField(_("problems"), default=list)
     reading = models.JSONField(default=dict)  # how the file was read, see `reports.reading`

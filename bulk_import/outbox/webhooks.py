@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from contextvars import copy_context
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,10 @@ def send_webhook(delivery: Delivery, runner: asyncio.Runner, transport: httpx.As
     """Send one webhook in this event loop. Raises DeliveryFailed if the receiver does not respond with 2xx."""
     event = delivery.event
     content = JSONRenderer().render(document(event))
+    request = post(content, signature_headers(str(event.pk), content), transport)
     try:
-        status = runner.run(post(content, signature_headers(str(event.pk), content), transport))
+        # By default, a runner runs every webhook in the context of the first one, and log lines would name its job.
+        status = runner.run(request, context=copy_context())
     except (httpx.HTTPError, OSError) as error:  # not the error's text: it may contain the URL
         raise DeliveryFailed(type(error).__name__) from error
     if status not in SUCCESS:

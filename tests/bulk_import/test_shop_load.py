@@ -178,20 +178,41 @@ def test_a_create_call_gives_way_to_a_request_in_flight(process: Process) -> Non
     assert len(waits) == 3
 
 
-def test_create_calls_wait_ever_shorter_for_a_request_that_takes_long(process: Process) -> None:
-    longest, pause = shop_load.MAX_WAIT_SECONDS, shop_load.PAUSE_SECONDS
-    began_at = process.load.begin_request()
-
-    waits = [process.wait() for _create in range(8)]
-
-    assert waits == pytest.approx([longest / 2**create for create in range(8)], abs=1.1 * pause)
-
-    process.load.end_request(RequestFactory().get("/"), began_at)
-    for _create in range(8):
-        process.wait()  # not in vain
+def test_ever_fewer_create_calls_wait_for_a_request_that_takes_long(process: Process) -> None:
     process.load.begin_request()
 
-    assert process.wait() == pytest.approx(longest, abs=pause)
+    waited = [number for number in range(1, 300) if process.wait() > shop_load.MAX_WAIT_SECONDS / 2]
+
+    assert waited == [1, 3, 7, 15, 31, 63, 127, 191, 255]
+
+
+def test_create_calls_wait_for_short_requests_again_after_one_that_took_long(process: Process) -> None:
+    """The shop serves pages that take 5 ms, with 2 ms between two of them. The first page takes longer."""
+    changes = [1.0, *[0.002, 0.005] * 300]  # seconds until the next end, beginning, end, ...
+    served = [process.load.begin_request()]
+    next_change = process.now + changes.pop(0)
+
+    def sleep(seconds: float) -> None:
+        nonlocal next_change
+        process.now += seconds
+        if process.now < next_change:
+            return
+        if served:
+            process.load.end_request(RequestFactory().get("/"), served.pop())
+        else:
+            served.append(process.load.begin_request())
+        next_change += changes.pop(0)
+
+    process.load._sleep = sleep
+    competed = []
+    while changes:
+        process.load.begin_create()
+        competed.append(bool(served))
+        sleep(0.001)
+        process.load.end_create()
+
+    assert all(competed[:100])  # the import went on during the long request
+    assert not any(competed[-100:])
 
 
 def test_a_create_call_lets_other_threads_run_only_while_the_shop_is_used(process: Process) -> None:

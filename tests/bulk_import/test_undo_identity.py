@@ -90,6 +90,34 @@ def test_an_import_from_before_detail_url_was_set_names_this_reason(site: Site, 
     assert b"detail_url" in undo_line(ImportedRow.objects.get(job=job_id))
 
 
+def test_the_value_in_the_url_may_be_unique_only_for_each_tenant(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProductViewSet, "lookup_field", "name")
+    monkeypatch.setattr(ProductViewSet, "lookup_url_kwarg", "pk")
+    monkeypatch.setattr(ProductViewSet, "get_queryset", lambda _view: Product.objects.exclude(sku="OTHER"))
+    stored("OTHER", name="4711")  # of another tenant
+    job_id = site.submit([product("A", name="4711")])
+    assert site.carry_out() == [(201, "created", "")]
+
+    assert undone(site, job_id) == [""]
+    assert [found.sku for found in Product.objects.all()] == ["OTHER"]
+
+
+@pytest.mark.parametrize("answered", [10**12, 10**20, "none"])
+def test_an_id_that_no_object_can_have_makes_no_row_fail(
+    site: Site, monkeypatch: pytest.MonkeyPatch, answered: object
+) -> None:
+    to_representation = ProductSerializer.to_representation
+    monkeypatch.setattr(
+        ProductSerializer,
+        "to_representation",
+        lambda serializer, instance: {**to_representation(serializer, instance), "id": answered},
+    )
+    job_id = site.submit([product("A")])
+
+    assert site.carry_out() == [(201, "created", "")]
+    assert undone(site, job_id) == ["uncertain"]
+
+
 def test_an_id_that_is_too_long_for_the_ledger_is_not_cut(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ProductViewSet, "lookup_field", "name")
     monkeypatch.setattr(ProductViewSet, "lookup_url_kwarg", "pk")

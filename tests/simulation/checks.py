@@ -245,7 +245,7 @@ def workers_stay_within_their_limits(world: World) -> Iterator[Finding]:
         yield Finding("misreported", f"{world.loads.max_in_flight} create calls of a worker were in flight")
     for calls in world.loads.chunks.values():
         retries = calls.calls - len(calls.rows)
-        seconds = calls.ended_at - calls.started_at
+        seconds = calls.ended_at - calls.claimed_at
         if retries > len(calls.rows) / 10 + 4 + seconds + 1:
             yield Finding("misreported", f"{retries} retries for {len(calls.rows)} rows in {seconds:.1f} s")
 

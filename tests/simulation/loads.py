@@ -29,7 +29,7 @@ FAILURES = {500, 504}
 class ChunkCalls:
     """The create calls of one process for one delivery of a chunk."""
 
-    started_at: float
+    claimed_at: float
     calls: int = 0
     rows: set[int] = field(default_factory=set)
     ended_at: float = 0.0
@@ -48,6 +48,7 @@ class Loads:
         self.failed_calls_of_row: Counter[str] = Counter()
         self._tries: Counter[tuple[Process, int, str]] = Counter()  # by process, number of its claim, and row
         self._claims: Counter[Process] = Counter()
+        self._claimed_at: dict[Process, float] = {}  # the time of the last claim
         self._lost_answers: set[Process] = set()  # processes that do not know what became of one of their calls
         self._in_flight: dict[Process, int] = defaultdict(int)
         self._epochs: dict[tuple[Process, str], int] = {}
@@ -78,7 +79,7 @@ class Loads:
     def _count(self, process: Process, key: str) -> None:
         job_id, _, index = key.partition(":")
         place = (process, self._claims[process], job_id, int(index) // self._world.plan.chunk_rows)
-        counted = self.chunks.setdefault(place, ChunkCalls(process.started_at))
+        counted = self.chunks.setdefault(place, ChunkCalls(self._claimed_at[process]))
         counted.calls += 1
         counted.rows.add(int(index))
         counted.ended_at = clock.now
@@ -102,8 +103,11 @@ class Loads:
         if response.status != 200:
             return
         if verb == "claim":
-            self._claims[sender] += 1
-            self._epochs[sender, chunk_id] = json.loads(response.content)["epoch"]
+            epoch = json.loads(response.content)["epoch"]
+            if epoch != self._epochs.get((sender, chunk_id)):  # otherwise it is a copy of an earlier claim
+                self._claims[sender] += 1
+                self._claimed_at[sender] = clock.now
+            self._epochs[sender, chunk_id] = epoch
             return
         epoch = json.loads(request.content)["epoch"]
         current = self._world.sql("SELECT epoch FROM bulk_import_importchunk WHERE id = ?", chunk_id)

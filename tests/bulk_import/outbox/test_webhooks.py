@@ -19,6 +19,7 @@ from drf_spectacular.validation import validate_schema
 from bulk_import.models import ChunkStatus, EventKind, ImportChunk, ImportEvent, ImportJob, JobStatus
 from bulk_import.outbox.webhooks import send_due_webhooks
 from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.logs import LogContextFilter
 from tests.bulk_import.conftest import call, claim, finish
 from tests.bulk_import.outbox.deliveries import make_failed_job, pending_webhooks, record_end
 from tests.bulk_import.outbox.webhook_receiver import OTHER_SECRET, SECRET, Receiver, answer, is_signed, use_receiver
@@ -100,6 +101,21 @@ def test_the_openapi_schema_can_describe_the_webhook(ended_job: ImportJob, recei
     jsonschema.validate(delivery.document, {**body, "components": schema["components"]})
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**delivery.document, "type": "import.ended"}, {**body, "components": schema["components"]})
+
+
+def test_each_line_of_the_log_about_a_request_names_its_job(
+    receiver: Receiver, merchandiser: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [make_failed_job(merchandiser) for _job in range(2)]
+    for job in jobs:
+        record_end(job)
+    caplog.handler.addFilter(LogContextFilter())
+    caplog.set_level(logging.INFO, "httpx")
+
+    send_due_webhooks()
+
+    lines: list[Any] = [line for line in caplog.records if line.name == "httpx"]
+    assert sorted(line.job_id for line in lines) == sorted(str(job.pk) for job in jobs)
 
 
 def pause(job: ImportJob) -> None:
