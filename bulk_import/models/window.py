@@ -109,7 +109,8 @@ def return_lost_chunks(target: str, *, messages_are_lost: bool) -> None:
 
     SQS loses no message, but an operator may purge the queue, and SQS deletes messages after the retention of the
     queue. Pass `messages_are_lost` if the queue has fewer messages than `expected_messages`. Nobody knows which
-    ones are missing, so every chunk that was sent longer ago than MESSAGE_TIMEOUT gets another one.
+    ones are missing, so every chunk that was sent longer ago than MESSAGE_TIMEOUT gets another one. A second message of
+    another chunk counts as well, so a loss may remain unnoticed until that message was delivered.
 
     If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
     transaction.
