@@ -63,11 +63,10 @@ database, and during a request that takes minutes. Soon after such a request, ea
 """
 
 PAUSE_SECONDS = 0.0005
-"""How long a create call sleeps before it looks again whether another request is in flight.
+"""How long a create call sleeps before it looks for the first time, and again, whether another request is in flight.
 
-While the shop is used, it also sleeps before it looks for the first time, so that the other threads of the process can
-run. Otherwise, the rows of a batch follow each other without a pause, and the server accepts new requests late.
-docs/performance.md shows what that is worth.
+It always sleeps once, so that the other threads of the process can run. Otherwise, the rows of a batch follow each
+other without a pause, and the server accepts new requests late. docs/performance.md shows what that is worth.
 """
 
 WEIGHT = 0.1
@@ -106,8 +105,7 @@ class ShopLoad:
     def begin_create(self) -> None:
         """Wait until no process serves another request, for at most MAX_WAIT_SECONDS."""
         now = self._clock()
-        if self._is_used(now):
-            self._sleep(PAUSE_SECONDS)
+        self._sleep(PAUSE_SECONDS)
         if self._is_shop_serving():
             self._give_way(until=now + MAX_WAIT_SECONDS)
         with self._lock:
@@ -140,11 +138,8 @@ class ShopLoad:
         with self._lock:
             self._creates -= 1
             self._created_at = now = self._clock()
-            return min(max(0.0, self._slowdown - 1), 1.0) if self._is_used(now) else UNUSED
-
-    def _is_used(self, now: float) -> bool:
-        """Return whether somebody uses the shop, as far as this process knows."""
-        return self._requests > 0 or now - self._requested_at < RECENT_SECONDS
+            is_used = self._requests > 0 or now - self._requested_at < RECENT_SECONDS
+            return min(max(0.0, self._slowdown - 1), 1.0) if is_used else UNUSED
 
     def begin_request(self) -> float:
         """Return the time at which the request began, for `end_request`."""
