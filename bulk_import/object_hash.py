@@ -43,7 +43,7 @@ class ObjectHash(Func):
 
 
 def object_hash(model: type[Model], field: str, value: Any) -> bytes:
-    """Return the hash of the object with this value of a unique field, as the database has it; b"" if there is none."""
+    """Return the hash of the object with this value of a unique field, or b"" if the database has no such object."""
     with connections[database()].cursor() as cursor:
         cursor.execute(*hash_query(model, field, value))
         stored = cursor.fetchone()

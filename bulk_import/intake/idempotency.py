@@ -41,7 +41,7 @@ def read_key(header: str | None) -> str:
 
 
 def find_job(target: Target, submitter: Any, key: str, request_sha256: bytes) -> ImportJob | None:
-    """Return the job that this request created before; None if there is none. `key` must not be empty.
+    """Return the job that this request created before, or None if it has created no job. `key` must not be empty.
 
     Raises BadImport if a different request used the key.
     """
