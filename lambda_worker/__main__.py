@@ -16,10 +16,11 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import queue
 import signal
+import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,9 @@ MAX_PORT = 65535
 EXIT_BROKEN = 1
 EXIT_MISCONFIGURED = 2
 
+ENDED = b"\0"
+"""What the poller's thread writes to the socket of the signals when it ends. No signal has this number."""
+
 logger = logging.getLogger("lambda_worker")
 
 
@@ -55,22 +59,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _probe(given)
     options = _to_options(parser, given)
     configure_logging(as_json=options.json_logs)
-    # A signal handler interrupts arbitrary code, so it may call only reentrant functions. SimpleQueue.put is one.
-    inbox: queue.SimpleQueue[int | signal.Signals] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: inbox.put(signal.Signals(number)))
     stop = threading.Event()
-    threading.Thread(target=lambda: inbox.put(_poll(options, stop)), name="poller", daemon=True).start()
-    while isinstance(received := inbox.get(), signal.Signals):
-        if stop.is_set():
-            logger.warning("%s received again: exiting at once", received.name)
-            for environment in multiprocessing.active_children():
-                environment.kill()
-            os._exit(128 + received)
-        logger.info("%s received: stopping after the running invocations have ended", received.name)
-        stop.set()
+    signals, notify = socket.socketpair()
+    notify.setblocking(False)
+    # Any thread can receive a signal. Python's handlers run in the main thread only, and a signal that another thread
+    # receives does not wake it. So Python writes the number of each signal to this socket, in whichever thread it is.
+    signal.set_wakeup_fd(notify.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    with ThreadPoolExecutor(1, thread_name_prefix="poller") as executor:
+        poller = executor.submit(_poll, options, stop)
+        poller.add_done_callback(lambda _: notify.send(ENDED))
+        while (received := signals.recv(1)) != ENDED:
+            name = signal.Signals(received[0]).name
+            if stop.is_set():
+                logger.warning("%s received again: exiting at once", name)
+                for environment in multiprocessing.active_children():
+                    environment.kill()
+                os._exit(128 + received[0])
+            logger.info("%s received: stopping after the running invocations have ended", name)
+            stop.set()
     logger.info("stopped")
-    return received
+    return poller.result()
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -140,6 +140,12 @@ class RunningPoller:
         """Send a signal to all processes at once, as a terminal's Ctrl-C and many service managers do."""
         os.killpg(self._process.pid, number)
 
+    def signal_thread(self, number: signal.Signals) -> None:
+        """Let the poller's newest thread receive a signal."""
+        newest = max(int(task.name) for task in Path(f"/proc/{self._process.pid}/task").iterdir())
+        assert newest != self._process.pid, "there is only the main thread"
+        os.kill(newest, number)
+
     def kill_parent(self) -> None:
         os.kill(self._process.pid, signal.SIGKILL)
 

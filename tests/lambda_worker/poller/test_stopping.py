@@ -36,6 +36,16 @@ def test_on_a_signal_the_running_invocation_finishes_and_no_message_is_received(
     assert queue.counts() == (1, 0)
 
 
+def test_a_signal_that_another_thread_receives_stops_the_poller(start: Callable[..., RunningPoller]) -> None:
+    """The operating system chooses the thread. It prefers the one whose ID the sender gives."""
+    poller = start()
+    poller.logs("ready")
+
+    poller.signal_thread(signal.SIGTERM)
+
+    assert poller.exit_code() == 0
+
+
 def test_a_second_signal_ends_the_poller_at_once(queue: Queue, start: Callable[..., RunningPoller]) -> None:
     """The invocation is killed. SQS redelivers its message later."""
     queue.send(do="hang")
