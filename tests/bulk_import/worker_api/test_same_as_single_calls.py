@@ -1,6 +1,6 @@
 """A row of a batch is handled exactly as the same row in a create call of its own.
 
-Each test sends the same rows both ways, and compares all that can be observed: answers, database, signals, emails, log
+The tests send the same rows both ways, and compare all that can be observed: answers, database, signals, emails, log
 lines, and the request that the site's own code sees.
 """
 
@@ -392,15 +392,22 @@ def test_each_row_is_a_whole_request_on_the_connection_of_the_batch(  # noqa: PL
     (chunk,) = submit(client_of_merchandiser, worker, aws, [product(sku) for sku in "ABC"], "/products/bulk")
     connection, events = connections["default"], list[Any]()
     server = server_class()
-    for name in ("close_if_unusable_or_obsolete", "close"):
-        method = getattr(connection, name)
-        monkeypatch.setattr(connection, name, lambda name=name, method=method: [events.append((name, "")), method()])
+    check, close = ("close_if_unusable_or_obsolete", ""), ("close", "")
+
+    def noted(event: tuple[str, str], method: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            events.append(event)
+            method()
+
+        return call
+
+    for event in (check, close):
+        monkeypatch.setattr(connection, event[0], noted(event, getattr(connection, event[0])))
 
     with observed(events):
         answer = server.post(chunk.path, chunk.body, BATCH_HEADERS)
     assert [line.status for line in read_lines([answer.content])] == [201] * 3
 
-    check, close = ("close_if_unusable_or_obsolete", ""), ("close", "")
     seen = [event for event in events if event[0] in {"row", "batch", check[0], close[0]}]
     rows = [check, ("row", "starts"), check, ("row", "ends")] * 3
     # The connection that the test itself has used is already too old when the batch starts.
