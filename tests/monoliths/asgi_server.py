@@ -13,6 +13,7 @@ application = get_asgi_application()
 
 
 async def answer(request: web.Request) -> web.Response:
+    sys.stderr.write(f"{request.method} {request.path}\n")  # the access log
     body, sent, is_read = await request.read(), list[dict[str, Any]](), False
 
     async def receive() -> dict[str, Any]:
@@ -33,6 +34,7 @@ async def answer(request: web.Request) -> web.Response:
         "query_string": request.query_string.encode(),
         "headers": [(name.lower(), value) for name, value in request.raw_headers],
         "server": ("127.0.0.1", int(sys.argv[1])),
+        "client": (request.remote, 0),
     }
     await application(scope, receive, send)
     headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]

@@ -221,6 +221,11 @@ class Monolith:
         if self.nginx:
             self.start_nginx()
 
+    def use_batches(self) -> None:
+        """Let workers send several rows in one request."""
+        self.append("config.py", 'BULK_IMPORT["TARGETS"]["items"]["batch_rows"] = 20')
+        self.start_site()
+
     def start_nginx(self) -> None:
         """Start nginx in front of the site, or start it again with other directives."""
         if self._front:
@@ -278,12 +283,15 @@ class Monolith:
                 return job
             time.sleep(0.2)
 
-    def stored(self) -> list[list[Any]]:
+    def stored(self, query: str = "") -> list[list[Any]]:
+        """Return what a query finds in the database of the current host: by default, the query of the case."""
+        query = query or self.case.query
         if self._database:
-            query = self.case.query.replace("TENANT", self.host.partition(".")[0])
-            return json.loads(json.dumps(select(self._database, query)))  # type: ignore[no-any-return]
-        with closing(sqlite3.connect(self.folder / "default.sqlite3")) as database:
-            return json.loads(json.dumps(database.execute(self.case.query).fetchall()))  # type: ignore[no-any-return]
+            rows = select(self._database, query, schema=self.host.partition(".")[0])
+        else:
+            with closing(sqlite3.connect(self.folder / "default.sqlite3")) as database:
+                rows = database.execute(query).fetchall()
+        return json.loads(json.dumps(rows, default=float))  # type: ignore[no-any-return]
 
     def log(self) -> str:
         return (self.folder / "log").read_text()

@@ -130,8 +130,9 @@ def start_nginx(folder: Path, port: int, site_port: int, directives: str) -> lis
     return [program, "-c", str(configuration), "-p", str(folder)]
 
 
-def select(parameters: dict[str, Any], query: str) -> list[Any]:
-    with psycopg.connect(**parameters) as connection:
+def select(parameters: dict[str, Any], query: str, schema: str = "") -> list[Any]:
+    options = f"-c search_path={schema or 'public'}"
+    with psycopg.connect(**parameters, options=options) as connection:
         return connection.execute(query).fetchall()
 
 

@@ -1,6 +1,6 @@
 """A row of a batch is handled exactly as the same row in a create call of its own.
 
-Each test sends the same rows both ways, and compares all that can be observed: answers, database, signals, emails, log
+The tests send the same rows both ways, and compare all that can be observed: answers, database, signals, emails, log
 lines, and the request that the site's own code sees.
 """
 
@@ -20,7 +20,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import connections, transaction
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import StreamingHttpResponse
-from django.test import Client
 from django.urls import clear_script_prefix, include, path, set_script_prefix
 from django.utils.translation import activate, get_language
 from django.utils.translation import gettext as _
@@ -40,7 +39,8 @@ from products.models import Category, Product, StockMovement
 from products.views import ProductViewSet
 from tests.bulk_import import second_target
 from tests.bulk_import.conftest import WORKER_SECRET, Aws, make_user, post_rows, product
-from tests.bulk_import.worker_api.batches import Chunk, claimed, lines_of, read_lines, with_batches
+from tests.bulk_import.worker_api.batches import Chunk, claimed, read_lines, with_batches
+from tests.bulk_import.worker_api.servers import ASGIServer, WSGIServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from pytest_django import Settings
     from pytest_django.live_server_helper import LiveServer
+
+    from tests.bulk_import.worker_api.servers import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -149,10 +151,14 @@ def submit(client: APIClient, worker: APIClient, aws: Aws, rows: list[dict[str, 
     return claimed(worker, aws)
 
 
+BATCH_HEADERS = {"Authorization": f"Bearer {WORKER_SECRET}", "Content-Type": BATCH_CONTENT_TYPE}
+
+
 def create_headers(got: Claim, message: Any, index: int) -> dict[str, str]:
     """Return the headers of a create call, as the worker sends them."""
     headers = {
         got.token_header: f"Import {got.token}",
+        "Content-Type": "application/json",
         "Accept": "application/json",
         "Accept-Language": got.language or "*",
         "Idempotency-Key": f"{message.job_id}:{index}",
@@ -160,27 +166,23 @@ def create_headers(got: Claim, message: Any, index: int) -> dict[str, str]:
     return headers | ({got.host_header: got.host} if got.host else {})
 
 
-def send_single_calls(chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
+def send_single_calls(server: Server, chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
     answers = []
     for index, row in chunk.rows:
-        answer: Any = Client(raise_request_exception=False).generic(
-            "POST",
-            chunk.claim.create_path,
-            row,
-            content_type="application/json",
-            headers=create_headers(chunk.claim, chunk.message, index),
-        )
-        headers = {name: answer[name] for name in ("Bulk-Import-Row", "Retry-After") if name in answer.headers}
+        answer = server.post(chunk.claim.create_path, row, create_headers(chunk.claim, chunk.message, index))
+        headers = {name: answer.headers[name] for name in (VERDICT_HEADER, "Retry-After") if name in answer.headers}
         is_done = headers.get(VERDICT_HEADER) in {"created", "updated", "unchanged", "replayed"}
-        answers.append((index, answer.status_code, headers, "" if is_done else answer.getvalue().decode()))
+        answers.append((index, answer.status, headers, "" if is_done else answer.content.decode()))
     return answers
 
 
-def send_batch(chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
+def send_batch(server: Server, chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
     """Send the rows in batches. A batch may end before its last row; then the other rows are in the next one."""
     answers: list[tuple[int, int, dict[str, str], str]] = []
     while left := chunk.rows[len(answers) :]:
-        lines = lines_of(replace(chunk, rows=left).send())
+        answer = server.post(chunk.path, replace(chunk, rows=left).body, BATCH_HEADERS)
+        assert answer.status == 200, answer.content
+        lines = read_lines([answer.content])
         assert lines
         for line in lines:
             line.headers.pop("Bulk-Import-Load", None)
@@ -191,6 +193,7 @@ def send_batch(chunk: Chunk) -> list[tuple[int, int, dict[str, str], str]]:
 @contextmanager
 def observed(events: list[Any]) -> Iterator[None]:
     """Note each signal of the shop's models and of Django's requests, and each log line with its context."""
+    in_flight: list[str] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -203,9 +206,13 @@ def observed(events: list[Any]) -> Iterator[None]:
         if sender._meta.app_label == "products":
             events.append((MODEL_SIGNALS[signal], sender.__name__, str(instance)))
 
-    def note_start(environ: dict[str, Any], **_kwargs: Any) -> None:
-        if "HTTP_IDEMPOTENCY_KEY" in environ:
-            events.append("started")
+    def note_start(environ: dict[str, Any] | None = None, scope: Any = None, **_kwargs: Any) -> None:
+        is_row = "HTTP_IDEMPOTENCY_KEY" in environ if environ else b"idempotency-key" in dict(scope["headers"])
+        in_flight.append("row" if is_row else "batch")
+        events.append((in_flight[-1], "starts"))
+
+    def note_finish(**_kwargs: Any) -> None:
+        events.append((in_flight.pop(), "ends"))
 
     def note_exception(request: HttpRequest, **_kwargs: Any) -> None:
         events.append(("exception", request.resolver_match and request.resolver_match.view_name))
@@ -216,6 +223,7 @@ def observed(events: list[Any]) -> Iterator[None]:
     for signal in MODEL_SIGNALS:
         signal.connect(note_model)
     signals.request_started.connect(note_start)
+    signals.request_finished.connect(note_finish)
     signals.got_request_exception.connect(note_exception)
     try:
         yield
@@ -224,25 +232,27 @@ def observed(events: list[Any]) -> Iterator[None]:
         for signal in MODEL_SIGNALS:
             signal.disconnect(note_model)
         signals.request_started.disconnect(note_start)
+        signals.request_finished.disconnect(note_finish)
         signals.got_request_exception.disconnect(note_exception)
+    assert not in_flight
 
 
 MODEL_SIGNALS: dict[Any, str] = {pre_save: "pre_save", post_save: "post_save", post_delete: "post_delete"}
 
 
-def observe(send: Any, chunks: list[Chunk]) -> dict[str, Any]:
+def observe(send: Any, server: Server, chunks: list[Chunk]) -> dict[str, Any]:
     """Send the rows of the chunks, and return everything that can be observed."""
     mail.outbox.clear()
     languages.clear()
     paths.clear()
     events: list[Any] = []
     with observed(events):
-        answers = [send(chunk) for chunk in chunks]
+        answers = [send(server, chunk) for chunk in chunks]
     products = Product.objects.order_by("sku").values("sku", "name", "price", "category__slug", "description", "color")
     records = ImportedRow.objects.order_by("job_id", "index").values("index", "outcome", "lookup", "body_sha256")
     return {
         "answers": answers,
-        "events": events,
+        "events": [event for event in events if event[0] != "batch"],
         "products": [*products],
         "categories": [*Category.objects.order_by("slug").values("slug", "name")],
         "movements": [*StockMovement.objects.order_by("product__sku").values("product__sku", "quantity")],
@@ -305,6 +315,7 @@ PROJECTS: dict[str, dict[str, Any]] = {
     "second target": {"urlconf": second_target.__name__, "targets": second_target.TARGETS, "path": "/categories/bulk"},
     "below a prefix": {**MOODY, "prefix": "/shop"},
     "Portuguese": {**MOODY, "headers": {"Accept-Language": "pt-br"}},
+    "ASGI": {**MOODY, "server": ASGIServer},
     "other header": {**MOODY, "settings": {"TOKEN_HEADER": "X-Import-Authorization", "REPORT_LOAD": False}},
 }
 """The projects whose rows are compared: what each one changes of the settings of the tests."""
@@ -340,6 +351,7 @@ def test_rows_have_the_same_effects_both_ways(
     client = APIClient(headers=project.get("headers"))
     client.force_login(make_user("merchandiser", "add_product", "change_product", "add_category"))
     bulk = project.get("path", "/products/bulk") + project.get("query", "")
+    server = project.get("server", WSGIServer)()
     moods: Counter[Any] = Counter()
 
     # Shrinking a failure would take minutes, because each example runs two imports.
@@ -356,7 +368,7 @@ def test_rows_have_the_same_effects_both_ways(
         observations = []
         for send in (send_single_calls, send_batch):
             empty_the_shop()
-            observations.append(observe(send, submit(client, worker, aws, rows, bulk)))
+            observations.append(observe(send, server, submit(client, worker, aws, rows, bulk)))
         single, batch = observations
         moods.update(answer[1] for chunk in single["answers"] for answer in chunk)
         for name, value in single.items():
@@ -367,11 +379,59 @@ def test_rows_have_the_same_effects_both_ways(
 
 
 @pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("server_class", [WSGIServer, ASGIServer])
+def test_each_row_is_a_whole_request_on_the_connection_of_the_batch(  # noqa: PLR0917 - fixtures
+    client_of_merchandiser: APIClient,
+    worker: APIClient,
+    aws: Aws,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    server_class: type[Server],
+) -> None:
+    settings.BULK_IMPORT = with_batches(settings.BULK_IMPORT)
+    (chunk,) = submit(client_of_merchandiser, worker, aws, [product(sku) for sku in "ABC"], "/products/bulk")
+    connection, events = connections["default"], list[Any]()
+    server = server_class()
+    check, close = ("close_if_unusable_or_obsolete", ""), ("close", "")
+
+    def noted(event: tuple[str, str], method: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            events.append(event)
+            method()
+
+        return call
+
+    for event in (check, close):
+        monkeypatch.setattr(connection, event[0], noted(event, getattr(connection, event[0])))
+
+    with observed(events):
+        answer = server.post(chunk.path, chunk.body, BATCH_HEADERS)
+    assert [line.status for line in read_lines([answer.content])] == [201] * 3
+
+    seen = [event for event in events if event[0] in {"row", "batch", check[0], close[0]}]
+    rows = [check, ("row", "starts"), check, ("row", "ends")] * 3
+    # The connection that the test itself has used is already too old when the batch starts.
+    assert seen == [check, close, ("batch", "starts"), *rows, check, close, ("batch", "ends")]
+
+
+ONLY_WSGI = {
+    "WSGI": ["wsgi.input", "wsgi.file_wrapper", ENVIRON_KEY],
+    "ASGI": ["wsgi.input", "wsgi.errors", "wsgi.url_scheme", ENVIRON_KEY],
+}
+"""What a row of a batch needs as a WSGI request, by the kind of server."""
+
+
+@pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize(
-    ("host_header", "token_header"),
-    [("Host", "Authorization"), ("X-Forwarded-Host", "Authorization"), ("", "X-Import-Authorization")],
+    ("host_header", "token_header", "server"),
+    [
+        ("Host", "Authorization", "WSGI"),
+        ("X-Forwarded-Host", "Authorization", "WSGI"),
+        ("", "X-Import-Authorization", "WSGI"),
+        ("Host", "Authorization", "ASGI"),
+    ],
 )
-def test_the_site_sees_the_same_requests_over_the_network(  # noqa: PLR0917 - fixtures
+def test_the_site_sees_the_same_requests(  # noqa: PLR0917 - fixtures
     merchandiser: Any,
     worker: APIClient,
     aws: Aws,
@@ -379,8 +439,9 @@ def test_the_site_sees_the_same_requests_over_the_network(  # noqa: PLR0917 - fi
     live_server: LiveServer,
     host_header: str,
     token_header: str,
+    server: str,
 ) -> None:
-    """Only the token differs, because it contains the time, and what WSGI needs for the body."""
+    """Only the token differs, because it contains the time, and what WSGI needs."""
     settings.ROOT_URLCONF, settings.ALLOWED_HOSTS = __name__, ["*"]
     settings.USE_X_FORWARDED_HOST = host_header.startswith("X")
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -398,21 +459,24 @@ def test_the_site_sees_the_same_requests_over_the_network(  # noqa: PLR0917 - fi
     by_proxy = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
     (chunk,) = submit(client, worker, aws, [product("A"), product("B", color="raise")], "/products/bulk")
 
-    with httpx.Client(base_url=live_server.url, headers=by_worker | by_proxy, trust_env=False) as network:
-        requests.clear()
-        for index, row in chunk.rows:
-            headers = {**create_headers(chunk.claim, chunk.message, index), "Content-Type": "application/json"}
-            network.post(chunk.claim.create_path, content=row, headers=headers)
-        for model in (ImportedRow, Product):
-            model.objects.all().delete()
-        headers = {"Authorization": f"Bearer {WORKER_SECRET}", "Content-Type": BATCH_CONTENT_TYPE}
-        answer = network.post(chunk.path, content=chunk.body, headers={**headers, "Bulk-Import-Contract": "1"})
+    def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        headers = by_worker | by_proxy | headers
+        if server == "ASGI":
+            return ASGIServer().post(path, body, headers).content
+        return httpx.post(live_server.url + path, content=body, headers=headers, trust_env=False).content
 
-    assert [line.status for line in read_lines([answer.content])] == [201, 500]
+    requests.clear()
+    for index, row in chunk.rows:
+        post(chunk.claim.create_path, row, create_headers(chunk.claim, chunk.message, index))
+    for model in (ImportedRow, Product):
+        model.objects.all().delete()
+    answer = post(chunk.path, chunk.body, {**BATCH_HEADERS, "Bulk-Import-Contract": "1"})
+
+    assert [line.status for line in read_lines([answer])] == [201, 500]
     singles, batch = requests[:2], requests[2:]
     assert WORKER_SECRET not in str(batch)
     for request in requests:
-        for name in ("wsgi.input", "wsgi.file_wrapper", ENVIRON_KEY):
+        for name in ONLY_WSGI[server]:
             request["META"].pop(name, None)
         assert request["META"].pop(f"HTTP_{token_header}".upper().replace("-", "_")).startswith("Import ")
         assert request["secure"]

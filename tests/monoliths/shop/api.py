@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import get_language
 from rest_framework import serializers, viewsets
 
 from tests.monoliths.shop.models import Item
@@ -27,7 +28,9 @@ class ItemViewSet(viewsets.ModelViewSet[Item]):
 
     def seen(self) -> str:
         """Return what the item remembers of the request that created it."""
-        return str(self.request.user)
+        request = self.request
+        client, address = request.META.get("REMOTE_ADDR"), request.build_absolute_uri()
+        return f"{request.user} {client} {request.method} {address} {request.content_type} {get_language()}"
 
 
 create_or_list: Callable[..., Any] = ItemViewSet.as_view({"get": "list", "post": "create"})

@@ -36,7 +36,7 @@ location ~ ^/shop/(bulk-import/worker/chunks/.*/rows)$ {
 """,
     "prefix": "/shop",
     "more": """
-BULK_IMPORT["TARGETS"]["items"] |= {"detail_url": "item-detail", "lookup": "sku", "batch_rows": 100}
+BULK_IMPORT["TARGETS"]["items"] |= {"detail_url": "item-detail", "lookup": "sku"}
 """,
     "row_count": 40,
     "is_undone": True,

@@ -1,4 +1,4 @@
-"""Each tenant has a schema of its own, and django-tenants chooses it by the host. Rows are sent in batches."""
+"""Each tenant has a schema of its own, and django-tenants chooses it by the host."""
 
 from rest_framework.routers import SimpleRouter
 
@@ -37,14 +37,13 @@ call_command("migrate_schemas", run_syncdb=True, verbosity=0)
 """,
     "more": """
 MIDDLEWARE = ["django_tenants.middleware.main.TenantMainMiddleware", *MIDDLEWARE]
-BULK_IMPORT["TARGETS"]["items"] |= {"detail_url": "item-detail", "lookup": "sku", "batch_rows": 20}
+BULK_IMPORT["TARGETS"]["items"] |= {"detail_url": "item-detail", "lookup": "sku"}
 """,
     "host": "north.shop.example",
     "tenants": ["south.shop.example"],
     "row_count": 25,
     "is_undone": True,
     "report": "Host north.shop.example, tenant north",
-    "query": "SELECT sku FROM TENANT.shop_item ORDER BY sku",
 }
 
 router = SimpleRouter()
