@@ -34,6 +34,7 @@ from tests.simulation import (  # noqa: F401 - some of them only register the fa
     checks,
     checks_of_objects,
     endpoint,
+    event_loop,
     faster_django,
     faults_of_objects,
     faults_of_people,
@@ -43,7 +44,6 @@ from tests.simulation import (  # noqa: F401 - some of them only register the fa
     windows,
     writes,
 )
-from tests.simulation.event_loop import Stuck
 from tests.simulation.plan import USERS, Plan
 from tests.simulation.settings import BULK_IMPORT
 from tests.simulation.world import World
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Finding
 
 timezone.now = virtual_time.now_of_django
+event_loop.install()
 faster_django.install()
 prepared_queries.install()
 circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
@@ -187,7 +188,7 @@ class Simulator:
             if world.epilogues and not result.findings:
                 world.loop.run_until_complete(world.run_epilogue())
                 result.findings = checks.audit(world)
-        except Stuck as stuck:
+        except event_loop.Stuck as stuck:
             world.stuck = str(stuck)
             result.findings = checks.audit(world)
         result.trace_hash, result.calls = world.trace_hash(), world.network.calls
