@@ -143,7 +143,7 @@ class JsonObject:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields. Lists and objects in them are the same, not copies."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(self, name) for name in _field_types(type(self))}
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
@@ -154,21 +154,27 @@ class JsonObject:
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
-        types = _field_types(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
-        required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
-        if missing := required - data.keys():
+        if missing := _required_fields(cls) - data.keys():
             raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        for name, value in known.items():
-            if not _has_type(value, types[name]):
-                raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
+        known = {}
+        for name, expected in _field_types(cls).items():
+            if name in data:
+                known[name] = data[name]
+                if not _has_type(data[name], expected):
+                    raise MessageError(f"{name}: expected {expected}, got {type(data[name]).__name__}")
         return cls(**known)
 
 
 @cache
-def _field_types(object_type: type[JsonObject]) -> dict[str, Any]:
+def _field_types(object_type: Any) -> dict[str, Any]:
     """Return the type of each field. It is cached, because reading the annotations takes longer than the rest."""
-    return get_type_hints(object_type)
+    types = get_type_hints(object_type)
+    return {f.name: types[f.name] for f in fields(object_type)}
+
+
+@cache
+def _required_fields(object_type: Any) -> frozenset[str]:
+    return frozenset(f.name for f in fields(object_type) if f.default is MISSING and f.default_factory is MISSING)
 
 
 def _has_type(value: object, expected: Any) -> bool:

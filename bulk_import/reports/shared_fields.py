@@ -13,8 +13,8 @@ from rest_framework.serializers import BaseSerializer
 class SharedFields:
     """Base of a serializer that only renders. All its instances share the fields, because rendering changes none.
 
-    The fields are bound to an instance of their own, so a method of a SerializerMethodField must not use `self`. A nested
-    serializer may need the context of the request, so each instance has its own.
+    The fields are bound to an instance of their own, so a method of a SerializerMethodField must not use `self`. A
+    nested serializer may need the context of the request, so each instance has its own.
     """
 
     @cached_property

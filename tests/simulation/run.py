@@ -63,8 +63,8 @@ TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name = 's
 """Query for all tables. The last one has the last ID of each other table."""
 
 PARTIAL_INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE 'CREATE INDEX%WHERE%'"
-"""Query for the indexes of some rows of a table that check nothing. The tables are tiny, and SQLite plans a statement anew
-in each execution if its parameters decide whether it can use such an index."""
+"""Query for the indexes of some rows of a table that check nothing. The tables are tiny, and SQLite plans a statement
+anew in each execution if its parameters decide whether it can use such an index."""
 
 RUNS_PER_FULL_COLLECTION = 500
 """Runs between two garbage collections that look at all objects. The others look only at those of the last run."""
