@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 CONTRACT_VERSION = 1
 """Version of the worker API that this code speaks.
@@ -143,7 +143,8 @@ class JsonObject:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields. Lists and objects in them are the same, not copies."""
-        return {name: getattr(self, name) for name in _field_types(type(self))}
+        own_class: Any = type(self)
+        return {name: getattr(self, name) for name in _fields(own_class).types}
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
@@ -154,10 +155,11 @@ class JsonObject:
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
-        if missing := _required_fields(cls) - data.keys():
+        known_fields = _fields(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
+        if missing := known_fields.required - data.keys():
             raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
         known = {}
-        for name, expected in _field_types(cls).items():
+        for name, expected in known_fields.types.items():
             if name in data:
                 known[name] = data[name]
                 if not _has_type(data[name], expected):
@@ -165,16 +167,17 @@ class JsonObject:
         return cls(**known)
 
 
-@cache
-def _field_types(object_type: Any) -> dict[str, Any]:
-    """Return the type of each field. It is cached, because reading the annotations takes longer than the rest."""
-    types = get_type_hints(object_type)
-    return {f.name: types[f.name] for f in fields(object_type)}
+class _Fields(NamedTuple):
+    types: dict[str, Any]  # by name
+    required: frozenset[str]  # the names of those without a default
 
 
 @cache
-def _required_fields(object_type: Any) -> frozenset[str]:
-    return frozenset(f.name for f in fields(object_type) if f.default is MISSING and f.default_factory is MISSING)
+def _fields(object_type: Any) -> _Fields:
+    """Return the fields of a class. They are cached, because reading the annotations takes longer than the rest."""
+    types, found = get_type_hints(object_type), fields(object_type)
+    required = frozenset(f.name for f in found if f.default is MISSING and f.default_factory is MISSING)
+    return _Fields({f.name: types[f.name] for f in found}, required)
 
 
 def _has_type(value: object, expected: Any) -> bool:

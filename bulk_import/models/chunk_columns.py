@@ -133,7 +133,8 @@ def _job_of_chunk() -> Any:
 
 
 def _rows_of_chunk() -> Any:
-    job_id, index = (ImportedRow._meta.get_field(name) for name in ("job", "index"))
+    fields: Any = ImportedRow._meta
+    job_id, index = (fields.get_field(name) for name in ("job", "index"))
     return ImportedRow.objects.order_by().filter(
         job_id=Parameter("job_id", job_id), index__gte=Parameter("first", index), index__lte=Parameter("last", index)
     )

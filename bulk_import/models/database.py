@@ -124,4 +124,9 @@ class PrimaryManager(models.Manager[Any]):
     """A manager that reads from the database that it writes to."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        return super().get_queryset().using(database())
+        manager: Any = self
+        # As in Django. To call `using` would copy the queryset, for each query.
+        queryset: models.QuerySet[Any] = manager._queryset_class(
+            model=self.model, using=database(), hints=manager._hints
+        )
+        return queryset

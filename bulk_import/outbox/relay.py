@@ -120,10 +120,11 @@ def send_unsent_chunks(which: Q) -> int:
 
 def send_batch(chunks: list[ImportChunk]) -> int:
     """Send the messages of at most MAX_BATCH_MESSAGES chunks, and return how many SQS accepted."""
-    sent = send_messages(chunks)
+    accepted = send_messages(chunks)
+    sent = [chunk for chunk in chunks if str(chunk.pk) in accepted]
     # A worker may already have claimed a chunk; the filter leaves such a chunk alone.
-    reserved = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.RESERVED)
+    reserved = ImportChunk.objects.filter(pk__in=[chunk.pk for chunk in sent], status=ChunkStatus.RESERVED)
     reserved.update(status=ChunkStatus.QUEUED, queued_at=Now())
-    for job in {chunk.job_id: chunk.job for chunk in chunks if str(chunk.pk) in sent}.values():
+    for job in {chunk.job_id: chunk.job for chunk in sent}.values():
         job.mark_queued()
     return len(sent)

@@ -44,6 +44,8 @@ def is_sent_again(job: ImportJob) -> bool:
 class ImportJobLinksSerializer(SharedFields, serializers.Serializer[ImportJob]):
     """URLs of the job and of its actions. A link is null while it cannot be used."""
 
+    uses_context = True
+
     self = LinkField(help_text="The job.")
     failures = LinkField(
         "/failures", lambda job: "failures" not in job.expired, help_text="The rows that were not created."

@@ -7,23 +7,24 @@ from functools import cache
 from typing import Any
 
 from django.utils.functional import cached_property
-from rest_framework.serializers import BaseSerializer
 
 
 class SharedFields:
     """Base of a serializer that only renders. All its instances share the fields, because rendering changes none.
 
-    The fields are bound to an instance of their own, so a method of a SerializerMethodField must not use `self`. A
-    nested serializer may need the context of the request, so each instance has its own.
+    The fields are bound to an instance of their own, so a method of a SerializerMethodField must not use `self`. Only
+    a nested serializer with `uses_context` is made anew for each instance, and so has its context.
     """
 
+    uses_context = False
+
     @cached_property
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> Any:
         """The fields by name, as in DRF."""
-        shared: dict[str, Any] = _bound_fields(type(self))
-        fields = dict(shared)
-        for name, field in shared.items():
-            if isinstance(field, BaseSerializer):
+        own_class: Any = type(self)
+        fields = dict(_bound_fields(own_class))
+        for name, field in fields.items():
+            if getattr(field, "uses_context", False):
                 fields[name] = deepcopy(field)
                 fields[name].bind(name, self)
         return fields
