@@ -125,8 +125,6 @@ class PrimaryManager(models.Manager[Any]):
 
     def get_queryset(self) -> models.QuerySet[Any]:
         manager: Any = self
-        # As in Django. To call `using` would copy the queryset, for each query.
-        queryset: models.QuerySet[Any] = manager._queryset_class(
-            model=self.model, using=database(), hints=manager._hints
-        )
+        options = {"model": self.model, "using": database(), "hints": manager._hints}  # noqa: SLF001 - as in Django
+        queryset: models.QuerySet[Any] = manager._queryset_class(**options)  # noqa: SLF001 - `using` would copy it
         return queryset
