@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 CONTRACT_VERSION = 1
 """Version of the worker API that this code speaks.
@@ -143,7 +143,8 @@ class JsonObject:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields. Lists and objects in them are the same, not copies."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        own_class: Any = type(self)
+        return {name: getattr(self, name) for name in _fields(own_class).types}
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
@@ -154,21 +155,29 @@ class JsonObject:
         """
         if not isinstance(data, dict):
             raise MessageError(f"expected a JSON object, got {type(data).__name__}")
-        types = _field_types(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
-        required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
-        if missing := required - data.keys():
+        known_fields = _fields(cls)  # type: ignore[arg-type] # mypy does not know that a class is hashable
+        if missing := known_fields.required - data.keys():
             raise MessageError(f"fields missing: {', '.join(sorted(missing))}")
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        for name, value in known.items():
-            if not _has_type(value, types[name]):
-                raise MessageError(f"{name}: expected {types[name]}, got {type(value).__name__}")
+        known = {}
+        for name, expected in known_fields.types.items():
+            if name in data:
+                known[name] = data[name]
+                if not _has_type(data[name], expected):
+                    raise MessageError(f"{name}: expected {expected}, got {type(data[name]).__name__}")
         return cls(**known)
 
 
+class _Fields(NamedTuple):
+    types: dict[str, Any]  # by name
+    required: frozenset[str]  # the names of those without a default
+
+
 @cache
-def _field_types(object_type: type[JsonObject]) -> dict[str, Any]:
-    """Return the type of each field. It is cached, because reading the annotations takes longer than the rest."""
-    return get_type_hints(object_type)
+def _fields(object_type: Any) -> _Fields:
+    """Return the fields of a class. They are cached, because reading the annotations takes longer than the rest."""
+    types, found = get_type_hints(object_type), fields(object_type)
+    required = frozenset(f.name for f in found if f.default is MISSING and f.default_factory is MISSING)
+    return _Fields({f.name: types[f.name] for f in found}, required)
 
 
 def _has_type(value: object, expected: Any) -> bool:

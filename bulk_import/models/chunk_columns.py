@@ -6,6 +6,7 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from django.apps import apps
 from django.db import OperationalError, connections, models, transaction
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bulk_import.exceptions import CreatesRunning
 from bulk_import.models.database import PrimaryManager
+from bulk_import.models.kept_query import Parameter, kept_query
 from bulk_import.models.row import ImportedRow, unpack_lines
 from bulk_import.models.status import OPEN_CHUNK_STATUSES, OUTSTANDING_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.contract import LEDGER_OUTCOMES
@@ -74,7 +76,7 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
             self.model.objects.filter(pk__in=list(locked)).update(status=ChunkStatus.PENDING)
 
     def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
-        """Lock the chunk until the transaction ends, and return it with `lease_left`. Raises ImportChunk.DoesNotExist.
+        """Lock the chunk until the transaction ends, and return it with `lease_left` and `queued_for`.
 
         Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
         lock also waits until the create calls that are in flight for the chunk have committed or rolled back. On
@@ -90,19 +92,63 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so FOR UPDATE could wait
         # forever. Use it only when the worker makes no more create calls, as with a finish.
         #
-        # The annotation is passed as a dict, because mypy's plugin would treat a keyword as a second declaration.
-        lease_left = {"lease_left": F("lease_expires_at") - Now()}
-        locked = self.select_for_update(no_key=not wait_for_creates)
         if wait_for_creates and connections[self.db].vendor == "postgresql":
             with connections[self.db].cursor() as cursor:
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         try:
-            chunk: ImportChunk = locked.annotate(**lease_left).get(pk=chunk_id)
+            found = (_idle_chunk if wait_for_creates else _chunk)(pk=chunk_id)
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", "") != LOCK_TIMEOUT:
                 raise
             raise CreatesRunning(LOCK_SECONDS) from error
+        if not found:
+            raise self.model.DoesNotExist
+        chunk: ImportChunk = found[0]
+        (chunk.job,) = _job_of_chunk(
+            pk=chunk.job_id
+        )  # read after the lock was taken, so that it is as new as the chunk
         return chunk
+
+
+def _locked_chunk(*, no_key: bool) -> Any:
+    chunk_model: Any = apps.get_model("bulk_import", "ImportChunk")  # it uses this module
+    times = {"lease_left": F("lease_expires_at") - Now(), "queued_for": Now() - F("queued_at")}
+    chunks = chunk_model.objects.select_for_update(no_key=no_key).annotate(**times)
+    return chunks.filter(pk=Parameter("pk", chunk_model._meta.pk))
+
+
+@kept_query
+def _chunk() -> Any:
+    return _locked_chunk(no_key=True)
+
+
+@kept_query
+def _idle_chunk() -> Any:
+    return _locked_chunk(no_key=False)
+
+
+@kept_query
+def _job_of_chunk() -> Any:
+    job_model: Any = apps.get_model("bulk_import", "ImportJob")
+    return job_model.objects.order_by().filter(pk=Parameter("pk", job_model._meta.pk))
+
+
+def _rows_of_chunk() -> Any:
+    fields: Any = ImportedRow._meta
+    job_id, index = (fields.get_field(name) for name in ("job", "index"))
+    return ImportedRow.objects.order_by().filter(
+        job_id=Parameter("job_id", job_id), index__gte=Parameter("first", index), index__lte=Parameter("last", index)
+    )
+
+
+@kept_query
+def _counts_by_outcome() -> Any:
+    return _rows_of_chunk().values_list("outcome").annotate(Count("pk"))
+
+
+@kept_query
+def _done_indexes() -> Any:
+    return _rows_of_chunk().order_by("index").values_list("index")
 
 
 class ImportChunkManager(PrimaryManager):
@@ -200,13 +246,17 @@ class ChunkColumns(models.Model):
         return self.lease_expires_at + LOST_WORKER_DELAY if self.lease_expires_at else None
 
     @property
+    def last_index(self) -> int:
+        return self.first_index + self.row_count - 1
+
+    @property
     def done(self) -> int:
         """The number of rows that have a ledger record, as of the last count."""
         return self.created + self.updated + self.unchanged + self.deleted
 
     def count_ledger(self) -> dict[str, int]:
         """Count the ledger records by outcome, set the four columns, and return them. Does not save the chunk."""
-        groups = self.imported_rows().order_by().values_list("outcome").annotate(Count("pk"))
+        groups = _counts_by_outcome(job_id=self.job_id, first=self.first_index, last=self.last_index)
         counts = dict.fromkeys(map(str, LEDGER_OUTCOMES), 0) | dict(groups)
         for outcome, count in counts.items():
             setattr(self, outcome, count)
@@ -214,8 +264,7 @@ class ChunkColumns(models.Model):
 
     def imported_rows(self) -> models.QuerySet[ImportedRow]:
         """Return the ledger records of this chunk, by index."""
-        last_index = self.first_index + self.row_count - 1
-        rows = ImportedRow.objects.filter(job_id=self.job_id, index__range=(self.first_index, last_index))
+        rows = ImportedRow.objects.filter(job_id=self.job_id, index__range=(self.first_index, self.last_index))
         return rows.order_by("index")
 
     def read_lines(self) -> Sequence[int]:
@@ -229,7 +278,7 @@ class ChunkColumns(models.Model):
     def created_ranges(self) -> list[list[int]]:
         """Return the indexes that have a ledger record, as ranges [first, last]: [[0, 2], [4, 4]] for 0, 1, 2 and 4."""
         ranges: list[list[int]] = []
-        for index in self.imported_rows().values_list("index", flat=True):
+        for (index,) in _done_indexes(job_id=self.job_id, first=self.first_index, last=self.last_index):
             if ranges and ranges[-1][1] == index - 1:
                 ranges[-1][1] = index
             else:

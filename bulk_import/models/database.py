@@ -124,4 +124,7 @@ class PrimaryManager(models.Manager[Any]):
     """A manager that reads from the database that it writes to."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        return super().get_queryset().using(database())
+        manager: Any = self
+        options = {"model": self.model, "using": database(), "hints": manager._hints}  # noqa: SLF001 - as in Django
+        queryset: models.QuerySet[Any] = manager._queryset_class(**options)  # noqa: SLF001 - `using` would copy it
+        return queryset

@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, JSONObject, Now
 
 from bulk_import.models.chunk import ImportChunk
 from bulk_import.models.event import EventKind, ImportEvent
+from bulk_import.models.kept_query import Parameter, kept_query
 from bulk_import.models.status import TERMINAL_STATUSES
 from bulk_import_wire.contract import Outcome
 
@@ -50,13 +51,22 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         # FOR NO KEY UPDATE, not FOR UPDATE: each ledger record has a foreign key to the job, so writing one takes
         # FOR KEY SHARE on the job. NO KEY UPDATE does not conflict with it, so rows can be created while the job is
         # locked. It does conflict with itself, so changes of the job wait for each other.
-        paused_for = {"paused_for": Now() - F("paused_at")}
-        job: ImportJob = self.select_for_update(no_key=True).annotate(**paused_for).get(pk=job_id)
+        found = _locked_job(pk=job_id)
+        if not found:
+            raise self.model.DoesNotExist
+        job: ImportJob = found[0]
         return job
 
     def open(self) -> Self:
         """Return the jobs that have not ended."""
         return self.exclude(status__in=TERMINAL_STATUSES)
+
+
+@kept_query
+def _locked_job() -> Any:
+    job_model: Any = apps.get_model("bulk_import", "ImportJob")  # it uses this module
+    jobs = job_model.objects.order_by().select_for_update(no_key=True).annotate(paused_for=Now() - F("paused_at"))
+    return jobs.filter(pk=Parameter("pk", job_model._meta.pk))
 
 
 @cache  # building the subqueries takes longer than executing them

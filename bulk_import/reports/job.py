@@ -18,11 +18,11 @@ from rest_framework import serializers
 from bulk_import.conf import conf
 from bulk_import.models import RETAINED_DATA, TERMINAL_STATUSES, EventKind, ImportJob, JobStatus
 from bulk_import.models.event import KINDS_WITHOUT_WEBHOOK
-from bulk_import.reports.copied_fields import CopiedFields
 from bulk_import.reports.links import ImportJobLinksSerializer
 from bulk_import.reports.messages import imports_ahead, message
 from bulk_import.reports.problems import ImportJobProblemSerializer
 from bulk_import.reports.reading import BulkImportReadingSerializer
+from bulk_import.reports.shared_fields import SharedFields
 
 MIN_POLL_SECONDS = 1
 """Shortest time between two requests for a job: its counts change about once a second."""
@@ -54,7 +54,7 @@ class StatusField(serializers.ChoiceField):
         super().__init__(JobStatus.choices, **options)
 
 
-class ImportJobCountsSerializer(CopiedFields, serializers.Serializer[dict[str, int]]):
+class ImportJobCountsSerializer(SharedFields, serializers.Serializer[dict[str, int]]):
     """The number of rows with each outcome. `pending` rows have no outcome yet. The sum is always `rows`."""
 
     created = serializers.IntegerField(min_value=0)
@@ -91,7 +91,7 @@ class ImportJobLostWorkerSerializer(serializers.Serializer[ImportJob]):
         return instance if instance.worker_resumes_at else None
 
 
-class ImportJobSerializer(CopiedFields, serializers.Serializer[Any]):
+class ImportJobSerializer(SharedFields, serializers.Serializer[Any]):
     """One accepted import. Load a job with `for_reports()` before you render it."""
 
     id = serializers.UUIDField()

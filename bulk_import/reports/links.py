@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from bulk_import.conf import conf
 from bulk_import.models import ImportJob, JobMode
-from bulk_import.reports.copied_fields import CopiedFields
+from bulk_import.reports.shared_fields import SharedFields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,10 @@ def is_sent_again(job: ImportJob) -> bool:
     return 0 < (job.rows if job.rehearsal else job.rows - job.done_count) <= job.corrected_rows
 
 
-class ImportJobLinksSerializer(CopiedFields, serializers.Serializer[ImportJob]):
+class ImportJobLinksSerializer(SharedFields, serializers.Serializer[ImportJob]):
     """URLs of the job and of its actions. A link is null while it cannot be used."""
+
+    uses_context = True
 
     self = LinkField(help_text="The job.")
     failures = LinkField(

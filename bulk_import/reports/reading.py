@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from bulk_import.reports.copied_fields import CopiedFields
+from bulk_import.reports.shared_fields import SharedFields
 
 
 class BulkImportColumnSerializer(serializers.Serializer[dict[str, Any]]):
@@ -32,7 +32,7 @@ class BulkImportValueSerializer(serializers.Serializer[dict[str, Any]]):
         return {**super().get_fields(), "from": serializers.CharField(help_text="The value in the file.")}
 
 
-class BulkImportReadingSerializer(CopiedFields, serializers.Serializer[dict[str, Any]]):
+class BulkImportReadingSerializer(SharedFields, serializers.Serializer[dict[str, Any]]):
     """How the file was read. JSON has only `format` and `ignored`. A job without a file has nothing of it."""
 
     format = serializers.ChoiceField(["json", "csv", "spreadsheet"], required=False)

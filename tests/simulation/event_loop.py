@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.virtual_time import Clock, Process, current_process
+from tests.simulation.virtual_time import Clock, Process, clock, current_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
 MAX_STEPS = 400_000
 """Callbacks after which a run counts as stuck. The longest healthy runs need a tenth."""
@@ -93,6 +93,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Raise the errors of callbacks. Ignore tasks that were killed with their process."""
         if error := context.get("exception"):
             raise error
+
+
+def install() -> None:
+    """Let code that makes an event loop of its own, such as the relay for webhooks, get a virtual one."""
+    asyncio.events.new_event_loop = lambda: VirtualLoop(clock, Random(0))
 
 
 def _run_job(future: asyncio.Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+from django.core.cache import close_caches
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 from django.db.models import Model, expressions
@@ -19,13 +20,14 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import trans_real
 from rest_framework.fields import DictField, Field, ListField
 from rest_framework.relations import ManyRelatedField
-from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.serializers import BaseSerializer, ModelSerializer, Serializer
 from rest_framework.utils import model_meta
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
 _converters_of_fields: dict[Any, list[Any]] = {}
 _original_copy_of_field: Any = Field.__deepcopy__
+_original_get_model_fields: Any = ModelSerializer.get_fields
 
 
 def install() -> None:
@@ -37,6 +39,7 @@ def install() -> None:
     for signal in (request_started, request_finished):  # the connection stays open, and no queries are kept
         signal.disconnect(close_old_connections)
         signal.disconnect(reset_queries)
+    request_finished.disconnect(close_caches)  # a cache in memory needs no closing
     replaced: Any = BaseExpression, Col, SQLCompiler, Model
     expression, column, compiler, model = replaced
     model.from_db = classmethod(_from_db)
@@ -49,8 +52,8 @@ def install() -> None:
     for field in fields[1]:
         field.__deepcopy__ = _original_copy_of_field
     fields[0].__deepcopy__ = _copy_of_field
-    serializer: Any = Serializer
-    serializer.get_fields = _get_fields
+    serializers: Any = Serializer, ModelSerializer
+    serializers[0].get_fields, serializers[1].get_fields = _get_fields, _get_model_fields
     model_meta.get_field_info = _get_field_info
 
 
@@ -83,6 +86,16 @@ _field_info_of_model = cache(model_meta.get_field_info)
 def _get_fields(self: Any) -> dict[str, Any]:
     """Return copies of the declared fields. Django keeps a memo while it copies them, which they do not need."""
     return {name: field.__deepcopy__({}) for name, field in self._declared_fields.items()}
+
+
+def _get_model_fields(self: Any) -> dict[str, Any]:
+    """Return copies of the fields. DRF makes them anew from those of the model."""
+    return {name: field.__deepcopy__({}) for name, field in _fields_of_serializer(type(self)).items()}
+
+
+@cache
+def _fields_of_serializer(serializer_class: Any) -> Any:
+    return _original_get_model_fields(serializer_class())
 
 
 def _from_db(cls: Any, db: str, names: Any, values: Any) -> Any:

@@ -129,11 +129,11 @@ class WorkerTransport(httpx.AsyncBaseTransport):
         self._world, self._process = world, process
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {name.decode().lower(): value.decode() for name, value in request.headers.raw}
         sent = Request(request.method, request.url.raw_path.decode(), headers, request.content)
-        is_batch = request.url.path.endswith(BATCH)
+        is_batch = sent.path.endswith(BATCH)
         is_create = is_batch or "idempotency-key" in headers
-        point = "create" if is_create else request.url.path.rpartition("/")[2]
+        point = "create" if is_create else sent.path.rpartition("/")[2]
         sent = self._world.releases.outgoing(self._process, point, sent)
         keys = batch_keys(self._world, sent) if is_batch else [headers.get("idempotency-key", "")]
         called = [Answered(keys[0])]
@@ -150,7 +150,7 @@ class WorkerTransport(httpx.AsyncBaseTransport):
             is_held = response.status == HTTPStatus.CONFLICT and b"lease_held" in response.content
         finally:
             if point == "claim" and not is_held:  # another worker's lease limits how often the chunk is claimed
-                self._world.loads.count_claim(request.url.path.split("/")[-2])
+                self._world.loads.count_claim(sent.path.split("/")[-2])
             if is_create:
                 self._world.loads.end(self._process, called)
         content = self._world.releases.incoming(self._process, point, response.content)

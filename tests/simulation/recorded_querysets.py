@@ -39,8 +39,10 @@ def is_recorded(value: Any) -> bool:
 def recorded(self: Any, name: str, args: Any, kwargs: Any) -> Any:
     """Return a queryset that records one more call."""
     found = object.__new__(type(self))
-    found.__dict__ = {**self.__dict__, "_calls": (*self._calls, (name, args, kwargs)), "_result_cache": None}
-    found.__dict__.pop("_defer_next_filter", None)
+    state = self.__dict__
+    found.__dict__ = {**state, "_calls": (*state["_calls"], (name, args, kwargs)), "_result_cache": None}
+    if "_defer_next_filter" in state:
+        del found._defer_next_filter
     return found
 
 

@@ -60,6 +60,7 @@ class CategoryView(CategoryViewSet):
 
 
 urlpatterns = [
+    path("bulk-import/worker/", include("bulk_import.worker_urls")),  # first, because most requests are a worker's
     path("categories/bulk", include("bulk_import.urls"), {"target": "categories"}),
     path("categories/", CategoryView.as_view({"post": "create"}), name="categories"),
     path(
@@ -67,5 +68,4 @@ urlpatterns = [
     ),
     path("products/bulk", include("bulk_import.urls"), {"target": "products"}),
     path("products/", include("products.urls")),
-    path("bulk-import/worker/", include("bulk_import.worker_urls")),
 ]

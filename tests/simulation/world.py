@@ -73,7 +73,7 @@ class World:
         self.stuck = ""  # why the run did not come to its end
         self.epilogues: list[Callable[[World], Awaitable[None]]] = []  # what happens after the first audit
         self.audited: list[Audited] = []
-        self._kept: list[Any] = []
+        self._kept: set[asyncio.Task[Any]] = set()
         self._database: Any = connections["default"]
         self._changes_at_sweep, self._swept_at = -1, 0.0
         self.random = Random(f"world {plan.seed}")
@@ -208,8 +208,8 @@ class World:
         await asyncio.sleep(max(0.0, at - clock.now))
 
     def keep(self, task: asyncio.Task[Any]) -> None:
-        """Keep a task from being collected before the run is over."""
-        self._kept.append(task)
+        """Keep a task from being collected before the run is over, unless it has ended."""
+        self._kept = {kept for kept in self._kept if not kept.done()} | {task}
 
     def trace(self, *details: Any) -> None:
         """Add an event to the trace, whose hash shows whether two runs were identical."""
