@@ -133,6 +133,12 @@ class LeaseHeld(NotNow):
     reason = "another worker has the lease"
 
 
+class RetriedTooSoon(NotNow):
+    """The last delivery of the chunk failed a short time ago. This message is not the one that its worker put back."""
+
+    reason = "the last delivery of the chunk failed"
+
+
 class JobPaused(NotNow):
     """The job is paused. From time to time one claim is let through, to test whether rows can be created again."""
 

@@ -1,4 +1,4 @@
-"""The headers of a request. Django's `request.headers` copies all of them first, and each request of the site passes here."""
+"""Reads single headers. `request.headers` copies all of them first, and each request of the site passes here."""
 
 from __future__ import annotations
 

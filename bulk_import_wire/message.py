@@ -16,6 +16,17 @@ MESSAGE_VERSION = 1
 MAX_MESSAGE_BYTES = 2048
 """Maximum length of a message. Our messages have a few short fields, so a longer one cannot be ours."""
 
+FIRST_RETRY_SECONDS = 10
+"""Wait after the first failed delivery of a chunk. Each further failed delivery makes it four times as long."""
+
+MAX_RETRY_SECONDS = 600
+"""Longest wait between two deliveries of a chunk."""
+
+
+def retry_seconds(failures: int) -> int:
+    """Return how many seconds a chunk waits after so many failed deliveries: 10, 40, 160, and at most 600."""
+    return min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 4 ** (failures - 1))
+
 
 def message_attributes(traceparent: str) -> dict[str, dict[str, str]]:
     """Return the attributes of an SQS message in boto3's format. There are none if `traceparent` is empty."""

@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from lambda_worker.poller.execution_environment import configure_logging
 from lambda_worker.poller.poller import Options, Poller, PortInUseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 QUEUE_URL_VARIABLE = "BULK_IMPORT_QUEUE_URL"
 
@@ -60,27 +61,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _to_options(parser, given)
     configure_logging(as_json=options.json_logs)
     stop = threading.Event()
-    signals, notify = socket.socketpair()
-    notify.setblocking(False)
-    # Any thread can receive a signal. Python's handlers run in the main thread only, and a signal that another thread
-    # receives does not wake it. So Python writes the number of each signal to this socket, in whichever thread it is.
-    signal.set_wakeup_fd(notify.fileno())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    with ThreadPoolExecutor(1, thread_name_prefix="poller") as executor:
+    with ThreadPoolExecutor(1, thread_name_prefix="poller") as executor, received_signals() as (signals, notify):
         poller = executor.submit(_poll, options, stop)
         poller.add_done_callback(lambda _: notify.send(ENDED))
+        is_stopping = False
         while (received := signals.recv(1)) != ENDED:
             name = signal.Signals(received[0]).name
-            if stop.is_set():
+            if is_stopping:
                 logger.warning("%s received again: exiting at once", name)
                 for environment in multiprocessing.active_children():
                     environment.kill()
                 os._exit(128 + received[0])
             logger.info("%s received: stopping after the running invocations have ended", name)
+            is_stopping = True
             stop.set()
     logger.info("stopped")
     return poller.result()
+
+
+@contextmanager
+def received_signals() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Provide a socket that receives the number of each SIGTERM and SIGINT as one byte, and the socket that sends it.
+
+    Any thread can receive a signal. Python's handlers run in the main thread only, and a signal that another thread
+    receives does not wake it. The socket gets the number in whichever thread the signal arrives.
+    """
+    signals, notify = socket.socketpair()
+    with signals, notify:
+        notify.setblocking(False)
+        signal.set_wakeup_fd(notify.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        yield signals, notify
+        signal.set_wakeup_fd(-1)
 
 
 def make_parser() -> argparse.ArgumentParser:

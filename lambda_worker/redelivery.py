@@ -11,7 +11,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.message import message_attributes
+from bulk_import_wire.message import message_attributes, retry_seconds
 from lambda_worker.aws_errors import AWS_ERRORS
 from lambda_worker.tracing import traceparent_of
 
@@ -42,12 +42,6 @@ This is the time of the first delivery that could not reach the monolith. Each f
 
 MESSAGE_GROUP = "MessageGroupId"
 """SQS's name for the group of a message: both the attribute of a received message and the parameter of a new one."""
-
-FIRST_RETRY_SECONDS = 10
-"""Wait after the first failed delivery. Each further failed delivery makes it four times as long."""
-
-MAX_RETRY_SECONDS = 600
-"""Longest wait between two deliveries of a message."""
 
 
 def away_since(record: SqsRecord, now: float) -> float:
@@ -92,7 +86,7 @@ def defer(
 def retry_later(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:
     """Have SQS deliver the message again after 10 s, and after 40, 160 and 600 s if that fails, too."""
     failures = int(record["attributes"].get("ApproximateReceiveCount", "1"))
-    _set_visibility(sqs, queue_url, record, min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 4 ** (failures - 1)))
+    _set_visibility(sqs, queue_url, record, retry_seconds(failures))
 
 
 def give_up(sqs: SQSClient, queue_url: str, record: SqsRecord) -> None:

@@ -32,7 +32,7 @@ def refusal(verb: str, answer: Answer) -> Exception:
         return ChunkClosed("The chunk is closed.")
     if code == "stale_epoch":
         return StaleEpoch("Another worker has the chunk.")
-    if code in {"lease_held", "paused"}:
+    if code in {"lease_held", "retried_too_soon", "paused"}:
         seconds = retry_after_seconds(answer.headers.get("Retry-After"))
         return ChunkDeferred(f"The chunk cannot be claimed now: {code}.", delay_seconds=max(seconds, 1))
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:

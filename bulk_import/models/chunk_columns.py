@@ -78,6 +78,8 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
     def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
         """Lock the chunk until the transaction ends, and return it with `lease_left` and `queued_for`.
 
+        Raises ImportChunk.DoesNotExist.
+
         Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
         lock also waits until the create calls that are in flight for the chunk have committed or rolled back. On
         PostgreSQL it raises CreatesRunning if that takes longer than LOCK_SECONDS.
@@ -196,8 +198,9 @@ class ChunkColumns(models.Model):
     failed_deliveries = models.PositiveSmallIntegerField(_("failed deliveries"), default=0)
     failures_key = models.CharField(max_length=1024, blank=True)  # S3 key of the failures so far; "" if there are none
 
-    # Annotated by `locked`.
+    # Annotated by `locked`, by the clock of the database.
     lease_left: timedelta | None
+    queued_for: timedelta | None  # the time since `queued_at`
 
     objects = ImportChunkManager.from_queryset(ImportChunkQuerySet)()
 

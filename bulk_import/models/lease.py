@@ -16,10 +16,11 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext, override
 
 from bulk_import.conf import conf
-from bulk_import.exceptions import ChunkClosed, LeaseHeld, StaleEpoch
+from bulk_import.exceptions import ChunkClosed, LeaseHeld, RetriedTooSoon, StaleEpoch
 from bulk_import.models.chunk_columns import ChunkColumns
 from bulk_import.models.status import PAUSE_REASONS, TERMINAL_CHUNK_STATUSES, ChunkStatus
 from bulk_import_wire.contract import DEAD_LETTER, PAUSED_TOO_LONG
+from bulk_import_wire.message import retry_seconds
 
 if TYPE_CHECKING:
     from bulk_import_wire.calls import Calls
@@ -43,8 +44,8 @@ class LeasedChunk(ChunkColumns):
 
         A chunk that must be given up can always be claimed, so that its worker can report it (see `give_up_error`).
 
-        Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a valid lease, and
-        JobPaused while the job is paused.
+        Raises ChunkClosed if the chunk or the job has ended, LeaseHeld while another worker has a valid lease,
+        RetriedTooSoon for a while after a failed delivery, and JobPaused while the job is paused.
         """
         if self.status in TERMINAL_CHUNK_STATUSES or self.job.is_terminal:
             raise ChunkClosed(f"chunk {self} is {self.status}")
@@ -60,6 +61,7 @@ class LeasedChunk(ChunkColumns):
             # Ask the job only now: a claim that fails because of a valid lease must not use up the one probe that a
             # paused job admits.
             if creates and not self.job.cancel_requested_at and not self.give_up_error():
+                self._check_is_not_too_soon()
                 self.job.check_may_claim(probe_seconds=lease_seconds)
             self.epoch += 1
         self.claimant = claimant
@@ -73,6 +75,18 @@ class LeasedChunk(ChunkColumns):
             failed_deliveries=self.failed_deliveries,
         )
         self.job.mark_processing()
+
+    def _check_is_not_too_soon(self) -> None:
+        """Raise RetriedTooSoon if the worker of the last delivery released the chunk, because it failed, a moment ago.
+
+        The chunk may have more than one message. Each of them would be a delivery, so without this check, a short
+        outage of S3 would use up all deliveries within seconds.
+        """
+        was_released = self.status == ChunkStatus.QUEUED and self.lease_left is None and self.queued_for is not None
+        if was_released and self.failed_deliveries:
+            left = retry_seconds(self.failed_deliveries) - self.queued_for.total_seconds()
+            if left > 0:
+                raise RetriedTooSoon(math.ceil(left))
 
     def give_up_error(self) -> dict[str, Any]:
         """Return the error for the remaining rows if the chunk must be given up, and an empty dict otherwise.

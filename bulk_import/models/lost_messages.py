@@ -4,10 +4,9 @@ SQS itself loses no message. But an operator may purge the queue, and SQS delete
 Nobody can ask SQS for a certain message, so only time tells: a message counts as lost if no worker has claimed its
 chunk for 15 minutes. That may be wrong, because workers may be stopped or busy. Then the chunk has two messages, which
 is harmless. It must not get a third one too soon, so each further message waits as long as the chunk has waited
-already, but at most a day.
+already, but at most an hour.
 
-Example: no worker runs for a day. A chunk gets further messages after 15 and 30 minutes, and after 1, 2, 4, 8 and 16
-hours.
+Example: no worker runs for a day. A chunk gets further messages after 15 and 30 minutes, and then after each hour.
 """
 
 from __future__ import annotations
@@ -31,9 +30,8 @@ MESSAGE_TIMEOUT = timedelta(minutes=15)
 most 15 minutes. Usually a worker takes a message within seconds, because at most one window of messages is on the
 queue."""
 
-MAX_MESSAGE_TIMEOUT = timedelta(days=1)
-"""Longest time after which a message counts as lost. It is shorter than the retention of a queue, so that the chunk has
-a message whenever the workers start again."""
+MAX_MESSAGE_TIMEOUT = timedelta(hours=1)
+"""Longest time after which a message counts as lost. So nobody waits for longer after the queue was purged."""
 
 
 def chunks_with_lost_messages() -> QuerySet[ImportChunk]:

@@ -15,6 +15,7 @@ from bulk_import.exceptions import (
     LeaseHeld,
     LedgerDisagrees,
     NotNow,
+    RetriedTooSoon,
     StaleEpoch,
 )
 from bulk_import.request_headers import read_header
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 STATUS_OF_CLAIM_ERROR: dict[type[ClaimError], tuple[int, str]] = {
     LeaseHeld: (status.HTTP_409_CONFLICT, "lease_held"),
+    RetriedTooSoon: (status.HTTP_409_CONFLICT, "retried_too_soon"),
     JobPaused: (status.HTTP_409_CONFLICT, "paused"),
     CreatesRunning: (status.HTTP_503_SERVICE_UNAVAILABLE, "creates_running"),
     StaleEpoch: (status.HTTP_409_CONFLICT, "stale_epoch"),

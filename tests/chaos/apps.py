@@ -5,6 +5,8 @@ from pathlib import Path
 
 from django.apps import AppConfig
 
+from bulk_import_wire import message
+
 
 class HurryConfig(AppConfig):
     name = "tests.chaos"
@@ -17,4 +19,5 @@ class HurryConfig(AppConfig):
         from bulk_import.models import lost_messages  # noqa: PLC0415 - see above
 
         conf.NUMBERS -= {"max_pause_hours"}  # so that the longest pause can be a few seconds
+        message.FIRST_RETRY_SECONDS = message.MAX_RETRY_SECONDS = 1  # as in `hurry`
         lost_messages.MESSAGE_TIMEOUT = timedelta(seconds=5)  # longer than the delay of any message

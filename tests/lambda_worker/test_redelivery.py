@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_worker.redelivery import (
-    FIRST_RETRY_SECONDS,
-    MAX_DELAY_SECONDS,
-    MAX_RETRY_SECONDS,
-    defer,
-    give_up,
-    retry_later,
-)
+from bulk_import_wire.message import FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS
+from lambda_worker.redelivery import MAX_DELAY_SECONDS, defer, give_up, retry_later
 from tests.lambda_worker.conftest import QUEUE_ARN, HttpServer, Queue, Reply, json_reply, serving, sqs_at
 
 if TYPE_CHECKING:

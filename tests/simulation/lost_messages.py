@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SHORTEST_SECONDS = 900.0
 """Time after which a lost message must be replaced if its chunk has not waited longer already."""
 
+LONGEST_SECONDS = 3600.0
+"""Time after which a lost message must be replaced, however long its chunk has waited."""
+
 WAITING = """
 SELECT chunk.id, queued_at, (julianday(?) - julianday(queued_at)) * 86400
 FROM bulk_import_importchunk chunk JOIN bulk_import_importjob job ON job.id = chunk.job_id
@@ -46,6 +49,6 @@ class LostMessages:
         """Check after a sweep of the relay which no fault has affected: no chunk waits in vain for too long."""
         self.look()
         for (chunk_id, *_), (lost_at, waited) in self._lost.items():
-            if clock.now - lost_at > max(SHORTEST_SECONDS, waited):
+            if clock.now - lost_at > max(SHORTEST_SECONDS, min(waited, LONGEST_SECONDS)):
                 seconds = f"{clock.now - lost_at:.0f} s after {waited:.0f} s"
                 self.findings.append(f"the lost message of chunk {chunk_id} is not replaced {seconds}")

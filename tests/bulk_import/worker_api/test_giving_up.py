@@ -12,6 +12,7 @@ from django.db.models import F
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.operations import redrive
+from bulk_import_wire.message import MAX_RETRY_SECONDS
 from tests.bulk_import.conftest import Aws, call, claim, deliver, expire_lease, finish, record, release
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def let_time_pass(**duration: float) -> None:
     """Move the times of the pause into the past."""
     passed = timedelta(**duration)
     ImportJob.objects.update(paused_at=F("paused_at") - passed, paused_until=F("paused_until") - passed)
+
+
+def let_the_retry_become_due() -> None:
+    """Let the longest wait after a failed delivery be over."""
+    ImportChunk.objects.update(queued_at=F("queued_at") - timedelta(seconds=MAX_RETRY_SECONDS))
 
 
 def failures(client: APIClient, job: ImportJob) -> list[dict[str, Any]]:
@@ -90,11 +96,27 @@ def test_a_chunk_that_makes_progress_is_not_given_up(worker: APIClient, messages
 def test_failed_deliveries_count_and_deferred_ones_do_not(worker: APIClient, messages: list[ChunkMessage]) -> None:
     for _delivery in range(MAX_DELIVERIES):
         call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))
+        let_the_retry_become_due()
         call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, has_failed=True))
+        let_the_retry_become_due()
 
     assert ImportChunk.objects.get(number=0).failed_deliveries == MAX_DELIVERIES
     assert claim(worker, messages[0]).give_up
     assert not claim(worker, messages[1]).give_up
+
+
+def test_a_second_message_is_not_a_delivery_of_its_own(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    """After a failed delivery, no message of the chunk is accepted before its worker wanted to try again."""
+    for seconds in (10, 40, 160, 600):
+        call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, has_failed=True))
+        second = call(worker, "claim", messages[0])
+        assert (second.status_code, second.json()["code"]) == (409, "retried_too_soon")
+        assert second["Retry-After"] == str(seconds)
+
+        ImportChunk.objects.filter(number=0).update(queued_at=F("queued_at") - timedelta(seconds=seconds))
+
+    call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, has_failed=True))
+    assert claim(worker, messages[0]).give_up, "nothing is retried any more, so there is nothing to wait for"
 
 
 def test_a_claim_that_is_repeated_still_says_that_the_worker_must_give_up(
@@ -153,6 +175,7 @@ def test_a_live_worker_that_is_asked_for_its_last_delivery_still_finishes(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     ImportChunk.objects.update(failed_deliveries=MAX_DELIVERIES - 1)
+    let_the_retry_become_due()
     granted = claim(worker, messages[0])
     record(messages[0], 0, 1, 2)
 
