@@ -21,8 +21,8 @@ DEAD_PROCESS = 0
 """In place of a status: the process dies while it creates the row."""
 
 STATUSES_OF_ROWS = [400, 403, 429, 500, 500, 503, 504, 200, DEAD_PROCESS]
-STATUSES_OF_ALL = [403, 429, 500, 500, 500, 500, 503, 503, 504, 504, 200]
-"""Statuses that all rows get for a while. Half of them make rows fail, so that the circuit breaker pauses some jobs."""
+STATUSES_OF_ALL = [403, 429, *[500] * 6, 503, 503, *[504] * 3, 200]
+"""Statuses that all rows get for a while. Most of them make rows fail, so that the circuit breaker pauses some jobs."""
 
 
 class Unavailable(APIException):
@@ -50,7 +50,7 @@ class EndpointFault(Fault):
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
         retry_after, is_late = random.choice([None, 0, 1, 30, 400]), random.random() < 0.5
-        if random.random() < 0.3:
+        if random.random() < 0.35:
             start, seconds = plan.draw_time(random), draw_duration(random)
             status = random.choice(STATUSES_OF_ALL)
             return cls(status, "", 10**9, start, seconds, retry_after, is_late)
