@@ -127,7 +127,8 @@ class ChunkColumns(models.Model):
     row_hashes = models.BinaryField(default=b"")  # `row_hash` of each row, one after the other; deferred
     row_lines = models.BinaryField(default=b"")  # line of each row in the user's file, if it has lines; deferred
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
-    queued_at = models.DateTimeField(null=True)  # when it last got a place in the window, or a new message
+    queued_at = models.DateTimeField(null=True)  # when it last got a place in the window, or its worker released it
+    replaced_at = models.DateTimeField(null=True)  # when its message last counted as lost; see `lost_messages`
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
     claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
     worker = models.CharField(max_length=128, blank=True)  # ID of the invocation that claimed it, as in the logs

@@ -21,11 +21,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import connections
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from bulk_import.conf import conf
@@ -36,17 +34,12 @@ from bulk_import.models.database import database
 from bulk_import.models.fair_choice import Turns, count_imports_ahead
 from bulk_import.models.job import ImportJob
 from bulk_import.models.status import ChunkStatus, JobStatus
-from bulk_import_wire.contract import PauseCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
 logger = logging.getLogger(__name__)
-
-MESSAGE_TIMEOUT = timedelta(minutes=15)
-"""Age after which a message counts as lost. A delayed message arrives within this time: SQS delays it for at most 15
-minutes. Usually a worker takes a message within seconds, because at most one window of messages is on the queue."""
 
 LOCK_SECONDS = 2
 """Longest wait for another process that reserves chunks, which takes milliseconds. If that process hangs, the chunks
@@ -92,42 +85,18 @@ def reserve_chunks(target: str, new: ImportJob | None = None) -> list[UUID]:
     return reserved
 
 
-def expected_messages() -> int:
-    """Return how many messages the queue must have: one for each chunk that was sent and has not ended.
-
-    The result is 0 if no chunk was sent longer ago than MESSAGE_TIMEOUT. Then nobody has to count the messages.
-    """
-    sent = ImportChunk.objects.filter(status__in=[ChunkStatus.QUEUED, ChunkStatus.PROCESSING])
-    return sent.count() if sent.filter(queued_at__lt=Now() - MESSAGE_TIMEOUT).exists() else 0
-
-
-def return_lost_chunks(target: str, *, messages_are_lost: bool) -> None:
-    """Make chunks pending again whose worker or message is lost, so that they take their turn and get a new message.
+def return_lost_chunks(target: str) -> None:
+    """Make chunks pending again whose worker was lost, so that they take their turn and get a new message.
 
     A worker that was killed sends no heartbeats, so its lease ends. SQS would deliver its message again only after the
-    visibility timeout of the queue, which is half an hour.
-
-    SQS loses no message, but an operator may purge the queue, and SQS deletes messages after the retention of the
-    queue. Pass `messages_are_lost` if the queue has fewer messages than `expected_messages`. Nobody knows which
-    ones are missing, so every chunk that was sent longer ago than MESSAGE_TIMEOUT gets another one. A second message of
-    another chunk counts as well, so a loss may remain unnoticed until that message was delivered.
-
-    If the message is not lost after all, there are two messages for one chunk, which is harmless. Call inside a
-    transaction.
+    visibility timeout of the queue, which is half an hour. That second message is harmless. Call inside a transaction.
     """
     # The jobs are in a subquery and not in a join, because a join would lock the rows of the jobs as well.
     jobs = ImportJob.objects.open().filter(target=target)
-    chunks = ImportChunk.objects.filter(job__in=jobs.values("pk"))
-    chunks.filter(status=ChunkStatus.PROCESSING, lease_expires_at__lt=Now() - LOST_WORKER_DELAY).return_to_pending()
-    if not messages_are_lost:
-        return
-    # The messages of a paused job arrive when its pause is over, and the first claim then moves `paused_until`. The
-    # circuit breaker sets no `paused_until`: after the longest pause, the first claim gives the job up.
-    long_ago = Now() - MESSAGE_TIMEOUT
-    gives_up_at = long_ago - timedelta(hours=conf().max_pause_hours)
-    is_overdue = Q(paused_until__lt=long_ago) | Q(pause_code=PauseCode.MOST_ROWS_FAILED, paused_at__lt=gives_up_at)
-    waiting = jobs.filter(~Q(status=JobStatus.PAUSED) | is_overdue).values("pk")
-    chunks.filter(queued_at__lt=long_ago, job__in=waiting).return_to_pending()
+    ended_at = Now() - LOST_WORKER_DELAY
+    ImportChunk.objects.filter(
+        job__in=jobs.values("pk"), status=ChunkStatus.PROCESSING, lease_expires_at__lt=ended_at
+    ).return_to_pending()
 
 
 def note_imports_ahead(jobs: Iterable[ImportJob]) -> None:

@@ -1,4 +1,4 @@
-"""Sends one SQS message for each chunk. Needs the permissions sqs:SendMessage and sqs:GetQueueAttributes."""
+"""Sends one SQS message for each chunk. Needs the permission sqs:SendMessage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
     from mypy_boto3_sqs.type_defs import SendMessageBatchResultTypeDef
 
     from bulk_import.models import ImportChunk
@@ -38,14 +37,6 @@ CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 """Timeouts of a request to SQS. They are short, because SQS normally responds within milliseconds, and because the
 client that sends the import waits for its response."""
-
-
-MESSAGE_COUNTS: list[QueueAttributeNameType] = [
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesDelayed",
-    "ApproximateNumberOfMessagesNotVisible",
-]
-"""The attributes of a queue whose sum is the number of its messages."""
 
 REFUSED_GROUP = "InvalidParameterValue"
 """Error code of a queue without fair queues. As SQS did before it had them, it accepts groups on FIFO queues only."""
@@ -78,18 +69,6 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
     if not sent:
         raise QueueUnavailable("SQS rejected every message.")
     return sent
-
-
-def count_messages() -> int:
-    """Return about how many messages the queue has: those that wait, are delayed, or were delivered to a worker.
-
-    Raises QueueUnavailable. SQS's numbers may be a minute old.
-    """
-    try:
-        answer = _configured_client().get_queue_attributes(QueueUrl=conf().queue_url, AttributeNames=MESSAGE_COUNTS)
-    except AWS_ERRORS as error:
-        raise QueueUnavailable("SQS did not say how many messages the queue has.") from error
-    return sum(int(answer["Attributes"][name]) for name in MESSAGE_COUNTS)
 
 
 def message_group(submitter_id: Any) -> str:

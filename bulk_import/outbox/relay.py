@@ -3,9 +3,9 @@
 There is a fast path and a sweep. The process whose transaction gives chunks a place in the window sends their messages
 right after the commit, and the process that finishes a chunk sends the job's emails. `sweep` sends what these processes
 could not send, because they died or because SQS or the mail server did not accept it. It also fills places in the
-window that became free without a call, for example because a lease expired. Only the sweep sends webhooks, because a
-slow receiver must not keep a worker waiting. Sending a message twice is harmless: only one worker at a time can claim a
-chunk.
+window that became free without a call, for example because a lease expired, and replaces lost messages. Only the sweep
+sends webhooks, because a slow receiver must not keep a worker waiting. Sending a message twice is harmless: only one
+worker at a time can claim a chunk.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from bulk_import.exceptions import QueueUnavailable
+from bulk_import.batching import in_batches
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, database, durable_transaction
-from bulk_import.models.window import expected_messages, reserve_chunks, return_lost_chunks
+from bulk_import.models.lost_messages import chunks_with_lost_messages
+from bulk_import.models.window import reserve_chunks, return_lost_chunks
 from bulk_import.outbox.notifications import send_due_emails
-from bulk_import.outbox.queue import MAX_BATCH_MESSAGES, count_messages, send_messages
+from bulk_import.outbox.queue import MAX_BATCH_MESSAGES, send_messages
 from bulk_import.outbox.webhooks import send_due_webhooks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     import httpx
+    from django.db.models import QuerySet
 
 FAST_PATH_SECONDS = 5
 """Time limit of the fast path. A sweep skips the messages that another process is about to send: those of chunks that
@@ -83,47 +86,46 @@ def send_next_chunks(target: str, new: ImportJob | None = None) -> None:
 
 
 def refill_windows() -> int:
-    """Fill the free places of all windows, and send all messages that should have been sent already.
+    """Fill the free places of all windows, send all messages that should have been sent already, and replace lost ones.
 
     Returns how many messages were sent. Raises QueueUnavailable if SQS does not accept a batch.
     """
     reserved: list[UUID] = []
-    are_lost = _messages_are_lost()
     for target in ImportJob.objects.open().order_by().values_list("target", flat=True).distinct():
         with durable_transaction():
-            return_lost_chunks(target, messages_are_lost=are_lost)
+            return_lost_chunks(target)
             reserved += reserve_chunks(target)
     is_overdue = Q(queued_at__lt=Now() - timedelta(seconds=FAST_PATH_SECONDS))
-    return send_unsent_chunks(is_overdue | Q(pk__in=reserved))
-
-
-def _messages_are_lost() -> bool:
-    """Return whether the queue has fewer messages than it must have, also if SQS does not say how many there are.
-
-    While no worker runs, or none reaches the worker API, every message is still there, and a second one for each chunk
-    every MESSAGE_TIMEOUT would help nobody: after a day, workers would make a hundred times as many calls.
-    """
-    expected = expected_messages()
-    try:
-        return expected > 0 and count_messages() < expected
-    except QueueUnavailable:
-        return True
+    return send_unsent_chunks(is_overdue | Q(pk__in=reserved)) + replace_lost_messages()
 
 
 def send_unsent_chunks(which: Q) -> int:
     """Send the messages of the unsent chunks that match, and return how many were sent. Raises QueueUnavailable."""
-    unsent = ImportChunk.objects.unsent().filter(which).select_related("job").defer("job__problems", "problems")
-    chunks = list(unsent.order_by("queued_at", "number"))
-    batches = [chunks[first : first + MAX_BATCH_MESSAGES] for first in range(0, len(chunks), MAX_BATCH_MESSAGES)]
-    return sum(map(send_batch, batches))
+    count = 0
+    for chunks, sent in _send(ImportChunk.objects.unsent().filter(which)):
+        # A worker may already have claimed a chunk; the filter leaves such a chunk alone.
+        reserved = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.RESERVED)
+        reserved.update(status=ChunkStatus.QUEUED, queued_at=Now())
+        for job in {chunk.job_id: chunk.job for chunk in chunks if str(chunk.pk) in sent}.values():
+            job.mark_queued()
+        count += len(sent)
+    return count
 
 
-def send_batch(chunks: list[ImportChunk]) -> int:
-    """Send the messages of at most MAX_BATCH_MESSAGES chunks, and return how many SQS accepted."""
-    sent = send_messages(chunks)
-    # A worker may already have claimed a chunk; the filter leaves such a chunk alone.
-    reserved = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.RESERVED)
-    reserved.update(status=ChunkStatus.QUEUED, queued_at=Now())
-    for job in {chunk.job_id: chunk.job for chunk in chunks if str(chunk.pk) in sent}.values():
-        job.mark_queued()
-    return len(sent)
+def replace_lost_messages() -> int:
+    """Send another message for each chunk whose message counts as lost, and return how many were sent.
+
+    The chunks keep their places in the window. Raises QueueUnavailable.
+    """
+    count = 0
+    for _chunks, sent in _send(chunks_with_lost_messages()):
+        ImportChunk.objects.filter(pk__in=sent).update(replaced_at=Now())
+        count += len(sent)
+    return count
+
+
+def _send(chunks: QuerySet[ImportChunk]) -> Iterator[tuple[list[ImportChunk], set[str]]]:
+    """Send the messages of these chunks in batches. Yield each batch, with the IDs of the chunks that SQS accepted."""
+    with_jobs = chunks.select_related("job").defer("job__problems", "problems").order_by("queued_at", "number")
+    for batch in in_batches(with_jobs, MAX_BATCH_MESSAGES):
+        yield batch, send_messages(batch)

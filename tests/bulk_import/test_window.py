@@ -14,7 +14,6 @@ from rest_framework.test import APIClient
 from bulk_import import operations
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
-from bulk_import.models.window import MESSAGE_TIMEOUT
 from bulk_import_wire.contract import PauseCode
 from tests.bulk_import.api.test_views import queue_away
 from tests.bulk_import.conftest import (
@@ -364,78 +363,6 @@ def test_the_chunk_of_a_killed_worker_gets_a_new_message_and_not_only_after_the_
     assert claim(worker, message).epoch == old + 1
     assert ImportChunk.objects.get().failed_deliveries == 1
     assert ana.get(f"/products/bulk/{job_id}").json()["worker_lost"] is None
-
-
-def test_the_sweep_sends_a_lost_message_again(ana: APIClient, worker: APIClient, aws: Aws, merchandiser: Any) -> None:
-    submit(ana, "A", 6)
-    first, *lost = aws.messages()
-    claim(worker, first)  # a worker has this one, however long that takes
-    ImportChunk.objects.update(queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
-
-    sweep()
-
-    assert aws.messages() == lost
-
-
-def test_messages_that_are_still_on_the_queue_are_not_sent_again(ana: APIClient, aws: Aws) -> None:
-    """While no worker reaches the site for a day, there would otherwise be a hundred messages for each chunk."""
-    submit(ana, "A", 6)
-    for _sweep in range(3):
-        ImportChunk.objects.update(queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
-        sweep()
-
-    assert len(aws.messages()) == WINDOW
-
-
-def test_messages_are_sent_again_if_sqs_does_not_say_how_many_there_are(
-    ana: APIClient, aws: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submit(ana, "A", 6)
-    ImportChunk.objects.update(queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
-    monkeypatch.setattr("bulk_import.outbox.queue.MESSAGE_COUNTS", ["NoSuchAttribute"])  # as without the permission
-
-    sweep()
-
-    assert len(aws.messages()) == 2 * WINDOW
-
-
-def test_the_delayed_messages_of_a_paused_import_are_not_lost(ana: APIClient, worker: APIClient, aws: Aws) -> None:
-    """Without a message, no worker would find out that the endpoint is available again."""
-    submit(ana, "A", 3)
-    first, *_rest = aws.messages()
-    call(worker, "release", first, release(claim(worker, first).epoch, pause=PauseCode.ENDPOINT_AWAY.value))
-    ImportChunk.objects.update(queued_at=Now() - timedelta(hours=1))
-
-    sweep()
-    assert aws.messages() == []  # the delayed messages come back
-    ImportJob.objects.update(paused_until=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1))
-    sweep()
-
-    assert aws.messages() == [first]
-
-
-@pytest.mark.parametrize(
-    "pause",
-    [
-        {"pause_code": PauseCode.ENDPOINT_AWAY, "paused_until": timedelta(seconds=1)},
-        {"pause_code": PauseCode.MOST_ROWS_FAILED, "paused_at": timedelta(hours=24, seconds=1)},
-    ],
-)
-def test_the_sweep_sends_a_lost_message_of_a_paused_import_again(
-    ana: APIClient, aws: Aws, pause: dict[str, Any]
-) -> None:
-    submit(ana, "A", 6)
-    aws.messages()  # all of them are lost
-    times = {name: Now() - MESSAGE_TIMEOUT - ago for name, ago in pause.items() if name != "pause_code"}
-    ImportJob.objects.update(status=JobStatus.PAUSED, pause_code=pause["pause_code"], **times)
-    ImportChunk.objects.filter(status=ChunkStatus.QUEUED).update(
-        queued_at=Now() - MESSAGE_TIMEOUT - timedelta(seconds=1)
-    )
-
-    sweep()
-    sweep()
-
-    assert len(aws.messages()) == 1  # a paused import has one message, for the next attempt
 
 
 def test_while_sqs_is_unavailable_no_more_chunks_than_the_window_are_reserved(

@@ -14,7 +14,7 @@ class HurryConfig(AppConfig):
     def ready(self) -> None:
         """Shorten the times. The modules are imported here, because they need complete settings."""
         from bulk_import import conf  # noqa: PLC0415 - see above
-        from bulk_import.models import window  # noqa: PLC0415 - see above
+        from bulk_import.models import lost_messages  # noqa: PLC0415 - see above
 
         conf.NUMBERS -= {"max_pause_hours"}  # so that the longest pause can be a few seconds
-        window.MESSAGE_TIMEOUT = timedelta(seconds=5)  # longer than the delay of any message
+        lost_messages.MESSAGE_TIMEOUT = timedelta(seconds=5)  # longer than the delay of any message

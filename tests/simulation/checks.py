@@ -292,3 +292,10 @@ def places_are_given_in_turn(world: World) -> Iterator[Finding]:
     """No place of a window was given away twice, or to a user who already had more than another one who waited."""
     for text in world.windows.findings:
         yield Finding("misreported", text)
+
+
+@check
+def lost_messages_are_replaced_in_time(world: World) -> Iterator[Finding]:
+    """A lost message is replaced, whatever else is on the queue, before its chunk has waited too long."""
+    for text in world.lost_messages.findings:
+        yield Finding("stuck", text)

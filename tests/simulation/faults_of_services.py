@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OPERATIONS = {"GetObject": 3, "PutObject": 3, "SendMessageBatch": 4, "SendMessage": 2, "ChangeMessageVisibility": 1}
 
+ENDED_CHUNKS = "SELECT id FROM bulk_import_importchunk WHERE status IN ('done', 'dead')"
+
 
 @dataclass(eq=False)
 class AwsFault(ServiceFault):
@@ -185,6 +187,36 @@ class MessageIsLost(MessageFault):
 
     def affect(self, message: Message) -> None:
         self._world.queue.messages.remove(message)
+
+
+@dataclass(eq=False)
+class LossIsHidden(MessageIsLost):
+    """A message is lost, and a moment later the queue has surplus messages, of chunks that have ended.
+
+    SQS has delivered these messages to workers that died, so it hides them until its visibility timeout is over.
+    Whoever counts the messages of the queue misses none.
+    """
+
+    weight = 3
+
+    surplus: int
+    after: float  # seconds
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random, plan: Plan) -> Self:
+        return cls(random.randint(1, 6), random.randint(1, 4), random.uniform(0, 60), random.uniform(900, 3600))
+
+    def affect(self, message: Message) -> None:
+        super().affect(message)
+        self._world.call_later(self.after, self._add_surplus)
+
+    def _add_surplus(self) -> None:
+        queue = self._world.queue
+        done = {chunk_id for (chunk_id,) in self._world.sql(ENDED_CHUNKS)}
+        ended = [message for message in queue.sent if message.chunk_id in done]
+        for message in self._world.random.choices(ended, k=self.surplus if ended else 0):
+            queue.hide_copy(message, self.seconds)
 
 
 @dataclass(eq=False)

@@ -25,6 +25,14 @@ MAX_RUNS = 1000
 SURVIVOR_RUNS = 100
 """Runs with each change that we do not expect the simulation to find."""
 
+LOST = "    for _chunks, sent in _send(chunks_with_lost_messages()):\n"
+LOST_IF_MISSED = """
+    from bulk_import.outbox.queue import _configured_client
+    expected = ImportChunk.objects.filter(status__in=["queued", "processing"]).count()
+    is_missed = len(_configured_client().queue.messages) < expected
+    for _chunks, sent in _send(chunks_with_lost_messages()) if is_missed else ():
+"""
+
 GUARANTEES = (
     # S3 is simulated here, so its timeouts have no effect, and SQLite has no locks.
     *(mutation for mutation in MUTATIONS if mutation.profile != "hangs" and "lock" not in mutation.name),
@@ -74,7 +82,12 @@ GUARANTEES = (
     Mutation(
         "the replacement of lost messages",
         "",
-        (("bulk_import/outbox/relay.py", "            return_lost_chunks(target, messages_are_lost=are_lost)\n", ""),),
+        (("bulk_import/outbox/relay.py", " + replace_lost_messages()", ""),),
+    ),
+    Mutation(
+        "the replacement of a lost message that surplus messages hide",
+        "",
+        (("bulk_import/outbox/relay.py", LOST, LOST_IF_MISSED),),
     ),
     Mutation(
         "the turns of the users",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,11 @@ class Message:
     sent_at: float = field(default_factory=lambda: clock.now)
     receives: int = 0
     receipt: str = ""
+
+    @property
+    def chunk_id(self) -> str:
+        """The ID of its chunk, as in SQLite."""
+        return str(json.loads(self.body)["chunk_id"]).replace("-", "")
 
     def record(self) -> dict[str, Any]:
         """Return the message as Lambda passes it to a function."""
@@ -77,6 +83,11 @@ class Queue:
             self.most[message.body], sum(other.body == message.body for other in self.messages)
         )
         self._changed.set()
+
+    def hide_copy(self, message: Message, seconds: float) -> None:
+        """Add a copy of a message that a worker has received. The worker died, so nobody sees the copy for a while."""
+        copy = Message(message.body, message.attributes, visible_at=clock.now + seconds, receives=1)
+        self.take(copy)
 
     def send_all_again(self) -> None:
         """Send each message again, as if it had been on its way all the time."""
@@ -163,13 +174,6 @@ class Sqs:
             sent.append({"Id": entry["Id"]})
         self._end("SendMessageBatch", fault if fault not in {"partly", "twice"} else "")
         return {"Successful": sent, "Failed": failed}
-
-    def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
-        assert QueueUrl == QUEUE_URL
-        fault = self._begin("GetQueueAttributes")
-        self._end("GetQueueAttributes", fault)
-        first, *others = AttributeNames
-        return {"Attributes": {first: str(len(self.queue.messages)), **dict.fromkeys(others, "0")}}
 
     def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:
         assert QueueUrl == QUEUE_URL

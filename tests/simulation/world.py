@@ -15,7 +15,7 @@ import httpx
 from django.db import connections
 
 from bulk_import.exceptions import QueueUnavailable
-from bulk_import.models.window import MESSAGE_TIMEOUT
+from bulk_import.models.lost_messages import MESSAGE_TIMEOUT
 from bulk_import.outbox.relay import sweep
 from tests.simulation.aws import S3
 from tests.simulation.endpoint import Endpoint
@@ -23,6 +23,7 @@ from tests.simulation.event_loop import VirtualLoop
 from tests.simulation.faults import Fates, MessageFault
 from tests.simulation.faults_of_services import RelayDies
 from tests.simulation.loads import Loads
+from tests.simulation.lost_messages import LostMessages
 from tests.simulation.monolith import Death, Died, Monolith
 from tests.simulation.network import Network
 from tests.simulation.people import People
@@ -81,6 +82,7 @@ class World:
         self.fates = Fates()
         self.endpoint = Endpoint()
         self.windows = Windows(self)
+        self.lost_messages = LostMessages(self)
         self.monolith = Monolith(plan.clock_skews, self.windows.check)
         self.network = Network(self, Random(f"network {plan.seed}"))
         self.loads = Loads(self)
@@ -139,7 +141,7 @@ class World:
     @property
     def has_failed(self) -> bool:
         """Whether a check has failed while the run lasts."""
-        return bool(self.loads.wrongly_accepted or self.windows.findings)
+        return bool(self.loads.wrongly_accepted or self.windows.findings or self.lost_messages.findings)
 
     def open_jobs(self) -> list[str]:
         """Return the IDs of the jobs that have not ended."""
@@ -152,10 +154,18 @@ class World:
         This is no task: webhooks run in an event loop of their own, and Python 3.14 runs no task inside another one.
         """
         self.call_later(RELAY_SECONDS, self._run_relay)
+        self.lost_messages.look()
         if self._is_sweep_useful():
+            hits = self._hits()
             fault = self.fates.next("sweep")
             death = Death(fault.step) if isinstance(fault, RelayDies) else None
             self.run_in_monolith("sweep", self._sweep, death)
+            if self._hits() == hits:
+                self.lost_messages.check()
+
+    def _hits(self) -> int:
+        """Return how often a fault has had an effect so far."""
+        return sum(fault.hits for fault in self.plan.faults)
 
     def _is_sweep_useful(self) -> bool:
         """Return whether a sweep may find something to do. If it finds nothing, it only takes time."""
