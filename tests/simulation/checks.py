@@ -48,13 +48,12 @@ def audit(world: World) -> list[Finding]:
 
 @check
 def every_job_ends(world: World) -> Iterator[Finding]:
-    jobs = world.audited
     if world.has_failed:
         return  # so the run was stopped
-    for audited in jobs:
+    for audited in world.audited:
         if audited.status not in TERMINAL:
             yield Finding("stuck", f"job {audited.job.number} is {audited.status}: {world.stuck}")
-    if world.stuck and all(audited.status in TERMINAL for audited in jobs):
+    if world.stuck and all(audited.status in TERMINAL for audited in world.audited):
         yield Finding("stuck", f"all jobs have ended, but the run is {world.stuck}")
     for text in world.people.refused:
         yield Finding("misreported", f"a user got {text}")
@@ -63,7 +62,7 @@ def every_job_ends(world: World) -> Iterator[Finding]:
         if job.number not in world.people.accepted and not is_concerned:
             yield Finding("lost", f"job {job.number} was not accepted")
     for number, job_id in world.people.accepted.items():
-        if job_id not in {audited.id for audited in jobs if audited.job.number == number}:
+        if job_id not in {audited.id for audited in world.audited if audited.job.number == number}:
             yield Finding("lost", f"job {number} was accepted but does not exist")
 
 
