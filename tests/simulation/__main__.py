@@ -73,7 +73,8 @@ def simulate(simulator: Simulator, seeds: range, given: argparse.Namespace) -> i
             print(f"{totals['runs']} runs in {seconds:.0f} s, {totals['faults']} faults: {found}", flush=True)
     summary = {name: totals[name] for name in ("runs", "rows", "faults", *KINDS)}
     print(json.dumps({**summary, "seconds": round(real_monotonic() - started_at, 1)}))
-    print(*prepared_queries.differences[:1], sep="\n", file=sys.stderr)
+    for difference in prepared_queries.differences[:1]:
+        print(difference, file=sys.stderr)
     return 1 if any(totals[kind] for kind in KINDS) or prepared_queries.differences else 0
 
 

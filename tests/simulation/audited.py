@@ -89,7 +89,7 @@ def audited_jobs(world: World) -> list[Audited]:
 
 def read_jobs(world: World) -> Iterator[Audited]:
     by_key = {job.key: job for job in world.plan.jobs}
-    columns = ("status", "row_count", *OUTCOMES, "failures_key", "problems")
+    columns = ("id", "status", "row_count", *OUTCOMES, "failures_key", "problems")
     jobs: dict[str, Job] = {}
     for job_id, key, status, has_submitter, is_cancelled, is_expired, created_at, runs, undoes, payload in world.sql(
         "SELECT id, idempotency_key, status, submitter_id IS NOT NULL, cancel_requested_at IS NOT NULL,"

@@ -21,7 +21,8 @@ DEAD_PROCESS = 0
 """In place of a status: the process dies while it creates the row."""
 
 STATUSES_OF_ROWS = [400, 403, 429, 500, 500, 503, 504, 200, DEAD_PROCESS]
-STATUSES_OF_ALL = [403, 429, 500, 500, 503, 503, 200]
+STATUSES_OF_ALL = [403, 429, *[500] * 6, 503, 503, *[504] * 3, 200]
+"""Statuses that all rows get for a while. Most of them make rows fail, so that the circuit breaker pauses some jobs."""
 
 
 class Unavailable(APIException):
@@ -49,14 +50,14 @@ class EndpointFault(Fault):
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
         retry_after, is_late = random.choice([None, 0, 1, 30, 400]), random.random() < 0.5
-        if random.random() < 0.25:
+        if random.random() < 0.35:
             start, seconds = plan.draw_time(random), draw_duration(random)
             status = random.choice(STATUSES_OF_ALL)
             return cls(status, "", 10**9, start, seconds, retry_after, is_late)
         job = random.randrange(len(plan.jobs))
         row = random.randrange(len(plan.jobs[job].rows))
         name = plan.jobs[job].rows[row].name
-        times = random.choice([1, 2, 4, 10**9])
+        times = random.choice([1, 2, 4, 10**9, 10**9])
         return cls(random.choice(STATUSES_OF_ROWS), name, times, 0.0, 1e9, retry_after, is_late)
 
     def arm(self, world: World) -> None:

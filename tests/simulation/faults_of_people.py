@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from bulk_import.retention import expire_jobs
 from tests.simulation.faults import Fault, draw_duration
-from tests.simulation.monolith import Death
+from tests.simulation.monolith import Death, draw_step
 from tests.simulation.virtual_time import clock
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Expiry(Fault):
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(random.randint(1, 60), random.choice([0.0, 0.02, 0.1]))
+        return cls(draw_step(random), random.choice([0.0, 0.02, 0.1]))
 
     def arm(self, world: World) -> None:
         world.epilogues.append(self._expire)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.simulation.faults import RequestFault, draw_duration
-from tests.simulation.monolith import AFTER_COMMIT, Death
+from tests.simulation.monolith import AFTER_COMMIT, Death, draw_step
 from tests.simulation.network import Fate
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class MonolithDies(RequestFault):
         point, page = draw_point(random), random.choice([0, 502])
         if random.random() < 0.25:
             return cls(*point, AFTER_COMMIT, False, page)
-        return cls(*point, random.randint(1, 24), random.random() < 0.25, page)
+        return cls(*point, draw_step(random), random.random() < 0.25, page)
 
     def arm(self, world: World) -> None:
         world.fates.arm(self.point, self.number, self)

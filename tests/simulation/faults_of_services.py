@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.simulation.faults import Fault, InvocationFault, MessageFault, ServiceFault, draw_duration
+from tests.simulation.monolith import draw_step
 from tests.simulation.virtual_time import clock
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class RelayDies(Fault):
 
     @classmethod
     def draw(cls, random: Random, plan: Plan) -> Self:
-        return cls(random.randint(1, 5), random.randint(1, 15))
+        return cls(random.randint(1, 5), draw_step(random))
 
     def arm(self, world: World) -> None:
         world.fates.arm("sweep", self.number, self)

@@ -19,6 +19,7 @@ from tests.simulation.virtual_time import Process, current_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from random import Random
 
 
 class Died(BaseException):
@@ -42,6 +43,12 @@ class Response:
     content: bytes
 
 
+MAX_STEPS = 120
+"""Most steps of a process. The longest one in 3,000 runs had 95: a sweep with emails and webhooks of several jobs.
+
+A check fails if a process has more, because no death would ever be drawn at its last steps.
+"""
+
 AFTER_COMMIT = 0
 """In place of a step: right after the first commit, before the process sends what it has committed."""
 
@@ -50,9 +57,14 @@ AFTER_COMMIT = 0
 class Death:
     """Where a process of the monolith fails: at its n-th step, which is a statement, or a moment around a commit."""
 
-    step: int  # or AFTER_COMMIT
+    step: int  # from 1 to MAX_STEPS, or AFTER_COMMIT
     with_error: bool = False  # the database reports an error, and the process lives on
     has_happened: bool = False
+
+
+def draw_step(random: Random) -> int:
+    """Return the step of a death: mostly one that nearly every process reaches, rarely one that only long ones do."""
+    return random.randint(1, random.choices([8, 16, 32, MAX_STEPS], [2, 3, 2, 1])[0])
 
 
 @dataclass
@@ -62,6 +74,7 @@ class Monolith:
     clock_skews: list[float]
     after_process: Callable[[], None]  # called when a process has ended or died
     requests: int = 0
+    most_steps: int = 0  # of a process
     _handler: Any = field(default_factory=WSGIHandler)
 
     def handle(self, request: Request, death: Death | None = None) -> Response:
@@ -76,10 +89,39 @@ class Monolith:
         context = Context()
         context.run(current_process.set, process)
         try:
-            with _outside_the_loop(), _may_die(death):
+            with _outside_the_loop(), self._may_die(death):
                 return context.run(work)
         finally:
             self.after_process()
+
+    @contextmanager
+    def _may_die(self, death: Death | None) -> Iterator[None]:
+        """Let the block die at its n-th step. What the dead process had not committed is rolled back."""
+        steps = 0
+
+        def step(name: str) -> None:
+            nonlocal steps
+            steps += 1
+            if death is None or steps < death.step or (death.with_error and death.has_happened):
+                return
+            if death.step == AFTER_COMMIT and name != "after commit":
+                return
+            if death.with_error and name in {"before commit", "after commit"}:
+                return
+            death.has_happened = True
+            if death.with_error:
+                raise OperationalError("The database went away.")
+            raise Died(name.partition(" ")[0])  # the rest may contain the number of this thread
+
+        connection.before_step = step  # type: ignore[attr-defined]
+        try:
+            yield
+        except Died:
+            connection.forget_transaction()  # type: ignore[attr-defined]
+            raise
+        finally:
+            del connection.before_step  # type: ignore[attr-defined]
+            self.most_steps = max(self.most_steps, steps)
 
     def _respond(self, request: Request) -> Response:
         path, _, query = request.path.partition("?")
@@ -120,32 +162,3 @@ def _outside_the_loop() -> Iterator[None]:
         yield
     finally:
         asyncio._set_running_loop(loop)
-
-
-@contextmanager
-def _may_die(death: Death | None) -> Iterator[None]:
-    """Let the block die at its n-th step. What the dead process had not committed is rolled back."""
-    steps = 0
-
-    def step(name: str) -> None:
-        nonlocal steps
-        steps += 1
-        if death is None or steps < death.step or (death.with_error and death.has_happened):
-            return
-        if death.step == AFTER_COMMIT and name != "after commit":
-            return
-        if death.with_error and name in {"before commit", "after commit"}:
-            return
-        death.has_happened = True
-        if death.with_error:
-            raise OperationalError("The database went away.")
-        raise Died(name.partition(" ")[0])  # the rest may contain the number of this thread
-
-    connection.before_step = step  # type: ignore[attr-defined]
-    try:
-        yield
-    except Died:
-        connection.forget_transaction()  # type: ignore[attr-defined]
-        raise
-    finally:
-        del connection.before_step  # type: ignore[attr-defined]

@@ -90,33 +90,6 @@ GUARANTEES = (
         (("bulk_import/outbox/relay.py", LOST, LOST_IF_MISSED),),
     ),
     Mutation(
-        "the order of updates",
-        "",
-        (("bulk_import/existing_object.py", "    _check_not_superseded(call, target, existing)\n", ""),),
-    ),
-    Mutation(
-        "the rollback of a rehearsal",
-        "",
-        (
-            (
-                "bulk_import/middleware.py",
-                "with rolled_back() if chunk.is_rehearsal else record_inserts(using, inserts):",
-                "with record_inserts(using, inserts):",
-            ),
-        ),
-    ),
-    Mutation(
-        "the comparison before an undo",
-        "",
-        (
-            (
-                "bulk_import/created_object.py",
-                '    if bytes(record.object_hash) != object_hash(type(instance), "pk", instance.pk):\n',
-                "    if False:\n",
-            ),
-        ),
-    ),
-    Mutation(
         "the turns of the users",
         "",
         (

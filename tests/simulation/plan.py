@@ -97,7 +97,7 @@ class Plan:
             concurrency=random.choice([1, 3, 4, 8]),
             batch_rows=Random(f"batches {seed}").choice([1, 1, 3, 20]),
             chunks_in_flight=random.choice([1, 2, 2, 3, 8]),
-            max_failed_share=random.choice([None, 0.5, 0.9]),
+            max_failed_share=random.choice([None, 0.1, 0.1, 0.1, 0.1, 0.5, 0.9]),
             max_receives=random.choice([3, 5, 5]),
             latency_factor=random.choice([1.0, 1.0, 1.0, 30.0]),
             clock_skews=[0.0, random.uniform(-2, 2), random.choice([0.0, 0.0, 300.0])],

@@ -57,7 +57,7 @@ timezone.now = virtual_time.now_of_django
 event_loop.install()
 faster_django.install()
 prepared_queries.install()
-circuit_breaker.MIN_ROWS = 4  # a job of the simulation has fewer rows than the circuit breaker wants to see
+circuit_breaker.MIN_ROWS = 2  # a job of the simulation has fewer rows than the circuit breaker wants to see
 
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name = 'sqlite_sequence'"
 """Query for all tables. The last one has the last ID of each other table."""

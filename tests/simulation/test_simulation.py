@@ -74,6 +74,14 @@ def test_a_broken_guarantee_is_found_and_reduced_to_the_faults_that_show_it(tmp_
     assert len(listed) == 1, run.stdout
 
 
+def test_the_runs_that_once_showed_a_bug_have_no_findings() -> None:
+    command = [sys.executable, "-m", "tests.simulation.pinned"]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "the message of a paused job is lost: []" in run.stdout
+
+
 def test_the_rows_of_a_killed_worker_continue_in_less_than_twice_the_lease() -> None:
     command = [sys.executable, "-m", "tests.simulation.recovery"]
     run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)

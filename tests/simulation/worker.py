@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from bulk_import_wire.contract import (
+    Claim,
+    ClaimRequest,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    JsonObject,
+    Release,
+    ReleaseAnswer,
+)
 from lambda_worker import dead_letter
 from lambda_worker import handler as chunk_handler
 from lambda_worker.config import Config
@@ -104,31 +114,41 @@ class Poller:
         return task.result() if task.done() else None
 
 
-OLD_REQUESTS = {"release": ["has_failed"]}
-OLD_ANSWERS = {"claim": ["give_up", "token_header", "host", "host_header", "batch_rows"]}
-"""Fields of the contract that the previous release does not know, by call."""
+def _optional_fields(kind: type[JsonObject]) -> set[str]:
+    return {each.name for each in fields(kind) if each.default is not MISSING or each.default_factory is not MISSING}
+
+
+REQUESTS = {"claim": ClaimRequest, "heartbeat": Heartbeat, "release": Release, "finish": Finish, "dead": Finish}
+ANSWERS = {"claim": Claim, "heartbeat": HeartbeatAnswer, "release": ReleaseAnswer}
+NEW_IN_REQUESTS = {point: _optional_fields(kind) for point, kind in REQUESTS.items()}
+NEW_IN_ANSWERS = {point: _optional_fields(kind) for point, kind in ANSWERS.items()}
+"""Fields of the contract that the previous release does not know, by call: all that have a default."""
 
 
 @dataclass
 class Releases:
-    """Workers of the previous release: they neither send nor read the newest optional fields."""
+    """Workers of the previous release: they neither send nor read the optional fields of the contract."""
 
     old_until: float = 0.0  # virtual time of the deployment
+    reported_chunks: set[str] = field(default_factory=set)  # the chunks that these workers have tried to end
 
     def outgoing(self, process: Process, point: str, request: Request) -> Request:
-        if not self._is_old(process) or point not in OLD_REQUESTS:
+        if not self._is_old(process) or point not in NEW_IN_REQUESTS:
             return request
-        content = _without(request.content, OLD_REQUESTS[point])
+        if point in {"finish", "dead"}:
+            self.reported_chunks.add(request.path.replace("-", "").split("/")[-2])
+        content = _without(request.content, NEW_IN_REQUESTS[point])
         return Request(request.method, request.path, {**request.headers, "content-length": str(len(content))}, content)
 
     def incoming(self, process: Process, point: str, content: bytes) -> bytes:
-        return _without(content, OLD_ANSWERS[point]) if self._is_old(process) and point in OLD_ANSWERS else content
+        is_known = not self._is_old(process) or point not in NEW_IN_ANSWERS
+        return content if is_known else _without(content, NEW_IN_ANSWERS[point])
 
     def _is_old(self, process: Process) -> bool:
-        return process.started_at < self.old_until and process.name == "worker"
+        return process.started_at < self.old_until
 
 
-def _without(content: bytes, names: list[str]) -> bytes:
+def _without(content: bytes, names: set[str]) -> bytes:
     try:
         document = json.loads(content)
     except ValueError:

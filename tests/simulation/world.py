@@ -53,6 +53,7 @@ PATIENCE_SECONDS = 4 * 3600.0
 """Time after the last fault within which every job must have ended.
 
 A pause may last an hour (MAX_PAUSE_HOURS of the settings), and each message may be delayed by 15 minutes afterwards.
+Each fault that loses messages doubles this time: a chunk waits for a replacement as long as it has waited already.
 """
 
 
@@ -120,13 +121,14 @@ class World:
 
     async def until_quiet(self) -> None:
         """Wait until all jobs have ended and nothing is on its way, or until something is wrong or takes too long."""
-        give_up_at = max(self.plan.faults_end_at, clock.now) + PATIENCE_SECONDS
+        patience = PATIENCE_SECONDS * 2 ** sum(fault.loses_messages for fault in self.plan.faults)
+        give_up_at = max(self.plan.faults_end_at, clock.now) + patience
         while not self._is_over():
             if self.has_failed:
                 self.stuck = "stopped, because a check has failed"
                 return
             if clock.now > give_up_at:
-                self.stuck = f"not over {PATIENCE_SECONDS:.0f} s after the last fault"
+                self.stuck = f"not over {patience:.0f} s after the last fault"
                 return
             await asyncio.sleep(TICK_SECONDS)
 
