@@ -82,8 +82,8 @@ class LeasedChunk(ChunkColumns):
         The chunk may have more than one message. Each of them would be a delivery, so without this check, a short
         outage of S3 would use up all deliveries within seconds.
         """
-        was_released = self.status == ChunkStatus.QUEUED and self.lease_left is None and self.queued_for is not None
-        if was_released and self.failed_deliveries:
+        was_released = self.status == ChunkStatus.QUEUED and self.lease_left is None
+        if was_released and self.failed_deliveries and self.queued_for is not None:
             left = retry_seconds(self.failed_deliveries) - self.queued_for.total_seconds()
             if left > 0:
                 raise RetriedTooSoon(math.ceil(left))
