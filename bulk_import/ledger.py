@@ -21,7 +21,6 @@ from bulk_import.authentication import ImportToken
 from bulk_import.conf import conf
 from bulk_import.models import ImportChunk, ImportedRow, LockedChunk
 from bulk_import.models.row import ROW_HASH_BYTES
-from bulk_import.request_headers import read_header
 from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, RowVerdict
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class CreateCall:
     @classmethod
     def from_request(cls, request: HttpRequest, token: str) -> CreateCall:
         """Build the call from its headers and body. Raises CreateCallError if the token or the key is not valid."""
-        job_id, _, index = read_header(request, IDEMPOTENCY_KEY).partition(":")
+        job_id, _, index = request.headers.get(IDEMPOTENCY_KEY, "").partition(":")
         try:
             return cls(
                 token=ImportToken.verify(token),

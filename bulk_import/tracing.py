@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bulk_import.request_headers import read_header
 from bulk_import_wire.logs import log_context
 from bulk_import_wire.tracing import REQUEST_ID, TRACEPARENT, trace_id
 
@@ -34,7 +33,7 @@ def traceparent_of(request: HttpRequest | Request) -> str:
     """
     carrier: dict[str, str] = {}
     inject(carrier)
-    for traceparent in (carrier.get(TRACEPARENT, ""), read_header(request, TRACEPARENT)):
+    for traceparent in (carrier.get(TRACEPARENT, ""), request.headers.get(TRACEPARENT, "")):
         if trace_id(traceparent):
             return traceparent
     return ""
@@ -42,7 +41,7 @@ def traceparent_of(request: HttpRequest | Request) -> str:
 
 def request_id_of(request: HttpRequest | Request) -> str:
     """Return the request's ID, which a worker or a proxy sets, or "" if it has none that can be logged."""
-    request_id = read_header(request, REQUEST_ID)
+    request_id = request.headers.get(REQUEST_ID, "")
     return request_id if _REQUEST_ID.fullmatch(request_id) else ""
 
 

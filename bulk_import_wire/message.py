@@ -25,7 +25,7 @@ MAX_RETRY_SECONDS = 600
 
 def retry_seconds(failures: int) -> int:
     """Return how many seconds a chunk waits after so many failed deliveries: 10, 40, 160, and at most 600."""
-    return min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 4 ** (failures - 1))
+    return int(min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 4 ** (failures - 1)))
 
 
 def message_attributes(traceparent: str) -> dict[str, dict[str, str]]:

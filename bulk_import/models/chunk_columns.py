@@ -73,7 +73,8 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         with transaction.atomic(using=self.db, savepoint=False):
             # Skip a chunk that is locked: a worker is claiming it at this moment, so its message has arrived.
             locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
-            self.model.objects.filter(pk__in=list(locked)).update(status=ChunkStatus.PENDING)
+            if found := list(locked):
+                self.model.objects.filter(pk__in=found).update(status=ChunkStatus.PENDING)
 
     def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
         """Lock the chunk until the transaction ends, and return it with `lease_left` and `queued_for`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -57,19 +57,23 @@ def table_places() -> dict[str, str]:
     return places
 
 
-@contextmanager
-def durable_transaction() -> Iterator[None]:
-    """Run a block in a transaction that is committed when the block ends. Raises OuterTransaction.
+class DurableAtomic(transaction.Atomic):
+    """An `atomic(durable=True)` that raises OuterTransaction within another transaction."""
+
+    def __enter__(self) -> None:
+        try:
+            super().__enter__()
+        except RuntimeError as error:  # this is how Django reports an outer transaction
+            raise OuterTransaction from error
+
+
+def durable_transaction() -> DurableAtomic:
+    """Return a context that runs its block in a transaction, and commits when the block ends. Raises OuterTransaction.
 
     Within a transaction that other code has opened, the commit would come later, and could still fail. For example, the
     API would answer that an import was accepted, and then the outer transaction would remove it.
     """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(transaction.atomic(using=database(), durable=True))
-        except RuntimeError as error:  # this is how Django reports an outer transaction
-            raise OuterTransaction from error
-        yield
+    return DurableAtomic(database(), savepoint=True, durable=True)
 
 
 def without_atomic_requests(view: Callable[..., Any]) -> Callable[..., Any]:

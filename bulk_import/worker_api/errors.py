@@ -18,7 +18,6 @@ from bulk_import.exceptions import (
     RetriedTooSoon,
     StaleEpoch,
 )
-from bulk_import.request_headers import read_header
 from bulk_import_wire.contract import CONTRACT_HEADER, CONTRACT_VERSION, OLDEST_CONTRACT_VERSION
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def check_contract(request: Request) -> None:
 
     A call without a version is accepted, so that an operator can try the API by hand.
     """
-    version = read_header(request, CONTRACT_HEADER, str(CONTRACT_VERSION))
+    version = request.headers.get(CONTRACT_HEADER, str(CONTRACT_VERSION))
     supported = range(OLDEST_CONTRACT_VERSION, CONTRACT_VERSION + 1)
     if version not in map(str, supported):
         raise UnsupportedContract(

@@ -15,6 +15,7 @@ from tests.simulation.virtual_time import Clock, Process, clock, current_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
 MAX_STEPS = 400_000
 """Callbacks after which a run counts as stuck. The longest healthy runs need a tenth."""
@@ -40,6 +41,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    # The next two do what those of the base class do, without its checks for threads and for the debug mode.
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # noqa: ARG002 - asyncio's signature
         """Run the function in the loop's own thread, after a short virtual time."""

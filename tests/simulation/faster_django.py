@@ -90,7 +90,8 @@ def _get_fields(self: Any) -> dict[str, Any]:
 
 def _get_model_fields(self: Any) -> dict[str, Any]:
     """Return copies of the fields. DRF makes them anew from those of the model."""
-    return {name: field.__deepcopy__({}) for name, field in _fields_of_serializer(type(self)).items()}
+    serializer_class: Any = type(self)
+    return {name: field.__deepcopy__({}) for name, field in _fields_of_serializer(serializer_class).items()}
 
 
 @cache

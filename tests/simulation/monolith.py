@@ -150,6 +150,10 @@ class Monolith:
             content = b"".join(answer)
         finally:
             answer.close()
+        if context := getattr(answer, "renderer_context", None):  # the objects of DRF refer to each other in circles,
+            vars(context["view"]).clear()  # and no garbage is collected during a run
+            context["request"].parser_context.clear()
+            context.clear()
         return Response(started["status"], started["headers"], content)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 from django.contrib.auth.models import User
@@ -90,7 +91,8 @@ class People:
         """Let staff pause, resume or cancel a job in the admin."""
 
         def act() -> None:
-            job = ImportJob.objects.get(pk=self.job_id(number))
+            job_id = self.job_id(number)
+            job = ImportJob.objects.get(pk=job_id and UUID(job_id))
             getattr(operations, action)(job, User.objects.get(username="staff"))
 
         self._world.run_in_monolith(f"staff {action} {number}", act)

@@ -30,6 +30,9 @@ _statements: dict[Any, Any] = {}
 UNKNOWN = object()
 """In place of the statement of a kind that was not executed before. None stands for a kind that Django builds."""
 
+_connection: Any = None
+"""The only connection, so that it need not be looked up for each value."""
+
 check = False
 differences: list[str] = []
 """What `check` has found."""
@@ -246,11 +249,13 @@ def _change(field: Any, value: Any) -> tuple[Any, Any]:
         return field, value
     if isinstance(value, models.Model):
         value = value.pk
-    return field, field.get_db_prep_save(value, connections["default"])
+    return field, field.get_db_prep_save(value, _connection)
 
 
 def install() -> None:
     """Let querysets execute prepared statements. There is no way back."""
+    global _connection  # noqa: PLW0603 - set once
+    _connection = connections["default"]
     recorded_querysets.install()
     queryset: Any = QuerySet
     executing: dict[str, Any] = {
