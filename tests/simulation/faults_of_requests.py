@@ -34,10 +34,13 @@ def draw_point(random: Random) -> tuple[str, int]:
 
 @dataclass(eq=False)
 class NetworkFault(RequestFault):
-    """A request or its answer is lost, late, doubled, truncated, or replaced by a page of a proxy."""
+    """A request or its answer is lost, late, doubled, truncated, or replaced by a page of a proxy.
+
+    Or the worker dies, and its request arrives when another worker has claimed the chunk.
+    """
 
     weight = 30
-    KINDS = ("lost", "no answer", "hangs", "late", "twice", "cut", "page", "page afterwards")
+    KINDS = ("lost", "no answer", "hangs", "late", "twice", "cut", "page", "page afterwards", "overtaken")
 
     point: str
     number: int
@@ -63,6 +66,7 @@ class NetworkFault(RequestFault):
             "cut": Fate(is_cut=True),
             "page": Fate(arrives=False, page=self.status),
             "page afterwards": Fate(page=self.status),
+            "overtaken": Fate(is_overtaken=True),
         }[self.kind]
 
 

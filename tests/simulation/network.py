@@ -39,6 +39,7 @@ class Fate:
     hangs: bool = False  # without an answer, the connection stays open
     is_cut: bool = False  # the connection breaks in the middle of the answer
     page: int = 0  # status of the page with which a proxy replaces the answer, or answers instead
+    is_overtaken: bool = False  # its worker dies, and it arrives only when another one has claimed the chunk
 
 
 @dataclass
@@ -61,12 +62,18 @@ class Network:
     after_call: list[Callable[[Call, Response], None]] = field(default_factory=list)
     calls: int = 0
     errors: list[str] = field(default_factory=list)  # requests to our views that the monolith answered with a 500
+    _claims: dict[Process | None, str] = field(default_factory=dict)  # the path of each worker's last claim
+    _overtaken: list[Call] = field(default_factory=list)
 
     async def send(self, point: str, request: Request, sender: Process | None = None) -> tuple[Response, bool]:
         """Send a request, and return its answer and whether it is cut. Raises httpx.TransportError."""
         fate = self.world.fates.of_request(point)
         call = Call(point, request, sender, fate, asyncio.get_running_loop().create_future())
-        self.world.call_later(self._latency() + fate.delay_seconds, self._arrive, call)
+        if fate.is_overtaken and sender in self._claims:
+            self._overtaken.append(call)
+            sender.kill()
+        else:
+            self.world.call_later(self._latency() + fate.delay_seconds, self._arrive, call)
         if fate.arrives_twice:
             self.world.call_later(self._latency() * self.random.choice([1, 1, 100, 1000]), self._arrive, call)
         return await call.answer
@@ -89,11 +96,23 @@ class Network:
                     self.errors.append(f"{call.request.method} {call.request.path}")
                 for listener in self.after_call:
                     listener(call, handled)
+                if call.point == "claim" and handled.status == HTTPStatus.OK:
+                    self._note_claim(call)
                 response = response if fate.page else handled
         if fate.answer_arrives and not (died and not fate.page):
             self.world.call_later(self._latency(), self._answer, call, response)
         elif not fate.hangs:
             self.world.call_later(self._latency(), self._break, call)
+
+    def _note_claim(self, call: Call) -> None:
+        """Remember which chunk the worker has, and let the requests arrive that this claim has overtaken."""
+        if not call.sender:
+            return
+        self._claims[call.sender] = call.request.path
+        overtaken = [other for other in self._overtaken if self._claims[other.sender] == call.request.path]
+        self._overtaken = [other for other in self._overtaken if other not in overtaken]
+        for other in overtaken:
+            self.world.call_later(self._latency(), self._arrive, other)
 
     @staticmethod
     def _answer(call: Call, response: Response) -> None:
