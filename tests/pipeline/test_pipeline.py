@@ -246,14 +246,14 @@ def test_a_stopped_shop_leaves_no_process_behind(number: signal.Signals) -> None
     wait_until(lambda: not any(map(is_running, family)))
 
 
-def test_a_shop_whose_parts_all_hang_stops_within_20_seconds() -> None:
-    """The parts have 15 seconds, all at the same time. Then they are killed."""
+def test_a_shop_whose_parts_all_hang_stops_them_at_the_same_time() -> None:
+    """All parts together have 15 seconds to stop, and are then killed."""
     with serving() as process, Shop(process):
         family = descendants(process.pid)
         for pid in family:
             os.kill(pid, signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
-        code = process.wait(20)
+        code = process.wait(45)  # one after the other would take 60 seconds
 
     assert code == 0
     wait_until(lambda: not any(map(is_running, family)))
