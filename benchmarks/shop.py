@@ -43,6 +43,7 @@ IN_FLIGHT = 8
 
 BASIC = "Basic " + base64.b64encode(b"demo:demo").decode()
 PATIENCE_SECONDS = 600
+STALLED_SECONDS = 30  # without a new product for so long, `storm` gives up
 WARM_UP_REQUESTS = 20  # to each monolith, because the first request of a process takes far longer
 HERE = Path(__file__).resolve().parent
 
@@ -70,12 +71,16 @@ class Shop:
         self.http = httpx.Client(base_url=stack.url, auth=("demo", "demo"), timeout=PATIENCE_SECONDS, trust_env=False)
 
     def query(self, sql: str) -> Any:
-        """Run a query and return its first row. It reads the database directly, in order not to load the monolith."""
+        """Run a statement, commit, and return its first row. The monolith has nothing to do for it."""
         if self.stack.database_url.startswith("sqlite"):
-            with closing(sqlite3.connect(self.stack.sqlite, timeout=60)) as sqlite:
+            with closing(sqlite3.connect(self.stack.sqlite, timeout=60)) as sqlite, sqlite:
                 return sqlite.execute(sql).fetchone()
         with psycopg.connect(self.stack.database_url) as postgresql:
             return postgresql.execute(sql.encode()).fetchone()
+
+    def key(self, job_id: str) -> str:
+        """Return the ID of a job as the database stores it."""
+        return job_id.replace("-", "") if self.stack.database_url.startswith("sqlite") else job_id
 
     def created(self, prefix: str) -> int:
         return int(self.query(f"SELECT count(*) FROM products_product WHERE sku LIKE '{prefix}-%'")[0])  # noqa: S608 - ours
@@ -92,14 +97,10 @@ class Shop:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    def run_in_shell(self, code: str) -> None:
-        """Run Python code with the models of the app."""
-        code = f"from pathlib import Path; from bulk_import.models import *; {code}"
-        self.stack.run("manage.py", "shell", "--verbosity=0", "--command", code)
-
     def limit(self, job_id: str, calls: int) -> None:
         """Set the concurrency of a job, the number of calls in flight for each chunk, as staff can in the admin."""
-        self.run_in_shell(f"ImportJob.objects.filter(pk='{job_id}').update(concurrency={calls})")
+        change = f"UPDATE bulk_import_importjob SET concurrency = {calls}"  # noqa: S608 - ours
+        self.query(f"{change} WHERE id = '{self.key(job_id)}' RETURNING id")
 
     def drain(self, rows: list[dict[str, Any]], monolith: Monolith, round_trip_ms: float = 0) -> float:
         """Import rows with this worker and wait for the job's end. Return the monolith's processor time in seconds.
@@ -130,8 +131,7 @@ class Shop:
 
     def wait_for(self, job_id: str) -> None:
         """Wait for a job's end. Raises RuntimeError after PATIENCE_SECONDS."""
-        key = job_id.replace("-", "") if self.stack.database_url.startswith("sqlite") else job_id
-        sql = f"SELECT 1 FROM bulk_import_importjob WHERE id = '{key}' AND finished_at IS NOT NULL"  # noqa: S608 - ours
+        sql = f"SELECT 1 FROM bulk_import_importjob WHERE id = '{self.key(job_id)}' AND finished_at IS NOT NULL"  # noqa: S608 - ours
         give_up_at = time.monotonic() + PATIENCE_SECONDS
         while not self.query(sql):
             if time.monotonic() > give_up_at:
@@ -142,10 +142,11 @@ class Shop:
         """Submit an import, claim its chunks, and return the headers and body of each create call of this worker."""
         job_id = self.submit(rows)
         path = self.stack.folder / f"{job_id}.messages"
-        chunks = f"ImportChunk.objects.filter(job='{job_id}')"
         # Only a window of the messages is on the queue, so take all of them from the database.
-        texts = f"chunk.message().encode() for chunk in {chunks}.select_related('job')"
-        self.run_in_shell(f"Path('{path}').write_text('\\n'.join({texts}))")
+        chunks = f"ImportChunk.objects.filter(job='{job_id}').select_related('job')"
+        texts = f"chunk.message().encode() for chunk in {chunks}"
+        code = f"from pathlib import Path; Path('{path}').write_text('\\n'.join({texts}))"
+        self.stack.run("manage.py", "shell", "--verbosity=0", "--command", f"from bulk_import.models import *; {code}")
         calls: list[tuple[dict[str, str], str]] = []
         for chunk in map(json.loads, path.read_text().splitlines()):
             answer = httpx.post(
@@ -162,7 +163,8 @@ class Shop:
                 for index in own
             ]
         # These chunks never end, so they must not keep their places in the window, nor their messages.
-        self.run_in_shell(f"{chunks}.update(lease_expires_at=None)")
+        change = "UPDATE bulk_import_importchunk SET lease_expires_at = NULL"
+        self.query(f"{change} WHERE job_id = '{self.key(job_id)}' RETURNING id")
         session = boto3.Session("local", "local", region_name="us-east-1")
         sqs: Any = session.client("sqs", endpoint_url=self.stack.aws_url)
         # SQS purges a queue at most once a minute.
@@ -182,10 +184,11 @@ class Shop:
         wrk = subprocess.Popen(["wrk", *options], stdout=subprocess.DEVNULL)  # noqa: S603, S607 - ours, from PATH
         try:
             pinned(wrk, SENDER_CORE)
-            before = -1
-            while (created := self.created(prefix)) < len(calls) and created != before:
-                before = created
-                time.sleep(1)
+            created, progress_at = 0, time.monotonic()
+            while created < len(calls) and time.monotonic() < progress_at + STALLED_SECONDS:
+                time.sleep(0.2)
+                before, created = created, self.created(prefix)
+                progress_at = progress_at if created == before else time.monotonic()
         finally:
             wrk.kill()
             wrk.wait()

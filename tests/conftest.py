@@ -16,6 +16,7 @@ from httpx._transports import default as httpx_transports
 from moto.server import ThreadedMotoServer
 
 from bulk_import.local.moto_server import speed_up_requests
+from tests.examples import is_postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -87,15 +88,18 @@ def runs_on_postgresql(item: pytest.Item) -> bool:
     return bool(uses_database or item.get_closest_marker("django_db")) and not item.get_closest_marker("one_database")
 
 
+# Collect garbage less often, also while pytest imports all tests. They have enough memory.
+gc.set_threshold(50_000, 20, 100)
+
+
 def pytest_collection_finish() -> None:
-    """Exclude the imported modules from garbage collection, and collect less often. The tests have enough memory."""
+    """Exclude the imported modules from garbage collection."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On PostgreSQL, leave out the tests that need no database, or any. They run in the other parts, with SQLite."""
-    if os.environ.get("DATABASE_URL", "").startswith("postgres"):
+    if is_postgresql():
         config.hook.pytest_deselected(items=[item for item in items if not runs_on_postgresql(item)])
         items[:] = filter(runs_on_postgresql, items)

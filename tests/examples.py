@@ -1,8 +1,13 @@
-"""How many examples Hypothesis generates."""
+"""The database of the tests, and how many examples Hypothesis generates on it."""
 
 from __future__ import annotations
 
 import os
+
+
+def is_postgresql() -> bool:
+    """Return whether the tests run on PostgreSQL."""
+    return os.environ.get("DATABASE_URL", "").startswith("postgres")
 
 
 def examples(count: int) -> int:
@@ -11,4 +16,4 @@ def examples(count: int) -> int:
     The databases differ in how they run our statements. A few examples show this, because the statements of all
     examples are the same.
     """
-    return max(count // 4, 1) if os.environ.get("DATABASE_URL", "").startswith("postgres") else count
+    return max(count // 4, 1) if is_postgresql() else count

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 
 pytestmark = needs_chromium
 
+TIMEOUT_MS = 60_000  # how long a page may take on a busy machine
+
 
 @pytest.fixture(scope="module")
 def browser(django_db_setup: None) -> Iterator[Browser]:
     with pytest.MonkeyPatch.context() as monkeypatch, chromium() as browser:
         # Playwright's sync API runs an event loop in this thread, where Django would refuse to touch the database.
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        expect.set_options(timeout=TIMEOUT_MS)
         yield browser
         connections.close_all()  # Django closes only the connections outside the event loop
 
@@ -244,7 +247,7 @@ def test_the_list_refreshes_itself_while_an_import_is_open(page: Page) -> None:
     job.chunks.update(created=100, status=ChunkStatus.DONE)
     ImportJob.objects.filter(pk=job.pk).update(status=JobStatus.SUCCEEDED, finished_at=timezone.now())
 
-    expect(row).to_contain_text("100 / 100", timeout=15_000)
+    expect(row).to_contain_text("100 / 100")
     expect(row).to_contain_text("succeeded")
     expect(page.locator(".bi-figure").first).to_contain_text("0 open imports")
     assert page.evaluate("window.isTheSamePage")

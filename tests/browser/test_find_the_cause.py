@@ -30,7 +30,7 @@ pytestmark = needs_chromium
 
 LIST = "/admin/bulk_import/importjob/"
 WIDTHS = {1280: 900, 390: 844}
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 90_000  # a message whose invocation ended late stays invisible for 60 s
 
 REVOKE = """
 from django.contrib.auth import get_user_model

@@ -47,7 +47,7 @@ class Monolith(NamedTuple):
     def converse(self, *lines: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
         """Send the head of a request and perhaps a part of its body, and return the status and JSON of the answer."""
         address = urlsplit(self.url)
-        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
             head = [f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: {AUTHORIZATION}", *lines, "", ""]
             connection.sendall("\r\n".join(head).encode() + body)
             if body:

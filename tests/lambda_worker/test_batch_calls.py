@@ -90,13 +90,13 @@ def test_an_answer_arrives_before_the_next_row_is_created() -> None:
     def behave(connection: socket.socket) -> None:
         first, rest = TEXT.split(b"\n", 1)
         connection.sendall(HEAD + chunked(first + b"\n"))
-        assert has_arrived.wait(10)
+        assert has_arrived.wait(60)
         connection.sendall(chunked(rest, b""))
 
     async def call(url: str) -> int:
         count = 0
         async with MonolithClient(a_config(url), "request") as client:
-            async for some in client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + 20):
+            async for some in client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + 60):
                 count += len(some)
                 has_arrived.set()
         return count
@@ -189,7 +189,7 @@ def test_the_connection_of_a_batch_call_is_used_again() -> None:
     async def call_twice(url: str) -> None:
         async with MonolithClient(a_config(url), "request") as client:
             for _call in range(2):
-                answers = client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + 20)
+                answers = client.create_batch(a_message(), CLAIM, ROWS, time.monotonic() + 60)
                 assert [len(some) async for some in answers] == [3]
 
     connections = set()

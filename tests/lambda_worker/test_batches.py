@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lambda_worker.failure_file import RowFailure
     from lambda_worker.monolith_client import Answer
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 
 NEVER = 3600.0
 DIES, HANGS_UP = "dies", "hangs up"

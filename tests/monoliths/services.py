@@ -61,7 +61,7 @@ http {{
 }}
 """
 
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 def find_program(name: str) -> str:

@@ -168,6 +168,6 @@ def check_end(local: subprocess.Popen[bytes]) -> None:
     """Stop `bulk_import_local`, and check that all its processes end with it."""
     parts = descendants(local.pid)
     local.send_signal(signal.SIGINT)
-    assert local.wait(20) == 0
+    assert local.wait(60) == 0
     assert not [part for part in parts if is_running(part)]
     assert len(parts) > 4

@@ -15,7 +15,7 @@ from settings.local import BULK_IMPORT, MIDDLEWARE
 
 MIDDLEWARE = ["tests.pipeline.batch_settings.misbehave", *MIDDLEWARE]
 BULK_IMPORT = {**BULK_IMPORT, "LEASE_SECONDS": 5}
-LATE_SECONDS, HANG_SECONDS = 2, 4
+LATE_SECONDS, HANG_SECONDS = 5, 9
 
 
 def misbehave(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

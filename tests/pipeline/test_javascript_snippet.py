@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.counts import counts
-from tests.pipeline.test_pipeline import Shop, rows, serving
+from tests.pipeline.serve import Shop, rows
 
 PROJECT = Path(__file__).resolve().parents[2]
 NODE = shutil.which("node")
@@ -56,14 +56,13 @@ def run_snippet(folder: Path, shop: Shop, submitted: list[dict[str, Any]]) -> di
     return answer
 
 
-def test_the_snippet_imports_and_follows_to_the_end(tmp_path: Path) -> None:
+def test_the_snippet_imports_and_follows_to_the_end(tmp_path: Path, shop: Shop) -> None:
     """The poller rests at first, so that some answers are 304."""
-    with serving() as process, Shop(process) as shop:
-        os.kill(shop.poller, signal.SIGSTOP)
-        threading.Timer(REST_SECONDS, os.kill, [shop.poller, signal.SIGCONT]).start()
-        good, bad = rows("js", 230), rows("js-kayak", 3, category="kayaks")
-        ended = run_snippet(tmp_path, shop, good + bad)
-        refused = run_snippet(tmp_path, shop, [{"sku": "js"}])
+    os.kill(shop.poller, signal.SIGSTOP)
+    threading.Timer(REST_SECONDS, os.kill, [shop.poller, signal.SIGCONT]).start()
+    good, bad = rows("js", 230), rows("js-kayak", 3, category="kayaks")
+    ended = run_snippet(tmp_path, shop, good + bad)
+    refused = run_snippet(tmp_path, shop, [{"sku": "js"}])
 
     assert ended["job"]["status"] == "partially_succeeded"
     assert ended["job"]["counts"] == counts(created=230, rejected=3)

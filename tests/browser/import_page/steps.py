@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from demo.stack import LocalStack
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-TIMEOUT_MS = 20_000  # how long the page may take to show what the worker did
+TIMEOUT_MS = 90_000
+"""How long the page may take to show what the worker did. If a busy machine lets an invocation of the poller end late,
+its message stays invisible for 60 s."""
 PAGE = "/products/import/"
 
 

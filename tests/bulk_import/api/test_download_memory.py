@@ -19,7 +19,7 @@ CHUNK_ROWS = 500
 
 pytestmark = only_on_linux
 
-MAKE_JOB = """
+MAKE_JOBS = """
 import json, sys
 import django
 django.setup()
@@ -28,27 +28,29 @@ from django.core.files.storage import storages
 from bulk_import.models import ImportChunk, ImportJob
 from bulk_import_wire.lines import failure_line
 
-job_id, rows, chunk_rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+ids, chunk_rows = json.loads(sys.argv[1]), int(sys.argv[2])
 errors = [{"field": "category", "code": "does_not_exist", "message": "Object with slug=kayaks does not exist."}]
 known = {"outcome": "rejected", "status": 400, "errors": errors, "attempts": 1, "at": "2026-01-31T12:00:00.000+00:00"}
 submitter = get_user_model().objects.get(username="demo")
-job = ImportJob.objects.create(
-    id=job_id, target="products", submitter=submitter, status="failed", rows=rows, request_sha256=b""
-)
 storage = storages["bulk_import_failures"]
-for number, first in enumerate(range(0, rows, chunk_rows)):
-    lines = (
-        failure_line({"index": n, **known}, json.dumps({"sku": f"S{n}", "description": "=" * 200}).encode())
-        for n in range(first, first + chunk_rows)
+for rows, job_id in ids.items():
+    rows = int(rows)
+    job = ImportJob.objects.create(
+        id=job_id, target="products", submitter=submitter, status="failed", rows=rows, request_sha256=b""
     )
-    key = f"{job_id}/{first:09}-1.jsonl"
-    storage.connection.meta.client.put_object(Bucket=storage.bucket_name, Key=key, Body=b"".join(lines))
-    ImportChunk.objects.create(
-        job=job, number=number, first_index=first, row_count=chunk_rows, first_byte=0, byte_count=0, status="done",
-        rejected=chunk_rows, failures_key=key,
-    )
+    for number, first in enumerate(range(0, rows, chunk_rows)):
+        lines = (
+            failure_line({"index": n, **known}, json.dumps({"sku": f"S{n}", "description": "=" * 200}).encode())
+            for n in range(first, first + chunk_rows)
+        )
+        key = f"{job_id}/{first:09}-1.jsonl"
+        storage.connection.meta.client.put_object(Bucket=storage.bucket_name, Key=key, Body=b"".join(lines))
+        ImportChunk.objects.create(
+            job=job, number=number, first_index=first, row_count=chunk_rows, first_byte=0, byte_count=0, status="done",
+            rejected=chunk_rows, failures_key=key,
+        )
 """
-"""Makes a job of the user `demo` none of whose rows was created: its id, rows, and rows a chunk."""
+"""Makes jobs of the user `demo` none of whose rows was created: their IDs by their number of rows, and rows a chunk."""
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,7 @@ def monolith() -> Iterator[Monolith]:
 def jobs(monolith: Monolith) -> dict[int, str]:
     """The ids of two jobs, by the number of their failures."""
     ids = {failures: str(uuid.uuid4()) for failures in (FEW, MANY)}
-    for failures, job_id in ids.items():
-        monolith.stack.run("-c", MAKE_JOB, job_id, str(failures), str(CHUNK_ROWS))
+    monolith.stack.run("-c", MAKE_JOBS, json.dumps(ids), str(CHUNK_ROWS))
     return ids
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[1]
 REGION = "eu-central-1"
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 60
 VISIBILITY_SECONDS = 120
 """Longer than any test: a message is redelivered only because the test ends its visibility; see `Queue.redeliver`."""
 
