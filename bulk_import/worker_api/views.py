@@ -13,6 +13,7 @@ from django.core.signals import got_request_exception
 from django.urls import NoReverseMatch
 from django.utils.decorators import method_decorator
 from rest_framework import status
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -104,6 +105,7 @@ class WorkerView(APIView):
     throttle_classes = []
     parser_classes = [WorkerParser]
     renderer_classes = [JSONRenderer]
+    content_negotiation_class = DefaultContentNegotiation  # selects the parser
     versioning_class = None
     schema = None  # not part of the public OpenAPI schema
 
@@ -111,7 +113,7 @@ class WorkerView(APIView):
         return worker_error_response
 
     def perform_content_negotiation(self, *_args: Any, **_options: Any) -> tuple[JSONRenderer, str]:
-        """Answer in JSON, whatever the worker accepts, and whatever negotiation the project uses elsewhere."""
+        """Answer in JSON, whatever the worker accepts."""
         return JSONRenderer(), JSONRenderer.media_type
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
