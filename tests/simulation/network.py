@@ -62,14 +62,14 @@ class Network:
     after_call: list[Callable[[Call, Response], None]] = field(default_factory=list)
     calls: int = 0
     errors: list[str] = field(default_factory=list)  # requests to our views that the monolith answered with a 500
-    _claims: dict[Process | None, str] = field(default_factory=dict)  # the path of each worker's last claim
+    _claims: dict[Process, str] = field(default_factory=dict)  # the path of each worker's last claim
     _overtaken: list[Call] = field(default_factory=list)
 
     async def send(self, point: str, request: Request, sender: Process | None = None) -> tuple[Response, bool]:
         """Send a request, and return its answer and whether it is cut. Raises httpx.TransportError."""
         fate = self.world.fates.of_request(point)
         call = Call(point, request, sender, fate, asyncio.get_running_loop().create_future())
-        if fate.is_overtaken and sender in self._claims:
+        if fate.is_overtaken and sender and sender in self._claims:
             self._overtaken.append(call)
             sender.kill()
         else:
@@ -109,7 +109,9 @@ class Network:
         if not call.sender:
             return
         self._claims[call.sender] = call.request.path
-        overtaken = [other for other in self._overtaken if self._claims[other.sender] == call.request.path]
+        overtaken = [
+            other for other in self._overtaken if other.sender and self._claims[other.sender] == call.request.path
+        ]
         self._overtaken = [other for other in self._overtaken if other not in overtaken]
         for other in overtaken:
             self.world.call_later(self._latency(), self._arrive, other)
