@@ -13,7 +13,7 @@ REQUIREMENTS := lambda_worker/requirements.txt requirements.txt requirements-dev
 SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 # The parts of `make test`, in the order in which they start.
-PARTS := $(addprefix test-,sqlite-parts system page pipeline worker browser chaos postgresql-parts postgresql sqlite)
+PARTS := $(addprefix test-,sqlite-intake system sqlite-parts page pipeline worker browser chaos postgresql-parts postgresql sqlite)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test $(PARTS) monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean
@@ -27,7 +27,7 @@ demo: $(VENV)/.run ## Run one import and print its report: a sample, or FILE=pro
 serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-# Many tests wait for processes and for answers, so seven parts run at the same time. The two that need most processor
+# Many tests wait for processes and for answers, so seven parts run at the same time. Those that need most processor
 # time are the first, so that none of them is left alone at the end, where it would use only one core. Those that wait
 # most follow, and the rest begins when they end.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
@@ -43,7 +43,10 @@ test-sqlite: $(VENV)/.dev
 	$(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import
 
 test-sqlite-parts: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore-glob='tests/bulk_import/test_*.py' tests/bulk_import
+	$(BIN)/python -m pytest --ignore-glob='tests/bulk_import/test_*.py' --ignore=tests/bulk_import/intake tests/bulk_import
+
+test-sqlite-intake: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/bulk_import/intake
 
 test-worker: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/lambda_worker
