@@ -74,10 +74,10 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
             # Skip a chunk that is locked: a worker is claiming it at this moment, so its message has arrived.
             locked = chunks.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
             if found := list(locked):
-                self.model.objects.filter(pk__in=found).update(status=ChunkStatus.PENDING)
+                self.model.objects.filter(pk__in=found).update(status=ChunkStatus.PENDING, retry_at=None)
 
     def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
-        """Lock the chunk until the transaction ends, and return it with `lease_left` and `queued_for`.
+        """Lock the chunk until the transaction ends, and return it with `lease_left` and `retry_left`.
 
         Raises ImportChunk.DoesNotExist.
 
@@ -107,16 +107,16 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
         if not found:
             raise self.model.DoesNotExist
         chunk: ImportChunk = found[0]
-        (chunk.job,) = _job_of_chunk(
-            pk=chunk.job_id
-        )  # read after the lock was taken, so that it is as new as the chunk
+        # The job is read after the lock was taken, so that it is as new as the chunk.
+        (chunk.job,) = _job_of_chunk(pk=chunk.job_id)
         return chunk
 
 
 def _locked_chunk(*, no_key: bool) -> Any:
     chunk_model: Any = apps.get_model("bulk_import", "ImportChunk")  # it uses this module
-    times = {"lease_left": F("lease_expires_at") - Now(), "queued_for": Now() - F("queued_at")}
-    chunks = chunk_model.objects.select_for_update(no_key=no_key).annotate(**times)
+    times = {"lease_left": F("lease_expires_at") - Now(), "retry_left": F("retry_at") - Now()}
+    # Without `order_by()`, Django would join the job to sort by it, and the database would lock the job as well.
+    chunks = chunk_model.objects.order_by().select_for_update(no_key=no_key).annotate(**times)
     return chunks.filter(pk=Parameter("pk", chunk_model._meta.pk))
 
 
@@ -177,6 +177,7 @@ class ChunkColumns(models.Model):
     row_lines = models.BinaryField(default=b"")  # line of each row in the user's file, if it has lines; deferred
     status = models.CharField(_("status"), max_length=20, choices=ChunkStatus.choices, default=ChunkStatus.PENDING)
     queued_at = models.DateTimeField(null=True)  # when it last got a place in the window, or its worker released it
+    retry_at = models.DateTimeField(null=True)  # until when nobody may claim it, because its last delivery failed
     replaced_at = models.DateTimeField(null=True)  # when its message last counted as lost; see `lost_messages`
     epoch = models.PositiveIntegerField(_("epoch"), default=0)  # number of claims so far; identifies the current one
     claimant = models.CharField(max_length=36, blank=True)  # random ID in the request of the last claim
@@ -201,7 +202,7 @@ class ChunkColumns(models.Model):
 
     # Annotated by `locked`, by the clock of the database.
     lease_left: timedelta | None
-    queued_for: timedelta | None  # the time since `queued_at`
+    retry_left: timedelta | None
 
     objects = ImportChunkManager.from_queryset(ImportChunkQuerySet)()
 

@@ -150,7 +150,7 @@ class ImportJob(PausableJob):
         # Here the chunks are locked after the job. This cannot deadlock, because these chunks have ended. A call of a
         # worker that locks an ended chunk stops before it locks the job, so it never waits for our lock.
         none: dict[str, Any] = {"rejected": 0, "failed": 0, "unprocessed": 0, "failed_deliveries": 0}
-        none |= {"problems": [], "ended_at": None, "rows_before": DONE}
+        none |= {"problems": [], "ended_at": None, "retry_at": None, "rows_before": DONE}
         rows = chunks.aggregate(left=Sum(F("row_count") - DONE, default=0))["left"]
         reopened = chunks.update(status=ChunkStatus.PENDING, **none, **fields)
         if reopened:

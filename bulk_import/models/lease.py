@@ -61,7 +61,9 @@ class LeasedChunk(ChunkColumns):
             # Ask the job only now: a claim that fails because of a valid lease must not use up the one probe that a
             # paused job admits.
             if creates and not self.job.cancel_requested_at and not self.give_up_error():
-                self._check_is_not_too_soon()
+                # Without this, each of several messages would be a delivery: a short outage of S3 would use up all.
+                if self.retry_left is not None and self.retry_left > timedelta(0):
+                    raise RetriedTooSoon(math.ceil(self.retry_left.total_seconds()))
                 self.job.check_may_claim(probe_seconds=lease_seconds)
             self.epoch += 1
         self.claimant = claimant
@@ -73,20 +75,9 @@ class LeasedChunk(ChunkColumns):
             worker=worker,
             status=self.status,
             failed_deliveries=self.failed_deliveries,
+            retry_at=None,
         )
         self.job.mark_processing()
-
-    def _check_is_not_too_soon(self) -> None:
-        """Raise RetriedTooSoon if the worker of the last delivery released the chunk, because it failed, a moment ago.
-
-        The chunk may have more than one message. Each of them would be a delivery, so without this check, a short
-        outage of S3 would use up all deliveries within seconds.
-        """
-        was_released = self.status == ChunkStatus.QUEUED and self.lease_left is None
-        if was_released and self.failed_deliveries and self.queued_for is not None:
-            left = retry_seconds(self.failed_deliveries) - self.queued_for.total_seconds()
-            if left > 0:
-                raise RetriedTooSoon(math.ceil(left))
 
     def give_up_error(self) -> dict[str, Any]:
         """Return the error for the remaining rows if the chunk must be given up, and an empty dict otherwise.
@@ -127,7 +118,8 @@ class LeasedChunk(ChunkColumns):
         a release, the chunk waits for its next message, and its worker can no longer extend the lease or finish the
         chunk. Idempotent for the same epoch: returns whether this is the first release.
 
-        With `has_failed`, the delivery counts as a failed one. Raises StaleEpoch.
+        With `has_failed`, the delivery counts as a failed one, and nobody can claim the chunk for 10 s, after further
+        failures for 40, 160 and 600 s. Raises StaleEpoch.
         """
         if self.epoch == epoch and self.status in {ChunkStatus.PENDING, ChunkStatus.RESERVED, ChunkStatus.QUEUED}:
             if self.lease_expires_at is None:
@@ -142,6 +134,7 @@ class LeasedChunk(ChunkColumns):
         changed: dict[str, Any] = {
             "failures_key": failures_key,
             "failed_deliveries": failed_deliveries,
+            "retry_at": Now() + timedelta(seconds=retry_seconds(failed_deliveries)) if has_failed else None,
             "status": self.status,
         }
         changed |= calls_column(calls)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db.models import F
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
 
@@ -16,7 +15,6 @@ from bulk_import import operations
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
 from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
 from bulk_import_wire.contract import PauseCode
-from bulk_import_wire.message import FIRST_RETRY_SECONDS
 from tests.bulk_import.api.test_views import queue_away
 from tests.bulk_import.conftest import (
     Aws,
@@ -299,7 +297,7 @@ def test_an_import_whose_deliveries_all_fail_has_two_windows_of_messages_at_most
             failed.append(message.first_index)
 
     assert failed == list(range(2 * WINDOW))
-    ImportChunk.objects.update(queued_at=F("queued_at") - timedelta(seconds=FIRST_RETRY_SECONDS))
+    ImportChunk.objects.update(retry_at=None)
     end(worker, worker_message(0))
     assert [message.first_index for message in aws.messages()] == [2 * WINDOW]
 

@@ -453,7 +453,7 @@ def test_the_worker_obeys_the_retry_after_of_the_worker_api(
     assert error.delay_seconds == seconds
 
 
-@pytest.mark.parametrize("code", ["lease_held", "paused"])
+@pytest.mark.parametrize("code", ["lease_held", "retried_too_soon", "paused"])
 @pytest.mark.parametrize(("asked", "seconds"), [("42", 42), ("0", 1), ("", 1), ("31536000", MAX_RETRY_AFTER_SECONDS)])
 def test_a_chunk_that_cannot_be_claimed_now_is_deferred_until_it_can(code: str, asked: str, seconds: float) -> None:
     error, _ = answered("claim", json_reply(409, {"code": code}, Retry_After=asked))

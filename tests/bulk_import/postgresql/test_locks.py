@@ -81,6 +81,34 @@ def test_a_heartbeat_does_not_wait_for_create_calls_in_flight(chunk: ImportChunk
     assert ImportChunk.objects.filter(pk=chunk.pk, lease_expires_at__gt=Now()).exists()
 
 
+@pytest.mark.parametrize("wait_for_creates", [True, False], ids=["finish", "heartbeat"])
+def test_a_worker_that_has_locked_its_chunk_locks_neither_the_job_nor_another_chunk(
+    chunk: ImportChunk, wait_for_creates: bool
+) -> None:
+    """Otherwise the workers of a job would wait for each other, and a redrive could deadlock with one of them."""
+    other = ImportChunk.objects.create(
+        job=chunk.job, number=1, first_index=1, row_count=1, first_byte=2, byte_count=2, status="processing", epoch=1
+    )
+    errors: list[Exception] = []
+
+    def lock_the_others() -> None:
+        try:
+            with lock_timeout(1):
+                ImportChunk.objects.locked(other.pk)
+                ImportJob.objects.select_for_update().get(pk=chunk.job_id)
+        except OperationalError as error:
+            errors.append(error)
+        connection.close()
+
+    with transaction.atomic():
+        ImportChunk.objects.locked(chunk.pk, wait_for_creates=wait_for_creates)
+        another = threading.Thread(target=lock_the_others)
+        another.start()
+        another.join()
+
+    assert not errors
+
+
 def test_a_claim_does_not_wait_for_create_calls_of_the_previous_worker(chunk: ImportChunk) -> None:
     ImportChunk.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
     with overlapping_create_calls(chunk), lock_timeout(20):

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportJob, JobStatus
-from bulk_import.operations import redrive
+from bulk_import.operations import pause, redrive, resume
 from bulk_import_wire.message import MAX_RETRY_SECONDS
 from tests.bulk_import.conftest import Aws, call, claim, deliver, expire_lease, finish, record, release
 
@@ -31,9 +31,9 @@ def let_time_pass(**duration: float) -> None:
     ImportJob.objects.update(paused_at=F("paused_at") - passed, paused_until=F("paused_until") - passed)
 
 
-def let_the_retry_become_due() -> None:
-    """Let the longest wait after a failed delivery be over."""
-    ImportChunk.objects.update(queued_at=F("queued_at") - timedelta(seconds=MAX_RETRY_SECONDS))
+def let_the_retry_become_due(seconds: int = MAX_RETRY_SECONDS) -> None:
+    """Let so many seconds pass since the last failed delivery: the longest wait, by default."""
+    ImportChunk.objects.update(retry_at=F("retry_at") - timedelta(seconds=seconds))
 
 
 def failures(client: APIClient, job: ImportJob) -> list[dict[str, Any]]:
@@ -113,10 +113,28 @@ def test_a_second_message_is_not_a_delivery_of_its_own(worker: APIClient, messag
         assert (second.status_code, second.json()["code"]) == (409, "retried_too_soon")
         assert second["Retry-After"] == str(seconds)
 
-        ImportChunk.objects.filter(number=0).update(queued_at=F("queued_at") - timedelta(seconds=seconds))
+        let_the_retry_become_due(seconds)
 
     call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, has_failed=True))
     assert claim(worker, messages[0]).give_up, "nothing is retried any more, so there is nothing to wait for"
+
+
+def test_after_a_release_without_a_failure_nobody_waits(worker: APIClient, messages: list[ChunkMessage]) -> None:
+    """The failures before still count, but the copy of the message comes without a delay."""
+    ImportChunk.objects.update(failed_deliveries=MAX_DELIVERIES - 1)
+    call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch))
+
+    assert claim(worker, messages[0]).epoch == 2
+
+
+def test_a_resumed_job_does_not_wait(worker: APIClient, messages: list[ChunkMessage], aws: Aws) -> None:
+    """A person who resumes a job expects that it continues at once."""
+    call(worker, "release", messages[0], release(claim(worker, messages[0]).epoch, has_failed=True))
+    job = ImportJob.objects.get()
+    assert pause(job, None)
+    assert resume(job)
+
+    assert claim(worker, messages[0]).epoch == 2
 
 
 def test_a_claim_that_is_repeated_still_says_that_the_worker_must_give_up(
@@ -175,7 +193,6 @@ def test_a_live_worker_that_is_asked_for_its_last_delivery_still_finishes(
     worker: APIClient, messages: list[ChunkMessage]
 ) -> None:
     ImportChunk.objects.update(failed_deliveries=MAX_DELIVERIES - 1)
-    let_the_retry_become_due()
     granted = claim(worker, messages[0])
     record(messages[0], 0, 1, 2)
 

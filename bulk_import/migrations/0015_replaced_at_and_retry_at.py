@@ -12,4 +12,9 @@ class Migration(migrations.Migration):
             name="replaced_at",
             field=models.DateTimeField(null=True),
         ),
+        migrations.AddField(
+            model_name="importchunk",
+            name="retry_at",
+            field=models.DateTimeField(null=True),
+        ),
     ]
