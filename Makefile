@@ -13,7 +13,7 @@ REQUIREMENTS := lambda_worker/requirements.txt requirements.txt requirements-dev
 SBOM := $(BIN)/uv tool run -q --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
 AUDIT := $(BIN)/uv tool run -q --from pip-audit==2.10.1 pip-audit --disable-pip --require-hashes --strict
 # The parts of `make test`, in the order in which they start.
-PARTS := $(addprefix test-,sqlite-intake system sqlite-parts page pipeline worker browser chaos postgresql-parts postgresql sqlite)
+PARTS := $(addprefix test-,sqlite-intake system sqlite-parts postgresql-parts page pipeline worker browser postgresql sqlite chaos)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test $(PARTS) monoliths chaos simulate mutants matrix screenshots bench-accept bench-drain bench-row bench-odd bench-neighbours bench-growth bench-memory bench-clients bench-hostile lambda lint format lock sbom audit clean

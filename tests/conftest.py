@@ -13,6 +13,7 @@ import pytest
 from django.db import connections, transaction
 from django.test import TransactionTestCase
 from httpx._transports import default as httpx_transports
+from hypothesis import HealthCheck, settings
 from moto.server import ThreadedMotoServer
 
 from bulk_import.local.moto_server import speed_up_requests
@@ -20,6 +21,10 @@ from tests.examples import is_postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+# Several parts of the tests run at the same time, so how long an example takes says nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 TABLES_OF_MIGRATIONS = {"django_content_type", "auth_permission"}
 """Tables that the migrations fill and that no test changes."""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import boto3
 import pytest
 from botocore.config import Config as ClientConfig
-from hypothesis import settings
 
 from bulk_import_wire.contract import (
     CONTRACT_HEADER,
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
     from lambda_worker.events import BatchResponse, LambdaContext, SqsEvent, SqsRecord
-
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 WORKER_SECRET = "worker-secret-never-to-be-shown"
 TOKEN = "token-never-to-be-shown"
