@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bulk_import_wire.contract import JsonObject
+from bulk_import_wire.json_object import JsonObject
 
 BATCH_CONTENT_TYPE = "application/x-ndjson"
 """Content type of the request and the answer of a batch call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bulk_import_wire.contract import JsonObject
+from bulk_import_wire.json_object import JsonObject
 
 NO_VERDICT = "no-verdict"
 """Key in `Calls.answers` of the answers that have no verdict and are no errors, such as a login page."""

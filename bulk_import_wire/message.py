@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
 
-from bulk_import_wire.contract import JsonObject, MessageError, UnknownVersion
+from bulk_import_wire.json_object import JsonObject, MessageError
 from bulk_import_wire.tracing import TRACEPARENT
 
 MESSAGE_VERSION = 1
@@ -31,6 +31,10 @@ def retry_seconds(failures: int) -> int:
 def message_attributes(traceparent: str) -> dict[str, dict[str, str]]:
     """Return the attributes of an SQS message in boto3's format. There are none if `traceparent` is empty."""
     return {TRACEPARENT: {"DataType": "String", "StringValue": traceparent}} if traceparent else {}
+
+
+class UnknownVersion(MessageError):
+    """The message has a version that this worker cannot read. A worker of the other release may be able to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulk_import_wire.contract import Claim, JsonObject
+from bulk_import_wire.contract import Claim
+from bulk_import_wire.json_object import JsonObject
 
 PROBE_PATH = "probe"
 """Path of the call that asks for probes, below WORKER_API_PATH."""

@@ -6,8 +6,9 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, Claim, MessageError, RowVerdict
+from bulk_import_wire.contract import IDEMPOTENCY_KEY, VERDICT_HEADER, Claim, RowVerdict
 from bulk_import_wire.findings import Finding, Level
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.probe import ProbeReport, row_sha256
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bulk_import_wire.batch import BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
-from bulk_import_wire.contract import MAX_ANSWER_BYTES, MessageError
+from bulk_import_wire.contract import MAX_ANSWER_BYTES
+from bulk_import_wire.json_object import MessageError
 from lambda_worker.limiter import BATCH_WINDOW, MIN_WINDOW
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import MessageError
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.logs import add_log_context
 from bulk_import_wire.message import ChunkMessage
 from lambda_worker.chunk_session import ChunkSession

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config as ClientConfig
 
-from bulk_import_wire.contract import MessageError, UnknownVersion
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.logs import add_log_context, install_log_context, log_context
-from bulk_import_wire.message import ChunkMessage
+from bulk_import_wire.message import ChunkMessage, UnknownVersion
 from lambda_worker.chunk_session import ChunkSession
 from lambda_worker.config import Config
 from lambda_worker.deadlines import Deadlines

@@ -31,11 +31,11 @@ from bulk_import_wire.contract import (
     Finish,
     Heartbeat,
     HeartbeatAnswer,
-    MessageError,
     Release,
     ReleaseAnswer,
     RowVerdict,
 )
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.tracing import REQUEST_ID
 from lambda_worker.batches import BatchReader, batch_body
 from lambda_worker.connections import CONNECT_TIMEOUT_SECONDS, find_url, new_session, tls_context, transport_errors

@@ -10,8 +10,8 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bulk_import_wire.contract import MessageError
 from bulk_import_wire.findings import Finding, Level
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.probe import PROBE_PATH, ProbeCall, ProbeRequest
 from bulk_import_wire.probe_findings import (
     EMPTY_ROW,

@@ -24,7 +24,8 @@ from bulk_import.worker_api.errors import check_contract
 from bulk_import.worker_api.replay import Replay
 from bulk_import.worker_api.views import WorkerView, find_target
 from bulk_import_wire.batch import BATCH_CONTENT_TYPE, BATCH_END, MAX_BATCH_BYTES, BatchHead, BatchLine
-from bulk_import_wire.contract import BUSY, VERDICT_HEADER, MessageError, RowVerdict, create_call_headers
+from bulk_import_wire.contract import BUSY, VERDICT_HEADER, RowVerdict, create_call_headers
+from bulk_import_wire.json_object import MessageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

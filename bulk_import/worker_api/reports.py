@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bulk_import_wire.calls import MAX_ANSWERS, Calls
-from bulk_import_wire.contract import MessageError, PauseCode
+from bulk_import_wire.contract import PauseCode
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.problems import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS, MAX_PROBLEMS
 
 if TYPE_CHECKING:

@@ -40,11 +40,11 @@ from bulk_import_wire.contract import (
     Finish,
     Heartbeat,
     HeartbeatAnswer,
-    MessageError,
     PauseCode,
     Release,
     ReleaseAnswer,
 )
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.logs import add_log_context
 from bulk_import_wire.message import ChunkMessage
 

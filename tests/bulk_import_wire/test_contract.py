@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulk_import_wire.contract import (
-    Claim,
-    ClaimRequest,
-    Finish,
-    Heartbeat,
-    HeartbeatAnswer,
-    MessageError,
-    Release,
-    ReleaseAnswer,
-)
+from bulk_import_wire.contract import Claim, ClaimRequest, Finish, Heartbeat, HeartbeatAnswer, Release, ReleaseAnswer
+from bulk_import_wire.json_object import MessageError
 from bulk_import_wire.message import MAX_MESSAGE_BYTES, MESSAGE_VERSION, ChunkMessage
 from tests.lambda_worker.conftest import a_claim, a_message
 

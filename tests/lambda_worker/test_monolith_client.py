@@ -28,11 +28,11 @@ from bulk_import_wire.contract import (
     Finish,
     Heartbeat,
     HeartbeatAnswer,
-    MessageError,
     Release,
     ReleaseAnswer,
     RowVerdict,
 )
+from bulk_import_wire.json_object import MessageError
 from lambda_worker import connections as monolith_connections
 from lambda_worker import monolith_client
 from lambda_worker.exceptions import (

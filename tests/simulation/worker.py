@@ -8,16 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from bulk_import_wire.contract import (
-    Claim,
-    ClaimRequest,
-    Finish,
-    Heartbeat,
-    HeartbeatAnswer,
-    JsonObject,
-    Release,
-    ReleaseAnswer,
-)
+from bulk_import_wire.contract import Claim, ClaimRequest, Finish, Heartbeat, HeartbeatAnswer, Release, ReleaseAnswer
 from lambda_worker import dead_letter
 from lambda_worker import handler as chunk_handler
 from lambda_worker.config import Config
@@ -30,6 +21,7 @@ from tests.simulation.virtual_time import Process, clock
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from bulk_import_wire.json_object import JsonObject
     from tests.simulation.queue import Message, Queue
     from tests.simulation.world import World
 
