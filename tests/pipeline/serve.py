@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 import httpx
 
+from tests.shop_client import ShopClient
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROJECT = Path(__file__).resolve().parents[2]
-TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 DEADLINE_SECONDS = 110  # the messages of a killed poller stay invisible for 60 s
 
 
-class Shop:
+class Shop(ShopClient):
     """A running `make serve`: its output, and an HTTP client for the user `demo`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -39,7 +40,7 @@ class Shop:
         aws_url = self.find(r"AWS_ENDPOINT_URL=(\S+)")
         self.sqs: Any = session.client("sqs", endpoint_url=aws_url)
         self.s3: Any = session.client("s3", endpoint_url=aws_url)
-        self.http = httpx.Client(base_url=self.url, auth=("demo", "demo"), timeout=60, trust_env=False)
+        super().__init__(httpx.Client(base_url=self.url, auth=("demo", "demo"), timeout=60, trust_env=False))
 
     def __enter__(self) -> Self:
         return self
@@ -57,30 +58,10 @@ class Shop:
     def poller(self) -> int:
         return int(self.find(r"Poller\s+process (\d+)"))
 
-    def submit(self, rows: list[dict[str, Any]]) -> str:
-        """Submit the rows, and return the URL of the job."""
-        answer = self.http.post("/products/bulk?on_invalid=skip", json=rows)
-        assert answer.status_code == 202, answer.text
-        return answer.headers["Location"]
-
-    def job(self, location: str) -> dict[str, Any]:
-        job: dict[str, Any] = self.http.get(location).json()
-        return job
-
     def ended(self, location: str) -> dict[str, Any]:
         """Poll until the job has ended, and return it."""
-        wait_until(lambda: self.job(location)["status"] in TERMINAL)
+        wait_until(lambda: self.has_ended(location))
         return self.job(location)
-
-    def skus(self, prefix: str) -> list[str]:
-        """Return the SKUs of all products with this prefix, from all pages of the list."""
-        found: list[str] = []
-        page: str | None = "/products/"
-        while page:
-            answer = self.http.get(page).json()
-            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
-            page = answer["next"]
-        return found
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from tests.counts import counts
-from tests.pipeline.serve import IN_BACKGROUND, TERMINAL, Shop, rows, serving, wait_until
+from tests.pipeline.serve import IN_BACKGROUND, Shop, rows, serving, wait_until
 from tests.processes import descendants, is_running
+from tests.shop_client import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,7 @@ import pytest
 
 from bulk_import.local.processes import await_answer, free_port, stop_process
 from demo.stack import FAILURES_BUCKET, PAYLOADS_BUCKET, PROJECT, local_stack
+from tests.shop_client import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 WEED = Path(sys.executable).parent / "weed"
 TIMEOUT_SECONDS = 60
-TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -27,6 +27,7 @@ from tests.lambda_worker.trigger.deployment import (
     ministack,
 )
 from tests.processes import descendants
+from tests.shop_client import ShopClient
 from tests.virtual_environment import environment_of
 
 if TYPE_CHECKING:
@@ -34,26 +35,17 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 60
-TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
 
-class Shop:
+class Shop(ShopClient):
     """The monolith as its users see it, and the deployment."""
 
     def __init__(self, stack: LocalStack, http: httpx.Client, aws: Deployment, aws_process: int) -> None:
-        self.stack, self.http, self.aws, self.aws_process = stack, http, aws, aws_process
-
-    def submit(self, rows: list[dict[str, Any]]) -> str:
-        answer = self.http.post("/products/bulk?on_invalid=skip", json=rows)
-        assert answer.status_code == 202, answer.text
-        return answer.headers["Location"]
-
-    def job(self, location: str) -> dict[str, Any]:
-        job: dict[str, Any] = self.http.get(location).json()
-        return job
+        super().__init__(http)
+        self.stack, self.aws, self.aws_process = stack, aws, aws_process
 
     def ended(self, location: str) -> dict[str, Any]:
-        self.until(lambda: self.job(location)["status"] in TERMINAL)
+        self.until(lambda: self.has_ended(location))
         return self.job(location)
 
     def until(self, condition: Callable[[], object]) -> None:
@@ -62,16 +54,6 @@ class Shop:
             if time.monotonic() > give_up_at:
                 pytest.fail(f"the condition did not become true; the log:\n{self.stack.log[-20_000:]}")
             time.sleep(0.1)
-
-    def skus(self, prefix: str) -> list[str]:
-        """Return the SKUs of all products that start with the prefix."""
-        found: list[str] = []
-        page: str | None = "/products/"
-        while page:
-            answer = self.http.get(page).json()
-            found += [product["sku"] for product in answer["results"] if product["sku"].startswith(prefix)]
-            page = answer["next"]
-        return found
 
     def functions(self) -> list[int]:
         """Return the process IDs of the worker function's execution environments."""
