@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db.models import DurationField, F, Q, Value
+from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Greatest, Least, Now
 
 from bulk_import.conf import conf
@@ -42,13 +42,9 @@ def chunks_with_lost_messages() -> QuerySet[ImportChunk]:
     # A chunk that was released, or got a place again, has a `replaced_at` of an earlier wait. Then `queued_at` counts.
     last_message_at = Coalesce(Greatest("queued_at", "replaced_at"), "queued_at")  # SQLite's is NULL if one of them is
     waited_before = last_message_at - F("queued_at")
-    timeout = Greatest(_duration(MESSAGE_TIMEOUT), Least(waited_before, _duration(MAX_MESSAGE_TIMEOUT)))
+    timeout = Greatest(Value(MESSAGE_TIMEOUT), Least(waited_before, Value(MAX_MESSAGE_TIMEOUT)))
     waiting = ImportChunk.objects.filter(_job_expects_claims(), status=ChunkStatus.QUEUED)
     return waiting.alias(since_last_message=Now() - last_message_at).filter(since_last_message__gt=timeout)
-
-
-def _duration(value: timedelta) -> Value:
-    return Value(value, DurationField())
 
 
 def _job_expects_claims() -> Q:

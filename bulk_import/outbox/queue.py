@@ -42,8 +42,8 @@ REFUSED_GROUP = "InvalidParameterValue"
 """Error code of a queue without fair queues. As SQS did before it had them, it accepts groups on FIFO queues only."""
 
 
-def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
-    """Send the messages of at most MAX_BATCH_MESSAGES chunks. Return the IDs of the chunks that SQS accepted.
+def send_messages(chunks: Sequence[ImportChunk]) -> list[ImportChunk]:
+    """Send the messages of at most MAX_BATCH_MESSAGES chunks. Return the chunks whose messages SQS accepted.
 
     SQS may accept some messages and reject others. The rejected ones are logged with the reason and sent again later.
     Raises QueueUnavailable if SQS confirmed no message. It may have accepted some anyway, for example when the
@@ -65,10 +65,10 @@ def send_messages(chunks: Sequence[ImportChunk]) -> set[str]:
     for failed in answer.get("Failed", []):
         reason = failed.get("Message", "")
         logger.error("SQS rejected the message of chunk %s: %s %s", failed["Id"], failed["Code"], reason)
-    sent = {entry["Id"] for entry in answer.get("Successful", [])}
-    if not sent:
+    accepted = {entry["Id"] for entry in answer.get("Successful", [])}
+    if not accepted:
         raise QueueUnavailable("SQS rejected every message.")
-    return sent
+    return [chunk for chunk in chunks if str(chunk.pk) in accepted]
 
 
 def message_group(submitter_id: Any) -> str:

@@ -102,11 +102,11 @@ def refill_windows() -> int:
 def send_unsent_chunks(which: Q) -> int:
     """Send the messages of the unsent chunks that match, and return how many were sent. Raises QueueUnavailable."""
     count = 0
-    for chunks, sent in _send(ImportChunk.objects.unsent().filter(which)):
+    for sent in _send(ImportChunk.objects.unsent().filter(which)):
         # A worker may already have claimed a chunk; the filter leaves such a chunk alone.
-        reserved = ImportChunk.objects.filter(pk__in=sent, status=ChunkStatus.RESERVED)
+        reserved = ImportChunk.objects.filter(pk__in=[chunk.pk for chunk in sent], status=ChunkStatus.RESERVED)
         reserved.update(status=ChunkStatus.QUEUED, queued_at=Now())
-        for job in {chunk.job_id: chunk.job for chunk in chunks if str(chunk.pk) in sent}.values():
+        for job in {chunk.job_id: chunk.job for chunk in sent}.values():
             job.mark_queued()
         count += len(sent)
     return count
@@ -118,14 +118,14 @@ def replace_lost_messages() -> int:
     The chunks keep their places in the window. Raises QueueUnavailable.
     """
     count = 0
-    for _chunks, sent in _send(chunks_with_lost_messages()):
-        ImportChunk.objects.filter(pk__in=sent).update(replaced_at=Now())
+    for sent in _send(chunks_with_lost_messages()):
+        ImportChunk.objects.filter(pk__in=[chunk.pk for chunk in sent]).update(replaced_at=Now())
         count += len(sent)
     return count
 
 
-def _send(chunks: QuerySet[ImportChunk]) -> Iterator[tuple[list[ImportChunk], set[str]]]:
-    """Send the messages of these chunks in batches. Yield each batch, with the IDs of the chunks that SQS accepted."""
+def _send(chunks: QuerySet[ImportChunk]) -> Iterator[list[ImportChunk]]:
+    """Send the messages of these chunks in batches. Yield those chunks of each batch that SQS accepted."""
     with_jobs = chunks.select_related("job").defer("job__problems", "problems").order_by("queued_at", "number")
     for batch in in_batches(with_jobs, MAX_BATCH_MESSAGES):
-        yield batch, send_messages(batch)
+        yield send_messages(batch)

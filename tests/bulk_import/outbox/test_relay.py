@@ -88,9 +88,9 @@ def test_a_chunk_that_a_worker_has_already_claimed_stays_claimed(
     chunk = unsent_job.chunks.select_related("job")[0]
     unsent_job.chunks.exclude(pk=chunk.pk).delete()
 
-    def send_too_late(messages: list[object]) -> set[str]:
+    def send_too_late(chunks: list[ImportChunk]) -> list[ImportChunk]:
         worker.post(f"/bulk-import/worker/chunks/{chunk.pk}/claim", claim_body(chunk.message()), format="json")
-        return {str(chunk.pk)}
+        return chunks
 
     monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send_too_late)
     call_command("bulk_import_relay", stdout=StringIO())
@@ -128,10 +128,10 @@ def test_with_every_the_relay_continues_after_an_error(
 def test_accepted_batches_are_marked_as_sent_even_if_another_batch_fails(
     unsent_job: ImportJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def send(chunks: list[ImportChunk]) -> set[str]:
+    def send(chunks: list[ImportChunk]) -> list[ImportChunk]:
         if chunks[0].number:
             raise QueueUnavailable("SQS did not accept the messages.")
-        return {str(chunk.pk) for chunk in chunks}
+        return chunks
 
     monkeypatch.setattr("bulk_import.outbox.relay.send_messages", send)
 
