@@ -16,7 +16,7 @@ from django.db import close_old_connections, connections, reset_queries
 from django.db.models import Model, expressions
 from django.db.models.base import ModelState
 from django.db.models.expressions import BaseExpression, Col
-from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler
 from django.utils.translation import trans_real
 from rest_framework.fields import DictField, Field, ListField
 from rest_framework.relations import ManyRelatedField
@@ -25,6 +25,8 @@ from rest_framework.utils import model_meta
 
 _sql_of_columns: dict[tuple[str | None, str], tuple[str, type]] = {}
 _original_column_as_sql: Any = Col.as_sql
+_sql_of_inserts: dict[Any, str] = {}
+_original_insert_as_sql: Any = SQLInsertCompiler.as_sql
 _converters_of_fields: dict[Any, list[Any]] = {}
 _original_copy_of_field: Any = Field.__deepcopy__
 _original_get_model_fields: Any = ModelSerializer.get_fields
@@ -40,12 +42,13 @@ def install() -> None:
         signal.disconnect(close_old_connections)
         signal.disconnect(reset_queries)
     request_finished.disconnect(close_caches)  # a cache in memory needs no closing
-    replaced: Any = BaseExpression, Col, SQLCompiler, Model
-    expression, column, compiler, model = replaced
+    replaced: Any = BaseExpression, Col, SQLCompiler, SQLInsertCompiler, Model
+    expression, column, compiler, insert_compiler, model = replaced
     model.from_db = classmethod(_from_db)
     expression.copy = _copy
     column.identity = property(_identity)
     column.as_sql = _column_as_sql
+    insert_compiler.as_sql = _insert_as_sql
     compiler.get_converters = _get_converters
     compiler.has_composite_fields = lambda _self, _fields: False  # `_get_converters` refuses them
     fields: Any = Field, (BaseSerializer, ListField, DictField, ManyRelatedField)
@@ -121,6 +124,19 @@ def _column_as_sql(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]
         known = _sql_of_columns[key] = ".".join(f'"{name}"' for name in key if name), type(none)
     sql, empty = known
     return sql, empty()
+
+
+def _insert_as_sql(self: Any) -> Any:
+    """Return the SQL of an INSERT and its values. The SQL for one object depends only on its model and fields."""
+    query, connection = self.query, self.connection
+    values = [field.pre_save(query.objs[0], add=True) for field in query.fields]
+    if len(query.objs) > 1 or query.on_conflict or any(hasattr(value, "resolve_expression") for value in values):
+        return _original_insert_as_sql(self)
+    key = query.model, *query.fields, *(self.returning_fields or ())
+    if key not in _sql_of_inserts:
+        ((_sql_of_inserts[key], _values),) = _original_insert_as_sql(self)
+    pairs = zip(query.fields, values, strict=True)
+    return [(_sql_of_inserts[key], tuple([field.get_db_prep_save(value, connection) for field, value in pairs]))]
 
 
 def _get_converters(self: Any, found: list[Any]) -> dict[int, Any]:
