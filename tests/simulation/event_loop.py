@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.virtual_time import Clock, Process, clock, current_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from contextvars import Context
 
 MAX_STEPS = 400_000
@@ -28,6 +29,20 @@ class Stuck(Exception):
     """No callback is ready and no timer is set, or the run takes too many steps."""
 
 
+class VirtualTask(asyncio.Task[Any]):
+    """A task whose hash is its number. Otherwise, the hash is its address in memory, which differs between processes.
+
+    A task group has a set of its tasks, and cancels them in the order of their hashes.
+    """
+
+    def __init__(self, number: int, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self._number = number
+        super().__init__(coroutine, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs the whole simulated world in one thread."""
 
@@ -38,6 +53,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._scheduled: list[asyncio.TimerHandle]
         self._dropped: list[asyncio.Handle] = []  # keeps the tasks of dead processes, so that nothing closes them
         self.steps = 0
+        self._numbers = count()
+        self.set_task_factory(self._new_task)
+
+    def _new_task(self, _loop: Any, coroutine: Any, **options: Any) -> VirtualTask:
+        return VirtualTask(next(self._numbers), coroutine, loop=self, **options)
 
     def time(self) -> float:
         return self._clock.now

@@ -26,6 +26,19 @@ RUNS = 200
 """Number of runs of the first test. They take about 30 seconds of CPU time, in two processes."""
 
 
+TASKS_IN_A_SET = """
+import asyncio, random
+from tests.simulation.event_loop import VirtualLoop, clock
+
+async def main():
+    tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(100)]
+    print(list(set(tasks)) == tasks)
+    await asyncio.wait(tasks)
+
+VirtualLoop(clock, random.Random(1)).run_until_complete(main())
+"""
+
+
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run the command. Return the process and the JSON of its last line."""
     run = subprocess.run(
@@ -49,6 +62,14 @@ def test_a_seed_gives_the_same_run_each_time_and_after_any_other_run() -> None:
 
     assert summary["identical"] == 3, run.stdout
     assert run.stdout.splitlines()[2] == other_run.stdout.splitlines()[0]
+
+
+def test_a_set_of_tasks_has_them_in_the_order_in_which_they_were_created() -> None:
+    """A task group cancels its tasks in this order. By default, it depends on their addresses in memory."""
+    command = [sys.executable, "-c", TASKS_IN_A_SET]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+
+    assert run.stdout == "True\n"
 
 
 def test_the_prepared_statements_are_those_that_django_builds() -> None:
