@@ -76,41 +76,6 @@ class ImportChunkQuerySet(models.QuerySet["ImportChunk"]):
             if found := list(locked):
                 self.model.objects.filter(pk__in=found).update(status=ChunkStatus.PENDING, retry_at=None)
 
-    def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
-        """Lock the chunk until the transaction ends, and return it with `lease_left` and `retry_left`.
-
-        Raises ImportChunk.DoesNotExist.
-
-        Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
-        lock also waits until the create calls that are in flight for the chunk have committed or rolled back. On
-        PostgreSQL it raises CreatesRunning if that takes longer than LOCK_SECONDS.
-        """
-        # Each create call has FOR KEY SHARE on its chunk (see `LockedChunk`). Two locks are possible here:
-        #
-        # - FOR NO KEY UPDATE does not conflict with it, so a heartbeat never waits for a slow create call. If it did,
-        #   the lease of a healthy worker could expire while it waits.
-        # - FOR UPDATE conflicts with it. A finish counts the ledger, so it must wait for a create call that has written
-        #   its record but not committed yet; otherwise that row would be missing from the count.
-        #
-        # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so FOR UPDATE could wait
-        # forever. Use it only when the worker makes no more create calls, as with a finish.
-        #
-        if wait_for_creates and connections[self.db].vendor == "postgresql":
-            with connections[self.db].cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-        try:
-            found = (_idle_chunk if wait_for_creates else _chunk)(pk=chunk_id)
-        except OperationalError as error:
-            if getattr(error.__cause__, "sqlstate", "") != LOCK_TIMEOUT:
-                raise
-            raise CreatesRunning(LOCK_SECONDS) from error
-        if not found:
-            raise self.model.DoesNotExist
-        chunk: ImportChunk = found[0]
-        # The job is read after the lock was taken, so that it is as new as the chunk.
-        (chunk.job,) = _job_of_chunk(pk=chunk.job_id)
-        return chunk
-
 
 def _locked_chunk(*, no_key: bool) -> Any:
     chunk_model: Any = apps.get_model("bulk_import", "ImportChunk")  # it uses this module
@@ -155,10 +120,45 @@ def _done_indexes() -> Any:
 
 
 class ImportChunkManager(PrimaryManager):
-    """Reads chunks without their large columns, which only a create call and the results need."""
+    """Reads chunks without their large columns, which only a create call and the results need, and locks them."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().defer("row_hashes", "row_lines")
+
+    def locked(self, chunk_id: uuid.UUID, *, wait_for_creates: bool = False) -> ImportChunk:
+        """Lock the chunk until the transaction ends, and return it with `lease_left` and `retry_left`.
+
+        Raises ImportChunk.DoesNotExist.
+
+        Claims, heartbeats, releases and finishes of one chunk run one after the other. With `wait_for_creates`, the
+        lock also waits until the create calls that are in flight for the chunk have committed or rolled back. On
+        PostgreSQL it raises CreatesRunning if that takes longer than LOCK_SECONDS.
+        """
+        # Each create call has FOR KEY SHARE on its chunk (see `LockedChunk`). Two locks are possible here:
+        #
+        # - FOR NO KEY UPDATE does not conflict with it, so a heartbeat never waits for a slow create call. If it did,
+        #   the lease of a healthy worker could expire while it waits.
+        # - FOR UPDATE conflicts with it. A finish counts the ledger, so it must wait for a create call that has written
+        #   its record but not committed yet; otherwise that row would be missing from the count.
+        #
+        # While FOR UPDATE waits, PostgreSQL still lets new create calls take FOR KEY SHARE, so FOR UPDATE could wait
+        # forever. Use it only when the worker makes no more create calls, as with a finish.
+        #
+        if wait_for_creates and connections[self.db].vendor == "postgresql":
+            with connections[self.db].cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            found = (_idle_chunk if wait_for_creates else _chunk)(pk=chunk_id)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != LOCK_TIMEOUT:
+                raise
+            raise CreatesRunning(LOCK_SECONDS) from error
+        if not found:
+            raise self.model.DoesNotExist
+        chunk: ImportChunk = found[0]
+        # The job is read after the lock was taken, so that it is as new as the chunk.
+        (chunk.job,) = _job_of_chunk(pk=chunk.job_id)
+        return chunk
 
 
 class ChunkColumns(models.Model):

@@ -18,8 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from bulk_import.models.chunk_columns import LOST_WORKER_DELAY
-from bulk_import.models.database import PrimaryManager
-from bulk_import.models.job_queryset import ImportJobQuerySet
+from bulk_import.models.job_queryset import ImportJobManager, ImportJobQuerySet
 from bulk_import.models.status import (
     ON_EXISTING,
     PAUSE_REASONS,
@@ -161,7 +160,7 @@ class JobColumns(models.Model):
     # Set by `window.note_imports_ahead`.
     imports_ahead: int | None
 
-    objects = PrimaryManager.from_queryset(ImportJobQuerySet)()
+    objects = ImportJobManager.from_queryset(ImportJobQuerySet)()
 
     class Meta:
         abstract = True

@@ -11,6 +11,7 @@ from django.db.models import F, Min, OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject, Now
 
 from bulk_import.models.chunk import ImportChunk
+from bulk_import.models.database import PrimaryManager
 from bulk_import.models.event import EventKind, ImportEvent
 from bulk_import.models.kept_query import Parameter, kept_query
 from bulk_import.models.status import TERMINAL_STATUSES
@@ -42,6 +43,14 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
         """
         return self.annotate(**_count_columns())
 
+    def open(self) -> Self:
+        """Return the jobs that have not ended."""
+        return self.exclude(status__in=TERMINAL_STATUSES)
+
+
+class ImportJobManager(PrimaryManager):
+    """Reads jobs from the database that this app writes to, and locks them."""
+
     def locked(self, job_id: uuid.UUID) -> ImportJob:
         """Lock the job until the transaction ends, and return it with `paused_for`. Raises ImportJob.DoesNotExist.
 
@@ -56,10 +65,6 @@ class ImportJobQuerySet(models.QuerySet["ImportJob"]):
             raise self.model.DoesNotExist
         job: ImportJob = found[0]
         return job
-
-    def open(self) -> Self:
-        """Return the jobs that have not ended."""
-        return self.exclude(status__in=TERMINAL_STATUSES)
 
 
 @kept_query
