@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.db import connections
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from bulk_import.models import ChunkStatus, ImportChunk, ImportedRow, ImportJob, JobStatus
 from bulk_import_wire.calls import Calls
@@ -221,10 +222,20 @@ def test_staff_pause_and_resume_an_import(page: Page) -> None:
     page.get_by_role("link", name="Pause").click()
     take_screenshot(page, "6-confirm")
     expect(page.get_by_text("No further row is created until staff resume the import.")).to_be_visible()
-    page.wait_for_load_state()  # without the script, the second request would answer that nothing changed
-    page.get_by_role("button", name="Pause").dblclick()
+    sent: list[Request] = []
+
+    def answer_slowly(route: Route) -> None:
+        sent.append(route.request)
+        time.sleep(0.5)  # the second click comes while the browser waits for the response to the first one
+        route.continue_()
+
+    page.route("**/do/pause/", answer_slowly)
+    page.get_by_role("button", name="Pause").evaluate(
+        "button => { button.click(); setTimeout(() => button.click(), 150); }"
+    )
 
     expect(page.get_by_text("The import was paused.")).to_be_visible()
+    assert len(sent) == 1
     expect(page.locator(".bi-summary .bi-badge")).to_have_text("paused")
     expect(page.locator(".bi-event-paused")).to_have_count(1)
     expect(page.locator(".bi-event-paused")).to_contain_text("a member of staff paused it · operator")

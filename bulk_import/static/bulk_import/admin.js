@@ -54,11 +54,17 @@ async function keepRefreshing() {
   setTimeout(keepRefreshing, REFRESH_MS);
 }
 
-for (const form of document.querySelectorAll("form[data-once]")) {
-  form.addEventListener("submit", (event) => {
-    if (form.dataset.sent) event.preventDefault();
-    form.dataset.sent = "yes";
-  });
-}
+// The listener belongs to the document, because the forms do not exist yet when this script runs.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!("once" in form.dataset)) return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+});
+
+// Who goes back to a confirmation may send it again.
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-once]")) delete form.dataset.sent;
+});
 
 setTimeout(keepRefreshing, REFRESH_MS);
