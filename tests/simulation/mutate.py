@@ -25,12 +25,12 @@ MAX_RUNS = 1000
 SURVIVOR_RUNS = 100
 """Runs with each change that we do not expect the simulation to find."""
 
-LOST = "    for _chunks, sent in _send(chunks_with_lost_messages()):\n"
+LOST = "    for sent in _send(chunks_with_lost_messages()):\n"
 LOST_IF_MISSED = """
     from bulk_import.outbox.queue import _configured_client
     expected = ImportChunk.objects.filter(status__in=["queued", "processing"]).count()
     is_missed = len(_configured_client().queue.messages) < expected
-    for _chunks, sent in _send(chunks_with_lost_messages()) if is_missed else ():
+    for sent in _send(chunks_with_lost_messages()) if is_missed else ():
 """
 
 GUARANTEES = (
