@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.simulation.faults import Fault, InvocationFault, MessageFault, ServiceFault, draw_duration
 from tests.simulation.monolith import draw_step
+from tests.simulation.surroundings import current
 from tests.simulation.virtual_time import clock
 
 if TYPE_CHECKING:
@@ -106,17 +107,17 @@ class WorkerSleeps(InvocationFault):
         return cls(random.randint(1, 3), random.uniform(0.0, 0.6), seconds, random.random() < 0.8)
 
     def arm(self, world: World) -> None:
-        self._world = world
         world.fates.arm("worker", self.number, self)
 
     def affect(self, process: Process) -> None:
-        self._world.call_later(self.after, self._freeze, process)
+        current().call_later(self.after, self._freeze, process)
 
     def _freeze(self, process: Process) -> None:
         process.frozen_until = clock.now + self.seconds
-        if self.has_copy and (messages := self._world.queue.messages):
-            message = self._world.random.choice(messages)
-            self._world.queue.send(message.body, message.attributes, self.seconds * 0.7)
+        world = current()
+        if self.has_copy and (messages := world.queue.messages):
+            message = world.random.choice(messages)
+            world.queue.send(message.body, message.attributes, self.seconds * 0.7)
 
 
 @dataclass(eq=False)
@@ -155,11 +156,10 @@ class MessageGoesAstray(MessageFault):
         return cls(random.randint(1, 4), kind, random.choice([0.0, 1.0, 20.0, 900.0]) * random.random())
 
     def arm(self, world: World) -> None:
-        self._world = world
         world.fates.arm("delete" if self.kind == "delete" else "message", self.number, self)
 
     def affect(self, message: Message) -> None:
-        queue = self._world.queue
+        queue = current().queue
         if self.kind == "twice":
             queue.send(message.body, message.attributes, self.seconds)
         elif self.kind == "late":
@@ -182,11 +182,10 @@ class MessageIsLost(MessageFault):
         return cls(random.randint(1, 6))
 
     def arm(self, world: World) -> None:
-        self._world = world
         world.fates.arm("message", self.number, self)
 
     def affect(self, message: Message) -> None:
-        self._world.queue.messages.remove(message)
+        current().queue.messages.remove(message)
 
 
 @dataclass(eq=False)
@@ -209,13 +208,14 @@ class LossIsHidden(MessageIsLost):
 
     def affect(self, message: Message) -> None:
         super().affect(message)
-        self._world.call_later(self.after, self._add_surplus)
+        current().call_later(self.after, self._add_surplus)
 
     def _add_surplus(self) -> None:
-        queue = self._world.queue
-        done = {chunk_id for (chunk_id,) in self._world.sql(ENDED_CHUNKS)}
+        world = current()
+        queue = world.queue
+        done = {chunk_id for (chunk_id,) in world.sql(ENDED_CHUNKS)}
         ended = [message for message in queue.sent if message.chunk_id in done]
-        for message in self._world.random.choices(ended, k=self.surplus if ended else 0):
+        for message in world.random.choices(ended, k=self.surplus if ended else 0):
             queue.hide_copy(message, self.seconds)
 
 
