@@ -28,6 +28,13 @@ RUNS, UNDOES = 100, 200
 
 TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 
+REFUSALS = {
+    "update": {"not_found", "superseded"},
+    "upsert": {"superseded"},
+    "undo": {"not_found", "changed_since", "only_updated", "superseded"},
+}
+"""Codes of the rows that bulk import itself refuses, by mode."""
+
 
 @dataclass
 class Audited:
@@ -48,6 +55,13 @@ class Audited:
     @property
     def hex_id(self) -> str:
         return self.id.replace("-", "")
+
+    @property
+    def refusals(self) -> set[str]:
+        """The codes with which bulk import itself may refuse rows of this job."""
+        # An undo may be accepted just before the ledger of its import is deleted.
+        has_expired = any(other.id == self.undoes and other.is_expired for other in self.world.audited)
+        return REFUSALS.get(self.job.mode, set()) | ({"expired"} if has_expired else set())
 
     @cached_property
     def ledger(self) -> dict[int, str]:

@@ -148,14 +148,6 @@ def _check_counts(audited: Audited) -> Iterator[Finding]:
         yield Finding("misreported", f"job {number} is {audited.status} with {counts}")
 
 
-REFUSALS = {
-    "update": {"not_found", "superseded"},
-    "upsert": {"superseded"},
-    "undo": {"not_found", "changed_since", "only_updated", "superseded"},
-}
-"""Codes of the rows that bulk import itself refuses, by mode."""
-
-
 @check
 def each_outcome_has_a_reason(world: World) -> Iterator[Finding]:
     """Without a fault that explains it, a row must have been created."""
@@ -176,7 +168,7 @@ def each_outcome_has_a_reason(world: World) -> Iterator[Finding]:
             codes = {error["code"] for error in failure["errors"]}
             outcome = failure["outcome"]
             has_reason = {
-                "rejected": bool(refusals) or user_changed or bool(codes & REFUSALS.get(audited.job.mode, set())),
+                "rejected": bool(refusals) or user_changed or bool(codes & audited.refusals),
                 "failed": world.loads.failed_calls_of_row[key] > 0,
                 "unprocessed": is_cancelled or is_dead,
             }[outcome]
