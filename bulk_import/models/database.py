@@ -127,6 +127,10 @@ def record_inserts(using: str, statements: list[str]) -> Iterator[None]:
 class PrimaryManager(models.Manager[Any]):
     """A manager that reads from the database that it writes to."""
 
+    @property
+    def db(self) -> str:
+        return database()
+
     def get_queryset(self) -> models.QuerySet[Any]:
         manager: Any = self
         options = {"model": self.model, "using": database(), "hints": manager._hints}  # noqa: SLF001 - as in Django

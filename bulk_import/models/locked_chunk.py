@@ -116,7 +116,7 @@ def _locking_query(using: str) -> str:
     ]
     # FOR KEY SHARE is the weakest row lock. It does not conflict with itself, so create calls of one chunk run at the
     # same time. It does not conflict with FOR NO KEY UPDATE either, so a heartbeat or claim does not wait for them.
-    # It conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkQuerySet.locked`.
+    # It conflicts only with FOR UPDATE, which a finish takes: see `ImportChunkManager.locked`.
     lock = "FOR KEY SHARE OF chunk" if connection.vendor == "postgresql" else ""
     return (
         f"SELECT {', '.join(columns)} FROM {quote(ImportChunk._meta.db_table)} chunk "  # noqa: S608 - names of our own

@@ -50,7 +50,9 @@ def _replica(settings: Settings) -> Iterator[None]:
 @pytest.mark.usefixtures("_replica")
 def test_every_manager_reads_from_the_primary(model: type[Model]) -> None:
     """Django uses the base manager for `event.job` and for `refresh_from_db`."""
-    assert (model._default_manager.all().db, model._base_manager.all().db) == ("default", "default")
+    managers = [model._default_manager, model._base_manager]
+    assert [manager.db for manager in managers] == ["default", "default"]
+    assert [manager.all().db for manager in managers] == ["default", "default"]
 
 
 @pytest.mark.django_db(transaction=True)
