@@ -57,13 +57,14 @@ async function keepRefreshing() {
 // The listener belongs to the document, because the forms do not exist yet when this script runs.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!("once" in form.dataset)) return;
+  if (event.defaultPrevented || !("once" in form.dataset)) return;
   if (form.dataset.sent) event.preventDefault();
   form.dataset.sent = "yes";
 });
 
-// Who goes back to a confirmation may send it again.
-window.addEventListener("pageshow", () => {
+// A user who goes back to a confirmation can send it again, although the browser shows the page as it was.
+window.addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
   for (const form of document.querySelectorAll("form[data-once]")) delete form.dataset.sent;
 });
 
