@@ -30,9 +30,9 @@ class Stuck(Exception):
 
 
 class VirtualTask(asyncio.Task[Any]):
-    """A task whose hash is its number. Otherwise, the hash is its address in memory, which differs between processes.
+    """A task whose hash is its number. By default, the hash is its address in memory, which differs between runs.
 
-    A task group has a set of its tasks, and cancels them in the order of their hashes.
+    A task group has a set of its tasks, and cancels them in the order of this set, which depends on their hashes.
     """
 
     def __init__(self, number: int, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:

@@ -127,12 +127,17 @@ def _column_as_sql(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]
 
 
 def _insert_as_sql(self: Any) -> Any:
-    """Return the SQL of an INSERT and its values. The SQL for one object depends only on its model and fields."""
+    """Return the SQL of an INSERT and its values.
+
+    The SQL for one object without expressions depends only on its model, its fields and the fields that it returns.
+    """
     query, connection = self.query, self.connection
-    values = [field.pre_save(query.objs[0], add=True) for field in query.fields]
-    if len(query.objs) > 1 or query.on_conflict or any(hasattr(value, "resolve_expression") for value in values):
+    if len(query.objs) > 1 or query.on_conflict or query.raw:
         return _original_insert_as_sql(self)
-    key = query.model, *query.fields, *(self.returning_fields or ())
+    values = [field.pre_save(query.objs[0], add=True) for field in query.fields]
+    if any(hasattr(value, "resolve_expression") for value in values):
+        return _original_insert_as_sql(self)
+    key = query.model, tuple(query.fields), tuple(self.returning_fields or ())
     if key not in _sql_of_inserts:
         ((_sql_of_inserts[key], _values),) = _original_insert_as_sql(self)
     pairs = zip(query.fields, values, strict=True)

@@ -193,5 +193,7 @@ class Simulator:
             result.findings = checks.audit(world)
         result.trace_hash, result.calls = world.trace_hash(), world.network.calls
         world.dismantle()
-        surroundings.forget_current()  # so that it is collected
+        # So that the world is collected. The traceback of Django's last error refers to it.
+        surroundings.forget_current()
+        connection.rollback_exc = None  # type: ignore[attr-defined] # django-stubs do not know the attribute
         return result

@@ -64,8 +64,8 @@ def test_a_seed_gives_the_same_run_each_time_and_after_any_other_run() -> None:
     assert run.stdout.splitlines()[2] == other_run.stdout.splitlines()[0]
 
 
-def test_a_set_of_tasks_has_them_in_the_order_in_which_they_were_created() -> None:
-    """A task group cancels its tasks in this order. By default, it depends on their addresses in memory."""
+def test_the_order_of_a_set_of_tasks_does_not_depend_on_memory() -> None:
+    """A task group cancels its tasks in the order of a set. By default, it depends on their addresses."""
     command = [sys.executable, "-c", TASKS_IN_A_SET]
     run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
 
