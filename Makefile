@@ -27,11 +27,11 @@ demo: $(VENV)/.run ## Run one import and print its report: a sample, or FILE=pro
 serve: $(VENV)/.run ## Run the whole product on PORT=8000 until Ctrl-C
 	@exec $(BIN)/python -m demo serve --port $(PORT)
 
-# Many tests wait for processes and for answers, so eight parts run at the same time. Those that need most processor
+# Many tests wait for processes and for answers, so seven parts run at the same time. Those that need most processor
 # time are the first, so that none of them is left alone at the end, where it would use only one core. Those that wait
 # most follow, and the rest begins when they end.
 test: $(VENV)/.dev ## Run all tests on SQLite and PostgreSQL, or only TESTS=tests/products on SQLite
-	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j8 --output-sync=target $(PARTS))
+	$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),@$(MAKE) --no-print-directory -j7 --output-sync=target $(PARTS))
 
 test-postgresql: $(VENV)/.dev
 	$(BIN)/python tests/with_postgresql.py $(BIN)/python -m pytest --ignore-glob='tests/bulk_import/*/*' tests/bulk_import tests/products tests/pipeline/test_pipeline.py
