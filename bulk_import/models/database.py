@@ -133,6 +133,6 @@ class PrimaryManager(models.Manager[Any]):
 
     def get_queryset(self) -> models.QuerySet[Any]:
         manager: Any = self
-        options = {"model": self.model, "using": database(), "hints": manager._hints}  # noqa: SLF001 - as in Django
+        options = {"model": self.model, "using": self.db, "hints": manager._hints}  # noqa: SLF001 - as in Django
         queryset: models.QuerySet[Any] = manager._queryset_class(**options)  # noqa: SLF001 - `using` would copy it
         return queryset
