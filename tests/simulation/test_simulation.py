@@ -39,11 +39,14 @@ VirtualLoop(clock, random.Random(1)).run_until_complete(main())
 """
 
 
+def python(*arguments: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own."""
+    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
 def simulate(*options: str, folder: Path = PROJECT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run the command. Return the process and the JSON of its last line."""
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *options], cwd=folder, capture_output=True, text=True, check=False
-    )
+    run = python("-m", "tests.simulation", *options, folder=folder)
     assert run.stdout, run.stderr
     return run, json.loads(run.stdout.splitlines()[-1])
 
@@ -66,10 +69,9 @@ def test_a_seed_gives_the_same_run_each_time_and_after_any_other_run() -> None:
 
 def test_the_order_of_a_set_of_tasks_does_not_depend_on_memory() -> None:
     """A task group cancels its tasks in the order of a set. By default, it depends on their addresses."""
-    command = [sys.executable, "-c", TASKS_IN_A_SET]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    run = python("-c", TASKS_IN_A_SET)
 
-    assert run.stdout == "True\n"
+    assert run.stdout == "True\n", run.stderr
 
 
 def test_the_prepared_statements_are_those_that_django_builds() -> None:
@@ -96,16 +98,14 @@ def test_a_broken_guarantee_is_found_and_reduced_to_the_faults_that_show_it(tmp_
 
 
 def test_the_runs_that_once_showed_a_bug_have_no_findings() -> None:
-    command = [sys.executable, "-m", "tests.simulation.pinned"]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    run = python("-m", "tests.simulation.pinned")
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert "the message of a paused job is lost: []" in run.stdout
 
 
 def test_the_rows_of_a_killed_worker_continue_in_less_than_twice_the_lease() -> None:
-    command = [sys.executable, "-m", "tests.simulation.recovery"]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    run = python("-m", "tests.simulation.recovery")
 
     assert run.returncode == 0, run.stderr
     seconds, epoch = run.stdout.split()
