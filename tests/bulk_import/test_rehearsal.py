@@ -83,7 +83,7 @@ KINDS = {
 }
 
 
-@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=9, unique_by=lambda kind: kind))
 def test_an_import_has_the_outcomes_that_its_rehearsal_forecast(
     kinds: list[str], site: Site, monkeypatch: pytest.MonkeyPatch

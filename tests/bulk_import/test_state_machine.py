@@ -487,7 +487,5 @@ class JobMachine(RuleBasedStateMachine):
 def test_no_row_is_lost_doubled_or_miscounted_in_any_sequence_of_events() -> None:
     run_state_machine_as_test(
         JobMachine,
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=30, suppress_health_check=list(HealthCheck)),
     )

@@ -129,9 +129,7 @@ def _one_connection() -> Iterator[None]:
 @pytest.mark.filterwarnings("default")  # what the attack sends may make Django and DRF warn
 @pytest.mark.usefixtures("transactional_db", "aws", "merchandiser", "_no_quota", "_one_connection")
 @bulk_api.parametrize()
-@hypothesis_settings(
-    max_examples=examples(25), derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@hypothesis_settings(max_examples=examples(25), derandomize=True, suppress_health_check=list(HealthCheck))
 def test_no_request_surprises_the_api(case: Any) -> None:
     ImportJob.objects.all().delete()
     response = case.call()

@@ -49,7 +49,7 @@ else:
 ROWS = 10
 EXAMPLES = int(os.environ.get("COMPILED_EXAMPLES", "300"))
 MANY = hypothesis_settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 # The calls of the target's own code, in order, with their arguments.

@@ -34,9 +34,7 @@ CONTENT_TYPES = [
 ]
 
 # All examples share one client, bucket and queue. What one example leaves there does not affect the next one.
-several = hypothesis_settings(
-    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+several = hypothesis_settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # PostgreSQL refuses NUL characters, and lone surrogates cannot be encoded as UTF-8.
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

@@ -359,7 +359,6 @@ def test_rows_have_the_same_effects_both_ways(
         max_examples=4,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
