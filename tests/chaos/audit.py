@@ -15,6 +15,7 @@ from tests.chaos.history import History
 from tests.chaos.jobs import read_jobs
 from tests.chaos.plan import OUTAGE, SHARED_PRODUCTS
 from tests.chaos.shop import USER
+from tests.shop_client import TERMINAL
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,7 +29,6 @@ NOT_DONE = ("rejected", "failed", "unprocessed")
 MANY_ROWS = 5
 """More valid rows of one job than may meet more faults than they have retries, all of them."""
 
-TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 CHUNKS = f"SELECT status, row_count, {', '.join(DONE + NOT_DONE)} FROM bulk_import_importchunk WHERE job_id = %s"  # noqa: S608 - constants
 
 UNEXPECTED_ERROR = re.compile(r"Internal Server Error: (?=/products/bulk|/bulk-import/)(\S+)")

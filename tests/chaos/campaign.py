@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.chaos.audit import TERMINAL, audit_run, find_unexpected_errors
+from tests.chaos.audit import audit_run, find_unexpected_errors
 from tests.chaos.faults import AWAY, HANGING, Faults
 from tests.chaos.findings import Findings
 from tests.chaos.jobs import read_jobs
@@ -20,6 +20,7 @@ from tests.chaos.shop import USER, Shop, resume
 from tests.chaos.staff import Staff
 from tests.chaos.stale_worker import StaleWorker, chunk_message
 from tests.chaos.users import Users, create_shared_products
+from tests.shop_client import TERMINAL
 
 if TYPE_CHECKING:
     import subprocess

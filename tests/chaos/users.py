@@ -8,9 +8,9 @@ from uuid import UUID
 
 import httpx
 
-from tests.chaos.audit import TERMINAL
 from tests.chaos.plan import FAULT_SECONDS, shared_product
 from tests.chaos.shop import USER
+from tests.shop_client import TERMINAL
 
 if TYPE_CHECKING:
     from tests.chaos.campaign import Run

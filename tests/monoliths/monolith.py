@@ -19,6 +19,7 @@ import httpx
 
 from bulk_import.local.processes import await_answer, free_port, stop_process
 from tests.monoliths.services import package_folder, pgbouncer, postgresql, select, start_nginx
+from tests.shop_client import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +33,6 @@ ROWS = [
     {"sku": "A", "name": "Tent", "unit_price": "1.50"},
     {"sku": "B", "name": "Stove", "unit_price": "2.25"},
 ]
-TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
 DEADLINE_SECONDS = 60
 
 PREPARE = """

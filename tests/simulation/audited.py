@@ -26,8 +26,6 @@ OUTCOMES = DONE + NOT_DONE
 RUNS, UNDOES = 100, 200
 """What is added to the number of a job for the job that imports its rows after a rehearsal, or that undoes it."""
 
-TERMINAL = {"succeeded", "partially_succeeded", "failed", "cancelled"}
-
 REFUSALS = {
     "update": {"not_found", "superseded"},
     "upsert": {"superseded"},

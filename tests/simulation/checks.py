@@ -10,7 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation.audited import DONE, NOT_DONE, OUTCOMES, TERMINAL, Audited, audited_jobs, read_jobs
+from tests.shop_client import TERMINAL
+from tests.simulation.audited import DONE, NOT_DONE, OUTCOMES, Audited, audited_jobs, read_jobs
 from tests.simulation.endpoint import EndpointFault
 from tests.simulation.faults_of_people import Concurrency, UserChange
 from tests.simulation.monolith import MAX_STEPS

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.simulation.audited import TERMINAL, audited_jobs
+from tests.shop_client import TERMINAL
+from tests.simulation.audited import audited_jobs
 from tests.simulation.checks import Finding, check
 from tests.simulation.writes import read_records, read_writes
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from products.models import Category
-from tests.simulation.audited import TERMINAL
+from tests.shop_client import TERMINAL
 from tests.simulation.faults_of_people import JobAction
 from tests.simulation.writes import EDIT
 
