@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 
 class MessageError(ValueError):
-    """The data does not follow this contract. The receiver must not read a payload or call the monolith for it."""
+    """The data does not follow the contract. The receiver must not read a payload or call the monolith for it."""
 
 
 @dataclass(frozen=True, slots=True)
